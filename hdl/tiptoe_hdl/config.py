@@ -1,0 +1,123 @@
+"""The one frozen object every component takes its sizes from (architecture idea 8)."""
+
+from dataclasses import dataclass, replace
+
+
+def _is_power_of_two(value: int) -> bool:
+    return value > 0 and value & (value - 1) == 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineConfig:
+    """Sizes and features of one engine.
+
+    Attributes
+    ----------
+    name : str
+        Name of this configuration, shown by the command line and in build directories.
+    data_width : int
+        Bits of the frame streams and of the AXI4 master: 32, 64 or 128.
+    addr_width : int
+        Bits of a host memory address (AXI4), 32 to 64.
+    connections : int
+        Number of connection ids; a power of two, 16 to 65,536.
+    listeners : int
+        Listen table entries; a power of two.
+    syncache_entries : int
+        Half-open connections the engine keeps; a power of two.
+    buckets_per_hash : int
+        Rows of each of the two hash tables of the connection table; 4 ways a row.
+        0 chooses ``(connections + syncache_entries) / 4``, a load of one half when full.
+    next_hops : int
+        Entries of the next-hop table; a power of two.
+    rx_buffer_bytes : int
+        Received frames waiting for their verdict; a power of two.
+    tx_buffer_bytes : int
+        Payload fetched ahead of its frame; a power of two.
+    max_frame_bytes : int
+        Longest Ethernet frame carried, without FCS.
+    tick_cycles : int
+        Reset value of the prescaler: clock cycles per timer tick (nominally 1 ms).
+    """
+
+    name: str = "custom"
+    data_width: int = 64
+    addr_width: int = 64
+    connections: int = 64
+    listeners: int = 16
+    syncache_entries: int = 32
+    buckets_per_hash: int = 0
+    next_hops: int = 16
+    rx_buffer_bytes: int = 16384
+    tx_buffer_bytes: int = 16384
+    max_frame_bytes: int = 1514
+    tick_cycles: int = 125_000
+
+    def __post_init__(self):
+        if self.data_width not in (32, 64, 128):
+            raise ValueError(f"data_width must be 32, 64 or 128 bits, not {self.data_width}")
+        if not 32 <= self.addr_width <= 64:
+            raise ValueError(f"addr_width must be 32 to 64 bits, not {self.addr_width}")
+        if not (_is_power_of_two(self.connections) and 16 <= self.connections <= 65536):
+            raise ValueError(f"connections must be a power of two from 16 to 65536, not {self.connections}")
+        for field in ("listeners", "syncache_entries", "next_hops", "rx_buffer_bytes", "tx_buffer_bytes"):
+            if not _is_power_of_two(getattr(self, field)):
+                raise ValueError(f"{field} must be a power of two, not {getattr(self, field)}")
+        if self.syncache_entries > self.connections:
+            raise ValueError("syncache_entries must not exceed connections")
+        if self.buckets_per_hash == 0:
+            object.__setattr__(
+                self, "buckets_per_hash", max(16, self.connections // 2)
+            )
+        if not _is_power_of_two(self.buckets_per_hash):
+            raise ValueError(f"buckets_per_hash must be a power of two, not {self.buckets_per_hash}")
+
+    @property
+    def bytes_per_beat(self) -> int:
+        """Bytes of one beat of the frame streams and of the AXI4 master."""
+        return self.data_width // 8
+
+    @property
+    def id_bits(self) -> int:
+        """Bits of a connection id."""
+        return (self.connections - 1).bit_length()
+
+    @property
+    def syncache_bits(self) -> int:
+        """Bits of a syncache index."""
+        return (self.syncache_entries - 1).bit_length()
+
+    @property
+    def listener_bits(self) -> int:
+        """Bits of a listener index."""
+        return max(1, (self.listeners - 1).bit_length())
+
+    @property
+    def next_hop_bits(self) -> int:
+        """Bits of a next-hop index."""
+        return max(1, (self.next_hops - 1).bit_length())
+
+    def with_(self, **changes) -> "EngineConfig":
+        """A copy with some fields changed."""
+        return replace(self, **changes)
+
+
+TINY = EngineConfig(
+    name="tiny", connections=16, listeners=4, syncache_entries=4, next_hops=4,
+    rx_buffer_bytes=8192, tx_buffer_bytes=8192,
+)
+"""For unit tests: every table can be filled in a short simulation."""
+
+ECP5 = EngineConfig(name="ecp5", connections=64, addr_width=32, rx_buffer_bytes=8192, tx_buffer_bytes=8192)
+"""For LFE5U-85F boards at 125 MHz or more."""
+
+SIM = EngineConfig(name="sim", connections=256, listeners=64, syncache_entries=128, next_hops=64)
+"""The live simulation and the demo."""
+
+DATACENTRE = EngineConfig(
+    name="datacentre", connections=65536, listeners=256, syncache_entries=4096, next_hops=256,
+    rx_buffer_bytes=65536, tx_buffer_bytes=65536,
+)
+"""The largest one: simulation only."""
+
+CONFIGS = {config.name: config for config in (TINY, ECP5, SIM, DATACENTRE)}

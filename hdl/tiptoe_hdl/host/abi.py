@@ -1,0 +1,105 @@
+"""The host's view of the rings: commands (64 bytes) and events (32 bytes), as tables.
+
+This is the single source: the hardware's layouts, the driver's constants, the C header and the documentation are
+made from it. A field is (name, dword, lowest bit, width); a field of 64 bits takes two dwords, low one first.
+Little endian. A *tid* is the connection id in bits 15:0 and its generation in bits 23:16; generations are chosen by the driver
+with PROVISION and checked with every command.
+"""
+
+from enum import IntEnum
+
+COMMAND_BYTES = 64
+EVENT_BYTES = 32
+PHASE = (7, 31)
+"""Dword and bit of an event's phase: 1 on the first pass over the ring, then alternating. Written last."""
+
+
+class Opcode(IntEnum):
+    """Commands."""
+
+    NOP = 0
+    PROVISION = 1
+    OPEN = 2
+    CLOSE = 3
+    ABORT = 4
+    RELEASE = 5
+    LISTEN = 6
+    UNLISTEN = 7
+    SYNCACHE_DROP = 8
+    NEXT_HOP = 9
+    PATH_MTU = 10
+    SEND_FRAME = 11
+
+
+COMMAND_HEADER = (("opcode", 0, 0, 8), ("tag", 0, 16, 16))
+
+COMMANDS = {
+    Opcode.NOP: (),
+    # Give the engine an id with its two rings; stock = 1: it may be used for passive opens, else it waits for OPEN.
+    Opcode.PROVISION: (("tid", 1, 0, 32), ("snd_base", 2, 0, 64), ("rcv_base", 4, 0, 64),
+                       ("snd_log2", 6, 0, 5), ("rcv_log2", 6, 8, 5), ("stock", 6, 16, 1)),
+    Opcode.OPEN: (("tid", 1, 0, 32), ("laddr", 2, 0, 32), ("faddr", 3, 0, 32), ("lport", 4, 0, 16), ("fport", 4, 16, 16),
+                  ("dmac", 6, 0, 48), ("use_next_hop", 7, 31, 1), ("next_hop", 7, 16, 8),
+                  ("mss", 8, 0, 16), ("rcv_scale", 8, 16, 4)),
+    # Send data up to snd_end (position), then FIN.
+    Opcode.CLOSE: (("tid", 1, 0, 32), ("snd_end", 2, 0, 32)),
+    Opcode.ABORT: (("tid", 1, 0, 32),),
+    # After the terminal event; the four-tuple must be the connection's.
+    Opcode.RELEASE: (("tid", 1, 0, 32), ("laddr", 2, 0, 32), ("faddr", 3, 0, 32), ("lport", 4, 0, 16), ("fport", 4, 16, 16)),
+    # laddr 0: any local address. wnd: window of SYN,ACKs, unscaled (at most the receive rings' size).
+    Opcode.LISTEN: (("listener", 1, 0, 32), ("laddr", 2, 0, 32), ("lport", 4, 0, 16), ("mss", 8, 0, 16),
+                    ("rcv_scale", 8, 16, 4), ("wnd", 9, 0, 16)),
+    Opcode.UNLISTEN: (("listener", 1, 0, 32),),
+    Opcode.SYNCACHE_DROP: (("syncache_ref", 1, 0, 32),),
+    Opcode.NEXT_HOP: (("index", 1, 0, 32), ("dmac", 6, 0, 48)),
+    Opcode.PATH_MTU: (("tid", 1, 0, 32), ("mss", 8, 0, 16)),
+    Opcode.SEND_FRAME: (("addr", 2, 0, 64), ("length", 4, 0, 16)),
+}
+
+
+class EventType(IntEnum):
+    """Events."""
+
+    NONE = 0
+    CONNECTION = 1
+    SYN_RECEIVED = 2
+    SYNCACHE_GONE = 3
+    COMMAND_DONE = 4
+    FRAME = 5
+    ERROR = 6
+
+
+EVENT_TRAILER = (("type", 7, 0, 8), ("phase", 7, 31, 1))
+
+EVENTS = {
+    # A snapshot of one connection: absolute positions and sticky flags, so that later progress folds into an entry
+    # not yet written. terminal comes once, last, and only when every received byte is in host memory.
+    EventType.CONNECTION: (
+        ("tid", 0, 0, 32), ("rcv_position", 1, 0, 32), ("snd_una_position", 2, 0, 32),
+        ("syncache_ref", 3, 0, 16), ("mss", 3, 16, 16), ("iss", 4, 0, 32), ("irs", 5, 0, 32),
+        ("state", 6, 0, 4), ("snd_scale", 6, 4, 4), ("rcv_scale", 6, 8, 4), ("established", 6, 12, 1),
+        ("peer_closed", 6, 13, 1), ("terminal", 6, 14, 1), ("bad_doorbell", 6, 15, 1), ("reason", 6, 16, 4)),
+    EventType.SYN_RECEIVED: (
+        ("syncache_ref", 0, 0, 16), ("listener", 0, 16, 8), ("faddr", 1, 0, 32), ("laddr", 2, 0, 32),
+        ("fport", 3, 0, 16), ("lport", 3, 16, 16), ("iss", 4, 0, 32), ("irs", 5, 0, 32),
+        ("mss", 6, 0, 16), ("ws", 6, 16, 4), ("ws_present", 6, 20, 1)),
+    EventType.SYNCACHE_GONE: (("syncache_ref", 0, 0, 16), ("listener", 0, 16, 8)),
+    EventType.COMMAND_DONE: (("argument", 0, 0, 32), ("opcode", 1, 0, 8), ("status", 1, 8, 8), ("tag", 1, 16, 16)),
+    # A frame of the host lies in the host frame ring: slot = producer count modulo slots.
+    EventType.FRAME: (("slot", 0, 0, 32), ("length", 1, 0, 16)),
+    EventType.ERROR: (("code", 0, 0, 8), ("argument", 1, 0, 32)),
+}
+
+
+class ErrorCode(IntEnum):
+    """Codes of ERROR events."""
+
+    BAD_DOORBELL = 1       # argument: register offset written
+    COMMAND_FETCH = 2      # AXI error while commands were read; argument: command index
+    EVENT_WRITE = 3
+    PAYLOAD_READ = 4       # argument: id
+    PAYLOAD_WRITE = 5      # argument: id
+
+
+HOST_FRAME_SLOT_BYTES = 2048
+"""A slot of the host frame ring; the frame begins at byte 2, so that its IP header is aligned."""

@@ -1,0 +1,70 @@
+# Tiptoe's tasks. Every target sets up what it needs: `make demo` or `make test` on a fresh clone is enough.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+JOBS ?= 2
+STAMP := $(VENV)/.ready-$(shell cat pyproject.toml requirements.lock | cksum | cut -d' ' -f1)
+
+define need
+command -v $(1) >/dev/null || { echo "error: $(1) not found: install it first ($(2))" >&2; exit 1; }
+endef
+
+.PHONY: help setup demo test bench synth soak lint format check lock clean distclean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+setup: $(STAMP) ## virtual environment with pinned packages
+
+$(STAMP): pyproject.toml requirements.lock
+	@$(call need,$(PYTHON),Debian: apt-get install python3 python3-venv)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is $$($(PYTHON) -V 2>&1), but Tiptoe needs 3.11 or later: use make PYTHON=python3.x" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "error: $(PYTHON) cannot make virtual environments: install python3-venv" >&2; exit 1; }
+	@$(call need,g++,Debian: apt-get install g++)
+	@$(call need,perl,Debian: apt-get install perl)
+	@echo "setup: virtual environment in $(VENV), the packages of requirements.lock (half a minute)"
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@rm -f $(VENV)/.ready-*; touch $@
+
+demo: setup ## build the simulated engine and carry real traffic over it
+	@$(BIN)/tiptoe demo
+
+test: setup lint ## everything that proves it, under 20 minutes on two cores
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+bench: setup ## figures in cycles, with their theoretical bounds (build/bench.json)
+	@$(BIN)/tiptoe bench
+
+synth: setup ## place and route for ECP5: LUT, FF, block RAM, Fmax against the baseline (build/synth.json)
+	@$(BIN)/python -m tiptoe_verif.synth --baseline $(BLOCKS)
+
+soak: setup ## long seeded runs
+	@$(BIN)/python -m pytest -n $(JOBS) -m soak --timeout 7200 $(ARGS)
+
+lint: setup ## ruff and mypy
+	@$(BIN)/ruff check --quiet . && echo "ruff: clean"
+	@$(BIN)/mypy
+
+format: setup ## let ruff lay out and fix the code
+	@$(BIN)/ruff check --fix --quiet . || true
+	@$(BIN)/ruff format .
+
+check: test bench synth ## test, bench and synth
+
+lock: ## resolve pyproject.toml anew and write requirements.lock
+	@rm -rf build/lock && $(PYTHON) -m venv build/lock
+	@build/lock/bin/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@{ echo '# Exact versions that `make setup` installs. Regenerate with `make lock` after changing pyproject.toml.'; \
+	   build/lock/bin/pip freeze --exclude-editable; } > requirements.lock && rm -rf build/lock
+
+clean: ## remove build results
+	@rm -rf build .pytest_cache .ruff_cache .mypy_cache
+
+distclean: clean ## remove build results and the virtual environment
+	@rm -rf $(VENV)

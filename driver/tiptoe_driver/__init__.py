@@ -1,0 +1,1 @@
+"""Driver model of the engine after FreeBSD's toe_usrreqs."""

@@ -1,0 +1,1 @@
+"""Tiptoe's TCP offload engine, written in Amaranth HDL."""

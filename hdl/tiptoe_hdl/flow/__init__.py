@@ -1,0 +1,1 @@
+"""Connection state: lookup table, TCB store, transition pipeline, congestion control, timers."""

@@ -1,0 +1,1 @@
+"""Host interface: registers, doorbells, command and event rings, DMA."""

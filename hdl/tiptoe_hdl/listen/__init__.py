@@ -1,0 +1,1 @@
+"""Passive opens: listen table, syncache and SYN cookies."""

@@ -1,0 +1,1 @@
+"""Receive path: parse, verify checksums, look up, decide, place payload."""

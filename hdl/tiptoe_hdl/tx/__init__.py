@@ -1,0 +1,1 @@
+"""Transmit path: schedule, fetch payload, build segments, checksum, send."""

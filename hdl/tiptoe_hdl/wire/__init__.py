@@ -1,0 +1,1 @@
+"""Frame layouts, checksums and sequence arithmetic."""

@@ -1,0 +1,34 @@
+"""Fixtures shared by all tests: build folder, seeded randomness."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_report_header() -> str:
+    return f"seed: {_seed()} (set TIPTOE_SEED to replay another)"
+
+
+def _seed() -> int:
+    return int(os.environ.get("TIPTOE_SEED", "1"), 0)
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> random.Random:
+    """A random generator that depends only on TIPTOE_SEED and the test's name."""
+    return random.Random(f"{_seed()}:{request.node.nodeid}")
+
+
+@pytest.fixture
+def out_dir(request: pytest.FixtureRequest) -> Path:
+    """A folder under build/ of this test's own, for captures and waveforms."""
+    path = ROOT / "build" / "tests" / re.sub(r"[^\w.-]+", "_", request.node.nodeid)
+    path.mkdir(parents=True, exist_ok=True)
+    return path

@@ -1,0 +1,1 @@
+"""Verification of Tiptoe: simulation, live traffic, benchmarks, synthesis."""

@@ -1,0 +1,1 @@
+"""Builds and runs Verilated simulations of Amaranth components."""

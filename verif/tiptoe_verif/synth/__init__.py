@@ -1,0 +1,1 @@
+"""Place and route of single blocks and the whole engine on ECP5."""

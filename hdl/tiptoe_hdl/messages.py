@@ -88,6 +88,11 @@ def beat(cfg: EngineConfig) -> data.StructLayout:
     return data.StructLayout({"data": cfg.data_width, "keep": cfg.bytes_per_beat, "last": 1})
 
 
+def rx_beat(cfg: EngineConfig) -> data.StructLayout:
+    """A beat as the MAC gives it: like ``beat``, with ``error`` (AXI's tuser), which counts in the last beat."""
+    return data.StructLayout({"data": cfg.data_width, "keep": cfg.bytes_per_beat, "last": 1, "error": 1})
+
+
 RxMeta = data.StructLayout({
     # What the parser learned of one committed frame; pushed in frame order after the frame's last beat.
     "to_host": 1,          # not for the TCP engine (ARP, ICMP, UDP, fragments, broadcast...): all fields but frame_length void
@@ -260,6 +265,16 @@ def dma_read_data(cfg: EngineConfig) -> data.StructLayout:
     wrap the bytes continue in the next word at lane 0 (the ring end is word aligned). ``last`` in the transfer's last word, where ``error``
     says whether any beat had an AXI error."""
     return data.StructLayout({"data": cfg.data_width, "last": 1, "error": 1})
+
+
+CommandDone = data.StructLayout({"argument": 32, "opcode": 8, "status": Status, "tag": 16})
+"""Command processor to event writer: a COMMAND_DONE event."""
+
+FrameEvent = data.StructLayout({"slot": 16, "length": 12})
+"""Placement to event writer: a host frame lies in its slot (the write is acknowledged)."""
+
+ErrorEvent = data.StructLayout({"code": 8, "argument": 32})
+"""Any block to event writer, valid-only: the newest one not yet written wins (each also counts)."""
 
 
 class Counter(enum.IntEnum):

@@ -48,7 +48,7 @@ soak: setup ## long seeded runs
 	@$(BIN)/python -m pytest -n $(JOBS) -m soak --timeout 7200 $(ARGS)
 
 lint: setup ## ruff and mypy
-	@$(BIN)/ruff check --quiet . && echo "ruff: clean"
+	@$(BIN)/ruff check --quiet --output-format concise . && echo "ruff: clean"
 	@$(BIN)/mypy
 
 format: setup ## let ruff lay out and fix the code

@@ -57,6 +57,28 @@ COMMANDS = {
 }
 
 
+COMMAND_TEXT = {
+    Opcode.NOP: "Nothing. Answered by COMMAND_DONE never; a place holder.",
+    Opcode.PROVISION: "Gives the engine a connection id with its two rings: bases aligned to their sizes, sizes of 2^12 to 2^24 bytes. With `stock` the id may serve a passive open; without, it waits for OPEN.",
+    Opcode.OPEN: "Active open of a provisioned id: inserts the four-tuple and sends a SYN. `mss` is the largest segment to be sent and the MSS option offered; `rcv_scale` the window scale offered. Frames go to `dmac`, or to entry `next_hop` when `use_next_hop`. Success is told by CONNECTION events.",
+    Opcode.CLOSE: "Sends data up to position `snd_end`, then FIN.",
+    Opcode.ABORT: "Sends a reset and ends the connection with reason LOCAL_ABORT.",
+    Opcode.RELEASE: "Gives the id back after its terminal event; the four-tuple must be the connection's. After COMMAND_DONE the engine does not touch the rings.",
+    Opcode.LISTEN: "Sets listen table entry `listener`; `laddr` 0 means any local address. `wnd` is the window of SYN,ACKs, unscaled, at most the size of the receive rings in stock.",
+    Opcode.UNLISTEN: "Clears listen table entry `listener`; its half-open children are reset.",
+    Opcode.SYNCACHE_DROP: "Drops a half-open connection of a SYN_RECEIVED event; the peer gets a reset.",
+    Opcode.NEXT_HOP: "Sets the MAC address of entry `index` of the next-hop table.",
+    Opcode.PATH_MTU: "New largest segment for a connection.",
+    Opcode.SEND_FRAME: "Transmits `length` bytes (14 to LIMITS.MAX_FRAME_BYTES) at `addr` as an Ethernet frame. COMMAND_DONE comes when the memory was read.",
+}
+"""What each command does, for the documentation."""
+
+ALWAYS_DONE = frozenset({
+    Opcode.RELEASE, Opcode.LISTEN, Opcode.UNLISTEN, Opcode.SYNCACHE_DROP, Opcode.SEND_FRAME,
+})
+"""Commands that COMMAND_DONE answers in any case; the others only when they fail."""
+
+
 class EventType(IntEnum):
     """Events."""
 
@@ -91,14 +113,27 @@ EVENTS = {
 }
 
 
+EVENT_TEXT = {
+    EventType.NONE: "Not written yet.",
+    EventType.CONNECTION: "A snapshot of one connection: absolute positions and sticky flags. Later progress folds into an entry not yet written; `terminal` comes once, last, and only when every received byte is in host memory.",
+    EventType.SYN_RECEIVED: "A listener answered a SYN: a half-open connection exists.",
+    EventType.SYNCACHE_GONE: "A half-open connection ended without becoming a connection.",
+    EventType.COMMAND_DONE: "Outcome of a command. `argument` is dword 1 of the command.",
+    EventType.FRAME: "A received frame lies in slot `slot` (modulo the number of slots) of the host frame ring, from byte 2 on.",
+    EventType.ERROR: "Something went wrong that no command answers for. Of several at once the newest is kept.",
+}
+"""What each event says, for the documentation."""
+
+
 class ErrorCode(IntEnum):
     """Codes of ERROR events."""
 
     BAD_DOORBELL = 1       # argument: register offset written
-    COMMAND_FETCH = 2      # AXI error while commands were read; argument: command index
-    EVENT_WRITE = 3
+    COMMAND_FETCH = 2      # AXI error while commands were read, which are skipped; argument: count of the first one
+    EVENT_WRITE = 3        # AXI error while an event was written; argument: its count
     PAYLOAD_READ = 4       # argument: id
     PAYLOAD_WRITE = 5      # argument: id
+    BAD_COMMAND_TAIL = 6   # COMMAND_TAIL more than a ring ahead, ignored; argument: the value written
 
 
 HOST_FRAME_SLOT_BYTES = 2048

@@ -1,5 +1,7 @@
 """A small AXI4-Stream register slice: the example that proves the simulation and synthesis machinery."""
 
+from typing import Any
+
 from amaranth.hdl import Module
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -14,11 +16,11 @@ class RegisterSlice(wiring.Component):
         Shape of the payload.
     """
 
-    def __init__(self, shape):
+    def __init__(self, shape: Any) -> None:
         super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape))})
         self._shape = shape
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
         spare = stream.Signature(self._shape).create()
         with m.If(self.i.valid & self.i.ready & self.o.valid & ~self.o.ready):
@@ -37,7 +39,7 @@ class RegisterSlice(wiring.Component):
 class AxiStreamSlice(wiring.Component):
     """The register slice behind flat AXI4-Stream names (``s_axis_*`` in, ``m_axis_*`` out)."""
 
-    def __init__(self, data_width: int = 64):
+    def __init__(self, data_width: int = 64) -> None:
         self._layout = data.StructLayout({"data": data_width, "keep": data_width // 8, "last": 1})
         super().__init__({
             "s_axis_tdata": In(data_width), "s_axis_tkeep": In(data_width // 8), "s_axis_tlast": In(1),
@@ -46,7 +48,7 @@ class AxiStreamSlice(wiring.Component):
             "m_axis_tvalid": Out(1), "m_axis_tready": In(1),
         })  # fmt: skip
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
         m.submodules.slice = inner = RegisterSlice(self._layout)
         m.d.comb += [

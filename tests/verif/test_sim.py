@@ -1,0 +1,104 @@
+"""The simulation machinery: cocotb benches and shared libraries, cached, with a waveform on failure."""
+
+import ctypes
+from pathlib import Path
+
+import pytest
+
+from tiptoe_verif.example import AxiStreamSlice
+from tiptoe_verif.sim import (
+    CocotbFailure,
+    ToolError,
+    bench_tests,
+    build_cocotb,
+    build_library,
+    port_names,
+    run_cocotb,
+    to_verilog,
+)
+
+BENCH = Path(__file__).with_name("bench_axis_slice.py")
+TOP = "axis_slice"
+
+
+@pytest.fixture(scope="module")
+def verilog():
+    return to_verilog(AxiStreamSlice(), TOP)
+
+
+def test_ports(verilog):
+    ports = port_names(TOP, verilog)
+    assert ports["clk"] == "input" and ports["m_axis_tdata"] == "output"
+    assert not any(name.startswith(("i__", "o__")) for name in ports)
+
+
+def test_cases_are_found():
+    assert bench_tests(BENCH) == ["frames_pass", "long_run", "sleep", "fails_when_asked"]
+
+
+def test_cocotb_passes(verilog, out_dir):
+    results = run_cocotb(TOP, verilog, BENCH, results_dir=out_dir)
+    assert results.passed == ["frames_pass", "long_run", "sleep"]
+    assert results.skipped == ["fails_when_asked"]
+
+
+def test_one_case(verilog, out_dir):
+    results = run_cocotb(TOP, verilog, BENCH, testcase="sleep", env={"CYCLES": "500"}, results_dir=out_dir)
+    assert results.passed == ["sleep"]
+    assert results.sim_time_ns == pytest.approx(505 * 8, abs=16)
+
+
+def test_failure_names_log_and_waveform(verilog, out_dir):
+    with pytest.raises(CocotbFailure, match="asked to fail") as caught:
+        run_cocotb(TOP, verilog, BENCH, env={"FAIL": "1"}, results_dir=out_dir)
+    assert "1 of 4 cocotb tests failed" in str(caught.value)
+    waveform = next(out_dir.glob("fails_when_asked.*"))
+    assert str(waveform) in str(caught.value) and waveform.stat().st_size > 100
+
+
+def test_builds_are_shared(verilog):
+    program = build_cocotb(TOP, verilog)
+    before = program.stat().st_mtime_ns
+    assert build_cocotb(TOP, verilog) == program
+    assert program.stat().st_mtime_ns == before
+
+
+HARNESS = """
+#include "Vtop.h"
+#include "verilated.h"
+extern "C" long run(long cycles) {
+    VerilatedContext context;
+    Vtop top(&context);
+    top.s_axis_tvalid = 1;
+    top.m_axis_tready = 1;
+    long taken = 0;
+    for (long i = 0; i < cycles; i++) {
+        top.clk = 0; top.eval();
+        taken += top.m_axis_tvalid;
+        top.clk = 1; top.eval();
+    }
+    return taken;
+}
+"""
+
+
+def test_library(verilog, out_dir):
+    harness = out_dir / "harness.cpp"
+    harness.write_text(HARNESS)
+    path = build_library(TOP, verilog, [harness])
+    assert path == build_library(TOP, verilog, [harness])
+    library = ctypes.CDLL(str(path))
+    library.run.restype, library.run.argtypes = ctypes.c_long, [ctypes.c_long]
+    assert library.run(1000) == 999
+
+
+def test_combinational_loop_is_refused(out_dir):
+    loop = """
+module loop(a, y);
+  input a; output y; wire a; wire y; wire b;
+  assign b = y ^ a;
+  assign y = b & a;
+endmodule
+"""
+    with pytest.raises(ToolError, match="UNOPTFLAT"):
+        build_cocotb("loop", loop)

@@ -1,6 +1,7 @@
 """Bus interfaces of the engine with their standard names (Arm IHI 0022H, AMBA AXI4 and AXI4-Lite).
 
-All signatures are written from the initiator's view: a master has an ``Out(...)`` member, a slave an ``In(...)`` one.
+All signatures are written from the initiator's view: a master has an ``Out(...)`` member, a slave an
+``In(...)`` one.
 """
 
 from amaranth.hdl import Value, unsigned
@@ -29,8 +30,8 @@ READ_CACHE = 0b0011
 """ARCACHE: normal, non-cacheable, bufferable."""
 
 WRITE_CACHE = 0b0010
-"""AWCACHE: normal, non-cacheable, *not* bufferable: the response comes from the final destination, so that an event written
-after a payload's response is never seen before that payload (A4.4)."""
+"""AWCACHE: normal, non-cacheable, *not* bufferable: the response comes from the final destination, so that an
+event written after a payload's response is never seen before that payload (A4.4)."""
 
 PROTECTION = 0b010
 """AxPROT: data, non-secure, unprivileged."""

@@ -1,0 +1,58 @@
+"""A small first-in first-out queue for streams, its output registered."""
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+
+class Queue(wiring.Component):
+    """A queue of ``depth`` entries in distributed memory, and one more in its output register.
+
+    Latency two cycles, one transfer a cycle. ``o`` comes from flip-flops; ``i.ready`` depends on flip-flops
+    of the queue only.
+
+    Parameters
+    ----------
+    shape
+        Shape of the payload.
+    depth : int
+        Entries: a power of two, 2 to 64.
+
+    Members
+    -------
+    i, o : stream of ``shape``
+    """
+
+    def __init__(self, shape, depth: int):
+        if not (2 <= depth <= 64 and depth & (depth - 1) == 0):
+            raise ValueError(f"depth must be a power of two from 2 to 64, not {depth}")
+        self._shape, self._depth = shape, depth
+        super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape))})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.storage = storage = memory.Memory(shape=self._shape, depth=self._depth, init=[])
+        write = storage.write_port()
+        read = storage.read_port(domain="comb")
+
+        # One bit more than an address needs: equal is empty, equal but for the top bit is full.
+        written = Signal(range(2 * self._depth))
+        taken = Signal.like(written)
+        full = Signal()
+        empty = Signal()
+        m.d.comb += [
+            empty.eq(written == taken),
+            full.eq((written ^ taken) == self._depth),
+            self.i.ready.eq(~full),
+            write.addr.eq(written[:-1]),
+            write.data.eq(self.i.payload),
+            write.en.eq(self.i.valid & ~full),
+            read.addr.eq(taken[:-1]),
+        ]
+        with m.If(self.i.valid & ~full):
+            m.d.sync += written.eq(written + 1)
+        with m.If(~self.o.valid | self.o.ready):
+            m.d.sync += [self.o.valid.eq(~empty), self.o.payload.eq(read.data)]
+            with m.If(~empty):
+                m.d.sync += taken.eq(taken + 1)
+        return m

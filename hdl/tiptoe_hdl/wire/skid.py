@@ -1,0 +1,44 @@
+"""Skid buffer: cuts a stream's valid, payload and ready paths at a block's boundary."""
+
+from amaranth.hdl import Module
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+
+class SkidBuffer(wiring.Component):
+    """Two entries; every output comes from a flip-flop, ``i.ready`` too.
+
+    Latency one cycle, one transfer a cycle.
+
+    Parameters
+    ----------
+    shape
+        Shape of the payload.
+
+    Members
+    -------
+    i, o : stream of ``shape``
+    """
+
+    def __init__(self, shape):
+        self._shape = shape
+        super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape))})
+
+    def elaborate(self, platform):
+        m = Module()
+        spare = stream.Signature(self._shape).create(path=("spare",))
+
+        m.d.comb += self.i.ready.eq(~spare.valid)
+        with m.If(~self.o.valid | self.o.ready):
+            m.d.sync += self.o.valid.eq(self.i.valid | spare.valid)
+            m.d.sync += spare.valid.eq(0)
+            with m.If(spare.valid):
+                m.d.sync += self.o.payload.eq(spare.payload)
+            with m.Else():
+                m.d.sync += self.o.payload.eq(self.i.payload)
+        with m.Elif(self.i.valid):
+            m.d.sync += spare.valid.eq(1)
+        # The spare follows the input whenever it is free, so its enable does not depend on o.ready.
+        with m.If(~spare.valid):
+            m.d.sync += spare.payload.eq(self.i.payload)
+        return m

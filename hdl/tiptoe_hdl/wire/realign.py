@@ -10,7 +10,7 @@ from .skid import SkidBuffer
 
 
 def realign_command(cfg: EngineConfig) -> data.StructLayout:
-    """One transfer: ``length`` bytes (1 to 4095), the first of them in lane ``src_offset``, to go to ``dst_offset``."""
+    """One transfer: ``length`` bytes (1 to 4095), the first in lane ``src_offset``, to go to ``dst_offset``."""
     lane = ceil_log2(cfg.bytes_per_beat)
     return data.StructLayout({"src_offset": lane, "dst_offset": lane, "length": 12})
 
@@ -40,18 +40,18 @@ def _plan(cfg: EngineConfig) -> data.StructLayout:
 
 
 class Realigner(wiring.Component):
-    """Byte ``k`` of a transfer comes in lane ``(src_offset + k) mod B`` and leaves in ``(dst_offset + k) mod B``.
+    """Byte k of a transfer comes in lane (src_offset + k) mod B and leaves in lane (dst_offset + k) mod B.
 
     With B bytes a word, a transfer takes exactly ceil((src_offset + length) / B) words and gives exactly
     ceil((dst_offset + length) / B), back to back with its neighbours.
 
-    Every word is rotated by the difference of the offsets; an output word is then made of one rotated word and
-    the one before it. Where the bytes move down (dst_offset < src_offset) a longer transfer must see two words
-    before it can give one, which costs one bubble a transfer; there is none otherwise.
+    Every word is rotated by the difference of the offsets; an output word is then made of one rotated word
+    and the one before it. Where the bytes move down (dst_offset < src_offset) a longer transfer must see two
+    words before it can give one, which costs one bubble a transfer; there is none otherwise.
 
     Timing: one word a cycle, at best one transfer in two cycles. A transfer's first word is taken three cycles
-    after its command, if that did not come earlier (two commands wait inside). From a word to its output, three
-    cycles (two at 32 bits). ``o`` comes from flip-flops; every ``ready`` depends on flip-flops only.
+    after its command, if that did not come earlier (two commands wait inside). From a word to its output,
+    three cycles (two at 32 bits). ``o`` comes from flip-flops; every ``ready`` depends on flip-flops only.
 
     Parameters
     ----------

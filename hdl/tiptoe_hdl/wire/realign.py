@@ -10,7 +10,7 @@ from .skid import SkidBuffer
 
 
 def realign_command(cfg: EngineConfig) -> data.StructLayout:
-    """One transfer: ``length`` bytes (1 to 4095), the first in lane ``src_offset``, to go to ``dst_offset``."""
+    """``length`` bytes (1 to 4095), the first in lane ``src_offset``, to go to lane ``dst_offset``."""
     lane = ceil_log2(cfg.bytes_per_beat)
     return data.StructLayout({"src_offset": lane, "dst_offset": lane, "length": 12})
 
@@ -49,9 +49,10 @@ class Realigner(wiring.Component):
     and the one before it. Where the bytes move down (dst_offset < src_offset) a longer transfer must see two
     words before it can give one, which costs one bubble a transfer; there is none otherwise.
 
-    Timing: one word a cycle, at best one transfer in two cycles. A transfer's first word is taken three cycles
-    after its command, if that did not come earlier (two commands wait inside). From a word to its output,
-    three cycles (two at 32 bits). ``o`` comes from flip-flops; every ``ready`` depends on flip-flops only.
+    Timing: one word a cycle, at best one transfer in two cycles. A transfer's first word is taken three
+    cycles after its command, if that did not come earlier (two commands wait inside). From a word to its
+    output, three cycles (two at 32 bits). ``o`` comes from flip-flops; every ``ready`` depends on flip-flops
+    only.
 
     Parameters
     ----------

@@ -1,0 +1,315 @@
+"""The engine's registers on AXI4-Lite: storage, read-back, interrupt, soft reset, doorbells.
+
+Addresses, fields and reset values come from tiptoe.rdl through ``register_map``.
+"""
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from ..config import EngineConfig
+from ..messages import Counter, ErrorEvent, doorbell
+from ..wire.valid_only import valid_only
+from .axi import AxiLiteSignature, Response
+from .axil_slave import AxiLiteSlave
+from .doorbells import Doorbells
+from .register_map import register_map
+
+CONFIGURATION = {
+    # Output port: the fields it is made of, lowest first.
+    "enable": ("CONTROL.ENABLE",),
+    "external_tick": ("CONTROL.EXTERNAL_TICK",),
+    "rst_unknown": ("CONTROL.RST_UNKNOWN",),
+    "promiscuous": ("CONTROL.PROMISCUOUS",),
+    "mac": ("MAC_LO.VALUE", "MAC_HI.VALUE"),
+    "ip_addr": ("IP_ADDR.VALUE",),
+    "ttl": ("IP_HEADER.TTL",),
+    "tos": ("IP_HEADER.TOS",),
+    "tick_cycles": ("TICK_CYCLES.VALUE",),
+    "msl_ticks": ("MSL_TICKS.VALUE",),
+    "rto_min": ("RTO_MIN.VALUE",),
+    "rto_max": ("RTO_MAX.VALUE",),
+    "rto_initial": ("RTO_INITIAL.VALUE",),
+    "delack_ticks": ("DELACK_TICKS.VALUE",),
+    "rexmt_max": ("RETRIES.REXMT_MAX",),
+    "syn_retries": ("RETRIES.SYN_RETRIES",),
+    "fin_wait_2_ticks": ("FIN_WAIT_2_TICKS.VALUE",),
+    "isn_key": ("ISN_KEY.VALUE",),
+    "hash_key": ("HASH_KEY.VALUE",),
+    "command_base": ("COMMAND_RING_LO.VALUE", "COMMAND_RING_HI.VALUE"),
+    "command_log2": ("COMMAND_RING_LOG2.VALUE",),
+    "command_tail": ("COMMAND_TAIL.VALUE",),
+    "event_base": ("EVENT_RING_LO.VALUE", "EVENT_RING_HI.VALUE"),
+    "event_log2": ("EVENT_RING_LOG2.VALUE",),
+    "event_consumer": ("EVENT_CONSUMER.VALUE",),
+    "frame_base": ("FRAME_RING_LO.VALUE", "FRAME_RING_HI.VALUE"),
+    "frame_log2": ("FRAME_RING_LOG2.VALUE",),
+    "frame_consumer": ("FRAME_CONSUMER.VALUE",),
+}
+
+MEASURED = {
+    # Field: the input port it shows.
+    "STATUS.READY": "ready",
+    "TICK_TIME.VALUE": "tick_time",
+    "ISN_TIME.VALUE": "isn_time",
+    "COMMAND_HEAD.VALUE": "command_head",
+    "EVENT_PRODUCER.VALUE": "event_producer",
+}
+
+CLEARED = ("CONTROL", "IRQ_STATUS", "COMMAND_TAIL", "EVENT_CONSUMER", "FRAME_CONSUMER")
+"""Registers that a soft reset clears."""
+
+RESET_CYCLES = 16
+"""Length of ``soft_reset``."""
+
+READ_CYCLES = 6
+"""Cycles given to a read: the multiplexer has two stages, a counter comes five cycles after its index."""
+
+
+def constants(cfg: EngineConfig) -> dict[str, int]:
+    """Read-only fields that depend on the configuration only."""
+    return {
+        "CAPABILITIES.LOG2_CONNECTIONS": exact_log2(cfg.connections),
+        "CAPABILITIES.LOG2_LISTENERS": exact_log2(cfg.listeners),
+        "CAPABILITIES.LOG2_SYNCACHE": exact_log2(cfg.syncache_entries),
+        "CAPABILITIES.LOG2_NEXT_HOPS": exact_log2(cfg.next_hops),
+        "LIMITS.DATA_BYTES": cfg.bytes_per_beat,
+        "LIMITS.ADDR_WIDTH": cfg.addr_width,
+        "LIMITS.MAX_FRAME_BYTES": cfg.max_frame_bytes,
+    }
+
+
+def _width(cfg: EngineConfig, register, field) -> int:
+    """Bits that a field really has: the high half of an address may be narrower than its register."""
+    if register.name.endswith("_RING_HI"):
+        return min(field.width, cfg.addr_width - 32)
+    return field.width
+
+
+def _configuration_ports(cfg: EngineConfig) -> dict[str, int]:
+    ports = {}
+    for port, fields in CONFIGURATION.items():
+        ports[port] = 0
+        for path in fields:
+            register = register_map()[path.split(".")[0]]
+            field, = (field for field in register.fields if field.name == path.split(".")[1])
+            ports[port] += _width(cfg, register, field) * register.count
+    return ports
+
+
+class Registers(wiring.Component):
+    """Register block and doorbells.
+
+    A write takes effect two cycles after its transfer; one write, so one doorbell, is taken each cycle.
+    A read takes about ten cycles.
+
+    Parameters
+    ----------
+    cfg : EngineConfig
+
+    Members
+    -------
+    axil : AXI4-Lite slave, 20 address bits
+    irq : Out(1), level
+    soft_reset, quiesce : Out(1); quiet : In(1, init=1)
+        Writing CONTROL.SOFT_RESET raises ``quiesce``; when the bus master has nothing outstanding it answers
+        with ``quiet``, and ``soft_reset`` follows for RESET_CYCLES cycles.
+    doorbell : Out(stream of doorbell(cfg))
+    error : Out(valid-only ErrorEvent), count_bad_doorbell : Out(1)
+        Doorbells refused.
+    counter_index : Out(5), counter_value : In(32)
+        The counter's value, at most five cycles after its index.
+    event_irq, error_irq : In(1)
+        Pulses that set the bits of IRQ_STATUS.
+    <name in MEASURED> : In, <name in CONFIGURATION> : Out
+        Fields of registers. ``isn_key`` and ``hash_key`` have word 0 in their lowest bits.
+    """
+
+    def __init__(self, cfg: EngineConfig):
+        self._cfg = cfg
+        super().__init__({
+            "axil": In(AxiLiteSignature(20)),
+            "irq": Out(1),
+            "soft_reset": Out(1), "quiesce": Out(1), "quiet": In(1, init=1),
+            "doorbell": Out(stream.Signature(doorbell(cfg))),
+            "error": Out(valid_only(ErrorEvent)),
+            "count_bad_doorbell": Out(1),
+            "counter_index": Out(5), "counter_value": In(32),
+            "event_irq": In(1), "error_irq": In(1),
+            "ready": In(1), "tick_time": In(32), "isn_time": In(32),
+            "command_head": In(32), "event_producer": In(32),
+            **{name: Out(width) for name, width in _configuration_ports(cfg).items()},
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.slave = slave = AxiLiteSlave(20)
+        wiring.connect(m, slave.axil, wiring.flipped(self.axil))
+        self._storage(m)
+        self._writes(m, slave)
+        self._reads(m, slave)
+        self._soft_reset(m)
+        m.d.sync += self.irq.eq((self._value["IRQ_STATUS.EVENT", 0] & self._value["IRQ_MASK.EVENT", 0])
+                                | (self._value["IRQ_STATUS.ERROR", 0] & self._value["IRQ_MASK.ERROR", 0]))
+        return m
+
+    def _storage(self, m):
+        """``_value``: signal of each field by (path, index in its array)."""
+        self._value = {}
+        for register in register_map().registers:
+            for field in register.fields:
+                path = f"{register.name}.{field.name}"
+                for index in range(register.count):
+                    name = path.lower().replace(".", "_") + (f"_{index}" if register.count > 1 else "")
+                    if path in MEASURED:
+                        signal = Signal(field.width, name=name)
+                        shown = getattr(self, MEASURED[path])
+                        m.d.sync += signal.eq(shown & ~self.quiesce if path == "STATUS.READY" else shown)
+                    elif field.writable:
+                        reset = getattr(self._cfg, field.reset_from) if field.reset_from else field.reset
+                        signal = Signal(_width(self._cfg, register, field), init=reset, name=name)
+                    elif path.startswith("COUNTER."):
+                        continue
+                    else:
+                        signal = constants(self._cfg).get(path, field.reset)
+                    self._value[path, index] = signal
+        for port, paths in CONFIGURATION.items():
+            m.d.comb += getattr(self, port).eq(Cat(
+                signal for path in paths for (other, _), signal in self._value.items() if other == path))
+
+    def _writes(self, m, slave):
+        """Decodes a write in the cycle of its transfer, carries it out in the next."""
+        m.submodules.doorbells = doorbells = Doorbells(self._cfg)
+        wiring.connect(m, wiring.flipped(self.doorbell), doorbells.o)
+        wiring.connect(m, wiring.flipped(self.error), doorbells.error)
+        m.d.comb += [
+            self.count_bad_doorbell.eq(doorbells.count_bad_doorbell),
+            doorbells.clear.eq(self.soft_reset),
+        ]
+        word = slave.write.p.word
+        is_doorbell = word[-1]
+        writable = Signal()
+        with m.Switch(word):
+            for register in register_map().registers:
+                if register.writable:
+                    first = register.address // 4
+                    with m.Case(*range(first, first + register.count)):
+                        m.d.comb += writable.eq(slave.write.p.full)
+        m.d.comb += [
+            doorbells.i.valid.eq(slave.write.valid & is_doorbell & ~self.soft_reset),
+            doorbells.i.p.word.eq(word[:17]),
+            doorbells.i.p.data.eq(slave.write.p.data),
+            doorbells.i.p.full.eq(slave.write.p.full),
+            slave.write.ready.eq((doorbells.i.ready | ~is_doorbell) & ~self.soft_reset),
+            slave.write_response.eq(
+                Mux(Mux(is_doorbell, doorbells.accepted, writable), Response.OKAY, Response.SLVERR)),
+        ]
+
+        enable = Signal()
+        address = Signal(6)
+        value = Signal(32)
+        m.d.sync += [
+            enable.eq(slave.write.valid & slave.write.ready & ~is_doorbell & writable),
+            address.eq(word[:6]),
+            value.eq(slave.write.p.data),
+        ]
+        for register in register_map().registers:
+            for field in register.fields:
+                path = f"{register.name}.{field.name}"
+                for index in range(register.count if field.writable else 0):
+                    signal = self._value[path, index]
+                    bits = value[field.low:field.low + len(signal)]
+                    with m.If(enable & (address == register.address // 4 + index)):
+                        if field.clear_on_one:
+                            m.d.sync += signal.eq(signal & ~bits)
+                        elif field.pulse:
+                            m.d.sync += signal.eq(signal | bits)
+                        else:
+                            m.d.sync += signal.eq(bits)
+        # An interrupt that comes while its bit is cleared is not lost.
+        with m.If(self.event_irq):
+            m.d.sync += self._value["IRQ_STATUS.EVENT", 0].eq(1)
+        with m.If(self.error_irq):
+            m.d.sync += self._value["IRQ_STATUS.ERROR", 0].eq(1)
+
+    def _reads(self, m, slave):
+        """Two registered stages of a multiplexer, with time to spare."""
+        word = Signal(18)
+        timer = Signal(range(READ_CYCLES))
+        words = {}
+        known = Signal()
+        for register in register_map().registers:
+            first = register.address // 4
+            with m.Switch(word):
+                with m.Case(*range(first, first + register.count)):
+                    m.d.comb += known.eq(1)
+            if register.name != "COUNTER":
+                for index in range(register.count):
+                    words[first + index] = [
+                        (field.low, self._value[f"{register.name}.{field.name}", index])
+                        for field in register.fields if field.readable]
+
+        quarters = [Signal(32, name=f"quarter_{n}") for n in range(4)]
+        for number, quarter in enumerate(quarters):
+            m.d.sync += quarter.eq(0)
+            with m.Switch(word[2:6]):
+                for place, fields in words.items():
+                    if place % 4 == number:
+                        with m.Case(place // 4):
+                            for low, signal in fields:
+                                width = 32 if isinstance(signal, int) else len(signal)
+                                m.d.sync += quarter[low:low + width].eq(signal)
+        picked = Signal(32)
+        known_late = Signal()
+        m.d.sync += [known_late.eq(known), picked.eq(0)]
+        with m.Switch(word[:2]):
+            for number, quarter in enumerate(quarters):
+                with m.Case(number):
+                    m.d.sync += picked.eq(quarter)
+
+        is_counter = word[7]
+        assert register_map()["COUNTER"].address // 4 == 1 << 7 and len(Counter) == 32
+        m.d.comb += [
+            self.counter_index.eq(word[:5]),
+            slave.read_response.p.data.eq(
+                Mux(known_late, Mux(is_counter, self.counter_value, picked), 0)),
+            slave.read_response.p.resp.eq(Mux(known_late, Response.OKAY, Response.SLVERR)),
+        ]
+        with m.FSM():
+            with m.State("Idle"):
+                m.d.comb += slave.read.ready.eq(1)
+                m.d.sync += [word.eq(slave.read.payload), timer.eq(READ_CYCLES - 1)]
+                with m.If(slave.read.valid):
+                    m.next = "Wait"
+            with m.State("Wait"):
+                m.d.sync += timer.eq(timer - 1)
+                with m.If(timer == 0):
+                    m.next = "Answer"
+            with m.State("Answer"):
+                m.d.comb += slave.read_response.valid.eq(1)
+                with m.If(slave.read_response.ready):
+                    m.next = "Idle"
+
+    def _soft_reset(self, m):
+        request = self._value["CONTROL.SOFT_RESET", 0]
+        enable = self._value["CONTROL.ENABLE", 0]
+        timer = Signal(range(RESET_CYCLES))
+        with m.FSM():
+            with m.State("Run"):
+                with m.If(request):
+                    m.d.sync += self.quiesce.eq(1)
+                    m.next = "Quiesce"
+            with m.State("Quiesce"):
+                m.d.sync += [enable.eq(0), timer.eq(RESET_CYCLES - 1)]
+                with m.If(self.quiet):
+                    m.d.sync += self.soft_reset.eq(1)
+                    m.next = "Reset"
+            with m.State("Reset"):
+                m.d.sync += timer.eq(timer - 1)
+                for (path, _), signal in self._value.items():
+                    if path.split(".")[0] in CLEARED:
+                        m.d.sync += signal.eq(0)
+                with m.If(timer == 0):
+                    m.d.sync += [self.soft_reset.eq(0), self.quiesce.eq(0)]
+                    m.next = "Run"

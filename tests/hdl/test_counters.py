@@ -1,0 +1,81 @@
+"""The counter bank: no pulse lost on any line, however fast; cleared by reset."""
+
+import random
+
+import pytest
+from amaranth.hdl import Module, ResetInserter, Signal
+
+from tiptoe_hdl.host.counters import CounterBank, pulse_ports
+from tiptoe_hdl.messages import Counter
+from tiptoe_verif.streams import run_bench
+
+
+async def pulse_all(ctx, dut, rates, cycles, rng):
+    sent = [0] * 32
+    for _ in range(cycles):
+        for index, name in enumerate(pulse_ports()):
+            pulse = int(rng.random() < rates[index])
+            ctx.set(getattr(dut, name), pulse)
+            sent[index] += pulse
+        await ctx.tick()
+    for name in pulse_ports():
+        ctx.set(getattr(dut, name), 0)
+    return sent
+
+
+async def values(ctx, dut):
+    """All counters, each read two cycles after its index."""
+    got = []
+    for index in range(32):
+        ctx.set(dut.index, index)
+        await ctx.tick().repeat(2)
+        got.append(ctx.get(dut.value))
+    return got
+
+
+def test_a_line_for_each_counter():
+    dut = CounterBank()
+    for counter in Counter:
+        assert hasattr(dut, f"count_{counter.name.lower()}")
+
+
+@pytest.mark.parametrize("rates", ["all", "mixed", "sparse"])
+def test_no_pulse_is_lost(rates, rng):
+    dut = CounterBank()
+    rate = {"all": [1.0] * 32, "mixed": [rng.random() for _ in range(32)], "sparse": [0.01] * 32}[rates]
+
+    async def bench(ctx):
+        sent = await pulse_all(ctx, dut, rate, 700, rng)
+        await ctx.tick().repeat(35)
+        assert await values(ctx, dut) == sent
+
+    run_bench(dut, bench)
+
+
+def test_pulses_right_after_reset_count():
+    dut = CounterBank()
+
+    async def bench(ctx):
+        sent = await pulse_all(ctx, dut, [0.5] * 32, 40, random.Random(3))
+        await ctx.tick().repeat(35)
+        assert await values(ctx, dut) == sent
+
+    run_bench(dut, bench)
+
+
+def test_reset_clears():
+    dut = CounterBank()
+    reset = Signal()
+    top = Module()
+    top.submodules.bank = ResetInserter(reset)(dut)
+
+    async def bench(ctx):
+        await pulse_all(ctx, dut, [1.0] * 32, 100, random.Random(4))
+        ctx.set(reset, 1)
+        await ctx.tick()
+        ctx.set(reset, 0)
+        sent = await pulse_all(ctx, dut, [0.3] * 32, 20, random.Random(5))
+        await ctx.tick().repeat(50)
+        assert await values(ctx, dut) == sent
+
+    run_bench(top, bench)

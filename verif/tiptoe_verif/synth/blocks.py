@@ -1,0 +1,35 @@
+"""The blocks whose area and speed are tracked: one line each, in the order of the report.
+
+``Block(name, factory, ...)``: ``factory`` returns the Amaranth component; import inside it, so that one broken block
+does not stop the others. ``no_collision`` names the memories (patterns of paths below the block, ``"*"`` for all) whose
+design excludes or forwards reading and writing one address in the same cycle: for them the read-first bypass logic that
+yosys would add is left out. It is refused for a memory with several write ports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Block:
+    """One component to synthesise alone."""
+
+    name: str
+    factory: Callable[[], Any]
+    no_collision: tuple[str, ...] = ()
+    whole: bool = False
+    """The whole engine: takes many minutes, so it runs only when asked for by name or with ``--all``."""
+
+
+def _example() -> Any:
+    from ..example import AxiStreamSlice
+
+    return AxiStreamSlice()
+
+
+BLOCKS = [
+    Block("axis_slice", _example),
+]

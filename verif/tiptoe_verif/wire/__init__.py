@@ -1,0 +1,1 @@
+"""The wire: impairments, captures, and an independent checker of every frame."""

@@ -6,6 +6,7 @@ from amaranth.hdl._nir import CombinationalCycle
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
+
 from tiptoe_verif.sim import ToolError
 from tiptoe_verif.synth import SynthResult, synth_block
 from tiptoe_verif.synth.report import regressions

@@ -97,7 +97,7 @@ RxMeta = data.StructLayout({
     # What the parser learned of one committed frame; pushed in frame order after the frame's last beat.
     "to_host": 1,          # not for the TCP engine (ARP, ICMP, UDP, fragments, broadcast...): all fields but frame_length void
     "frame_length": 12,    # bytes of the frame as received, without FCS
-    "payload_offset": 7,   # byte offset of the TCP payload in the *stored* frame (which has 2 pad bytes in front): a multiple of 4
+    "payload_offset": 8,   # byte offset of the TCP payload in the *stored* frame (which has 2 pad bytes in front): a multiple of 4
     "payload_length": 12,  # bytes of TCP payload
     "tuple": FourTuple,    # laddr = IP destination, faddr = IP source
     "smac": 48,            # Ethernet source; first byte on the wire in bits 47:40
@@ -119,7 +119,7 @@ FrameInfo = data.StructLayout({
     # Dispatcher to placement, one per committed frame in frame order.
     "ask": 1,              # 1: the pipeline's next rx_verdict says what to do
     "to_host": 1,          # when not ask: 1 to the host frame ring, 0 drop
-    "payload_offset": 7,
+    "payload_offset": 8,
     "frame_length": 12,
 })
 

@@ -42,3 +42,7 @@ class SkidBuffer(wiring.Component):
         with m.If(~spare.valid):
             m.d.sync += spare.payload.eq(self.i.payload)
         return m
+
+
+Skid = SkidBuffer
+"""Short name."""

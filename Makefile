@@ -19,6 +19,7 @@ help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 setup: $(STAMP) ## virtual environment with pinned packages
+	@:
 
 $(STAMP): pyproject.toml requirements.lock
 	@$(call need,$(PYTHON),Debian: apt-get install python3 python3-venv)
@@ -28,15 +29,15 @@ $(STAMP): pyproject.toml requirements.lock
 	@$(call need,perl,Debian: apt-get install perl)
 	@echo "setup: virtual environment in $(VENV), the packages of requirements.lock (half a minute)"
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps -r requirements.lock
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps -e .
 	@rm -f $(VENV)/.ready-*; touch $@
 
 demo: setup ## build the simulated engine and carry real traffic over it
 	@$(BIN)/tiptoe demo
 
 test: setup lint ## everything that proves it, under 20 minutes on two cores
-	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
 
 bench: setup ## figures in cycles, with their theoretical bounds (build/bench.json)
 	@$(BIN)/tiptoe bench
@@ -59,7 +60,7 @@ check: test bench synth ## test, bench and synth
 
 lock: ## resolve pyproject.toml anew and write requirements.lock
 	@rm -rf build/lock && $(PYTHON) -m venv build/lock
-	@build/lock/bin/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@build/lock/bin/pip install -qq --disable-pip-version-check -e '.[dev]'
 	@{ echo '# Exact versions that `make setup` installs. Regenerate with `make lock` after changing pyproject.toml.'; \
 	   build/lock/bin/pip freeze --exclude-editable; } > requirements.lock && rm -rf build/lock
 

@@ -4,6 +4,10 @@ import ctypes
 from pathlib import Path
 
 import pytest
+from amaranth.hdl import Cat, Module
+from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
 
 from tiptoe_verif.example import AxiStreamSlice
 from tiptoe_verif.sim import (
@@ -90,6 +94,41 @@ def test_library(verilog, out_dir):
     library = ctypes.CDLL(str(path))
     library.run.restype, library.run.argtypes = ctypes.c_long, [ctypes.c_long]
     assert library.run(1000) == 999
+
+
+class Tables(wiring.Component):
+    """One memory that starts at zero, one that does not."""
+
+    at: In(8)
+    o: Out(16)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.zero = zero = Memory(shape=8, depth=256, init=[])
+        m.submodules.ramp = ramp = Memory(shape=8, depth=256, init=range(256))
+        reads = [zero.read_port(), ramp.read_port()]
+        m.d.comb += [read.addr.eq(self.at) for read in reads]
+        m.d.comb += self.o.eq(Cat(read.data for read in reads))
+        return m
+
+
+def test_zero_memories_are_not_written_out(out_dir):
+    text = to_verilog(Tables(), "tables")
+    assert text.count("8'hfe") == 1 and text.count("8'h00") <= 1
+    harness = out_dir / "harness.cpp"
+    harness.write_text("""
+#include "Vtop.h"
+extern "C" int look(int at) {
+    VerilatedContext context;
+    Vtop top(&context);
+    top.at = at;
+    top.clk = 0; top.eval();
+    top.clk = 1; top.eval();
+    return top.o;
+}
+""")
+    library = ctypes.CDLL(str(build_library("tables", text, [harness], optimise="-O1")))
+    assert [library.look(at) for at in (0, 7, 255)] == [0, 7 << 8, 255 << 8]
 
 
 def test_combinational_loop_is_refused(out_dir):

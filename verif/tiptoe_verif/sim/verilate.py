@@ -18,15 +18,23 @@ COCOTB_MAIN = Path(__file__).with_name("cocotb_main.cpp")
 
 # Undefined bits are 0 and memories start as written: the same in every run, and fast.
 _FLAGS = ["--cc", "--prefix", "Vtop", "--timescale", "1ps/1ps", "-O3", "--noassert"]
-_FLAGS += ["--x-assign", "fast", "--x-initial", "fast"]
+_FLAGS += ["--x-assign", "fast", "--x-initial", "0"]
 _FLAGS += ["--output-split", "20000", "--output-split-cfuncs", "2000"]
 
 
 def to_verilog(component: Any, name: str) -> str:
-    """Verilog of an Amaranth component, without source locations, so that equal designs give equal text."""
-    from amaranth.back import verilog
+    """Verilog of an Amaranth component, without source locations, so that equal designs give equal text.
 
-    return str(verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True))
+    Initial contents of memories that are all zero are left out (the simulation starts them at zero): one line a row
+    otherwise, which for the largest tables takes minutes.
+    """
+    from amaranth.back import rtlil, verilog
+
+    text = str(rtlil.convert(component, name=name, emit_src=False))
+    zeros = r"^  cell \$meminit_v2 [^\n]*\n(?:    (?!connect \\DATA)[^\n]*\n)*    connect \\DATA \d+'0+\n.*?^  end\n"
+    text = re.sub(zeros, "", text, flags=re.S | re.M)
+    # The same call that `verilog.convert` makes after `rtlil.convert`; Amaranth's version is pinned.
+    return str(verilog._convert_rtlil_text(text, strip_internal_attrs=True))
 
 
 def cached_verilog(name: str, factory: Callable[[], Any], *, key: str = "") -> str:

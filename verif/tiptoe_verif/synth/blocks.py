@@ -30,6 +30,15 @@ def _example() -> Any:
     return AxiStreamSlice()
 
 
+def _flow() -> Any:
+    from tiptoe_hdl.config import ECP5
+    from tiptoe_hdl.flow.flow import Flow
+
+    return Flow(ECP5)
+
+
 BLOCKS = [
     Block("axis_slice", _example),
+    # Issue keeps same-address events apart or forwards them; a stale deadline is looked at again in the next tick.
+    Block("flow", _flow, no_collision=("*",)),
 ]

@@ -1,0 +1,191 @@
+"""What a pass over a TCB sets off: segment, verdict, report, response, notice (architecture idea 5)."""
+
+from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..config import EngineConfig
+from ..messages import (
+    ACK,
+    SYN,
+    Counter,
+    FlowResponse,
+    Reason,
+    State,
+    connection_report,
+    rx_verdict,
+    tx_segment,
+)
+from ..wire.queue import Queue
+from ..wire.valid_only import valid_only
+from .pipeline import pass_result
+from .tcb import TimerRecord, timer_write
+
+TX_DEPTH = 16
+VERDICT_DEPTH = 16
+REPORT_DEPTH = 4
+
+COUNTED = {
+    Counter.TX_RETRANSMITS: "retransmitted",
+    Counter.RTO_EXPIRED: "timeout_then",
+    Counter.FAST_RETRANSMITS: "fast_retransmit",
+    Counter.RX_DUPLICATE_ACK: "is_duplicate",
+    Counter.RX_OUT_OF_WINDOW: "outside",
+    Counter.CHALLENGE_ACKS: "challenge",
+    Counter.RX_OUT_OF_ORDER: "got_out_of_order",
+    Counter.RX_OOO_DISCARDED: "discarded",
+    Counter.BAD_DOORBELL: "bell_bad",
+}
+
+
+class Actions(wiring.Component):
+    """Turns pass results into messages. Queues hold them; their room is guarded by ``Issue``'s credits, so nothing is refused here.
+
+    Ports
+    -----
+    i : In(valid-only pass_result)
+    segment : Out(stream tx_segment)
+        Two cycles after the pass result.
+    verdict : Out(stream rx_verdict)
+    report : Out(stream connection_report)
+    response : Out(stream FlowResponse), two of them
+        For the command processor (0) and the listen unit (1).
+    notify : Out(valid-only id)
+        The host should hear of this connection (not for segments: their notice travels with the verdict).
+    push : Out(valid-only id)
+        The connection wants another turn to send.
+    timer : Out(valid-only {id, record})
+        The connection's deadlines.
+    tx_returned, verdict_returned, report_returned : Out(2), Out(1), Out(1)
+        Credits given back in this cycle.
+    segments_issued, verdicts_issued : Out(8)
+        Counts, wrapping.
+    count_* : Out(1)
+    """
+
+    def __init__(self, cfg: EngineConfig):
+        self._cfg = cfg
+        super().__init__(
+            {
+                "i": In(valid_only(pass_result(cfg))),
+                "segment": Out(stream.Signature(tx_segment(cfg))),
+                "verdict": Out(stream.Signature(rx_verdict(cfg))),
+                "report": Out(stream.Signature(connection_report(cfg))),
+                "response": Out(stream.Signature(FlowResponse)).array(2),
+                "notify": Out(valid_only(cfg.id_bits)),
+                "push": Out(valid_only(cfg.id_bits)),
+                "timer": Out(valid_only(timer_write(cfg))),
+                "tx_returned": Out(2),
+                "verdict_returned": Out(1),
+                "report_returned": Out(1),
+                "segments_issued": Out(8),
+                "verdicts_issued": Out(8),
+                **{f"count_{counter.name.lower()}": Out(1) for counter in COUNTED},
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        cfg = self._cfg
+        r, t = self.i.payload, self.i.payload.tcb
+
+        m.submodules.segments = segments = Queue(tx_segment(cfg), TX_DEPTH)
+        m.submodules.verdicts = verdicts = Queue(rx_verdict(cfg), VERDICT_DEPTH)
+        m.submodules.reports = reports = Queue(connection_report(cfg), REPORT_DEPTH)
+        wiring.connect(m, segments.o, wiring.flipped(self.segment))
+        wiring.connect(m, verdicts.o, wiring.flipped(self.verdict))
+        wiring.connect(m, reports.o, wiring.flipped(self.report))
+
+        # One register stage for the sums that turn sequence numbers into positions (seq - (isn + 1) = seq + ~isn).
+        out = segments.i.payload
+        shifted = Signal(31)
+        m.d.comb += shifted.eq(Mux(r.tx_syn & ~r.reset, r.window, r.window >> t.rcv_scale))
+        emits = self.i.valid & (r.emit | r.reset)
+        m.d.sync += [
+            segments.i.valid.eq(emits),
+            out.id.eq(r.id),
+            out.seq.eq(r.tx_seq),
+            out.flags.eq(r.tx_flags),
+            out.length.eq(r.tx_length),
+            out.ack.eq(Mux(r.tx_flags[ACK], t.rcv_nxt, 0)),
+            out.position.eq(r.tx_seq + ~t.iss),
+            out.wnd.eq(Mux(shifted[16:].any(), 0xFFFF, shifted[:16])),
+            out.mss.eq(t.maxseg),
+            out.ws_present.eq(t.ws_ok & r.tx_flags[SYN]),
+            out.ws.eq(t.rcv_scale),
+        ]
+        verdict = verdicts.i.payload
+        m.d.sync += [
+            verdicts.i.valid.eq(self.i.valid & r.is_segment),
+            verdict.id.eq(r.id),
+            verdict.position.eq(r.place_seq + ~t.irs),
+            verdict.skip.eq(r.front),
+            verdict.length.eq(r.place_length),
+            verdict.notify.eq(r.changed),
+            verdict.upto.eq(t.rcv_nxt + ~t.irs),
+        ]
+        report = reports.i.payload
+        terminal = t.provisioned & (t.state == State.CLOSED) & (t.reason != Reason.NONE)
+        m.d.sync += [
+            reports.i.valid.eq(self.i.valid & r.is_report),
+            report.id.eq(r.id),
+            report.terminal.eq(terminal),
+            # Our FIN has no place in the send ring.
+            report.snd_una_position.eq(Mux(t.fin_acked, t.snd_end, t.snd_una) + ~t.iss),
+            report.rcv_nxt_position.eq(t.rcv_nxt + ~t.irs),
+            report.mss.eq(t.maxseg),
+        ]
+        m.d.sync += [
+            Value.cast(report[name]).eq(Value.cast(t[name]))
+            for name in (
+                "generation",
+                "state",
+                "established",
+                "peer_closed",
+                "bad_doorbell",
+                "reason",
+                "syncache_ref",
+                "snd_scale",
+                "rcv_scale",
+                "iss",
+                "irs",
+            )
+        ]
+
+        for port, response in enumerate(self.response):
+            with m.If(self.i.valid & r.is_request & (r.e_port == port)):
+                m.d.sync += [response.valid.eq(1), response.payload.status.eq(r.status)]
+            with m.Elif(response.ready):
+                m.d.sync += response.valid.eq(0)
+
+        m.d.sync += [
+            self.notify.valid.eq(self.i.valid & r.changed & ~r.is_segment & ~r.is_report),
+            self.notify.payload.eq(r.id),
+            self.push.valid.eq(self.i.valid & r.push & ~r.is_report),
+            self.push.payload.eq(r.id),
+            self.timer.valid.eq(self.i.valid & ~r.is_report),
+            self.timer.payload.id.eq(r.id),
+        ]
+        record = self.timer.payload.record
+        m.d.sync += [
+            record[name].eq(t["delack" if name == "delack_on" else name]) for name in TimerRecord.members
+        ]
+
+        spared = Signal()
+        m.d.sync += spared.eq(self.i.valid & r.may_output & ~r.emit & ~r.reset)
+        taken = Signal()
+        m.d.sync += taken.eq(segments.o.valid & segments.o.ready)
+        m.d.sync += [
+            self.tx_returned.eq(spared + taken),
+            self.verdict_returned.eq(verdicts.o.valid & verdicts.o.ready),
+            self.report_returned.eq(reports.o.valid & reports.o.ready),
+        ]
+        with m.If(segments.i.valid):
+            m.d.sync += self.segments_issued.eq(self.segments_issued + 1)
+        with m.If(verdicts.i.valid):
+            m.d.sync += self.verdicts_issued.eq(self.verdicts_issued + 1)
+        for counter, name in COUNTED.items():
+            m.d.sync += getattr(self, f"count_{counter.name.lower()}").eq(
+                self.i.valid & ~r.is_report & r[name]
+            )
+        return m

@@ -1,0 +1,117 @@
+"""Connections: TCB pipeline, what feeds it and what it sets off, with its timers and output queue."""
+
+from amaranth.hdl import Module
+from amaranth.lib import fifo, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..config import EngineConfig
+from ..messages import (
+    FlowResponse,
+    connection_report,
+    doorbell,
+    flow_request,
+    rx_segment,
+    rx_verdict,
+    tx_segment,
+)
+from ..wire.valid_only import valid_only
+from .actions import COUNTED, Actions
+from .issue import Issue
+from .pipeline import Parameters, Pipeline
+from .sweep import TimerSweep
+
+
+class Flow(wiring.Component):
+    """Everything TCP decides.
+
+    Ports
+    -----
+    segment : In(stream rx_segment), verdict : Out(stream rx_verdict)
+        Received segments and, in the same order, what to do with their payload.
+    doorbell : In(stream doorbell)
+    request : In(stream flow_request) two, response : Out(stream FlowResponse) two
+        Command processor (0) and listen unit (1); one request of each at a time.
+    report_request : In(stream id), report : Out(stream connection_report)
+    notify : Out(valid-only id)
+    tx : Out(stream tx_segment)
+    tick : In(1), parameters : In(Parameters)
+    segments_issued, verdicts_issued : Out(8)
+    ready : Out(1)
+        Tables cleared after reset.
+    """
+
+    def __init__(self, cfg: EngineConfig):
+        self._cfg = cfg
+        super().__init__(
+            {
+                "segment": In(stream.Signature(rx_segment(cfg))),
+                "verdict": Out(stream.Signature(rx_verdict(cfg))),
+                "doorbell": In(stream.Signature(doorbell(cfg))),
+                "request": In(stream.Signature(flow_request(cfg))).array(2),
+                "response": Out(stream.Signature(FlowResponse)).array(2),
+                "report_request": In(stream.Signature(cfg.id_bits)),
+                "report": Out(stream.Signature(connection_report(cfg))),
+                "notify": Out(valid_only(cfg.id_bits)),
+                "tx": Out(stream.Signature(tx_segment(cfg))),
+                "tick": In(1),
+                "parameters": In(Parameters),
+                "segments_issued": Out(8),
+                "verdicts_issued": Out(8),
+                "ready": Out(1),
+                **{f"count_{counter.name.lower()}": Out(1) for counter in COUNTED},
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        cfg = self._cfg
+        connect, flipped = wiring.connect, wiring.flipped
+        m.submodules.issue = issue = Issue(cfg)
+        m.submodules.pipeline = pipeline = Pipeline(cfg)
+        m.submodules.actions = actions = Actions(cfg)
+        m.submodules.sweep = sweep = TimerSweep(cfg)
+        # One place for every connection: an id stands in it at most once (tx_queued).
+        m.submodules.turns = turns = fifo.SyncFIFOBuffered(width=cfg.id_bits, depth=cfg.connections)
+
+        connect(m, flipped(self.segment), issue.segment)
+        connect(m, flipped(self.doorbell), issue.doorbell)
+        connect(m, flipped(self.request[0]), issue.command)
+        connect(m, flipped(self.request[1]), issue.accept)
+        connect(m, flipped(self.report_request), issue.report)
+        connect(m, sweep.o, issue.timer)
+        m.d.comb += [
+            turns.w_en.eq(actions.push.valid),
+            turns.w_data.eq(actions.push.payload),
+            issue.output.valid.eq(turns.r_rdy),
+            issue.output.payload.eq(turns.r_data),
+            turns.r_en.eq(issue.output.ready),
+            issue.ids.eq(pipeline.ids),
+            issue.busy.eq(pipeline.busy),
+            pipeline.forward.eq(issue.forward),
+            issue.tx_returned.eq(actions.tx_returned),
+            issue.verdict_returned.eq(actions.verdict_returned),
+            issue.report_returned.eq(actions.report_returned),
+            issue.enable.eq(self.ready),
+            self.ready.eq(pipeline.ready & sweep.ready),
+            sweep.tick.eq(self.tick),
+            pipeline.now.eq(sweep.now),
+            pipeline.parameters.eq(self.parameters),
+            self.segments_issued.eq(actions.segments_issued),
+            self.verdicts_issued.eq(actions.verdicts_issued),
+        ]
+        connect(m, issue.o, pipeline.i)
+        connect(m, pipeline.result, actions.i)
+        connect(m, actions.timer, sweep.write)
+        connect(m, actions.segment, flipped(self.tx))
+        connect(m, actions.verdict, flipped(self.verdict))
+        connect(m, actions.report, flipped(self.report))
+        connect(m, actions.notify, flipped(self.notify))
+        for port in range(2):
+            connect(m, actions.response[port], flipped(self.response[port]))
+        m.d.comb += [
+            getattr(self, f"count_{counter.name.lower()}").eq(
+                getattr(actions, f"count_{counter.name.lower()}")
+            )
+            for counter in COUNTED
+        ]
+        return m

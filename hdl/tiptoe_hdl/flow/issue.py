@@ -1,0 +1,155 @@
+"""Which event enters the pipeline next: sources in turn, credits for what a pass may produce, and the hazard rule."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..config import EngineConfig
+from ..messages import doorbell, flow_request, rx_segment
+from ..wire.skid import SkidBuffer
+from ..wire.valid_only import valid_only
+from .actions import REPORT_DEPTH, TX_DEPTH, VERDICT_DEPTH
+from .event import Kind, flow_event
+from .pipeline import FORWARD, RESULT
+from .sweep import timer_event
+
+SEGMENT, DOORBELL, COMMAND, ACCEPT, TIMER, REPORT, OUTPUT = range(7)
+
+
+class Issue(wiring.Component):
+    """Round robin over seven sources.
+
+    Segments and doorbells never wait for the transmit path: without a transmit credit they pass with ``may_output`` 0 and the
+    connection gets its turn later (else two engines could block each other through their wires). Requests, timers and turns wait for a credit.
+
+    Ports
+    -----
+    segment, doorbell, command, accept, timer, report, output : In(stream)
+        Sources. ``report`` and ``output`` carry ids.
+    o : Out(valid-only flow_event), forward : Out(1)
+        To the pipeline.
+    ids, busy : In
+        What stands in the pipeline's stages 0 to 10.
+    tx_returned, verdict_returned, report_returned : In
+        Credits given back.
+    enable : In(1)
+        No event before the memories are cleared.
+    """
+
+    def __init__(self, cfg: EngineConfig):
+        self._cfg = cfg
+        ident = cfg.id_bits
+        super().__init__(
+            {
+                "segment": In(stream.Signature(rx_segment(cfg))),
+                "doorbell": In(stream.Signature(doorbell(cfg))),
+                "command": In(stream.Signature(flow_request(cfg))),
+                "accept": In(stream.Signature(flow_request(cfg))),
+                "timer": In(stream.Signature(timer_event(cfg))),
+                "report": In(stream.Signature(ident)),
+                "output": In(stream.Signature(ident)),
+                "o": Out(valid_only(flow_event(cfg))),
+                "forward": Out(1),
+                "ids": In(data.ArrayLayout(ident, RESULT)),
+                "busy": In(RESULT),
+                "tx_returned": In(2),
+                "verdict_returned": In(1),
+                "report_returned": In(1),
+                "enable": In(1),
+            }
+        )
+
+    def _as_event(self, m, index, port, kind):
+        """The flow_event a source's payload stands for."""
+        event = Signal(flow_event(self._cfg), name=f"event_{index}")
+        p = port.payload
+        m.d.comb += event.kind.eq(kind)
+        if index in (REPORT, OUTPUT):
+            m.d.comb += event.id.eq(p)
+            return event
+        renamed = {"position": "seq", "a": "seq", "b": "ack", "snd_scale": "ws"}
+        for name in p.shape().members:
+            m.d.comb += Value.cast(event[renamed.get(name, name)]).eq(Value.cast(p[name]))
+        if kind == Kind.REQUEST:
+            m.d.comb += event.port.eq(index == ACCEPT)
+        return event
+
+    def elaborate(self, platform):
+        m = Module()
+        cfg = self._cfg
+        ports = (self.segment, self.doorbell, self.command, self.accept, self.timer, self.report, self.output)
+        kinds = (
+            Kind.SEGMENT,
+            Kind.DOORBELL,
+            Kind.REQUEST,
+            Kind.REQUEST,
+            Kind.TIMER,
+            Kind.REPORT,
+            Kind.OUTPUT,
+        )
+        events = [
+            self._as_event(m, index, port, kind) for index, (port, kind) in enumerate(zip(ports, kinds))
+        ]
+        m.submodules.candidate = candidate = SkidBuffer(flow_event(cfg))
+
+        tx_free = Signal(range(TX_DEPTH + 1), init=TX_DEPTH)
+        verdict_free = Signal(range(VERDICT_DEPTH + 1), init=VERDICT_DEPTH)
+        report_free = Signal(range(REPORT_DEPTH + 1), init=REPORT_DEPTH)
+        may_output = tx_free != 0
+
+        allowed = [Signal(name=f"allowed_{k}") for k in range(7)]
+        m.d.comb += [
+            allowed[SEGMENT].eq(verdict_free != 0),
+            allowed[DOORBELL].eq(1),
+            allowed[COMMAND].eq(may_output),
+            allowed[ACCEPT].eq(may_output),
+            allowed[TIMER].eq(may_output),
+            allowed[REPORT].eq(report_free != 0),
+            allowed[OUTPUT].eq(may_output),
+        ]
+        eligible = Signal(7)
+        later = Signal(7)
+        grant = Signal(7)
+        m.d.comb += eligible.eq(Cat(port.valid & ok for port, ok in zip(ports, allowed)))
+        behind = eligible & later
+        pick = Mux(behind.any(), behind, eligible)
+        m.d.comb += grant.eq(pick & (~pick + 1))
+        accept = Signal()
+        m.d.comb += accept.eq(candidate.i.ready & self.enable)
+        m.d.comb += [port.ready.eq(grant[k] & accept) for k, port in enumerate(ports)]
+        selected = 0
+        for k, event in enumerate(events):
+            selected |= Mux(grant[k], Value.cast(event), 0)
+        m.d.comb += [
+            candidate.i.valid.eq(eligible.any() & self.enable),
+            Value.cast(candidate.i.payload).eq(selected),
+        ]
+        uses_tx = Signal()
+        m.d.comb += [
+            uses_tx.eq(may_output & ~grant[REPORT]),
+            candidate.i.payload.may_output.eq(uses_tx),
+        ]
+        with m.If(accept & eligible.any()):
+            # Everything above the granted bit comes first next time.
+            m.d.sync += later.eq(~((grant << 1) - 1))
+        taken = accept & eligible.any()
+        m.d.sync += [
+            tx_free.eq(tx_free + self.tx_returned - (taken & uses_tx)),
+            verdict_free.eq(verdict_free + self.verdict_returned - (taken & grant[SEGMENT])),
+            report_free.eq(report_free + self.report_returned - (taken & grant[REPORT])),
+        ]
+
+        # The candidate would stand in stage 0 when what is in stage k now stands in k + 1.
+        same = Signal(RESULT)
+        m.d.comb += same.eq(
+            Cat(self.busy[k] & (self.ids[k] == candidate.o.payload.id) for k in range(RESULT))
+        )
+        clash = Signal()
+        m.d.comb += clash.eq(Cat(same[k] for k in range(RESULT) if k + 1 != FORWARD).any())
+        m.d.comb += [
+            candidate.o.ready.eq(~clash),
+            self.o.valid.eq(candidate.o.valid & ~clash),
+            self.o.payload.eq(candidate.o.payload),
+            self.forward.eq(same[FORWARD - 1]),
+        ]
+        return m

@@ -1,0 +1,26 @@
+"""TCP's rules as pure functions, one topic a file.
+
+Each function takes the values known at its step and returns new ones by name; the pipeline puts registers between the steps
+(``pipeline.py`` lists which function runs in which stage). A name without prefix is a TCB field, ``e_`` an event field,
+everything else a value worked out by an earlier step. Steps are cut so that each holds about one 32-bit
+addition or comparison and two or three levels of selection.
+"""
+
+from amaranth.hdl import Mux, Value
+
+from ...messages import State
+
+
+def in_states(state: Value, *states: State) -> Value:
+    """1 bit: ``state`` is one of ``states``."""
+    hit = 0
+    for candidate in states:
+        hit |= state == candidate.value
+    return hit
+
+
+def choose(default, *cases):
+    """The value of the first (condition, value) case that holds, else ``default``."""
+    for condition, value in reversed(cases):
+        default = Mux(condition, value, default)
+    return default

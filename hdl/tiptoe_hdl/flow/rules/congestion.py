@@ -1,0 +1,104 @@
+"""Congestion control and loss recovery: RFC 5681 with byte counting (RFC 3465, L = 1) and NewReno (RFC 6582).
+
+A later algorithm replaces this file: it owns cwnd, ssthresh, bytes_acked, dupacks, in_recovery, recover, rexmt_one.
+"""
+
+from amaranth.hdl import Const, Mux
+
+from ...wire.sequence import distance, seq_ge, seq_gt
+from ..tcb import CWND_BITS, DUPACK_THRESHOLD
+from . import choose
+
+CWND_MAX = 2**CWND_BITS - 1
+
+
+def _saturate(value):
+    """Cut to CWND_BITS, all ones on overflow."""
+    return Mux(value[CWND_BITS], CWND_MAX, value[:CWND_BITS])
+
+
+def measure(s):
+    """Step 1."""
+    return dict(
+        flight=distance(s.snd_max, s.snd_una)[:CWND_BITS],
+        in_flight=s.snd_max != s.snd_una,
+        ack_covers_recover=seq_ge(s.e_ack, s.recover),
+        ack_beyond_recover=seq_gt(s.e_ack, s.recover),
+        twice_maxseg=(s.maxseg << 1)[:CWND_BITS],
+        slow_start=s.cwnd < s.ssthresh,
+    )
+
+
+def count(s):
+    """Step 2."""
+    acked = s.d_ack[:CWND_BITS]
+    half = s.flight >> 1
+    return dict(
+        acked=acked,
+        growth=Mux(acked < s.maxseg, acked, s.maxseg)[:CWND_BITS],
+        deflated=Mux(s.cwnd > acked, (s.cwnd - acked)[:CWND_BITS], 0),
+        bytes_acked_sum=s.bytes_acked + acked,
+        half_flight=Mux(half > s.twice_maxseg, half, s.twice_maxseg),
+        thrice_maxseg=(s.twice_maxseg + s.maxseg)[:CWND_BITS],
+        duplicate=(
+            (s.d_ack == 0) & s.in_flight & s.e_zero_length & (s.wnd_scaled == s.snd_wnd) & (s.e_length == 0)
+        ),
+    )
+
+
+def candidates(s):
+    """Step 3: every value cwnd may take."""
+    return dict(
+        cwnd_slow=_saturate(s.cwnd + s.growth),
+        cwnd_plus=_saturate(s.cwnd + s.maxseg),
+        cwnd_partial=_saturate(s.deflated + s.maxseg),
+        cwnd_recovery=_saturate(s.half_flight + s.thrice_maxseg),
+        window_acked=s.bytes_acked_sum >= s.cwnd,
+        bytes_acked_rest=(s.bytes_acked_sum - s.cwnd)[:CWND_BITS],
+        dupacks_next=Mux(s.dupacks == DUPACK_THRESHOLD, DUPACK_THRESHOLD, s.dupacks + 1)[:2],
+        # RFC 6928's ten segments; one if the SYN had to be repeated (RFC 5681 section 3.1).
+        initial_window=Mux(s.rexmt_shift == 0, ((s.maxseg_now << 3) + (s.maxseg_now << 1)), s.maxseg_now)[
+            :CWND_BITS
+        ],
+    )
+
+
+def apply(s):
+    """Step 4. ``timeout``: a retransmission time-out in this pass; ``established_now``: the initial window, RFC 6928."""
+    new_ack = s.go & s.ack_new & ~s.is_syn_received
+    duplicate = s.go & s.duplicate & s.established
+    full = new_ack & s.in_recovery & s.ack_covers_recover
+    partial = new_ack & s.in_recovery & ~s.ack_covers_recover
+    open_ack = new_ack & ~s.in_recovery
+    enter = duplicate & ~s.in_recovery & (s.dupacks == DUPACK_THRESHOLD - 1) & s.ack_beyond_recover
+    inflate = duplicate & s.in_recovery
+    avoidance = open_ack & ~s.slow_start
+    return dict(
+        cwnd=choose(
+            s.cwnd,
+            (s.becomes_established, s.initial_window),
+            (s.timeout, s.maxseg[:CWND_BITS]),
+            (enter, s.cwnd_recovery),
+            (inflate, s.cwnd_plus),
+            (full, s.ssthresh),
+            (partial, s.cwnd_partial),
+            (open_ack & s.slow_start, s.cwnd_slow),
+            (avoidance & s.window_acked, s.cwnd_plus),
+        ),
+        ssthresh=choose(
+            s.ssthresh,
+            (s.fresh, Const(CWND_MAX, CWND_BITS)),
+            ((s.timeout & s.first_timeout) | enter, s.half_flight),
+        ),
+        bytes_acked=choose(
+            s.bytes_acked,
+            (s.fresh | s.timeout | enter, 0),
+            (avoidance, Mux(s.window_acked, s.bytes_acked_rest, s.bytes_acked_sum[:CWND_BITS])),
+        ),
+        dupacks=choose(s.dupacks, (s.fresh | s.timeout | new_ack, 0), (duplicate, s.dupacks_next)),
+        in_recovery=(s.in_recovery | enter) & ~(s.fresh | s.timeout | full),
+        recover=choose(s.recover, (s.fresh, s.e_seq), (s.timeout | enter, s.snd_max)),
+        rexmt_one=(s.rexmt_one & ~(s.fresh | s.timeout | full)) | enter | partial,
+        fast_retransmit=enter,
+        is_duplicate=duplicate,
+    )

@@ -1,0 +1,94 @@
+"""Placing payload in the receive ring and keeping the list of out-of-order intervals, RFC 9293 section 3.10.7.4 and SHLD-31."""
+
+from amaranth.hdl import Cat, Mux
+
+from ...wire.sequence import seq_gt, seq_lt
+from ..tcb import OOO_INTERVALS
+from . import choose
+
+
+def compare(s):
+    """Step 1: the segment against each interval."""
+    facts = {}
+    for k in range(OOO_INTERVALS):
+        start, end = s.ooo[k].start, s.ooo[k].end
+        facts[f"after_{k}"] = seq_gt(s.e_seq, end)
+        facts[f"before_{k}"] = seq_lt(s.e_payload_end, start)
+        facts[f"starts_in_{k}"] = seq_gt(s.e_seq, start)
+        facts[f"ends_in_{k}"] = seq_lt(s.e_payload_end, end)
+    return facts
+
+
+def overlap(s):
+    """Step 2: which intervals the segment touches; whether it brings anything; which right edge cuts it.
+
+    An interval never reaches beyond the window, so comparing with the uncut end of the segment gives the same answer.
+    """
+    starts_inside = s.d_seq[31] | ((s.d_seq < s.d_adv) & (s.d_seq < s.d_lim))
+    return dict(
+        touch_0=s.ooo_valid[0] & ~s.after_0 & ~s.before_0,
+        touch_1=s.ooo_valid[1] & ~s.after_1 & ~s.before_1,
+        brings_data=(s.e_length != 0) & ~s.d_payload_end[31] & (s.d_payload_end != 0) & starts_inside,
+        cut_right=(s.d_payload_end > s.d_adv) | (s.d_payload_end > s.d_lim),
+        in_order=s.d_seq[31] | (s.d_seq == 0),
+        edge=Mux(s.lim_before_adv, s.rcv_lim, s.rcv_adv),
+        d_edge=Mux(s.lim_before_adv, s.d_lim, s.d_adv)[:13],
+        front=Mux(s.d_seq[31], (-s.d_seq)[:12], 0),
+        d_start=Mux(s.d_seq[31], 0, s.d_seq),
+    )
+
+
+def merge(s):
+    """Step 3: the interval that the segment and all it touches make together."""
+    seg_start = Mux(s.in_order, s.rcv_nxt, s.e_seq)
+    seg_end = Mux(s.cut_right, s.edge, s.e_payload_end)
+    extends_0, extends_1 = s.touch_0 & s.ends_in_0, s.touch_1 & s.ends_in_1
+    return dict(
+        merged_start=choose(
+            seg_start,
+            (s.touch_0 & s.starts_in_0, s.ooo[0].start),
+            (s.touch_1 & ~s.touch_0 & s.starts_in_1, s.ooo[1].start),
+        ),
+        merged_end=choose(seg_end, (extends_1, s.ooo[1].end), (extends_0, s.ooo[0].end)),
+        place_seq=seg_start,
+        d_place_end=Mux(s.cut_right, s.d_edge, s.d_payload_end[:13]),
+        no_room=~s.in_order & s.ooo_valid.all() & ~s.touch_0 & ~s.touch_1,
+        had_gap=s.ooo_valid.any(),
+    )
+
+
+def apply(s):
+    """Step 4: the new list, rcv_nxt without the peer's FIN, and the verdict."""
+    taken = s.go & s.takes_data & s.brings_data & ~s.no_room
+    in_order, out_of_order = taken & s.in_order, taken & ~s.in_order
+    merged = Cat(s.merged_start, s.merged_end)
+    first, second = Cat(s.ooo[0].start, s.ooo[0].end), Cat(s.ooo[1].start, s.ooo[1].end)
+    touch_none = ~s.touch_0 & ~s.touch_1
+    goes_first = ~s.ooo_valid[0] | (touch_none & s.before_0) | s.touch_0
+    shift = out_of_order & touch_none & s.ooo_valid[0] & s.before_0
+    keep_second = s.ooo_valid[1] & ~s.touch_1
+    new_first = choose(first, (in_order & s.touch_0, second), (out_of_order & goes_first, merged))
+    new_second = choose(second, (shift, first), (out_of_order & ~goes_first, merged))
+    # In order, an interval is swallowed from the left; out of order, touching both makes one of two.
+    valid_in_order = Cat(Mux(s.touch_0, keep_second, s.ooo_valid[0]), keep_second & ~s.touch_0)
+    valid_out_of_order = Cat(1, Mux(s.touch_0, keep_second, s.ooo_valid[0]))
+    data_nxt = Mux(in_order, s.merged_end, s.rcv_nxt)
+    fin_seq = Mux(s.fin_seen, s.fin_seq, s.e_payload_end)
+    return dict(
+        ooo=Cat(new_first, new_second),
+        ooo_valid=choose(
+            s.ooo_valid, (s.fresh, 0), (in_order, valid_in_order), (out_of_order, valid_out_of_order)
+        ),
+        data_nxt_placed=data_nxt,
+        fin_seen=(s.fin_seen | s.fin_valid) & ~s.fresh,
+        fin_seq=fin_seq,
+        fin_now=(s.fin_seen | s.fin_valid) & ~s.peer_closed & (data_nxt == fin_seq) & (s.go),
+        placed=taken,
+        place_length=Mux(taken, (s.d_place_end - s.d_start)[:12], 0),
+        got_in_order=in_order,
+        got_out_of_order=out_of_order,
+        discarded=s.go & s.takes_data & s.brings_data & s.no_room,
+        filled_gap=in_order & s.had_gap,
+        # Payload that brought nothing new although the segment was acceptable: the peer needs to hear where we are.
+        stale_data=s.go & (s.e_length != 0) & ~taken,
+    )

@@ -1,0 +1,75 @@
+"""Round-trip time and retransmission time-out, RFC 6298; times in ticks.
+
+srtt is kept times 8 and rttvar times 4, so that the gains of 1/8 and 1/4 are shifts. The sum uses the time-out of before this
+acknowledgement for a timer started in the same pass; the new one counts from the next pass on.
+"""
+
+from amaranth.hdl import Mux
+
+from ...wire.sequence import seq_ge
+from ..tcb import TICK_BITS
+from . import choose
+
+LIMIT = 2**TICK_BITS - 1
+
+
+def measure(s):
+    """Step 1: the sample, and the backed-off time-out doubled once more (section 5.5)."""
+    backed_off = s.rto << (s.rexmt_shift + 1)
+    return dict(
+        sample=(s.now - s.rtt_start)[:TICK_BITS],
+        rtt_done=s.rtt_active & seq_ge(s.e_ack, s.rtt_seq),
+        backoff=Mux(backed_off[TICK_BITS - 1 :].any(), LIMIT >> 1, backed_off[:TICK_BITS]),
+        rto_deadline=(s.now + s.rto)[:TICK_BITS],
+        initial_deadline=(s.now + s.rto_initial)[:TICK_BITS],
+    )
+
+
+def error(s):
+    """Step 2."""
+    return dict(
+        rtt_error=(s.sample - (s.srtt >> 3))[: TICK_BITS + 1],  # signed
+        backoff=Mux(s.backoff > s.rto_max, s.rto_max, s.backoff),
+    )
+
+
+def smooth(s):
+    """Step 3."""
+    negative = s.rtt_error[TICK_BITS]
+    return dict(
+        srtt_next=(s.srtt + s.rtt_error)[:TICK_BITS],
+        rtt_deviation=Mux(negative, -s.rtt_error, s.rtt_error)[:TICK_BITS],
+        rttvar_decayed=(s.rttvar - (s.rttvar >> 2))[:TICK_BITS],
+        backoff_deadline=(s.now + s.backoff)[:TICK_BITS],
+    )
+
+
+def apply(s):
+    """Step 4. The first sample R gives srtt = R, rttvar = R/2."""
+    take = s.go & s.ack_new & s.rtt_done
+    first = ~s.rtt_valid
+    return dict(
+        srtt=choose(s.srtt, (s.fresh, 0), (take & first, (s.sample << 3)[:TICK_BITS]), (take, s.srtt_next)),
+        rttvar=choose(
+            s.rttvar,
+            (s.fresh, 0),
+            (take & first, (s.sample << 1)[:TICK_BITS]),
+            (take, (s.rttvar_decayed + s.rtt_deviation)[:TICK_BITS]),
+        ),
+        rtt_valid=(s.rtt_valid | take) & ~s.fresh,
+        rtt_active=s.rtt_active & ~(take | s.fresh | s.timeout),
+        rtt_taken=take,
+    )
+
+
+def total(s):
+    """Step 5: RTO = srtt + max(G, 4 rttvar), G one tick."""
+    variance = Mux(s.rttvar == 0, 1, s.rttvar)
+    return dict(rto_sum=((s.srtt >> 3) + variance)[:TICK_BITS])
+
+
+def clamp(s):
+    """Step 6."""
+    return dict(
+        rto_next=choose(s.rto_sum, (s.rto_sum < s.rto_min, s.rto_min), (s.rto_sum > s.rto_max, s.rto_max))
+    )

@@ -1,0 +1,178 @@
+"""State transitions and the fields that go with them, RFC 9293 section 3.3.2, figure 5."""
+
+from amaranth.hdl import Mux
+
+from ...messages import Reason, State
+from . import choose, in_states
+
+S = {state.name: state.value for state in State}
+
+
+def measure(s):
+    """Step 2: window of the segment against the largest one seen; snd_nxt against snd_max."""
+    return dict(
+        wnd_nonzero=s.wnd_scaled != 0,
+        wnd_largest=s.wnd_scaled > s.max_sndwnd,
+        nxt_before_max=s.snd_nxt != s.snd_max,
+    )
+
+
+def apply(s):
+    """Step 4: everything but the peer's FIN, which needs the new rcv_nxt."""
+    state = s.state
+    after_handshake = Mux(s.fin_queued, S["FIN_WAIT_1"], S["ESTABLISHED"])
+    last_ack = s.fin_is_acked & (state == S["LAST_ACK"])
+    dies = s.refused | s.peer_reset | s.give_up | s.do_abort | s.time_wait_over | last_ack
+    next_state = choose(
+        state,
+        (dies | s.do_provision, S["CLOSED"]),
+        (s.do_open, S["SYN_SENT"]),
+        (s.do_accept | (s.syn_taken & ~s.syn_acked), S["SYN_RECEIVED"]),
+        (s.becomes_established, after_handshake),
+        (s.do_close & (state == S["ESTABLISHED"]), S["FIN_WAIT_1"]),
+        (s.do_close & (state == S["CLOSE_WAIT"]), S["LAST_ACK"]),
+        (s.fin_is_acked & (state == S["FIN_WAIT_1"]), S["FIN_WAIT_2"]),
+        (s.fin_is_acked & (state == S["CLOSING"]), S["TIME_WAIT"]),
+    )
+    persist_exit = s.go & s.persist & s.takes_wnd & s.wnd_nonzero
+    rewind = s.timeout | s.probe | (s.do_path_mtu & s.established)
+    una = choose(s.snd_una, (s.fresh, s.e_seq), (s.took_ack, s.e_ack))
+    simultaneous = s.syn_taken & ~s.syn_acked
+    pulls_nxt = s.took_ack & s.ack_after_nxt
+    fresh, opens = s.fresh, s.do_open | s.do_accept
+    return dict(
+        state=next_state,
+        state_before=state,
+        dies=dies,
+        reason=choose(
+            s.reason,
+            (fresh, Reason.NONE.value),
+            (s.refused, Reason.REFUSED.value),
+            (s.peer_reset, Reason.PEER_RESET.value),
+            (s.give_up, Reason.TIMEOUT.value),
+            (s.do_abort, Mux(s.op_dma_abort, Reason.DMA_ERROR.value, Reason.LOCAL_ABORT.value)),
+            (last_ack | s.time_wait_over, Reason.NORMAL.value),
+        ),
+        abort_reset=s.do_abort & s.synchronised & (state != S["TIME_WAIT"]),
+        provisioned=(s.provisioned | s.do_provision) & ~s.do_release,
+        generation=Mux(s.do_provision, s.e_generation, s.generation),
+        snd_log2=Mux(s.do_provision, s.e_snd_log2, s.snd_log2),
+        rcv_log2=Mux(s.do_provision, s.e_rcv_log2, s.rcv_log2),
+        established=(s.established | s.becomes_established) & ~fresh,
+        peer_closed=s.peer_closed & ~fresh,
+        bad_doorbell=(s.bad_doorbell | (s.bell_bad & s.bell_sticks)) & ~fresh,
+        syncache_ref=choose(s.syncache_ref, (s.do_open, 0xFFFF), (s.do_accept, s.e_syncache_ref)),
+        maxseg=s.maxseg_now,
+        ws_ok=choose(s.ws_ok, (s.do_open, 1), (s.syn_taken, s.ws_ok & s.e_ws_present)),
+        snd_scale=choose(
+            s.snd_scale,
+            (s.do_accept, s.e_ws),
+            (s.do_open, 0),
+            (s.syn_taken, Mux(s.ws_ok & s.e_ws_present, s.e_ws, 0)),
+        ),
+        rcv_scale=choose(s.rcv_scale, (opens, s.e_rcv_scale), (s.syn_taken & ~(s.ws_ok & s.e_ws_present), 0)),
+        iss=Mux(fresh, s.e_seq, s.iss),
+        irs=choose(s.irs, (s.do_accept, s.e_ack), (s.syn_taken, s.e_seq)),
+        snd_una=una,
+        snd_nxt=choose(
+            s.snd_nxt,
+            (s.do_accept, s.e_seq_plus_1),
+            (fresh, s.e_seq),
+            (rewind | simultaneous, s.snd_una),
+            (persist_exit, una),
+            (pulls_nxt, s.e_ack),
+        ),
+        snd_max=choose(s.snd_max, (s.do_accept, s.e_seq_plus_1), (fresh, s.e_seq)),
+        # snd_nxt stands before snd_max: what goes out next is a retransmission
+        behind=choose(
+            s.nxt_before_max,
+            (fresh, 0),
+            (rewind | simultaneous, s.in_flight),
+            (persist_exit, Mux(s.took_ack, ~s.ack_all, s.in_flight)),
+            (pulls_nxt, ~s.ack_all),
+        ),
+        all_acked=choose(~s.in_flight, (s.do_accept, 0), (fresh, 1), (s.took_ack, s.ack_all)),
+        snd_end=choose(s.snd_end, (fresh, s.e_seq_plus_1), (s.end_taken, s.host_seq)),
+        fin_queued=(s.fin_queued | s.do_close) & ~fresh,
+        fin_sent=s.fin_sent & ~fresh,
+        fin_acked=(s.fin_acked | s.fin_is_acked) & ~fresh,
+        snd_wnd=choose(s.snd_wnd, (s.takes_wnd, s.wnd_scaled), (s.do_accept, s.e_wnd), (fresh, 0)),
+        max_sndwnd=choose(s.max_sndwnd, (fresh, 0), (s.takes_wnd & s.wnd_largest, s.wnd_scaled)),
+        snd_wl1=Mux(s.takes_wnd, s.e_seq, s.snd_wl1),
+        snd_wl2=Mux(s.takes_wnd, s.e_ack, s.snd_wl2),
+        data_nxt=choose(
+            s.data_nxt_placed, (s.do_open, 0), (s.do_accept, s.e_ack_plus_1), (s.syn_taken, s.e_seq_plus_1)
+        ),
+        rcv_adv=choose(s.rcv_adv, (s.do_open, 0), (s.do_accept, s.accept_adv), (s.syn_taken, s.e_seq_plus_1)),
+        rcv_lim=Mux(s.lim_taken | s.syn_taken | opens, s.lim_next, s.rcv_lim),
+        ack_now=(
+            s.ack_now
+            | s.outside
+            | s.challenge
+            | s.got_out_of_order
+            | s.discarded
+            | s.filled_gap
+            | s.stale_data
+            | s.syn_acked
+            | (s.got_in_order & s.delack)
+            | s.delack_due
+        )
+        & ~fresh
+        & ~dies,
+        delack=(s.delack | s.got_in_order) & ~fresh & ~dies,
+        delack_deadline=Mux(s.got_in_order & ~s.delack, s.delack_deadline_next, s.delack_deadline),
+        force=(s.force | s.probe) & ~fresh & ~persist_exit,
+        rexmt_shift=choose(
+            s.rexmt_shift, (fresh | s.took_ack | persist_exit, 0), (s.timeout | s.probe, s.next_shift)
+        ),
+        timer_on_then=s.rexmt_on & ~fresh & ~persist_exit,
+        persist_then=(s.persist | s.probe) & ~fresh & ~persist_exit,
+        timeout_then=s.timeout,
+        probe_then=s.probe,
+        took_ack_then=s.took_ack,
+        start_deadline=Mux(fresh | s.becomes_established, s.initial_deadline, s.rto_deadline),
+        rto=Mux(fresh, s.rto_initial, s.rto),
+        changed=s.took_ack
+        | s.got_in_order
+        | s.becomes_established
+        | s.syn_taken
+        | dies
+        | (s.bell_bad & s.bell_sticks & ~s.bad_doorbell),
+    )
+
+
+def take_fin(s):
+    """Step 5: the peer's FIN, figure 5 again; 2MSL."""
+    state = s.state
+    next_state = choose(
+        state,
+        (s.fin_now & in_states(state, State.ESTABLISHED, State.SYN_RECEIVED), S["CLOSE_WAIT"]),
+        (s.fin_now & (state == S["FIN_WAIT_1"]), S["CLOSING"]),
+        (s.fin_now & (state == S["FIN_WAIT_2"]), S["TIME_WAIT"]),
+    )
+    return dict(
+        state=next_state,
+        rcv_nxt=(s.data_nxt + s.fin_now)[:32],
+        peer_closed=s.peer_closed | s.fin_now,
+        ack_now=s.ack_now | s.fin_now,
+        changed=s.changed | s.fin_now | (state != s.state_before),
+    )
+
+
+def wait(s):
+    """Step 6: entering TIME_WAIT, or seeing the peer's FIN again there, (re)starts the 2MSL timer."""
+    in_time_wait = s.state == S["TIME_WAIT"]
+    start = in_time_wait & ((s.state_before != S["TIME_WAIT"]) | s.retime_wait)
+    return dict(
+        msl_on=in_time_wait & (s.msl_on | start),
+        msl_deadline=Mux(start, s.msl_deadline_next, s.msl_deadline),
+        alive=s.state != S["CLOSED"],
+        runs_rexmt=(s.state != S["CLOSED"]) & ~in_time_wait,
+        can_send=in_states(
+            s.state, State.ESTABLISHED, State.CLOSE_WAIT, State.FIN_WAIT_1, State.CLOSING, State.LAST_ACK
+        ),
+        can_fin=in_states(s.state, State.FIN_WAIT_1, State.CLOSING, State.LAST_ACK),
+        in_handshake=in_states(s.state, State.SYN_SENT, State.SYN_RECEIVED),
+        in_syn_sent=s.state == S["SYN_SENT"],
+        updates_window=in_states(s.state, State.ESTABLISHED, State.FIN_WAIT_1, State.FIN_WAIT_2),
+    )

@@ -1,0 +1,63 @@
+"""Retransmission, persist, delayed-ACK and 2MSL timers: RFC 6298, RFC 9293 sections 3.8.3, 3.8.6 and 3.10.8.
+
+The sweep says which deadlines it found due; the pipeline looks again at the deadlines in the TCB, since the timer may have been stopped or
+set anew while the event was under way.
+"""
+
+from amaranth.hdl import Mux
+
+from ...messages import State
+from ..tcb import TICK_BITS
+from . import choose
+
+
+def _due(s, deadline):
+    return ~(s.now - deadline)[TICK_BITS - 1]
+
+
+def measure(s):
+    """Step 1."""
+    return dict(
+        rexmt_due=s.is_timer & s.e_timers[0] & s.rexmt_on & _due(s, s.rexmt_deadline),
+        delack_due=s.is_timer & s.e_timers[1] & s.delack & _due(s, s.delack_deadline),
+        msl_due=s.is_timer & s.e_timers[2] & s.msl_on & _due(s, s.msl_deadline),
+        delack_deadline_next=(s.now + s.delack_ticks)[:TICK_BITS],
+        msl_deadline_next=(s.now + s.msl_ticks)[:TICK_BITS],
+        tries_used_up=s.rexmt_shift >= s.rexmt_max,
+        wnd_closed=(s.snd_wnd == 0) & s.established,
+    )
+
+
+def expire(s):
+    """Step 2. With the peer's window closed a time-out probes it, for ever if need be (MUST-36, MUST-37)."""
+    probe = s.rexmt_due & (s.persist | s.wnd_closed)
+    timeout = s.rexmt_due & ~probe & ~s.tries_used_up
+    return dict(
+        probe=probe,
+        timeout=timeout,
+        first_timeout=s.rexmt_shift == 0,
+        give_up=s.rexmt_due & ~probe & s.tries_used_up,
+        time_wait_over=s.msl_due & (s.state == State.TIME_WAIT.value),
+        next_shift=Mux(s.rexmt_shift == 15, 15, s.rexmt_shift + 1)[:4],
+    )
+
+
+def set_retransmission(s):
+    """Step 8: the timer behind this pass. ``sent``: data, SYN or FIN went out."""
+    outstanding = ~s.all_acked | s.sent
+    # Data waits, nothing is under way, and nothing may be sent: only a probe can find out when the window opens.
+    stuck = s.waiting & s.all_acked & ~s.sent
+    rearm = s.took_ack_then & outstanding
+    start = (s.sent & (~s.timer_on_then | s.persist_then & ~s.force)) | rearm
+    expired = s.timeout_then | s.probe_then
+    off = ~s.runs_rexmt | (~outstanding & ~stuck)
+    persist = choose(s.persist_then, (off, 0), (s.probe_then, 1), (stuck, 1), (start & ~s.force, 0))
+    return dict(
+        rexmt_on=~off & (s.timer_on_then | start | stuck | expired),
+        persist=persist,
+        rexmt_deadline=choose(
+            s.rexmt_deadline,
+            (expired, s.backoff_deadline),
+            (start | (stuck & ~s.timer_on_then), s.start_deadline),
+        ),
+    )

@@ -1,0 +1,121 @@
+"""The transmission control block, RFC 9293 section 3.3.1, as the pipeline stores it."""
+
+from amaranth.lib import data
+
+from ..config import EngineConfig
+from ..messages import Reason, State
+
+TICK_BITS = 20
+"""Bits of the tick clock and of every deadline; deadlines lie less than half of it ahead (524 s at 1 ms)."""
+
+CWND_BITS = 24
+"""Bits of congestion-control byte counts; the largest send ring has 2**24 bytes."""
+
+WND_BITS = 30
+"""Bits of the peer's window: 65,535 << 14 at most (RFC 7323 section 2.3)."""
+
+MAXSEG_BITS = 12
+"""Bits of the effective maximum segment size."""
+
+DUPACK_THRESHOLD = 3
+"""RFC 5681 section 3.2."""
+
+interval = data.StructLayout({"start": 32, "end": 32})
+"""Sequence numbers [start, end) received out of order."""
+
+OOO_INTERVALS = 2
+"""Out-of-order intervals a connection remembers, sorted, not touching each other, the first ones valid."""
+
+FIELDS = {
+    # life cycle
+    "state": State,
+    "provisioned": 1,  # the driver gave rings and a generation
+    "generation": 8,
+    "reason": Reason,  # why it ended; NONE until the terminal state
+    "established": 1,  # has been synchronised: iss and irs are final
+    "peer_closed": 1,  # the peer's FIN was taken; rcv_nxt counts it
+    "bad_doorbell": 1,  # sticky: a doorbell was outside the ring
+    "syncache_ref": 16,  # passive opens: the half-open entry it came from; else all ones
+    # configuration
+    "snd_log2": 5,
+    "rcv_log2": 5,
+    "maxseg": MAXSEG_BITS,
+    "ws_ok": 1,
+    "snd_scale": 4,
+    "rcv_scale": 4,
+    # send side
+    "iss": 32,
+    "snd_una": 32,
+    "snd_nxt": 32,
+    "snd_max": 32,
+    "snd_end": 32,  # sequence number behind the last byte the host has put into the send ring
+    "fin_queued": 1,  # a FIN follows snd_end
+    "fin_sent": 1,  # snd_max counts it
+    "fin_acked": 1,  # snd_una counts it
+    "snd_wnd": WND_BITS,
+    "max_sndwnd": WND_BITS,
+    "snd_wl1": 32,
+    "snd_wl2": 32,
+    # loss recovery and congestion control, RFC 5681, 6582
+    "cwnd": CWND_BITS,
+    "ssthresh": CWND_BITS,
+    "bytes_acked": CWND_BITS,
+    "dupacks": 2,
+    "in_recovery": 1,
+    "recover": 32,
+    "rexmt_one": 1,  # retransmit one segment at snd_una as soon as possible
+    "force": 1,  # window probe: send one byte whatever the window
+    # round-trip time, RFC 6298; ticks, srtt times 8, rttvar times 4
+    "rtt_active": 1,
+    "rtt_valid": 1,
+    "rtt_seq": 32,
+    "rtt_start": TICK_BITS,
+    "srtt": TICK_BITS,
+    "rttvar": TICK_BITS,
+    "rto": TICK_BITS,
+    "rexmt_shift": 4,
+    # receive side
+    "irs": 32,
+    "rcv_nxt": 32,
+    "rcv_adv": 32,  # right edge of the window advertised
+    "rcv_lim": 32,  # right edge the receive ring allows
+    "fin_seen": 1,
+    "fin_seq": 32,  # where the peer's FIN stands, once it has been seen
+    "ooo_valid": OOO_INTERVALS,
+    "ooo": data.ArrayLayout(interval, OOO_INTERVALS),
+    "ack_now": 1,
+    "delack": 1,
+    # timers: the deadlines are copied to the sweep's table
+    "rexmt_on": 1,
+    "persist": 1,
+    "rexmt_deadline": TICK_BITS,
+    "delack_deadline": TICK_BITS,
+    "msl_on": 1,
+    "msl_deadline": TICK_BITS,
+    # scheduling
+    "tx_queued": 1,  # the id stands in the output queue
+}
+"""Later features (SACK scoreboard, ts_recent, ECN, keepalive) add their fields here."""
+
+
+def tcb(cfg: EngineConfig) -> data.StructLayout:
+    """Layout of one TCB; all zeros is an id that was never provisioned."""
+    return data.StructLayout(FIELDS)
+
+
+TimerRecord = data.StructLayout(
+    {
+        "rexmt_on": 1,
+        "rexmt_deadline": TICK_BITS,
+        "delack_on": 1,
+        "delack_deadline": TICK_BITS,
+        "msl_on": 1,
+        "msl_deadline": TICK_BITS,
+    }
+)
+"""What the timer sweep keeps of a TCB."""
+
+
+def timer_write(cfg: EngineConfig) -> data.StructLayout:
+    """A connection's deadlines on their way to the sweep's table."""
+    return data.StructLayout({"id": cfg.id_bits, "record": TimerRecord})

@@ -1,0 +1,152 @@
+"""Assembler: header and payload, each in its memory, become the beats of a frame; the checksums join them."""
+
+from amaranth.hdl import Cat, Module, Signal, Value
+from amaranth.lib import memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..config import EngineConfig
+from ..messages import beat
+from ..wire.valid_only import valid_only
+from .job import (
+    FRAMES,
+    IP_CHECKSUM_BYTE,
+    TCP_CHECKSUM_BYTE,
+    HeaderSums,
+    buffer_words,
+    header_word,
+    slot_words,
+    tx_step,
+)
+from .outlet import Outlet
+from .sequence import BEATS_ON_THE_WAY
+
+
+class Assembler(wiring.Component):
+    """Reads both memories a beat a cycle, merges them and puts the checksums in.
+
+    Timing: a beat stepped in cycle 0 is in ``o`` in cycle 3 unless ``o`` is stalled. A word written in one cycle
+    can be read by a step in the next. The sums of a segment must be valid at the latest four cycles after its first
+    step (two at 128 bits), or before it. ``o`` comes from flip-flops.
+
+    Parameters
+    ----------
+    cfg : EngineConfig
+
+    Members
+    -------
+    i_header : In, valid-only, ``header_word``
+    i_payload : In, valid-only, data_width bits
+        Words for the memories; header words with address, payload words in order.
+    step : In, valid-only, ``tx_step``
+    begin : In, valid-only, 16 bits
+        With a segment's first step: the sum of its payload.
+    sums : In stream of ``HeaderSums``
+        One per ``begin``.
+    delivered : Out
+        Pulse: a beat was taken from ``o``.
+    freed : Out
+        Pulse: a word of the payload memory is free.
+    o : Out stream of ``beat``
+    """
+
+    def __init__(self, cfg: EngineConfig):
+        self._cfg = cfg
+        super().__init__({
+            "i_header": In(valid_only(header_word(cfg))),
+            "i_payload": In(valid_only(cfg.data_width)),
+            "step": In(valid_only(tx_step(cfg))),
+            "begin": In(valid_only(16)),
+            "sums": In(stream.Signature(HeaderSums)),
+            "delivered": Out(1),
+            "freed": Out(1),
+            "o": Out(stream.Signature(beat(cfg))),
+        })
+
+    def elaborate(self, platform):
+        cfg, m = self._cfg, Module()
+        header, payload = self._memories(m)
+        ip_checksum, tcp_checksum = self._checksums(m)
+
+        # What a step reads arrives two cycles later.
+        step, at = self.step, self.step
+        for stage in range(2):
+            before, at = at, valid_only(tx_step(cfg)).create(path=(f"stage{stage}",))
+            m.d.sync += [at.valid.eq(before.valid), at.payload.eq(before.payload)]
+        place = at.payload
+
+        m.submodules.outlet = outlet = Outlet(beat(cfg), BEATS_ON_THE_WAY)
+        wiring.connect(m, outlet.o, wiring.flipped(self.o))
+        inserts = {}
+        for first, flag, checksum in (
+            (IP_CHECKSUM_BYTE, place.ip_checksum, ip_checksum),
+            (TCP_CHECKSUM_BYTE, place.tcp_checksum, tcp_checksum),
+        ):
+            for byte, value in ((first, checksum[8:]), (first + 1, checksum[:8])):
+                inserts[byte % cfg.bytes_per_beat] = value & flag.replicate(8)
+        for lane in range(cfg.bytes_per_beat):
+            m.d.comb += [
+                outlet.i.payload.data.word_select(lane, 8).eq(
+                    (header.word_select(lane, 8) & place.header.replicate(8))
+                    | (payload.word_select(lane, 8) & place.payload.replicate(8))
+                    | inserts.get(lane, 0)
+                ),
+                outlet.i.payload.keep[lane].eq(~place.last | (lane <= place.last_lane)),
+            ]
+        m.d.comb += [
+            outlet.i.valid.eq(at.valid & place.emit),
+            outlet.i.payload.last.eq(place.last),
+            self.delivered.eq(self.o.valid & self.o.ready),
+        ]
+        m.d.sync += self.freed.eq(step.valid & step.payload.payload)
+        return m
+
+    def _memories(self, m: Module) -> tuple[Value, Value]:
+        """Header slots and payload buffer; their outputs, registered, two cycles after the step."""
+        cfg, step = self._cfg, self.step.payload
+
+        m.submodules.headers = headers = memory.Memory(
+            shape=cfg.data_width, depth=FRAMES * slot_words(cfg), init=[]
+        )
+        write, read = headers.write_port(), headers.read_port()
+        slot = Signal(range(FRAMES))
+        with m.If(self.step.valid & step.header_last):
+            m.d.sync += slot.eq(slot + 1)
+        m.d.comb += [
+            write.en.eq(self.i_header.valid),
+            write.addr.eq(self.i_header.payload.address),
+            write.data.eq(self.i_header.payload.data),
+            read.addr.eq(Cat(step.index, slot)),
+        ]
+        header = Signal(cfg.data_width)
+        m.d.sync += header.eq(read.data)
+
+        m.submodules.payloads = payloads = memory.Memory(
+            shape=cfg.data_width, depth=buffer_words(cfg), init=[]
+        )
+        write, read = payloads.write_port(), payloads.read_port()
+        with m.If(self.i_payload.valid):
+            m.d.sync += write.addr.eq(write.addr + 1)
+        with m.If(self.step.valid & step.payload):
+            m.d.sync += read.addr.eq(read.addr + 1)
+        m.d.comb += [write.en.eq(self.i_payload.valid), write.data.eq(self.i_payload.payload)]
+        payload = Signal(cfg.data_width)
+        m.d.sync += payload.eq(read.data)
+        return header, payload
+
+    def _checksums(self, m: Module) -> tuple[Value, Value]:
+        """The IPv4 and the TCP checksum of the frame begun last: one and two cycles after its sums are there."""
+        waiting, payload_sum = Signal(), Signal(16)
+        with m.If(self.sums.valid):
+            m.d.sync += waiting.eq(0)
+        with m.If(self.begin.valid):
+            m.d.sync += [waiting.eq(1), payload_sum.eq(self.begin.payload)]
+        m.d.comb += self.sums.ready.eq(waiting)
+
+        ip_checksum, tcp_sum, tcp_checksum = Signal(16), Signal(17), Signal(16)
+        with m.If(waiting):
+            m.d.sync += [
+                ip_checksum.eq(self.sums.payload.ip_checksum),
+                tcp_sum.eq(self.sums.payload.tcp + payload_sum),
+            ]
+        m.d.sync += tcp_checksum.eq(~(tcp_sum[:16] + tcp_sum[16]))
+        return ip_checksum, tcp_checksum

@@ -1,0 +1,123 @@
+"""Payload fetcher: reads payload from host memory ahead of its frame, aligned for it, and sums it on the way."""
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from ..config import EngineConfig
+from ..messages import dma_read_data, dma_request
+from ..wire.queue import Queue
+from ..wire.realign import Realigner, realign_command
+from ..wire.valid_only import valid_only
+from .job import FRAMES, PayloadResult, buffer_words, fetch_job
+from .payload_sum import PayloadSum
+
+READ_ERRORS = 8
+"""Transfers between the bus and the end of the sum: fewer, since each takes the realigner two cycles."""
+
+
+class PayloadFetcher(wiring.Component):
+    """Requests a payload once the buffer has room for all of it, so that read data never waits for the wire.
+
+    Any number of requests up to ``FRAMES`` are outstanding. Words leave in the order of the jobs, and so do results.
+
+    Timing: ``request`` is valid two cycles after the job is taken, one job in two cycles. A transfer's last word
+    comes into the realigner, passes it, is written (``o_word``) one cycle later, and ``o_result`` follows
+    after the sum (``PayloadSum``) and two cycles of queue.
+
+    Parameters
+    ----------
+    cfg : EngineConfig
+
+    Members
+    -------
+    i : In stream of ``fetch_job``
+    request : Out stream of ``dma_request``
+    data : In stream of ``dma_read_data``
+    o_word : Out, valid-only
+        Words for the payload buffer, in order.
+    o_result : Out stream of ``PayloadResult``
+        One per job. Never blocks: it has room for all ``FRAMES``.
+    freed : In
+        Pulse: a word of the buffer is free again.
+    """
+
+    def __init__(self, cfg: EngineConfig):
+        self._cfg = cfg
+        super().__init__({
+            "i": In(stream.Signature(fetch_job(cfg))),
+            "request": Out(stream.Signature(dma_request(cfg))),
+            "data": In(stream.Signature(dma_read_data(cfg))),
+            "o_word": Out(valid_only(cfg.data_width)),
+            "o_result": Out(stream.Signature(PayloadResult)),
+            "freed": In(1),
+        })
+
+    def elaborate(self, platform):
+        cfg, m = self._cfg, Module()
+        lane_bits = ceil_log2(cfg.bytes_per_beat)
+        m.submodules.commands = commands = Queue(realign_command(cfg), FRAMES)
+        m.submodules.realigner = realigner = Realigner(cfg)
+        m.submodules.errors = errors = Queue(1, READ_ERRORS)
+        m.submodules.sum = payload_sum = PayloadSum(cfg)
+        m.submodules.results = results = Queue(PayloadResult, FRAMES)
+        wiring.connect(m, commands.o, realigner.cmd)
+        wiring.connect(m, results.o, wiring.flipped(self.o_result))
+
+        # Requests, when their words fit.
+        job, waiting = Signal(fetch_job(cfg)), Signal()
+        room = Signal(range(buffer_words(cfg) + 1), init=buffer_words(cfg))
+        issue = Signal()
+        m.d.comb += [
+            self.i.ready.eq(~waiting | issue),
+            issue.eq(waiting & (~self.request.valid | self.request.ready) & (room >= job.words)),
+            commands.i.valid.eq(issue),
+            commands.i.payload.src_offset.eq(job.addr[:lane_bits]),
+            commands.i.payload.dst_offset.eq(job.dst_offset),
+            commands.i.payload.length.eq(job.length),
+        ]
+        with m.If(self.i.ready):
+            m.d.sync += [waiting.eq(self.i.valid), job.eq(self.i.payload)]
+        with m.If(self.request.ready):
+            m.d.sync += self.request.valid.eq(0)
+        with m.If(issue):
+            m.d.sync += self.request.valid.eq(1)
+        with m.If(~self.request.valid | self.request.ready):
+            m.d.sync += [
+                self.request.payload.addr.eq(job.addr),
+                self.request.payload.length.eq(job.length),
+                self.request.payload.wrap_log2.eq(job.wrap_log2),
+            ]
+        with m.If(issue):
+            m.d.sync += room.eq(room - job.words + self.freed)
+        with m.Else():
+            m.d.sync += room.eq(room + self.freed)
+
+        # Read data through the realigner; the error flag of the transfer waits for its sum.
+        m.d.comb += [
+            realigner.i.valid.eq(self.data.valid),
+            realigner.i.payload.eq(self.data.payload.data),
+            self.data.ready.eq(realigner.i.ready),
+            errors.i.valid.eq(self.data.valid & self.data.ready & self.data.payload.last),
+            errors.i.payload.eq(self.data.payload.error),
+        ]
+
+        # To the buffer, which has room.
+        last = Signal()
+        m.d.comb += realigner.o.ready.eq(1)
+        m.d.sync += [
+            self.o_word.valid.eq(realigner.o.valid),
+            self.o_word.payload.eq(realigner.o.payload.data),
+            last.eq(realigner.o.payload.last),
+        ]
+        m.d.comb += [
+            payload_sum.valid.eq(self.o_word.valid),
+            payload_sum.data.eq(self.o_word.payload),
+            payload_sum.last.eq(last),
+            results.i.valid.eq(payload_sum.o_valid),
+            results.i.payload.sum.eq(payload_sum.o_sum),
+            results.i.payload.error.eq(errors.o.payload),
+            errors.o.ready.eq(payload_sum.o_valid),
+        ]
+        return m

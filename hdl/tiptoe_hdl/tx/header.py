@@ -1,0 +1,151 @@
+"""Header builder: Ethernet, IPv4 (RFC 791) and TCP (RFC 9293) header of a segment, word by word, and its checksums."""
+
+from amaranth.hdl import Cat, Const, Module, Signal, Value
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..config import EngineConfig
+from ..messages import SYN
+from ..wire.headers import (
+    ETHERNET,
+    ETHERTYPE_IPV4,
+    IPV4,
+    IPV4_BYTES,
+    OPTION_BYTES,
+    OPTION_MSS,
+    OPTION_NOP,
+    OPTION_WINDOW_SCALE,
+    PROTOCOL_TCP,
+    TCP,
+    TCP_BYTES,
+    TCP_MSS,
+    TCP_NOP_WINDOW_SCALE,
+    pack,
+)
+from ..wire.queue import Queue
+from ..wire.valid_only import valid_only
+from .job import FRAMES, SLOT_BYTES, HeaderSums, Options, header_word, payload_start, slot_words, tx_header
+
+
+def wire_bytes(header, mac: Value, tos: Value, ttl: Value) -> list[Value]:
+    """The header's bytes in the order of the wire, with places for both options; checksums and what is unused zero."""
+    syn = header.flags[SYN]
+    scaled = header.options == Options.MSS_WS
+    ethernet = pack(ETHERNET, {"destination": header.dmac, "source": mac, "ethertype": ETHERTYPE_IPV4})
+    ipv4 = pack(IPV4, {
+        "version": 4, "ihl": IPV4_BYTES // 4, "tos": tos, "total_length": header.total_length,
+        "identification": header.identification,
+        "reserved": 0, "dont_fragment": 1, "more_fragments": 0, "fragment_offset": 0,
+        "ttl": ttl, "protocol": PROTOCOL_TCP, "checksum": 0,
+        "source": header.tuple.laddr, "destination": header.tuple.faddr,
+    })  # fmt: skip
+    data_offset = TCP_BYTES // 4 + Value.cast(header.options)  # an option of either kind is one word
+    tcp = pack(TCP, {
+        "source_port": header.tuple.lport, "destination_port": header.tuple.fport,
+        "seq": header.seq, "ack": header.ack, "data_offset": data_offset, "reserved": 0,
+        "flags": header.flags, "wnd": header.wnd, "checksum": 0, "urgent": 0,
+    })  # fmt: skip
+    mss = pack(TCP_MSS, {"kind": OPTION_MSS, "length": 4, "mss": header.mss})
+    scale = pack(TCP_NOP_WINDOW_SCALE, {
+        "nop": OPTION_NOP, "kind": OPTION_WINDOW_SCALE, "length": 3, "shift": header.ws,
+    })  # fmt: skip
+    assert len(mss) == len(scale) == OPTION_BYTES
+    options = [byte & syn.replicate(8) for byte in mss] + [byte & scaled.replicate(8) for byte in scale]
+    octets = ethernet + ipv4 + tcp + options
+    return octets + [Const(0, 8)] * (SLOT_BYTES - len(octets))
+
+
+class HeaderBuilder(wiring.Component):
+    """Writes one word of the header a cycle, without a pause from the first to the last.
+
+    Timing: with the header taken in cycle 0, words come in cycles 1 to 1 + payload_start (``o_word`` from flip-flops
+    through a multiplexer); the sums are valid in cycle 6. The next header is taken in the last word's cycle.
+
+    Parameters
+    ----------
+    cfg : EngineConfig
+
+    Members
+    -------
+    i : In stream of ``tx_header``
+    mac, tos, ttl : In
+        The Ethernet source address; IPv4's type of service and time to live. Must not change while frames go out.
+    o_word : Out, valid-only, ``header_word``
+        Words for the header memory, in slots of 64 bytes, in the order of the headers.
+    o_sums : Out stream of ``HeaderSums``
+        Never blocks: it has room for all ``FRAMES``.
+    """
+
+    def __init__(self, cfg: EngineConfig):
+        self._cfg = cfg
+        super().__init__({
+            "i": In(stream.Signature(tx_header(cfg))),
+            "mac": In(48),
+            "tos": In(8),
+            "ttl": In(8),
+            "o_word": Out(valid_only(header_word(cfg))),
+            "o_sums": Out(stream.Signature(HeaderSums)),
+        })
+
+    def elaborate(self, platform):
+        cfg, m = self._cfg, Module()
+        now = Signal(tx_header(cfg))
+        active = Signal()
+        index = Signal(range(slot_words(cfg)))
+        slot = Signal(range(FRAMES))
+        final = Signal()
+        with m.Switch(now.options):
+            for options in Options:
+                with m.Case(options):
+                    m.d.comb += final.eq(index == payload_start(cfg, options))
+
+        load = Signal()
+        m.d.comb += [self.i.ready.eq(~active | final), load.eq(self.i.valid & self.i.ready)]
+        with m.If(active):
+            m.d.sync += index.eq(index + 1)
+            with m.If(final):
+                m.d.sync += [index.eq(0), slot.eq(slot + 1), active.eq(0)]
+        with m.If(load):
+            m.d.sync += [now.eq(self.i.payload), active.eq(1)]
+
+        octets = wire_bytes(now, self.mac, self.tos, self.ttl)
+        step = cfg.bytes_per_beat
+        m.d.comb += [self.o_word.valid.eq(active), self.o_word.payload.address.eq(Cat(index, slot))]
+        with m.Switch(index):
+            for at in range(slot_words(cfg)):
+                with m.Case(at):
+                    m.d.comb += self.o_word.payload.data.eq(Cat(octets[at * step:(at + 1) * step]))
+
+        self._sums(m, now, load)
+        return m
+
+    def _sums(self, m: Module, now, load: Value):
+        """Both checksums, two 3-operand sums and two folds deep."""
+        laddr, faddr = now.tuple.laddr, now.tuple.faddr
+        loaded, summed, folding, done = (Signal(name=f"sum_stage{at}") for at in range(4))
+        m.d.sync += [loaded.eq(load), summed.eq(loaded), folding.eq(summed), done.eq(folding)]
+
+        addresses, ports, ip_kept, address_kept = Signal(18), Signal(21), Signal(19), Signal(16)
+        m.d.sync += [
+            addresses.eq(laddr[16:] + laddr[:16] + faddr[16:]),
+            ports.eq(now.tuple.lport + now.tuple.fport + now.tcp_sum),
+            address_kept.eq(faddr[:16]),
+            ip_kept.eq(now.ip_sum),
+        ]
+        sums = []
+        for name, rest in (("ip", ip_kept), ("tcp", ports)):
+            total, once = Signal(21, name=f"{name}_total"), Signal(17, name=f"{name}_once")
+            m.d.sync += [
+                total.eq(addresses + address_kept + rest),
+                once.eq(total[:16] + total[16:]),
+            ]
+            sums.append((once[:16] + once[16])[:16])
+
+        m.submodules.queue = queue = Queue(HeaderSums, FRAMES)
+        wiring.connect(m, queue.o, wiring.flipped(self.o_sums))
+        m.d.comb += [
+            queue.i.valid.eq(done),
+            queue.i.payload.ip_checksum.eq(~sums[0]),
+            queue.i.payload.tcp.eq(sums[1]),
+        ]
+

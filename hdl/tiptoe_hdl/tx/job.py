@@ -1,0 +1,136 @@
+"""Messages inside the transmit path, and the geometry of a frame: pure functions of the header length and the width."""
+
+from amaranth.hdl import unsigned
+from amaranth.lib import data, enum
+from amaranth.utils import ceil_log2
+
+from ..config import EngineConfig
+from ..messages import FourTuple
+from ..wire.headers import ETHERNET_BYTES, IPV4, IPV4_BYTES, OPTION_BYTES, TCP, TCP_BYTES, byte_of
+
+FRAMES = 32
+"""Frames between acceptance and their last beat: enough that segments of one beat's payload, eight cycles each, hide a
+memory latency of 200 cycles."""
+
+HEADER_BYTES = ETHERNET_BYTES + IPV4_BYTES + TCP_BYTES
+"""Header of a segment without options."""
+
+SLOT_BYTES = 64
+"""Room for one header: it must hold HEADER_BYTES and both options."""
+
+
+class Source(enum.Enum, shape=unsigned(2)):
+    """Where a frame comes from."""
+
+    SEGMENT = 0
+    CONTROL = 1
+    HOST = 2
+
+
+class Options(enum.Enum, shape=unsigned(2)):
+    """TCP options of a segment."""
+
+    NONE = 0
+    MSS = 1
+    MSS_WS = 2
+
+
+def header_bytes(options: Options) -> int:
+    """Bytes of Ethernet, IPv4 and TCP header."""
+    return HEADER_BYTES + OPTION_BYTES * options.value
+
+
+def payload_start(cfg: EngineConfig, options: Options) -> int:
+    """The beat with the header's last byte; since no header ends with a beat, the payload's first is there too."""
+    assert header_bytes(options) % cfg.bytes_per_beat
+    return header_bytes(options) // cfg.bytes_per_beat
+
+
+def beat_bits(cfg: EngineConfig) -> int:
+    """Bits of a beat's index in its frame."""
+    return ceil_log2(-(-cfg.max_frame_bytes // cfg.bytes_per_beat))
+
+
+def buffer_words(cfg: EngineConfig) -> int:
+    """Words of the payload buffer."""
+    return cfg.tx_buffer_bytes // cfg.bytes_per_beat
+
+
+def slot_words(cfg: EngineConfig) -> int:
+    """Words of one header slot."""
+    return SLOT_BYTES // cfg.bytes_per_beat
+
+
+def tx_header(cfg: EngineConfig) -> data.StructLayout:
+    """Resolver to header builder: one TCP segment's header, its checksums begun."""
+    return data.StructLayout({
+        "tuple": FourTuple, "dmac": 48, "seq": 32, "ack": 32, "flags": 8, "wnd": 16,
+        "options": Options, "mss": 16, "ws": 4,
+        "total_length": 12, "identification": 16,
+        "ip_sum": 19,   # sum of the IPv4 header's 16-bit words but for the addresses
+        "tcp_sum": 20,  # sum of pseudo header and TCP header but for addresses, ports and payload
+    })  # fmt: skip
+
+
+def tx_info(cfg: EngineConfig) -> data.StructLayout:
+    """Resolver to assembler: the shape of one frame, in order of acceptance."""
+    return data.StructLayout({
+        "host": 1,           # a host frame: no header of ours
+        "bad": 1,            # not to be sent: too long or too short
+        "segment": 1,        # counts in segments_done
+        "rst": 1,
+        "payload": 1,        # there is payload
+        "payload_start": 4,  # beat of the payload's first byte
+        "payload_last": beat_bits(cfg),  # beat of its last byte
+        "last": beat_bits(cfg),          # the frame's last beat, padding included
+        "last_lane": ceil_log2(cfg.bytes_per_beat),
+        "id": cfg.id_bits,
+    })  # fmt: skip
+
+
+def fetch_job(cfg: EngineConfig) -> data.StructLayout:
+    """Resolver to fetcher: payload of one frame, to be aligned to ``dst_offset``; it takes ``words`` of the buffer."""
+    return data.StructLayout({
+        "addr": cfg.addr_width, "length": 12, "wrap_log2": 5,
+        "dst_offset": ceil_log2(cfg.bytes_per_beat), "words": beat_bits(cfg) + 1,
+    })  # fmt: skip
+
+
+def header_word(cfg: EngineConfig) -> data.StructLayout:
+    """Header builder to assembler: one word for the header memory."""
+    return data.StructLayout({
+        "address": ceil_log2(FRAMES * slot_words(cfg)), "data": cfg.data_width,
+    })  # fmt: skip
+
+
+HeaderSums = data.StructLayout({
+    "ip_checksum": 16,  # ready for the wire
+    "tcp": 16,          # one's complement sum of pseudo header and TCP header, without payload
+})  # fmt: skip
+"""Header builder to assembler, one per segment."""
+
+PayloadResult = data.StructLayout({"sum": 16, "error": 1})
+"""Fetcher to assembler: a frame's payload is in the buffer; ``sum`` is its one's complement sum (RFC 1071)."""
+
+IP_CHECKSUM_BYTE = ETHERNET_BYTES + byte_of(IPV4, "checksum")
+TCP_CHECKSUM_BYTE = ETHERNET_BYTES + IPV4_BYTES + byte_of(TCP, "checksum")
+"""Where in the frame the checksums stand."""
+
+
+def tx_step(cfg: EngineConfig) -> data.StructLayout:
+    """Sequencer to assembler: one beat to be read."""
+    return data.StructLayout({
+        "emit": 1,                # send it; else it is only read past
+        "header": 1,              # it holds header bytes
+        "payload": 1,             # it holds payload bytes
+        "index": ceil_log2(slot_words(cfg)),  # beat of the header
+        "header_last": 1,         # the header slot is done with
+        "ip_checksum": 1, "tcp_checksum": 1,  # it holds that checksum
+        "last": 1, "last_lane": ceil_log2(cfg.bytes_per_beat),
+    })  # fmt: skip
+
+
+def info_delay(cfg: EngineConfig) -> int:
+    """Cycles ``tx_info`` waits so that the checksums, ready a fixed time after the header's first word, are in time for
+    their beats, which come the earlier the wider the beats are."""
+    return 2 if cfg.data_width > 64 else 0

@@ -1,0 +1,158 @@
+"""Transmit path: segments, control segments and host frames in, Ethernet frames out."""
+
+from amaranth.hdl import Module
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..config import EngineConfig
+from ..messages import (
+    ErrorEvent,
+    FlowResponse,
+    TxControl,
+    beat,
+    dma_read_data,
+    dma_request,
+    endpoint_write,
+    next_hop_write,
+    ring_write,
+    tx_frame,
+    tx_segment,
+)
+from ..wire.queue import Queue
+from ..wire.valid_only import valid_only
+from .assemble import Assembler
+from .fetch import PayloadFetcher
+from .header import HeaderBuilder
+from .job import FRAMES, info_delay, tx_info
+from .resolve import Resolver
+from .sequence import Sequencer
+
+
+class TxPath(wiring.Component):
+    """Sends frames in the order in which it accepts them, sources in turn.
+
+    ::
+
+        segment ─┐           ┌─ HeaderBuilder ── header memory ─┐
+        control ─┼─ Resolver ┼─ PayloadFetcher ─ payload memory ┼─ Assembler ─ o
+        frame ───┘           └─ info queue ───── Sequencer ─────┘
+
+    A frame is sent whole: it begins when its payload is in the buffer without a read error, and its beats then
+    follow each other without a pause (unless ``o`` is stalled). Frames shorter than 60 bytes are padded with zeros.
+
+    Timing (64 bits): without payload, first beat seven cycles after ``segment.valid``. With payload, ``request.valid``
+    four cycles after ``segment.valid``, first beat 14 cycles after the payload's last word.
+    One frame in ``max(beats, 3)`` cycles.
+
+    Parameters
+    ----------
+    cfg : EngineConfig
+
+    Members
+    -------
+    segment, control, frame : In streams of ``tx_segment``, ``TxControl``, ``tx_frame``
+    endpoint[2] : In streams of ``endpoint_write``
+    ring, next_hop : In, valid-only
+        Send rings; MAC addresses.
+    mac : In, 48 bits
+    ttl, tos : In, 8 bits
+        Source address, time to live and type of service of all segments; may change while nothing is sent.
+    request, data : stream of ``dma_request`` out, of ``dma_read_data`` in
+        The DMA reader.
+    o : Out stream of ``beat``
+    frame_done, segments_done, error, count_* : Out
+        See :class:`Sequencer`.
+    """
+
+    def __init__(self, cfg: EngineConfig):
+        if not 0 < cfg.max_frame_bytes < 4096:
+            raise ValueError(f"frames have at most 4095 bytes, not {cfg.max_frame_bytes}")
+        if cfg.tx_buffer_bytes < cfg.max_frame_bytes + cfg.bytes_per_beat:
+            raise ValueError(f"a frame of {cfg.max_frame_bytes} bytes does not fit into tx_buffer_bytes")
+        self._cfg = cfg
+        super().__init__({
+            "segment": In(stream.Signature(tx_segment(cfg))),
+            "control": In(stream.Signature(TxControl)),
+            "frame": In(stream.Signature(tx_frame(cfg))),
+            "endpoint": In(stream.Signature(endpoint_write(cfg))).array(2),
+            "ring": In(valid_only(ring_write(cfg))),
+            "next_hop": In(valid_only(next_hop_write(cfg))),
+            "mac": In(48),
+            "ttl": In(8),
+            "tos": In(8),
+            "request": Out(stream.Signature(dma_request(cfg))),
+            "data": In(stream.Signature(dma_read_data(cfg))),
+            "o": Out(stream.Signature(beat(cfg))),
+            "frame_done": Out(stream.Signature(FlowResponse)),
+            "segments_done": Out(8),
+            "error": Out(valid_only(ErrorEvent)),
+            "count_tx_frames": Out(1),
+            "count_tx_segments": Out(1),
+            "count_tx_rst": Out(1),
+            "count_tx_dropped": Out(1),
+        })
+
+    def elaborate(self, platform):
+        cfg, m = self._cfg, Module()
+        m.submodules.resolver = resolver = Resolver(cfg)
+        m.submodules.builder = builder = HeaderBuilder(cfg)
+        m.submodules.fetcher = fetcher = PayloadFetcher(cfg)
+        m.submodules.sequencer = sequencer = Sequencer(cfg)
+        m.submodules.assembler = assembler = Assembler(cfg)
+        m.submodules.infos = infos = Queue(tx_info(cfg), FRAMES)
+
+        def outside(inner, port):
+            wiring.connect(m, inner, wiring.flipped(port))
+
+        outside(resolver.segment, self.segment)
+        outside(resolver.control, self.control)
+        outside(resolver.host, self.frame)
+        for inner, port in zip(resolver.endpoint, self.endpoint, strict=True):
+            outside(inner, port)
+        outside(resolver.ring, self.ring)
+        outside(resolver.next_hop, self.next_hop)
+        outside(fetcher.request, self.request)
+        outside(fetcher.data, self.data)
+        outside(assembler.o, self.o)
+        outside(sequencer.frame_done, self.frame_done)
+        outside(sequencer.error, self.error)
+        m.d.comb += [
+            resolver.tos.eq(self.tos), resolver.ttl.eq(self.ttl),
+            builder.tos.eq(self.tos), builder.ttl.eq(self.ttl), builder.mac.eq(self.mac),
+            self.segments_done.eq(sequencer.segments_done),
+            self.count_tx_frames.eq(sequencer.count_tx_frames),
+            self.count_tx_segments.eq(sequencer.count_tx_segments),
+            self.count_tx_rst.eq(sequencer.count_tx_rst),
+            self.count_tx_dropped.eq(sequencer.count_tx_dropped),
+        ]  # fmt: skip
+
+        # Resolver to all three at once.
+        taken = resolver.o.valid & resolver.o.ready
+        m.d.comb += [
+            resolver.o.ready.eq(builder.i.ready & fetcher.i.ready),
+            builder.i.valid.eq(taken & resolver.o.header_valid),
+            builder.i.payload.eq(resolver.o.header),
+            fetcher.i.valid.eq(taken & resolver.o.fetch_valid),
+            fetcher.i.payload.eq(resolver.o.fetch),
+        ]
+        info = valid_only(tx_info(cfg)).create(path=("info",))
+        m.d.comb += [info.valid.eq(taken), info.payload.eq(resolver.o.info)]
+        for stage in range(info_delay(cfg)):
+            before, info = info, valid_only(tx_info(cfg)).create(path=(f"info{stage}",))
+            m.d.sync += [info.valid.eq(before.valid), info.payload.eq(before.payload)]
+        m.d.comb += [infos.i.valid.eq(info.valid), infos.i.payload.eq(info.payload)]  # has room for FRAMES
+
+        wiring.connect(m, infos.o, sequencer.info)
+        wiring.connect(m, fetcher.o_result, sequencer.result)
+        wiring.connect(m, sequencer.o, assembler.step)
+        wiring.connect(m, sequencer.begin, assembler.begin)
+        wiring.connect(m, builder.o_word, assembler.i_header)
+        wiring.connect(m, builder.o_sums, assembler.sums)
+        wiring.connect(m, fetcher.o_word, assembler.i_payload)
+        m.d.comb += [
+            sequencer.delivered.eq(assembler.delivered),
+            fetcher.freed.eq(assembler.freed),
+            resolver.frame_finished.eq(sequencer.frame_finished),
+            resolver.host_finished.eq(self.frame_done.valid & self.frame_done.ready),
+        ]
+        return m

@@ -111,12 +111,21 @@ def run_make(
     makefile: Path,
     variables: Sequence[str] = (),
     *,
+    runtime: str,
     progress: Progress | None = None,
     jobs: int | None = None,
 ) -> None:
-    """Compile what Verilator wrote. ``variables`` are NAME=VALUE settings for make."""
+    """Compile what Verilator wrote. ``variables`` are NAME=VALUE settings for make.
+
+    Objects of Verilator's own library are shared between all builds with the same ``runtime``, which must tell apart
+    all flags they are compiled with: for a small design they take most of the time.
+    """
     folder = makefile.parent
     command = [require("make"), "-f", makefile.name, "CFG_CXXFLAGS_PCH_I=-include", *variables]
+    command.append(f"PYTHON3={sys.executable}")
+    shared = BUILD / "sim" / f"runtime-{digest(runtime, *variables)}"
+    for file in shared.glob("verilated*.o"):
+        shutil.copyfile(file, folder / file.name)
     environment = os.environ | {"VERILATOR_ROOT": str(verilator_root())}
     environment.pop("MAKEFLAGS", None)  # of a make that runs us
     dry = subprocess.run([*command, "-n"], cwd=folder, env=environment, capture_output=True, text=True)
@@ -140,6 +149,12 @@ def run_make(
         errors = [line for line in text if "error" in line.lower()]
         shown = "\n".join((errors or text)[:20])
         raise ToolError(f"the C++ compiler failed ({folder / 'make.log'}):\n{shown}")
+    shared.mkdir(parents=True, exist_ok=True)
+    for file in folder.glob("verilated*.o"):
+        if not (shared / file.name).exists():
+            partial = shared / f".{file.name}.{os.getpid()}"
+            shutil.copyfile(file, partial)
+            partial.rename(shared / file.name)
     if progress:
         progress("compile", 1.0)
 

@@ -100,7 +100,7 @@ def build_library(
             [*flags, "--exe", "-CFLAGS", f"{shared} {includes}", "-LDFLAGS",
              " ".join(["-shared -Wl,-Bsymbolic", *libraries]), "-o", library.name, *objects],
         )  # fmt: skip
-        run_make(path / "Vtop.mk", _optimise(optimise), progress=progress)
+        run_make(path / "Vtop.mk", _optimise(optimise), runtime=f"{shared} {flags}", progress=progress)
         return library
 
 
@@ -130,7 +130,9 @@ def build_cocotb(
             [*flags, ports.name, "--exe", "-LDFLAGS", f"-Wl,-rpath,{libs} -L{libs} -lcocotbvpi_verilator",
              "-o", program.name, str(COCOTB_MAIN)],
         )  # fmt: skip
-        run_make(path / "Vtop.mk", _optimise("-O2 -march=native"), progress=progress)
+        run_make(
+            path / "Vtop.mk", _optimise("-O2 -march=native"), runtime=f"cocotb {flags}", progress=progress
+        )
         return program
 
 

@@ -62,8 +62,7 @@ class BurstSplitter(wiring.Component):
     def elaborate(self, platform):
         cfg, m = self._cfg, Module()
         lane_bits = ceil_log2(cfg.bytes_per_beat)
-        page_bits = PAGE_LOG2 - lane_bits          # of a word's number in its page
-        ring_bits = 31 - lane_bits                 # of a word's number in the largest ring
+        page_bits = PAGE_LOG2 - lane_bits  # of a word's number in its page
         word_bits = cfg.addr_width - lane_bits
         request, out = self.i.payload.request, self.o.payload
 
@@ -98,14 +97,14 @@ class BurstSplitter(wiring.Component):
         with m.FSM():
             with m.State("Request"):
                 m.d.comb += self.i.ready.eq(1)
-                no_wrap = request.wrap_log2 == 0
-                low = [
-                    no_wrap | (request.wrap_log2 > bit + lane_bits)
-                    for bit in range(min(ring_bits, word_bits))
-                ]
+                # A table a bit: five inputs, one LUT.
+                def inside(bit):
+                    sizes = sum(1 << log2 for log2 in range(32) if log2 == 0 or log2 > bit)
+                    return Const(sizes, 32).bit_select(request.wrap_log2, 1)
+
                 m.d.sync += [
                     word.eq(request.addr[lane_bits:]),
-                    in_ring.eq(Cat(*low, *[no_wrap] * (word_bits - len(low)))),
+                    in_ring.eq(Cat(inside(bit + lane_bits) for bit in range(word_bits))),
                     left.eq(end >> lane_bits),
                     first.eq(1),
                     first_lane.eq(offset),

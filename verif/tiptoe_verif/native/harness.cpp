@@ -88,7 +88,7 @@ void Harness::drive_tick() {
 uint32_t Harness::reasons(uint32_t stops) const {
     uint32_t found = 0;
     if ((stops & STOP_IRQ) && irq_ && registers.settled()) found |= STOP_IRQ;
-    if ((stops & STOP_FRAME) && !sink.frames.empty()) found |= STOP_FRAME;
+    if ((stops & STOP_FRAME) && (!sink.frames.empty() || context.count[TX_FRAMES] != frames_before_)) found |= STOP_FRAME;
     if ((stops & STOP_SETTLED) && registers.settled()) found |= STOP_SETTLED;
     if ((stops & STOP_RX_DONE) && source.pending() == 0) found |= STOP_RX_DONE;
     if (context.report.failed()) found |= STOP_ERROR;
@@ -98,6 +98,7 @@ uint32_t Harness::reasons(uint32_t stops) const {
 uint32_t Harness::run(uint64_t cycles, uint32_t stops) {
     source.log = log_frames;
     uint32_t found = 0;
+    frames_before_ = context.count[TX_FRAMES];
     uint64_t end = context.cycle() + cycles;
     while (context.cycle() < end && !found) {
         cycle();
@@ -116,6 +117,10 @@ void Harness::collect_log() {
     for (; logged_sink_ < sink.frames.size(); logged_sink_++) {
         log.push_back(sink.frames[logged_sink_]);
         log.back().time_ns = time_ns;
+    }
+    if (!keep_frames) {
+        sink.frames.clear();
+        logged_sink_ = 0;
     }
 }
 
@@ -249,7 +254,10 @@ void tiptoe_line(Harness* h, double rx, double tx, uint32_t gap) {
 }
 void tiptoe_tick_every(Harness* h, uint64_t cycles) { h->tick_period = cycles; }
 void tiptoe_tick(Harness* h, uint64_t count) { h->ticks_requested += count; }
-void tiptoe_log_frames(Harness* h, uint32_t on) { h->log_frames = on; }
+void tiptoe_log_frames(Harness* h, uint32_t on, uint32_t keep) {
+    h->log_frames = on;
+    h->keep_frames = keep || !on;
+}
 
 void tiptoe_write32(Harness* h, uint32_t address, uint32_t value) { h->registers.write(address, value); }
 // Runs the clock until the answer; 0 done, 1 error response, 2 no answer in that many cycles.

@@ -79,6 +79,7 @@ class Harness {
     FrameSink<Vtop> sink;
     std::deque<Frame> log;           // frames of both directions, if wanted, in order of their last word
     bool log_frames = false;
+    bool keep_frames = true;         // frames of the engine stay in sink.frames too when they are logged
     uint64_t tick_period = 0;        // cycles between ticks, 0: none
     uint64_t tick_spacing = 1;       // cycles between requested ticks at least
     uint64_t ticks_requested = 0;
@@ -96,6 +97,7 @@ class Harness {
     bool quiet(uint32_t cycles) const;
 
     bool irq_ = false;
+    uint64_t frames_before_ = 0;  // TX_FRAMES when the run began
     uint64_t next_tick_ = 0, last_tick_ = 0;
     uint64_t live_start_ = 0, live_ticks_ = 0;
     size_t logged_sink_ = 0;  // frames of sink.frames that are in the log already

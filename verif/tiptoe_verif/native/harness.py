@@ -90,7 +90,7 @@ _SIGNATURES: dict[str, tuple[Any, str]] = {
     "counts": (None, "p"), "cycle": (ctypes.c_uint64, ""), "rested_ns": (ctypes.c_uint64, ""),
     "tap_dropped": (ctypes.c_uint64, ""), "memory_options": (None, "uuuu"), "add_error": (None, "UUuuuI"),
     "clear_errors": (None, ""), "stalls": (None, "uuu"), "line": (None, "ddu"), "tick_every": (None, "U"),
-    "tick": (None, "U"), "log_frames": (None, "u"), "write32": (None, "uu"), "read32": (ctypes.c_uint32, "uUp"),
+    "tick": (None, "U"), "log_frames": (None, "uu"), "write32": (None, "uu"), "read32": (ctypes.c_uint32, "uUp"),
     "registers_pending": (ctypes.c_uint32, ""), "inject": (None, "suuU"), "rx_pending": (ctypes.c_uint32, ""),
     "next_due": (ctypes.c_uint64, ""), "take": (ctypes.c_uint32, "upUpu"), "run": (ctypes.c_uint32, "Uu"),
     "run_live": (ctypes.c_uint32, "p"), "stop": (None, ""), "trace": (ctypes.c_uint32, "s"), "destroy": (None, ""),
@@ -276,9 +276,10 @@ class Harness:
                     Frame(data, info.first, info.last, bool(info.flags & _FRAME_TO_ENGINE), info.time_ns)
                 )
 
-    def log_frames(self, on: bool = True) -> None:
-        """Keep frames of both directions, in order of their last word, for ``take_frames(log=True)``."""
-        self._call("log_frames", int(on))
+    def log_frames(self, on: bool = True, *, only: bool = False) -> None:
+        """Keep frames of both directions, in order of their last word, for ``take_frames(log=True)``; with ``only``,
+        ``take_frames()`` no longer sees the engine's frames."""
+        self._call("log_frames", int(on), int(not only))
 
     # --- conditions ---
 

@@ -1,0 +1,406 @@
+"""Impairments, captures, frame reading, and the wire monitor: each of its rules with a frame that breaks it."""
+
+import random
+
+import pytest
+from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.l2 import ARP, Ether
+
+from tiptoe_verif.wire import tshark
+from tiptoe_verif.wire.capture import Capture
+from tiptoe_verif.wire.impairment import Channel, Impairment
+from tiptoe_verif.wire.monitor import Intervals, WireError, WireMonitor, unwrap
+from tiptoe_verif.wire.pcap import PcapWriter, read_pcap
+from tiptoe_verif.wire.segment import Malformed, ip_number, ip_text, mac_number, mac_text, parse_tcp
+
+US, THEM = "10.0.0.2", "10.0.0.1"
+OUR_MAC, THEIR_MAC = "02:00:00:00:00:02", "02:00:00:00:00:01"
+ISS, IRS = 0xFFFFFF00, 0xFFFFFFF0  # wrap-around comes soon
+
+
+def ours(flags="A", seq=1, ack=1, data=b"", wnd=1000, sport=80, dport=5000, options=(), **ip):
+    """A frame of the engine; seq and ack count from the initial sequence numbers."""
+    return bytes(
+        Ether(src=OUR_MAC, dst=THEIR_MAC) / IP(src=US, dst=THEM, **ip)
+        / TCP(sport=sport, dport=dport, flags=flags, seq=(ISS + seq) % 2**32, window=wnd, options=list(options),
+              ack=(IRS + ack) % 2**32 if "A" in flags else 0) / data
+    )  # fmt: skip
+
+
+def theirs(flags="A", seq=1, ack=1, data=b"", wnd=1000, sport=5000, dport=80, options=()):
+    """A frame of the peer."""
+    return bytes(
+        Ether(src=THEIR_MAC, dst=OUR_MAC) / IP(src=THEM, dst=US)
+        / TCP(sport=sport, dport=dport, flags=flags, seq=(IRS + seq) % 2**32, window=wnd, options=list(options),
+              ack=(ISS + ack) % 2**32 if "A" in flags else 0) / data
+    )  # fmt: skip
+
+
+@pytest.fixture
+def fresh():
+    return WireMonitor(mac=mac_number(OUR_MAC), ip=ip_number(US))
+
+
+@pytest.fixture
+def monitor(fresh):
+    """After a passive handshake: both windows 1000 bytes, our peer's MSS 600, no scaling."""
+    fresh.to_engine(theirs("S", seq=0, options=[("MSS", 600)]))
+    fresh.from_engine(ours("SA", seq=0, options=[("MSS", 1460)]))
+    fresh.to_engine(theirs("A"))
+    return fresh
+
+
+def test_addresses():
+    assert ip_text(ip_number("10.1.2.255")) == "10.1.2.255"
+    assert mac_text(mac_number("02:00:00:0a:0B:ff")) == "02:00:00:0a:0b:ff"
+    for wrong in ("10.1.2", "10.1.2.256", "ten", "10.1.2.-1", ""):
+        with pytest.raises(ValueError, match="not an IPv4 address"):
+            ip_number(wrong)
+    for wrong in ("02:00:00:00:00", "02:00:00:00:00:xx", "020000000000", "2:0:0:0:0:"):
+        with pytest.raises(ValueError, match="not a MAC address"):
+            mac_number(wrong)
+
+
+def test_parse_against_scapy(rng):
+    for _ in range(200):
+        data = rng.randbytes(rng.choice([0, 1, 2, 3, 536, 1459, 1460]))
+        options = rng.choice([[], [("MSS", 1460), ("WScale", 7)], [("NOP", None), ("SAckOK", b""), ("MSS", 9)]])
+        frame = theirs("PA", seq=rng.getrandbits(32), ack=rng.getrandbits(32), data=data, options=options)
+        segment = parse_tcp(frame)
+        expected = Ether(frame)[TCP]
+        assert segment is not None
+        assert (segment.seq, segment.ack, segment.wnd) == (expected.seq, expected.ack, expected.window)
+        assert segment.payload == data
+        assert segment.mss == dict(options).get("MSS", 0) and segment.ws == dict(options).get("WScale")
+        # Any single inverted bit of the packet is noticed.
+        bit = rng.randrange(14 * 8, len(frame) * 8)
+        spoiled = bytearray(frame)
+        spoiled[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(Malformed):
+            parse_tcp(bytes(spoiled))
+
+
+def test_short_frames_may_be_padded():
+    assert parse_tcp(theirs("A") + bytes(6)) is not None
+    with pytest.raises(Malformed, match="total length"):
+        parse_tcp(theirs("A", data=bytes(100)) + bytes(6))
+    with pytest.raises(Malformed):
+        parse_tcp(theirs("A", data=bytes(100))[:-1])
+
+
+def test_interval_list(rng):
+    for _ in range(100):
+        intervals, seen = Intervals(0), set()
+        for _ in range(30):
+            begin = rng.randrange(60)
+            end = begin + rng.randrange(12)
+            intervals.add(begin, end)
+            seen |= set(range(begin, end))
+            complete = next(i for i in range(100) if i not in seen)
+            assert intervals.complete == complete
+
+
+def test_unwrap():
+    assert unwrap(5, 2**32 - 3) == 2**32 + 5
+    assert unwrap(2**32 - 3, 2**32 + 5) == 2**32 - 3
+    assert unwrap(7, 7) == 7
+
+
+# --- the monitor: what is right passes ---
+
+
+def test_ordinary_connection_passes(monitor):
+    monitor.to_engine(theirs("PA", data=b"x" * 400))
+    monitor.from_engine(ours("A", ack=401, data=b"a" * 600))
+    monitor.from_engine(ours("A", seq=601, ack=401, data=b"b" * 400))
+    monitor.from_engine(ours("A", seq=1, ack=401, data=b"a" * 600))  # again
+    monitor.from_engine(ours("A", seq=301, ack=401, data=b"a" * 300 + b"b" * 300))  # cut differently
+    monitor.to_engine(theirs("A", seq=401, ack=1001))
+    monitor.from_engine(ours("FA", seq=1001, ack=401, data=b"c"))
+    monitor.to_engine(theirs("FA", seq=401, ack=1003))
+    monitor.from_engine(ours("A", seq=1003, ack=402, wnd=999))
+    ((key, flow),) = monitor.all_flows()
+    assert key == (ip_number(US), 80, ip_number(THEM), 5000)
+    assert (flow.bytes_sent, flow.bytes_received, flow.retransmissions) == (1001, 400, 2)
+    assert flow.segments_sent == 7
+
+
+def test_active_open_and_simultaneous_open_pass(fresh):
+    fresh.from_engine(ours("S", seq=0, options=[("MSS", 1460)]))
+    fresh.to_engine(theirs("SA", seq=0, options=[("MSS", 1400)]))
+    fresh.from_engine(ours("A", data=b"z" * 1000))
+    fresh.from_engine(ours("S", seq=0, sport=81, options=[("MSS", 1460)]))
+    fresh.to_engine(theirs("S", seq=0, dport=81, options=[("MSS", 1400)]))
+    fresh.from_engine(ours("SA", seq=0, sport=81, options=[("MSS", 1460)]))
+    fresh.to_engine(theirs("A", dport=81))
+    fresh.from_engine(ours("A", sport=81, data=b"z"))
+
+
+def test_scaled_windows(fresh):
+    fresh.to_engine(theirs("S", seq=0, wnd=500, options=[("MSS", 1460), ("WScale", 3)]))
+    fresh.from_engine(ours("SA", seq=0, wnd=65535, options=[("MSS", 1460), ("WScale", 2)]))
+    fresh.to_engine(theirs("A", wnd=500))
+    for at in range(3):
+        fresh.from_engine(ours("A", seq=1 + 1200 * at, data=b"s" * 1200, wnd=16384))
+    with pytest.raises(WireError, match="800 bytes beyond the peer's window"):
+        fresh.from_engine(ours("A", seq=3601, data=b"s" * 1200, wnd=16384))
+
+
+def test_window_of_a_syn_is_not_scaled(fresh):
+    fresh.to_engine(theirs("S", seq=0, wnd=500, options=[("MSS", 1460), ("WScale", 3)]))
+    fresh.from_engine(ours("SA", seq=0, wnd=65535, options=[("MSS", 1460), ("WScale", 2)]))
+    with pytest.raises(WireError, match="500 bytes beyond"):
+        fresh.from_engine(ours("A", data=b"s" * 1000, wnd=16384))
+
+
+def test_window_probe_passes(monitor):
+    monitor.from_engine(ours("A", data=b"d" * 500))
+    monitor.from_engine(ours("A", seq=501, data=b"d" * 500))
+    monitor.to_engine(theirs("A", ack=1001, wnd=0))
+    monitor.from_engine(ours("A", seq=1001, data=b"p"))
+    with pytest.raises(WireError, match="beyond the peer's window"):
+        monitor.from_engine(ours("A", seq=1002, data=b"q"))
+
+
+def test_reset_of_strangers_passes(fresh):
+    fresh.to_engine(theirs("S", seq=0, dport=99))
+    fresh.from_engine(bytes(Ether(src=OUR_MAC, dst=THEIR_MAC) / IP(src=US, dst=THEM)
+                            / TCP(sport=99, dport=5000, flags="RA", seq=0, ack=IRS + 1, window=0)))  # fmt: skip
+    fresh.to_engine(theirs("A", seq=5, ack=77, dport=99))
+    fresh.from_engine(ours("R", seq=77, sport=99))
+
+
+def test_arp_and_icmp_pass(fresh):
+    fresh.from_engine(bytes(Ether(src=OUR_MAC, dst=THEIR_MAC) / ARP(hwsrc=OUR_MAC, psrc=US)))
+    fresh.from_engine(bytes(Ether(src=OUR_MAC, dst=THEIR_MAC) / IP(src=US, dst=THEM) / ICMP(type=0) / b"ping"))
+    fresh.from_engine(bytes(Ether(src=OUR_MAC, dst=THEIR_MAC) / IP(src=US, dst=THEM) / UDP() / b"udp"))
+
+
+# --- what is wrong does not ---
+
+
+def spoil(frame, offset):
+    return frame[:offset] + bytes([frame[offset] ^ 1]) + frame[offset + 1 :]
+
+
+ANYTIME = [
+    (ours("A")[:13], "frame of 13 bytes"),
+    (ours("A", data=bytes(1475)), "frame of 1529 bytes"),
+    (spoil(ours("A"), 11), "source MAC"),
+    (spoil(ours("A"), 24), "IP header checksum"),
+    (spoil(ours("A"), 40), "TCP checksum"),
+    (ours("A", ttl=0), "time to live"),
+    (ours("A", frag=3), "fragment"),
+    (bytes(Ether(src=OUR_MAC, dst=THEIR_MAC) / IP(src="10.0.0.9", dst=THEM) / TCP()), "source address 10.0.0.9"),
+    (bytes(Ether(src=OUR_MAC, dst=THEIR_MAC) / IP(src=US, dst=THEM) / ICMP(chksum=1)), "ICMP checksum"),
+    (bytes(Ether(src=OUR_MAC, dst=THEIR_MAC) / ARP())[:30], "ARP"),
+    (ours("SF", seq=0, options=[("MSS", 1460)]), "SYN together with"),
+    (ours("P"), "neither SYN, RST nor ACK"),
+    (ours("A", sport=4), "connection that never began"),
+    (ours("S", sport=4, seq=0), "without the MSS option"),
+    (ours("S", sport=4, seq=0, data=b"x", options=[("MSS", 1460)]), "SYN with data"),
+    (ours("SA", sport=4, seq=0, options=[("MSS", 1460)]), "SYN the engine was never given"),
+    (ours("R", seq=9999), "answers nothing the engine was given"),
+    (ours("RA", seq=1, data=b"x"), "RST with data"),
+]
+
+
+@pytest.mark.parametrize("frame, message", ANYTIME, ids=[message.replace(" ", "-") for _, message in ANYTIME])
+def test_wrong_frame(monitor, frame, message):
+    with pytest.raises(WireError, match=message):
+        monitor.from_engine(frame)
+
+
+def test_beyond_window(monitor):
+    monitor.from_engine(ours("A", data=bytes(600)))
+    with pytest.raises(WireError, match="1 bytes beyond the peer's window"):
+        monitor.from_engine(ours("A", seq=601, data=bytes(401)))
+
+
+def test_beyond_mss(monitor):
+    with pytest.raises(WireError, match="601 bytes, but the peer takes segments of 600"):
+        monitor.from_engine(ours("A", data=bytes(601)))
+
+
+def test_default_mss(fresh):
+    fresh.to_engine(theirs("S", seq=0))
+    fresh.from_engine(ours("SA", seq=0, options=[("MSS", 1460)]))
+    fresh.to_engine(theirs("A"))
+    with pytest.raises(WireError, match="segments of 536"):
+        fresh.from_engine(ours("A", data=bytes(537)))
+
+
+def test_gap_in_sent_data(monitor):
+    with pytest.raises(WireError, match="1 from the highest sent so far"):
+        monitor.from_engine(ours("A", seq=2, data=b"x"))
+
+
+def test_other_bytes_again(monitor):
+    monitor.from_engine(ours("A", data=b"hello"))
+    with pytest.raises(WireError, match="other bytes than the first time"):
+        monitor.from_engine(ours("A", data=b"hellO"))
+
+
+def test_other_bytes_after_a_partial_ack(monitor):
+    monitor.from_engine(ours("A", data=b"h" * 500))
+    monitor.to_engine(theirs("A", ack=101))
+    monitor.from_engine(ours("A", seq=101, data=b"h" * 400 + b"i" * 100))
+    with pytest.raises(WireError, match="other bytes than the first time"):
+        monitor.from_engine(ours("A", seq=401, data=b"h" * 101))
+
+
+def test_ack_of_what_never_came(monitor):
+    monitor.to_engine(theirs("PA", seq=11, data=b"x" * 10))  # bytes 1 to 10 are missing
+    monitor.from_engine(ours("A", ack=1))
+    with pytest.raises(WireError, match="acknowledges 20 bytes the engine was never given"):
+        monitor.from_engine(ours("A", ack=21))
+
+
+def test_ack_of_a_corrupt_segment(monitor):
+    monitor.to_engine(spoil(theirs("PA", data=b"x" * 10), 58))
+    with pytest.raises(WireError, match="never given"):
+        monitor.from_engine(ours("A", ack=11))
+
+
+def test_ack_of_a_missing_fin(monitor):
+    with pytest.raises(WireError, match="1 bytes the engine was never given"):
+        monitor.from_engine(ours("A", ack=2))
+    monitor.to_engine(theirs("FA"))
+    monitor.from_engine(ours("A", ack=2, wnd=999))
+
+
+def test_ack_falls_back(monitor):
+    monitor.to_engine(theirs("PA", data=b"x" * 10))
+    monitor.from_engine(ours("A", ack=11))
+    with pytest.raises(WireError, match="10 bytes less than before"):
+        monitor.from_engine(ours("A", ack=1))
+
+
+def test_window_edge_moves_left(monitor):
+    monitor.from_engine(ours("A", wnd=1000))
+    with pytest.raises(WireError, match="right edge 1 bytes to the left"):
+        monitor.from_engine(ours("A", wnd=999))
+
+
+def test_data_after_fin(monitor):
+    monitor.from_engine(ours("FA", data=b"end"))
+    with pytest.raises(WireError, match="beyond the FIN"):
+        monitor.from_engine(ours("A", seq=4, data=b"more"))
+
+
+def test_fin_moves(monitor):
+    monitor.from_engine(ours("FA", data=b"end"))
+    with pytest.raises(WireError, match="a second FIN elsewhere"):
+        monitor.from_engine(ours("FA", data=b"en"))
+
+
+def test_segment_after_reset(monitor):
+    monitor.from_engine(ours("RA"))
+    with pytest.raises(WireError, match="after the connection's RST"):
+        monitor.from_engine(ours("A"))
+
+
+def test_port_used_again(monitor):
+    monitor.from_engine(ours("RA"))
+    monitor.to_engine(theirs("S", seq=5000, options=[("MSS", 600)]))
+    monitor.from_engine(ours("SA", seq=9000, ack=5001, options=[("MSS", 1460)]))
+    monitor.to_engine(theirs("A", seq=5001, ack=9001))
+    monitor.from_engine(ours("A", seq=9001, ack=5001, data=b"again"))
+    assert len(monitor.all_flows()) == 2
+
+
+# --- impairments ---
+
+
+def run_channel(rules, count=2000):
+    channel = Channel(rules, "test")
+    arrivals = []
+    header = ours("A")[:14]
+    for index in range(count):
+        frame = header + index.to_bytes(4, "big") * 10
+        arrivals += [(time, got, frame) for time, got in channel.send(frame, index * 10.0)]
+    return channel, arrivals
+
+
+def test_no_impairment_changes_nothing():
+    channel, arrivals = run_channel(Impairment())
+    assert [(time, got) for time, got, _ in arrivals] == [(10.0 * i, sent) for i, (_, _, sent) in enumerate(arrivals)]
+    assert len(arrivals) == channel.passed == 2000
+    assert not Impairment() and Impairment(loss=0.1)
+
+
+def test_impairments_happen_as_often_as_asked():
+    rules = Impairment(loss=0.05, duplicate=0.1, reorder=0.02, corrupt=0.03, delay_us=5, jitter_us=3, seed=3)
+    channel, arrivals = run_channel(rules)
+    assert 60 < channel.lost < 140 and 140 < channel.duplicated < 260
+    assert 20 < channel.reordered < 65 and 30 < channel.corrupted < 95
+    assert len(arrivals) == 2000 - channel.lost + channel.duplicated
+    spoiled = [(got, sent) for _, got, sent in arrivals if got != sent]
+    assert len(spoiled) >= channel.corrupted
+    for got, sent in spoiled:
+        assert (int.from_bytes(got, "big") ^ int.from_bytes(sent, "big")).bit_count() == 1
+        assert got[:14] == sent[:14]
+    early = [time - i for i, (time, _, _) in enumerate(arrivals) if time < 0]
+    assert not early
+
+
+def test_jitter_keeps_the_order_and_reorder_does_not():
+    _, arrivals = run_channel(Impairment(jitter_us=500, delay_us=7))
+    times = [time for time, _, _ in arrivals]
+    assert times == sorted(times) and times[0] >= 7
+    _, arrivals = run_channel(Impairment(reorder=0.1))
+    times = [time for time, _, _ in arrivals]
+    assert times != sorted(times)
+
+
+def test_same_seed_same_fate():
+    rules = Impairment(loss=0.2, duplicate=0.2, reorder=0.2, corrupt=0.2, jitter_us=50, seed=5)
+    assert run_channel(rules)[1] == run_channel(rules)[1]
+    other = Impairment(loss=0.2, duplicate=0.2, reorder=0.2, corrupt=0.2, jitter_us=50, seed=6)
+    assert run_channel(rules)[1] != run_channel(other)[1]
+
+
+@pytest.mark.parametrize("wrong", [{"loss": 1.1}, {"corrupt": -0.1}, {"delay_us": -1.0}])
+def test_wrong_impairments(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Impairment(**wrong)
+
+
+# --- captures ---
+
+
+def test_pcap_round_trip(out_dir):
+    rng = random.Random(1)
+    frames = [(i * 1_234_567_891, rng.randbytes(60 + i)) for i in range(50)]
+    with PcapWriter(out_dir / "frames.pcap") as pcap:
+        for time_ns, frame in frames:
+            pcap.write(time_ns, frame)
+    assert list(read_pcap(pcap.path)) == frames
+    (out_dir / "text.pcap").write_text("no capture at all, just text")
+    with pytest.raises(ValueError, match="not a nanosecond capture"):
+        list(read_pcap(out_dir / "text.pcap"))
+
+
+def test_capture_names_its_file(out_dir, monitor):
+    capture = Capture(out_dir / "wrong.pcap", monitor)
+    capture.frame(theirs("PA", data=b"q"), True, 1000)
+    with pytest.raises(WireError, match="wrong.pcap"):
+        capture.frame(ours("A", ack=500), False, 2000)
+    assert len(list(read_pcap(out_dir / "wrong.pcap"))) == 2
+    assert (capture.to_engine, capture.from_engine) == (1, 1)
+    capture.close()
+
+
+@pytest.mark.skipif(not tshark.available(), reason="tshark is not installed")
+def test_tshark_finds_faults(out_dir):
+    with PcapWriter(out_dir / "clean.pcap") as clean:
+        for index in range(5):
+            clean.write(index, ours("A", data=bytes(index)))
+    assert tshark.faults(clean.path) == []
+    with PcapWriter(out_dir / "faulty.pcap") as faulty:
+        faulty.write(0, ours("A", data=b"fine"))
+        faulty.write(1, spoil(ours("A", data=b"hello"), 55))
+        faulty.write(2, spoil(ours("A", data=b"hello"), 24))
+    assert len(tshark.faults(faulty.path)) == 2
+    with pytest.raises(OSError, match="cannot read"):
+        tshark.faults(out_dir / "none.pcap")

@@ -1,0 +1,359 @@
+"""The simulated engine in simulated time, for any test or tool.
+
+::
+
+    from tiptoe_verif.native.simulation import Simulation, Wire, Peer
+
+    with Simulation("tiny", ip="10.0.0.2", pcap=Path("build/run.pcap")) as sim:
+        peer = Peer(on_frame)                 # scripted: frame in, frames out; or another Simulation
+        Wire(sim, peer, Impairment(loss=0.01, delay_us=500, seed=7))
+        listener = sim.socket()               # a non-blocking offloaded socket of tiptoe_driver
+        listener.bind(("10.0.0.2", 80))
+        listener.listen()
+        sim.run_us(10_000)                    # everything on the wire lives on for 10 ms
+        sim.run_until(lambda: sim.now_us() > 50_000, timeout_us=100_000)
+
+Time stands still unless one of the run functions is called (or ``wait``, which blocking driver calls use). The
+same seed gives the same run, cycle by cycle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from tiptoe_hdl.config import EngineConfig
+
+from ..sim.toolchain import Progress
+from ..wire.impairment import Impairment
+from .device import MEMORY_BYTES, Conditions, EngineDevice
+from .harness import RuleBroken, Stop
+from .world import Peer, Wire, World
+
+__all__ = ["Conditions", "Impairment", "Pair", "Peer", "Simulation", "SimulationTimeout", "Wire", "World"]
+
+_QUANTUM_CYCLES = 256
+_AFTER_POLL = 32  # cycles the engine gets after the driver has looked, before the interrupt counts again
+
+
+class SimulationTimeout(TimeoutError):
+    """A condition did not come true in the simulated time allowed."""
+
+
+class Simulation(EngineDevice):
+    """One engine in simulated time; implements the driver's seam (``tiptoe_driver.device.Device``) and ``Node``.
+
+    Parameters
+    ----------
+    config : str or EngineConfig
+        "tiny", "sim", "ecp5", "datacentre", or a configuration of your own.
+    ip, mac : str
+        The engine's addresses.
+    prefix : int
+        Length of the subnet's prefix.
+    gateway : str, optional
+        Next hop of everything outside the subnet.
+    cycles_per_us : int
+        Clock cycles in a microsecond of simulated time. A slow clock makes TCP's long times affordable: at 1 (the
+        default) 200 ms of retransmission timeout are 200,000 cycles, about half a second of yours.
+    tick_us : int
+        Microseconds of simulated time in a tick of TCP's clock (nominally 1000).
+    conditions : Conditions
+        Memory latency, stalls, line rate.
+    memory_bytes, seed, pcap, monitor, trace, library, progress
+        See :class:`~tiptoe_verif.native.device.EngineDevice`.
+    attach : bool
+        Attach the driver: addresses, rings and keys are set, the engine enabled. Without it, registers and memory are
+        yours (``write32``, ``read32``, ``memory``).
+    driver : dict, optional
+        Options for the driver.
+
+    Attributes
+    ----------
+    stack : tiptoe_driver.stack.Stack or None
+        The TCP stack whose device this is.
+    frames : list of (time in microseconds, frame)
+        What the engine sent and no wire took away; ``captured()`` empties it.
+    tasks : list of functions
+        Called whenever the driver has looked at the engine: servers and clients of a test live here.
+    """
+
+    def __init__(
+        self,
+        config: str | EngineConfig = "sim",
+        *,
+        ip: str = "10.0.0.2",
+        mac: str = "02:00:00:00:00:02",
+        prefix: int = 24,
+        gateway: str | None = None,
+        cycles_per_us: int = 1,
+        tick_us: int = 1000,
+        conditions: Conditions | None = None,
+        memory_bytes: int = MEMORY_BYTES,
+        seed: int = 1,
+        pcap: Path | None = None,
+        monitor: bool = True,
+        trace: Path | None = None,
+        library: Path | None = None,
+        attach: bool = True,
+        driver: dict[str, Any] | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        super().__init__(
+            config, ip=ip, mac=mac, conditions=conditions or Conditions(), memory_bytes=memory_bytes, seed=seed,
+            pcap=pcap, monitor=monitor, trace=trace, library=library, progress=progress,
+        )  # fmt: skip
+        if cycles_per_us < 1:
+            raise ValueError("cycles_per_us is at least 1")
+        if tick_us * cycles_per_us < self.config.connections:
+            raise ValueError(
+                f"a tick of {tick_us * cycles_per_us} cycles is too short to look at {self.config.connections} "
+                "connections: raise tick_us or cycles_per_us"
+            )
+        self.cycles_per_us = cycles_per_us
+        self.tick_us = tick_us
+        self.world = World()
+        self.world.nodes.append(self)
+        self.quantum_ns = _QUANTUM_CYCLES * 1000 // cycles_per_us
+        self.frames: list[tuple[float, bytes]] = []
+        self.tasks: list[Callable[[], None]] = []
+        self._sent: list[tuple[int, bytes]] = []
+        self._waiting = self._polling = False
+        self.harness.log_frames(only=True)
+        if attach:
+            from .attach import attach_driver
+
+            attach_driver(self, prefix=prefix, gateway=gateway, options=driver or {})
+
+    # --- time ---
+
+    @property
+    def time_ns(self) -> int:
+        """Simulated time."""
+        return self.harness.cycle * 1000 // self.cycles_per_us
+
+    def now_us(self) -> int:
+        """Simulated time in microseconds."""
+        return self.harness.cycle // self.cycles_per_us
+
+    def run_us(self, microseconds: float) -> None:
+        """Let time pass for this engine and all that is wired to it."""
+        self._synchronise()
+        self.world.run(self.world.now_ns + round(microseconds * 1000))
+
+    def run_cycles(self, cycles: int) -> None:
+        """Like :meth:`run_us`, in clock cycles."""
+        self.run_us(cycles / self.cycles_per_us)
+
+    def run_until(
+        self, condition: Callable[[], Any], timeout_us: float, what: str = "", step_us: float | None = None
+    ) -> None:
+        """Let time pass until ``condition()`` holds; it is looked at every ``step_us`` (default: 256 cycles).
+
+        Raises :exc:`SimulationTimeout`, naming ``what`` and the capture, when ``timeout_us`` is over.
+        """
+        self._synchronise()
+        step_ns = round((step_us or _QUANTUM_CYCLES / self.cycles_per_us) * 1000)
+        end = self.world.now_ns + round(timeout_us * 1000)
+        while not condition():
+            if self.world.now_ns >= end:
+                where = f" (capture: {self.pcap})" if self.pcap else ""
+                self._flush()
+                raise SimulationTimeout(f"{what or 'the condition'}: not within {timeout_us:g} us{where}")
+            self.world.run(min(end, self.world.now_ns + step_ns))
+
+    def wait(self, timeout_us: int | None) -> bool:
+        """Let time pass until the interrupt line is high or the time is over; returns the line's level.
+
+        With other nodes on wires their stacks live on meanwhile; this one's is left to the caller.
+        """
+        if self._polling:
+            raise RuntimeError("wait() inside a task: tasks must not block")
+        self._synchronise()
+        self._waiting = True
+        try:
+            end = self.world.now_ns + (round(timeout_us * 1000) if timeout_us is not None else 3600 * 10**9)
+            if len(self.world.nodes) == 1:
+                self._wait_alone(end)
+            else:
+                self.world.run(end, lambda: self.harness.irq)
+        finally:
+            self._waiting = False
+        if timeout_us is None and not self.harness.irq:
+            raise SimulationTimeout("no interrupt within an hour of simulated time")
+        return self.harness.irq
+
+    def _wait_alone(self, end_ns: int) -> None:
+        cycles = self._cycle_at(end_ns) - self.harness.cycle
+        stop = self._run(cycles, Stop.IRQ)
+        self.world.now_ns = end_ns if not stop & Stop.IRQ else max(self.world.now_ns, self.time_ns)
+
+    # --- frames ---
+
+    def inject(self, frame: bytes, at_us: float | None = None, *, error: bool = False) -> None:
+        """Give the engine a frame, now or at a later time; ``error``: with the MAC's error flag."""
+        cycle = 0 if at_us is None else round(at_us * self.cycles_per_us)
+        self.harness.inject(frame, not_before=cycle, error=error)
+
+    def captured(self) -> list[bytes]:
+        """Frames the engine has sent since the last call (only while no wire is attached)."""
+        frames, self.frames = [frame for _, frame in self.frames], []
+        return frames
+
+    # --- the driver ---
+
+    def socket(self) -> Any:
+        """A non-blocking offloaded socket of tiptoe_driver."""
+        if self.stack is None:
+            raise RuntimeError("no driver is attached to this simulation")
+        from .attach import new_socket
+
+        return new_socket(self.stack)
+
+    def poll(self) -> None:
+        """Let the driver look at the engine, and the tasks at their sockets."""
+        if self._polling:
+            return
+        self._polling = True
+        try:
+            if self.stack is not None and not self._waiting:
+                self.stack.poll()
+            for task in list(self.tasks):
+                task()
+        finally:
+            self._polling = False
+
+    # --- Node ---
+
+    def advance(self, until_ns: int) -> None:
+        """Run to that time, serving the interrupt (see :class:`~tiptoe_verif.native.world.Node`)."""
+        target = self._cycle_at(until_ns)
+        while (left := target - self.harness.cycle) > 0:
+            if self._waiting or (self.stack is None and not self.tasks):
+                self._run(left)
+                continue
+            if self._run(left, Stop.IRQ) & Stop.IRQ:
+                self.poll()
+                self._run(min(_AFTER_POLL, target - self.harness.cycle))
+        self.poll()
+
+    def take_sent(self) -> list[tuple[int, bytes]]:
+        """See :class:`~tiptoe_verif.native.world.Node`."""
+        sent, self._sent = self._sent, []
+        self.frames.clear()
+        return sent
+
+    def give(self, time_ns: int, frame: bytes) -> None:
+        """See :class:`~tiptoe_verif.native.world.Node`."""
+        self.harness.inject(frame, not_before=max(self._cycle_at(time_ns), self.harness.cycle))
+
+    # --- inside ---
+
+    def _cycle_at(self, time_ns: int) -> int:
+        return time_ns * self.cycles_per_us // 1000
+
+    def _synchronise(self) -> None:
+        """Register reads run the clock outside of the world's time: catch up."""
+        ahead = self.time_ns
+        if ahead > self.world.now_ns:
+            self.world.run(ahead)
+
+    def _run(self, cycles: int, stops: int = 0) -> Stop:
+        try:
+            stop = self.harness.run(cycles, stops)
+        except RuleBroken as error:
+            self._collect()
+            self._flush()
+            where = f" (capture: {self.pcap})" if self.pcap else ""
+            raise RuleBroken(f"{error}{where}") from None
+        self._collect()
+        return stop
+
+    def _collect(self) -> None:
+        for frame in self.harness.take_frames(log=True):
+            time_ns = frame.last * 1000 // self.cycles_per_us
+            if not frame.to_engine:
+                self._sent.append((time_ns, frame.data))
+                self.frames.append((time_ns / 1000, frame.data))
+            self.capture.frame(frame.data, frame.to_engine, time_ns)
+
+    def _flush(self) -> None:
+        if self.capture.pcap:
+            self.capture.pcap.flush()
+
+    def __enter__(self) -> Simulation:
+        return self
+
+
+class Pair:
+    """Two engines on one seeded line, in lock-step: the whole product against itself.
+
+    Parameters
+    ----------
+    config : str or EngineConfig
+        Of both.
+    impairment : Impairment
+        Of the line, in both directions. A delay below a quantum (256 cycles) counts as one.
+    seed : int
+        Of both engines (the second one's is different); the line has its own in ``impairment``.
+    pcap : Path, optional
+        Capture at the first engine's port.
+    a, b : dict, optional
+        Further options of the one or the other Simulation.
+    options
+        Options of both Simulations.
+
+    Attributes
+    ----------
+    a, b : Simulation
+        10.0.0.1 and 10.0.0.2.
+    wire : Wire
+        Its ``channels`` count what happened to the frames.
+    """
+
+    def __init__(
+        self,
+        config: str | EngineConfig = "tiny",
+        *,
+        impairment: Impairment | None = None,
+        seed: int = 1,
+        pcap: Path | None = None,
+        a: dict[str, Any] | None = None,
+        b: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        first: dict[str, Any] = {"ip": "10.0.0.1", "mac": "02:00:00:00:00:01", "seed": 2 * seed, "pcap": pcap}
+        second: dict[str, Any] = {"ip": "10.0.0.2", "mac": "02:00:00:00:00:02", "seed": 2 * seed + 1}
+        first |= options | (a or {})
+        second |= options | (b or {})
+        self.a = Simulation(config, **first)
+        self.b = Simulation(config, **second)
+        self.wire = Wire(self.a, self.b, impairment)
+
+    def run_us(self, microseconds: float) -> None:
+        """Let time pass for both."""
+        self.a.run_us(microseconds)
+
+    def run_until(self, condition: Callable[[], Any], timeout_us: float, what: str = "") -> None:
+        """See :meth:`Simulation.run_until`."""
+        self.a.run_until(condition, timeout_us, what)
+
+    def check(self) -> None:
+        """See :meth:`EngineDevice.check`."""
+        self.a.check()
+        self.b.check()
+
+    def close(self) -> None:
+        """Free both."""
+        self.a.close()
+        self.b.close()
+
+    def __enter__(self) -> Pair:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

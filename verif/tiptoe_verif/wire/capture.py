@@ -1,0 +1,52 @@
+"""Everything that passes an engine's frame ports, in order: into a pcap, and under the monitor's eyes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .monitor import WireError, WireMonitor
+from .pcap import PcapWriter
+
+
+class Capture:
+    """Feeds a pcap file and a wire monitor; either may be left out.
+
+    Attributes
+    ----------
+    to_engine, from_engine : int
+        Frames so far.
+    """
+
+    def __init__(self, path: Path | None = None, monitor: WireMonitor | None = None) -> None:
+        self.monitor = monitor
+        self.pcap = PcapWriter(path) if path else None
+        self.to_engine = self.from_engine = 0
+
+    @property
+    def path(self) -> Path | None:
+        """The pcap file."""
+        return self.pcap.path if self.pcap else None
+
+    def frame(self, data: bytes, to_engine: bool, time_ns: int) -> None:
+        """Note a frame; raises :exc:`WireError`, naming the capture, if the engine must not have sent it."""
+        if self.pcap:
+            self.pcap.write(time_ns, data)
+        if to_engine:
+            self.to_engine += 1
+            if self.monitor:
+                self.monitor.to_engine(data, time_ns)
+            return
+        self.from_engine += 1
+        if self.monitor:
+            try:
+                self.monitor.from_engine(data, time_ns)
+            except WireError as error:
+                if self.pcap is None:
+                    raise
+                self.pcap.flush()
+                raise WireError(f"{error} (capture: {self.pcap.path})") from None
+
+    def close(self) -> None:
+        """End the pcap. Twice does no harm."""
+        if self.pcap:
+            self.pcap.close()

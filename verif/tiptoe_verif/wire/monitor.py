@@ -1,0 +1,382 @@
+"""An independent checker of everything the engine puts on the wire, built from RFC 9293 alone.
+
+It sees frames in the order they pass the engine's ports and keeps its own view of every connection. What is wrong
+raises :exc:`WireError` at once. It never assumes more than a port shows: a frame given to the engine may have been
+seen by it or not, so limits are those of the most generous reading.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .segment import (
+    ACK,
+    ARP,
+    FIN,
+    HEADER,
+    ICMP,
+    IPV4,
+    RST,
+    SYN,
+    Malformed,
+    Segment,
+    checksum_holds,
+    ip_text,
+    mac_text,
+    parse_ip,
+    parse_tcp,
+)
+
+DEFAULT_MSS = 536
+"""RFC 9293 MUST-15: what a peer without the MSS option can take."""
+
+_REMEMBERED_SYNS = 16
+_KEPT_BYTES = 1 << 24
+
+
+class WireError(AssertionError):
+    """The engine sent something it must not; the message names the frame and the rule."""
+
+
+def unwrap(seq: int, near: int) -> int:
+    """The number that is ``seq`` modulo 2**32 and closest to ``near``."""
+    return near + ((seq - near + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
+
+
+class Intervals:
+    """Sequence numbers received so far, as disjoint intervals in order."""
+
+    def __init__(self, start: int) -> None:
+        self.complete = start
+        """Everything before it has been received."""
+        self._apart: list[tuple[int, int]] = []
+
+    def add(self, begin: int, end: int) -> None:
+        """Note [begin, end)."""
+        if end <= self.complete:
+            return
+        if begin > self.complete:
+            self._apart.append((begin, end))
+            return
+        self.complete = end
+        for low, high in sorted(self._apart):
+            if low <= self.complete:
+                self.complete = max(self.complete, high)
+        self._apart = [(low, high) for low, high in self._apart if high > self.complete]
+
+
+@dataclass(slots=True)
+class Flow:
+    """What the wire shows of one connection of the engine. Sequence numbers are unwrapped: they only grow."""
+
+    iss: int
+    snd_max: int
+    our_mss: int
+    our_ws: int | None
+    our_syn_wnd: int
+    started_ns: int
+    irs: int | None = None
+    peer_mss: int = DEFAULT_MSS
+    peer_ws: int | None = None
+    una: int = 0
+    window_edge: int = 0
+    acked: int | None = None
+    our_edge: int | None = None
+    fin: int | None = None
+    peer_fin: int | None = None
+    reset: bool = False
+    reset_by_peer: bool = False
+    received: Intervals | None = None
+    sent_base: int = 0
+    sent: bytearray = field(default_factory=bytearray)
+    early: list[tuple[int, int, bool]] = field(default_factory=list)
+    segments_sent: int = 0
+    segments_received: int = 0
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    retransmissions: int = 0
+    ended_ns: int = 0
+
+    @property
+    def scales(self) -> tuple[int, int]:
+        """Shifts of the peer's window and of ours; both 0 unless both sides offered the option."""
+        if self.peer_ws is None or self.our_ws is None:
+            return 0, 0
+        return self.peer_ws, self.our_ws
+
+
+class WireMonitor:
+    """Checks every frame of an engine.
+
+    Parameters
+    ----------
+    mac, ip : int
+        The engine's addresses; frames from it must carry them. ``ip`` 0 accepts any.
+    max_frame : int
+        Longest frame without FCS.
+
+    Attributes
+    ----------
+    flows : dict
+        Connections by (own address, own port, peer's address, peer's port), the newest of each.
+    finished : list
+        Connections whose four-tuple was used again since.
+    frames : int
+        Frames checked.
+    """
+
+    def __init__(self, *, mac: int = 0, ip: int = 0, max_frame: int = 1514) -> None:
+        self.mac, self.ip, self.max_frame = mac, ip, max_frame
+        self.flows: dict[tuple[int, int, int, int], Flow] = {}
+        self.finished: list[tuple[tuple[int, int, int, int], Flow]] = []
+        self.frames = 0
+        self._syns: dict[tuple[int, int, int, int], list[Segment]] = {}
+        self._strays: dict[tuple[int, int, int, int], list[tuple[int, int, int]]] = {}
+
+    # --- towards the engine ---
+
+    def to_engine(self, frame: bytes, time_ns: int = 0) -> None:
+        """Note a frame given to the engine. Frames with errors teach nothing: the engine has to drop them."""
+        self.frames += 1
+        try:
+            segment = parse_tcp(frame)
+        except Malformed:
+            return
+        if segment is None or (self.ip and segment.dst != self.ip):
+            return
+        key = (segment.dst, segment.dport, segment.src, segment.sport)
+        if segment.flags & SYN and not segment.flags & RST:
+            syns = self._syns.setdefault(key, [])
+            if all(syn.seq != segment.seq or syn.flags != segment.flags for syn in syns):
+                syns.append(segment)
+                del syns[:-_REMEMBERED_SYNS]
+        strays = self._strays.setdefault(key, [])
+        strays.append((segment.seq, segment.ack if segment.flags & ACK else -1, segment.flags))
+        del strays[:-64]
+        flow = self.flows.get(key)
+        if flow is not None:
+            self._received(flow, segment, time_ns)
+
+    def _received(self, flow: Flow, segment: Segment, time_ns: int) -> None:
+        flow.segments_received += 1
+        if segment.flags & RST:
+            flow.reset_by_peer = True
+            flow.ended_ns = time_ns
+            return
+        if segment.flags & SYN and flow.irs is None and flow.peer_ws is None:
+            flow.peer_ws = segment.ws
+        if segment.flags & ACK:
+            ack = unwrap(segment.ack, flow.snd_max)
+            if flow.iss < ack <= flow.snd_max:
+                flow.una = max(flow.una, ack)
+                self._forget_acked(flow)
+                shift = 0 if segment.flags & SYN else flow.scales[0]
+                flow.window_edge = max(flow.window_edge, ack + (segment.wnd << shift))
+        elif segment.flags & SYN:
+            flow.window_edge = max(flow.window_edge, flow.iss + 1 + segment.wnd)
+        if segment.length:
+            start = segment.seq + bool(segment.flags & SYN)
+            self._received_range(flow, start, start + len(segment.payload), bool(segment.flags & FIN))
+
+    def _received_range(self, flow: Flow, begin: int, end: int, fin: bool) -> None:
+        if flow.received is None:
+            flow.early.append((begin, end, fin))
+            return
+        size = end - begin
+        begin = unwrap(begin, flow.received.complete)
+        end = begin + size
+        # What the engine may keep at most is what it has offered a window for.
+        limit = flow.our_edge if flow.our_edge is not None else end
+        if end + fin > begin and begin <= limit:
+            before = flow.received.complete
+            flow.received.add(begin, min(end, limit))
+            flow.bytes_received += max(0, flow.received.complete - before)
+            if fin and end <= limit:
+                flow.received.add(end, end + 1)
+                flow.peer_fin = end
+
+    # --- from the engine ---
+
+    def from_engine(self, frame: bytes, time_ns: int = 0) -> None:
+        """Check a frame the engine sent."""
+        self.frames += 1
+        try:
+            segment = self._headers(frame)
+        except Malformed as error:
+            raise WireError(f"frame {self.frames}: {error} ({frame[:54].hex()})") from None
+        if segment is None:
+            return
+        try:
+            self._sent(segment, time_ns)
+        except WireError as error:
+            raise WireError(f"frame {self.frames}: {segment}: {error}") from None
+
+    def _headers(self, frame: bytes) -> Segment | None:
+        if not HEADER <= len(frame) <= self.max_frame:
+            raise Malformed(f"frame of {len(frame)} bytes")
+        source = int.from_bytes(frame[6:12], "big")
+        if self.mac and source != self.mac:
+            raise Malformed(f"source MAC {mac_text(source)} is not the engine's")
+        if source >> 40 & 1:
+            raise Malformed("source MAC is a group address")
+        kind = int.from_bytes(frame[12:14], "big")
+        if kind == ARP:
+            if len(frame) < 42 or frame[14:20] != b"\0\x01\x08\0\x06\x04":
+                raise Malformed("ARP packet")
+        elif kind == IPV4:
+            protocol, src, _, begin, end = parse_ip(frame)
+            if self.ip and src != self.ip:
+                raise Malformed(f"source address {ip_text(src)} is not the engine's")
+            if protocol == ICMP and not checksum_holds(frame[begin:end]):
+                raise Malformed("ICMP checksum is wrong")
+            return parse_tcp(frame)
+        return None
+
+    def _sent(self, segment: Segment, time_ns: int) -> None:
+        flags = segment.flags
+        if flags & SYN and flags & (FIN | RST):
+            raise WireError("SYN together with FIN or RST")
+        if not flags & (SYN | RST | ACK):
+            raise WireError("neither SYN, RST nor ACK")
+        key = (segment.src, segment.sport, segment.dst, segment.dport)
+        flow = self.flows.get(key)
+        if flags & RST:
+            self._sent_reset(key, flow, segment, time_ns)
+            return
+        if flags & SYN:
+            flow = self._sent_syn(key, flow, segment, time_ns)
+        elif flow is None:
+            raise WireError("segment of a connection that never began")
+        if flow.reset:
+            raise WireError("segment after the connection's RST")
+        flow.segments_sent += 1
+        flow.ended_ns = time_ns
+        if flags & ACK:
+            self._sent_ack(key, flow, segment)
+        if not flags & SYN:
+            self._sent_data(flow, segment)
+
+    def _sent_reset(
+        self, key: tuple[int, int, int, int], flow: Flow | None, segment: Segment, time_ns: int
+    ) -> None:
+        if segment.payload:
+            raise WireError("RST with data")
+        if flow is not None and flow.iss <= unwrap(segment.seq, flow.snd_max) <= flow.snd_max + 1:
+            flow.reset = True
+            flow.segments_sent += 1
+            flow.ended_ns = time_ns
+            return
+        # A reset for a segment that belongs to no connection takes its numbers from that segment.
+        strays = self._strays.get(key, [])
+        if segment.flags & ACK:
+            if segment.seq == 0 or any(ack == segment.seq for _, ack, _ in strays):
+                return
+        elif any(ack == segment.seq for _, ack, _ in strays):
+            return
+        raise WireError("RST whose sequence number answers nothing the engine was given")
+
+    def _sent_syn(
+        self, key: tuple[int, int, int, int], flow: Flow | None, segment: Segment, time_ns: int
+    ) -> Flow:
+        if segment.payload:
+            raise WireError("SYN with data")
+        if not segment.mss:
+            raise WireError("SYN without the MSS option (RFC 9293 SHLD-5)")
+        if flow is not None and flow.iss & 0xFFFFFFFF == segment.seq:
+            flow.retransmissions += 1
+            return flow
+        if flow is not None:
+            self.finished.append((key, flow))
+        flow = Flow(segment.seq, segment.seq + 1, segment.mss, segment.ws, segment.wnd, time_ns)
+        flow.una, flow.sent_base = flow.iss, flow.iss + 1
+        self.flows[key] = flow
+        if not segment.flags & ACK:
+            self._syns.pop(key, None)  # what came before belongs to an older connection
+        return flow
+
+    def _learn_peer(self, key: tuple[int, int, int, int], flow: Flow, ack: int) -> None:
+        """The engine acknowledges for the first time: find the peer's SYN it means."""
+        fitting = [syn for syn in self._syns.get(key, []) if (ack - syn.seq - 1) & 0xFFFFFFFF < 1 << 24]
+        if not fitting:
+            raise WireError("acknowledges a SYN the engine was never given")
+        syn = min(fitting, key=lambda syn: (ack - syn.seq - 1) & 0xFFFFFFFF)
+        flow.irs = syn.seq
+        flow.peer_mss = syn.mss or DEFAULT_MSS
+        flow.peer_ws = syn.ws
+        flow.acked = syn.seq + 1
+        flow.received = Intervals(syn.seq + 1)
+        flow.our_edge = syn.seq + 1 + flow.our_syn_wnd
+        if not syn.flags & ACK:
+            flow.window_edge = max(flow.window_edge, flow.iss + 1 + syn.wnd)
+        for begin, end, fin in flow.early:
+            self._received_range(flow, begin, end, fin)
+        flow.early = []
+
+    def _sent_ack(self, key: tuple[int, int, int, int], flow: Flow, segment: Segment) -> None:
+        if flow.irs is None:
+            self._learn_peer(key, flow, segment.ack)
+        assert flow.acked is not None and flow.received is not None and flow.our_edge is not None
+        ack = unwrap(segment.ack, flow.acked)
+        if ack < flow.acked:
+            raise WireError(f"acknowledges {flow.acked - ack} bytes less than before")
+        if ack > flow.received.complete:
+            raise WireError(f"acknowledges {ack - flow.received.complete} bytes the engine was never given")
+        flow.acked = ack
+        shift = 0 if segment.flags & SYN else flow.scales[1]
+        edge = ack + (segment.wnd << shift)
+        if edge < flow.our_edge and not segment.flags & SYN:
+            raise WireError(f"moves the window's right edge {flow.our_edge - edge} bytes to the left")
+        flow.our_edge = max(edge, flow.our_edge)
+
+    def _sent_data(self, flow: Flow, segment: Segment) -> None:
+        seq = unwrap(segment.seq, flow.snd_max)
+        size, fin = len(segment.payload), bool(segment.flags & FIN)
+        end = seq + size
+        if not flow.iss <= seq <= flow.snd_max:
+            raise WireError(f"sequence number is {seq - flow.snd_max} from the highest sent so far")
+        if size == 0 and not fin:
+            return
+        if flow.irs is None:
+            raise WireError("data before the peer's SYN")
+        if size > flow.peer_mss:
+            raise WireError(f"{size} bytes, but the peer takes segments of {flow.peer_mss}")
+        if seq <= flow.iss:
+            raise WireError("data at or before the initial sequence number")
+        # One byte (or the FIN) may stand at the edge itself: a window probe.
+        if end > flow.window_edge and not (size <= 1 and end <= flow.window_edge + 1):
+            raise WireError(f"{end - flow.window_edge} bytes beyond the peer's window")
+        if flow.fin is not None and (end > flow.fin or (fin and end != flow.fin)):
+            raise WireError("data beyond the FIN, or a second FIN elsewhere")
+        if fin:
+            if end < flow.snd_max and flow.fin is None:
+                raise WireError("FIN inside data already sent")
+            flow.fin = end
+        if seq < flow.snd_max:
+            flow.retransmissions += 1
+        self._same_bytes(flow, seq, segment.payload)
+        flow.bytes_sent += max(0, end - max(flow.snd_max, seq))
+        flow.snd_max = max(flow.snd_max, end + fin)
+
+    def _same_bytes(self, flow: Flow, seq: int, payload: bytes) -> None:
+        """What is sent again has to be what was sent before."""
+        known = flow.sent_base + len(flow.sent)
+        begin = max(seq, flow.sent_base)
+        old = payload[begin - seq : max(0, known - seq)]
+        at = begin - flow.sent_base
+        if old and flow.sent[at : at + len(old)] != old:
+            raise WireError("retransmission with other bytes than the first time")
+        if known >= seq:
+            flow.sent += payload[max(0, known - seq) :]
+
+    def _forget_acked(self, flow: Flow) -> None:
+        surplus = min(flow.una - flow.sent_base, len(flow.sent))
+        if surplus > 65536 or len(flow.sent) > _KEPT_BYTES:
+            del flow.sent[:surplus]
+            flow.sent_base += surplus
+
+    # --- findings ---
+
+    def all_flows(self) -> list[tuple[tuple[int, int, int, int], Flow]]:
+        """Every connection seen, oldest first."""
+        flows = [*self.finished, *self.flows.items()]
+        return sorted(flows, key=lambda item: item[1].started_ns)

@@ -1,0 +1,159 @@
+"""Reading frames: Ethernet, IPv4 and TCP headers (RFC 791, RFC 9293) as plain integers, with checksums verified.
+
+A reader of its own, without scapy: the wire monitor looks at every frame of every run, so it has to be quick.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+FIN, SYN, RST, PSH, ACK, URG, ECE, CWR = (1 << bit for bit in range(8))
+IPV4, ARP, IPV6 = 0x0800, 0x0806, 0x86DD
+ICMP, TCP = 1, 6
+HEADER = 14
+"""Bytes of an Ethernet header."""
+
+_IP = struct.Struct("!BBHHHBBHII")
+_TCP = struct.Struct("!HHIIBBHHH")
+
+
+class Malformed(ValueError):
+    """A frame that breaks its format; the message says where."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A TCP segment. Addresses are integers, first byte highest; ``ws`` is None without the option, ``mss`` 0."""
+
+    src: int
+    dst: int
+    sport: int
+    dport: int
+    seq: int
+    ack: int
+    flags: int
+    wnd: int
+    mss: int
+    ws: int | None
+    payload: bytes
+
+    @property
+    def length(self) -> int:
+        """Sequence numbers it occupies."""
+        return len(self.payload) + bool(self.flags & SYN) + bool(self.flags & FIN)
+
+    def __str__(self) -> str:
+        names = "".join(letter for bit, letter in enumerate("FSRPAUEC") if self.flags >> bit & 1)
+        return (
+            f"{ip_text(self.src)}:{self.sport} > {ip_text(self.dst)}:{self.dport} [{names}] seq {self.seq} "
+            f"ack {self.ack} win {self.wnd} len {len(self.payload)}"
+        )
+
+
+def ip_text(address: int) -> str:
+    """Dotted form."""
+    return ".".join(str(byte) for byte in address.to_bytes(4, "big"))
+
+
+def ip_number(address: str) -> int:
+    """Integer of a dotted address; ValueError says what is wrong with it."""
+    parts = address.split(".")
+    if len(parts) != 4 or not all(part.isdigit() and int(part) < 256 for part in parts):
+        raise ValueError(f"{address!r} is not an IPv4 address")
+    return int.from_bytes(bytes(int(part) for part in parts), "big")
+
+
+def mac_text(address: int) -> str:
+    """Form with colons."""
+    return ":".join(f"{byte:02x}" for byte in address.to_bytes(6, "big"))
+
+
+def mac_number(address: str) -> int:
+    """Integer of a MAC address with colons."""
+    parts = address.split(":")
+    if len(parts) != 6 or any(len(part) not in (1, 2) for part in parts):
+        raise ValueError(f"{address!r} is not a MAC address")
+    try:
+        return int.from_bytes(bytes(int(part, 16) for part in parts), "big")
+    except ValueError:
+        raise ValueError(f"{address!r} is not a MAC address") from None
+
+
+def checksum_holds(data: bytes) -> bool:
+    """Whether the internet checksum (RFC 1071) over ``data``, checksum included, comes out right.
+
+    2**16 is 1 modulo 65535, so the ones' complement sum of the words is the whole number modulo 65535.
+    """
+    if len(data) % 2:
+        data += b"\0"
+    return int.from_bytes(data, "big") % 0xFFFF == 0
+
+
+def parse_ip(frame: bytes) -> tuple[int, int, int, int, int]:
+    """Protocol, source, destination, and begin and end of the payload of an IPv4 frame.
+
+    Raises :exc:`Malformed` for a wrong header, a wrong length and a fragment.
+    """
+    if len(frame) < HEADER + 20:
+        raise Malformed(f"IPv4 frame of {len(frame)} bytes")
+    version, _, total, _, fragment, ttl, protocol, _, src, dst = _IP.unpack_from(frame, HEADER)
+    header = (version & 15) * 4
+    if version >> 4 != 4 or header < 20:
+        raise Malformed(f"IP version and header length 0x{version:02x}")
+    if not header <= total <= len(frame) - HEADER:
+        raise Malformed(f"IP total length {total} in a frame of {len(frame)} bytes")
+    if len(frame) > 60 and total != len(frame) - HEADER:
+        raise Malformed(f"IP total length {total}, but {len(frame) - HEADER} bytes follow the Ethernet header")
+    if not checksum_holds(frame[HEADER : HEADER + header]):
+        raise Malformed("IP header checksum is wrong")
+    if fragment & 0x3FFF:
+        raise Malformed("a fragment")
+    if ttl == 0:
+        raise Malformed("time to live is 0")
+    return protocol, src, dst, HEADER + header, HEADER + total
+
+
+def parse_tcp(frame: bytes) -> Segment | None:
+    """The TCP segment in an Ethernet frame, None if it holds something else; :exc:`Malformed` if it breaks a rule."""
+    if len(frame) < HEADER or frame[12:14] != b"\x08\x00":
+        return None
+    protocol, src, dst, begin, end = parse_ip(frame)
+    if protocol != TCP:
+        return None
+    if end - begin < 20:
+        raise Malformed(f"{end - begin} bytes of TCP")
+    sport, dport, seq, ack, offset, flags, wnd, _, urgent = _TCP.unpack_from(frame, begin)
+    header = (offset >> 4) * 4
+    if not 20 <= header <= end - begin:
+        raise Malformed(f"TCP data offset {offset >> 4} in a segment of {end - begin} bytes")
+    if offset & 15:
+        raise Malformed("reserved bits of the TCP header are set")
+    pseudo = frame[begin - 8 : begin] if begin == HEADER + 20 else frame[HEADER + 12 : HEADER + 20]
+    length = (end - begin).to_bytes(2, "big")
+    if not checksum_holds(pseudo + b"\0\x06" + length + frame[begin:end]):
+        raise Malformed("TCP checksum is wrong")
+    if urgent and not flags & URG:
+        raise Malformed("urgent pointer without URG")
+    mss, ws = _options(frame[begin + 20 : begin + header])
+    return Segment(src, dst, sport, dport, seq, ack, flags, wnd, mss, ws, frame[begin + header : end])
+
+
+def _options(data: bytes) -> tuple[int, int | None]:
+    mss, ws, at = 0, None, 0
+    while at < len(data):
+        kind = data[at]
+        if kind == 0:
+            break
+        if kind == 1:
+            at += 1
+            continue
+        if at + 1 >= len(data) or data[at + 1] < 2 or at + data[at + 1] > len(data):
+            raise Malformed(f"length of TCP option {kind}")
+        body = data[at + 2 : at + data[at + 1]]
+        if kind == 2 and len(body) == 2:
+            mss = int.from_bytes(body, "big")
+        elif kind == 3 and len(body) == 1:
+            ws = min(body[0], 14)
+        at += data[at + 1]
+    return mss, ws

@@ -1,0 +1,29 @@
+"""A second opinion on captures: Wireshark's dissectors, if tshark is installed."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+_FAULTY = "_ws.malformed || ip.checksum.status == 0 || tcp.checksum.status == 0 || icmp.checksum.status == 0"
+
+
+def available() -> bool:
+    """Whether tshark is installed."""
+    return shutil.which("tshark") is not None
+
+
+def faults(path: Path) -> list[str]:
+    """Frames of a capture that tshark finds malformed or with a wrong checksum, a line each; empty if it is clean.
+
+    Raises OSError if tshark cannot read the file at all.
+    """
+    options = [f"{protocol}.check_checksum:TRUE" for protocol in ("ip", "tcp")]
+    command = ["tshark", "-n", "-r", str(path), "-Y", _FAULTY]
+    for option in options:
+        command += ["-o", option]
+    result = subprocess.run(command, capture_output=True, text=True)
+    if result.returncode != 0:
+        raise OSError(f"tshark cannot read {path}: {result.stderr.strip()}")
+    return result.stdout.splitlines()

@@ -1,1 +1,18 @@
-"""Driver model of the engine after FreeBSD's toe_usrreqs."""
+"""Driver model of the engine after FreeBSD's toe_usrreqs.
+
+    stack = Stack()
+    Tiptoe(stack, device, address="10.0.0.1/24", mac="02:00:00:00:00:01")
+    sock = Socket(stack)
+    sock.connect(("10.0.0.2", 80))
+
+``device`` is anything that has the seam of device.py. docs/driver.md tells what happens then.
+"""
+
+from .device import Device
+from .engine import DeviceError, EngineOptions
+from .sockets import SO_NO_OFFLOAD, Socket, create_connection, select
+from .stack import Stack
+from .toe import Tiptoe
+
+__all__ = ["SO_NO_OFFLOAD", "Device", "DeviceError", "EngineOptions", "Socket", "Stack", "Tiptoe",
+           "create_connection", "select"]

@@ -1,0 +1,227 @@
+"""Host memory shared with the device: aligned blocks, and rings of bytes addressed by position."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class OutOfMemory(Exception):
+    """No free block of this size is left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A power-of-two block of host memory, aligned to its size. ``address`` is the device's."""
+
+    address: int
+    log2: int
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return 1 << self.log2
+
+
+class HostMemory:
+    """Buddy allocator over a device's host memory: blocks of 2**n bytes, aligned to their size.
+
+    Parameters
+    ----------
+    memory : memoryview
+        Host memory; device address 0 is its first byte.
+    base, limit : int
+        Address range to hand out; ``limit`` None: to the end.
+    """
+
+    MIN_LOG2 = 6
+
+    def __init__(self, memory: memoryview, base: int = 0, limit: int | None = None) -> None:
+        if memory.readonly or memory.itemsize != 1 or memory.ndim != 1:
+            raise ValueError("host memory must be a writable memoryview of bytes")
+        limit = len(memory) if limit is None else limit
+        if not 0 <= base <= limit <= len(memory):
+            raise ValueError(f"range {base:#x} to {limit:#x} is not within {len(memory):#x} bytes of host memory")
+        self.memory = memory
+        self._free: dict[int, set[int]] = {}
+        self._range = (base, limit)
+        address = -(-base >> self.MIN_LOG2) << self.MIN_LOG2
+        while address < limit:
+            log2 = (limit - address).bit_length() - 1
+            if address:
+                log2 = min(log2, (address & -address).bit_length() - 1)
+            if log2 < self.MIN_LOG2:
+                break
+            self._free.setdefault(log2, set()).add(address)
+            address += 1 << log2
+
+    @property
+    def free_bytes(self) -> int:
+        """Bytes not handed out."""
+        return sum(len(addresses) << log2 for log2, addresses in self._free.items())
+
+    def allocate(self, size: int) -> Block:
+        """A block of at least ``size`` bytes; its size is the next power of two. Raises OutOfMemory."""
+        want = max(self.MIN_LOG2, (size - 1).bit_length())
+        have = min((log2 for log2, addresses in self._free.items() if log2 >= want and addresses), default=None)
+        if have is None:
+            raise OutOfMemory(f"no {1 << want} free bytes in one piece")
+        address = min(self._free[have])
+        self._free[have].remove(address)
+        while have > want:
+            have -= 1
+            self._free.setdefault(have, set()).add(address + (1 << have))
+        return Block(address, want)
+
+    def free(self, block: Block) -> None:
+        """Give a block back; its buddy joins it when free too."""
+        address, log2 = block.address, block.log2
+        if address in self._free.get(log2, ()):
+            raise ValueError(f"block at {address:#x} is free already")
+        while address ^ (1 << log2) in self._free.get(log2, ()):
+            buddy = address ^ (1 << log2)
+            self._free[log2].remove(buddy)
+            address = min(address, buddy)
+            log2 += 1
+        self._free.setdefault(log2, set()).add(address)
+
+    def view(self, block: Block) -> memoryview:
+        """The bytes of a block."""
+        return self.memory[block.address:block.address + block.size]
+
+
+class ByteRing:
+    """A ring of bytes addressed by absolute positions: byte ``p`` lies at ``p mod size``.
+
+    Parameters
+    ----------
+    memory : memoryview
+        The ring's bytes; a power of two of them.
+    """
+
+    __slots__ = ("_mask", "_memory", "size")
+
+    def __init__(self, memory: memoryview) -> None:
+        size = len(memory)
+        if size == 0 or size & (size - 1):
+            raise ValueError(f"a ring has a power of two of bytes, not {size}")
+        self._memory = memory
+        self._mask = size - 1
+        self.size = size
+        """Bytes of the ring."""
+
+    def write(self, position: int, data: memoryview | bytes) -> None:
+        """Copy ``data`` (at most ``size`` bytes) to ``position`` on."""
+        start = position & self._mask
+        first = self.size - start
+        if len(data) <= first:
+            self._memory[start:start + len(data)] = data
+        else:
+            self._memory[start:] = data[:first]
+            self._memory[:len(data) - first] = data[first:]
+
+    def read_into(self, position: int, buffer: memoryview) -> None:
+        """Fill ``buffer`` (at most ``size`` bytes) from ``position`` on."""
+        start = position & self._mask
+        first = self.size - start
+        if len(buffer) <= first:
+            buffer[:] = self._memory[start:start + len(buffer)]
+        else:
+            buffer[:first] = self._memory[start:]
+            buffer[first:] = self._memory[:len(buffer) - first]
+
+    def pieces(self, position: int, length: int) -> tuple[memoryview, memoryview]:
+        """The ``length`` bytes from ``position`` on where they lie: two views, the second empty unless they wrap."""
+        start = position & self._mask
+        end = start + length
+        if end <= self.size:
+            return self._memory[start:end], self._memory[:0]
+        return self._memory[start:], self._memory[:end & self._mask]
+
+
+class RingPair:
+    """The send ring and the receive ring of one connection, counted by their users.
+
+    A connection's id can be released while its user still reads: the rings live until both have let go.
+    """
+
+    __slots__ = ("pool", "rcv", "rcv_block", "references", "snd", "snd_block")
+
+    def __init__(self, pool: RingPool, snd_block: Block, rcv_block: Block) -> None:
+        self.pool = pool
+        self.snd_block = snd_block
+        self.rcv_block = rcv_block
+        self.snd = ByteRing(pool.memory.view(snd_block))
+        self.rcv = ByteRing(pool.memory.view(rcv_block))
+        self.references = 0
+
+    def hold(self) -> RingPair:
+        """One more user."""
+        self.references += 1
+        return self
+
+    def drop(self) -> None:
+        """One user less; the last one gives the pair back to its pool."""
+        if self.references <= 0:
+            raise ValueError("ring pair dropped more often than held")
+        self.references -= 1
+        if self.references == 0:
+            self.pool.put(self)
+
+
+class RingPool:
+    """Ring pairs of one size, allocated as needed, up to ``limit`` of them.
+
+    Parameters
+    ----------
+    snd_bytes, rcv_bytes : int
+        Sizes of a pair: powers of two, 2**12 to 2**24.
+    """
+
+    def __init__(self, memory: HostMemory, snd_bytes: int, rcv_bytes: int, limit: int) -> None:
+        for name, size in (("send", snd_bytes), ("receive", rcv_bytes)):
+            if size & (size - 1) or not 1 << 12 <= size <= 1 << 24:
+                raise ValueError(f"{name} ring of {size} bytes: must be a power of two from 4096 to 16777216")
+        self.memory = memory
+        self.snd_bytes = snd_bytes
+        self.rcv_bytes = rcv_bytes
+        self.limit = limit
+        self.allocated = 0
+        self._free: list[RingPair] = []
+
+    @property
+    def in_use(self) -> int:
+        """Pairs handed out."""
+        return self.allocated - len(self._free)
+
+    def get(self) -> RingPair | None:
+        """A pair with one user, or None when memory or the limit is used up."""
+        if self._free:
+            return self._free.pop().hold()
+        if self.allocated >= self.limit:
+            return None
+        try:
+            snd = self.memory.allocate(self.snd_bytes)
+        except OutOfMemory:
+            return None
+        try:
+            rcv = self.memory.allocate(self.rcv_bytes)
+        except OutOfMemory:
+            self.memory.free(snd)
+            return None
+        self.allocated += 1
+        return RingPair(self, snd, rcv).hold()
+
+    def put(self, pair: RingPair) -> None:
+        """Take a pair back (by RingPair.drop)."""
+        self._free.append(pair)
+
+
+def window_scale(ring_bytes: int) -> int:
+    """Smallest window scale whose 16-bit window covers the ring (RFC 7323 section 2.3)."""
+    scale = 0
+    while ring_bytes >> scale > 0xFFFF:
+        scale += 1
+    return scale
+
+
+__all__ = ["Block", "ByteRing", "HostMemory", "OutOfMemory", "RingPair", "RingPool", "window_scale"]

@@ -1,0 +1,200 @@
+"""The offload interface between the TCP stack and its devices: FreeBSD's tcp_offload.h.
+
+The header names ``inp_fport`` twice; the second is ``inp_faddr``. Its ``snd_isn`` is no field of the tcpcb: the
+device tells the initial sequence number when a connection is established (``iss``).
+"""
+
+from __future__ import annotations
+
+import errno
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from .locks import ToeCall
+from .routes import route
+from .structures import IFCAP_TOE, SO_NO_OFFLOAD, TF_TOE, ifnet, socket, sotoinpcb, sototcpcb, tcpcb
+
+TOE_SC_ENTRY_PRESENT = 1
+"""Syncache event: the four-tuple is in the syncache already."""
+TOE_SC_DROP = 2
+"""Syncache event: the entry was dropped."""
+
+
+class sockaddr_in(NamedTuple):
+    """IPv4 address (first byte in the highest bits) and port."""
+
+    sin_addr: int
+    sin_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class toe_usrreqs:
+    """The calls of an offload device. Those that return an int return an errno, 0 for success.
+
+    ``tu_syncache_event`` gets TOE_SC_* and the context that the device gave to syncache_add.
+    """
+
+    tu_send: Callable[[tcpcb], int]
+    tu_rcvd: Callable[[tcpcb], int]
+    tu_disconnect: Callable[[tcpcb], int]
+    tu_reset: Callable[[tcpcb], int]
+    tu_detach: Callable[[tcpcb], None]
+    tu_syncache_event: Callable[[int, Any], None]
+
+
+class toedev(ABC):
+    """An offload device as the stack sees it."""
+
+    tod_ifp: ifnet
+    tod_usrreqs: toe_usrreqs
+
+    @abstractmethod
+    def tod_connect(self, so: socket, ro: route, nam: sockaddr_in) -> int:
+        """Begin an active open; returns an errno, and leaves no trace when that is not 0. The inpcb lock is held."""
+
+    @abstractmethod
+    def tod_four_tuple_busy(self, four_tuple: tuple[int, int, int, int]) -> bool:
+        """Whether the device still has a connection (closing, in TIME_WAIT) with this four-tuple."""
+
+
+class EventHandlerList:
+    """One EVENTHANDLER of the kernel: functions that are all called when it is invoked."""
+
+    def __init__(self) -> None:
+        self._entries: list[tuple[Callable[[Any, tcpcb], None], Any]] = []
+
+    def register(self, function: Callable[[Any, tcpcb], None], arg: Any) -> tuple[Callable[[Any, tcpcb], None], Any]:
+        """Subscribe ``function(arg, tp)``; returns the tag for deregister."""
+        entry = (function, arg)
+        self._entries.append(entry)
+        return entry
+
+    def deregister(self, tag: tuple[Callable[[Any, tcpcb], None], Any]) -> None:
+        """Unsubscribe; an unknown tag is ignored."""
+        if tag in self._entries:
+            self._entries.remove(tag)
+
+    def invoke(self, tp: tcpcb) -> None:
+        """Call every subscriber."""
+        for function, arg in list(self._entries):
+            function(arg, tp)
+
+
+def tcp_offload_connect(so: socket, nam: sockaddr_in) -> int:
+    """Offload the connection of ``so`` to ``nam`` if its egress interface can: errno 0, and TF_TOE set.
+
+    EHOSTUNREACH: no route. EINVAL: the interface has no offload device or it is switched off. ENETDOWN: link down.
+    EPERM: no room on the device. ENOBUFS: its command ring is full. On failure nothing has changed.
+    """
+    inp = sotoinpcb(so)
+    inp.lock.require()
+    ro = inp.stack.routes.lookup(nam.sin_addr)
+    if ro is None:
+        return errno.EHOSTUNREACH
+    ifp = ro.ro_ifp
+    if not ifp.if_capabilities & IFCAP_TOE or not ifp.if_capenable & IFCAP_TOE or ifp.if_toedev is None:
+        return errno.EINVAL
+    if not ifp.if_up:
+        return errno.ENETDOWN
+    with ToeCall(inp.lock):
+        return ifp.if_toedev.tod_connect(so, ro, nam)
+
+
+def tp_offload(tp: tcpcb) -> bool:
+    """Whether the connection is offloaded."""
+    return bool(tp.t_flags & TF_TOE)
+
+
+def SO_OFFLOADABLE(so: socket) -> bool:
+    """Whether the socket has not been marked "do not offload"."""
+    return not so.so_options & SO_NO_OFFLOAD
+
+
+def tcp_output(tp: tcpcb) -> int:
+    """The software stack's way out, for connections that are not offloaded.
+
+    Goes to the host stack installed as ``stack.software_output``; EOPNOTSUPP when there is none.
+    """
+    output = tp.t_inpcb.stack.software_output
+    return errno.EOPNOTSUPP if output is None else output(tp)
+
+
+def tcp_gen_connect(so: socket, nam: sockaddr_in) -> int:
+    """Connect: offloaded if possible, else by the software stack. Without a software stack the reason why the
+    connection could not be offloaded is returned."""
+    tp = sototcpcb(so)
+    stack = tp.t_inpcb.stack
+    error = errno.EOPNOTSUPP
+    if not stack.offload_disabled and SO_OFFLOADABLE(so):
+        error = tcp_offload_connect(so, nam)
+    if error and stack.software_output is not None:
+        error = tcp_output(tp)
+    return error
+
+
+def _usrreqs(tp: tcpcb) -> toe_usrreqs | None:
+    """The device's calls if ``tp`` is offloaded."""
+    if tp.t_inpcb.stack.offload_disabled or not tp_offload(tp):
+        return None
+    return tp.t_tu
+
+
+def tcp_gen_send(tp: tcpcb) -> int:
+    """New data may be in the send buffer."""
+    tu = _usrreqs(tp)
+    if tu is None:
+        return tcp_output(tp)
+    with ToeCall(tp.t_inpcb.lock):
+        return tu.tu_send(tp)
+
+
+def tcp_gen_rcvd(tp: tcpcb) -> int:
+    """Data may have been consumed from the receive buffer."""
+    tu = _usrreqs(tp)
+    if tu is None:
+        return tcp_output(tp)
+    with ToeCall(tp.t_inpcb.lock):
+        return tu.tu_rcvd(tp)
+
+
+def tcp_gen_disconnect(tp: tcpcb) -> int:
+    """Send the remaining data, then FIN."""
+    tu = _usrreqs(tp)
+    if tu is None:
+        return tcp_output(tp)
+    with ToeCall(tp.t_inpcb.lock):
+        return tu.tu_disconnect(tp)
+
+
+def tcp_gen_reset(tp: tcpcb) -> int:
+    """Send a RST and forget the connection."""
+    tu = _usrreqs(tp)
+    if tu is None:
+        return tcp_output(tp)
+    with ToeCall(tp.t_inpcb.lock):
+        return tu.tu_reset(tp)
+
+
+def tcp_gen_detach(tp: tcpcb) -> None:
+    """The socket goes away."""
+    tu = _usrreqs(tp)
+    if tu is not None:
+        with ToeCall(tp.t_inpcb.lock):
+            tu.tu_detach(tp)
+
+
+def tcp_gen_listen_open(tp: tcpcb) -> None:
+    """A socket listens: tell every device, if the socket may be offloaded."""
+    stack = tp.t_inpcb.stack
+    so = tp.t_inpcb.inp_socket
+    if not stack.offload_disabled and so is not None and SO_OFFLOADABLE(so):
+        stack.tcp_offload_listen_start.invoke(tp)
+
+
+def tcp_gen_listen_close(tp: tcpcb) -> None:
+    """A socket stops listening: tell every device."""
+    stack = tp.t_inpcb.stack
+    if not stack.offload_disabled:
+        stack.tcp_offload_listen_stop.invoke(tp)

@@ -1,0 +1,377 @@
+"""Sockets as an application programmer knows them from Python's standard library, over the offload devices.
+
+A blocking call lets the device's time pass (``Stack.wait``) until it can return; in a simulation that runs the clock.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket as stdlib
+import struct
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from .offload import sockaddr_in
+from .routes import format_ipv4, parse_ipv4
+from .socketvar import soreadable, sowriteable
+from .stack import Stack
+from .structures import (
+    SO_ACCEPTCONN,
+    SO_KEEPALIVE,
+    SO_LINGER,
+    SO_NO_OFFLOAD,
+    SO_OOBINLINE,
+    SO_REUSEADDR,
+    SS_ISCONNECTED,
+    SS_ISCONNECTING,
+    SS_NBIO,
+    TCPS_SYN_SENT,
+    TF_NODELAY,
+    socket,
+    sotoinpcb,
+    sototcpcb,
+)
+from .tcp_usrreq import tcp_usr_bind, tcp_usr_connect, tcp_usr_listen
+from .uipc_socket import MSG_PEEK, soaccept, soclose, socreate, soreceive, sosend, soshutdown
+
+Address = tuple[str, int]
+_FLAG_OPTIONS = {
+    stdlib.SO_REUSEADDR: SO_REUSEADDR,
+    stdlib.SO_KEEPALIVE: SO_KEEPALIVE,
+    stdlib.SO_OOBINLINE: SO_OOBINLINE,
+    SO_NO_OFFLOAD: SO_NO_OFFLOAD,
+}
+
+
+def os_error(error: int) -> OSError:
+    """The OSError of an errno; Python picks the subclass."""
+    return OSError(error, os.strerror(error))
+
+
+def _parse(address: Address) -> sockaddr_in:
+    host, port = address
+    if not 0 <= port <= 65535:
+        raise OverflowError("port must be 0-65535.")
+    try:
+        return sockaddr_in(parse_ipv4(host), port)
+    except ValueError as error:
+        raise stdlib.gaierror(stdlib.EAI_NONAME, f"not an IPv4 address: {host!r}") from error
+
+
+class Socket:
+    """A TCP socket on ``stack``. Arguments, results and errors are those of ``socket.socket`` where both have the call.
+
+    A send before the connection is established is kept and goes out afterwards. SO_KEEPALIVE and SO_OOBINLINE are
+    remembered but have no effect yet; segments are never held back, so TCP_NODELAY changes nothing.
+    """
+
+    def __init__(self, stack: Stack, _so: socket | None = None) -> None:
+        self.stack = stack
+        self.so: socket | None = socreate(stack) if _so is None else _so
+        self._timeout: float | None = None
+
+    def __enter__(self) -> Socket:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        if self.so is None or self.so.so_pcb is None:
+            return "<Socket closed>"
+        inp = self.so.so_pcb
+        return (f"<Socket {format_ipv4(inp.inp_laddr)}:{inp.inp_lport} {format_ipv4(inp.inp_faddr)}:{inp.inp_fport} "
+                f"{sototcpcb(self.so).t_state.name}>")
+
+    # ------------------------------------------------------------------ names
+
+    def bind(self, address: Address) -> None:
+        """Choose local address ("" any) and port (0 any)."""
+        self._check(tcp_usr_bind(self._open(), _parse(address)))
+
+    def getsockname(self) -> Address:
+        """Local address and port."""
+        inp = sotoinpcb(self._open())
+        return format_ipv4(inp.inp_laddr), inp.inp_lport
+
+    def getpeername(self) -> Address:
+        """Foreign address and port."""
+        so = self._open()
+        inp = sotoinpcb(so)
+        if not inp.inp_fport or so.so_state & SS_ISCONNECTING:
+            raise os_error(errno.ENOTCONN)
+        return format_ipv4(inp.inp_faddr), inp.inp_fport
+
+    # ------------------------------------------------------------------ connections
+
+    def listen(self, backlog: int = 128) -> None:
+        """Accept connections."""
+        self._check(tcp_usr_listen(self._open(), backlog))
+
+    def accept(self) -> tuple[Socket, Address]:
+        """The next connection and its peer's address."""
+        so = self._open()
+        if not so.so_options & SO_ACCEPTCONN:
+            raise os_error(errno.EINVAL)
+        self._await(lambda: bool(so.so_comp))
+        child = soaccept(so)
+        if child is None:
+            raise os_error(errno.EAGAIN)
+        inp = sotoinpcb(child)
+        return Socket(self.stack, child), (format_ipv4(inp.inp_faddr), inp.inp_fport)
+
+    def connect(self, address: Address) -> None:
+        """Open a connection; non-blocking: BlockingIOError (EINPROGRESS), and writable when it is decided."""
+        error = self.connect_ex(address)
+        if error:
+            raise os_error(error)
+
+    def connect_ex(self, address: Address) -> int:
+        """Like connect, but returns the errno."""
+        so = self._open()
+        if so.so_state & SS_ISCONNECTING:
+            return errno.EALREADY
+        if so.so_state & SS_ISCONNECTED:
+            return errno.EISCONN
+        if so.so_error:
+            return self._take_error(so)
+        error = tcp_usr_connect(so, _parse(address))
+        if error:
+            return error
+        if self._timeout == 0 and so.so_state & SS_ISCONNECTING:
+            return errno.EINPROGRESS
+        try:
+            self._await(lambda: not so.so_state & SS_ISCONNECTING)
+        except TimeoutError:
+            return errno.ETIMEDOUT
+        return self._take_error(so)
+
+    def shutdown(self, how: int) -> None:
+        """SHUT_RD, SHUT_WR or SHUT_RDWR."""
+        if how not in (stdlib.SHUT_RD, stdlib.SHUT_WR, stdlib.SHUT_RDWR):
+            raise os_error(errno.EINVAL)
+        self._check(soshutdown(self._open(), how != stdlib.SHUT_WR, how != stdlib.SHUT_RD))
+
+    def close(self) -> None:
+        """Close; a second call does nothing. With SO_LINGER and a time, waits for the end of the connection."""
+        so, self.so = self.so, None
+        if so is not None:
+            error = soclose(so, self.stack)
+            if error == errno.EWOULDBLOCK:
+                raise os_error(error)
+
+    # ------------------------------------------------------------------ data
+
+    def send(self, data: bytes | bytearray | memoryview, flags: int = 0) -> int:
+        """Send some of ``data``; returns how many bytes were taken."""
+        if flags:
+            raise os_error(errno.EOPNOTSUPP)
+        so = self._open()
+        view = memoryview(data).cast("B")
+        taken = 0
+
+        def attempt() -> bool:
+            nonlocal taken
+            error, taken = sosend(so, view)
+            if error == errno.EAGAIN:
+                return False
+            self._check(error)
+            return True
+
+        self._await(attempt)
+        return taken
+
+    def sendall(self, data: bytes | bytearray | memoryview, flags: int = 0) -> None:
+        """Send all of ``data``."""
+        view = memoryview(data).cast("B")
+        while len(view):
+            view = view[self.send(view, flags):]
+
+    def recv(self, bufsize: int, flags: int = 0) -> bytes:
+        """Receive up to ``bufsize`` bytes; empty at the end of the stream."""
+        so = self._open()
+        if bufsize < 0:
+            raise ValueError("negative buffersize in recv")
+        if not bufsize:
+            return b""
+        self._await(lambda: soreadable(so))
+        buffer = bytearray(min(bufsize, max(so.so_rcv.sb_cc, 1)))
+        return bytes(memoryview(buffer)[:self.recv_into(buffer, flags=flags)])
+
+    def recv_into(self, buffer: bytearray | memoryview, nbytes: int = 0, flags: int = 0) -> int:
+        """Receive into ``buffer`` (up to ``nbytes`` when not 0); returns how many bytes, 0 at the end of the stream."""
+        if flags & ~stdlib.MSG_PEEK:
+            raise os_error(errno.EOPNOTSUPP)
+        so = self._open()
+        view = memoryview(buffer).cast("B")
+        if nbytes:
+            view = view[:nbytes]
+        received = 0
+
+        def attempt() -> bool:
+            nonlocal received
+            error, received = soreceive(so, view, MSG_PEEK if flags else 0)
+            if error == errno.EAGAIN:
+                return False
+            self._check(error)
+            return True
+
+        self._await(attempt)
+        return received
+
+    # ------------------------------------------------------------------ readiness
+
+    def readable(self) -> bool:
+        """Whether accept or recv would return at once."""
+        return self.so is not None and soreadable(self.so)
+
+    def writable(self) -> bool:
+        """Whether send would return at once, or a connection attempt has ended."""
+        return self.so is not None and sowriteable(self.so)
+
+    def set_upcall(self, upcall: Callable[[Socket], None] | None) -> None:
+        """Have ``upcall`` called after every change that may make the socket ready; it must not call the socket."""
+        self._open().so_upcall = None if upcall is None else lambda so: upcall(self)
+
+    # ------------------------------------------------------------------ options
+
+    def setblocking(self, flag: bool) -> None:
+        """Blocking without limit, or not at all."""
+        self.settimeout(None if flag else 0.0)
+
+    def getblocking(self) -> bool:
+        """Whether calls may block."""
+        return self._timeout != 0
+
+    def settimeout(self, value: float | None) -> None:
+        """Seconds on the device's clock that a call may block; None: no limit, 0: not at all."""
+        if value is not None and value < 0:
+            raise ValueError("Timeout value out of range")
+        so = self._open()
+        self._timeout = value
+        so.so_state = so.so_state | SS_NBIO if value == 0 else so.so_state & ~SS_NBIO
+
+    def gettimeout(self) -> float | None:
+        """The timeout in seconds."""
+        return self._timeout
+
+    def setsockopt(self, level: int, optname: int, value: int | bytes) -> None:
+        """Options with the standard library's levels and names, and SO_NO_OFFLOAD of this module."""
+        so = self._open()
+        if level == stdlib.SOL_SOCKET and optname == stdlib.SO_LINGER:
+            if not isinstance(value, bytes) or len(value) < 8:
+                raise os_error(errno.EINVAL)
+            on, seconds = struct.unpack_from("@ii", value)
+            so.so_options = so.so_options | SO_LINGER if on else so.so_options & ~SO_LINGER
+            so.so_linger = max(0, seconds)
+            return
+        number = value if isinstance(value, int) else int.from_bytes(value[:4], "little", signed=True)
+        if level == stdlib.SOL_SOCKET and optname in _FLAG_OPTIONS:
+            bit = _FLAG_OPTIONS[optname]
+            so.so_options = so.so_options | bit if number else so.so_options & ~bit
+        elif level == stdlib.IPPROTO_TCP and optname == stdlib.TCP_NODELAY:
+            tp = sototcpcb(so)
+            tp.t_flags = tp.t_flags | TF_NODELAY if number else tp.t_flags & ~TF_NODELAY
+        elif level == stdlib.IPPROTO_TCP and optname == stdlib.TCP_MAXSEG:
+            if not 88 <= number <= 65535 or sototcpcb(so).t_state >= TCPS_SYN_SENT:
+                raise os_error(errno.EINVAL)
+            sototcpcb(so).t_maxseg_user = number
+        else:
+            raise os_error(errno.ENOPROTOOPT)
+
+    def getsockopt(self, level: int, optname: int, buflen: int = 0) -> Any:
+        """Options as in setsockopt; also SO_ERROR (which it clears), SO_SNDBUF, SO_RCVBUF, SO_TYPE, SO_ACCEPTCONN."""
+        so = self._open()
+        if level == stdlib.SOL_SOCKET and optname == stdlib.SO_LINGER:
+            packed = struct.pack("@ii", int(bool(so.so_options & SO_LINGER)), so.so_linger)
+            return packed[:buflen] if buflen else struct.unpack_from("@i", packed)[0]
+        number = self._option(so, level, optname)
+        return struct.pack("@i", number)[:buflen] if buflen else number
+
+    def _option(self, so: socket, level: int, optname: int) -> int:
+        if level == stdlib.SOL_SOCKET:
+            if optname in _FLAG_OPTIONS:
+                return int(bool(so.so_options & _FLAG_OPTIONS[optname]))
+            if optname == stdlib.SO_ERROR:
+                return self._take_error(so)
+            if optname == stdlib.SO_SNDBUF:
+                return so.so_snd.sb_hiwat
+            if optname == stdlib.SO_RCVBUF:
+                return so.so_rcv.sb_hiwat
+            if optname == stdlib.SO_ACCEPTCONN:
+                return int(bool(so.so_options & SO_ACCEPTCONN))
+            if optname == stdlib.SO_TYPE:
+                return stdlib.SOCK_STREAM
+        if level == stdlib.IPPROTO_TCP:
+            tp = sototcpcb(so)
+            if optname == stdlib.TCP_NODELAY:
+                return int(bool(tp.t_flags & TF_NODELAY))
+            if optname == stdlib.TCP_MAXSEG:
+                return tp.t_maxseg
+        raise os_error(errno.ENOPROTOOPT)
+
+    # ------------------------------------------------------------------ helpers
+
+    def _open(self) -> socket:
+        if self.so is None:
+            raise os_error(errno.EBADF)
+        return self.so
+
+    @staticmethod
+    def _check(error: int) -> None:
+        if error:
+            raise os_error(error)
+
+    @staticmethod
+    def _take_error(so: socket) -> int:
+        with so.lock:
+            error, so.so_error = so.so_error, 0
+        return error
+
+    def _await(self, condition: Callable[[], bool]) -> None:
+        """Return once ``condition`` holds; BlockingIOError or TimeoutError when it does not in time."""
+        if condition():
+            return
+        if self._timeout == 0:
+            self.stack.poll()
+            if condition():
+                return
+            raise os_error(errno.EAGAIN)
+        limit = None if self._timeout is None else int(self._timeout * 1_000_000)
+        if not self.stack.sleep(condition, limit):
+            raise TimeoutError("timed out")
+
+
+def create_connection(stack: Stack, address: Address, timeout: float | None = None) -> Socket:
+    """A socket connected to ``address``."""
+    sock = Socket(stack)
+    sock.settimeout(timeout)
+    try:
+        sock.connect(address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def select(stack: Stack, rlist: Iterable[Socket], wlist: Iterable[Socket], xlist: Iterable[Socket] = (),
+           timeout: float | None = None) -> tuple[list[Socket], list[Socket], list[Socket]]:
+    """Wait until a socket of ``rlist`` is readable or one of ``wlist`` writable; like select.select.
+
+    ``xlist`` is accepted for likeness; nothing is exceptional here.
+    """
+    readers, writers = list(rlist), list(wlist)
+    ready: tuple[list[Socket], list[Socket], list[Socket]] = ([], [], [])
+
+    def any_ready() -> bool:
+        nonlocal ready
+        ready = ([s for s in readers if s.readable()], [s for s in writers if s.writable()], [])
+        return bool(ready[0] or ready[1])
+
+    stack.poll()
+    stack.sleep(any_ready, None if timeout is None else int(timeout * 1_000_000))
+    return ready
+
+
+__all__ = ["SO_NO_OFFLOAD", "Address", "Socket", "create_connection", "os_error", "select"]

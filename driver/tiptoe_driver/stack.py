@@ -1,0 +1,180 @@
+"""The slice of a host's TCP stack around the offload devices: interfaces, routes, control blocks, listen events, time.
+
+One thread drives everything: ``poll`` handles what has happened, ``wait`` lets time pass until something does.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator
+from itertools import count
+from typing import Protocol
+
+from .in_pcb import inpcbinfo
+from .locks import LockModel
+from .offload import EventHandlerList
+from .routes import RouteTable
+from .structures import (
+    SO_NO_OFFLOAD,
+    TCPS_LISTEN,
+    ifnet,
+    intotcpcb,
+    tcpcb,
+)
+from .syncache import Syncache
+
+
+class Pollable(Protocol):
+    """A device that the stack drives."""
+
+    def poll(self) -> bool:
+        """Handle what the device has reported; whether there was anything."""
+
+    def wait(self, timeout_us: int | None) -> bool:
+        """Let time pass until the device reports something (handled before return), or the time is over."""
+
+    def now_us(self) -> int:
+        """The device's clock."""
+
+
+class Callout:
+    """A function to be called at a time; ``cancel`` it when no longer wanted."""
+
+    __slots__ = ("function",)
+
+    def __init__(self, function: Callable[[], None]) -> None:
+        self.function: Callable[[], None] | None = function
+
+    def cancel(self) -> None:
+        """Do not call it any more."""
+        self.function = None
+
+
+class Stack:
+    """The host's side of TCP.
+
+    Parameters
+    ----------
+    offload_disabled : bool
+        TCP_OFFLOAD_DISABLE: no connection is offloaded, no device is told of listeners.
+    sendspace, recvspace : int
+        Socket buffer sizes in bytes before a connection has its rings.
+
+    Attributes
+    ----------
+    software_output : callable or None
+        tcp_output of the software stack, for connections that are not offloaded; None: there is no such stack.
+    """
+
+    SLICE_US = 100
+    """How long one device is waited for when there are several."""
+
+    def __init__(self, *, offload_disabled: bool = False, sendspace: int = 65536, recvspace: int = 65536) -> None:
+        self.offload_disabled = offload_disabled
+        self.sendspace = sendspace
+        self.recvspace = recvspace
+        self.locks = LockModel()
+        self.tcbinfo = inpcbinfo(self.locks)
+        self.routes = RouteTable()
+        self.interfaces: list[ifnet] = []
+        self.devices: list[Pollable] = []
+        self.syncache = Syncache(self)
+        self.tcp_offload_listen_start = EventHandlerList()
+        self.tcp_offload_listen_stop = EventHandlerList()
+        self.software_output: Callable[[tcpcb], int] | None = None
+        self._callouts: list[tuple[int, int, Callout]] = []
+        self._callout_order = count()
+
+    def attach_interface(self, ifp: ifnet, gateway: int = 0) -> None:
+        """Add an interface with its subnet's route, and a default route when it has a ``gateway``."""
+        self.interfaces.append(ifp)
+        self.routes.add_interface(ifp, gateway)
+
+    def detach_interface(self, ifp: ifnet) -> None:
+        """Remove an interface and its routes."""
+        self.interfaces.remove(ifp)
+        self.routes.remove_interface(ifp)
+
+    def listeners(self) -> Iterator[tcpcb]:
+        """Every listening, offloadable connection: a device registered late learns of them here."""
+        for inp in self.tcbinfo:
+            so = inp.inp_socket
+            if so is not None and not so.so_options & SO_NO_OFFLOAD and intotcpcb(inp).t_state == TCPS_LISTEN:
+                yield intotcpcb(inp)
+
+    # ------------------------------------------------------------------ time
+
+    def now_us(self) -> int:
+        """Microseconds on the first device's clock."""
+        return self.devices[0].now_us() if self.devices else 0
+
+    def callout(self, delay_us: int, function: Callable[[], None]) -> Callout:
+        """Call ``function`` after ``delay_us``."""
+        entry = Callout(function)
+        heapq.heappush(self._callouts, (self.now_us() + delay_us, next(self._callout_order), entry))
+        return entry
+
+    def poll(self) -> bool:
+        """Handle everything that has happened; whether there was anything. Takes no time on the device's clock."""
+        busy = False
+        for device in self.devices:
+            busy |= device.poll()
+        return self._run_callouts() or busy
+
+    def wait(self, timeout_us: int | None) -> bool:
+        """Let time pass until something happened (and was handled) or the time is over; whether it did."""
+        if self.poll():
+            return True
+        if not self.devices:
+            raise RuntimeError("a stack without a device has no time")
+        deadline = None if timeout_us is None else self.now_us() + timeout_us
+        while True:
+            limit = self._time_left(deadline)
+            if limit == 0:
+                return self.poll()
+            if len(self.devices) == 1:
+                happened = self.devices[0].wait(limit)
+            else:
+                part = self.SLICE_US if limit is None else min(limit, self.SLICE_US)
+                happened = False
+                for device in self.devices:
+                    happened |= device.wait(part)
+            if self._run_callouts() or happened:
+                return True
+            if deadline is not None and self.now_us() >= deadline:
+                return False
+
+    def sleep(self, condition: Callable[[], bool], timeout_us: int | None) -> bool:
+        """Let time pass until ``condition`` holds or ``timeout_us`` is over; whether it holds."""
+        if condition():
+            return True
+        deadline = None if timeout_us is None else self.now_us() + timeout_us
+        while not condition():
+            left = None if deadline is None else deadline - self.now_us()
+            if left is not None and left <= 0:
+                self.poll()
+                return condition()
+            self.wait(left)
+        return True
+
+    def _time_left(self, deadline: int | None) -> int | None:
+        """Microseconds to the deadline or the next callout, whichever is sooner; None: neither exists."""
+        while self._callouts and self._callouts[0][2].function is None:
+            heapq.heappop(self._callouts)
+        times = [self._callouts[0][0]] if self._callouts else []
+        if deadline is not None:
+            times.append(deadline)
+        return max(0, min(times) - self.now_us()) if times else None
+
+    def _run_callouts(self) -> bool:
+        """Call what is due; whether anything was."""
+        if not self._callouts:
+            return False
+        now = self.now_us()
+        ran = False
+        while self._callouts and self._callouts[0][0] <= now:
+            function = heapq.heappop(self._callouts)[2].function
+            if function is not None:
+                function()
+                ran = True
+        return ran

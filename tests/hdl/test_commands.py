@@ -1,0 +1,667 @@
+"""The command processor against models of the blocks it asks: every command, every refusal, every wrong ring."""
+
+import random
+
+import pytest
+
+from tiptoe_driver import abi_gen as abi
+from tiptoe_hdl.config import TINY
+from tiptoe_hdl.host.abi import ErrorCode
+from tiptoe_hdl.host.abi import Opcode as HdlOpcode
+from tiptoe_hdl.host.command_check import MIN_MSS, max_mss
+from tiptoe_hdl.host.command_fetch import SLOT_COMMANDS
+from tiptoe_hdl.host.commands import CommandProcessor
+from tiptoe_hdl.messages import FlowOp, Status, TableOp
+from tiptoe_verif.streams import run_bench, stream_put, to_py, watch_stream
+
+BASE = 0x10000
+LOG2 = 4
+WIDE = pytest.mark.parametrize("width", [32, 64, 128])
+TUPLE = {"laddr": 0x0A000001, "faddr": 0x0A000002, "lport": 80, "fport": 0xFFFF}
+PROVISION = {"snd_base": 0x4000, "rcv_base": 0x20000, "snd_log2": 12, "rcv_log2": 16}
+OPEN = {**TUPLE, "dmac": 0x0200_5E00_5301, "use_next_hop": 0, "next_hop": 0, "mss": 1460, "rcv_scale": 2}
+
+
+class Bench:
+    """A command processor, the host's command ring, and models of the other blocks.
+
+    ``log`` holds (port, payload) of everything the processor said, in order; ``status`` gives, by port, the
+    answers to come (OK when there is none).
+    """
+
+    def __init__(self, cfg=TINY, seed=1, delay=0, latency=5, log2=LOG2):
+        self.cfg, self.log2, self.delay, self.latency = cfg, log2, delay, latency
+        self.rng = random.Random(seed)
+        self.dut = CommandProcessor(cfg)
+        self.memory = bytearray(1 << 18)
+        self.tail = 0
+        self.log, self.done, self.errors, self.reads = [], [], [], []
+        self.status = {}
+        self.bad_addresses = set()
+        self.bad_count = 0
+        self.done_stall = 0.0
+
+    def post(self, *commands):
+        """Write commands into the ring; returns the new tail."""
+        for command in commands:
+            at = BASE + (self.tail % (1 << self.log2)) * abi.COMMAND_BYTES
+            self.memory[at:at + abi.COMMAND_BYTES] = command
+            self.tail = (self.tail + 1) % 2**32
+        return self.tail
+
+    async def ring(self, ctx):
+        ctx.set(self.dut.tail, self.tail)
+
+    async def run(self, ctx, *commands):
+        """Post commands, wait until they are done."""
+        size = 1 << self.log2
+        for command in commands:
+            while (self.tail - ctx.get(self.dut.head)) % 2**32 >= size:
+                await ctx.tick()
+            self.post(command)
+            await self.ring(ctx)
+        await self.idle(ctx)
+
+    async def idle(self, ctx, quiet=30):
+        """Until the ring is read and nothing was said for some time."""
+        last = None
+        for _ in range(3000):
+            now = (len(self.log), len(self.done), len(self.errors), ctx.get(self.dut.head))
+            if now == last and now[3] == self.tail:
+                return
+            last = now
+            await ctx.tick().repeat(quiet + 8 * self.delay + self.latency)
+        raise AssertionError("never idle")
+
+    def said(self, *ports):
+        return [entry for entry in self.log if not ports or entry[0] in ports]
+
+    def start(self, ctx):
+        dut = self.dut
+        ctx.set(dut.enable, 1)
+        ctx.set(dut.base, BASE)
+        ctx.set(dut.log2, self.log2)
+
+    # ---- models
+
+    async def pause(self, ctx):
+        for _ in range(self.rng.randrange(self.delay + 1)):
+            await ctx.tick()
+
+    def asked(self, name, answer=None, value=None):
+        """A block that takes payloads from port ``name`` and answers at ``answer``."""
+        port = getattr(self.dut, name)
+
+        async def block(ctx):
+            while True:
+                await self.pause(ctx)
+                ctx.set(port.ready, 1)
+                (payload,) = await ctx.tick().sample(port.payload).until(port.valid)
+                ctx.set(port.ready, 0)
+                self.log.append((name, to_py(payload)))
+                if answer:
+                    await self.pause(ctx)
+                    todo = self.status.get(name)
+                    result = value if value is not None else {"status": todo.pop(0) if todo else Status.OK}
+                    await stream_put(ctx, getattr(self.dut, answer), result)
+        return block
+
+    def pulses(self, name):
+        port = getattr(self.dut, name)
+
+        async def block(ctx):
+            async for _, _, valid, payload in ctx.tick().sample(port.valid, port.payload):
+                if valid:
+                    self.log.append((name, to_py(payload)))
+        return block
+
+    async def watch(self, ctx):
+        dut = self.dut
+        async for _, _, valid, error, bad in ctx.tick().sample(
+                dut.error.valid, dut.error.payload, dut.count_bad_command):
+            if valid:
+                self.errors.append((error.code, error.argument))
+            self.bad_count += bad
+
+    async def host(self, ctx):
+        port = self.dut.done
+        while True:
+            ready = self.rng.random() >= self.done_stall
+            ctx.set(port.ready, ready)
+            _, _, valid, payload = await ctx.tick().sample(port.valid, port.payload)
+            if ready and valid:
+                self.done.append((payload.tag, payload.opcode, payload.status, payload.argument))
+
+    async def reader(self, ctx):
+        """DMA reader: takes requests at once, data later; AXI errors at ``bad_addresses``."""
+        dut, step = self.dut, self.cfg.bytes_per_beat
+        queue = []
+
+        async def take():
+            ctx.set(dut.request.ready, self.rng.random() < 0.7)
+        now = 0
+        while True:
+            await take()
+            word = None
+            if queue and queue[0][0] <= now:
+                if self.rng.random() < 1 / (1 + self.delay / 4):
+                    word = queue[0][1][0]
+                    ctx.set(dut.data.payload, word)
+            ctx.set(dut.data.valid, word is not None)
+            _, _, valid, ready, request, data_ready = await ctx.tick().sample(
+                dut.request.valid, dut.request.ready, dut.request.payload, dut.data.ready)
+            assert data_ready, "the processor asked for more than it has room for"
+            now += 1
+            if word is not None:
+                queue[0][1].pop(0)
+                if not queue[0][1]:
+                    queue.pop(0)
+            if valid and ready:
+                addr, length = request.addr, request.length
+                assert addr % 64 == 0 and length % 64 == 0 and 0 < length <= 64 * SLOT_COMMANDS
+                assert BASE <= addr and addr + length <= BASE + (64 << self.log2), "outside the ring"
+                assert request.wrap_log2 == 0
+                self.reads.append(length // 64)
+                error = any(addr <= bad < addr + length for bad in self.bad_addresses)
+                beats = [{"data": int.from_bytes(self.memory[at:at + step], "little"),
+                          "last": at + step == addr + length, "error": error and at + step == addr + length}
+                         for at in range(addr, addr + length, step)]
+                queue.append((now + self.latency, beats))
+
+    async def frames(self, ctx):
+        """Transmit path: takes frames, tells of them later, in order."""
+        dut, queue = self.dut, []
+        now = 0
+        while True:
+            ctx.set(dut.frame.ready, self.rng.random() < 0.5)
+            offer = bool(queue) and queue[0][0] <= now
+            ctx.set(dut.frame_done.valid, offer)
+            if offer:
+                ctx.set(dut.frame_done.payload, {"status": queue[0][1]})
+            _, _, valid, ready, payload, taken = await ctx.tick().sample(
+                dut.frame.valid, dut.frame.ready, dut.frame.payload, dut.frame_done.ready)
+            assert taken or not offer, "a finished frame must never wait"
+            now += 1
+            if offer:
+                queue.pop(0)
+            if valid and ready:
+                self.log.append(("frame", to_py(payload)))
+                todo = self.status.get("frame")
+                queue.append((now + self.rng.randrange(4 * self.delay + 40), todo.pop(0) if todo else Status.OK))
+                assert len(queue) <= 8
+
+    def simulate(self, *benches, max_cycles=60_000):
+        dut = self.dut
+
+        async def begin(ctx):
+            self.start(ctx)
+        models = [
+            self.asked("flow", "flow_status"), self.asked("table", "table_status"),
+            self.asked("isn_request", "isn", value=0xFFFFFFF0), self.asked("endpoint"), self.asked("stock"),
+            self.asked("listen", "listen_status"), self.asked("drop", "drop_status"),
+            self.pulses("snd_ring"), self.pulses("rcv_ring"), self.pulses("clear"), self.pulses("next_hop"),
+            self.watch, self.host, self.reader, self.frames,
+        ]
+        watched = ("flow", "table", "isn_request", "endpoint", "stock", "listen", "drop", "frame", "done", "request")
+        run_bench(dut, begin, *benches, max_cycles=max_cycles,
+                  background=[*models, *(watch_stream(getattr(dut, name), name) for name in watched)])
+
+
+def tid(id, generation=0):
+    return id | generation << 16
+
+
+def provision(tag, id, generation=1, stock=0, **changes):
+    return abi.pack_provision(tag, tid=tid(id, generation), stock=stock, **{**PROVISION, **changes})
+
+
+def open_(tag, id, generation=1, **changes):
+    return abi.pack_open(tag, tid=tid(id, generation), **{**OPEN, **changes})
+
+
+def release(tag, id, generation=1, **changes):
+    return abi.pack_release(tag, tid=tid(id, generation), **{**TUPLE, **changes})
+
+
+def run(*commands, bench=None, **status):
+    """Execute commands on a new processor, with the given answers of other blocks."""
+    bench = bench or Bench()
+    bench.status = {name: list(answers) for name, answers in status.items()}
+
+    async def main(ctx):
+        await bench.run(ctx, *commands)
+
+    bench.simulate(main)
+    assert bench.bad_count == sum(entry[2] != Status.OK for entry in bench.done)
+    return bench
+
+
+def ports(bench):
+    return [name for name, _ in bench.log]
+
+
+@WIDE
+@pytest.mark.parametrize("stock", [0, 1])
+def test_provision(width, stock):
+    bench = run(provision(7, 3, 9, stock), bench=Bench(TINY.with_(data_width=width)))
+    flow = bench.log[0]
+    assert flow[0] == "flow" and flow[1]["op"] == FlowOp.PROVISION
+    assert (flow[1]["id"], flow[1]["generation"], flow[1]["snd_log2"], flow[1]["rcv_log2"]) == (3, 9, 12, 16)
+    assert sorted(bench.log[1:4]) == [
+        ("clear", 3),
+        ("rcv_ring", {"id": 3, "base": 0x20000, "log2": 16}), ("snd_ring", {"id": 3, "base": 0x4000, "log2": 12}),
+    ]
+    assert bench.log[4:] == ([("stock", 3)] if stock else [])
+    assert bench.done == []
+
+
+def test_provision_refused_by_the_pipeline_writes_nothing():
+    bench = run(provision(7, 3), flow=[Status.BAD_STATE])
+    assert ports(bench) == ["flow"]
+    assert bench.done == [(7, HdlOpcode.PROVISION, Status.BAD_STATE, tid(3, 1))]
+
+
+@WIDE
+def test_open(width):
+    bench = run(provision(1, 5), open_(2, 5, use_next_hop=1, next_hop=3), bench=Bench(TINY.with_(data_width=width)))
+    assert ports(bench)[4:] == ["isn_request", "table", "endpoint", "flow"]
+    isn, table, endpoint, flow = (payload for _, payload in bench.log[4:])
+    assert isn == TUPLE
+    assert table == {"op": TableOp.INSERT, "tuple": TUPLE, "is_syncache": 0, "index": 5}
+    assert endpoint == {"id": 5, "endpoint": {
+        "tuple": TUPLE, "dmac": OPEN["dmac"], "use_next_hop": 1, "next_hop": 3}}
+    assert (flow["op"], flow["id"], flow["generation"], flow["a"], flow["mss"], flow["rcv_scale"]) == (
+        FlowOp.OPEN, 5, 1, 0xFFFFFFF0, 1460, 2)
+    assert bench.done == []
+
+
+@pytest.mark.parametrize("status", [Status.EXISTS, Status.TABLE_FULL])
+def test_open_without_a_place_in_the_table_can_be_repeated(status):
+    bench = run(provision(1, 5), open_(2, 5), open_(3, 5), table=[status])
+    assert bench.done == [(2, HdlOpcode.OPEN, status, tid(5, 1))]
+    assert ports(bench)[4:] == ["isn_request", "table", "isn_request", "table", "endpoint", "flow"]
+
+
+def test_open_refused_by_the_pipeline_leaves_the_table():
+    bench = run(provision(1, 5), open_(2, 5), flow=[Status.OK, Status.BAD_STATE])
+    operations = [(payload["op"], payload["index"]) for _, payload in bench.said("table")]
+    assert operations == [(TableOp.INSERT, 5), (TableOp.DELETE, 5)]
+    assert bench.done == [(2, HdlOpcode.OPEN, Status.BAD_STATE, tid(5, 1))]
+
+
+@pytest.mark.parametrize("before, status", [
+    ((), Status.BAD_STATE),                                           # never provisioned
+    ((provision(1, 5, stock=1),), Status.BAD_STATE),                  # in the stock
+    ((provision(1, 5), open_(1, 5)), Status.BAD_STATE),               # open
+    ((provision(1, 5, generation=2),), Status.BAD_GENERATION),
+    ((provision(1, 5), open_(1, 5), release(1, 5)), Status.BAD_STATE),
+])  # fmt: skip
+def test_open_of_a_wrong_id_changes_nothing(before, status):
+    bench = run(*before)
+    said = len(bench.log)
+    bench = run(*before, open_(9, 5))
+    assert len(bench.log) == said
+    assert bench.done[-1] == (9, HdlOpcode.OPEN, status, tid(5, 1))
+
+
+@pytest.mark.parametrize("make, op, a", [
+    (abi.pack_close(4, tid=tid(2, 3), snd_end=0xFFFF_FFFF), FlowOp.CLOSE, 0xFFFF_FFFF),
+    (abi.pack_abort(4, tid=tid(2, 3)), FlowOp.ABORT, None),
+    (abi.pack_path_mtu(4, tid=tid(2, 3), mss=536), FlowOp.PATH_MTU, None),
+])
+@pytest.mark.parametrize("status", [Status.OK, Status.BAD_STATE, Status.BAD_GENERATION])
+def test_close_abort_path_mtu(make, op, a, status):
+    bench = run(make, flow=[status])
+    (port, flow), = bench.log
+    assert (port, flow["op"], flow["id"], flow["generation"]) == ("flow", op, 2, 3)
+    assert a is None or flow["a"] == a
+    assert op != FlowOp.PATH_MTU or flow["mss"] == 536
+    assert [entry[2] for entry in bench.done] == ([] if status == Status.OK else [status])
+
+
+def test_release_waits_for_what_was_issued_before():
+    bench = Bench()
+    dut = bench.dut
+
+    async def main(ctx):
+        ctx.set(dut.verdicts_issued, 3)     # the counts wrap
+        ctx.set(dut.verdicts_done, 254)
+        ctx.set(dut.segments_issued, 0)
+        ctx.set(dut.segments_done, 255)
+        await bench.run(ctx, provision(1, 5, stock=1), release(2, 5))
+        assert bench.done == []
+        # What is issued later does not count.
+        ctx.set(dut.verdicts_issued, 9)
+        ctx.set(dut.segments_issued, 9)
+        ctx.set(dut.verdicts_done, 3)
+        await ctx.tick().repeat(20)
+        assert bench.done == []
+        ctx.set(dut.segments_done, 1)
+        await ctx.tick().repeat(20)
+        assert bench.done == [(2, HdlOpcode.RELEASE, Status.OK, tid(5, 1))]
+
+    bench.simulate(main)
+    assert ports(bench)[5:] == ["table", "flow"]
+    assert bench.log[5][1] == {"op": TableOp.DELETE, "tuple": TUPLE, "is_syncache": 0, "index": 5}
+    assert bench.log[6][1]["op"] == FlowOp.RELEASE
+
+
+def test_release_of_the_wrong_tuple_changes_nothing():
+    bench = run(provision(1, 5), open_(2, 5), release(3, 5, fport=1), table=[Status.OK, Status.BAD_STATE])
+    assert ports(bench)[8:] == ["table"]
+    assert bench.done == [(3, HdlOpcode.RELEASE, Status.BAD_STATE, tid(5, 1))]
+
+
+def test_release_of_the_wrong_generation_changes_nothing():
+    bench = run(provision(1, 5), open_(2, 5), release(3, 5, generation=2))
+    assert ports(bench)[8:] == []
+    assert bench.done == [(3, HdlOpcode.RELEASE, Status.BAD_GENERATION, tid(5, 2))]
+
+
+def test_early_release_puts_the_connection_back():
+    bench = run(provision(1, 5), open_(2, 5), release(3, 5), flow=[Status.OK, Status.OK, Status.BAD_STATE])
+    assert [payload["op"] for _, payload in bench.said("table")] == [TableOp.INSERT, TableOp.DELETE, TableOp.INSERT]
+    assert bench.done == [(3, HdlOpcode.RELEASE, Status.BAD_STATE, tid(5, 1))]
+
+
+def test_early_release_that_cannot_be_undone_ends_the_connection():
+    bench = run(
+        provision(1, 5), open_(2, 5), release(3, 5), release(4, 5),
+        flow=[Status.OK, Status.OK, Status.BAD_STATE], table=[Status.OK, Status.OK, Status.TABLE_FULL])
+    assert [payload["op"] for _, payload in bench.said("flow")] == [
+        FlowOp.PROVISION, FlowOp.OPEN, FlowOp.RELEASE, FlowOp.ABORT, FlowOp.RELEASE]
+    # The second release knows that the table has nothing of this id.
+    assert len(bench.said("table")) == 3
+    assert [(entry[0], entry[2]) for entry in bench.done] == [(3, Status.BAD_STATE), (4, Status.OK)]
+
+
+def test_release_of_an_id_that_was_never_opened():
+    bench = run(provision(1, 5), release(2, 5), provision(3, 5), open_(4, 5))
+    assert len(bench.said("table")) == 1
+    assert [(entry[0], entry[2]) for entry in bench.done] == [(2, Status.OK)]
+
+
+@pytest.mark.parametrize("status", [Status.OK, Status.EXISTS])
+def test_listen_and_unlisten(status):
+    bench = run(
+        abi.pack_listen(1, listener=3, laddr=0x0A000001, lport=80, mss=1460, rcv_scale=7, wnd=65535),
+        abi.pack_unlisten(2, listener=3), listen=[status, Status.OK])
+    assert [payload["enable"] for _, payload in bench.log] == [1, 0]
+    assert bench.log[0][1] == {"enable": 1, "listener": 3, "laddr": 0x0A000001, "lport": 80, "mss": 1460,
+                               "rcv_scale": 7, "wnd": 65535}
+    assert bench.log[1][1]["listener"] == 3
+    assert bench.done == [(1, HdlOpcode.LISTEN, status, 3), (2, HdlOpcode.UNLISTEN, Status.OK, 3)]
+
+
+def test_syncache_drop_and_next_hop():
+    bench = run(
+        abi.pack_syncache_drop(1, syncache_ref=0xABCD), abi.pack_next_hop(2, index=3, dmac=0x0200_5E00_5302),
+        abi.pack_syncache_drop(3, syncache_ref=1), drop=[Status.OK, Status.BAD_ID])
+    assert bench.log == [("drop", 0xABCD), ("next_hop", {"index": 3, "mac": 0x0200_5E00_5302}), ("drop", 1)]
+    assert bench.done == [(1, HdlOpcode.SYNCACHE_DROP, Status.OK, 0xABCD),
+                          (3, HdlOpcode.SYNCACHE_DROP, Status.BAD_ID, 1)]
+
+
+def test_frames_are_pipelined_and_answered_in_order():
+    bench = Bench(delay=10)
+    bench.status = {"frame": [Status.OK] * 7 + [Status.DMA_ERROR]}
+    commands = [abi.pack_send_frame(tag, addr=0x1000 + tag, length=60 + tag) for tag in range(20)]
+
+    async def main(ctx):
+        await bench.run(ctx, *commands)
+
+    bench.simulate(main)
+    assert bench.log == [("frame", {"addr": 0x1000 + tag, "length": 60 + tag}) for tag in range(20)]
+    assert bench.done == [(tag, HdlOpcode.SEND_FRAME, Status.DMA_ERROR if tag == 7 else Status.OK, 0)
+                          for tag in range(20)]
+    assert bench.bad_count == 1
+
+
+def test_nothing_comes_of_a_nop():
+    bench = run(*[abi.pack_nop(1)] * 3)
+    assert bench.log == [] and bench.done == []
+
+
+def raw(opcode, tag, *dwords):
+    return b"".join(d.to_bytes(4, "little") for d in (opcode | tag << 16, *dwords)).ljust(64, b"\0")
+
+
+LISTEN = dict(listener=0, laddr=0, lport=80, mss=1460, rcv_scale=0, wnd=1)
+BAD = [
+    *((raw(opcode, 1, 0), Status.UNKNOWN_OPCODE) for opcode in (12, 13, 128, 255)),
+    *((raw(opcode, 1, word), Status.BAD_ID) for opcode in (1, 2, 3, 4, 5, 10) for word in (16, 0xFFFF, 1 << 24)),
+    *((provision(1, 0, **{f"{ring}_log2": log2}), Status.BAD_ARGUMENT)
+      for ring in ("snd", "rcv") for log2 in (0, 11, 25, 31)),
+    *((provision(1, 0, **{f"{ring}_base": 1 << bit}), Status.BAD_ARGUMENT) for ring in ("snd", "rcv")
+      for bit in (0, 5, 11, 40, 63)),
+    (provision(1, 0, rcv_log2=24, rcv_base=0x80_0000), Status.BAD_ARGUMENT),
+    *((open_(1, 0, **change), Status.BAD_ARGUMENT) for change in (
+        {"mss": 0}, {"mss": MIN_MSS - 1}, {"mss": max_mss(TINY) + 1}, {"mss": 65535}, {"rcv_scale": 15},
+        {"use_next_hop": 1, "next_hop": 4})),
+    *((abi.pack_listen(1, **{**LISTEN, **change}), Status.BAD_ARGUMENT) for change in (
+        {"listener": 4}, {"listener": 1 << 31}, {"mss": 0}, {"mss": 9000}, {"rcv_scale": 15})),
+    *((abi.pack_unlisten(1, listener=listener), Status.BAD_ARGUMENT) for listener in (4, 65536)),
+    (abi.pack_syncache_drop(1, syncache_ref=1 << 16), Status.BAD_ARGUMENT),
+    *((abi.pack_next_hop(1, index=index, dmac=0), Status.BAD_ARGUMENT) for index in (4, 1 << 30)),
+    *((abi.pack_path_mtu(1, tid=0, mss=mss), Status.BAD_ARGUMENT) for mss in (0, 47, 1461)),
+    *((abi.pack_send_frame(1, addr=0, length=length), Status.BAD_ARGUMENT) for length in (0, 13, 1515, 65535)),
+    (abi.pack_send_frame(1, addr=1 << 32, length=60), Status.BAD_ARGUMENT),
+]
+
+
+def test_malformed_commands_are_refused_and_change_nothing():
+    commands = [bytearray(command) for command, _ in BAD]
+    for tag, command in enumerate(commands):
+        command[2:4] = tag.to_bytes(2, "little")
+    bench = run(*commands, bench=Bench(TINY.with_(addr_width=32)))
+    assert bench.log == []
+    for tag, ((command, status), done) in enumerate(zip(BAD, bench.done, strict=True)):
+        assert done == (tag, command[0], status, int.from_bytes(command[4:8], "little")), command.hex()
+
+
+def test_limits_are_still_good():
+    good = [
+        provision(0, 15, rcv_log2=24, rcv_base=3 << 24, snd_base=0xFFFF_F000), open_(1, 15, mss=max_mss(TINY)),
+        provision(2, 0), open_(3, 0, mss=MIN_MSS, rcv_scale=14, use_next_hop=1, next_hop=3),
+        abi.pack_send_frame(4, addr=0xFFFF_FFFF, length=1514), abi.pack_send_frame(5, addr=0, length=14),
+    ]
+    bench = run(*good, bench=Bench(TINY.with_(addr_width=32)))
+    assert [entry[2] for entry in bench.done] == [Status.OK] * 2
+
+
+# ---- the ring
+
+
+@WIDE
+@pytest.mark.parametrize("latency, delay", [(0, 0), (40, 0), (10, 6), (150, 3)])
+def test_many_commands_in_order_around_the_ring(width, latency, delay, rng):
+    bench = Bench(TINY.with_(data_width=width), seed=rng.random(), delay=delay, latency=latency)
+    bench.done_stall = 0.3 if delay else 0.0
+    ends = [rng.getrandbits(32) for _ in range(60)]
+
+    async def main(ctx):
+        await bench.run(ctx, *[abi.pack_close(n, tid=tid(n % 16), snd_end=end) for n, end in enumerate(ends)])
+
+    bench.simulate(main)
+    assert [(flow["id"], flow["a"]) for _, flow in bench.said("flow")] == [
+        (n % 16, end) for n, end in enumerate(ends)]
+    assert bench.errors == [] and bench.done == []
+
+
+def test_several_commands_are_read_at_once():
+    bench = Bench(latency=30)
+
+    async def main(ctx):
+        bench.post(*[abi.pack_nop(n) for n in range(13)])
+        await ctx.tick().repeat(40)
+        await bench.ring(ctx)
+        await bench.idle(ctx)
+
+    bench.simulate(main)
+    assert bench.reads == [8, 5]
+
+
+def test_one_command_takes_few_cycles():
+    """Provision and close: reading ahead hides the memory's latency."""
+    bench = Bench(log2=8, latency=125)
+    begin, end = [], []
+
+    async def main(ctx):
+        bench.post(*[abi.pack_close(n, tid=n % 16, snd_end=n) for n in range(100)])
+        await bench.ring(ctx)
+        cycle = 0
+        while len(bench.said("flow")) < 100:
+            await ctx.tick()
+            cycle += 1
+            if len(bench.said("flow")) == 20 and not begin:
+                begin.append(cycle)
+        end.append(cycle)
+
+    bench.simulate(main)
+    assert (end[0] - begin[0]) / 80 < 24
+
+
+@pytest.mark.parametrize("log2, tail", [(4, 17), (4, 0x8000_0000), (4, 0xFFFF_FFFF), (3, 1), (17, 1), (31, 1), (0, 1)])
+def test_an_impossible_tail_is_ignored(log2, tail):
+    bench = Bench(log2=log2)
+
+    async def main(ctx):
+        ctx.set(bench.dut.tail, tail)
+        await ctx.tick().repeat(100)
+        assert bench.errors == [(ErrorCode.BAD_COMMAND_TAIL, tail)] and bench.reads == []
+        # A sound one still counts.
+        if log2 == 4:
+            await bench.run(ctx, abi.pack_abort(1, tid=3))
+            assert [payload["id"] for _, payload in bench.log] == [3]
+            # Backwards is as wrong as too far ahead.
+            ctx.set(bench.dut.tail, 0)
+            await ctx.tick().repeat(40)
+            assert bench.errors[1:] == [(ErrorCode.BAD_COMMAND_TAIL, 0)]
+
+    bench.simulate(main)
+
+
+def test_tail_ahead_of_what_is_read_counts_from_the_head():
+    bench = Bench(latency=300)
+
+    async def main(ctx):
+        bench.post(*[abi.pack_nop(1)] * 16)
+        await bench.ring(ctx)
+        await ctx.tick().repeat(100)
+        ctx.set(bench.dut.tail, 17)  # nothing is read yet: one too many
+        await ctx.tick().repeat(20)
+        assert bench.errors == [(ErrorCode.BAD_COMMAND_TAIL, 17)]
+        await ctx.tick().repeat(400)
+        assert ctx.get(bench.dut.head) == 16
+
+    bench.simulate(main)
+
+
+@WIDE
+def test_commands_that_cannot_be_read_are_told_one_by_one(width):
+    bench = Bench(TINY.with_(data_width=width))
+    bench.bad_addresses = {BASE + 10 * 64 + 8}
+
+    async def main(ctx):
+        await ctx.tick().repeat(40)
+        bench.post(*[abi.pack_abort(n, tid=n) for n in range(14)])
+        await bench.ring(ctx)
+        await bench.idle(ctx)
+        # The ring goes on.
+        await bench.run(ctx, abi.pack_abort(1, tid=15))
+
+    bench.simulate(main)
+    assert bench.errors == [(ErrorCode.COMMAND_FETCH, 8)]
+    assert [payload["id"] for _, payload in bench.log] == [*range(8), 15]
+    assert bench.done == [(0, HdlOpcode.NOP, Status.DMA_ERROR, count) for count in range(8, 14)]
+
+
+def test_nothing_is_read_while_disabled():
+    bench = Bench()
+
+    async def main(ctx):
+        ctx.set(bench.dut.enable, 0)
+        bench.post(abi.pack_abort(1, tid=3))
+        await bench.ring(ctx)
+        await ctx.tick().repeat(100)
+        assert bench.reads == []
+        ctx.set(bench.dut.enable, 1)
+        await bench.idle(ctx)
+        assert len(bench.log) == 1
+
+    bench.simulate(main)
+
+
+# ---- aborts of the receive path, and a host that does not read
+
+
+def test_dma_aborts_are_served_between_commands(rng):
+    bench = Bench(delay=4)
+    aborts = [rng.randrange(16) for _ in range(20)]
+
+    async def placement(ctx):
+        for id in aborts:
+            await ctx.tick().repeat(1 + rng.randrange(40))
+            await stream_put(ctx, bench.dut.abort, {"id": id})
+
+    async def main(ctx):
+        await bench.run(ctx, *[abi.pack_close(n, tid=n % 16, snd_end=n) for n in range(40)])
+
+    bench.status = {"flow": [rng.choice([Status.OK, Status.BAD_STATE]) for _ in range(60)]}
+    answers = list(bench.status["flow"])
+    bench.simulate(main, placement)
+    flow = [payload for _, payload in bench.said("flow")]
+    assert [payload["id"] for payload in flow if payload["op"] == FlowOp.DMA_ABORT] == aborts
+    assert [payload["a"] for payload in flow if payload["op"] == FlowOp.CLOSE] == list(range(40))
+    # Only commands are answered.
+    failed = [payload["a"] for payload, answer in zip(flow, answers, strict=True)
+              if payload["op"] == FlowOp.CLOSE and answer != Status.OK]
+    assert [entry[0] for entry in bench.done] == failed
+
+
+def test_a_host_that_reads_no_events_stops_its_commands_only():
+    bench = Bench()
+    bench.done_stall = 1.0
+    frames = [abi.pack_send_frame(tag, addr=0, length=60) for tag in range(4)]
+
+    async def main(ctx):
+        bench.post(*frames, *[abi.pack_unlisten(4 + n, listener=0) for n in range(10)])
+        await bench.ring(ctx)
+        await ctx.tick().repeat(500)
+        assert len(bench.said("listen")) < 10
+        for id in range(16):  # the receive path goes on
+            await stream_put(ctx, bench.dut.abort, {"id": id})
+        await ctx.tick().repeat(20)
+        assert len(bench.said("flow")) == 16
+        bench.done_stall = 0.0
+        await ctx.tick().repeat(600)
+        assert sorted(entry[0] for entry in bench.done) == list(range(14))
+
+    bench.simulate(main)
+
+
+def test_random_commands_never_stop_the_processor(rng):
+    """Garbage of every kind; at the end a good command is still carried out."""
+    bench = Bench(seed=rng.random(), delay=2, latency=20)
+    asked = ("flow", "table", "listen", "drop")
+    bench.status = {port: [rng.choice(list(Status)) for _ in range(200)] for port in asked}
+
+    def garbage():
+        command = bytearray(rng.randbytes(64))
+        if rng.random() < 0.9:
+            command[0] = rng.randrange(13)
+        if rng.random() < 0.8:
+            command[4:8] = tid(rng.randrange(17), rng.randrange(2)).to_bytes(4, "little")
+        return bytes(command)
+
+    commands = [rng.choice([garbage(), provision(1, rng.randrange(16)), open_(1, rng.randrange(16)),
+                            release(1, rng.randrange(16))]) for _ in range(100)]
+
+    async def main(ctx):
+        await bench.run(ctx, *commands)
+        bench.status = {}
+        await bench.run(ctx, abi.pack_listen(0x1234, **LISTEN))
+        assert bench.done[-1] == (0x1234, HdlOpcode.LISTEN, Status.OK, 0)
+
+    bench.simulate(main, max_cycles=200_000)
+    assert len(bench.done) > 20

@@ -43,7 +43,7 @@ bench: setup ## figures in cycles, with their theoretical bounds (build/bench.js
 	@$(BIN)/tiptoe bench
 
 synth: setup ## place and route for ECP5: LUT, FF, block RAM, Fmax against the baseline (build/synth.json)
-	@$(BIN)/python -m tiptoe_verif.synth --baseline $(BLOCKS)
+	@$(BIN)/python -m tiptoe_verif.synth --all --baseline --jobs $(JOBS) $(BLOCKS)
 
 soak: setup ## long seeded runs
 	@$(BIN)/python -m pytest -n $(JOBS) -m soak --timeout 7200 $(ARGS)

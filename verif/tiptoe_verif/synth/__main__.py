@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Annotated
 
 import typer
@@ -14,6 +15,54 @@ from .blocks import BLOCKS
 from .flow import SynthResult, synth_block
 from .report import load_baseline, make_table, regressions, save_baseline, save_results
 
+Task = tuple[str, int, int]
+"""Block, speed grade, placement seed."""
+
+
+def measure(task: Task) -> SynthResult:
+    """Run the tools for one block and one speed grade."""
+    name, grade, seed = task
+    block = next(block for block in BLOCKS if block.name == name)
+
+    def log(step: str) -> None:
+        print(f"{name}: {step}", flush=True)
+
+    return synth_block(
+        block.factory, name, no_collision=block.no_collision, grades=[grade], seed=seed, log=log
+    )
+
+
+def measure_all(tasks: list[Task], jobs: int) -> tuple[list[SynthResult], list[str]]:
+    """Results by block, speed grades joined, and what failed."""
+    joined: dict[str, SynthResult] = {}
+    failed: dict[str, str] = {}
+    with ProcessPoolExecutor(jobs) as pool:
+        running = {pool.submit(measure, task): task for task in tasks}
+        for done, future in enumerate(as_completed(running), 1):
+            name, grade, _ = running[future]
+            try:
+                result = future.result()
+            except ToolError as error:
+                failed[name] = f"{name}: {error}"
+                continue
+            except Exception as error:  # a block that does not elaborate must not stop the others
+                failed[name] = f"{name}: {type(error).__name__}: {error}"
+                continue
+            print(
+                f"[{done}/{len(tasks)}] {name}, speed grade {grade}: {result.fmax_mhz[str(grade)]} MHz",
+                flush=True,
+            )
+            if name in joined:
+                joined[name].fmax_mhz |= result.fmax_mhz
+                joined[name].critical |= result.critical
+                joined[name].loops += [loop for loop in result.loops if loop not in joined[name].loops]
+                joined[name].seconds += result.seconds
+            else:
+                joined[name] = result
+    order = [block.name for block in BLOCKS]
+    results = sorted(joined.values(), key=lambda result: order.index(result.name))
+    return [result for result in results if result.name not in failed], list(failed.values())
+
 
 def main(
     blocks: Annotated[
@@ -21,6 +70,7 @@ def main(
     ] = None,
     grades: Annotated[str, typer.Option(help="Speed grades, comma separated.")] = "6,8",
     seed: Annotated[int, typer.Option(help="Placement seed.")] = 1,
+    jobs: Annotated[int, typer.Option(help="Tools running at once.")] = 1,
     whole: Annotated[bool, typer.Option("--all", help="The whole engine too (many minutes).")] = False,
     baseline: Annotated[bool, typer.Option("--baseline", help="Fail when worse than the baseline.")] = False,
     update: Annotated[bool, typer.Option("--update", help="Store the figures as the new baseline.")] = False,
@@ -35,31 +85,20 @@ def main(
     if unknown := [name for name in blocks or [] if name not in known]:
         sys.exit(f"error: no block {unknown[0]!r}; --list shows them")
     chosen = [known[name] for name in blocks] if blocks else [b for b in BLOCKS if whole or not b.whole]
+    # The second speed grade of a block waits for the first one's netlist, so they should not start together.
+    wanted = [int(grade) for grade in grades.split(",")]
+    tasks = [
+        (block.name, grade, seed) for grade in wanted for block in sorted(chosen, key=lambda b: not b.whole)
+    ]
+    results, failed = measure_all(tasks, jobs)
 
-    console = Console()
-    results: list[SynthResult] = []
-    failed: list[str] = []
-    for number, block in enumerate(chosen, 1):
-
-        def log(step: str, where: str = f"[{number}/{len(chosen)}] {block.name}") -> None:
-            print(f"{where}: {step}", flush=True)
-
-        try:
-            result = synth_block(
-                block.factory, block.name, no_collision=block.no_collision,
-                grades=[int(grade) for grade in grades.split(",")], seed=seed, log=log,
-            )  # fmt: skip
-        except ToolError as error:
-            failed.append(f"{block.name}: {error}")
-            continue
-        results.append(result)
-        if paths:
-            for grade, steps in result.critical.items():
-                print(f"{block.name}, slowest path at grade {grade}:")
-                print("\n".join(f"  {step}" for step in steps))
+    for result in results if paths else []:
+        for grade, steps in sorted(result.critical.items()):
+            print(f"{result.name}, slowest path at grade {grade}:")
+            print("\n".join(f"  {step}" for step in steps))
     stored = load_baseline()
     if results:
-        console.print(make_table(results, stored))
+        Console().print(make_table(results, stored))
         save_results(results, BUILD / "synth.json")
         print(f"figures and slowest paths: {BUILD / 'synth.json'}")
     for result in results:

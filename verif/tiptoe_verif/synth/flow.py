@@ -83,22 +83,21 @@ def synth_block(
     here = "".join(Path(__file__).with_name(f"{stem}.py").read_text() for stem in _SOURCES)
     key = digest(here, text)
     result = SynthResult(name)
-    start = time.monotonic()
     with cached_dir("synth", name, key) as (folder, complete):
         if not complete:
             log("yosys")
+            start = time.monotonic()
             _yosys(folder, text, result)
+            result.seconds = time.monotonic() - start
             (folder / "area.json").write_text(json.dumps(asdict(result)))
         else:
             result = SynthResult(**json.loads((folder / "area.json").read_text()))
-        result.seconds = time.monotonic() - start
-        for grade in grades:
-            report = folder / f"report-g{grade}-s{seed}.json"
-            if not report.exists():
-                log(f"nextpnr, grade {grade}")
-                _nextpnr(folder, report, grade, seed)
-            _read_report(report, grade, folder, seed, result)
-    result.seconds = time.monotonic() - start
+    for grade in grades:
+        report = folder / f"report-g{grade}-s{seed}.json"
+        if not report.exists():
+            log(f"nextpnr, speed grade {grade}")
+            _nextpnr(folder, report, grade, seed)
+        _read_report(report, grade, result)
     return result
 
 
@@ -177,6 +176,7 @@ def _yosys(folder: Path, text: str, result: SynthResult) -> None:
 
 
 def _nextpnr(folder: Path, report: Path, grade: int, seed: int) -> None:
+    start = time.monotonic()
     partial = report.with_suffix(".partial")
     arguments = [
         "--85k", "--package", PACKAGE, "--speed", str(grade), "--seed", str(seed), "--freq", str(TARGET_MHZ),
@@ -194,11 +194,15 @@ def _nextpnr(folder: Path, report: Path, grade: int, seed: int) -> None:
         lines = process.stdout.splitlines()
         errors = [line for line in lines if "ERROR" in line] or lines[-8:]
         raise ToolError(f"nextpnr failed ({log}):\n" + "\n".join(errors))
+    data = json.loads(partial.read_text())
+    data["seconds"] = time.monotonic() - start
+    partial.write_text(json.dumps(data))
     partial.rename(report)
 
 
-def _read_report(report: Path, grade: int, folder: Path, seed: int, result: SynthResult) -> None:
+def _read_report(report: Path, grade: int, result: SynthResult) -> None:
     data = json.loads(report.read_text())
+    result.seconds += data["seconds"]
     rates = [clock["achieved"] for clock in data["fmax"].values()]
     result.fmax_mhz[str(grade)] = round(min(rates), 1) if rates else 0.0
     for path in data.get("critical_paths", []):

@@ -1,0 +1,481 @@
+"""Contract rows DISC-*, RESET-* and DETACH-*, on the scripted device."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import socket
+import struct
+
+import pytest
+
+from tests.driver.bench import Bench, Connection
+from tiptoe_driver.abi_gen import Reason, State
+from tiptoe_driver.offload import tcp_gen_detach, tcp_gen_disconnect, tcp_gen_send
+from tiptoe_driver.structures import (
+    INP_DROPPED,
+    SS_ISCONNECTED,
+    TCPS_LISTEN,
+    TF_NEEDFIN,
+    TF_TOE,
+    TP_ATTACHED,
+)
+from tiptoe_driver.tcp_usrreq import tcp_usr_abort
+from tiptoe_hdl.host.abi import EventType, Opcode
+
+ON_CONNECTION = (Opcode.CLOSE, Opcode.ABORT, Opcode.RELEASE)
+
+
+def linger(seconds: int) -> bytes:
+    return struct.pack("@ii", 1, seconds)
+
+
+def released(bench: Bench, tid: int) -> bool:
+    """Whether the id is free again, after exactly one RELEASE."""
+    assert len([c for c in bench.device.ops(Opcode.RELEASE) if c["tid"] == tid]) <= 1
+    return bench.dev.engine.toepcbs[tid & 0xFFFF] is None
+
+
+# ---------------------------------------------------------------------- DISC
+
+
+def test_disc_1_data_then_exactly_one_fin(bench: Bench) -> None:
+    conn = bench.connected()
+    conn.rebase(0xFFFF_FF00)
+    conn.sock.send(bytes(4096))  # far more than the peer has acknowledged
+    tp = conn.tp
+    conn.sock.close()
+    assert [c["snd_end"] for c in conn.commands(Opcode.CLOSE)] == [0xFFFF_FF00 + 4096 & 0xFFFF_FFFF]
+    assert tp.t_state == State.FIN_WAIT_1
+    with tp.t_inpcb.lock:
+        assert tcp_gen_disconnect(tp) == 0
+    assert len(conn.commands(*ON_CONNECTION)) == 1
+
+
+def test_disc_1_shutdown_then_close_is_one_fin(bench: Bench) -> None:
+    conn = bench.connected()
+    conn.sock.shutdown(socket.SHUT_WR)
+    conn.sock.close()
+    assert [c["op"] for c in conn.commands(*ON_CONNECTION)] == [Opcode.CLOSE]
+
+
+def test_disc_1_in_syn_sent_the_fin_follows_establishment(bench: Bench) -> None:
+    conn = bench.opening()
+    conn.sock.send(b"early")
+    bench.device.forget()
+    conn.sock.shutdown(socket.SHUT_WR)
+    assert conn.tp.t_flags & TF_NEEDFIN
+    assert bench.device.accesses == 0
+    conn.report(established=1, state=State.ESTABLISHED)
+    assert [c["snd_end"] for c in conn.commands(Opcode.CLOSE)] == [5]
+    assert conn.tp.t_state == State.FIN_WAIT_1
+
+
+def test_disc_2_half_closed_receive_keeps_working(bench: Bench) -> None:
+    conn = bench.connected()
+    conn.sock.shutdown(socket.SHUT_WR)
+    conn.report(state=State.FIN_WAIT_2)
+    for _ in range(3):
+        conn.deliver(bytes(3000))
+        assert len(conn.sock.recv(4096)) == 3000
+    assert conn.doorbells("rcv") == [3000, 6000, 9000]
+    conn.report(peer_closed=1, state=State.TIME_WAIT)
+    assert conn.sock.recv(10) == b""
+
+
+def test_disc_2_other_calls_are_clear_errors(bench: Bench) -> None:
+    conn = bench.connected()
+    conn.sock.shutdown(socket.SHUT_WR)
+    bench.device.forget()
+    with pytest.raises(BrokenPipeError):
+        conn.sock.send(b"more")
+    # A send buffer that grew all the same is refused by the device's driver.
+    conn.so.so_snd.sb_cc += 1
+    with conn.tp.t_inpcb.lock:
+        assert tcp_gen_send(conn.tp) == errno.EPERM
+    conn.so.so_snd.sb_cc -= 1
+    with conn.tp.t_inpcb.lock:
+        assert tcp_gen_send(conn.tp) == 0  # send itself is legal
+    assert conn.sock.connect_ex(("10.0.0.2", 80)) == errno.EISCONN
+    with pytest.raises(OSError):
+        conn.sock.listen()
+    assert bench.device.accesses == 0
+
+
+def test_disc_3_all_eleven_states(bench: Bench) -> None:
+    seen = set()
+
+    def note(conn: Connection) -> None:
+        seen.add(conn.tp.t_state)
+
+    def closed(conn: Connection) -> None:
+        tp = conn.tp
+        conn.end()
+        assert tp.t_state == State.CLOSED
+        assert released(bench, conn.tid)
+
+    # we close first; the peer's FIN comes after its ACK
+    conn = bench.opening()
+    note(conn)
+    conn.report(established=1, state=State.ESTABLISHED)
+    note(conn)
+    conn.sock.shutdown(socket.SHUT_WR)
+    note(conn)
+    conn.report(state=State.FIN_WAIT_2)
+    note(conn)
+    conn.report(peer_closed=1, state=State.TIME_WAIT)
+    note(conn)
+    closed(conn)
+    # both close at once, after both opened at once
+    conn = bench.opening()
+    conn.report(state=State.SYN_RECEIVED)
+    note(conn)
+    conn.report(established=1, state=State.ESTABLISHED)
+    conn.sock.shutdown(socket.SHUT_WR)
+    conn.report(peer_closed=1, state=State.CLOSING)
+    note(conn)
+    conn.report(state=State.TIME_WAIT)
+    assert conn.tp.t_state == State.TIME_WAIT
+    closed(conn)
+    # the peer closes first
+    conn = bench.connected()
+    conn.report(peer_closed=1, state=State.CLOSE_WAIT)
+    note(conn)
+    conn.sock.shutdown(socket.SHUT_WR)
+    note(conn)
+    closed(conn)
+    # and the two that have no connection
+    listener = bench.listening(81)
+    assert listener.so is not None and listener.so.so_pcb is not None and listener.so.so_pcb.inp_ppcb is not None
+    assert listener.so.so_pcb.inp_ppcb.t_state == TCPS_LISTEN
+    seen |= {State.LISTEN, State.CLOSED}
+    assert seen == set(State)
+
+
+def test_disc_3_linger_zero_resets(bench: Bench) -> None:
+    conn = bench.connected()
+    conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger(0))
+    conn.sock.send(b"never mind")
+    conn.sock.close()
+    assert [c["op"] for c in conn.commands(*ON_CONNECTION)] == [Opcode.ABORT]
+
+
+def test_disc_3_linger_wakes_on_disconnect(bench: Bench) -> None:
+    conn = bench.connected()
+    conn.sock.setblocking(True)
+    conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger(5))
+    conn.sock.send(b"x")
+    bench.device.script = [
+        lambda: conn.report(poll=False, state=State.FIN_WAIT_1),
+        lambda: conn.report(poll=False, snd_una_position=1, state=State.FIN_WAIT_2),
+    ]
+    before = bench.device.time
+    conn.sock.close()
+    assert bench.device.time - before < 100
+    assert [c["op"] for c in conn.commands(*ON_CONNECTION)] == [Opcode.CLOSE]
+
+
+def test_disc_3_linger_expires(bench: Bench) -> None:
+    conn = bench.connected()
+    conn.sock.setblocking(True)
+    conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger(5))
+    before = bench.device.time
+    with pytest.raises(BlockingIOError):
+        conn.sock.close()
+    assert bench.device.time - before == 5_000_000
+    conn.report(state=State.FIN_WAIT_2)  # the connection goes on to its end without the user
+    conn.end()
+    assert released(bench, conn.tid)
+
+
+def test_disc_3_nonblocking_close_does_not_linger(bench: Bench) -> None:
+    conn = bench.connected()
+    conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger(5))
+    conn.sock.close()
+    assert bench.device.time == 0
+
+
+# ---------------------------------------------------------------------- RESET
+
+
+@pytest.mark.parametrize("state", [State.ESTABLISHED, State.CLOSE_WAIT, State.FIN_WAIT_1, State.FIN_WAIT_2])
+def test_reset_1_aborts_and_detaches(bench: Bench, state: State) -> None:
+    conn = bench.connected()
+    conn.sock.send(b"queued")
+    if state is State.CLOSE_WAIT:
+        conn.report(peer_closed=1, state=state)
+    elif state is not State.ESTABLISHED:
+        conn.sock.shutdown(socket.SHUT_WR)
+        conn.report(state=state, snd_una_position=6 if state is State.FIN_WAIT_2 else 0)
+    so, tp, toep = conn.so, conn.tp, conn.toep
+    tcp_usr_abort(so)
+    assert len(conn.commands(Opcode.ABORT)) == 1
+    assert so.so_snd.sb_cc == 0
+    assert tp.t_state == State.CLOSED
+    assert not tp.t_flags & TF_TOE and tp.t_toe is None and tp.t_tu is None
+    assert not toep.flags & TP_ATTACHED and toep.tp is None
+    assert not conn.commands(Opcode.RELEASE)  # not before the device is done with it
+    conn.end(Reason.LOCAL_ABORT)
+    assert released(bench, conn.tid)
+    assert so.so_error == errno.ECONNABORTED
+
+
+def test_reset_1_not_in_syn_sent(bench: Bench) -> None:
+    """A peer that never answered gets no tu_reset; the device is told by detach."""
+    conn = bench.opening()
+    tcp_usr_abort(conn.so)
+    assert not conn.commands(Opcode.ABORT)
+    conn.sock.close()
+    assert len(conn.commands(Opcode.ABORT)) == 1
+
+
+def test_reset_2_no_call_reaches_the_device(bench: Bench) -> None:
+    conn = bench.connected()
+    tp, tu = conn.tp, conn.tp.t_tu
+    assert tu is not None
+    tcp_usr_abort(conn.so)
+    bench.device.forget()
+    with tp.t_inpcb.lock:
+        for tu_call in (tu.tu_send, tu.tu_rcvd, tu.tu_disconnect, tu.tu_reset):
+            assert tu_call(tp) == errno.EPERM
+        tu.tu_detach(tp)
+    with pytest.raises(ConnectionAbortedError):
+        conn.sock.send(b"x")
+    with pytest.raises(BrokenPipeError):
+        conn.sock.send(b"x")
+    assert conn.sock.recv(10) == b""
+    conn.sock.close()
+    assert bench.device.accesses == 0
+
+
+def test_reset_both_sides_at_once_is_one_release(bench: Bench) -> None:
+    conn = bench.connected()
+    conn.report(poll=False, terminal=1, reason=Reason.PEER_RESET, state=State.CLOSED)  # on its way
+    tcp_usr_abort(conn.so)
+    bench.stack.poll()
+    assert released(bench, conn.tid)
+    assert len(conn.commands(Opcode.RELEASE)) == 1
+
+
+# ---------------------------------------------------------------------- DETACH
+
+
+def syn_sent(bench: Bench) -> Connection:
+    return bench.opening()
+
+
+def established(bench: Bench) -> Connection:
+    return bench.connected()
+
+
+def close_wait(bench: Bench) -> Connection:
+    conn = bench.connected()
+    conn.report(peer_closed=1, state=State.CLOSE_WAIT)
+    return conn
+
+
+def fin_wait_1(bench: Bench) -> Connection:
+    conn = bench.connected()
+    conn.sock.shutdown(socket.SHUT_WR)
+    return conn
+
+
+def fin_wait_2(bench: Bench) -> Connection:
+    conn = fin_wait_1(bench)
+    conn.report(state=State.FIN_WAIT_2)
+    return conn
+
+
+def closing(bench: Bench) -> Connection:
+    conn = fin_wait_1(bench)
+    conn.report(peer_closed=1, state=State.CLOSING)
+    return conn
+
+
+def last_ack(bench: Bench) -> Connection:
+    conn = close_wait(bench)
+    conn.sock.shutdown(socket.SHUT_WR)
+    return conn
+
+
+def time_wait(bench: Bench) -> Connection:
+    conn = fin_wait_2(bench)
+    conn.report(peer_closed=1, state=State.TIME_WAIT)
+    return conn
+
+
+REACH = [syn_sent, established, close_wait, fin_wait_1, fin_wait_2, closing, last_ack, time_wait]
+FIN_GONE = {"fin_wait_1", "fin_wait_2", "closing", "last_ack", "time_wait"}
+
+
+def detach(conn: Connection) -> None:
+    with conn.tp.t_inpcb.lock:
+        tcp_gen_detach(conn.tp)
+
+
+@pytest.mark.parametrize("reach", REACH)
+def test_detach_1_in_every_state_then_every_event(bench: Bench, reach) -> None:
+    conn = reach(bench)
+    tp, so, toep = conn.tp, conn.so, conn.toep
+    state = State(tp.t_state)
+    detach(conn)
+    assert toep.tp is None and tp.t_toe is None
+    # A FIN on its way is left to complete; any other connection is reset, once.
+    assert len(conn.commands(Opcode.ABORT)) == (reach.__name__ not in FIN_GONE)
+    before = (tp.t_state, tp.snd_una, tp.rcv_nxt, so.so_state, so.so_error, so.so_rcv.sb_cc, so.so_snd.sb_cc)
+    conn.report(established=1, state=max(state, State.ESTABLISHED))
+    if not conn.state.get("peer_closed"):
+        conn.deliver(bytes(10))
+        conn.report(peer_closed=1)
+    conn.ack(0)
+    conn.end(Reason.LOCAL_ABORT)
+    conn.report()  # nothing comes after a terminal event; if it does, it is stale
+    assert before == (tp.t_state, tp.snd_una, tp.rcv_nxt, so.so_state, so.so_error, so.so_rcv.sb_cc, so.so_snd.sb_cc)
+    assert len(conn.commands(Opcode.RELEASE)) == 1
+    assert bench.dev.engine.toepcbs[conn.tid & 0xFFFF] is None
+    assert bench.dev.counters["stale_events"] == 1
+
+
+@pytest.mark.parametrize("reach", REACH)
+def test_detach_1_wire_goes_quiet(bench: Bench, reach) -> None:
+    """After detach no doorbell, and of commands at most ABORT and RELEASE."""
+    conn = reach(bench)
+    bench.device.forget()
+    detach(conn)
+    if not conn.state.get("peer_closed"):
+        conn.report(established=1, state=max(State(conn.state["state"]), State.ESTABLISHED))
+        conn.deliver(bytes(10))
+        conn.deliver(bytes(10))
+    conn.end(Reason.LOCAL_ABORT)
+    assert bench.device.doorbells == []
+    ops = [c["op"] for c in conn.commands(*ON_CONNECTION)]
+    assert ops in ([Opcode.ABORT, Opcode.RELEASE], [Opcode.RELEASE])
+
+
+def test_detach_1_close_in_syn_sent_is_told_by_detach_alone(bench: Bench) -> None:
+    conn = bench.opening()
+    conn.sock.close()
+    assert [c["op"] for c in conn.commands(*ON_CONNECTION)] == [Opcode.ABORT]
+    conn.end(Reason.LOCAL_ABORT)
+    assert released(bench, conn.tid)
+
+
+def test_detach_1_close_in_syn_sent_while_the_handshake_completes(bench: Bench) -> None:
+    conn = bench.opening()
+    conn.sock.close()
+    conn.report(established=1, state=State.ESTABLISHED)
+    conn.end(Reason.LOCAL_ABORT)
+    assert len(conn.commands(Opcode.ABORT)) == 1
+    assert released(bench, conn.tid)
+
+
+def test_detach_2_fin_exchange_and_time_wait_complete_without_the_socket(bench: Bench) -> None:
+    conn = bench.connected()
+    conn.sock.send(bytes(100))
+    conn.sock.shutdown(socket.SHUT_WR)
+    toep = conn.toep
+    detach(conn)
+    conn.ack(100, state=State.FIN_WAIT_2)
+    assert toep.snd_una == 100
+    conn.report(peer_closed=1, state=State.TIME_WAIT)
+    assert not conn.commands(Opcode.ABORT, Opcode.RELEASE)
+    conn.end()
+    assert released(bench, conn.tid)
+    assert not conn.commands(Opcode.ABORT)
+
+
+def test_detach_2_close_lives_on_until_the_end(bench: Bench) -> None:
+    """The usual close: the user is gone, stack and device finish, then everything is freed."""
+    conn = bench.connected()
+    conn.sock.send(b"x")
+    so, tp = conn.so, conn.tp
+    conn.sock.close()
+    assert so.so_pcb is not None
+    conn.ack(1, state=State.FIN_WAIT_2)
+    assert not so.so_state & SS_ISCONNECTED
+    conn.report(peer_closed=1, state=State.TIME_WAIT)
+    assert tp.t_state == State.TIME_WAIT
+    conn.end()
+    assert so.so_pcb is None and tp.t_inpcb.inp_flags & INP_DROPPED
+    assert released(bench, conn.tid)
+    assert list(bench.stack.tcbinfo) == []
+    assert bench.dev.engine.ring_pool.in_use == bench.dev.engine.stocked
+
+
+def test_detach_2_data_after_close_is_answered_with_a_reset(bench: Bench) -> None:
+    conn = bench.connected()
+    conn.sock.close()
+    conn.report(state=State.FIN_WAIT_2)
+    conn.deliver(b"nobody reads this")
+    assert len(conn.commands(Opcode.ABORT)) == 1
+    conn.end(Reason.LOCAL_ABORT)
+    assert released(bench, conn.tid)
+
+
+HAPPENINGS = {
+    "data": lambda conn: None if conn.state.get("peer_closed") else conn.deliver(bytes(10)),
+    "ack": lambda conn: conn.ack(5),
+    "peer_close": lambda conn: conn.report(peer_closed=1),
+    "abort": lambda conn: conn.end(Reason.PEER_RESET),
+    "detach": detach,
+}
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(HAPPENINGS)), ids="-".join)
+def test_detach_3_interleaved_in_every_order(order: tuple[str, ...]) -> None:
+    bench = Bench()
+    conn = bench.connected()
+    conn.sock.send(bytes(5))
+    over = False  # nothing comes from the device after the terminal event
+    for step in order:
+        if step == "detach" or not over:
+            HAPPENINGS[step](conn)
+        over |= step == "abort"
+    assert len(conn.commands(Opcode.RELEASE)) == 1
+    assert bench.dev.engine.toepcbs[conn.tid & 0xFFFF] is None
+    assert bench.dev.counters["stale_events"] == 0
+    assert bench.stack.locks.held == []
+
+
+def test_detach_3_rings_live_until_the_reader_is_done(bench: Bench) -> None:
+    """The id is released at the terminal event, yet what has arrived can be read."""
+    conn = bench.connected()
+    conn.deliver(b"farewell", peer_closed=1, state=State.CLOSE_WAIT)
+    pool = bench.dev.engine.ring_pool
+    conn.end()
+    assert released(bench, conn.tid)
+    assert pool.in_use == 1
+    bench.device.forget()
+    assert conn.sock.recv(100) == b"farewell"
+    assert conn.sock.recv(100) == b""
+    conn.sock.close()
+    assert pool.in_use == 0
+    assert bench.device.accesses == 0
+
+
+def test_release_keeps_rings_until_the_device_answers(bench: Bench) -> None:
+    bench.device.answer = lambda command: None
+    conn = bench.connected()
+    conn.end()
+    conn.sock.close()
+    assert bench.dev.engine.ring_pool.in_use == 1
+    bench.device.done(conn.commands(Opcode.RELEASE)[0])
+    bench.stack.poll()
+    assert bench.dev.engine.ring_pool.in_use == 0
+
+
+def test_generation_differs_on_reuse_and_old_events_are_stale(bench: Bench) -> None:
+    tids = set()
+    first = None
+    for _ in range(40):  # more than there are ids
+        conn = bench.connected()
+        first = first or conn
+        assert conn.tid not in tids
+        tids.add(conn.tid)
+        conn.sock.close()
+        conn.end()
+    assert first is not None
+    stale = bench.dev.counters["stale_events"]
+    bench.device.event(EventType.CONNECTION, tid=first.tid, established=1, rcv_position=10)
+    bench.stack.poll()
+    assert bench.dev.counters["stale_events"] == stale + 1

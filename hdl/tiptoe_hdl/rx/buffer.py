@@ -1,0 +1,125 @@
+"""Packet memory of the receive path: frames wait here for their verdict."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
+from amaranth.lib import data, memory, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from ..config import EngineConfig
+from ..wire.valid_only import valid_only
+
+HEADROOM = 16
+"""Words that are kept free for beats already under way when ``room`` falls."""
+
+
+def buffer_words(cfg: EngineConfig) -> int:
+    """Words of the receive buffer."""
+    return cfg.rx_buffer_bytes // cfg.bytes_per_beat
+
+
+def buffer_store(cfg: EngineConfig) -> data.StructLayout:
+    """Write side: a word of the frame under way (``store``), and with or after the last one ``end``, when ``commit``
+    keeps the frame and otherwise its words are free again. Any other cycle has both 0."""
+    return data.StructLayout({"data": cfg.data_width, "store": 1, "end": 1, "commit": 1})
+
+
+def buffer_read(cfg: EngineConfig) -> data.StructLayout:
+    """Read side: the word at ``word``, counted from the oldest frame's first."""
+    return data.StructLayout({"word": ceil_log2(buffer_words(cfg))})
+
+
+def frame_words(cfg: EngineConfig) -> int:
+    """Words of the longest frame."""
+    return -(-cfg.max_frame_bytes // cfg.bytes_per_beat)
+
+
+class RxBuffer(wiring.Component):
+    """Ring of words; every frame begins at a word.
+
+    Write side: words are taken in every cycle; the writer stops within ``HEADROOM`` words after ``room`` falls,
+    so nothing is ever overwritten. Read side: words may be read at random, also of frames behind the oldest, as
+    long as they are committed; ``free`` gives back the oldest frame's words, and addresses count from the next
+    frame from the following cycle on.
+
+    Timing: ``read_data`` is valid three cycles after its ``read``, out of flip-flops, one word a cycle. ``room``
+    follows writes and frees after three cycles.
+
+    Parameters
+    ----------
+    cfg : EngineConfig
+        ``rx_buffer_bytes``, ``data_width``, ``max_frame_bytes``.
+
+    Members
+    -------
+    store : In(buffer_store(cfg))
+    room : Out(1)
+        At least ``HEADROOM`` words are free.
+    read : In valid-only of ``buffer_read(cfg)``
+    read_data : Out(data_width), read_valid : Out(1)
+    free : In valid-only of words
+        The oldest frame's number of words.
+    level : Out
+        Words in use, the frame under way included; two cycles late.
+    """
+
+    def __init__(self, cfg: EngineConfig):
+        self._cfg = cfg
+        words = buffer_words(cfg)
+        if words < frame_words(cfg) + 2 * HEADROOM:
+            raise ValueError(
+                f"rx_buffer_bytes must hold a frame of {cfg.max_frame_bytes} bytes and {2 * HEADROOM} words, "
+                f"not {cfg.rx_buffer_bytes} bytes"
+            )
+        super().__init__({
+            "store": In(buffer_store(cfg)),
+            "room": Out(1),
+            "read": In(valid_only(buffer_read(cfg))),
+            "read_data": Out(cfg.data_width),
+            "read_valid": Out(1),
+            "free": In(valid_only(range(frame_words(cfg) + 1))),
+            "level": Out(ceil_log2(words)),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        words = buffer_words(self._cfg)
+        m.submodules.memory = mem = memory.Memory(shape=unsigned(self._cfg.data_width), depth=words, init=[])
+        write = mem.write_port()
+        read = mem.read_port()
+
+        start = Signal(range(words))   # the frame under way begins here
+        end = Signal(range(words))     # its next word
+        oldest = Signal(range(words))  # the oldest frame's first word
+        ahead = Signal(range(words))
+        m.d.comb += ahead.eq(end + self.store.store)
+        with m.If(self.store.end):
+            behind = Signal(range(words))
+            m.d.comb += behind.eq(Mux(self.store.commit, ahead, start))
+            m.d.sync += [start.eq(behind), end.eq(behind)]
+        with m.Else():
+            m.d.sync += end.eq(ahead)
+        m.d.comb += [
+            write.addr.eq(end),
+            write.data.eq(self.store.data),
+            write.en.eq(self.store.store),
+        ]
+        with m.If(self.free.valid):
+            m.d.sync += oldest.eq(oldest + self.free.payload)
+
+        # Pointers never meet from behind, so no extra bit is needed. Reset leaves room at 0 for a cycle or two.
+        m.d.sync += [
+            self.level.eq(end - oldest),
+            self.room.eq(self.level < words - HEADROOM),
+        ]
+
+        word = Signal(range(words))
+        valid = Signal(2)
+        m.d.sync += [
+            word.eq(oldest + self.read.payload.word),
+            valid.eq(Cat(self.read.valid, valid)),
+            self.read_valid.eq(valid[1]),
+            self.read_data.eq(read.data),
+        ]
+        m.d.comb += [read.addr.eq(word), read.en.eq(1)]
+        return m
+

@@ -1,0 +1,150 @@
+"""Checksums of received frames (RFC 1071): IPv4 header; TCP with its pseudo header (RFC 9293 section 3.1)."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from ..config import EngineConfig
+from .position import IP_WORD, padded_word
+
+_TCP_ACC_BITS = 26  # (750 + 6) half words of 16 bits
+_IP_ACC_BITS = 21
+
+_ADDRESS_HALVES = (13, 14, 15, 16)
+"""Half words of the frame with the IP addresses, those of the pseudo header."""
+
+
+def sum_is_good(total: Value) -> Value:
+    """1 bit: a sum of 17 bits, with the carries of a 16-bit one's complement sum in bit 16, is all ones when folded."""
+    return total[1:16].all() & (total[16] ^ total[0])
+
+
+class RxChecksum(wiring.Component):
+    """Adds up the IP header and the TCP segment of every frame as its beats go by.
+
+    Sums do not depend on where half words stand, so beats are taken as they are: no bytes hang over at a frame's end.
+
+    The TCP sum takes the bytes from the TCP header to the end that IP's total length names, so Ethernet padding is left
+    out; then the addresses and the pseudo header's protocol and length.
+
+    Timing: ``ip_good`` and ``tcp_good`` are valid ``latency`` cycles after the frame's last beat, for one cycle. Frames
+    may follow each other without a gap.
+
+    Parameters
+    ----------
+    cfg : EngineConfig
+        ``data_width`` is used.
+
+    Members
+    -------
+    valid : In(1)
+        A beat is there.
+    bytes : In(data_width + 16)
+        The two bytes before it, and it.
+    at, after_ip, tcp_word : In
+        Its position, from ``FramePosition``.
+    tcp_length : Out(signed(17))
+        IP's total length minus the IP header, negative if that is longer; valid two cycles after the beat with word 4
+        and until the next frame's.
+    ip_good, tcp_good : Out(1)
+        The sums are right. Not defined for frames that end before their headers do.
+    """
+
+    def __init__(self, cfg: EngineConfig):
+        self._cfg = cfg
+        self._lanes = cfg.data_width // 32
+        self._levels = (cfg.data_width // 16).bit_length() - 1
+        self.latency = 3 + self._levels
+        beats = -(-9 // self._lanes)
+        super().__init__({
+            "valid": In(1), "bytes": In(cfg.data_width + 16),
+            "at": In(beats), "after_ip": In(1), "tcp_word": In(signed(6)),
+            "tcp_length": Out(signed(17)), "ip_good": Out(1), "tcp_good": Out(1),
+        })  # fmt: skip
+
+    def elaborate(self, platform):
+        m = Module()
+        size = self._cfg.bytes_per_beat
+        halves = size // 2
+        first = padded_word(self.bytes, 0)
+        ip_index = IP_WORD // self._lanes
+        ip_beat = Signal()
+        header_begins = Signal()
+        m.d.comb += [
+            ip_beat.eq(self.valid & self.at[ip_index]),
+            header_begins.eq(self.valid & self.at[ip_index - 1]),
+        ]
+
+        # Length of the segment, and of what is left of the datagram at this beat.
+        ihl = Signal(4)
+        total = Signal(16)
+        left = Signal(signed(17))
+        header_less_6 = Signal(signed(7))
+        tcp_length_6 = Signal(signed(17))  # with the pseudo header's protocol number
+        with m.If(ip_beat):
+            m.d.sync += [ihl.eq(first[24:28]), total.eq(first[:16]), left.eq(first[:16] - (2 + size))]
+        with m.Elif(self.valid & ~left[-1]):
+            m.d.sync += left.eq(left - size)
+        with m.Switch(ihl):  # a table, so that there is one carry chain only
+            for value in range(16):
+                with m.Case(value):
+                    m.d.comb += header_less_6.eq(4 * value - 6)
+        m.d.sync += tcp_length_6.eq(total - header_less_6)
+        m.d.sync += self.tcp_length.eq(total - (ihl << 2))
+
+        # Stage 1: which bytes count. A beat's first half word is the second one of lane 0, its last one belongs to
+        # the word after its lanes. In the beat with word 4 all but the address is header of any datagram.
+        data = Signal(self._cfg.data_width)
+        tcp_mask = Signal(size)
+        ip_mask = Signal(halves)
+        m.d.sync += data.eq(self.bytes[16:])
+        for half in range(halves):
+            lane = (half + 1) // 2
+            behind_ip = self.after_ip & (self.tcp_word >= -lane)
+            header = self.at[ip_index] | (self.after_ip & (self.tcp_word < -lane))
+            if half == halves - 1:
+                header |= self.at[ip_index - 1]
+            m.d.sync += ip_mask[half].eq(self.valid & header)
+            address = Cat(
+                self.at[number // halves] for number in _ADDRESS_HALVES if number % halves == half
+            ).any()
+            for byte in (2 * half, 2 * half + 1):
+                inside = ~left[-1] & (left[size.bit_length() - 1:16].any() | (left[:size.bit_length() - 1] > byte))
+                m.d.sync += tcp_mask[byte].eq(self.valid & (address | (behind_ip & inside)))
+
+        # Stages 2 and up: a tree of half words.
+        tcp_terms, ip_terms = [], []
+        for half in range(halves):
+            high, low = data.word_select(2 * half, 8), data.word_select(2 * half + 1, 8)
+            keep_high, keep_low = tcp_mask[2 * half], tcp_mask[2 * half + 1]
+            tcp_terms.append(Cat(low & keep_low.replicate(8), high & keep_high.replicate(8)))
+            ip_terms.append(Cat(low, high) & ip_mask[half].replicate(16))
+        for level in range(self._levels):
+            for terms, name in ((tcp_terms, "tcp"), (ip_terms, "ip")):
+                pairs = [a + b for a, b in zip(terms[::2], terms[1::2], strict=True)]
+                for index, pair in enumerate(pairs):
+                    added = Signal(len(pair), name=f"{name}_sum{level}_{index}")
+                    m.d.sync += added.eq(pair)
+                    pairs[index] = added
+                terms[:] = pairs
+
+        # The accumulators start anew with the header; the pseudo header's length comes in with word 4.
+        begin = Cat(header_begins, ip_beat)
+        for stage in range(1 + self._levels):
+            delayed = Signal(2, name=f"begin{stage + 1}")
+            m.d.sync += delayed.eq(begin)
+            begin = delayed
+        ip_acc = Signal(_IP_ACC_BITS)
+        tcp_acc = Signal(_TCP_ACC_BITS)
+        m.d.sync += [
+            ip_acc.eq(Mux(begin[0], 0, ip_acc) + ip_terms[0]),
+            tcp_acc.eq(Mux(begin[1], tcp_length_6[:16], tcp_acc) + tcp_terms[0]),
+        ]
+        ip_total = Signal(17)
+        tcp_total = Signal(17)
+        m.d.sync += [
+            ip_total.eq(ip_acc[:16] + ip_acc[16:]),
+            tcp_total.eq(tcp_acc[:16] + tcp_acc[16:]),
+        ]
+        m.d.comb += [self.ip_good.eq(sum_is_good(ip_total)), self.tcp_good.eq(sum_is_good(tcp_total))]
+        return m

@@ -1,0 +1,143 @@
+"""The report on every kept frame: header fields (RFC 791, RFC 9293 section 3.1) and a SYN's options."""
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from ..config import EngineConfig
+from ..messages import SYN, RxMeta
+from ..wire.queue import Queue
+from .judge import decision
+from .options import OPTION_WORD, OptionStore, OptionWalker, SynOptions, walk_command
+from .position import IP_WORD, FramePosition, padded_word
+
+
+def _waiting(cfg: EngineConfig) -> data.StructLayout:
+    """A report in the queue; ``walk`` if it has to wait for its options."""
+    return data.StructLayout({"meta": RxMeta, "walk": 1, "options": walk_command(cfg)})
+
+
+class RxMetaBuilder(wiring.Component):
+    """Takes the fields out of the beats as they go by, and queues them when the frame is kept.
+
+    The beats come so late that a frame's last one goes by in the cycle before its decision. A report whose options have
+    to be walked through waits at the head of the queue; frames come in meanwhile.
+
+    Parameters
+    ----------
+    cfg : EngineConfig
+        ``data_width`` is used.
+    depth : int
+        Reports it can hold; a power of two. The owner takes care that no more frames are under way and queued.
+
+    Members
+    -------
+    valid, last : In(1), padded : In(data_width)
+        Beats, see ``position``.
+    decision : In(decision(cfg))
+    o : Out stream of ``RxMeta``
+    """
+
+    def __init__(self, cfg: EngineConfig, depth: int):
+        self._cfg, self._depth = cfg, depth
+        super().__init__({
+            "valid": In(1), "last": In(1), "padded": In(cfg.data_width),
+            "decision": In(decision(cfg)),
+            "o": Out(stream.Signature(RxMeta)),
+        })  # fmt: skip
+
+    def elaborate(self, platform):
+        m = Module()
+        cfg = self._cfg
+        lanes = cfg.data_width // 32
+        m.submodules.position = position = FramePosition(cfg)
+        m.submodules.store = store = OptionStore(cfg, self._depth)
+        m.submodules.walker = walker = OptionWalker(cfg)
+        m.submodules.queue = queue = Queue(_waiting(cfg), self._depth)
+
+        m.d.comb += [
+            position.valid.eq(self.valid),
+            position.last.eq(self.last),
+            position.ihl.eq(padded_word(self.padded, 0)[24:28]),
+            store.valid.eq(self.valid),
+            store.last.eq(self.last),
+            store.padded.eq(self.padded),
+            store.after_ip.eq(position.after_ip),
+            store.tcp_word.eq(position.tcp_word),
+        ]
+
+        # The fields, complete in the decision's cycle.
+        held = Signal(RxMeta)
+        ihl, total, data_offset = Signal(4), Signal(12), Signal(4)
+
+        def at_word(number):
+            return m.If(self.valid & position.is_word(number))
+
+        def word(number):
+            return padded_word(self.padded, number % lanes)
+
+        with at_word(2):
+            m.d.sync += held.smac[16:].eq(word(2))
+        with at_word(3):
+            m.d.sync += held.smac[:16].eq(word(3)[16:])
+        with at_word(IP_WORD):
+            m.d.sync += [ihl.eq(word(IP_WORD)[24:28]), total.eq(word(IP_WORD)[:12])]
+        with at_word(7):
+            m.d.sync += held.tuple.faddr.eq(word(7))
+        with at_word(8):
+            m.d.sync += held.tuple.laddr.eq(word(8))
+        for lane in range(lanes):
+            here = padded_word(self.padded, lane)
+            for number, assignments in enumerate((
+                [held.tuple.fport.eq(here[16:]), held.tuple.lport.eq(here[:16])],
+                [held.seq.eq(here)],
+                [held.ack.eq(here)],
+                [data_offset.eq(here[28:]), held.flags.eq(here[16:24]), held.wnd.eq(here[:16])],
+            )):
+                with m.If(self.valid & position.is_tcp_word(number, lane)):
+                    m.d.sync += assignments
+
+        entry = queue.i.payload
+        headers = Signal(5)
+        m.d.comb += [
+            headers.eq(ihl + data_offset),
+            entry.meta.eq(held),
+            entry.meta.to_host.eq(self.decision.to_host),
+            entry.meta.frame_length.eq(self.decision.length),
+            entry.meta.payload_offset.eq((headers + IP_WORD) << 2),
+            entry.meta.payload_length.eq(total - (headers << 2)),
+            entry.walk.eq(~self.decision.to_host & held.flags[SYN] & (data_offset != OPTION_WORD)),
+            entry.options.lane.eq(IP_WORD + ihl + OPTION_WORD),
+            entry.options.words.eq(data_offset - OPTION_WORD),
+            queue.i.valid.eq(self.decision.end & self.decision.commit),
+        ]
+
+        # Slots of the option store go round with the queue.
+        pushed = Signal(ceil_log2(self._depth))
+        popped = Signal.like(pushed)
+        m.d.comb += [store.write_slot.eq(pushed), store.slot.eq(popped)]
+        with m.If(queue.i.valid):
+            m.d.sync += pushed.eq(pushed + 1)
+        with m.If(self.o.valid & self.o.ready):
+            m.d.sync += popped.eq(popped + 1)
+
+        # Head of the queue.
+        head = queue.o.payload
+        options = Signal(SynOptions)
+        m.d.comb += [
+            walker.command.valid.eq(queue.o.valid & head.walk),
+            walker.command.payload.eq(head.options),
+            store.row.eq(walker.row),
+            walker.data.eq(store.data),
+            self.o.valid.eq(queue.o.valid & (~head.walk | walker.o.valid)),
+            self.o.payload.eq(head.meta),
+            self.o.payload.mss.eq(options.mss),
+            self.o.payload.ws_present.eq(options.ws_present),
+            self.o.payload.ws.eq(options.ws),
+            queue.o.ready.eq(self.o.valid & self.o.ready),
+            walker.o.ready.eq(head.walk & self.o.ready),
+        ]
+        with m.If(head.walk):
+            m.d.comb += options.eq(walker.o.payload)
+        return m

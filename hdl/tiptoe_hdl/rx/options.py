@@ -1,0 +1,224 @@
+"""TCP options of received segments (RFC 9293 section 3.2, MUST-4 to MUST-7; RFC 7323 section 2: window scale).
+
+Options are looked at in SYN segments only. Those of every segment, timestamps and selective acknowledgements, belong
+into ``OptionStore`` as well: it keeps the option words of every frame. Their usual layouts fill whole words (RFC 7323
+appendix A), so they can be taken while they go by, without the walk that follows here.
+"""
+
+from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
+from amaranth.lib import data, enum, memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from ..config import EngineConfig
+from .position import padded_word
+
+OPTION_WORD = 5
+"""The first option word of a TCP header."""
+
+LAST_OPTION_WORD = 14
+
+MAX_WINDOW_SHIFT = 14
+"""RFC 7323 section 2.3: a larger shift counts as this."""
+
+
+class Kind(enum.IntEnum, shape=unsigned(8)):
+    """Option kinds."""
+
+    END = 0
+    NOP = 1
+    MSS = 2
+    WINDOW_SCALE = 3
+
+
+SynOptions = data.StructLayout({"mss": 16, "ws_present": 1, "ws": 4})
+"""What a SYN's options say; mss is 0 without that option."""
+
+
+def option_rows(cfg: EngineConfig) -> int:
+    """Beats the options of one frame may lie in, as a power of two."""
+    lanes = cfg.data_width // 32
+    return 1 << ceil_log2((lanes - 1 + 10 + lanes - 1) // lanes)
+
+
+class OptionStore(wiring.Component):
+    """Keeps the beats with option words of the last ``slots`` frames, in block memory.
+
+    Rows of a slot are the frame's beats from the first one with an option word on. Timing: ``data`` is valid two cycles
+    after ``slot`` and ``row``, out of flip-flops.
+
+    Parameters
+    ----------
+    cfg : EngineConfig
+        ``data_width`` is used.
+    slots : int
+        Frames; a power of two.
+
+    Members
+    -------
+    valid, last : In(1), padded : In(data_width), after_ip : In(1), tcp_word : In
+        A beat and its position, see ``FramePosition``.
+    write_slot : In
+        Where the frame under way goes.
+    slot, row : In
+        What to read.
+    data : Out(data_width)
+    """
+
+    def __init__(self, cfg: EngineConfig, slots: int):
+        self._cfg, self._slots = cfg, slots
+        self._rows = option_rows(cfg)
+        super().__init__({
+            "valid": In(1), "last": In(1), "padded": In(cfg.data_width),
+            "after_ip": In(1), "tcp_word": In(signed(6)),
+            "write_slot": In(range(slots)),
+            "slot": In(range(slots)), "row": In(range(self._rows)), "data": Out(cfg.data_width),
+        })  # fmt: skip
+
+    def elaborate(self, platform):
+        m = Module()
+        lanes = self._cfg.data_width // 32
+        m.submodules.memory = mem = memory.Memory(
+            shape=unsigned(self._cfg.data_width), depth=self._slots * self._rows, init=[]
+        )
+        write = mem.write_port()
+        read = mem.read_port()
+
+        filling = Signal.like(self.row)
+        wanted = Signal()
+        m.d.comb += wanted.eq(
+            self.valid & self.after_ip
+            & (self.tcp_word >= OPTION_WORD - (lanes - 1)) & (self.tcp_word <= LAST_OPTION_WORD)
+        )  # fmt: skip
+        with m.If(self.valid & self.last):
+            m.d.sync += filling.eq(0)
+        with m.Elif(wanted):
+            m.d.sync += filling.eq(filling + 1)
+        m.d.comb += [
+            write.addr.eq(Cat(filling, self.write_slot)),
+            write.data.eq(self.padded),
+            write.en.eq(wanted),
+            read.addr.eq(Cat(self.row, self.slot)),
+            read.en.eq(1),
+        ]
+        m.d.sync += self.data.eq(read.data)
+        return m
+
+
+def walk_command(cfg: EngineConfig) -> data.StructLayout:
+    """Walk through ``words`` (1 to 10) option words, the first one in ``lane`` of the slot's first row."""
+    return data.StructLayout({"lane": ceil_log2(cfg.data_width // 32), "words": 4})
+
+
+class OptionWalker(wiring.Component):
+    """Goes through the options of a SYN byte by byte.
+
+    End of options, no operation, maximum segment size (kind 2, length 4) and window scale (kind 3, length 3) are known;
+    all others, and known ones of another length, are skipped by their length. A length of 0 or 1, or one that goes
+    beyond the header, ends the walk; what was found before stays.
+
+    Timing: one byte a cycle, five cycles on top. Idle again after its result was taken.
+
+    Parameters
+    ----------
+    cfg : EngineConfig
+        ``data_width`` is used.
+
+    Members
+    -------
+    command : In stream of ``walk_command(cfg)``
+    row : Out, data : In(data_width)
+        Read side of ``OptionStore``; the slot must stay the same until the result is taken.
+    o : Out stream of ``SynOptions``
+    """
+
+    def __init__(self, cfg: EngineConfig):
+        self._cfg = cfg
+        super().__init__({
+            "command": In(stream.Signature(walk_command(cfg))),
+            "row": Out(ceil_log2(option_rows(cfg))),
+            "data": In(cfg.data_width),
+            "o": Out(stream.Signature(SynOptions)),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        lanes = self._cfg.data_width // 32
+        found = self.o.payload
+
+        # Bytes come in order, without a pause: address, memory, row, byte.
+        at = Signal(2 + len(self.command.payload.lane) + len(self.row))  # byte of the slot
+        busy = Signal()
+        reading = Signal()
+        m.d.comb += [self.row.eq(at[-len(self.row):]), self.command.ready.eq(~busy & ~self.o.valid)]
+        m.d.sync += at.eq(at + 1)
+        byte = Signal(8)
+        byte_valid = Signal()
+        in_row = at[:-len(self.row)]
+        coming = reading
+        for _ in range(2):
+            later, later_in_row = Signal(), Signal.like(in_row)
+            m.d.sync += [later.eq(coming), later_in_row.eq(in_row)]
+            coming, in_row = later, later_in_row
+        wire_order = Cat(padded_word(self.data, lane)[8 * n:8 * n + 8] for lane in range(lanes) for n in (3, 2, 1, 0))
+        m.d.sync += [byte.eq(wire_order.word_select(in_row, 8)), byte_valid.eq(coming)]
+
+        left = Signal(6)  # bytes behind this one
+        rest = Signal(8)  # bytes of this option behind this one
+        kind = Signal(Kind)
+        known = Signal()  # the length fits the kind
+        with m.FSM():
+            with m.State("Idle"):
+                m.d.sync += [
+                    found.eq(0),
+                    left.eq((self.command.payload.words << 2) - 1),
+                    at.eq(self.command.payload.lane << 2),
+                ]
+                with m.If(self.command.valid & ~self.o.valid):
+                    m.d.sync += [reading.eq(1), busy.eq(1)]
+                    m.next = "Kind"
+
+            def done():
+                m.d.sync += [self.o.valid.eq(1), reading.eq(0)]
+                m.next = "Flush"
+
+            with m.State("Kind"):
+                with m.If(byte_valid):
+                    m.d.sync += [left.eq(left - 1), kind.eq(byte)]
+                    with m.If((byte == Kind.END) | (left == 0)):
+                        done()
+                    with m.Elif(byte != Kind.NOP):
+                        m.next = "Length"
+            with m.State("Length"):
+                m.d.sync += [
+                    left.eq(left - 1), rest.eq(byte - 3), known.eq(Mux(kind == Kind.MSS, byte == 4, byte == 3)),
+                ]  # fmt: skip
+                with m.If((byte < 2) | (byte - 2 > left)):
+                    done()
+                with m.Elif(left == 0):
+                    done()
+                with m.Elif(byte == 2):
+                    m.next = "Kind"
+                with m.Else():
+                    m.next = "Value"
+            with m.State("Value"):
+                m.d.sync += [left.eq(left - 1), rest.eq(rest - 1)]
+                with m.If(known & (kind == Kind.MSS)):
+                    m.d.sync += found.mss.eq(Cat(byte, found.mss[:8]))
+                with m.If(known & (kind == Kind.WINDOW_SCALE)):
+                    m.d.sync += [
+                        found.ws_present.eq(1),
+                        found.ws.eq(Mux(byte > MAX_WINDOW_SHIFT, MAX_WINDOW_SHIFT, byte)),
+                    ]
+                with m.If(left == 0):
+                    done()
+                with m.Elif(rest == 0):
+                    m.next = "Kind"
+            with m.State("Flush"):
+                # Bytes still on their way must not be taken for those of the next walk.
+                with m.If(~reading & ~coming & ~byte_valid & ~self.o.valid):
+                    m.d.sync += busy.eq(0)
+                    m.next = "Idle"
+        with m.If(self.o.valid & self.o.ready):
+            m.d.sync += self.o.valid.eq(0)
+        return m

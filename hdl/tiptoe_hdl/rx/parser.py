@@ -1,0 +1,138 @@
+"""Receive parser: Ethernet II, IPv4 (RFC 791) and TCP (RFC 9293 section 3.1) headers of every frame from the MAC.
+
+Frames go through a line of registers without any stall, so that the decision over a frame is there when its last beat
+reaches the receive buffer: it is kept or taken back there and then.
+"""
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..config import EngineConfig
+from ..messages import RxMeta, rx_beat
+from .buffer import HEADROOM, buffer_store
+from .judge import RxJudge
+from .meta import RxMetaBuilder
+
+REPORTS = 8
+"""Frames under way in the parser or waiting as reports."""
+
+
+class RxParser(wiring.Component):
+    """Sorts, verifies and stores frames; see ``judge`` for what becomes of which.
+
+    Timing: one beat a cycle without a bubble for frames of 60 bytes and more. ``i.ready`` comes from a flip-flop
+    and is low only while the receive buffer has no room or ``REPORTS`` frames wait. A report appears nine cycles
+    (at 64 bits) after its frame's last beat; that of a SYN with options later by one cycle for each of their bytes
+    and six more. A discarded frame gives none.
+
+    Parameters
+    ----------
+    cfg : EngineConfig
+
+    Members
+    -------
+    i : In stream of ``rx_beat(cfg)``
+        Frames without FCS. A beat before the last must be full; an empty last beat is fine.
+    mac : In(48), ip : In(32), promiscuous : In(1)
+        The engine's addresses; change them while no frame is under way.
+    meta : Out stream of ``RxMeta``
+        In frame order, after the frame is in the buffer.
+    store : Out(buffer_store(cfg)), room : In(1)
+        The buffer's write side. Frames are stored without pad bytes: ``RxMeta.payload_offset`` counts from two bytes
+        before the first stored byte.
+    count_rx_frames, count_rx_bad_frame, count_rx_not_for_us, count_rx_bad_ip, count_rx_bad_tcp, \
+    count_rx_tcp_segments, count_rx_host_frames : Out(1)
+        Pulses, see ``messages.Counter``.
+    """
+
+    COUNTERS = (
+        "count_rx_frames", "count_rx_bad_frame", "count_rx_not_for_us", "count_rx_bad_ip", "count_rx_bad_tcp",
+        "count_rx_tcp_segments", "count_rx_host_frames",
+    )  # fmt: skip
+
+    def __init__(self, cfg: EngineConfig):
+        self._cfg = cfg
+        super().__init__({
+            "i": In(stream.Signature(rx_beat(cfg))),
+            "mac": In(48), "ip": In(32), "promiscuous": In(1),
+            "meta": Out(stream.Signature(RxMeta)),
+            "store": Out(buffer_store(cfg)), "room": In(1),
+            **{name: Out(1) for name in self.COUNTERS},
+        })  # fmt: skip
+
+    def elaborate(self, platform):
+        m = Module()
+        cfg = self._cfg
+        width = cfg.data_width
+        m.submodules.judge = judge = RxJudge(cfg)
+        m.submodules.builder = builder = RxMetaBuilder(cfg, REPORTS)
+        # From i.ready's cause to the buffer's pointers: the line, its first register, ready, level and room.
+        assert judge.latency + 5 <= HEADROOM
+
+        # Beats come in. The two pad bytes are whatever was there before.
+        ready = Signal()
+        taken = Signal()
+        first = Signal(rx_beat(cfg))
+        before = Signal(16)
+        valid = Signal()
+        m.d.comb += [self.i.ready.eq(ready), taken.eq(self.i.valid & ready)]
+        m.d.sync += valid.eq(taken)
+        with m.If(taken):
+            m.d.sync += [first.eq(self.i.payload), before.eq(first.data[-16:])]
+
+        # The line. Its last stage is the buffer's write port; the stage before it feeds the reports.
+        stage = data.StructLayout({"bytes": width + 16, "valid": 1, "last": 1, "store": 1})
+        line = [Signal(stage, name=f"line{number}") for number in range(judge.latency + 1)]
+        m.d.comb += [
+            judge.valid.eq(valid),
+            judge.last.eq(first.last),
+            judge.error.eq(first.error),
+            judge.keep.eq(first.keep),
+            judge.bytes.eq(line[0].bytes),
+            judge.mac.eq(self.mac),
+            judge.ip.eq(self.ip),
+            judge.promiscuous.eq(self.promiscuous),
+        ]
+        m.d.comb += [getattr(self, name).eq(getattr(judge, name)) for name in self.COUNTERS]
+
+        m.d.comb += [
+            line[0].bytes.eq(Cat(before, first.data)),
+            line[0].valid.eq(valid),
+            line[0].last.eq(first.last),
+            # An empty last beat has nothing to store.
+            line[0].store.eq(valid & judge.inside & first.keep[0]),
+        ]
+        for here, there in zip(line, line[1:], strict=False):
+            m.d.sync += there.eq(here)
+        m.d.comb += [
+            self.store.data.eq(line[-1].bytes[16:]),
+            self.store.store.eq(line[-1].store),
+            self.store.end.eq(judge.o.end),
+            self.store.commit.eq(judge.o.commit),
+            builder.valid.eq(line[-2].valid),
+            builder.last.eq(line[-2].last),
+            builder.padded.eq(line[-2].bytes[:width]),
+            builder.decision.eq(judge.o),
+        ]
+        wiring.connect(m, builder.o, wiring.flipped(self.meta))
+
+        # Every frame takes a place among the reports with its first beat; one that is discarded gives it back.
+        inside = Signal()
+        begin = Signal()
+        discard = Signal()
+        report = Signal()
+        places = Signal(range(REPORTS + 1), init=REPORTS)
+        m.d.comb += [
+            begin.eq(taken & ~inside),
+            discard.eq(judge.o.end & ~judge.o.commit),
+            report.eq(self.meta.valid & self.meta.ready),
+        ]
+        with m.If(taken):
+            m.d.sync += inside.eq(~self.i.payload.last)
+        back = Signal(2)
+        m.d.sync += back.eq(discard + report)
+        m.d.sync += places.eq(places - begin + back)
+        # A place less for the frame that may begin in this cycle.
+        m.d.sync += ready.eq(self.room & (Mux(begin, places > 1, places > 0)))
+        return m

@@ -1,0 +1,85 @@
+"""Where a beat stands in its frame: Ethernet II, then IPv4 (RFC 791 section 3.1), then TCP (RFC 9293 section 3.1).
+
+With two pad bytes before the frame every IP and TCP field lies inside one 32-bit word: words 0 to 3 hold the Ethernet
+header, word 4 is the first of the IP header, and the TCP header begins at word 4 + IHL.
+"""
+
+from amaranth.hdl import Cat, Module, Signal, Value, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from ..config import EngineConfig
+
+IP_WORD = 4
+"""The first word of the IP header."""
+
+_FIXED_WORDS = 9
+"""Ethernet header and IP header without options."""
+
+
+def padded_word(padded: Value, lane: int) -> Value:
+    """32-bit word ``lane`` of a padded beat, first byte on the wire in the highest bits."""
+    word = padded.word_select(lane, 32)
+    return Cat(word.word_select(byte, 8) for byte in reversed(range(4)))
+
+
+class FramePosition(wiring.Component):
+    """Follows the beats of frames; all outputs describe the beat that is there now, and come from flip-flops.
+
+    Parameters
+    ----------
+    cfg : EngineConfig
+        ``data_width`` is used: a beat has ``lanes = data_width / 32`` words.
+
+    Members
+    -------
+    valid, last : In(1)
+        A beat is there; it ends its frame.
+    ihl : In(4)
+        Bits 27:24 of the beat's word in lane 0; looked at in the beat with word 4.
+    at : Out
+        One hot: bit k says that this is beat k of its frame (with words k * lanes and up), for the beats that hold
+        words 0 to 8.
+    after_ip : Out(1)
+        The beat with word 4 has gone by, so ``tcp_word`` is valid.
+    tcp_word : Out(signed(6))
+        Number of the 32-bit word in lane 0, counted from the TCP header's first; negative before it. Stops at a
+        value behind the longest TCP header.
+    """
+
+    def __init__(self, cfg: EngineConfig):
+        self._lanes = cfg.data_width // 32
+        beats = -(-_FIXED_WORDS // self._lanes)
+        super().__init__({
+            "valid": In(1), "last": In(1), "ihl": In(4),
+            "at": Out(beats), "after_ip": Out(1), "tcp_word": Out(signed(6)),
+        })  # fmt: skip
+
+    def is_word(self, number: int) -> Value:
+        """1 bit: this beat holds word ``number`` (0 to 8)."""
+        return self.at[number // self._lanes]
+
+    def is_tcp_word(self, number: int, lane: int) -> Value:
+        """1 bit: ``lane`` of this beat holds word ``number`` of the TCP header."""
+        return self.after_ip & (self.tcp_word == number - lane)
+
+    def elaborate(self, platform):
+        m = Module()
+        # at[0] comes after reset and after each last beat, so it is kept inverted: reset state 0 means "at beat 0".
+        inside = Signal()
+        later = Signal(len(self.at) - 1)
+        m.d.comb += self.at.eq(Cat(~inside, later))
+        ip = self.is_word(IP_WORD)
+        with m.If(self.valid):
+            m.d.sync += inside.eq(~self.last)
+            with m.If(self.last):
+                m.d.sync += [later.eq(0), self.after_ip.eq(0)]
+            with m.Else():
+                m.d.sync += later.eq(self.at)
+                with m.If(ip):
+                    m.d.sync += self.after_ip.eq(1)
+            with m.If(ip):
+                m.d.sync += self.tcp_word.eq(self._lanes - self.ihl)
+            with m.Elif((self.tcp_word < 0) | ~self.tcp_word[4]):
+                m.d.sync += self.tcp_word.eq(self.tcp_word + self._lanes)
+        return m

@@ -7,12 +7,12 @@ simulation's own main program: a bench waits for its edges (``RisingEdge(dut.clk
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import signal
 import subprocess
 import sys
-import tempfile
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -93,10 +93,10 @@ def run_cocotb(
     seed = int(os.environ.get("TIPTOE_SEED", "1"), 0) if seed is None else seed
     module, search = _module(test_module)
     if results_dir is None:
-        parent = BUILD / "cocotb"
-        parent.mkdir(parents=True, exist_ok=True)
-        prefix = f"{module.rsplit('.', 1)[-1]}-{testcase or 'all'}-"
-        results_dir = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        # The same folder for the same pytest test, so that results do not pile up; never shared by running ones.
+        context = os.environ.get("PYTEST_CURRENT_TEST") or str(os.getpid())
+        tag = hashlib.sha256(f"{context} {sorted((env or {}).items())} {seed}".encode()).hexdigest()[:8]
+        results_dir = BUILD / "cocotb" / f"{module.rsplit('.', 1)[-1]}-{testcase or 'all'}-{tag}"
     results_dir.mkdir(parents=True, exist_ok=True)
 
     def run(only: str | None, trace: bool, log_name: str) -> CocotbResults:

@@ -155,6 +155,8 @@ def run_make(
             partial = shared / f".{file.name}.{os.getpid()}"
             shutil.copyfile(file, partial)
             partial.rename(shared / file.name)
+    for file in (*folder.glob("*.o"), *folder.glob("*.a"), *folder.glob("*.gch")):
+        file.unlink()  # several times the size of the result, and never used again
     if progress:
         progress("compile", 1.0)
 

@@ -23,9 +23,8 @@ from tests.hdl.rx_reference import (
 )
 from tiptoe_hdl.config import TINY
 from tiptoe_hdl.messages import RxMeta, rx_beat
-from tiptoe_hdl.rx.buffer import RxBuffer, buffer_read, frame_words
+from tiptoe_hdl.rx.buffer import RxBuffer, read_port
 from tiptoe_hdl.rx.parser import RxParser
-from tiptoe_hdl.wire.valid_only import valid_only
 from tiptoe_verif.streams import frame_beats, run_bench, send_all, to_py, watch_stream
 
 COUNTERS = [name.removeprefix("count_") for name in RxParser.COUNTERS]
@@ -41,7 +40,7 @@ class Front(wiring.Component):
         super().__init__({
             "i": In(stream.Signature(rx_beat(cfg))), "promiscuous": In(1),
             "meta": Out(stream.Signature(RxMeta)),
-            "read": In(valid_only(buffer_read(cfg))), "free": In(valid_only(range(frame_words(cfg) + 1))),
+            "read": In(read_port(cfg)),
         })  # fmt: skip
 
     def elaborate(self, platform):
@@ -50,9 +49,9 @@ class Front(wiring.Component):
         wiring.connect(m, wiring.flipped(self.i), self.parser.i)
         wiring.connect(m, self.parser.meta, wiring.flipped(self.meta))
         wiring.connect(m, wiring.flipped(self.read), self.buffer.read)
-        wiring.connect(m, wiring.flipped(self.free), self.buffer.free)
+        wiring.connect(m, self.parser.store, self.buffer.store)
         m.d.comb += [
-            self.buffer.store.eq(self.parser.store), self.parser.room.eq(self.buffer.room),
+            self.parser.room.eq(self.buffer.room),
             self.parser.mac.eq(mac_int(MAC)), self.parser.ip.eq(ip_int(ADDRESS)),
             self.parser.promiscuous.eq(self.promiscuous),
         ]  # fmt: skip
@@ -101,8 +100,8 @@ def run_cases(cases, *, width=64, idle=0.0, stall=0.0, free_delay=0, hold=0, see
         data = bytearray()
         for word in range(words + 3):
             ctx.set(dut.read.valid, word < words)
-            ctx.set(dut.read.payload.word, word if word < words else 0)
-            _, _, valid, got = await ctx.tick().sample(dut.buffer.read_valid, dut.buffer.read_data)
+            ctx.set(dut.read.word, word if word < words else 0)
+            _, _, valid, got = await ctx.tick().sample(dut.read.data_valid, dut.read.data)
             assert valid == (word >= 3)
             data += got.to_bytes(step, "little") if valid else b""
         return bytes(data[:length])
@@ -123,10 +122,10 @@ def run_cases(cases, *, width=64, idle=0.0, stall=0.0, free_delay=0, hold=0, see
             if read_back:
                 assert await read_frame(ctx, len(case.frame)) == case.frame, case.name
             await ctx.tick().repeat(1 + draw.randrange(free_delay + 1) + (hold if number == 0 else 0))
-            ctx.set(dut.free.valid, 1)
-            ctx.set(dut.free.payload, -(-len(case.frame) // (width // 8)))
+            ctx.set(dut.read.free, 1)
+            ctx.set(dut.read.free_words, -(-len(case.frame) // (width // 8)))
             await ctx.tick()
-            ctx.set(dut.free.valid, 0)
+            ctx.set(dut.read.free, 0)
         done.append(True)
 
     async def ending(ctx):

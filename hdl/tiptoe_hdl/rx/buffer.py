@@ -1,12 +1,11 @@
 """Packet memory of the receive path: frames wait here for their verdict."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
-from amaranth.lib import data, memory, wiring
+from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from ..config import EngineConfig
-from ..wire.valid_only import valid_only
 
 HEADROOM = 16
 """Words that are kept free for beats already under way when ``room`` falls."""
@@ -17,15 +16,21 @@ def buffer_words(cfg: EngineConfig) -> int:
     return cfg.rx_buffer_bytes // cfg.bytes_per_beat
 
 
-def buffer_store(cfg: EngineConfig) -> data.StructLayout:
-    """Write side: a word of the frame under way (``store``), and with or after the last one ``end``, when ``commit``
-    keeps the frame and otherwise its words are free again. Any other cycle has both 0."""
-    return data.StructLayout({"data": cfg.data_width, "store": 1, "end": 1, "commit": 1})
+def store_port(cfg: EngineConfig) -> wiring.Signature:
+    """Write side, as the writer sees it: in a cycle with ``store``, ``data`` is the next word of the frame under way;
+    with its last word or after it comes ``end``, and ``commit`` with that keeps the frame; without, its words are free
+    again."""
+    return wiring.Signature({"data": Out(cfg.data_width), "store": Out(1), "end": Out(1), "commit": Out(1)})
 
 
-def buffer_read(cfg: EngineConfig) -> data.StructLayout:
-    """Read side: the word at ``word``, counted from the oldest frame's first."""
-    return data.StructLayout({"word": ceil_log2(buffer_words(cfg))})
+def read_port(cfg: EngineConfig) -> wiring.Signature:
+    """Read side, as the reader sees it: with ``valid`` it asks for the word ``word``, counted from the oldest frame's
+    first; ``data`` answers when ``data_valid``, in order. ``free`` gives back the oldest frame's ``free_words`` words."""
+    return wiring.Signature({
+        "valid": Out(1), "word": Out(ceil_log2(buffer_words(cfg))),
+        "data": In(cfg.data_width), "data_valid": In(1),
+        "free": Out(1), "free_words": Out(range(frame_words(cfg) + 1)),
+    })  # fmt: skip
 
 
 def frame_words(cfg: EngineConfig) -> int:
@@ -41,7 +46,7 @@ class RxBuffer(wiring.Component):
     long as they are committed; ``free`` gives back the oldest frame's words, and addresses count from the next
     frame from the following cycle on.
 
-    Timing: ``read_data`` is valid three cycles after its ``read``, out of flip-flops, one word a cycle. ``room``
+    Timing: ``read.data`` is valid three cycles after ``read.valid``, out of flip-flops, one word a cycle. ``room``
     follows writes and frees after three cycles.
 
     Parameters
@@ -51,13 +56,10 @@ class RxBuffer(wiring.Component):
 
     Members
     -------
-    store : In(buffer_store(cfg))
+    store : In(store_port(cfg))
     room : Out(1)
         At least ``HEADROOM`` words are free.
-    read : In valid-only of ``buffer_read(cfg)``
-    read_data : Out(data_width), read_valid : Out(1)
-    free : In valid-only of words
-        The oldest frame's number of words.
+    read : In(read_port(cfg))
     level : Out
         Words in use, the frame under way included; two cycles late.
     """
@@ -71,12 +73,9 @@ class RxBuffer(wiring.Component):
                 f"not {cfg.rx_buffer_bytes} bytes"
             )
         super().__init__({
-            "store": In(buffer_store(cfg)),
+            "store": In(store_port(cfg)),
             "room": Out(1),
-            "read": In(valid_only(buffer_read(cfg))),
-            "read_data": Out(cfg.data_width),
-            "read_valid": Out(1),
-            "free": In(valid_only(range(frame_words(cfg) + 1))),
+            "read": In(read_port(cfg)),
             "level": Out(ceil_log2(words)),
         })
 
@@ -103,8 +102,8 @@ class RxBuffer(wiring.Component):
             write.data.eq(self.store.data),
             write.en.eq(self.store.store),
         ]
-        with m.If(self.free.valid):
-            m.d.sync += oldest.eq(oldest + self.free.payload)
+        with m.If(self.read.free):
+            m.d.sync += oldest.eq(oldest + self.read.free_words)
 
         # Pointers never meet from behind, so no extra bit is needed. Reset leaves room at 0 for a cycle or two.
         m.d.sync += [
@@ -115,10 +114,10 @@ class RxBuffer(wiring.Component):
         word = Signal(range(words))
         valid = Signal(2)
         m.d.sync += [
-            word.eq(oldest + self.read.payload.word),
+            word.eq(oldest + self.read.word),
             valid.eq(Cat(self.read.valid, valid)),
-            self.read_valid.eq(valid[1]),
-            self.read_data.eq(read.data),
+            self.read.data_valid.eq(valid[1]),
+            self.read.data.eq(read.data),
         ]
         m.d.comb += [read.addr.eq(word), read.en.eq(1)]
         return m

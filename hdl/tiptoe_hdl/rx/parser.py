@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
 from ..messages import RxMeta, rx_beat
-from .buffer import HEADROOM, buffer_store
+from .buffer import HEADROOM, store_port
 from .judge import RxJudge
 from .meta import RxMetaBuilder
 
@@ -38,7 +38,7 @@ class RxParser(wiring.Component):
         The engine's addresses; change them while no frame is under way.
     meta : Out stream of ``RxMeta``
         In frame order, after the frame is in the buffer.
-    store : Out(buffer_store(cfg)), room : In(1)
+    store : Out(store_port(cfg)), room : In(1)
         The buffer's write side. Frames are stored without pad bytes: ``RxMeta.payload_offset`` counts from two bytes
         before the first stored byte.
     count_rx_frames, count_rx_bad_frame, count_rx_not_for_us, count_rx_bad_ip, count_rx_bad_tcp, \
@@ -57,7 +57,7 @@ class RxParser(wiring.Component):
             "i": In(stream.Signature(rx_beat(cfg))),
             "mac": In(48), "ip": In(32), "promiscuous": In(1),
             "meta": Out(stream.Signature(RxMeta)),
-            "store": Out(buffer_store(cfg)), "room": In(1),
+            "store": Out(store_port(cfg)), "room": In(1),
             **{name: Out(1) for name in self.COUNTERS},
         })  # fmt: skip
 

@@ -1,12 +1,11 @@
-"""Drives the TCP pipeline alone: segments, doorbells and requests in, segments, verdicts and reports out, time explicit."""
+"""Drives the TCP pipeline alone, Verilated: segments, doorbells and requests in; segments, verdicts and reports out."""
 
 from dataclasses import dataclass, field, replace
-
-from amaranth.sim import Simulator
 
 from tiptoe_hdl.config import TINY
 from tiptoe_hdl.flow.flow import Flow
 from tiptoe_hdl.messages import ACK, FIN, PSH, RST, SYN, FlowOp, Reason, State, Status
+from tiptoe_verif.sim.block import BlockSim
 
 FLAG = {"S": 1 << SYN, "A": 1 << ACK, "F": 1 << FIN, "R": 1 << RST, "P": 1 << PSH}
 M32 = 0xFFFFFFFF
@@ -47,6 +46,7 @@ class Seen:
     """What came out of the pipeline since last asked."""
 
     tx: list = field(default_factory=list)
+    tx_cycles: list = field(default_factory=list)
     verdicts: list = field(default_factory=list)
     notices: list = field(default_factory=list)
     responses: list = field(default_factory=list)
@@ -54,163 +54,97 @@ class Seen:
 
 
 class FlowBench:
-    """``run(script)`` simulates; in the script, the methods below are awaited in order."""
+    """The pipeline with everything around it in the test's hand; time passes only in ``cycles`` and ``ticks``.
 
-    def __init__(
-        self, cfg=TINY, *, rto_initial=1000, rto_min=200, delack=40, msl=500, rexmt_max=4, tx_ready=True
-    ):
+    Parameters are the timer settings in ticks. ``tx_ready`` may be cleared to hold back the transmit path.
+    """
+
+    def __init__(self, cfg=TINY, *, rto_initial=1000, rto_min=200, rto_max=60000, delack=40, msl=500, rexmt_max=4):
         self.cfg = cfg
-        self.dut = Flow(cfg)
-        self.params = dict(
-            rto_min=rto_min,
-            rto_max=60000,
-            rto_initial=rto_initial,
-            delack_ticks=delack,
-            msl_ticks=msl,
-            rexmt_max=rexmt_max,
+        self.sim = BlockSim(f"flow_{cfg.name}", Flow(cfg), key=repr(cfg))
+        self.sim["parameters"] = dict(
+            rto_min=rto_min, rto_max=rto_max, rto_initial=rto_initial, delack_ticks=delack, msl_ticks=msl, rexmt_max=rexmt_max
         )
+        for port in ("verdict", "report", "response__0", "response__1", "tx"):
+            self.sim[f"{port}__ready"] = 1
         self.seen = Seen()
-        self.tx_ready = tx_ready
+        self.tx_ready = True
         self.iss, self.irs = LOCAL_SEQ, REMOTE_SEQ
-        self.cycle = 0
+        self.sim.step(10_000, until=["ready"])
+        assert self.sim["ready"]
 
-    def run(self, script, max_cycles=200_000, vcd=None):
-        """Simulate until ``script(bench)`` returns."""
-        sim = Simulator(self.dut)
-        sim.add_clock(1e-6)
-        self.finished = False
+    def cycles(self, count):
+        """Let ``count`` clock cycles pass, collecting what comes out."""
+        sim, seen = self.sim, self.seen
+        sim["tx__ready"] = self.tx_ready
+        watch = ["verdict__valid", "report__valid", "response__0__valid", "response__1__valid", "notify__valid"]
+        if self.tx_ready:
+            watch.append("tx__valid")
+        while count > 0:
+            count -= sim.step(count, until=watch)
+            if count <= 0:
+                return
+            for port, log in (("tx", seen.tx), ("verdict", seen.verdicts), ("report", seen.reports), ("notify", seen.notices)):
+                if sim[f"{port}__valid"] and (port != "tx" or self.tx_ready):
+                    log.append(sim[f"{port}__payload"])
+                    if port == "tx":
+                        seen.tx_cycles.append(sim.cycle)
+            for k in range(2):
+                if sim[f"response__{k}__valid"]:
+                    seen.responses.append(Status(sim[f"response__{k}__payload"].status))
+            sim.step(1)
+            count -= 1
 
-        async def main(ctx):
-            self.ctx = ctx
-            for name, value in self.params.items():
-                ctx.set(self.dut.parameters[name], value)
-            while not ctx.get(self.dut.ready):
-                await ctx.tick()
-            await script(self)
-            self.finished = True
-
-        async def collect(ctx):
-            dut, seen = self.dut, self.seen
-            for port in (dut.verdict, dut.report, dut.response[0], dut.response[1]):
-                ctx.set(port.ready, 1)
-            async for values in ctx.tick().sample(
-                dut.tx.valid,
-                dut.tx.ready,
-                dut.tx.payload,
-                dut.verdict.valid,
-                dut.verdict.payload,
-                dut.report.valid,
-                dut.report.payload,
-                dut.response[0].valid,
-                dut.response[0].payload,
-                dut.response[1].valid,
-                dut.response[1].payload,
-                dut.notify.valid,
-                dut.notify.payload,
-            ):
-                (_, _, tv, tr, tx, vv, verdict, rv, report, c0, r0, c1, r1, nv, notice) = values
-                self.cycle += 1
-                if tv and tr:
-                    seen.tx.append(tx)
-                if vv:
-                    seen.verdicts.append(verdict)
-                if rv:
-                    seen.reports.append(report)
-                if c0:
-                    seen.responses.append(Status(r0.status))
-                if c1:
-                    seen.responses.append(Status(r1.status))
-                if nv:
-                    seen.notices.append(notice)
-                ctx.set(dut.tx.ready, self.tx_ready)
-
-        sim.add_testbench(main)
-        sim.add_testbench(collect, background=True)
-        if vcd:
-            with sim.write_vcd(vcd):
-                sim.run()
-        else:
-            sim.run()
-        assert self.finished
-
-    async def cycles(self, count):
-        """Let ``count`` clock cycles pass."""
-        for _ in range(count):
-            await self.ctx.tick()
-
-    async def ticks(self, count):
+    def ticks(self, count):
         """Let ``count`` timer ticks pass, each long enough for the whole sweep."""
         for _ in range(count):
-            self.ctx.set(self.dut.tick, 1)
-            await self.ctx.tick()
-            self.ctx.set(self.dut.tick, 0)
-            await self.cycles(self.cfg.connections + 2)
-        await self.cycles(40)
+            self.sim["tick"] = 1
+            self.cycles(1)
+            self.sim["tick"] = 0
+            self.cycles(self.cfg.connections + 12)
+        self.cycles(40)
 
-    async def put(self, port, payload):
+    def ticks_until_sent(self, limit):
+        """Ticks that pass until a segment goes out; None if none does within ``limit``."""
+        for count in range(1, limit + 1):
+            self.ticks(1)
+            if self.seen.tx:
+                return count
+        return None
+
+    def put(self, port, payload):
         """One transfer into a stream port."""
-        self.ctx.set(port.payload, payload)
-        self.ctx.set(port.valid, 1)
-        while not self.ctx.get(port.ready):
-            await self.ctx.tick()
-        await self.ctx.tick()
-        self.ctx.set(port.valid, 0)
+        self.sim[f"{port}__payload"] = payload
+        self.sim[f"{port}__valid"] = 1
+        while not self.sim[f"{port}__ready"]:
+            self.cycles(1)
+        self.cycles(1)
+        self.sim[f"{port}__valid"] = 0
 
-    async def request(self, op, *, id=1, port=0, generation=GENERATION, settle=24, **fields):
+    def request(self, op, *, id=1, port=0, generation=GENERATION, settle=40, **fields):
         """A flow_request; returns its status."""
         before = len(self.seen.responses)
-        await self.put(
-            self.dut.request[port],
-            dict(
-                op=op,
-                id=id,
-                generation=generation,
-                **dict.fromkeys(
-                    (
-                        "a",
-                        "b",
-                        "mss",
-                        "snd_scale",
-                        "rcv_scale",
-                        "snd_log2",
-                        "rcv_log2",
-                        "wnd",
-                        "syncache_ref",
-                    ),
-                    0,
-                )
-                | fields,
-            ),
-        )
-        await self.cycles(settle)
+        self.put(f"request__{port}", dict(op=op, id=id, generation=generation) | fields)
+        self.cycles(settle)
         assert len(self.seen.responses) == before + 1
         return self.seen.responses[-1]
 
-    async def provision(self, id=1, **fields):
+    def provision(self, id=1, **fields):
         """PROVISION with 16 KiB rings."""
-        return await self.request(
-            FlowOp.PROVISION, id=id, **{"snd_log2": RING_LOG2, "rcv_log2": RING_LOG2} | fields
-        )
+        return self.request(FlowOp.PROVISION, id=id, **{"snd_log2": RING_LOG2, "rcv_log2": RING_LOG2} | fields)
 
-    async def receive(self, segment: Segment, id=1, settle=24):
+    def offer(self, segment: Segment, id=1):
+        """A segment of the peer, without waiting for what it sets off."""
+        self.put("segment", dict(
+            id=id, seq=(self.irs + segment.seq) & M32, ack=(self.iss + segment.ack) & M32, flags=flags_of(segment.flags),
+            wnd=segment.wnd, length=segment.length, mss=segment.mss, ws_present=segment.ws is not None, ws=segment.ws or 0))
+
+    def receive(self, segment: Segment, id=1, settle=400):
         """A segment of the peer; returns (segments sent, verdict)."""
         self.seen.tx.clear()
         self.seen.verdicts.clear()
-        await self.put(
-            self.dut.segment,
-            dict(
-                id=id,
-                seq=(self.irs + segment.seq) & M32,
-                ack=(self.iss + segment.ack) & M32,
-                flags=flags_of(segment.flags),
-                wnd=segment.wnd,
-                length=segment.length,
-                mss=segment.mss,
-                ws_present=segment.ws is not None,
-                ws=segment.ws or 0,
-            ),
-        )
-        await self.cycles(settle)
+        self.offer(segment, id)
+        self.cycles(settle)
         (verdict,) = self.seen.verdicts
         return self.sent(), verdict
 
@@ -219,61 +153,53 @@ class FlowBench:
         out = []
         for tx in self.seen.tx:
             text = "".join(letter for letter in "SAFRP" if tx.flags & FLAG[letter])
-            out.append(
-                Segment(
-                    flags=text,
-                    seq=(tx.seq - self.iss) & M32,
-                    ack=(tx.ack - self.irs) & M32 if "A" in text else 0,
-                    wnd=tx.wnd,
-                    length=tx.length,
-                    mss=tx.mss if "S" in text else 0,
-                    ws=tx.ws if tx.ws_present else None,
-                )
-            )
+            ack = (tx.ack - self.irs) & M32 if "A" in text else 0
+            out.append(Segment(flags=text, seq=(tx.seq - self.iss) & M32, ack=ack, wnd=tx.wnd, length=tx.length,
+                               mss=tx.mss if "S" in text else 0, ws=tx.ws if tx.ws_present else None))
         self.seen.tx.clear()
         return out
 
-    async def bell(self, which, position, id=1, settle=24):
+    def bell(self, which, position, id=1, settle=400):
         """Doorbell ``which`` (0 send, 1 receive); returns the segments sent."""
         self.seen.tx.clear()
-        await self.put(self.dut.doorbell, dict(id=id, which=which, position=position))
-        await self.cycles(settle)
+        self.put("doorbell", dict(id=id, which=which, position=position))
+        self.cycles(settle)
         return self.sent()
 
-    async def report(self, id=1):
+    def report(self, id=1):
         """A snapshot of the connection."""
         self.seen.reports.clear()
-        await self.put(self.dut.report_request, id)
-        await self.cycles(24)
+        self.put("report_request", id)
+        self.cycles(40)
         (report,) = self.seen.reports
         return report
 
-    async def state(self, id=1):
+    def state(self, id=1):
         """The connection's state."""
-        return State((await self.report(id)).state)
+        return State(self.report(id).state)
 
     # state constructors
 
-    async def syn_sent(self, id=1, mss=1460, rcv_scale=0):
-        """PROVISION and OPEN; the SYN is out."""
-        assert await self.provision(id) == Status.OK
+    def syn_sent(self, id=1, mss=1460, rcv_scale=0):
+        """PROVISION and OPEN; returns the SYN sent."""
+        assert self.provision(id) == Status.OK
         self.seen.tx.clear()
-        assert await self.request(FlowOp.OPEN, id=id, a=self.iss, mss=mss, rcv_scale=rcv_scale) == Status.OK
+        assert self.request(FlowOp.OPEN, id=id, a=self.iss, mss=mss, rcv_scale=rcv_scale) == Status.OK
         (syn,) = self.sent()
         assert syn.flags == "S" and syn.seq == 0
         return syn
 
-    async def established(self, id=1, wnd=8192, mss=1460):
+    def established(self, id=1, wnd=8192, mss=1460):
         """Active open done; snd_una = snd_nxt = 1, rcv_nxt = 1."""
-        await self.syn_sent(id)
-        sent, _ = await self.receive(Segment("SA", seq=0, ack=1, wnd=wnd, mss=mss), id)
+        self.syn_sent(id)
+        sent, _ = self.receive(Segment("SA", seq=0, ack=1, wnd=wnd, mss=mss), id)
         assert [s.flags for s in sent] == ["A"], sent
         self.seen.notices.clear()
 
-    async def close(self, position=0, id=1):
+    def close(self, position=0, id=1):
         """CLOSE request; returns the segments sent."""
         self.seen.tx.clear()
-        assert await self.request(FlowOp.CLOSE, id=id, a=position) == Status.OK
+        assert self.request(FlowOp.CLOSE, id=id, a=position) == Status.OK
         return self.sent()
 
 

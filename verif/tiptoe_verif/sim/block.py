@@ -70,10 +70,9 @@ class BlockSim:
                 continue
             width = int(found[1] or 0) + 1
             self._ports[port] = (len(self._ports), width, member.shape if hasattr(member, "shape") else None)
-        table = "\n    ".join(
-            f"s->ports[{index}] = {{&s->top->{port}, sizeof s->top->{port}}};"
-            for port, (index, width, _) in self._ports.items()
-        )
+        # Verilator spells a double underscore by its code.
+        members = [(index, port.replace("__", "___05F")) for port, (index, _, _) in self._ports.items()]
+        table = "\n    ".join(f"s->ports[{index}] = {{&s->top->{name}, sizeof s->top->{name}}};" for index, name in members)
         source = _HARNESS.format(count=len(self._ports), table=table)
         with cached_dir("block", name, digest(source)) as (folder, complete):
             cpp = folder / "block.cpp"

@@ -41,7 +41,7 @@ def count(s):
         half_flight=Mux(half > s.twice_maxseg, half, s.twice_maxseg),
         thrice_maxseg=(s.twice_maxseg + s.maxseg)[:CWND_BITS],
         duplicate=(
-            (s.d_ack == 0) & s.in_flight & s.e_zero_length & (s.wnd_scaled == s.snd_wnd) & (s.e_length == 0)
+            (s.d_ack == 0) & s.in_flight & ~s.persist & s.e_zero_length & (s.wnd_scaled == s.snd_wnd) & (s.e_length == 0)
         ),
     )
 

@@ -1,0 +1,39 @@
+"""Several streams into one, in turn."""
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+
+class StreamMerge(wiring.Component):
+    """Round robin between single transfers. No latency; an offered transfer stays offered until it is taken.
+
+    Ports
+    -----
+    i : In(stream of ``shape``), ``sources`` of them
+    o : Out(stream of ``shape``)
+    """
+
+    def __init__(self, shape, sources: int):
+        self._sources = sources
+        super().__init__({
+            "i": In(stream.Signature(shape)).array(sources),
+            "o": Out(stream.Signature(shape)),
+        })  # fmt: skip
+
+    def elaborate(self, platform):
+        m = Module()
+        turn = Signal(range(self._sources))
+        with m.Switch(turn):
+            for k in range(self._sources):
+                with m.Case(k):
+                    port = self.i[k]
+                    m.d.comb += [
+                        self.o.valid.eq(port.valid),
+                        self.o.payload.eq(port.payload),
+                        port.ready.eq(self.o.ready),
+                    ]
+                    # Move on when this one has nothing, or has just been served.
+                    with m.If(~port.valid | self.o.ready):
+                        m.d.sync += turn.eq((k + 1) % self._sources)
+        return m

@@ -1,0 +1,156 @@
+"""Loss recovery in the pipeline: RFC 6298, RFC 5681, RFC 6582, and probing of a closed window (RFC 9293 section 3.8.6.1)."""
+
+import pytest
+from flow_bench import FlowBench, Reason, Segment, State
+
+
+def data(sent):
+    """(seq, length) of the segments that carry payload."""
+    return [(s.seq, s.length) for s in sent if s.length]
+
+
+def test_syn_sent_timeout_doubles_then_gives_up():
+    b = FlowBench(rto_initial=10, rto_min=1, rexmt_max=4)
+    b.syn_sent()
+    for wait in (10, 20, 40, 80):
+        assert b.ticks_until_sent(200) == wait
+        assert [s.flags for s in b.sent()] == ["S"]
+    b.ticks(160)
+    report = b.report()
+    assert report.terminal and Reason(report.reason) == Reason.TIMEOUT and not report.established
+    assert State(report.state) == State.CLOSED
+
+
+def test_established_timeout_goes_back_and_shrinks_cwnd():
+    b = FlowBench(rto_initial=10, rto_min=10)
+    b.established(mss=1000)
+    b.bell(0, 3000)
+    b.cycles(80)
+    b.ticks(12)
+    sent = b.sent()
+    assert data(sent) == [(1, 1000)], sent
+    # One segment of congestion window: the next one goes when the first is acknowledged.
+    sent, _ = b.receive(Segment("A", ack=1001))
+    assert data(sent) == [(1001, 1000), (2001, 1000)]
+
+
+def test_established_three_duplicate_acks_retransmit():
+    b = FlowBench()
+    b.established(mss=1000, wnd=60000)
+    sent = b.bell(0, 10000)
+    assert data(sent) == [(1 + 1000 * k, 1000) for k in range(10)]
+    for _ in range(2):
+        sent, _ = b.receive(Segment("A", ack=1, wnd=60000))
+        assert sent == []
+    sent, _ = b.receive(Segment("A", ack=1, wnd=60000))
+    assert data(sent) == [(1, 1000)]
+    # Partial acknowledgement: the next hole at once.
+    sent, _ = b.receive(Segment("A", ack=3001, wnd=60000))
+    assert data(sent) == [(3001, 1000)]
+    sent, _ = b.receive(Segment("A", ack=10001, wnd=60000))
+    assert sent == []
+    report = b.report()
+    assert report.snd_una_position == 10000
+
+
+def test_established_window_closed_is_probed_forever():
+    b = FlowBench(rto_initial=10, rto_min=10, rexmt_max=3, rto_max=320)
+    b.established(mss=1000, wnd=500)
+    sent = b.bell(0, 1500)
+    assert data(sent) == [(1, 500)]
+    sent, _ = b.receive(Segment("A", ack=501, wnd=0))
+    assert sent == []
+    for wait in (10, 20, 40, 80, 160, 320, 320):
+        b.ticks(wait + 1)
+        sent = b.sent()
+        assert data(sent) == [(501, 1)], (wait, sent)
+        sent, _ = b.receive(Segment("A", ack=501, wnd=0))
+        assert sent == []
+    sent, _ = b.receive(Segment("A", ack=501, wnd=5000))
+    assert data(sent) == [(501, 1000)]
+    assert b.state() == State.ESTABLISHED
+
+
+def test_established_shrunk_window_with_data_in_flight_is_probed():
+    b = FlowBench(rto_initial=10, rto_min=10)
+    b.established(mss=1000, wnd=4000)
+    b.bell(0, 2000)
+    sent, _ = b.receive(Segment("A", ack=1001, wnd=0))
+    assert data(sent) == []
+    b.ticks(12)
+    assert data(b.sent()) == [(1001, 1)]
+    sent, _ = b.receive(Segment("A", ack=1001, wnd=4000))
+    assert data(sent) == [(1001, 1000)]
+
+
+def test_established_silly_window_is_not_filled():
+    b = FlowBench()
+    b.established(mss=1000, wnd=4000)
+    b.bell(0, 4000)
+    b.sent()
+    sent = b.bell(0, 6000)
+    assert data(sent) == []
+    sent, _ = b.receive(Segment("A", ack=1001, wnd=3100))  # 100 bytes more
+    assert data(sent) == []
+    sent, _ = b.receive(Segment("A", ack=2001, wnd=4000))
+    assert data(sent) == [(4001, 1000), (5001, 1000)]
+
+
+@pytest.mark.parametrize("order", [(1, 0, 2), (2, 1, 0), (2, 0, 1), (1, 2, 0), (3, 1, 0, 2), (3, 1, 2, 0), (1, 3, 0, 2)])
+def test_established_out_of_order_data_is_placed(order):
+    b = FlowBench()
+    b.established()
+    have = set()
+    for k in order:
+        sent, verdict = b.receive(Segment("A", seq=1 + 100 * k, length=100))
+        have.add(k)
+        contiguous = next(n for n in range(10) if n not in have)
+        assert verdict.position == 100 * k and verdict.length == 100 and verdict.skip == 0
+        assert verdict.upto == 100 * contiguous
+        gap_before = set(range(k)) - have
+        fills = any(n > k for n in have)
+        if gap_before or fills:
+            assert [s.ack for s in sent] == [1 + 100 * contiguous], "an ACK at once, RFC 5681 section 4.2"
+
+
+def test_established_third_gap_is_not_placed():
+    b = FlowBench()
+    b.established()
+    for k in (2, 4):
+        _, verdict = b.receive(Segment("A", seq=1 + 100 * k, length=100))
+        assert verdict.length == 100
+    sent, verdict = b.receive(Segment("A", seq=601, length=100))
+    assert verdict.length == 0 and [s.ack for s in sent] == [1]
+    # Still extends an interval it touches, and joins two.
+    _, verdict = b.receive(Segment("A", seq=301, length=100))
+    assert verdict.length == 100
+    _, verdict = b.receive(Segment("A", seq=601, length=100))
+    assert verdict.length == 100
+    _, verdict = b.receive(Segment("A", seq=1, length=200))
+    assert verdict.upto == 500
+    _, verdict = b.receive(Segment("A", seq=501, length=150))
+    assert verdict.upto == 700
+
+
+def test_established_overlapping_data_is_cut():
+    b = FlowBench()
+    b.established()
+    b.receive(Segment("A", seq=1, length=100))
+    sent, verdict = b.receive(Segment("A", seq=51, length=100))
+    assert (verdict.position, verdict.skip, verdict.length, verdict.upto) == (100, 50, 50, 150)
+    sent, verdict = b.receive(Segment("A", seq=1, length=100))
+    assert verdict.length == 0 and [s.ack for s in sent] == [151]
+
+
+def test_established_beyond_window_is_cut_and_refused():
+    b = FlowBench()
+    b.established()
+    for k in range(16):
+        b.receive(Segment("A", seq=1 + 1000 * k, length=1000))
+    sent, verdict = b.receive(Segment("A", seq=16001, length=1000))
+    assert (verdict.position, verdict.length, verdict.upto) == (16000, 384, 16384)
+    sent, verdict = b.receive(Segment("A", seq=16385, length=1))
+    assert verdict.length == 0 and [(s.ack, s.wnd) for s in sent] == [(16385, 0)]
+    # A little room is not told; two segments' worth is.
+    assert b.bell(1, 1000) == []
+    assert [(s.ack, s.wnd) for s in b.bell(1, 3000)] == [(16385, 3000)]

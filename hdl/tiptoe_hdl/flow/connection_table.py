@@ -1,0 +1,308 @@
+"""Connection table: from a segment's four-tuple to a connection or half-open connection (RFC 9293 section 3.3.1).
+
+Two keyed hashes choose one row each of two memories with four ways a row; a lookup reads both rows and compares the
+whole four-tuple with all eight entries. An insertion takes the emptier row (two-choice hashing), so that rows do not
+overflow while half of the entries are free.
+"""
+
+from amaranth.hdl import Array, Cat, Module, Mux, Signal
+from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..config import EngineConfig
+from ..messages import FlowResponse, FourTuple, Status, TableOp, table_result, table_update
+from .keyed_hash import GROUP, X_BITS, final_sums, folded, key_sequence, partial_sums
+
+HASHES = 2
+WAYS = 4
+RESULTS = 4
+"""Lookups under way or not yet taken."""
+
+
+def index_bits(cfg: EngineConfig) -> int:
+    """Bits of a table result's index."""
+    return max(cfg.id_bits, cfg.syncache_bits)
+
+
+def entry(cfg: EngineConfig) -> data.StructLayout:
+    """One way of one row."""
+    return data.StructLayout({"valid": 1, "is_syncache": 1, "index": index_bits(cfg), "tuple": FourTuple})
+
+
+class ConnectionTable(wiring.Component):
+    """Exact-match table with lookups in order and updates from two clients.
+
+    A lookup sees the table before or after an update, never a mix: an update writes one way of one row, in a cycle in
+    which no row is read.
+
+    Timing: ``result`` follows a lookup after 5 cycles; up to RESULTS lookups are under way, one a cycle while there
+    is room. An update takes about 10 cycles, of which it keeps lookups out for 2.
+    After reset all rows are cleared, one a cycle; lookups and updates wait until then.
+
+    Members
+    -------
+    hash_key : In(64)
+        Must not change while entries exist.
+    lookup : In stream of FourTuple
+    result : Out stream of ``table_result``, one a lookup, in order
+    update : In array of 2 streams of ``table_update``
+        0: command processor, 1: listen unit.
+    status : Out array of 2 streams of FlowResponse, one an update
+        INSERT: OK, EXISTS or TABLE_FULL. REPLACE, DELETE: OK or BAD_STATE.
+    ready : Out(1)
+        The rows are cleared.
+    """
+
+    def __init__(self, cfg: EngineConfig):
+        if cfg.buckets_per_hash < 2:
+            raise ValueError("the connection table needs at least 2 rows a hash")
+        self.cfg = cfg
+        super().__init__({
+            "hash_key": In(64),
+            "lookup": In(stream.Signature(FourTuple)),
+            "result": Out(stream.Signature(table_result(cfg))),
+            "update": In(stream.Signature(table_update(cfg))).array(2),
+            "status": Out(stream.Signature(FlowResponse)).array(2),
+            "ready": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        cfg = self.cfg
+        row_bits = (cfg.buckets_per_hash - 1).bit_length()
+        target = data.StructLayout({"is_syncache": 1, "index": index_bits(cfg)})
+
+        # The update being made.
+        change = Signal(table_update(cfg))
+        issue = Signal()  # this cycle the update enters the pipeline instead of a lookup
+        block = Signal()  # this cycle neither enters
+        room = Signal(range(RESULTS + 1), init=RESULTS)
+        lookup_taken = Signal()
+        m.d.comb += [
+            self.lookup.ready.eq(self.ready & room.any() & ~issue & ~block),
+            lookup_taken.eq(self.lookup.valid & self.lookup.ready),
+        ]
+
+        # Stage 1: partial sums of the hash. Stage 2: the sums are the addresses of the rows.
+        tuples = [Signal(FourTuple, name=f"tuple{stage}") for stage in range(4)]
+        lookups = [Signal(name=f"lookup{stage}") for stage in range(6)]
+        updates = [Signal(name=f"update{stage}") for stage in range(6)]
+        partial = Signal(HASHES * row_bits * X_BITS // GROUP)
+        m.d.comb += [
+            tuples[0].eq(Mux(issue, change.tuple, self.lookup.payload)),
+            lookups[0].eq(lookup_taken),
+            updates[0].eq(issue),
+        ]
+        hashed = Signal(X_BITS)
+        sequence = key_sequence(m, self.hash_key, X_BITS + HASHES * row_bits - 1)
+        m.d.comb += hashed.eq(folded(tuples[0]))
+        m.d.sync += partial.eq(partial_sums(hashed, sequence, HASHES * row_bits))
+        for stage in range(1, len(tuples)):
+            m.d.sync += tuples[stage].eq(tuples[stage - 1])
+        for stage in range(1, len(lookups)):
+            m.d.sync += [lookups[stage].eq(lookups[stage - 1]), updates[stage].eq(updates[stage - 1])]
+        rows = Signal(HASHES * row_bits)
+        m.d.comb += rows.eq(final_sums(partial))
+
+        # Writes: one way of one row, or all ways of both rows while clearing.
+        write_rows = Signal(HASHES * row_bits)
+        write_valid = Signal()
+        write_ways = Signal(HASHES * WAYS)
+        with m.If(updates[1]):
+            m.d.sync += write_rows.eq(rows)
+
+        # Stage 3: nothing but the memories' output registers. Stage 4: compare in pieces. Stage 5: combine.
+        hits = []
+        targets = []
+        occupied = Signal(HASHES * WAYS)  # of the rows of the last update
+        for way in range(HASHES * WAYS):
+            row_of = slice(way // WAYS * row_bits, (way // WAYS + 1) * row_bits)
+            m.submodules[f"way{way}"] = storage = memory.Memory(
+                shape=entry(cfg), depth=cfg.buckets_per_hash, init=[]
+            )
+            write = storage.write_port()
+            read = storage.read_port()
+            m.d.comb += [
+                read.addr.eq(rows[row_of]),
+                write.addr.eq(write_rows[row_of]),
+                write.en.eq(write_ways[way]),
+                write.data.valid.eq(write_valid),
+                write.data.is_syncache.eq(change.is_syncache),
+                write.data.index.eq(change.index),
+                write.data.tuple.eq(change.tuple),
+            ]
+            found = Signal(entry(cfg), name=f"found{way}")
+            equal = Signal(3, name=f"equal{way}")
+            valid = Signal(name=f"valid{way}")
+            held = Signal(target, name=f"target{way}")
+            m.d.sync += [
+                found.eq(read.data),
+                equal.eq(Cat(
+                    found.tuple.laddr == tuples[3].laddr,
+                    found.tuple.faddr == tuples[3].faddr,
+                    Cat(found.tuple.lport, found.tuple.fport) == Cat(tuples[3].lport, tuples[3].fport),
+                )),
+                valid.eq(found.valid),
+                held.is_syncache.eq(found.is_syncache),
+                held.index.eq(found.index),
+            ]
+            hits.append(valid & equal.all())
+            targets.append(held)
+            with m.If(updates[4]):
+                m.d.sync += occupied[way].eq(valid)
+
+        hit_ways = Signal(HASHES * WAYS)
+        result = Signal(table_result(cfg))
+        chosen = Signal(target)
+        m.d.comb += [
+            hit_ways.eq(Cat(hits)),
+            chosen.eq(_select(hit_ways, targets)),
+            result.hit.eq(hit_ways.any()),
+            result.is_syncache.eq(chosen.is_syncache),
+            result.index.eq(chosen.index),
+        ]
+        self._results(m, room, lookup_taken, lookups[4], result)
+
+        found_ways = Signal(HASHES * WAYS)
+        found_target = Signal(target)
+        with m.If(updates[4]):
+            m.d.sync += [found_ways.eq(hit_ways), found_target.eq(chosen)]
+        self._updates(m, change, issue, block, updates[5], occupied, found_ways, found_target,
+                      write_rows, write_ways, write_valid)
+        return m
+
+    def _results(self, m, room, lookup_taken, push, result):
+        """Results wait in a shift register; ``room`` counts lookups that may still be accepted."""
+        slots = Array(Signal(table_result(self.cfg), name=f"slot{slot}") for slot in range(RESULTS))
+        count = Signal(range(RESULTS + 1))
+        end = Signal.like(count)
+        pop = Signal()
+        m.d.comb += [
+            self.result.valid.eq(count.any()),
+            self.result.payload.eq(slots[0]),
+            pop.eq(self.result.valid & self.result.ready),
+            end.eq(count - pop),
+        ]
+        m.d.sync += [count.eq(end + push), room.eq(room + pop - lookup_taken)]
+        with m.If(pop):
+            m.d.sync += [slots[slot].eq(slots[slot + 1]) for slot in range(RESULTS - 1)]
+        with m.If(push):
+            m.d.sync += slots[end].eq(result)
+
+    def _updates(self, m, change, issue, block, answered, occupied, found_ways, found_target,
+                 write_rows, write_ways, write_valid):
+        """Clears the rows after reset, then makes one update after the other."""
+        cfg = self.cfg
+        client = Signal()
+        last = Signal()
+        status = Signal(Status)
+        free_ways = Signal(HASHES * WAYS)
+        room = Signal()
+        matches = Signal()
+        wanted = Cat(self.update[number].valid & ~self.status[number].valid for number in range(2))
+        cleared = Signal(range(cfg.buckets_per_hash))
+
+        for number in range(2):
+            with m.If(self.status[number].ready):
+                m.d.sync += self.status[number].valid.eq(0)
+
+        with m.FSM():
+            with m.State("Clear"):
+                m.d.sync += [
+                    cleared.eq(cleared + 1),
+                    write_rows.eq(Cat(cleared, cleared)),
+                    write_ways.eq(~0),
+                    write_valid.eq(0),
+                ]
+                with m.If(cleared == cfg.buckets_per_hash - 1):
+                    m.next = "Cleared"
+            with m.State("Cleared"):
+                m.d.sync += [write_ways.eq(0), self.ready.eq(1)]
+                m.next = "Idle"
+            with m.State("Idle"):
+                # The client served last waits for the other one.
+                chosen = Mux(last, ~wanted[0], wanted[1])
+                m.d.sync += client.eq(chosen)
+                with m.If(wanted.any()):
+                    m.next = "Take"
+            with m.State("Take"):
+                with m.Switch(client):
+                    for number in range(2):
+                        with m.Case(number):
+                            m.d.sync += change.eq(self.update[number].payload)
+                            m.d.comb += self.update[number].ready.eq(1)
+                m.d.sync += last.eq(client)
+                m.next = "Issue"
+            with m.State("Issue"):
+                m.d.comb += issue.eq(1)
+                m.next = "Read"
+            with m.State("Read"):
+                with m.If(answered):
+                    m.next = "Choose"
+            with m.State("Choose"):
+                rows = [occupied[:WAYS], occupied[WAYS:]]
+                free = [_lowest(~row) for row in rows]
+                counts = [_count(row) for row in rows]
+                m.d.sync += [
+                    free_ways.eq(Mux(counts[1] < counts[0], free[1] << WAYS, free[0])),
+                    room.eq(~occupied.all()),
+                    matches.eq(
+                        (found_target.index == change.index) & (found_target.is_syncache == change.is_syncache)
+                    ),
+                ]
+                m.next = "Decide"
+            with m.State("Decide"):
+                # A lookup taken now would read while the next cycle writes.
+                m.d.comb += block.eq(1)
+                exists = found_ways.any()
+                m.d.sync += [write_valid.eq(1), status.eq(Status.OK)]
+                with m.Switch(change.op):
+                    with m.Case(TableOp.INSERT):
+                        with m.If(exists):
+                            m.d.sync += status.eq(Status.EXISTS)
+                        with m.Elif(~room):
+                            m.d.sync += status.eq(Status.TABLE_FULL)
+                        with m.Else():
+                            m.d.sync += write_ways.eq(free_ways)
+                    with m.Case(TableOp.REPLACE):
+                        with m.If(exists):
+                            m.d.sync += write_ways.eq(found_ways)
+                        with m.Else():
+                            m.d.sync += status.eq(Status.BAD_STATE)
+                    with m.Case(TableOp.DELETE):
+                        m.d.sync += write_valid.eq(0)
+                        with m.If(exists & matches):
+                            m.d.sync += write_ways.eq(found_ways)
+                        with m.Else():
+                            m.d.sync += status.eq(Status.BAD_STATE)
+                    with m.Default():
+                        m.d.sync += status.eq(Status.BAD_ARGUMENT)
+                m.next = "Write"
+            with m.State("Write"):
+                m.d.sync += write_ways.eq(0)
+                with m.Switch(client):
+                    for number in range(2):
+                        with m.Case(number):
+                            m.d.sync += [
+                                self.status[number].valid.eq(1),
+                                self.status[number].payload.status.eq(status),
+                            ]
+                m.next = "Idle"
+
+
+def _select(one_hot, values):
+    """The value whose bit is set, all zeroes if none is."""
+    selected = 0
+    for bit, value in zip(one_hot, values, strict=True):
+        selected = selected | Mux(bit, value.as_value(), 0)
+    return selected
+
+
+def _lowest(bits):
+    """One-hot: the lowest set bit."""
+    return Cat(bit & ~bits[:position].any() if position else bit for position, bit in enumerate(bits))
+
+
+def _count(bits):
+    """How many of four bits are set."""
+    return (bits[0] + bits[1]) + (bits[2] + bits[3])

@@ -1,8 +1,8 @@
 """The engine: every block and the wires between them. No logic here."""
 
-from amaranth.hdl import Module, ResetInserter, Value
+from amaranth.hdl import Module, ResetInserter
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.lib.wiring import In, Out, connect
 
 from .config import EngineConfig
 from .flow.connection_table import ConnectionTable
@@ -18,7 +18,7 @@ from .host.events import EventWriter
 from .host.registers import Registers
 from .listen.isn import IsnGenerator
 from .listen.listen_unit import ListenUnit
-from .messages import Counter, TxControl
+from .messages import TxControl
 from .rx.buffer import RxBuffer
 from .rx.dispatcher import Dispatcher
 from .rx.gate import Gate
@@ -55,15 +55,17 @@ class Engine(wiring.Component):
 
     def __init__(self, cfg: EngineConfig):
         self._cfg = cfg
-        super().__init__({
-            "s_axil": In(AxiLiteSignature()),
-            "m_axi_read": Out(Axi4ReadSignature(cfg.addr_width, cfg.data_width)),
-            "m_axi_write": Out(Axi4WriteSignature(cfg.addr_width, cfg.data_width)),
-            "s_axis_rx": In(AxiStreamSignature(cfg.data_width, user_width=1)),
-            "m_axis_tx": Out(AxiStreamSignature(cfg.data_width)),
-            "irq": Out(1),
-            "tick": In(1),
-        })
+        super().__init__(
+            {
+                "s_axil": In(AxiLiteSignature()),
+                "m_axi_read": Out(Axi4ReadSignature(cfg.addr_width, cfg.data_width)),
+                "m_axi_write": Out(Axi4WriteSignature(cfg.addr_width, cfg.data_width)),
+                "s_axis_rx": In(AxiStreamSignature(cfg.data_width, user_width=1)),
+                "m_axis_tx": Out(AxiStreamSignature(cfg.data_width)),
+                "irq": Out(1),
+                "tick": In(1),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -94,9 +96,12 @@ class Engine(wiring.Component):
     def _connect_receive(self, m):
         rx, gate = self.s_axis_rx, self._gate
         m.d.comb += [
-            gate.i.valid.eq(rx.tvalid), rx.tready.eq(gate.i.ready),
-            gate.i.payload.data.eq(rx.tdata), gate.i.payload.keep.eq(rx.tkeep),
-            gate.i.payload.last.eq(rx.tlast), gate.i.payload.error.eq(rx.tuser),
+            gate.i.valid.eq(rx.tvalid),
+            rx.tready.eq(gate.i.ready),
+            gate.i.payload.data.eq(rx.tdata),
+            gate.i.payload.keep.eq(rx.tkeep),
+            gate.i.payload.last.eq(rx.tlast),
+            gate.i.payload.error.eq(rx.tuser),
         ]
         parser, buffer, dispatcher, placement = self._parser, self._buffer, self._dispatcher, self._placement
         connect_same(m, gate.o, parser.i)

@@ -26,7 +26,7 @@ def flags_of(text: str) -> int:
 
 @dataclass(frozen=True)
 class Segment:
-    """A segment as the tests write it: ``seq`` and ``ack`` relative to the sender's and receiver's ISN (SYN at 0, data from 1)."""
+    """A segment as the tests write it; ``seq``, ``ack`` relative to the sender's and receiver's ISN (SYN 0, data from 1)."""
 
     flags: str = "A"
     seq: int = 1
@@ -59,11 +59,18 @@ class FlowBench:
     Parameters are the timer settings in ticks. ``tx_ready`` may be cleared to hold back the transmit path.
     """
 
-    def __init__(self, cfg=TINY, *, rto_initial=1000, rto_min=200, rto_max=60000, delack=40, msl=500, rexmt_max=4):
+    def __init__(
+        self, cfg=TINY, *, rto_initial=1000, rto_min=200, rto_max=60000, delack=40, msl=500, rexmt_max=4
+    ):
         self.cfg = cfg
         self.sim = BlockSim(f"flow_{cfg.name}", Flow(cfg), key=repr(cfg))
         self.sim["parameters"] = dict(
-            rto_min=rto_min, rto_max=rto_max, rto_initial=rto_initial, delack_ticks=delack, msl_ticks=msl, rexmt_max=rexmt_max
+            rto_min=rto_min,
+            rto_max=rto_max,
+            rto_initial=rto_initial,
+            delack_ticks=delack,
+            msl_ticks=msl,
+            rexmt_max=rexmt_max,
         )
         for port in ("verdict", "report", "response__0", "response__1", "tx"):
             self.sim[f"{port}__ready"] = 1
@@ -77,14 +84,25 @@ class FlowBench:
         """Let ``count`` clock cycles pass, collecting what comes out."""
         sim, seen = self.sim, self.seen
         sim["tx__ready"] = self.tx_ready
-        watch = ["verdict__valid", "report__valid", "response__0__valid", "response__1__valid", "notify__valid"]
+        watch = [
+            "verdict__valid",
+            "report__valid",
+            "response__0__valid",
+            "response__1__valid",
+            "notify__valid",
+        ]
         if self.tx_ready:
             watch.append("tx__valid")
         while count > 0:
             count -= sim.step(count, until=watch)
             if count <= 0:
                 return
-            for port, log in (("tx", seen.tx), ("verdict", seen.verdicts), ("report", seen.reports), ("notify", seen.notices)):
+            for port, log in (
+                ("tx", seen.tx),
+                ("verdict", seen.verdicts),
+                ("report", seen.reports),
+                ("notify", seen.notices),
+            ):
                 if sim[f"{port}__valid"] and (port != "tx" or self.tx_ready):
                     log.append(sim[f"{port}__payload"])
                     if port == "tx":
@@ -131,13 +149,26 @@ class FlowBench:
 
     def provision(self, id=1, **fields):
         """PROVISION with 16 KiB rings."""
-        return self.request(FlowOp.PROVISION, id=id, **{"snd_log2": RING_LOG2, "rcv_log2": RING_LOG2} | fields)
+        return self.request(
+            FlowOp.PROVISION, id=id, **{"snd_log2": RING_LOG2, "rcv_log2": RING_LOG2} | fields
+        )
 
     def offer(self, segment: Segment, id=1):
         """A segment of the peer, without waiting for what it sets off."""
-        self.put("segment", dict(
-            id=id, seq=(self.irs + segment.seq) & M32, ack=(self.iss + segment.ack) & M32, flags=flags_of(segment.flags),
-            wnd=segment.wnd, length=segment.length, mss=segment.mss, ws_present=segment.ws is not None, ws=segment.ws or 0))
+        self.put(
+            "segment",
+            dict(
+                id=id,
+                seq=(self.irs + segment.seq) & M32,
+                ack=(self.iss + segment.ack) & M32,
+                flags=flags_of(segment.flags),
+                wnd=segment.wnd,
+                length=segment.length,
+                mss=segment.mss,
+                ws_present=segment.ws is not None,
+                ws=segment.ws or 0,
+            ),
+        )
 
     def receive(self, segment: Segment, id=1, settle=400):
         """A segment of the peer; returns (segments sent, verdict)."""
@@ -154,8 +185,17 @@ class FlowBench:
         for tx in self.seen.tx:
             text = "".join(letter for letter in "SAFRP" if tx.flags & FLAG[letter])
             ack = (tx.ack - self.irs) & M32 if "A" in text else 0
-            out.append(Segment(flags=text, seq=(tx.seq - self.iss) & M32, ack=ack, wnd=tx.wnd, length=tx.length,
-                               mss=tx.mss if "S" in text else 0, ws=tx.ws if tx.ws_present else None))
+            out.append(
+                Segment(
+                    flags=text,
+                    seq=(tx.seq - self.iss) & M32,
+                    ack=ack,
+                    wnd=tx.wnd,
+                    length=tx.length,
+                    mss=tx.mss if "S" in text else 0,
+                    ws=tx.ws if tx.ws_present else None,
+                )
+            )
         self.seen.tx.clear()
         return out
 

@@ -96,7 +96,9 @@ def test_established_silly_window_is_not_filled():
     assert data(sent) == [(4001, 1000), (5001, 1000)]
 
 
-@pytest.mark.parametrize("order", [(1, 0, 2), (2, 1, 0), (2, 0, 1), (1, 2, 0), (3, 1, 0, 2), (3, 1, 2, 0), (1, 3, 0, 2)])
+@pytest.mark.parametrize(
+    "order", [(1, 0, 2), (2, 1, 0), (2, 0, 1), (1, 2, 0), (3, 1, 0, 2), (3, 1, 2, 0), (1, 3, 0, 2)]
+)
 def test_established_out_of_order_data_is_placed(order):
     b = FlowBench()
     b.established()

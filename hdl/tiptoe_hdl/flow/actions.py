@@ -39,7 +39,7 @@ COUNTED = {
 
 
 class Actions(wiring.Component):
-    """Turns pass results into messages. Queues hold them; their room is guarded by ``Issue``'s credits, so nothing is refused here.
+    """Turns pass results into messages. Queues hold them; ``Issue``'s credits guard their room: nothing is refused here.
 
     Ports
     -----

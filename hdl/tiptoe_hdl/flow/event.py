@@ -19,7 +19,7 @@ class Kind(enum.Enum, shape=unsigned(3)):
 
 
 def flow_event(cfg: EngineConfig) -> data.StructLayout:
-    """An event; fields not named for its kind are don't-care. ``may_output``: one tx_segment may come out of this pass."""
+    """An event; fields not named for its kind don't count. ``may_output``: one tx_segment may come out of this pass."""
     return data.StructLayout(
         {
             "kind": Kind,

@@ -19,8 +19,9 @@ SEGMENT, DOORBELL, COMMAND, ACCEPT, TIMER, REPORT, OUTPUT = range(7)
 class Issue(wiring.Component):
     """Round robin over seven sources.
 
-    Segments and doorbells never wait for the transmit path: without a transmit credit they pass with ``may_output`` 0 and the
-    connection gets its turn later (else two engines could block each other through their wires). Requests, timers and turns wait for a credit.
+    Segments and doorbells never wait for the transmit path: without a transmit credit they pass with ``may_output`` 0
+    and the connection gets its turn later (else two engines could block each other through their wires). Requests, timers
+    and turns wait for a credit.
 
     Ports
     -----
@@ -88,7 +89,8 @@ class Issue(wiring.Component):
             Kind.OUTPUT,
         )
         events = [
-            self._as_event(m, index, port, kind) for index, (port, kind) in enumerate(zip(ports, kinds))
+            self._as_event(m, index, port, kind)
+            for index, (port, kind) in enumerate(zip(ports, kinds, strict=True))
         ]
         m.submodules.candidate = candidate = SkidBuffer(flow_event(cfg))
 
@@ -110,7 +112,7 @@ class Issue(wiring.Component):
         eligible = Signal(7)
         later = Signal(7)
         grant = Signal(7)
-        m.d.comb += eligible.eq(Cat(port.valid & ok for port, ok in zip(ports, allowed)))
+        m.d.comb += eligible.eq(Cat(port.valid & ok for port, ok in zip(ports, allowed, strict=True)))
         behind = eligible & later
         pick = Mux(behind.any(), behind, eligible)
         m.d.comb += grant.eq(pick & (~pick + 1))

@@ -10,8 +10,9 @@ stage     what happens in it
 11        the new TCB is written; the actions leave
 ========  ====================================================================================================
 
-The pipeline never waits. Two events of one id may follow each other at a distance of exactly ``FORWARD`` stages (the later
-one then takes the result of step 8 instead of the memory's word) or of at least ``SAFE`` (the memory has it); ``Issue`` sees to that.
+The pipeline never waits. Two events of one id may follow each other at a distance of exactly ``FORWARD`` stages (the
+later one then takes the result of step 8 instead of the memory's word) or of at least ``SAFE`` (the memory has it);
+``Issue`` sees to that.
 """
 
 from types import SimpleNamespace
@@ -49,8 +50,8 @@ Parameters = data.StructLayout(
         "rexmt_max": 4,
     }
 )
-"""Timer settings from the registers, in ticks: smallest, largest, first retransmission time-out; delayed ACK; 2MSL; and the
-number of retransmissions after which a connection is given up (R2)."""
+"""Timer settings from the registers, in ticks: smallest, largest, first retransmission time-out; delayed ACK; 2MSL;
+and the number of retransmissions after which a connection is given up (R2)."""
 
 
 def pass_result(cfg: EngineConfig) -> data.StructLayout:
@@ -168,9 +169,9 @@ class Pipeline(wiring.Component):
             event_1.eq(event_0),
             event_2.eq(event_1),
         ]
-        m.d.sync += [b.eq(a) for a, b in zip(valid, valid[1:])]
-        m.d.sync += [b.eq(a) for a, b in zip(ids, ids[1:])]
-        m.d.sync += [b.eq(a) for a, b in zip(forward, forward[1:])]
+        m.d.sync += [b.eq(a) for a, b in zip(valid, valid[1:], strict=False)]
+        m.d.sync += [b.eq(a) for a, b in zip(ids, ids[1:], strict=False)]
+        m.d.sync += [b.eq(a) for a, b in zip(forward, forward[1:], strict=False)]
         m.d.comb += [read.addr.eq(ids[0]), self.busy.eq(Cat(valid[:RESULT]))]
         m.d.comb += [self.ids[k].eq(ids[k]) for k in range(RESULT)]
         word_2 = Signal(tcb(cfg), reset_less=True)

@@ -19,8 +19,8 @@ def timer_event(cfg: EngineConfig) -> data.StructLayout:
 class TimerSweep(wiring.Component):
     """Table of deadlines, swept after every tick.
 
-    A due timer is reported again at every tick until the pipeline has changed its record; the pipeline checks each report against
-    the TCB. A tick that comes during a sweep starts another one behind it, so a sweep may take longer than a tick.
+    A due timer is reported again at every tick until the pipeline has changed its record; the pipeline checks each report
+    against the TCB. A tick that comes during a sweep starts another one behind it: a sweep may take longer than a tick.
 
     Ports
     -----

@@ -65,14 +65,18 @@ class BlockSim:
         self._ports: dict[str, tuple[int, int, Any]] = {}
         for path, member, value in component.signature.flatten(component):
             port = "__".join(str(part) for part in path)
-            found = re.search(rf"^\s*(?:input|output)\s+(?:\[(\d+):0\]\s*)?\\?{re.escape(port)} ?;", text, re.M)
+            found = re.search(
+                rf"^\s*(?:input|output)\s+(?:\[(\d+):0\]\s*)?\\?{re.escape(port)} ?;", text, re.M
+            )
             if found is None:
                 continue
             width = int(found[1] or 0) + 1
             self._ports[port] = (len(self._ports), width, member.shape if hasattr(member, "shape") else None)
         # Verilator spells a double underscore by its code.
         members = [(index, port.replace("__", "___05F")) for port, (index, _, _) in self._ports.items()]
-        table = "\n    ".join(f"s->ports[{index}] = {{&s->top->{name}, sizeof s->top->{name}}};" for index, name in members)
+        table = "\n    ".join(
+            f"s->ports[{index}] = {{&s->top->{name}, sizeof s->top->{name}}};" for index, name in members
+        )
         source = _HARNESS.format(count=len(self._ports), table=table)
         with cached_dir("block", name, digest(source)) as (folder, complete):
             cpp = folder / "block.cpp"
@@ -104,7 +108,9 @@ class BlockSim:
         number = pack(shape, value)
         if number >> width:
             raise ValueError(f"{value!r} does not fit the {width} bits of {port}")
-        words = (ctypes.c_uint32 * _words(width)).from_buffer_copy(number.to_bytes(4 * _words(width), "little"))
+        words = (ctypes.c_uint32 * _words(width)).from_buffer_copy(
+            number.to_bytes(4 * _words(width), "little")
+        )
         self._lib.put(self._sim, index, words)
 
     def step(self, cycles: int = 1, until: Iterable[str] = ()) -> int:
@@ -144,8 +150,9 @@ def unpack(shape: Any, value: int) -> Any:
     """The reverse of :func:`pack`; layouts become namespaces of ints."""
     if not hasattr(shape, "members"):
         return value
-    return SimpleNamespace(**{
-        name: unpack(field.shape, value >> field.offset & ((1 << field.width) - 1)) for name, field in shape
-    })
-
-
+    return SimpleNamespace(
+        **{
+            name: unpack(field.shape, value >> field.offset & ((1 << field.width) - 1))
+            for name, field in shape
+        }
+    )

@@ -1,8 +1,8 @@
 """TCP's rules as pure functions, one topic a file.
 
-Each function takes the values known at its step and returns new ones by name; the pipeline puts registers between the steps
-(``pipeline.py`` lists which function runs in which stage). A name without prefix is a TCB field, ``e_`` an event field,
-everything else a value worked out by an earlier step. Steps are cut so that each holds about one 32-bit
+Each function takes the values known at its step and returns new ones by name; the pipeline puts registers between the
+steps (``pipeline.py`` lists which function runs in which stage). A name without prefix is a TCB field, ``e_`` an event
+field, everything else a value worked out by an earlier step. Steps are cut so that each holds about one 32-bit
 addition or comparison and two or three levels of selection.
 """
 

@@ -41,7 +41,12 @@ def count(s):
         half_flight=Mux(half > s.twice_maxseg, half, s.twice_maxseg),
         thrice_maxseg=(s.twice_maxseg + s.maxseg)[:CWND_BITS],
         duplicate=(
-            (s.d_ack == 0) & s.in_flight & ~s.persist & s.e_zero_length & (s.wnd_scaled == s.snd_wnd) & (s.e_length == 0)
+            (s.d_ack == 0)
+            & s.in_flight
+            & ~s.persist
+            & s.e_zero_length
+            & (s.wnd_scaled == s.snd_wnd)
+            & (s.e_length == 0)
         ),
     )
 
@@ -64,7 +69,7 @@ def candidates(s):
 
 
 def apply(s):
-    """Step 4. ``timeout``: a retransmission time-out in this pass; ``established_now``: the initial window, RFC 6928."""
+    """Step 4."""
     new_ack = s.go & s.ack_new & ~s.is_syn_received
     duplicate = s.go & s.duplicate & s.established
     full = new_ack & s.in_recovery & s.ack_covers_recover

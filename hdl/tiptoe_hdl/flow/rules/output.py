@@ -1,4 +1,4 @@
-"""What to send now: RFC 9293 sections 3.8.6 (windows, silly-window avoidance) and 3.10.2, in the order of BSD's tcp_output."""
+"""What to send now: RFC 9293 sections 3.8.6 (windows, silly windows) and 3.10.2, in the order of BSD's tcp_output."""
 
 from amaranth.hdl import Cat, Const, Mux
 

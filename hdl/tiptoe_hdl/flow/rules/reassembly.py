@@ -1,4 +1,4 @@
-"""Placing payload in the receive ring and keeping the list of out-of-order intervals, RFC 9293 section 3.10.7.4 and SHLD-31."""
+"""Placing payload in the receive ring, and the out-of-order intervals: RFC 9293 section 3.10.7.4, SHLD-31."""
 
 from amaranth.hdl import Cat, Mux
 

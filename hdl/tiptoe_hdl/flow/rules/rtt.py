@@ -1,7 +1,7 @@
 """Round-trip time and retransmission time-out, RFC 6298; times in ticks.
 
-srtt is kept times 8 and rttvar times 4, so that the gains of 1/8 and 1/4 are shifts. The sum uses the time-out of before this
-acknowledgement for a timer started in the same pass; the new one counts from the next pass on.
+srtt is kept times 8 and rttvar times 4, so that the gains of 1/8 and 1/4 are shifts. A timer started in the pass that
+takes a sample still uses the time-out of before; the new one counts from the next pass on.
 """
 
 from amaranth.hdl import Mux

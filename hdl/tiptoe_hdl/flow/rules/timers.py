@@ -1,7 +1,7 @@
 """Retransmission, persist, delayed-ACK and 2MSL timers: RFC 6298, RFC 9293 sections 3.8.3, 3.8.6 and 3.10.8.
 
-The sweep says which deadlines it found due; the pipeline looks again at the deadlines in the TCB, since the timer may have been stopped or
-set anew while the event was under way.
+The sweep says which deadlines it found due; the pipeline looks again at the deadlines in the TCB, since the timer may
+have been stopped or set anew while the event was under way.
 """
 
 from amaranth.hdl import Mux

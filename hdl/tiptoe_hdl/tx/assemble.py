@@ -8,11 +8,13 @@ from ..config import EngineConfig
 from ..messages import beat
 from ..wire.valid_only import valid_only
 from .job import (
-    FRAMES,
     IP_CHECKSUM_BYTE,
     TCP_CHECKSUM_BYTE,
     HeaderSums,
+    PayloadSums,
+    TxBegin,
     buffer_words,
+    frames_inside,
     header_word,
     slot_words,
     tx_step,
@@ -25,7 +27,7 @@ class Assembler(wiring.Component):
     """Reads both memories a beat a cycle, merges them and puts the checksums in.
 
     Timing: a beat stepped in cycle 0 is in ``o`` in cycle 3 unless ``o`` is stalled. A word written in one cycle
-    can be read by a step in the next. The sums of a segment must be valid at the latest four cycles after its first
+    can be read by a step in the next. The sums of a frame must be valid at the latest four cycles after its first
     step (two at 128 bits), or before it. ``o`` comes from flip-flops.
 
     Parameters
@@ -38,10 +40,11 @@ class Assembler(wiring.Component):
     i_payload : In, valid-only, data_width bits
         Words for the memories; header words with address, payload words in order.
     step : In, valid-only, ``tx_step``
-    begin : In, valid-only, 16 bits
-        With a segment's first step: the sum of its payload.
-    sums : In stream of ``HeaderSums``
-        One per ``begin``.
+    begin : In, valid-only, ``TxBegin``
+        With a frame's first step.
+    header_sums : In stream of ``HeaderSums``
+    payload_sum : In stream of 16 bits
+        One per ``begin`` with ``header``, with ``payload``.
     delivered : Out
         Pulse: a beat was taken from ``o``.
     freed : Out
@@ -55,8 +58,9 @@ class Assembler(wiring.Component):
             "i_header": In(valid_only(header_word(cfg))),
             "i_payload": In(valid_only(cfg.data_width)),
             "step": In(valid_only(tx_step(cfg))),
-            "begin": In(valid_only(16)),
-            "sums": In(stream.Signature(HeaderSums)),
+            "begin": In(valid_only(TxBegin)),
+            "header_sums": In(stream.Signature(HeaderSums)),
+            "payload_sum": In(stream.Signature(PayloadSums)),
             "delivered": Out(1),
             "freed": Out(1),
             "o": Out(stream.Signature(beat(cfg))),
@@ -105,10 +109,10 @@ class Assembler(wiring.Component):
         cfg, step = self._cfg, self.step.payload
 
         m.submodules.headers = headers = memory.Memory(
-            shape=cfg.data_width, depth=FRAMES * slot_words(cfg), init=[]
+            shape=cfg.data_width, depth=frames_inside(cfg) * slot_words(cfg), init=[]
         )
         write, read = headers.write_port(), headers.read_port()
-        slot = Signal(range(FRAMES))
+        slot = Signal(range(frames_inside(cfg)))
         with m.If(self.step.valid & step.header_last):
             m.d.sync += slot.eq(slot + 1)
         m.d.comb += [
@@ -135,18 +139,23 @@ class Assembler(wiring.Component):
 
     def _checksums(self, m: Module) -> tuple[Value, Value]:
         """The IPv4 and the TCP checksum of the frame begun last: one and two cycles after its sums are there."""
-        waiting, payload_sum = Signal(), Signal(16)
-        with m.If(self.sums.valid):
-            m.d.sync += waiting.eq(0)
+        header, payload, sum_now = self.header_sums, self.payload_sum, Signal()
+        waiting, need = Signal(), Signal(TxBegin)
+        m.d.comb += [
+            sum_now.eq(waiting & (header.valid | ~need.header) & (payload.valid | ~need.payload)),
+            header.ready.eq(sum_now & need.header),
+            payload.ready.eq(sum_now & need.payload),
+        ]
         with m.If(self.begin.valid):
-            m.d.sync += [waiting.eq(1), payload_sum.eq(self.begin.payload)]
-        m.d.comb += self.sums.ready.eq(waiting)
+            m.d.sync += [waiting.eq(1), need.eq(self.begin.payload)]
+        with m.Elif(sum_now):
+            m.d.sync += waiting.eq(0)
 
         ip_checksum, tcp_sum, tcp_checksum = Signal(16), Signal(17), Signal(16)
         with m.If(waiting):
             m.d.sync += [
-                ip_checksum.eq(self.sums.payload.ip_checksum),
-                tcp_sum.eq(self.sums.payload.tcp + payload_sum),
+                ip_checksum.eq(header.payload.ip_checksum),
+                tcp_sum.eq(header.payload.tcp + (payload.payload & need.payload.replicate(16))),
             ]
         m.d.sync += tcp_checksum.eq(~(tcp_sum[:16] + tcp_sum[16]))
         return ip_checksum, tcp_checksum

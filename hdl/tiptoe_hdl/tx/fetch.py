@@ -10,21 +10,30 @@ from ..messages import dma_read_data, dma_request
 from ..wire.queue import Queue
 from ..wire.realign import Realigner, realign_command
 from ..wire.valid_only import valid_only
-from .job import FRAMES, PayloadResult, buffer_words, fetch_job
+from .job import (
+    PayloadResult,
+    PayloadSums,
+    buffer_words,
+    fetch_job,
+    frames_inside,
+    result_delay,
+)
+from .outlet import Outlet
 from .payload_sum import PayloadSum
 
-READ_ERRORS = 8
-"""Transfers between the bus and the end of the sum: fewer, since each takes the realigner two cycles."""
+READ_ERRORS = 4
+"""Transfers inside the realigner: fewer, since each takes it two cycles."""
 
 
 class PayloadFetcher(wiring.Component):
     """Requests a payload once the buffer has room for all of it, so that read data never waits for the wire.
 
-    Any number of requests up to ``FRAMES`` are outstanding. Words leave in the order of the jobs, and so do results.
+    Any number of requests up to ``frames_inside(cfg)`` are outstanding. Words leave in the order of the jobs, and so do
+    results and sums.
 
-    Timing: ``request`` is valid two cycles after the job is taken, one job in two cycles. A transfer's last word
-    comes into the realigner, passes it, is written (``o_word``) one cycle later, and ``o_result`` follows
-    after the sum (``PayloadSum``) and two cycles of queue.
+    Timing: ``request`` is valid two cycles after the job is taken, one job a cycle. A word passes the realigner and
+    comes out one cycle later (``o_word``). After a payload's last word, ``o_result`` is valid in the next cycle (the
+    fourth at 128 bits), ``o_sum`` five cycles later (four at 32 bits, six at 128).
 
     Parameters
     ----------
@@ -38,7 +47,8 @@ class PayloadFetcher(wiring.Component):
     o_word : Out, valid-only
         Words for the payload buffer, in order.
     o_result : Out stream of ``PayloadResult``
-        One per job. Never blocks: it has room for all ``FRAMES``.
+    o_sum : Out stream of 16 bits
+        Both one per job. They never block: they have room for all frames inside.
     freed : In
         Pulse: a word of the buffer is free again.
     """
@@ -51,19 +61,22 @@ class PayloadFetcher(wiring.Component):
             "data": In(stream.Signature(dma_read_data(cfg))),
             "o_word": Out(valid_only(cfg.data_width)),
             "o_result": Out(stream.Signature(PayloadResult)),
+            "o_sum": Out(stream.Signature(PayloadSums)),
             "freed": In(1),
         })
 
     def elaborate(self, platform):
         cfg, m = self._cfg, Module()
         lane_bits = ceil_log2(cfg.bytes_per_beat)
-        m.submodules.commands = commands = Queue(realign_command(cfg), FRAMES)
+        m.submodules.commands = commands = Queue(realign_command(cfg), frames_inside(cfg))
         m.submodules.realigner = realigner = Realigner(cfg)
         m.submodules.errors = errors = Queue(1, READ_ERRORS)
         m.submodules.sum = payload_sum = PayloadSum(cfg)
-        m.submodules.results = results = Queue(PayloadResult, FRAMES)
+        m.submodules.results = results = Outlet(PayloadResult, frames_inside(cfg))
+        m.submodules.sums = sums = Outlet(PayloadSums, frames_inside(cfg))
         wiring.connect(m, commands.o, realigner.cmd)
         wiring.connect(m, results.o, wiring.flipped(self.o_result))
+        wiring.connect(m, sums.o, wiring.flipped(self.o_sum))
 
         # Requests, when their words fit.
         job, waiting = Signal(fetch_job(cfg)), Signal()
@@ -94,7 +107,7 @@ class PayloadFetcher(wiring.Component):
         with m.Else():
             m.d.sync += room.eq(room + self.freed)
 
-        # Read data through the realigner; the error flag of the transfer waits for its sum.
+        # Read data through the realigner; the error flag of a transfer waits for its last word.
         m.d.comb += [
             realigner.i.valid.eq(self.data.valid),
             realigner.i.payload.eq(self.data.payload.data),
@@ -115,9 +128,14 @@ class PayloadFetcher(wiring.Component):
             payload_sum.valid.eq(self.o_word.valid),
             payload_sum.data.eq(self.o_word.payload),
             payload_sum.last.eq(last),
-            results.i.valid.eq(payload_sum.o_valid),
-            results.i.payload.sum.eq(payload_sum.o_sum),
-            results.i.payload.error.eq(errors.o.payload),
-            errors.o.ready.eq(payload_sum.o_valid),
+            sums.i.valid.eq(payload_sum.o_valid),
+            sums.i.payload.eq(payload_sum.o_sum),
         ]
+        complete, error = self.o_word.valid & last, errors.o.payload
+        m.d.comb += errors.o.ready.eq(complete)
+        for stage in range(result_delay(cfg)):
+            later_complete, later_error = Signal(name=f"complete{stage}"), Signal(name=f"error{stage}")
+            m.d.sync += [later_complete.eq(complete), later_error.eq(error)]
+            complete, error = later_complete, later_error
+        m.d.comb += [results.i.valid.eq(complete), results.i.payload.error.eq(error)]
         return m

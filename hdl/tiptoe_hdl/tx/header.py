@@ -22,9 +22,18 @@ from ..wire.headers import (
     TCP_NOP_WINDOW_SCALE,
     pack,
 )
-from ..wire.queue import Queue
 from ..wire.valid_only import valid_only
-from .job import FRAMES, SLOT_BYTES, HeaderSums, Options, header_word, payload_start, slot_words, tx_header
+from .job import (
+    SLOT_BYTES,
+    HeaderSums,
+    Options,
+    frames_inside,
+    header_word,
+    payload_start,
+    slot_words,
+    tx_header,
+)
+from .outlet import Outlet
 
 
 def wire_bytes(header, mac: Value, tos: Value, ttl: Value) -> list[Value]:
@@ -59,7 +68,7 @@ class HeaderBuilder(wiring.Component):
     """Writes one word of the header a cycle, without a pause from the first to the last.
 
     Timing: with the header taken in cycle 0, words come in cycles 1 to 1 + payload_start (``o_word`` from flip-flops
-    through a multiplexer); the sums are valid in cycle 6. The next header is taken in the last word's cycle.
+    through a multiplexer); the sums are valid in cycle 5. The next header is taken in the last word's cycle.
 
     Parameters
     ----------
@@ -73,7 +82,7 @@ class HeaderBuilder(wiring.Component):
     o_word : Out, valid-only, ``header_word``
         Words for the header memory, in slots of 64 bytes, in the order of the headers.
     o_sums : Out stream of ``HeaderSums``
-        Never blocks: it has room for all ``FRAMES``.
+        Never blocks: it has room for all frames inside.
     """
 
     def __init__(self, cfg: EngineConfig):
@@ -92,7 +101,7 @@ class HeaderBuilder(wiring.Component):
         now = Signal(tx_header(cfg))
         active = Signal()
         index = Signal(range(slot_words(cfg)))
-        slot = Signal(range(FRAMES))
+        slot = Signal(range(frames_inside(cfg)))
         final = Signal()
         with m.Switch(now.options):
             for options in Options:
@@ -141,7 +150,7 @@ class HeaderBuilder(wiring.Component):
             ]
             sums.append((once[:16] + once[16])[:16])
 
-        m.submodules.queue = queue = Queue(HeaderSums, FRAMES)
+        m.submodules.queue = queue = Outlet(HeaderSums, frames_inside(self._cfg))
         wiring.connect(m, queue.o, wiring.flipped(self.o_sums))
         m.d.comb += [
             queue.i.valid.eq(done),

@@ -8,10 +8,6 @@ from ..config import EngineConfig
 from ..messages import FourTuple
 from ..wire.headers import ETHERNET_BYTES, IPV4, IPV4_BYTES, OPTION_BYTES, TCP, TCP_BYTES, byte_of
 
-FRAMES = 32
-"""Frames between acceptance and their last beat: enough that segments of one beat's payload, eight cycles each, hide a
-memory latency of 200 cycles."""
-
 HEADER_BYTES = ETHERNET_BYTES + IPV4_BYTES + TCP_BYTES
 """Header of a segment without options."""
 
@@ -33,6 +29,12 @@ class Options(enum.Enum, shape=unsigned(2)):
     NONE = 0
     MSS = 1
     MSS_WS = 2
+
+
+def frames_inside(cfg: EngineConfig) -> int:
+    """Frames between acceptance and their last beat, a power of two: enough that segments of one byte, as many
+    cycles each as 60 bytes take, hide a memory latency of 200 cycles."""
+    return 64 if cfg.data_width > 64 else 32
 
 
 def header_bytes(options: Options) -> int:
@@ -99,7 +101,7 @@ def fetch_job(cfg: EngineConfig) -> data.StructLayout:
 def header_word(cfg: EngineConfig) -> data.StructLayout:
     """Header builder to assembler: one word for the header memory."""
     return data.StructLayout({
-        "address": ceil_log2(FRAMES * slot_words(cfg)), "data": cfg.data_width,
+        "address": ceil_log2(frames_inside(cfg) * slot_words(cfg)), "data": cfg.data_width,
     })  # fmt: skip
 
 
@@ -109,8 +111,14 @@ HeaderSums = data.StructLayout({
 })  # fmt: skip
 """Header builder to assembler, one per segment."""
 
-PayloadResult = data.StructLayout({"sum": 16, "error": 1})
-"""Fetcher to assembler: a frame's payload is in the buffer; ``sum`` is its one's complement sum (RFC 1071)."""
+PayloadResult = data.StructLayout({"error": 1})
+"""Fetcher to sequencer: a frame's payload is in the buffer, or could not be read."""
+
+PayloadSums = 16
+"""Fetcher to assembler: a payload's one's complement sum (RFC 1071)."""
+
+TxBegin = data.StructLayout({"header": 1, "payload": 1})
+"""Sequencer to assembler, with a frame's first step: take a header's sums, take a payload's."""
 
 IP_CHECKSUM_BYTE = ETHERNET_BYTES + byte_of(IPV4, "checksum")
 TCP_CHECKSUM_BYTE = ETHERNET_BYTES + IPV4_BYTES + byte_of(TCP, "checksum")
@@ -131,6 +139,11 @@ def tx_step(cfg: EngineConfig) -> data.StructLayout:
 
 
 def info_delay(cfg: EngineConfig) -> int:
-    """Cycles ``tx_info`` waits so that the checksums, ready a fixed time after the header's first word, are in time for
-    their beats, which come the earlier the wider the beats are."""
-    return 2 if cfg.data_width > 64 else 0
+    """Cycles ``tx_info`` waits, so that the header's sums, ready a fixed time after its first word, are in time for
+    the checksums' beats, which come the earlier the wider the beats are."""
+    return 1 if cfg.data_width > 64 else 0
+
+
+def result_delay(cfg: EngineConfig) -> int:
+    """The same for ``PayloadResult`` and the payload's sum."""
+    return 3 if cfg.data_width > 64 else 0

@@ -23,7 +23,7 @@ from ..wire.valid_only import valid_only
 from .assemble import Assembler
 from .fetch import PayloadFetcher
 from .header import HeaderBuilder
-from .job import FRAMES, info_delay, tx_info
+from .job import frames_inside, info_delay, tx_info
 from .resolve import Resolver
 from .sequence import Sequencer
 
@@ -41,7 +41,7 @@ class TxPath(wiring.Component):
     follow each other without a pause (unless ``o`` is stalled). Frames shorter than 60 bytes are padded with zeros.
 
     Timing (64 bits): without payload, first beat seven cycles after ``segment.valid``. With payload, ``request.valid``
-    four cycles after ``segment.valid``, first beat 14 cycles after the payload's last word.
+    four cycles after ``segment.valid``, first beat eight cycles after the payload's last word.
     One frame in ``max(beats, 3)`` cycles.
 
     Parameters
@@ -99,7 +99,7 @@ class TxPath(wiring.Component):
         m.submodules.fetcher = fetcher = PayloadFetcher(cfg)
         m.submodules.sequencer = sequencer = Sequencer(cfg)
         m.submodules.assembler = assembler = Assembler(cfg)
-        m.submodules.infos = infos = Queue(tx_info(cfg), FRAMES)
+        m.submodules.infos = infos = Queue(tx_info(cfg), frames_inside(cfg))
 
         def outside(inner, port):
             wiring.connect(m, inner, wiring.flipped(port))
@@ -140,14 +140,15 @@ class TxPath(wiring.Component):
         for stage in range(info_delay(cfg)):
             before, info = info, valid_only(tx_info(cfg)).create(path=(f"info{stage}",))
             m.d.sync += [info.valid.eq(before.valid), info.payload.eq(before.payload)]
-        m.d.comb += [infos.i.valid.eq(info.valid), infos.i.payload.eq(info.payload)]  # has room for FRAMES
+        m.d.comb += [infos.i.valid.eq(info.valid), infos.i.payload.eq(info.payload)]  # has room
 
         wiring.connect(m, infos.o, sequencer.info)
         wiring.connect(m, fetcher.o_result, sequencer.result)
         wiring.connect(m, sequencer.o, assembler.step)
         wiring.connect(m, sequencer.begin, assembler.begin)
         wiring.connect(m, builder.o_word, assembler.i_header)
-        wiring.connect(m, builder.o_sums, assembler.sums)
+        wiring.connect(m, builder.o_sums, assembler.header_sums)
+        wiring.connect(m, fetcher.o_sum, assembler.payload_sum)
         wiring.connect(m, fetcher.o_word, assembler.i_payload)
         m.d.comb += [
             sequencer.delivered.eq(assembler.delivered),

@@ -20,11 +20,11 @@ from ..messages import (
 from ..wire.headers import ETHERNET_BYTES, ETHERNET_MIN_BYTES, PROTOCOL_TCP, TCP_BYTES
 from ..wire.valid_only import valid_only
 from .job import (
-    FRAMES,
     Options,
     Source,
     beat_bits,
     fetch_job,
+    frames_inside,
     header_bytes,
     payload_start,
     tx_header,
@@ -34,7 +34,7 @@ from .job import (
 RING_LOG2_MIN, RING_LOG2_MAX = 12, 24
 """Ring sizes (messages.py): bits below are always the position's, bits from the maximum up always the base's."""
 
-HOST_FRAMES = 4
+HOST_FRAMES = 16
 """Host frames between acceptance and their frame_done, so that a frame_done nobody takes holds up host frames only."""
 
 
@@ -65,7 +65,7 @@ class Resolver(wiring.Component):
     o : Out stream
         ``header`` (void for host frames), ``fetch`` (void unless ``fetch_valid``), ``info``.
     frame_finished : In
-        Pulse: a frame left the transmit path. At most ``FRAMES`` are inside.
+        Pulse: a frame left the transmit path. At most ``frames_inside(cfg)`` are inside.
     host_finished : In
         Pulse: a host frame's frame_done was taken. At most ``HOST_FRAMES`` are without.
     """
@@ -98,7 +98,7 @@ class Resolver(wiring.Component):
         # Which source: decided in phase 0, kept to the end of phase 2.
         phase = Signal(range(3))
         source = Signal(Source)
-        inside = Signal(range(FRAMES + 1))
+        inside = Signal(range(frames_inside(cfg) + 1))
         hosts = Signal(range(HOST_FRAMES + 1))
         valid = Array([
             self.segment.valid, self.control.valid, self.host.valid & ~hosts[-1],

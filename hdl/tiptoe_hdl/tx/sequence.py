@@ -9,7 +9,7 @@ from ..host.abi import ErrorCode
 from ..messages import ErrorEvent, FlowResponse, Status
 from ..wire.queue import Queue
 from ..wire.valid_only import valid_only
-from .job import IP_CHECKSUM_BYTE, TCP_CHECKSUM_BYTE, PayloadResult, tx_info, tx_step
+from .job import IP_CHECKSUM_BYTE, TCP_CHECKSUM_BYTE, PayloadResult, TxBegin, tx_info, tx_step
 from .resolve import HOST_FRAMES
 
 BEATS_ON_THE_WAY = 16
@@ -34,8 +34,8 @@ class Sequencer(wiring.Component):
     result : In stream of ``PayloadResult``
         One per ``info`` with ``payload``.
     o : Out, valid-only, ``tx_step``
-    begin : Out, valid-only, 16 bits
-        With a TCP segment's first step: its payload's sum.
+    begin : Out, valid-only, ``TxBegin``
+        With a frame's first step.
     delivered : In
         Pulse: an emitted beat left; at most ``BEATS_ON_THE_WAY`` are on the way.
     frame_finished : Out
@@ -56,7 +56,7 @@ class Sequencer(wiring.Component):
             "info": In(stream.Signature(tx_info(cfg))),
             "result": In(stream.Signature(PayloadResult)),
             "o": Out(valid_only(tx_step(cfg))),
-            "begin": Out(valid_only(16)),
+            "begin": Out(valid_only(TxBegin)),
             "delivered": In(1),
             "frame_finished": Out(1),
             "frame_done": Out(stream.Signature(FlowResponse)),
@@ -90,8 +90,9 @@ class Sequencer(wiring.Component):
             drop.eq(Mux(at_start, info.payload & result.error, dropping)),
             self.info.ready.eq((step & at_last) | skip),
             self.result.ready.eq(step & at_start & info.payload),
-            self.begin.valid.eq(step & at_start & ~info.host),
-            self.begin.payload.eq(Mux(info.payload, result.sum, 0)),
+            self.begin.valid.eq(step & at_start),
+            self.begin.payload.header.eq(~info.host),
+            self.begin.payload.payload.eq(info.payload),
 
             o.emit.eq(~drop),
             o.header.eq(~info.host & ~behind_seam),

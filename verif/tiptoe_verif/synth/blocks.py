@@ -37,8 +37,42 @@ def _flow() -> Any:
     return Flow(ECP5)
 
 
+def _realign() -> Any:
+    from tiptoe_hdl.config import ECP5
+    from tiptoe_hdl.wire.realign import Realigner
+
+    return Realigner(ECP5)
+
+
+def _dma_read() -> Any:
+    from tiptoe_hdl.config import ECP5
+    from tiptoe_hdl.host.dma_read import DmaReader
+
+    return DmaReader(ECP5, clients=2)
+
+
+def _dma_write() -> Any:
+    from tiptoe_hdl.config import ECP5
+    from tiptoe_hdl.host.dma_write import DmaWriter
+
+    return DmaWriter(ECP5, clients=2)
+
+
+def _tx() -> Any:
+    from tiptoe_hdl.config import ECP5
+    from tiptoe_hdl.tx.path import TxPath
+
+    return TxPath(ECP5)
+
+
 BLOCKS = [
     Block("axis_slice", _example),
     # Issue keeps same-address events apart or forwards them; a stale deadline is looked at again in the next tick.
-    Block("flow", _flow, no_collision=("*",)),
+    Block("flow", _flow, no_collision=("pipeline.memory*", "sweep.memory*")),
+    Block("realign", _realign),
+    Block("dma_read", _dma_read),
+    Block("dma_write", _dma_write),
+    # What is read is never written in the same cycle: a header follows a beat behind, a payload is complete, an
+    # endpoint and its ring are not written while segments of the connection are under way.
+    Block("tx", _tx, no_collision=("*",)),
 ]

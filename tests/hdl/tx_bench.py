@@ -1,0 +1,387 @@
+"""Bench of the transmit path: host memory behind a DMA reader with latency and errors, scapy as reference."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from amaranth.hdl import Cat
+from scapy.layers.inet import IP, TCP
+from scapy.layers.l2 import Ether
+
+from tiptoe_hdl.config import EngineConfig
+from tiptoe_hdl.messages import ACK, PSH, RST, SYN, Status
+from tiptoe_hdl.tx.path import TxPath
+from tiptoe_verif.streams import beats_frames, recv_n, run_bench, stream_get, to_py, watch_stream
+
+MAC, TTL, TOS = 0x02_54_49_50_54_4F, 64, 0x10
+SEGMENT, CONTROL, FRAME = "segment", "control", "frame"
+FLAGS_DATA = 1 << ACK | 1 << PSH
+
+
+def mac_text(mac: int) -> str:
+    return ":".join(f"{byte:02x}" for byte in mac.to_bytes(6, "big"))
+
+
+def ip_text(address: int) -> str:
+    return ".".join(str(byte) for byte in address.to_bytes(4, "big"))
+
+
+@dataclass
+class Endpoint:
+    """A connection as the tables know it."""
+
+    tuple: dict[str, int]
+    dmac: int
+    use_next_hop: int
+    next_hop: int
+    base: int
+    log2: int
+
+
+@dataclass
+class Job:
+    """One frame to send: the message of its source, and whether its memory answers with an error."""
+
+    source: str
+    message: dict[str, Any]
+    error: bool = False
+
+    @property
+    def length(self) -> int:
+        return self.message.get("length", 0)
+
+
+@dataclass
+class TxBench:
+    """Runs jobs through a :class:`TxPath` and compares every byte of every frame.
+
+    ``latency`` is that of host memory in cycles, from a request's transfer to its first word; ``idle``, ``stall`` and
+    ``slow`` are probabilities per cycle of no job, ``o`` not ready, and no read word.
+    """
+
+    cfg: EngineConfig
+    rng: random.Random
+    latency: int = 5
+    idle: float = 0.0
+    stall: float = 0.0
+    slow: float = 0.0
+    done_stall: float = 0.0
+
+    endpoints: dict[int, Endpoint] = field(default_factory=dict)
+    hops: list[int] = field(default_factory=list)
+    accepted: list[Job] = field(default_factory=list)
+    requested: list[dict[str, int]] = field(default_factory=list)
+    marks: dict[str, int] = field(default_factory=dict)  # cycle in which a port was first valid
+    beat_cycles: list[tuple[int, int]] = field(default_factory=list)  # cycle, last
+    counts: dict[str, int] = field(default_factory=dict)
+    errors: list[dict[str, int]] = field(default_factory=list)
+    statuses: list[Any] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.dut = TxPath(self.cfg)
+        self.memory = bytearray(self.rng.randbytes(1 << 18))
+        rng = self.rng
+        self.hops = [rng.getrandbits(48) for _ in range(self.cfg.next_hops)]
+        for id in range(8):
+            log2 = 12 + id % 3
+            # Rings may touch: id n in its own 16 KiB.
+            self.endpoints[id] = Endpoint(
+                {"laddr": rng.getrandbits(32), "faddr": rng.getrandbits(32),
+                 "lport": rng.getrandbits(16), "fport": rng.getrandbits(16)},
+                rng.getrandbits(48), id & 1, rng.randrange(self.cfg.next_hops), id << 14, log2,
+            )  # fmt: skip
+
+    # Jobs
+
+    def segment(self, length: int = 0, *, id: int | None = None, position: int | None = None,
+                flags: int = FLAGS_DATA, error: bool = False) -> Job:  # fmt: skip
+        rng = self.rng
+        return Job(SEGMENT, {
+            "id": rng.randrange(8) if id is None else id, "seq": rng.getrandbits(32), "ack": rng.getrandbits(32),
+            "flags": flags, "wnd": rng.getrandbits(16),
+            "position": rng.getrandbits(32) if position is None else position, "length": length,
+            "mss": rng.getrandbits(16), "ws_present": rng.getrandbits(1), "ws": rng.randrange(15),
+        }, error)  # fmt: skip
+
+    def control(self, flags: int = 1 << SYN | 1 << ACK) -> Job:
+        rng = self.rng
+        return Job(CONTROL, {
+            "tuple": {"laddr": rng.getrandbits(32), "faddr": rng.getrandbits(32),
+                      "lport": rng.getrandbits(16), "fport": rng.getrandbits(16)},
+            "dmac": rng.getrandbits(48), "seq": rng.getrandbits(32), "ack": rng.getrandbits(32),
+            "flags": flags, "wnd": rng.getrandbits(16),
+            "mss": rng.getrandbits(16), "ws_present": rng.getrandbits(1), "ws": rng.randrange(15),
+        })  # fmt: skip
+
+    def frame(self, length: int, *, error: bool = False) -> Job:
+        return Job(FRAME, {"addr": self.rng.randrange(1 << 17, (1 << 18) - 4096), "length": length}, error)
+
+    def mixed(self, count: int) -> list[Job]:
+        """Any frames: all sources, options, lengths."""
+        rng = self.rng
+        jobs = []
+        for _ in range(count):
+            kind = rng.randrange(8)
+            if kind < 3:
+                jobs.append(self.segment(rng.choice([1, 2, 3, 5, 6, 7, 8, 30, rng.randrange(1, 1461)])))
+            elif kind == 3:
+                jobs.append(self.segment(flags=rng.choice([1 << ACK, 1 << SYN, 1 << RST, rng.getrandbits(8)])))
+            elif kind < 6:
+                jobs.append(self.control(rng.choice([1 << SYN | 1 << ACK, 1 << RST, 1 << RST | 1 << ACK])))
+            else:
+                jobs.append(self.frame(rng.choice([14, 42, 60, 61, 64, rng.randrange(14, 1515)])))
+        return jobs
+
+    # Reference
+
+    def ring_bytes(self, job: Job) -> bytes:
+        ring, at = self.endpoints[job.message["id"]], job.message["position"]
+        size = 1 << ring.log2
+        return bytes(self.memory[ring.base + (at + n) % size] for n in range(job.length))
+
+    def is_bad(self, job: Job) -> bool:
+        """Too long or too short to be sent."""
+        if job.source == FRAME:
+            return not 14 <= job.length <= self.cfg.max_frame_bytes
+        return 54 + len(self._options(job)) + job.length > self.cfg.max_frame_bytes
+
+    def _options(self, job: Job) -> bytes:
+        message = job.message
+        if not message["flags"] >> SYN & 1:
+            return b""
+        mss = b"\x02\x04" + message["mss"].to_bytes(2, "big")
+        return mss + (bytes([1, 3, 3, message["ws"]]) if message["ws_present"] else b"")
+
+    def reference(self, job: Job, identification: int) -> bytes:
+        """The frame by scapy."""
+        message = job.message
+        if job.source == FRAME:
+            frame = bytes(self.memory[message["addr"]:message["addr"] + job.length])
+            return frame + bytes(max(0, 60 - len(frame)))
+        if job.source == SEGMENT:
+            endpoint = self.endpoints[message["id"]]
+            dmac = self.hops[endpoint.next_hop] if endpoint.use_next_hop else endpoint.dmac
+            tuple_, payload = endpoint.tuple, self.ring_bytes(job)
+        else:
+            tuple_, dmac, payload = message["tuple"], message["dmac"], b""
+        options: list[tuple[str, Any]] = []
+        if message["flags"] >> SYN & 1:
+            options.append(("MSS", message["mss"]))
+            if message["ws_present"]:
+                options += [("NOP", None), ("WScale", message["ws"])]
+        packet = (
+            Ether(src=mac_text(MAC), dst=mac_text(dmac), type=0x0800)
+            / IP(src=ip_text(tuple_["laddr"]), dst=ip_text(tuple_["faddr"]), tos=TOS, ttl=TTL,
+                 id=identification, flags="DF")
+            / TCP(sport=tuple_["lport"], dport=tuple_["fport"], seq=message["seq"], ack=message["ack"],
+                  flags=message["flags"], window=message["wnd"], urgptr=0, options=options)
+            / payload
+        )  # fmt: skip
+        frame = bytes(packet)
+        return frame + bytes(max(0, 60 - len(frame)))
+
+    # Benches
+
+    async def setup(self, ctx: Any) -> None:
+        dut = self.dut
+        ctx.set(dut.mac, MAC)
+        ctx.set(dut.ttl, TTL)
+        ctx.set(dut.tos, TOS)
+        for index, mac in enumerate(self.hops):
+            ctx.set(dut.next_hop.payload, {"index": index, "mac": mac})
+            ctx.set(dut.next_hop.valid, 1)
+            await ctx.tick()
+        ctx.set(dut.next_hop.valid, 0)
+        for id, one in self.endpoints.items():
+            ctx.set(dut.ring.payload, {"id": id, "base": one.base, "log2": one.log2})
+            ctx.set(dut.ring.valid, 1)
+            await ctx.tick()
+        ctx.set(dut.ring.valid, 0)
+        # Both endpoint writers at once, each with half of the ids.
+        waiting = [[id for id in self.endpoints if id % 2 == which] for which in (0, 1)]
+        while any(waiting):
+            for port, ids in zip(dut.endpoint, waiting, strict=True):
+                ctx.set(port.valid, int(bool(ids)))
+                if ids:
+                    one = self.endpoints[ids[0]]
+                    ctx.set(port.payload, {"id": ids[0], "endpoint": {
+                        "tuple": one.tuple, "dmac": one.dmac, "use_next_hop": one.use_next_hop,
+                        "next_hop": one.next_hop,
+                    }})  # fmt: skip
+            _, _, *ready = await ctx.tick().sample(dut.endpoint[0].ready, dut.endpoint[1].ready)
+            for ids, took in zip(waiting, ready, strict=True):
+                if ids and took:
+                    ids.pop(0)
+        for port in dut.endpoint:
+            ctx.set(port.valid, 0)
+        await ctx.tick().repeat(4)
+        self.configured = True
+
+    configured: bool = False
+    cycle: int = 0
+
+    def _source(self, name: str, jobs: list[Job]) -> Any:
+        port = getattr(self.dut, name)
+
+        async def bench(ctx: Any) -> None:
+            while not self.configured:
+                await ctx.tick()
+            for job in jobs:
+                while self.rng.random() < self.idle:
+                    await ctx.tick()
+                ctx.set(port.payload, job.message)
+                ctx.set(port.valid, 1)
+                await ctx.tick().until(port.ready)
+                ctx.set(port.valid, 0)
+                self.accepted.append(job)
+
+        return bench
+
+    def _words(self, request: dict[str, int]) -> list[int]:
+        """What the DMA reader gives: memory's alignment, rubbish around the bytes."""
+        step = self.cfg.bytes_per_beat
+        at, left, words = request["addr"], request["length"], []
+        size = 1 << request["wrap_log2"] if request["wrap_log2"] else 0
+        while left:
+            lane = at % step
+            take = min(step - lane, left)
+            word = bytearray(self.rng.randbytes(step))
+            word[lane:lane + take] = self.memory[at:at + take]
+            words.append(int.from_bytes(word, "little"))
+            left -= take
+            at += take
+            if size and at % size == 0:
+                at -= size
+        return words
+
+    async def _memory(self, ctx: Any) -> None:
+        """Accepts requests at any time; answers in order, each ``latency`` cycles later, a word a cycle."""
+        dut, words = self.dut, deque()
+        errors: deque[bool] = deque()  # of the requests to come
+        seen = 0
+        while True:
+            valid = bool(words) and words[0][0] <= self.cycle and self.rng.random() >= self.slow
+            ctx.set(dut.data.valid, int(valid))
+            ctx.set(dut.data.payload, words[0][1] if valid else {"data": 0, "last": 1, "error": 1})
+            ctx.set(dut.request.ready, 1)
+            while valid:
+                _, _, ready, requested, request = await ctx.tick().sample(
+                    dut.data.ready, dut.request.valid, dut.request.payload
+                )
+                seen = self._request(requested, request, words, errors, seen)
+                if ready:
+                    words.popleft()
+                    break
+            else:
+                _, _, requested, request = await ctx.tick().sample(dut.request.valid, dut.request.payload)
+                seen = self._request(requested, request, words, errors, seen)
+
+    def _request(self, valid: int, request: Any, words: deque, errors: deque, seen: int) -> int:
+        while seen < len(self.accepted):
+            job = self.accepted[seen]
+            if job.length and not self.is_bad(job):
+                errors.append(job.error)
+            seen += 1
+        if valid:
+            request = to_py(request)
+            self.requested.append(request)
+            error = errors.popleft()
+            read = self._words(request)
+            for n, word in enumerate(read):
+                last = int(n == len(read) - 1)
+                # In any word but the last, error means nothing.
+                flag = int(error) if last else self.rng.getrandbits(1)
+                words.append((self.cycle + self.latency, {"data": word, "last": last, "error": flag}))
+        return seen
+
+    async def _done(self, ctx: Any) -> None:
+        while True:
+            while self.rng.random() < self.done_stall:
+                await ctx.tick()
+            self.statuses.append((await stream_get(ctx, self.dut.frame_done))["status"])
+
+    async def _monitor(self, ctx: Any) -> None:
+        dut = self.dut
+        names = ("count_tx_frames", "count_tx_segments", "count_tx_rst", "count_tx_dropped")
+        self.counts.update(dict.fromkeys(names, 0))
+        pulses = [getattr(dut, name) for name in names]
+        marked = {"segment": dut.segment, "request": dut.request, "data": dut.data, "o": dut.o}
+        watched = Cat(port.valid for port in marked.values())
+        async for _, _, valids, valid, ready, last, failed, event, *counts in ctx.tick().sample(
+            watched, dut.o.valid, dut.o.ready, dut.o.payload.last, dut.error.valid, dut.error.payload, *pulses
+        ):
+            for n, name in enumerate(marked):
+                if valids >> n & 1:
+                    self.marks.setdefault(name, self.cycle)
+            for name, pulse in zip(names, counts, strict=True):
+                self.counts[name] += pulse
+            if valid and ready:
+                self.beat_cycles.append((self.cycle, last))
+            if failed:
+                self.errors.append(to_py(event))
+            self.cycle += 1
+
+    def run(self, jobs: list[Job], *, hold: int = 0, max_cycles: int = 60_000) -> list[bytes]:
+        """Send all jobs, each source's in order; ``hold``: cycles before ``o`` is taken at all. Returns the frames."""
+        good = [job for job in jobs if not self.is_bad(job) and not job.error]
+        segments = sum(job.source == SEGMENT for job in jobs)
+        beats = sum(-(-max(60, self._size(job)) // self.cfg.bytes_per_beat) for job in good)
+        frames: list[bytes] = []
+
+        async def sink(ctx: Any) -> None:
+            await ctx.tick().repeat(1 + hold)
+            frames.extend(beats_frames(await recv_n(
+                ctx, self.dut.o, beats, stall=self.stall, rng=random.Random(self.rng.random())
+            )))  # fmt: skip
+            ctx.set(self.dut.o.ready, 1)
+            for _ in range(40 + 4 * self.latency):  # dropped frames behind the last one, and nothing more
+                _, _, valid = await ctx.tick().sample(self.dut.o.valid)
+                assert not valid, "more beats than expected"
+            while self.done_stall and len(self.statuses) < sum(job.source == FRAME for job in jobs):
+                await ctx.tick()
+            assert ctx.get(self.dut.segments_done) == segments % 256
+
+        run_bench(
+            self.dut, self.setup, sink,
+            *(self._source(name, [job for job in jobs if job.source == name])
+              for name in (SEGMENT, CONTROL, FRAME)),
+            background=[self._monitor, self._memory, self._done, watch_stream(self.dut.o, "o"),
+                        watch_stream(self.dut.request, "request"), watch_stream(self.dut.frame_done, "frame_done")],
+            max_cycles=max_cycles,
+        )  # fmt: skip
+        self.check(frames)
+        return frames
+
+    def _size(self, job: Job) -> int:
+        return job.length if job.source == FRAME else 54 + len(self._options(job)) + job.length
+
+    def check(self, frames: list[bytes]) -> None:
+        """Frames, in the order of acceptance, counters, events and statuses."""
+        identification, expected, statuses, errors = 0, [], [], []
+        for job in self.accepted:
+            bad = self.is_bad(job)
+            if not bad and not job.error:
+                expected.append((job, self.reference(job, identification)))
+            if job.source == FRAME:
+                statuses.append(
+                    Status.BAD_ARGUMENT if bad else Status.DMA_ERROR if job.error else Status.OK
+                )
+            else:
+                identification = (identification + 1) % 65536
+                if job.error and not bad:
+                    errors.append({"code": 4, "argument": job.message["id"]})
+        assert len(frames) == len(expected)
+        for n, (frame, (job, other)) in enumerate(zip(frames, expected, strict=True)):
+            assert frame == other, f"frame {n} of {job}:\n{frame.hex(' ')}, expected\n{other.hex(' ')}"
+        tcp = [job for job, _ in expected if job.source != FRAME]
+        assert self.counts == {
+            "count_tx_frames": len(expected),
+            "count_tx_segments": len(tcp),
+            "count_tx_rst": sum(job.message["flags"] >> RST & 1 for job in tcp),
+            "count_tx_dropped": len(self.accepted) - len(expected),
+        }
+        assert self.statuses == statuses
+        assert self.errors == errors

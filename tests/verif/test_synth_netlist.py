@@ -1,0 +1,108 @@
+"""Merging flip-flops into block RAM output registers: when it happens, and when it must not."""
+
+import copy
+
+import pytest
+
+from tiptoe_verif.synth.netlist import merge_output_registers
+
+CLOCK, RESET, ENABLE, OTHER = 2, 3, 4, 5
+
+
+def netlist():
+    """One memory whose port B drives two flip-flops."""
+    directions = {"CLKA": "input", "CLKB": "input", "OCEB": "input", "RSTB": "input", "DOB0": "output", "DOB1": "output"}
+    ram = {
+        "type": "DP16KD",
+        "parameters": {"REGMODE_A": "NOREG", "REGMODE_B": "NOREG", "CLKBMUX": "CLKB", "RESETMODE": "ASYNC"},
+        "port_directions": directions,
+        "connections": {
+            "CLKA": [CLOCK], "CLKB": [CLOCK], "OCEB": [ENABLE], "RSTB": ["0"], "DOB0": [10], "DOB1": [11],
+        },
+    }  # fmt: skip
+    cells = {"dut.ram": ram}
+    for index in range(2):
+        cells[f"dut.ff{index}"] = {
+            "type": "TRELLIS_FF",
+            "parameters": {
+                "CEMUX": "1 ", "CLKMUX": "CLK", "LSRMUX": "LSR", "REGSET": "RESET", "SRMODE": "LSR_OVER_CE"
+            },
+            "port_directions": {"CLK": "input", "DI": "input", "LSR": "input", "CE": "input", "Q": "output"},
+            "connections": {"CLK": [CLOCK], "DI": [10 + index], "LSR": ["0"], "Q": [20 + index]},
+        }  # fmt: skip
+    return {"cells": cells, "ports": {"o": {"direction": "output", "bits": [20, 21]}}}
+
+
+def flops(module):
+    return [cell for name, cell in module["cells"].items() if "ff" in name]
+
+
+def test_plain_flops_merge():
+    module = netlist()
+    assert merge_output_registers(module, inside="dut.") == 2
+    ram = module["cells"].pop("dut.ram")
+    assert module["cells"] == {}
+    assert ram["parameters"]["REGMODE_B"] == "OUTREG" and ram["parameters"]["REGMODE_A"] == "NOREG"
+    assert ram["connections"]["OCEB"] == ["1"]
+    assert ram["connections"]["DOB0"] == [20] and ram["connections"]["DOB1"] == [21]
+
+
+def test_common_enable_becomes_output_enable():
+    module = netlist()
+    for flop in flops(module):
+        flop["parameters"]["CEMUX"] = "CE"
+        flop["connections"]["CE"] = [ENABLE]
+    assert merge_output_registers(module) == 2
+    assert module["cells"]["dut.ram"]["connections"]["OCEB"] == [ENABLE]
+
+
+def test_common_synchronous_reset_becomes_reset():
+    module = netlist()
+    for flop in flops(module):
+        flop["connections"]["LSR"] = [RESET]
+    assert merge_output_registers(module) == 2
+    ram = module["cells"]["dut.ram"]
+    assert ram["connections"]["RSTB"] == [RESET] and ram["parameters"]["RESETMODE"] == "SYNC"
+
+
+def reset_and_enable(flop):
+    flop["connections"] |= {"LSR": [RESET], "CE": [ENABLE]}
+    flop["parameters"]["CEMUX"] = "CE"
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        reset_and_enable,
+        lambda flop: flop["parameters"].update(REGSET="SET"),
+        lambda flop: flop["parameters"].update(CLKMUX="INV"),
+        lambda flop: flop["connections"].update(CLK=[OTHER]),
+        lambda flop: flop["connections"].update(LSR=[RESET]) or flop["parameters"].update(SRMODE="ASYNC"),
+    ],
+)
+def test_unfit_flops_stay(spoil):
+    module = netlist()
+    for flop in flops(module):
+        spoil(flop)
+    before = copy.deepcopy(module)
+    assert merge_output_registers(module) == 0
+    assert module == before
+
+
+def test_second_load_prevents_it():
+    module = netlist()
+    module["ports"]["o"]["bits"].append(10)
+    assert merge_output_registers(module) == 0
+
+
+def test_different_enables_prevent_it():
+    module = netlist()
+    flops(module)[0]["parameters"]["CEMUX"] = "CE"
+    flops(module)[0]["connections"]["CE"] = [ENABLE]
+    assert merge_output_registers(module) == 0
+
+
+def test_flops_outside_the_block_stay():
+    module = netlist()
+    module["cells"]["harness.ff1"] = module["cells"].pop("dut.ff1")
+    assert merge_output_registers(module, inside="dut.") == 0

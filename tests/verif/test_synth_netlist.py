@@ -11,7 +11,8 @@ CLOCK, RESET, ENABLE, OTHER = 2, 3, 4, 5
 
 def netlist():
     """One memory whose port B drives two flip-flops."""
-    directions = {"CLKA": "input", "CLKB": "input", "OCEB": "input", "RSTB": "input", "DOB0": "output", "DOB1": "output"}
+    inputs = dict.fromkeys(["CLKA", "CLKB", "OCEB", "RSTB"], "input")
+    directions = inputs | {"DOB0": "output", "DOB1": "output"}
     ram = {
         "type": "DP16KD",
         "parameters": {"REGMODE_A": "NOREG", "REGMODE_B": "NOREG", "CLKBMUX": "CLKB", "RESETMODE": "ASYNC"},

@@ -18,7 +18,7 @@ from .device import Device
 from .memory import HostMemory, RingPool
 from .positions import MASK
 from .rings import CommandRing, EventRing
-from .structures import TP_READY, TP_RELEASING, TP_STOCK, toepcb
+from .structures import TP_PASSIVE, TP_READY, TP_RELEASING, TP_STOCK, toepcb
 
 DRIVER_MAJOR = 0
 """Major version of the register map this driver is written for."""
@@ -188,6 +188,7 @@ class Engine:
         self._ready: deque[toepcb] = deque()
         self.stocked = 0
         """Ids in stock for passive opens."""
+        self._passive = 0  # ids in stock or taken from it
         self._stock_target = 0
         self._handlers: dict[type, Callable[..., None]] = {
             abi.ConnectionEvent: self._connection,
@@ -360,11 +361,12 @@ class Engine:
         """Bring the stock up to its target as far as ids, memory and the command ring allow."""
         total = self.capabilities.connections
         reserve = total // 4 if self.options.active_reserve is None else self.options.active_reserve
-        while (self.stocked < self._stock_target and self._free_ids and self.free_ids > reserve
+        while (self.stocked < self._stock_target and self._free_ids and self._passive < total - reserve
                and self.commands.room(1)):
-            if self._provision(TP_STOCK) is None:
+            if self._provision(TP_STOCK | TP_PASSIVE) is None:
                 break
             self.stocked += 1
+            self._passive += 1
 
     def unstock(self, toep: toepcb) -> None:
         """The id is no longer in stock, or ready for an active open."""
@@ -386,6 +388,7 @@ class Engine:
                 return
             self.toepcbs[toep.tep_id] = None
             self._free_ids.append(toep.tep_id)
+            self._passive -= bool(toep.flags & TP_PASSIVE)
             toep.rings.drop()
 
         self.commands.post_control(abi.pack_release(
@@ -396,18 +399,18 @@ class Engine:
         self.counters["lost_ids"] += 1
         toep.flags |= TP_RELEASING
 
-    def _provision(self, flag: int) -> toepcb | None:
+    def _provision(self, flags: int) -> toepcb | None:
         """Provision the next free id; None when there is no memory for rings."""
         rings = self.ring_pool.get()
         if rings is None:
             return None
         tep_id = self._free_ids.popleft()
         self._generations[tep_id] = generation = (self._generations[tep_id] + 1) & 0xFF
-        toep = toepcb(tep_id, generation, rings, flag)
+        toep = toepcb(tep_id, generation, rings, flags)
         self.toepcbs[tep_id] = toep
         self.commands.post(abi.pack_provision(
             0, tid=toep.tid, snd_base=rings.snd_block.address, rcv_base=rings.rcv_block.address,
-            snd_log2=rings.snd_block.log2, rcv_log2=rings.rcv_block.log2, stock=int(flag == TP_STOCK)))
+            snd_log2=rings.snd_block.log2, rcv_log2=rings.rcv_block.log2, stock=int(bool(flags & TP_STOCK))))
         return toep
 
     # ------------------------------------------------------------------ commands and doorbells

@@ -32,6 +32,7 @@ class Bench:
                    **options}
         self.device = device or FakeDevice()
         self.stack = stack or Stack()
+        self.accepted: list[Connection] = []
         self.dev = Tiptoe(self.stack, self.device, address=OUR_IP + "/24", mac=OUR_MAC, gateway=gateway,
                           options=EngineOptions(**options))
 
@@ -80,17 +81,13 @@ class Bench:
 
     def handshake_done(self, ref: int, **values: int) -> Connection:
         """The last ACK of a half-open connection came: an id of the stock is in use."""
-        used = {conn.tid for conn in self._accepted}
+        used = {conn.tid for conn in self.accepted}
         tid = next(c["tid"] for c in self.device.ops(Opcode.PROVISION) if c["stock"] and c["tid"] not in used)
         conn = Connection(self, None, tid)
         conn.syncache_ref = ref
-        self._accepted.append(conn)
+        self.accepted.append(conn)
         conn.report(**{"established": 1, "state": State.ESTABLISHED, **values})
         return conn
-
-    @property
-    def _accepted(self) -> list[Connection]:
-        return self.__dict__.setdefault("accepted", [])
 
 
 class Connection:

@@ -1,4 +1,5 @@
-"""A test double of the device, not a model of the engine: it decodes what the driver writes and reports what the test says.
+"""A test double of the device, not a model of the engine: it decodes what the driver writes and reports what the
+test says.
 
 Commands land in ``commands`` as dictionaries; doorbells in ``doorbells``; a test writes events by name. What an engine
 would answer by itself (COMMAND_DONE of the commands that always get one) is written automatically unless told not to.

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import abc
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tiptoe_driver.abi_gen import REG_IRQ_STATUS
 from tiptoe_hdl.config import CONFIGS, EngineConfig
 
 from ..sim.toolchain import Progress
 from ..wire.capture import Capture
 from ..wire.monitor import WireMonitor
 from ..wire.segment import ip_number, mac_number
-from .harness import Harness, RuleBroken, build_engine
+from .harness import Harness, RuleBroken, Stop, build_engine
+
+_SETTLE_CYCLES = 1000
 
 MEMORY_BYTES = 1 << 28
 """Default size of host memory; pages cost nothing until they are touched."""
@@ -53,7 +57,7 @@ class Conditions:
     line_rate: float = 0.0
 
 
-class EngineDevice:
+class EngineDevice(abc.ABC):
     """A compiled engine with host memory, captured and watched. Base of Simulation and of the live device.
 
     Parameters
@@ -118,16 +122,30 @@ class EngineDevice:
         self.memory = self.harness.memory
         self.stack: Any = None
         """The TCP stack of tiptoe_driver, once attached."""
+        self.toe: Any = None
+        """The stack's device, once attached."""
 
-    # --- the driver's seam (tiptoe_driver.device.Device), completed by the subclasses' now_us and wait ---
+    # --- the driver's seam (tiptoe_driver.device.Device) ---
 
     def write32(self, address: int, value: int) -> None:
         """Post a register write."""
         self.harness.write32(address, value)
+        if address == REG_IRQ_STATUS:
+            # The cause has to be cleared before the driver looks at the ring: an event written in between
+            # would lose its interrupt.
+            self.harness.run(_SETTLE_CYCLES, Stop.SETTLED)
 
     def read32(self, address: int) -> int:
         """Read a register; runs the clock meanwhile."""
         return self.harness.read32(address)
+
+    @abc.abstractmethod
+    def now_us(self) -> int:
+        """The device's clock in microseconds."""
+
+    @abc.abstractmethod
+    def wait(self, timeout_us: int | None) -> bool:
+        """Let time pass until the interrupt line is high or the time is over; returns the line's level."""
 
     # --- findings ---
 

@@ -68,12 +68,12 @@ class Simulation(EngineDevice):
         Attach the driver: addresses, rings and keys are set, the engine enabled. Without it, registers and memory are
         yours (``write32``, ``read32``, ``memory``).
     driver : dict, optional
-        Options for the driver.
+        Options for the driver (``tiptoe_driver.EngineOptions``).
 
     Attributes
     ----------
-    stack : tiptoe_driver.stack.Stack or None
-        The TCP stack whose device this is.
+    stack, toe : tiptoe_driver.Stack and tiptoe_driver.Tiptoe, or None
+        The TCP stack, and the device in it.
     frames : list of (time in microseconds, frame)
         What the engine sent and no wire took away; ``captured()`` empties it.
     tasks : list of functions
@@ -125,7 +125,9 @@ class Simulation(EngineDevice):
         if attach:
             from .attach import attach_driver
 
-            attach_driver(self, prefix=prefix, gateway=gateway, options=driver or {})
+            attach_driver(
+                self, prefix=prefix, gateway=gateway, tick_cycles=tick_us * cycles_per_us, options=driver or {}
+            )
 
     # --- time ---
 
@@ -219,7 +221,12 @@ class Simulation(EngineDevice):
         self._polling = True
         try:
             if self.stack is not None and not self._waiting:
-                self.stack.poll()
+                if self.harness.irq:
+                    from .attach import serve_interrupt
+
+                    serve_interrupt(self)
+                else:
+                    self.stack.poll()
             for task in list(self.tasks):
                 task()
         finally:

@@ -2,8 +2,8 @@
 
 A *node* is anything with a frame port: a :class:`~tiptoe_verif.native.simulation.Simulation`, or a :class:`Peer`
 made of a Python function. A :class:`Wire` joins two nodes; nodes joined directly or indirectly share one
-:class:`World`. Time is in nanoseconds from 0. Within a quantum each node runs alone; frames cross at its end, so a wire's delay is
-exact if it is at least a quantum, else frames arrive at the quantum's end.
+:class:`World`. Time is in nanoseconds from 0. Within a quantum each node runs alone; frames cross at its end, so a
+wire's delay is exact if it is at least a quantum, else frames arrive at the quantum's end.
 """
 
 from __future__ import annotations

@@ -1,0 +1,201 @@
+"""The command ``tiptoe``. Every mistake of a user, and every lack of the system, is one line and a non-zero exit."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from .console import build_progress, console, errors
+from .paths import BUILD
+
+
+class OneLineErrors(TyperGroup):
+    """Turns the errors meant for users into one line."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        from tiptoe_driver import DeviceError
+
+        from .live.session import UsageError
+        from .live.tap import TapError
+        from .sim.toolchain import ToolError
+
+        try:
+            return super().invoke(ctx)
+        except (UsageError, TapError, ToolError, DeviceError) as error:
+            errors.print(f"[bold red]error:[/] {str(error).splitlines()[0]}")
+            raise typer.Exit(2 if isinstance(error, UsageError) else 1) from None
+
+
+app = typer.Typer(
+    cls=OneLineErrors, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    help="Tiptoe, a TCP offload engine: simulate it, carry real traffic over it, measure it.",
+)  # fmt: skip
+
+
+@app.command()
+def demo(
+    size: Annotated[int, typer.Option(help="Size of each download in KiB.", min=1)] = 2048,
+    config: Annotated[str, typer.Option(help="Configuration of the engine (see: tiptoe info).")] = "sim",
+    seed: Annotated[int, typer.Option(help="Of the data and, without TAP, of the lossy line.")] = 1,
+    without_tap: Annotated[bool, typer.Option("--without-tap", help="Two engines against each other.")] = False,
+) -> None:
+    """Build the simulated engine, attach the driver, carry two HTTP downloads over it, and sum up.
+
+    The peer is the Linux kernel's TCP in a network namespace; where there is no TAP interface, a second engine.
+    """
+    from .demo import run_demo
+
+    raise typer.Exit(run_demo(size=size * 1024, config=_config(config), seed=seed, without_tap=without_tap))
+
+
+@app.command()
+def live(
+    listen: Annotated[
+        list[str],
+        typer.Option(metavar="PORT=TARGET", help="Relay offloaded connections to this port to HOST:PORT of this "
+                     "machine, or to echo, discard, chargen. Repeatable."),
+    ] = [],  # noqa: B006
+    forward: Annotated[
+        list[str],
+        typer.Option(metavar="LOCALPORT=HOST:PORT", help="Carry connections to a local port through the engine to "
+                     "HOST:PORT. Repeatable."),
+    ] = [],  # noqa: B006
+    ip: Annotated[str, typer.Option(help="The engine's address.")] = "10.77.0.2",
+    mac: Annotated[str, typer.Option(help="The engine's MAC address.")] = "02:00:00:00:00:02",
+    host_ip: Annotated[str, typer.Option(help="Address of the kernel's side of the TAP.")] = "10.77.0.1",
+    prefix: Annotated[int, typer.Option(help="Prefix length of the subnet.", min=8, max=30)] = 24,
+    tap: Annotated[str, typer.Option(help="Name of the TAP interface.")] = "tiptoe0",
+    mtu: Annotated[int, typer.Option(help="Of the TAP interface.", min=576, max=1500)] = 1500,
+    netns: Annotated[bool, typer.Option(help="Put the kernel's side into a network namespace of its own.")] = False,
+    config: Annotated[str, typer.Option(help="Configuration of the engine (see: tiptoe info).")] = "sim",
+    memory_latency: Annotated[int, typer.Option(help="Host memory latency in cycles.", min=1)] = 20,
+    time_wait: Annotated[float, typer.Option(help="Length of TIME_WAIT in the engine, seconds.", min=0.001)] = 2.0,
+    loss: Annotated[float, typer.Option(help="Probability that a frame is lost.", min=0, max=1)] = 0.0,
+    reorder: Annotated[float, typer.Option(help="... that others overtake it.", min=0, max=1)] = 0.0,
+    duplicate: Annotated[float, typer.Option(help="... that it arrives twice.", min=0, max=1)] = 0.0,
+    corrupt: Annotated[float, typer.Option(help="... that a bit of it is inverted.", min=0, max=1)] = 0.0,
+    delay: Annotated[float, typer.Option(help="Delay of every frame, milliseconds.", min=0)] = 0.0,
+    jitter: Annotated[float, typer.Option(help="Random further delay, milliseconds.", min=0)] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of all of these.")] = 1,
+    pcap: Annotated[Path, typer.Option(help="Capture at the engine's port.")] = BUILD / "live" / "live.pcap",
+    seconds: Annotated[float, typer.Option(help="End after so long; 0: with Ctrl-C.", min=0)] = 0.0,
+) -> None:
+    """Run the simulated engine on a TAP interface: stock servers and clients on either side, TCP in the engine."""
+    from .live.session import LiveSession, LiveSetup, UsageError, parse_forward, parse_listen
+    from .native.device import Conditions
+    from .wire.impairment import Impairment
+    from .wire.segment import ip_number, mac_number
+
+    try:
+        for address in (ip, host_ip):
+            ip_number(address)
+        mac_number(mac)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    setup = LiveSetup(
+        config=_config(config), tap=tap, ip=ip, mac=mac, host_ip=host_ip, prefix=prefix, mtu=mtu, namespace=netns,
+        listen=[parse_listen(text) for text in listen], forward=[parse_forward(text) for text in forward],
+        conditions=Conditions(memory_latency=memory_latency), time_wait_s=time_wait, seed=seed, pcap=pcap,
+        impairment=Impairment(
+            loss=loss, reorder=reorder, duplicate=duplicate, corrupt=corrupt, delay_us=delay * 1000,
+            jitter_us=jitter * 1000, seed=seed,
+        ),
+    )  # fmt: skip
+    if not setup.listen and not setup.forward:
+        raise UsageError("nothing to do: give --listen PORT=TARGET or --forward LOCALPORT=HOST:PORT")
+    with build_progress() as progress:
+        session = LiveSession(setup, progress)
+    with session:
+        _announce(session)
+        _run_live(session, seconds)
+
+
+def _announce(session: Any) -> None:
+    setup = session.setup
+    console.print(f"engine [bold]{setup.ip}[/] on {setup.tap}, kernel {setup.host_ip}/{setup.prefix}; Ctrl-C ends")
+    if session.namespace:
+        console.print(
+            f"  in a namespace of its own: nsenter -t {session.namespace.pid} -n -U --preserve-credentials COMMAND",
+            style="dim", soft_wrap=True,
+        )  # fmt: skip
+    for port, target in setup.listen:
+        name = target if isinstance(target, str) else f"{target[0]}:{target[1]}"
+        console.print(f"  {setup.ip}:{port} → {name}")
+    for port, (_, (host, remote)) in zip(session.forwarded, setup.forward, strict=True):
+        console.print(f"  127.0.0.1:{port} → {host}:{remote} through the engine")
+
+
+def _run_live(session: Any, seconds: float) -> None:
+    from .live.summary import amount, connections_table, show, totals_table
+
+    engine, begin = session.engine, time.monotonic()
+    handlers = {number: signal.signal(number, lambda *_: engine.stop()) for number in (signal.SIGINT, signal.SIGTERM)}
+    last, cycles = begin, 0
+    try:
+        with console.status("waiting for connections") as status:
+            while engine.round(50_000):
+                now = time.monotonic()
+                if seconds and now - begin >= seconds:
+                    break
+                if now - last >= 0.5:
+                    records = session.board.records
+                    rate = (engine.harness.cycle - cycles) / (now - last)
+                    status.update(
+                        f"{len(records)} connections, {session.board.live} open; "
+                        f"{amount(sum(r.sent for r in records))} sent, {amount(sum(r.received for r in records))} "
+                        f"received; {rate:,.0f} cycles a second"
+                    )
+                    last, cycles = now, engine.harness.cycle
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    totals = totals_table(
+        [engine], seconds=engine.engine_seconds, channels=engine.channels, pcap=engine.pcap
+    )  # fmt: skip
+    show(console, "summary", connections_table(session.board.records), "", totals)
+
+
+@app.command()
+def info() -> None:
+    """Configurations of the engine, and what this system offers."""
+    import shutil
+
+    from rich.table import Table
+
+    from tiptoe_hdl.config import CONFIGS
+
+    from .live.namespace import why_no_tap
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("configuration", "connections", "listeners", "half-open", "data bits", "receive buffer"):
+        table.add_column(heading, justify="left" if heading == "configuration" else "right")
+    for name, entry in CONFIGS.items():
+        table.add_row(
+            name, f"{entry.connections:,}", str(entry.listeners), f"{entry.syncache_entries:,}",
+            str(entry.data_width), f"{entry.rx_buffer_bytes:,}",
+        )  # fmt: skip
+    console.print(table)
+    console.print()
+    for tool, use in {
+        "g++": "builds simulations", "make": "builds simulations", "perl": "builds simulations",
+        "curl": "client of the demo (else Python's)", "tshark": "second opinion on captures",
+    }.items():  # fmt: skip
+        console.print(f"{tool:<8}{'found' if shutil.which(tool) else 'missing':<9}[dim]{use}[/]")
+    reason = why_no_tap()
+    console.print(f"{'TAP':<8}{'found' if reason is None else 'missing':<9}[dim]{reason or 'live traffic'}[/]")
+
+
+def _config(name: str) -> str:
+    from tiptoe_hdl.config import CONFIGS
+
+    from .live.session import UsageError
+
+    if name not in CONFIGS:
+        raise UsageError(f"no configuration {name!r}: there are {', '.join(CONFIGS)}")
+    return name

@@ -1,0 +1,40 @@
+"""What every command prints with: one console, progress of builds, errors in one line."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from .sim.toolchain import Progress as BuildProgress
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+_STEPS = {
+    "generate": "engine: Verilog from Amaranth",
+    "verilate": "engine: C++ from Verilog (Verilator)",
+    "compile": "engine: compiling",
+}
+
+
+def bar(*, transient: bool = False) -> Progress:
+    """A progress display for steps with a fraction done; it stays visible when it ends."""
+    return Progress(
+        TextColumn("{task.description:<38}"), BarColumn(24), TaskProgressColumn(), TimeElapsedColumn(),
+        console=console, transient=transient,
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def build_progress() -> Iterator[BuildProgress]:
+    """Shows the steps of a build; nothing if the build is there already."""
+    with bar(transient=True) as display:
+        task = display.add_task("engine", total=1.0)
+
+        def update(step: str, done: float) -> None:
+            display.update(task, description=_STEPS.get(step, step), completed=done)
+
+        yield update

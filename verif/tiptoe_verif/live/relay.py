@@ -1,0 +1,405 @@
+"""Relays between offloaded sockets and the host's: any stock server or client can be put on either side.
+
+Each connection is one object that moves bytes as far as both sides allow and never blocks. What one side does not take
+stays in its ring or socket buffer, so TCP's own windows hold the other side back. A FIN is passed on as a half-close, a
+reset as a reset.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import socket
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tiptoe_driver import Socket, Stack
+
+_CHUNK = 1 << 16
+_TURN = 1 << 19  # bytes one connection moves before others get their turn
+_RESET = struct.pack("ii", 1, 0)
+BUILT_IN = ("echo", "discard", "chargen")
+"""Targets that need no server: RFC 862, RFC 863, RFC 864."""
+
+CHARGEN = b"".join(
+    bytes(32 + (line + column) % 95 for column in range(72)) + b"\r\n" for line in range(95)
+) * 16
+"""RFC 864's pattern, some rounds of it."""
+
+
+@dataclass
+class Record:
+    """What the summary says about one connection."""
+
+    peer: tuple[str, int]
+    local_port: int
+    target: str
+    opened_us: int
+    closed_us: int | None = None
+    sent: int = 0
+    received: int = 0
+    ending: str = ""
+
+
+class Switchboard:
+    """All relays of one engine: watches host sockets through epoll and offloaded sockets through their upcalls.
+
+    Attributes
+    ----------
+    epoll : select.epoll
+        Readable when a host socket needs service.
+    records : list of Record
+        One a connection, oldest first.
+    """
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.epoll = select.epoll()
+        self.records: list[Record] = []
+        self._by_descriptor: dict[int, Callable[[], None]] = {}
+        self._ready: dict[Callable[[], None], None] = {}
+        self._live: set[Connection] = set()
+        self._closers: list[Callable[[], None]] = []
+
+    # --- readiness ---
+
+    def watch_host(self, host: socket.socket, function: Callable[[], None], events: int) -> None:
+        """Call ``function`` when the host socket is ready for ``events``; later calls change the events (0: none)."""
+        descriptor = host.fileno()
+        if not events:
+            self.forget_host(host)  # else a hang-up would be reported for ever
+            return
+        if descriptor in self._by_descriptor:
+            self.epoll.modify(descriptor, events)
+        else:
+            self.epoll.register(descriptor, events)
+        self._by_descriptor[descriptor] = function
+
+    def forget_host(self, host: socket.socket) -> None:
+        """The socket is about to be closed."""
+        if self._by_descriptor.pop(host.fileno(), None) is not None:
+            with contextlib.suppress(OSError):
+                self.epoll.unregister(host.fileno())
+
+    def watch_offloaded(self, offloaded: Socket, function: Callable[[], None]) -> None:
+        """Call ``function`` in the next round after the offloaded socket has changed."""
+        offloaded.set_upcall(lambda _: self.call_soon(function))
+
+    def call_soon(self, function: Callable[[], None]) -> None:
+        """Call ``function`` once in the next round."""
+        self._ready[function] = None
+
+    def service(self) -> None:
+        """One round: everything that is ready gets a turn."""
+        for descriptor, _ in self.epoll.poll(0):
+            function = self._by_descriptor.get(descriptor)
+            if function is not None:
+                self.call_soon(function)
+        ready, self._ready = self._ready, {}
+        for function in ready:
+            function()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a connection wants another turn at once."""
+        return bool(self._ready)
+
+    # --- what is offered ---
+
+    def listen(self, port: int, target: str | tuple[str, int], address: str = "") -> None:
+        """Accept offloaded connections on ``port`` and relay them to ``target``: (host, port) or one of BUILT_IN."""
+        name = target if isinstance(target, str) else f"{target[0]}:{target[1]}"
+        if isinstance(target, str) and target not in BUILT_IN:
+            raise ValueError(f"unknown target {target!r}: HOST:PORT, {', '.join(BUILT_IN)}")
+        listener = Socket(self.stack)
+        listener.setblocking(False)
+        listener.bind((address, port))
+        listener.listen()
+        self._closers.append(listener.close)
+
+        def accept() -> None:
+            while True:
+                try:
+                    offloaded, peer = listener.accept()
+                except OSError as error:
+                    if error.errno != errno.EAGAIN:
+                        self.call_soon(accept)
+                    return
+                offloaded.setblocking(False)
+                record = Record(peer, port, name, self.stack.now_us())
+                self.records.append(record)
+                if isinstance(target, str):
+                    self._add(BuiltIn(self, offloaded, record, target))
+                else:
+                    self._add(Relay.to_host(self, offloaded, record, target))
+
+        self.watch_offloaded(listener, accept)
+
+    def forward(self, port: int, target: tuple[str, int], address: str = "127.0.0.1") -> int:
+        """Accept connections of this machine on ``port`` (0: any) and carry them to ``target`` through the engine;
+        returns the port."""
+        server = socket.create_server((address, port))
+        server.setblocking(False)
+        self._closers.append(lambda: self._close_server(server))
+        local_port = int(server.getsockname()[1])
+
+        def accept() -> None:
+            while True:
+                try:
+                    host, _ = server.accept()
+                except OSError:
+                    return
+                host.setblocking(False)
+                record = Record(target, local_port, "forwarded", self.stack.now_us())
+                self.records.append(record)
+                self._add(Relay.from_host(self, host, record, target))
+
+        self.watch_host(server, accept, select.EPOLLIN)
+        return local_port
+
+    def _close_server(self, server: socket.socket) -> None:
+        self.forget_host(server)
+        server.close()
+
+    def _add(self, connection: Connection) -> None:
+        self._live.add(connection)
+        self.call_soon(connection.turn)
+
+    def ended(self, connection: Connection) -> None:
+        """A connection is over."""
+        self._live.discard(connection)
+        connection.record.closed_us = self.stack.now_us()
+
+    @property
+    def live(self) -> int:
+        """Connections not yet over."""
+        return len(self._live)
+
+    def close(self) -> None:
+        """Stop listening, reset what is still open."""
+        for function in self._closers:
+            with contextlib.suppress(OSError):
+                function()
+        for connection in list(self._live):
+            connection.abort("ended with the simulation")
+        self.epoll.close()
+
+
+class Connection:
+    """One offloaded connection and what it is joined to."""
+
+    def __init__(self, board: Switchboard, offloaded: Socket, record: Record) -> None:
+        self.board, self.offloaded, self.record = board, offloaded, record
+        self.over = False
+        # One bound method for the upcall and the switchboard's bookkeeping.
+        self.turn: Callable[[], None] = self._turn
+        board.watch_offloaded(offloaded, self.turn)
+
+    def _turn(self) -> None:
+        if self.over:
+            return
+        try:
+            self.move()
+        except OSError as error:
+            self.abort(error.strerror or str(error))
+
+    def move(self) -> None:
+        """Move what can be moved; OSError ends the connection with a reset."""
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """Both directions have ended in order."""
+        self.record.ending = self.record.ending or "closed"
+        self._close()
+
+    def abort(self, why: str) -> None:
+        """End with a reset."""
+        if self.over:
+            return
+        self.record.ending = why
+        with contextlib.suppress(OSError):
+            self.offloaded.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self._close()
+
+    def _close(self) -> None:
+        self.over = True
+        with contextlib.suppress(OSError):
+            self.offloaded.close()
+        self.board.ended(self)
+
+
+class Half:
+    """One direction: bytes taken from one side and not yet taken by the other."""
+
+    def __init__(self, receive: Callable[[int], bytes], send: Callable[[Any], int], end: Callable[[], None]) -> None:
+        self._receive, self._send, self._end = receive, send, end
+        self.waiting = memoryview(b"")
+        self.ended = False
+        self.done = False
+        self.moved = 0
+
+    def move(self, limit: int) -> int:
+        """Move at most about ``limit`` bytes; returns how many."""
+        before = self.moved
+        while not self.done and self.moved - before < limit:
+            if not self.waiting and not self.ended:
+                try:
+                    data = self._receive(_CHUNK)
+                except BlockingIOError:
+                    break
+                self.waiting = memoryview(data)
+                self.ended = not data
+            if self.waiting:
+                try:
+                    taken = self._send(self.waiting)
+                except BlockingIOError:
+                    break
+                self.waiting = self.waiting[taken:]
+                self.moved += taken
+            elif self.ended:
+                self._end()
+                self.done = True
+        return self.moved - before
+
+
+class Relay(Connection):
+    """An offloaded connection and one of the host's, joined."""
+
+    def __init__(
+        self, board: Switchboard, offloaded: Socket, record: Record, host: socket.socket, connecting: bool
+    ) -> None:
+        super().__init__(board, offloaded, record)
+        self.host = host
+        self._host_connecting = connecting
+        self._offload_connecting = False
+        self._interest = -1
+        self.outward = Half(offloaded.recv, host.send, lambda: host.shutdown(socket.SHUT_WR))
+        self.inward = Half(host.recv, offloaded.send, lambda: offloaded.shutdown(socket.SHUT_WR))
+        self._watch()
+
+    @classmethod
+    def to_host(
+        cls, board: Switchboard, offloaded: Socket, record: Record, target: tuple[str, int]
+    ) -> Relay:
+        """Join an accepted offloaded connection to a server of the host."""
+        host = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        host.setblocking(False)
+        host.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        error = host.connect_ex(target)
+        relay = cls(board, offloaded, record, host, connecting=error == errno.EINPROGRESS)
+        if error not in (0, errno.EINPROGRESS):
+            relay.abort(os.strerror(error))
+        return relay
+
+    @classmethod
+    def from_host(cls, board: Switchboard, host: socket.socket, record: Record, target: tuple[str, int]) -> Relay:
+        """Join an accepted connection of the host to an offloaded active open."""
+        offloaded = Socket(board.stack)
+        offloaded.setblocking(False)
+        host.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        relay = cls(board, offloaded, record, host, connecting=False)
+        error = offloaded.connect_ex(target)
+        relay._offload_connecting = True
+        if error not in (0, errno.EINPROGRESS):
+            relay.abort(os.strerror(error))
+        return relay
+
+    def _connected(self) -> bool:
+        """Whether both sides are established; OSError if one failed."""
+        if self._host_connecting:
+            error = self.host.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if error:
+                raise OSError(error, f"target: {os.strerror(error)}")
+            try:
+                self.host.getpeername()
+            except OSError:
+                return False
+            self._host_connecting = False
+        if self._offload_connecting:
+            if not self.offloaded.writable():
+                return False
+            error = self.offloaded.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if error:
+                raise OSError(error, os.strerror(error))
+            self._offload_connecting = False
+        return True
+
+    def move(self) -> None:
+        """See :class:`Connection`."""
+        if not self._connected():
+            self._watch()
+            return
+        moved = self.outward.move(_TURN)
+        more = moved >= _TURN
+        moved = self.inward.move(_TURN)
+        more |= moved >= _TURN
+        self.record.received, self.record.sent = self.outward.moved, self.inward.moved
+        if self.outward.done and self.inward.done:
+            self.finish()
+            return
+        self._watch()
+        if more:
+            self.board.call_soon(self.turn)
+
+    def _watch(self) -> None:
+        events = 0
+        if self._host_connecting or self.outward.waiting:
+            events |= select.EPOLLOUT
+        if not self._host_connecting and not self.inward.waiting and not self.inward.ended:
+            events |= select.EPOLLIN
+        if events != self._interest:
+            self._interest = events
+            self.board.watch_host(self.host, self.turn, events)
+
+    def abort(self, why: str) -> None:
+        """See :class:`Connection`."""
+        with contextlib.suppress(OSError):
+            self.host.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        super().abort(why)
+
+    def _close(self) -> None:
+        self.board.forget_host(self.host)
+        self.host.close()
+        super()._close()
+
+
+class BuiltIn(Connection):
+    """An offloaded connection to a service of this process."""
+
+    def __init__(self, board: Switchboard, offloaded: Socket, record: Record, service: str) -> None:
+        super().__init__(board, offloaded, record)
+        take: Callable[[Any], int] = offloaded.send if service == "echo" else lambda data: len(data)
+        self._half = Half(offloaded.recv, take, self._end_of_input)
+        self._generate = service == "chargen"
+        self._at = 0
+
+    def _end_of_input(self) -> None:
+        if not self._generate:
+            self.offloaded.shutdown(socket.SHUT_WR)
+
+    def move(self) -> None:
+        """See :class:`Connection`."""
+        moved = self._half.move(_TURN)
+        self.record.received = self._half.moved
+        if self._generate:
+            # The pattern has no end: it stops when the peer closes.
+            moved += self._fill()
+        else:
+            self.record.sent = self._half.moved if self.record.target == "echo" else 0
+        if self._half.done:
+            self.finish()
+        elif moved >= _TURN:
+            self.board.call_soon(self.turn)
+
+    def _fill(self) -> int:
+        begin = self.record.sent
+        with contextlib.suppress(BlockingIOError):
+            while self.record.sent - begin < _TURN:
+                taken = self.offloaded.send(memoryview(CHARGEN)[self._at : self._at + _CHUNK])
+                self.record.sent += taken
+                self._at = (self._at + taken) % len(CHARGEN)
+        return self.record.sent - begin

@@ -1,0 +1,102 @@
+"""The summary at the end of a run, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group
+from rich.table import Table
+
+from ..paths import ROOT
+from ..wire.impairment import Channel
+from .relay import Record
+
+_SHOWN = 12
+
+
+def amount(number: float) -> str:
+    """Bytes with a unit."""
+    for unit in ("bytes", "KiB", "MiB"):
+        if number < 1024 or unit == "MiB":
+            return f"{number:,.0f} {unit}" if unit == "bytes" or number >= 100 else f"{number:.1f} {unit}"
+        number /= 1024
+    raise AssertionError
+
+
+def short_path(path: Path) -> str:
+    """Relative to the project if it lies in it."""
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+
+
+def connections_table(records: Iterable[Record]) -> Table:
+    """A row a connection, the last ones if there are many."""
+    records = list(records)
+    table = Table(title=f"{len(records)} connections", title_justify="left", box=None, pad_edge=False)
+    for heading, justify in (
+        ("peer", "left"), ("through", "left"), ("to the peer", "right"), ("from the peer", "right"),
+        ("lasted", "right"), ("end", "left"),
+    ):  # fmt: skip
+        table.add_column(heading, justify=justify, style="" if heading != "end" else "dim")  # type: ignore[arg-type]
+    if len(records) > _SHOWN:
+        table.add_row(f"({len(records) - _SHOWN} more)")
+    for record in records[-_SHOWN:]:
+        lasted = "" if record.closed_us is None else f"{(record.closed_us - record.opened_us) / 1e6:.2f} s"
+        through = f":{record.local_port} → {record.target}"
+        if record.target == "forwarded":
+            through = f"127.0.0.1:{record.local_port} → engine"
+        table.add_row(
+            f"{record.peer[0]}:{record.peer[1]}", through, amount(record.sent), amount(record.received), lasted,
+            record.ending or "open",
+        )  # fmt: skip
+    return table
+
+
+def totals_table(
+    engines: list[Any], *, seconds: float, channels: tuple[Channel, ...] | None = None, pcap: Path | None = None
+) -> Table:
+    """What the engines did: frames, segments, retransmissions, cycles. ``engines`` are EngineDevices with a driver.
+
+    Reads the engines' counters, so it has to come before they are closed.
+    """
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="dim")
+    table.add_column(justify="right")
+    table.add_column()
+    harness = [engine.counters() for engine in engines]
+    counted = [engine.toe.engine.read_counters() for engine in engines]
+
+    def total(name: str) -> int:
+        return sum(counters[name] for counters in (harness if name.islower() else counted))
+
+    cycles = total("cycles")
+    table.add_row("frames in, out", f"{total('rx_frames'):,}", f"{total('tx_frames'):,}")
+    table.add_row("bytes in, out", f"{total('rx_bytes'):,}", f"{total('tx_bytes'):,}")
+    table.add_row("TCP segments in, out", f"{total('RX_TCP_SEGMENTS'):,}", f"{total('TX_SEGMENTS'):,}")
+    table.add_row(
+        "retransmissions", f"{total('TX_RETRANSMITS'):,}",
+        f"[dim]after {total('RTO_EXPIRED')} timeouts, {total('FAST_RETRANSMITS')} fast[/dim]",
+    )  # fmt: skip
+    table.add_row("out of order in", f"{total('RX_OUT_OF_ORDER'):,}")
+    dropped = sum(total(name) for name in ("RX_BAD_FRAME", "RX_BAD_IP", "RX_BAD_TCP"))
+    table.add_row("damaged frames dropped", f"{dropped:,}")
+    table.add_row("engine cycles", f"{cycles:,}", f"[dim]{cycles / max(seconds, 1e-9):,.0f} a second[/dim]")
+    wire = total("rx_bytes") + total("tx_bytes")
+    rate = wire / max(cycles, 1)
+    table.add_row("wire bytes per cycle", f"{rate:.2f}", "[dim]over the whole run, idle time too[/dim]")
+    for name, channel in zip(("line in", "line out"), channels or (), strict=False):
+        table.add_row(name, "", f"[dim]{channel.summary()}[/dim]")
+    monitors = [engine.monitor for engine in engines if engine.monitor is not None]
+    if monitors:
+        checked = sum(monitor.frames for monitor in monitors)
+        table.add_row("frames checked", f"{checked:,}", "[dim]by the wire monitor: no rule broken[/dim]")
+    if pcap is not None:
+        table.add_row("capture", "", short_path(pcap))
+    return table
+
+
+def show(console: Console, title: str, *parts: Any) -> None:
+    """Print the parts under a rule."""
+    console.rule(f"[bold]{title}", align="left", style="dim")
+    console.print(Group(*parts))

@@ -1,0 +1,91 @@
+"""TAP interfaces: a network interface of this machine's kernel whose other side is a descriptor."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import socket
+import struct
+from pathlib import Path
+
+_TUNSETIFF = 0x400454CA
+_IFF_TAP, _IFF_NO_PI = 0x0002, 0x1000
+_SIOCGIFFLAGS, _SIOCSIFFLAGS = 0x8913, 0x8914
+_SIOCSIFADDR, _SIOCSIFNETMASK, _SIOCSIFMTU, _SIOCSIFHWADDR = 0x8916, 0x891C, 0x8922, 0x8924
+_IFF_UP, _IFF_RUNNING, _IFF_MULTICAST = 0x1, 0x40, 0x1000
+_ARPHRD_ETHER = 1
+TUN = Path("/dev/net/tun")
+
+
+class TapError(OSError):
+    """No TAP interface is to be had; the message is fit to be shown to the user."""
+
+
+def open_tap(name: str, *, address: str, prefix: int = 24, mtu: int = 1500, mac: str = "") -> int:
+    """Create the TAP interface ``name``, configure the kernel's side, and return the other side's descriptor.
+
+    The descriptor does not block. Frames carry complete checksums and are never longer than the MTU, since no offloads
+    are asked for. IPv6 and multicast are switched off, so that only traffic somebody wants appears. The interface
+    goes away when the descriptor is closed.
+    """
+    if not 0 < len(name) < 16:
+        raise TapError(f"{name!r} is not an interface name: it has 1 to 15 characters")
+    try:
+        tap = os.open(TUN, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise _explained("open /dev/net/tun", error) from None
+    try:
+        request = struct.pack("16sH22x", name.encode(), _IFF_TAP | _IFF_NO_PI)
+        try:
+            fcntl.ioctl(tap, _TUNSETIFF, request)
+        except OSError as error:
+            if error.errno == errno.EBUSY:
+                raise TapError(f"interface {name} exists and is in use: choose another name") from None
+            raise _explained(f"create the TAP interface {name}", error) from None
+        try:
+            _configure(name, address, prefix, mtu, mac)
+        except OSError as error:
+            raise _explained(f"configure the TAP interface {name}", error) from None
+    except BaseException:
+        os.close(tap)
+        raise
+    return tap
+
+
+def _explained(what: str, error: OSError) -> TapError:
+    hint = ""
+    if error.errno in (errno.EPERM, errno.EACCES):
+        hint = ": run as root, or inside `unshare -rn`"
+    elif error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
+        hint = ": this kernel has no TUN/TAP driver"
+    return TapError(f"cannot {what} ({error.strerror or error}){hint}")
+
+
+def bring_up(name: str) -> None:
+    """Switch an interface on, without multicast."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        answer = fcntl.ioctl(control, _SIOCGIFFLAGS, struct.pack("16sH22x", name.encode(), 0))
+        flags = struct.unpack_from("H", answer, 16)[0]
+        flags = (flags | _IFF_UP | _IFF_RUNNING) & ~_IFF_MULTICAST
+        fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sH22x", name.encode(), flags))
+
+
+def _configure(name: str, address: str, prefix: int, mtu: int, mac: str) -> None:
+    mask = socket.inet_ntoa(((0xFFFFFFFF << (32 - prefix)) & 0xFFFFFFFF).to_bytes(4, "big"))
+    with contextlib.suppress(OSError):  # there is no such file on a kernel without IPv6
+        Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6").write_text("1")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        if mac:
+            hardware = bytes(int(part, 16) for part in mac.split(":"))
+            fcntl.ioctl(
+                control, _SIOCSIFHWADDR, struct.pack("16sH6s16x", name.encode(), _ARPHRD_ETHER, hardware)
+            )
+        fcntl.ioctl(control, _SIOCSIFMTU, struct.pack("16si20x", name.encode(), mtu))
+        for request, value in ((_SIOCSIFADDR, address), (_SIOCSIFNETMASK, mask)):
+            packed = struct.pack(
+                "16sHH4s16x", name.encode(), socket.AF_INET, 0, socket.inet_aton(value)
+            )
+            fcntl.ioctl(control, request, packed)
+    bring_up(name)

@@ -1,0 +1,43 @@
+"""Between the simulated engine and tiptoe_driver: bring-up, interrupts, sockets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tiptoe_driver import EngineOptions, Socket, Stack, Tiptoe
+from tiptoe_driver.abi_gen import IRQ_STATUS_ERROR, IRQ_STATUS_EVENT, REG_IRQ_STATUS, REG_TICK_CYCLES
+
+from ..wire.segment import ip_text, mac_text
+from .device import EngineDevice
+
+CLEAR_ALL = IRQ_STATUS_EVENT | IRQ_STATUS_ERROR
+
+
+def attach_driver(
+    device: EngineDevice, *, prefix: int, gateway: str | None, tick_cycles: int, options: dict[str, Any]
+) -> None:
+    """Bring the engine up with the driver, and give ``device`` its ``stack`` and ``toe``.
+
+    ``tick_cycles`` 0: TCP's clock is the tick input. ``options`` are those of ``EngineOptions``.
+    """
+    options = {"seed": device.seed, "external_tick": tick_cycles == 0} | options
+    if tick_cycles:
+        options["registers"] = {REG_TICK_CYCLES: tick_cycles} | dict(options.get("registers", {}))
+    device.stack = Stack()
+    device.toe = Tiptoe(
+        device.stack, device, address=f"{ip_text(device.ip)}/{prefix}", mac=mac_text(device.mac),
+        gateway=gateway or "", options=EngineOptions(**options),
+    )  # fmt: skip
+
+
+def serve_interrupt(device: EngineDevice) -> None:
+    """What an interrupt handler does: clear the cause, then look at the rings."""
+    device.write32(REG_IRQ_STATUS, CLEAR_ALL)
+    device.stack.poll()
+
+
+def new_socket(stack: Stack) -> Socket:
+    """A non-blocking offloaded socket."""
+    socket = Socket(stack)
+    socket.setblocking(False)
+    return socket

@@ -1,0 +1,128 @@
+"""Time-sequence graphs (after Van Jacobson and tcptrace): what one sender's data did, drawn from a capture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .monitor import unwrap
+from .pcap import read_pcap
+from .segment import ACK, SYN, Malformed, Segment, ip_text, parse_tcp
+
+Tuple4 = tuple[int, int, int, int]
+_INK, _DATA, _ACK_LINE, _WINDOW, _AGAIN = "#23303b", "#1f6fb4", "#2c9a63", "#9aa7b1", "#d1382c"
+
+
+@dataclass
+class Trace:
+    """One direction of one connection: sequence numbers from the first data byte on, times in milliseconds.
+
+    Attributes
+    ----------
+    segments : list of (time, first byte, end, whether sent before)
+        Data.
+    acks, edges : list of (time, byte)
+        What the other side acknowledged, and how far its window reached.
+    """
+
+    source: tuple[int, int]
+    target: tuple[int, int]
+    first: int
+    scale: int = 0
+    segments: list[tuple[float, int, int, bool]] = field(default_factory=list)
+    acks: list[tuple[float, int]] = field(default_factory=list)
+    edges: list[tuple[float, int]] = field(default_factory=list)
+    highest: int = 0
+
+    @property
+    def name(self) -> str:
+        """From whom to whom."""
+        ends = [f"{ip_text(address)}:{port}" for address, port in (self.source, self.target)]
+        return f"{ends[0]} → {ends[1]}"
+
+
+def traces(path: Path) -> list[Trace]:
+    """The data of every connection whose opening is in the capture, one trace a direction, most bytes first."""
+    found: dict[Tuple4, Trace] = {}
+    scales: dict[Tuple4, int | None] = {}
+    begin_ns: int | None = None
+    for time_ns, frame in read_pcap(path):
+        begin_ns = time_ns if begin_ns is None else begin_ns
+        try:
+            segment = parse_tcp(frame)
+        except Malformed:
+            continue
+        if segment is not None:
+            _note(found, scales, segment, (time_ns - begin_ns) / 1e6)
+    return sorted((trace for trace in found.values() if trace.segments), key=lambda trace: -trace.highest)
+
+
+def _note(found: dict[Tuple4, Trace], scales: dict[Tuple4, int | None], segment: Segment, time: float) -> None:
+    source, target = (segment.src, segment.sport), (segment.dst, segment.dport)
+    key, back = (*source, *target), (*target, *source)
+    if segment.flags & SYN:
+        if key not in found or found[key].first != (segment.seq + 1) & 0xFFFFFFFF:
+            found[key] = Trace(source, target, (segment.seq + 1) & 0xFFFFFFFF)
+        scales[key] = segment.ws
+        if segment.flags & ACK and back in found and None not in (scales[key], scales.get(back)):
+            found[back].scale, found[key].scale = scales[key] or 0, scales[back] or 0
+    if key in found and segment.payload:
+        trace = found[key]
+        start = unwrap((segment.seq - trace.first) & 0xFFFFFFFF, trace.highest)
+        end = start + len(segment.payload)
+        trace.segments.append((time, start, end, start < trace.highest))
+        trace.highest = max(trace.highest, end)
+    if back in found and segment.flags & ACK and not segment.flags & SYN:
+        trace = found[back]
+        acked = unwrap((segment.ack - trace.first) & 0xFFFFFFFF, trace.highest)
+        trace.acks.append((time, acked))
+        trace.edges.append((time, acked + (segment.wnd << trace.scale)))
+
+
+def draw(path: Path, panels: list[tuple[str, Trace]]) -> Path:
+    """Draw traces side by side, each with its title, into the PNG file ``path``."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(
+        1, len(panels), figsize=(6.2 * len(panels), 4.4), squeeze=False, constrained_layout=True
+    )
+    for axis, (title, trace) in zip(axes[0], panels, strict=True):
+        _panel(axis, title, trace)
+    axes[0][0].set_ylabel("KiB since the connection began", color=_INK)
+    axes[0][0].legend(loc="upper left", frameon=False, fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+    return path
+
+
+def _panel(axis: Any, title: str, trace: Trace) -> None:
+    origin = trace.segments[0][0]
+    last = trace.segments[-1][0] - origin
+    unit, name = (1000.0, "seconds") if last > 2000 else (1.0, "milliseconds")
+
+    def points(pairs: list[tuple[float, int]]) -> tuple[list[float], list[float]]:
+        return [(time - origin) / unit for time, _ in pairs], [byte / 1024 for _, byte in pairs]
+
+    for again, colour, label in ((False, _DATA, "data segment"), (True, _AGAIN, "sent again")):
+        chosen = [piece for piece in trace.segments if piece[3] == again]
+        if chosen:
+            axis.vlines(
+                [(time - origin) / unit for time, *_ in chosen], [start / 1024 for _, start, _, _ in chosen],
+                [end / 1024 for _, _, end, _ in chosen], color=colour, linewidth=1.6, label=label, zorder=3,
+            )  # fmt: skip
+    axis.step(*points(trace.edges), where="post", color=_WINDOW, linewidth=0.9, label="receiver's window")
+    axis.step(*points(trace.acks), where="post", color=_ACK_LINE, linewidth=1.1, label="acknowledged", zorder=2)
+    axis.set_title(f"{title}\n", color=_INK, fontsize=11, loc="left")
+    axis.text(0, 1.015, trace.name, transform=axis.transAxes, fontsize=8, color=_WINDOW)
+    axis.set_xlabel(name, color=_INK)
+    axis.set_xlim(left=min(0.0, -0.01 * last / unit), right=last * 1.03 / unit + 1e-6)
+    axis.set_ylim(bottom=0, top=trace.highest * 1.12 / 1024)
+    axis.grid(True, color="#e6eaed", linewidth=0.8)
+    axis.set_axisbelow(True)
+    for side in ("top", "right"):
+        axis.spines[side].set_visible(False)

@@ -77,6 +77,8 @@ class AxiMemory:
         """Clock cycle of every R transfer."""
         self.write_beats: list[int] = []
         """Clock cycle of every W transfer."""
+        self.answers = 0
+        """B transfers."""
 
     def peek(self, addr: int, length: int) -> bytes:
         """Bytes at a bus address."""
@@ -210,6 +212,7 @@ class AxiMemory:
                     port.awvalid, port.wvalid, port.bready, *address, *word
                 )
                 if offered and b_ready:
+                    self.answers += 1
                     offered = False
                 if aw_valid and aw_ready:
                     burst = self._address(cycle, *fields[:5])

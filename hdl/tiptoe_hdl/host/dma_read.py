@@ -1,6 +1,6 @@
 """DMA reader: the engine's AXI4 read master (Arm IHI 0022H), shared by several clients."""
 
-from amaranth.hdl import Const, Module, Signal
+from amaranth.hdl import Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -11,7 +11,7 @@ from ..wire.queue import Queue
 from ..wire.skid import SkidBuffer
 from . import axi
 from .burst import BurstSplitter
-from .request_arbiter import RequestArbiter, client_bits
+from .request_arbiter import RequestArbiter, at_rest, client_bits
 
 
 class DmaReader(wiring.Component):
@@ -40,6 +40,10 @@ class DmaReader(wiring.Component):
     request : In array of streams of ``dma_request``
     data : Out array of streams of ``dma_read_data``
     axi : Out ``Axi4ReadSignature``
+    quiesce : In, 1 bit
+        While high no further request is taken.
+    quiet : Out, 1 bit
+        ``quiesce`` is high and all data has come: reset is safe for the bus.
     count_dma_read_error : Out, 1 bit
         High for one cycle for every transfer with an error.
     """
@@ -52,6 +56,8 @@ class DmaReader(wiring.Component):
             "request": In(stream.Signature(dma_request(cfg))).array(clients),
             "data": Out(stream.Signature(dma_read_data(cfg))).array(clients),
             "axi": Out(axi.Axi4ReadSignature(cfg.addr_width, cfg.data_width)),
+            "quiesce": In(1),
+            "quiet": Out(1),
             "count_dma_read_error": Out(1),
         })
 
@@ -63,7 +69,7 @@ class DmaReader(wiring.Component):
         # Whose data comes next: one entry a burst.
         route = data.StructLayout({"client": client_bits(self._clients), "last": 1})
         m.submodules.routes = routes = Queue(route, self._max_outstanding)
-        m.d.comb += arbiter.allow.eq(Const(-1, self._clients))
+        m.d.comb += arbiter.allow.eq(Mux(self.quiesce, 0, Const(-1, self._clients)))
         for mine, theirs in zip(self.request, arbiter.request, strict=True):
             wiring.connect(m, wiring.flipped(mine), theirs)
         wiring.connect(m, arbiter.o, splitter.i)
@@ -83,6 +89,9 @@ class DmaReader(wiring.Component):
             routes.i.payload.client.eq(burst.payload.client),
             routes.i.payload.last.eq(burst.payload.last),
         ]
+
+        busy = arbiter.o.valid | ~splitter.i.ready | burst.valid | routes.o.valid
+        m.d.comb += self.quiet.eq(at_rest(m, self.quiesce, busy))
 
         # Data channel: to the client of the route in front.
         word = data.StructLayout({"data": cfg.data_width, "error": 1, "last": 1})

@@ -12,7 +12,7 @@ from ..wire.realign import lanes_below
 from ..wire.skid import SkidBuffer
 from . import axi
 from .burst import BurstSplitter
-from .request_arbiter import RequestArbiter, client_bits
+from .request_arbiter import RequestArbiter, at_rest, client_bits
 
 DmaDone = data.StructLayout({"error": 1})
 """A write's end: all its responses have come; ``error`` if one was SLVERR or DECERR."""
@@ -49,6 +49,10 @@ class DmaWriter(wiring.Component):
     data : In array of streams of ``unsigned(data_width)``
     done : Out array of streams of ``DmaDone``
     axi : Out ``Axi4WriteSignature``
+    quiesce : In, 1 bit
+        While high no further request is taken.
+    quiet : Out, 1 bit
+        ``quiesce`` is high and all responses have come: reset is safe for the bus.
     count_dma_write_error : Out, 1 bit
         High for one cycle for every transfer with an error.
     """
@@ -62,6 +66,8 @@ class DmaWriter(wiring.Component):
             "data": In(stream.Signature(unsigned(cfg.data_width))).array(clients),
             "done": Out(stream.Signature(DmaDone)).array(clients),
             "axi": Out(axi.Axi4WriteSignature(cfg.addr_width, cfg.data_width)),
+            "quiesce": In(1),
+            "quiet": Out(1),
             "count_dma_write_error": Out(1),
         })
 
@@ -72,11 +78,14 @@ class DmaWriter(wiring.Component):
         for mine, theirs in zip(self.request, arbiter.request, strict=True):
             wiring.connect(m, wiring.flipped(mine), theirs)
         wiring.connect(m, arbiter.o, splitter.i)
-        m.d.comb += arbiter.allow.eq(Cat(self._credit(m, client) for client in range(self._clients)))
+        credit = Cat(self._credit(m, client) for client in range(self._clients))
+        m.d.comb += arbiter.allow.eq(Mux(self.quiesce, 0, credit))
 
         pending, awaited = self._address(m, splitter.o)
         self._words(m, pending)
         self._responses(m, awaited)
+        busy = arbiter.o.valid | ~splitter.i.ready | splitter.o.valid | awaited.valid
+        m.d.comb += self.quiet.eq(at_rest(m, self.quiesce, busy))
         return m
 
     def _credit(self, m, client):

@@ -1,6 +1,6 @@
 """Round-robin choice between the DMA requests of several clients."""
 
-from amaranth.hdl import Cat, Module, Signal, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -17,6 +17,14 @@ def client_bits(clients: int) -> int:
 def client_request(cfg: EngineConfig, clients: int) -> data.StructLayout:
     """A request and whose it is."""
     return data.StructLayout({"request": dma_request(cfg), "client": client_bits(clients)})
+
+
+def at_rest(m: Module, quiesce: Value, busy: Value) -> Value:
+    """Whether ``quiesce`` has been high without ``busy`` for eight cycles: more than an item is out of sight for on
+    its way from one queue to the next."""
+    seen = Signal(8)
+    m.d.sync += seen.eq(Mux(quiesce & ~busy, Cat(Const(1), seen), 0))
+    return seen[-1]
 
 
 class RequestArbiter(wiring.Component):

@@ -74,5 +74,5 @@ BLOCKS = [
     Block("dma_write", _dma_write),
     # What is read is never written in the same cycle: a header follows a beat behind, a payload is complete, an
     # endpoint and its ring are not written while segments of the connection are under way.
-    Block("tx", _tx, no_collision=("*",)),
+    Block("tx", _tx, no_collision=("resolver.endpoints*", "resolver.rings*", "assembler.headers*", "assembler.payloads*")),
 ]

@@ -67,7 +67,7 @@ def test_established_window_closed_is_probed_forever():
         sent, _ = b.receive(Segment("A", ack=501, wnd=0))
         assert sent == []
     sent, _ = b.receive(Segment("A", ack=501, wnd=5000))
-    assert data(sent) == [(501, 1000)]
+    assert data(sent) == [(501, 1), (502, 999)], "the probe's byte again, then the rest"
     assert b.state() == State.ESTABLISHED
 
 

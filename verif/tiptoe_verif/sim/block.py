@@ -63,7 +63,7 @@ class BlockSim:
     def __init__(self, name: str, component: Any, key: str = ""):
         text = cached_verilog(name, lambda: component, key=key)
         self._ports: dict[str, tuple[int, int, Any]] = {}
-        for path, member, value in component.signature.flatten(component):
+        for path, member, _ in component.signature.flatten(component):
             port = "__".join(str(part) for part in path)
             found = re.search(
                 rf"^\s*(?:input|output)\s+(?:\[(\d+):0\]\s*)?\\?{re.escape(port)} ?;", text, re.M

@@ -2,7 +2,7 @@
 
 from .cocotb_run import CocotbFailure, CocotbResults, bench_tests, run_cocotb
 from .toolchain import Progress, ToolError
-from .verilate import build_cocotb, build_library, cached_verilog, port_names, to_verilog
+from .verilate import build_cocotb, build_library, cached_verilog, engine_verilog, port_names, to_verilog
 
 __all__ = [
     "CocotbFailure",
@@ -12,6 +12,7 @@ __all__ = [
     "build_cocotb",
     "build_library",
     "cached_verilog",
+    "engine_verilog",
     "port_names",
     "run_cocotb",
     "bench_tests",

@@ -22,15 +22,15 @@ _FLAGS += ["--x-assign", "fast", "--x-initial", "0"]
 _FLAGS += ["--output-split", "20000", "--output-split-cfuncs", "2000"]
 
 
-def to_verilog(component: Any, name: str) -> str:
-    """Verilog of an Amaranth component, without source locations, so that equal designs give equal text.
+def to_verilog(design: Any, name: str) -> str:
+    """Verilog of an Amaranth component, or of RTLIL text, without source locations: equal designs give equal text.
 
     Initial contents of memories that are all zero are left out (the simulation starts them at zero): one line a row
     otherwise, which for the largest tables takes minutes.
     """
     from amaranth.back import rtlil, verilog
 
-    text = str(rtlil.convert(component, name=name, emit_src=False))
+    text = design if isinstance(design, str) else str(rtlil.convert(design, name=name, emit_src=False))
     zeros = r"^  cell \$meminit_v2 [^\n]*\n(?:    (?!connect \\DATA)[^\n]*\n)*    connect \\DATA \d+'0+\n.*?^  end\n"
     text = re.sub(zeros, "", text, flags=re.S | re.M)
     # The same call that `verilog.convert` makes after `rtlil.convert`; Amaranth's version is pinned.
@@ -51,6 +51,13 @@ def cached_verilog(name: str, factory: Callable[[], Any], *, key: str = "") -> s
         if not complete:
             file.write_text(to_verilog(factory(), name))
         return file.read_text()
+
+
+def engine_verilog(config: Any) -> tuple[str, str]:
+    """Name of the top module and Verilog of the engine of ``config``, with AXI's flat port names; kept by a hash."""
+    from tiptoe_hdl import verilog as hdl
+
+    return hdl.TOP, cached_verilog(hdl.TOP, lambda: hdl.engine_rtlil(config), key=repr(config))
 
 
 def build_library(

@@ -32,7 +32,7 @@ class DmaReader(wiring.Component):
     clients : int
         Number of clients.
     max_outstanding : int
-        Bursts in flight: a power of two, 2 to 64. 16 full-size segments cover far more than 1 us; for
+        Bursts in flight (one more fits): a power of two, 2 to 64. 16 full-size segments cover far more than 1 us; for
         transfers of n words at a latency of t cycles, t / n are needed to keep the bus busy.
 
     Members

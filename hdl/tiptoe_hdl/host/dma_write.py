@@ -41,7 +41,7 @@ class DmaWriter(wiring.Component):
     clients : int
         Number of clients.
     max_outstanding : int
-        Bursts in flight, and transfers of one client not yet done: a power of two, 2 to 64.
+        Bursts in flight (one more fits), and transfers of one client not yet done: a power of two, 2 to 64.
 
     Members
     -------

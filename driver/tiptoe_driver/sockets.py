@@ -10,7 +10,7 @@ import os
 import socket as stdlib
 import struct
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from .offload import sockaddr_in
 from .routes import format_ipv4, parse_ipv4
@@ -35,6 +35,7 @@ from .structures import (
 from .tcp_usrreq import tcp_usr_bind, tcp_usr_connect, tcp_usr_listen
 from .uipc_socket import MSG_PEEK, soaccept, soclose, socreate, soreceive, sosend, soshutdown
 
+T = TypeVar("T")
 Address = tuple[str, int]
 _FLAG_OPTIONS = {
     stdlib.SO_REUSEADDR: SO_REUSEADDR,
@@ -116,8 +117,6 @@ class Socket:
             raise os_error(errno.EINVAL)
         self._await(lambda: bool(so.so_comp))
         child = soaccept(so)
-        if child is None:
-            raise os_error(errno.EAGAIN)
         inp = sotoinpcb(child)
         return Socket(self.stack, child), (format_ipv4(inp.inp_faddr), inp.inp_fport)
 
@@ -169,18 +168,7 @@ class Socket:
             raise os_error(errno.EOPNOTSUPP)
         so = self._open()
         view = memoryview(data).cast("B")
-        taken = 0
-
-        def attempt() -> bool:
-            nonlocal taken
-            error, taken = sosend(so, view)
-            if error == errno.EAGAIN:
-                return False
-            self._check(error)
-            return True
-
-        self._await(attempt)
-        return taken
+        return self._retry(lambda: sosend(so, view))
 
     def sendall(self, data: bytes | bytearray | memoryview, flags: int = 0) -> None:
         """Send all of ``data``."""
@@ -195,30 +183,30 @@ class Socket:
             raise ValueError("negative buffersize in recv")
         if not bufsize:
             return b""
-        self._await(lambda: soreadable(so))
-        buffer = bytearray(min(bufsize, max(so.so_rcv.sb_cc, 1)))
-        return bytes(memoryview(buffer)[:self.recv_into(buffer, flags=flags)])
+
+        def receive() -> tuple[int, bytes]:
+            buffer = bytearray(min(bufsize, max(so.so_rcv.sb_cc, 1)))
+            error, count = soreceive(so, memoryview(buffer), peek)
+            return error, bytes(buffer[:count])
+
+        peek = self._receive_flags(flags)
+        return self._retry(receive)
 
     def recv_into(self, buffer: bytearray | memoryview, nbytes: int = 0, flags: int = 0) -> int:
         """Receive into ``buffer`` (up to ``nbytes`` when not 0); returns how many bytes, 0 at the end of the stream."""
-        if flags & ~stdlib.MSG_PEEK:
-            raise os_error(errno.EOPNOTSUPP)
         so = self._open()
         view = memoryview(buffer).cast("B")
         if nbytes:
             view = view[:nbytes]
-        received = 0
+        peek = self._receive_flags(flags)
+        return self._retry(lambda: soreceive(so, view, peek))
 
-        def attempt() -> bool:
-            nonlocal received
-            error, received = soreceive(so, view, MSG_PEEK if flags else 0)
-            if error == errno.EAGAIN:
-                return False
-            self._check(error)
-            return True
-
-        self._await(attempt)
-        return received
+    @staticmethod
+    def _receive_flags(flags: int) -> int:
+        """The flags soreceive knows; the rest is refused."""
+        if flags & ~stdlib.MSG_PEEK:
+            raise os_error(errno.EOPNOTSUPP)
+        return MSG_PEEK if flags else 0
 
     # ------------------------------------------------------------------ readiness
 
@@ -328,6 +316,20 @@ class Socket:
         with so.lock:
             error, so.so_error = so.so_error, 0
         return error
+
+    def _retry(self, call: Callable[[], tuple[int, T]]) -> T:
+        """The result of ``call`` (which returns errno and result) once it is not EAGAIN any more."""
+        error, result = call()
+
+        def again() -> bool:
+            nonlocal error, result
+            error, result = call()
+            return error != errno.EAGAIN
+
+        if error == errno.EAGAIN:
+            self._await(again)
+        self._check(error)
+        return result
 
     def _await(self, condition: Callable[[], bool]) -> None:
         """Return once ``condition`` holds; BlockingIOError or TimeoutError when it does not in time."""

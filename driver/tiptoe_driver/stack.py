@@ -122,27 +122,21 @@ class Stack:
         return self._run_callouts() or busy
 
     def wait(self, timeout_us: int | None) -> bool:
-        """Let time pass until something happened (and was handled) or the time is over; whether it did."""
+        """Let time pass until something happened (and was handled) or the time is over; whether it did. May return
+        early: the caller looks at what it waits for, as ``sleep`` does."""
         if self.poll():
             return True
         if not self.devices:
             raise RuntimeError("a stack without a device has no time")
-        deadline = None if timeout_us is None else self.now_us() + timeout_us
-        while True:
-            limit = self._time_left(deadline)
-            if limit == 0:
-                return self.poll()
-            if len(self.devices) == 1:
-                happened = self.devices[0].wait(limit)
-            else:
-                part = self.SLICE_US if limit is None else min(limit, self.SLICE_US)
-                happened = False
-                for device in self.devices:
-                    happened |= device.wait(part)
-            if self._run_callouts() or happened:
-                return True
-            if deadline is not None and self.now_us() >= deadline:
-                return False
+        limit = self._time_left(timeout_us)
+        if len(self.devices) == 1:
+            happened = self.devices[0].wait(limit)
+        else:
+            part = self.SLICE_US if limit is None else min(limit, self.SLICE_US)
+            happened = False
+            for device in self.devices:
+                happened |= device.wait(part)
+        return self._run_callouts() or happened
 
     def sleep(self, condition: Callable[[], bool], timeout_us: int | None) -> bool:
         """Let time pass until ``condition`` holds or ``timeout_us`` is over; whether it holds."""
@@ -157,14 +151,14 @@ class Stack:
             self.wait(left)
         return True
 
-    def _time_left(self, deadline: int | None) -> int | None:
-        """Microseconds to the deadline or the next callout, whichever is sooner; None: neither exists."""
+    def _time_left(self, timeout_us: int | None) -> int | None:
+        """Microseconds to the end of the timeout or to the next callout, whichever is sooner; None: neither exists."""
         while self._callouts and self._callouts[0][2].function is None:
             heapq.heappop(self._callouts)
-        times = [self._callouts[0][0]] if self._callouts else []
-        if deadline is not None:
-            times.append(deadline)
-        return max(0, min(times) - self.now_us()) if times else None
+        if not self._callouts:
+            return timeout_us
+        left = max(0, self._callouts[0][0] - self.now_us())
+        return left if timeout_us is None else min(left, timeout_us)
 
     def _run_callouts(self) -> bool:
         """Call what is due; whether anything was."""

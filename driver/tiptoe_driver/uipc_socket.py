@@ -110,10 +110,8 @@ def sodisconnect(so: socket) -> int:
     return tcp_usrreq.tcp_usr_disconnect(so)
 
 
-def soaccept(head: socket) -> socket | None:
-    """The oldest connection of a listening socket's queue, or None."""
-    if not head.so_comp:
-        return None
+def soaccept(head: socket) -> socket:
+    """The oldest connection of a listening socket's queue, which must not be empty."""
     so = head.so_comp.popleft()
     so.so_head = None
     so.so_state &= ~SS_NOFDREF

@@ -8,7 +8,7 @@ from tests.driver.fake_device import FakeDevice
 from tiptoe_driver import EngineOptions, Socket, Stack, Tiptoe
 from tiptoe_driver.abi_gen import Reason, State
 from tiptoe_driver.routes import parse_ipv4
-from tiptoe_driver.structures import sototcpcb, tcpcb, toepcb
+from tiptoe_driver.structures import TP_STOCK, sototcpcb, tcpcb, toepcb
 from tiptoe_hdl.host.abi import EventType, Opcode
 
 OUR_IP, OUR_MAC = "10.0.0.1", "02:00:00:00:00:01"
@@ -74,15 +74,14 @@ class Bench:
     def syn(self, ref: int, fport: int = 5000, port: int = 80, listener: int | None = None) -> None:
         """The device has answered a SYN from the peer."""
         if listener is None:
-            listener = next(c["listener"] for c in reversed(self.device.ops(Opcode.LISTEN)) if c["lport"] == port)
+            listener = next(n for n, lctx in enumerate(self.dev._listen_by_id) if lctx and lctx.lport == port)
         self.device.event(EventType.SYN_RECEIVED, syncache_ref=ref, listener=listener, faddr=parse_ipv4(PEER_IP),
                           laddr=parse_ipv4(OUR_IP), fport=fport, lport=port, iss=1000, irs=2000, mss=1460)
         self.stack.poll()
 
     def handshake_done(self, ref: int, **values: int) -> Connection:
         """The last ACK of a half-open connection came: an id of the stock is in use."""
-        used = {conn.tid for conn in self.accepted}
-        tid = next(c["tid"] for c in self.device.ops(Opcode.PROVISION) if c["stock"] and c["tid"] not in used)
+        tid = next(toep.tid for toep in self.dev.engine.toepcbs if toep is not None and toep.flags & TP_STOCK)
         conn = Connection(self, None, tid)
         conn.syncache_ref = ref
         self.accepted.append(conn)

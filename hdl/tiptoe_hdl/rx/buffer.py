@@ -24,8 +24,8 @@ def store_port(cfg: EngineConfig) -> wiring.Signature:
 
 
 def read_port(cfg: EngineConfig) -> wiring.Signature:
-    """Read side, as the reader sees it: with ``valid`` it asks for the word ``word``, counted from the oldest frame's
-    first; ``data`` answers when ``data_valid``, in order. ``free`` gives back the oldest frame's ``free_words`` words."""
+    """Read side, as the reader sees it: with ``valid`` it asks for word ``word``, counted from the oldest frame's
+    first; ``data`` answers when ``data_valid``, in order. ``free`` gives back the oldest frame, of ``free_words``."""
     return wiring.Signature({
         "valid": Out(1), "word": Out(ceil_log2(buffer_words(cfg))),
         "data": In(cfg.data_width), "data_valid": In(1),

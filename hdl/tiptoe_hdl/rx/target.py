@@ -1,0 +1,234 @@
+"""From a frame and its verdict to a place in host memory: the first half of placement."""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from ..config import EngineConfig
+from ..host.abi import HOST_FRAME_SLOT_BYTES
+from ..messages import FrameInfo, dma_request, ring_write, rx_verdict
+from ..wire.realign import realign_command
+from ..wire.valid_only import valid_only
+from .buffer import buffer_words, frame_words
+
+_PAD_BYTES = 2
+"""``FrameInfo.payload_offset`` counts from this many bytes before the stored frame."""
+
+_SLOT_LOG2 = ceil_log2(HOST_FRAME_SLOT_BYTES)
+_FRAME_IN_SLOT = 2
+_LARGEST_LOG2 = 26  # 2**15 slots
+
+IN_FLIGHT = 5
+"""Frames that may still come out of ``TargetPipeline`` after ``go`` has fallen."""
+
+
+def extraction(cfg: EngineConfig) -> data.StructLayout:
+    """What to do with the oldest frame in the buffer: read its words ``first`` to ``first + more`` when ``write``, and
+    give back its ``free_words``."""
+    return data.StructLayout({
+        "write": 1, "first": ceil_log2(buffer_words(cfg)), "more": range(frame_words(cfg) + 1),
+        "free_words": range(frame_words(cfg) + 1),
+    })  # fmt: skip
+
+
+def conclusion(cfg: EngineConfig) -> data.StructLayout:
+    """What to do once the write, if there is one, is over. ``value`` is the verdict's ``upto``, or the slot (16 bits)
+    and the length of a host frame."""
+    return data.StructLayout({"host": 1, "write": 1, "notify": 1, "id": cfg.id_bits, "value": 32})
+
+
+def target(cfg: EngineConfig) -> data.StructLayout:
+    """All about one frame. ``conclude`` if there is a conclusion; ``request`` and ``realign`` count when
+    ``extraction.write``."""
+    return data.StructLayout({
+        "extraction": extraction(cfg), "conclude": 1, "conclusion": conclusion(cfg),
+        "request": dma_request(cfg), "realign": realign_command(cfg),
+    })  # fmt: skip
+
+
+def ring_address(base: Value, position: Value, log2: Value) -> Value:
+    """The address of ``position`` in the aligned ring of ``2**log2`` bytes (11 to 26) that holds ``base``."""
+    bits = []
+    for bit in range(len(base)):
+        if bit < _SLOT_LOG2:
+            bits.append(position[bit])
+        elif bit < _LARGEST_LOG2:
+            bits.append(Mux(log2 > bit, position[bit], base[bit]))
+        else:
+            bits.append(base[bit])
+    return Cat(*bits)
+
+
+class TargetPipeline(wiring.Component):
+    """Takes frames in order, with their verdicts, and says where their bytes go.
+
+    A frame for the host gets the next slot of the host frame ring; without a free slot, or with
+    ``frame_credit`` = 0, or without ``host_enable``, it is dropped and counted.
+
+    Timing: one frame a cycle (after one for the host three cycles' pause); ``o`` comes three cycles after its frame,
+    out of flip-flops, without a ready: the owner lowers ``go`` while there is still room for ``IN_FLIGHT``.
+
+    Parameters
+    ----------
+    cfg : EngineConfig
+
+    Members
+    -------
+    go : In(1)
+        Frames may be taken; from a flip-flop.
+    info : In stream of ``FrameInfo``
+    verdict : In stream of ``rx_verdict(cfg)``
+        Taken with an info that asks.
+    ring : In valid-only of ``ring_write(cfg)``
+        Base and size of an id's receive ring, before its first verdict.
+    host_base : In(addr_width), host_slots_log2 : In(4), host_consumer : In(16), host_enable : In(1)
+        The host frame ring, its base aligned to its size; how many frames the host has taken since reset.
+    frame_credit : In(1)
+        A frame event more can be kept.
+    frame_taken : Out(1)
+        Pulse: a host frame has got a slot.
+    o : Out valid-only of ``target(cfg)``
+    count_rx_host_dropped : Out(1)
+    """
+
+    def __init__(self, cfg: EngineConfig):
+        self._cfg = cfg
+        super().__init__({
+            "go": In(1),
+            "info": In(stream.Signature(FrameInfo)),
+            "verdict": In(stream.Signature(rx_verdict(cfg))),
+            "ring": In(valid_only(ring_write(cfg))),
+            "host_base": In(cfg.addr_width), "host_slots_log2": In(4), "host_consumer": In(16), "host_enable": In(1),
+            "frame_credit": In(1), "frame_taken": Out(1),
+            "o": Out(valid_only(target(cfg))),
+            "count_rx_host_dropped": Out(1),
+        })  # fmt: skip
+
+    def elaborate(self, platform):
+        m = Module()
+        cfg = self._cfg
+        word_log2 = ceil_log2(cfg.bytes_per_beat)
+        place = data.StructLayout({"base": cfg.addr_width - _SLOT_LOG2, "log2": 5})
+        m.submodules.rings = rings = memory.Memory(shape=place, depth=cfg.connections, init=[])
+        write = rings.write_port()
+        read = rings.read_port()
+        m.d.comb += [
+            write.en.eq(self.ring.valid),
+            write.addr.eq(self.ring.payload.id),
+            write.data.base.eq(self.ring.payload.base[_SLOT_LOG2:]),
+            write.data.log2.eq(self.ring.payload.log2),
+            read.en.eq(1),
+            read.addr.eq(self.verdict.payload.id),
+        ]
+
+        # Take a frame.
+        ask = self.info.payload.ask
+        pause = Signal(3)
+        free_to_go = Signal()
+        take = Signal()
+        m.d.comb += [
+            free_to_go.eq(self.go & ~pause.any()),
+            take.eq(free_to_go & self.info.valid & (~ask | self.verdict.valid)),
+            self.info.ready.eq(free_to_go & (~ask | self.verdict.valid)),
+            self.verdict.ready.eq(free_to_go & self.info.valid & ask),
+        ]
+        to_host = ~ask & self.info.payload.to_host
+        m.d.sync += pause.eq(Cat(take & to_host, pause))
+
+        # Host frame ring: room is known two cycles after it changed, hence the pause.
+        producer = Signal(16)
+        used = Signal(16)
+        mask = Signal(16)
+        room = Signal()
+        with m.Switch(self.host_slots_log2):
+            for log2 in range(16):
+                with m.Case(log2):
+                    m.d.sync += mask.eq((1 << log2) - 1)
+        m.d.sync += [
+            used.eq(producer - self.host_consumer),
+            room.eq(self.host_enable & self.frame_credit & ~(used & ~mask).any()),
+        ]
+
+        # Stage 1: the frame; the ring's place comes out of its memory.
+        one_valid = Signal()
+        one = Signal(data.StructLayout({
+            "ask": 1, "to_host": 1, "offset": 8, "length": 12, "verdict": rx_verdict(cfg),
+        }))  # fmt: skip
+        m.d.sync += [
+            one_valid.eq(take),
+            one.ask.eq(ask),
+            one.to_host.eq(to_host),
+            one.offset.eq(self.info.payload.payload_offset),
+            one.length.eq(self.info.payload.frame_length),
+            one.verdict.eq(self.verdict.payload),
+        ]
+
+        # Stage 2: what is written, from where; which slot.
+        to_slot = Signal()
+        m.d.comb += to_slot.eq(one_valid & one.to_host & room)
+        two_valid = Signal()
+        two = Signal(data.StructLayout({
+            "ask": 1, "host": 1, "write": 1, "source": 12, "length": 12, "frame_length": 12, "free_words": 12,
+            "notify": 1, "id": cfg.id_bits, "upto": 32, "position": 32, "slot": 16, "place": place,
+        }))  # fmt: skip
+        m.d.sync += [
+            two_valid.eq(one_valid),
+            two.ask.eq(one.ask),
+            two.host.eq(to_slot),
+            two.write.eq(Mux(one.ask, one.verdict.length != 0, to_slot)),
+            two.source.eq(Mux(one.ask, one.offset + one.verdict.skip - _PAD_BYTES, 0)),
+            two.length.eq(Mux(one.ask, one.verdict.length, one.length)),
+            two.frame_length.eq(one.length),
+            two.free_words.eq((one.length + (cfg.bytes_per_beat - 1)) >> word_log2),
+            two.notify.eq(one.verdict.notify),
+            two.id.eq(one.verdict.id),
+            two.upto.eq(one.verdict.upto),
+            two.position.eq(one.verdict.position),
+            two.slot.eq(producer & mask),
+            two.place.eq(read.data),
+            self.frame_taken.eq(to_slot),
+            self.count_rx_host_dropped.eq(one_valid & one.to_host & ~room),
+        ]
+        with m.If(to_slot):
+            m.d.sync += producer.eq(producer + 1)
+
+        # Stage 3: addresses.
+        host_place = Signal(place)
+        slot_position = Signal(32)
+        m.d.comb += [
+            host_place.base.eq(self.host_base[_SLOT_LOG2:]),
+            host_place.log2.eq(_SLOT_LOG2 + self.host_slots_log2),
+            slot_position.eq(Cat(Const(_FRAME_IN_SLOT, _SLOT_LOG2), two.slot)),
+        ]
+        chosen = Signal(place)
+        position = Signal(32)
+        address = Signal(cfg.addr_width)
+        m.d.comb += [
+            chosen.eq(Mux(two.host, host_place, two.place)),
+            position.eq(Mux(two.host, slot_position, two.position)),
+            address.eq(ring_address(Cat(Const(0, _SLOT_LOG2), chosen.base), position, chosen.log2)),
+        ]
+        o = self.o.payload
+        first_byte = two.source[:word_log2]
+        m.d.sync += [
+            self.o.valid.eq(two_valid),
+            o.extraction.write.eq(two.write),
+            o.extraction.first.eq(two.source[word_log2:]),
+            o.extraction.more.eq((two.length + Cat(first_byte, Const(0, 1)) - 1) >> word_log2),
+            o.extraction.free_words.eq(two.free_words),
+            o.conclude.eq(two.ask | two.host),
+            o.conclusion.host.eq(two.host),
+            o.conclusion.write.eq(two.write),
+            o.conclusion.notify.eq(two.notify),
+            o.conclusion.id.eq(two.id),
+            o.conclusion.value.eq(Mux(two.host, Cat(two.slot, two.frame_length), two.upto)),
+            o.request.addr.eq(address),
+            o.request.length.eq(two.length),
+            # Frames end before their slots do.
+            o.request.wrap_log2.eq(Mux(two.host, 0, two.place.log2)),
+            o.realign.src_offset.eq(first_byte),
+            o.realign.dst_offset.eq(position[:word_log2]),
+            o.realign.length.eq(two.length),
+        ]
+        return m

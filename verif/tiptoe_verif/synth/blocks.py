@@ -20,6 +20,8 @@ class Block:
     name: str
     factory: Callable[[], Any]
     no_collision: tuple[str, ...] = ()
+    inside: str = ""
+    """Its path in the engine, where its ``no_collision`` holds too; the name if not given."""
     whole: bool = False
     """The whole engine: takes many minutes, so it runs only when asked for by name or with ``--all``."""
 
@@ -76,3 +78,15 @@ BLOCKS = [
     # endpoint and its ring are not written while segments of the connection are under way.
     Block("tx", _tx, no_collision=("resolver.endpoints*", "resolver.rings*", "assembler.headers*", "assembler.payloads*")),
 ]
+
+
+def _engine() -> Any:
+    from tiptoe_hdl.config import ECP5
+    from tiptoe_hdl.engine import Engine
+
+    return Engine(ECP5)
+
+
+_INSIDE = tuple(f"{block.inside or block.name}.{pattern}" for block in BLOCKS for pattern in block.no_collision)
+
+BLOCKS.append(Block("engine", _engine, no_collision=_INSIDE, whole=True))

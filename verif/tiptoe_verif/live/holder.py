@@ -1,6 +1,7 @@
 """Runs inside a network namespace (see namespace.py); a program of its own, started by path.
 
-``holder.py hold FD``: make the namespace, then serve requests for TAP interfaces over the socket FD until it closes.
+``holder.py hold FD``: make the namespace, then serve requests for TAP interfaces and sockets over the socket FD
+until it closes.
 ``holder.py enter PID COMMAND...``: run a command in the namespaces of process PID.
 """
 
@@ -62,12 +63,15 @@ def hold(control: socket.socket) -> None:
     while request := control.recv(4096):
         options = json.loads(request)
         try:
-            tap = tap_module.open_tap(options.pop("name"), **options)
+            if "name" in options:
+                descriptor = tap_module.open_tap(options.pop("name"), **options)
+            else:
+                descriptor = socket.socket(*options["socket"]).detach()
         except OSError as error:
             control.send(json.dumps({"error": str(error)}).encode())
             continue
-        socket.send_fds(control, [b"{}"], [tap])
-        os.close(tap)
+        socket.send_fds(control, [b"{}"], [descriptor])
+        os.close(descriptor)
 
 
 def enter(pid: int, command: list[str]) -> None:

@@ -88,7 +88,7 @@ def draw(path: Path, panels: list[tuple[str, Trace]]) -> Path:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(
-        1, len(panels), figsize=(6.2 * len(panels), 4.4), squeeze=False, constrained_layout=True
+        1, len(panels), figsize=(6.2 * len(panels), 5.0), squeeze=False, constrained_layout=True
     )
     for axis, (title, trace) in zip(axes[0], panels, strict=True):
         _panel(axis, title, trace)
@@ -115,6 +115,8 @@ def _panel(axis: Any, title: str, trace: Trace) -> None:
                 [(time - origin) / unit for time, *_ in chosen], [start / 1024 for _, start, _, _ in chosen],
                 [end / 1024 for _, _, end, _ in chosen], color=colour, linewidth=1.6, label=label, zorder=3,
             )  # fmt: skip
+    marks = [(time, start) for time, start, _, before in trace.segments if before]
+    axis.plot(*points(marks), linestyle="", marker="o", markersize=3.2, color=_AGAIN, zorder=4)
     axis.step(*points(trace.edges), where="post", color=_WINDOW, linewidth=0.9, label="receiver's window")
     axis.step(*points(trace.acks), where="post", color=_ACK_LINE, linewidth=1.1, label="acknowledged", zorder=2)
     axis.set_title(f"{title}\n", color=_INK, fontsize=11, loc="left")

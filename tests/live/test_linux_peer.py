@@ -1,0 +1,286 @@
+"""The lifecycle of connections, each against the Linux kernel's TCP."""
+
+import errno
+import socket
+import struct
+
+import pytest
+from tiptoe_verif.live.relay import CHARGEN
+
+from .conftest import ENGINE, KERNEL, readable, send_some, writable
+
+pytestmark = pytest.mark.tap
+RESET = struct.pack("ii", 1, 0)
+
+
+def test_passive_open_data_both_ways_and_close_by_the_peer(bench, payload):
+    listener = bench.offloaded_listener(80)
+    client = bench.connect(80)
+    server = bench.offloaded_accept(listener)
+    bench.carry(client, server, payload(50_000), back=payload(70_000))
+    bench.carry(client, server, b"", end=True)  # the kernel closes first
+    bench.carry(server, client, payload(10_000), end=True)  # and still receives
+    server.close()
+
+
+def test_active_open_data_both_ways_and_close_by_us(bench, payload):
+    listener = bench.listen(8000)
+    client = bench.offloaded_connect(8000)
+    server = bench.accept(listener)
+    bench.carry(client, server, payload(70_000), back=payload(50_000))
+    bench.carry(client, server, payload(3), end=True)  # we close first
+    bench.carry(server, client, payload(10_000), end=True)
+    client.close()
+    assert bench.engine.toe.engine.read_counters()["TX_RETRANSMITS"] == 0
+
+
+def test_simultaneous_close(bench, payload):
+    listener = bench.listen(8000)
+    client = bench.offloaded_connect(8000)
+    server = bench.accept(listener)
+    client.shutdown(socket.SHUT_WR)
+    server.shutdown(socket.SHUT_WR)
+    bench.expect_end(client)
+    bench.expect_end(server)
+    client.close()
+
+
+def test_simultaneous_open(bench, payload):
+    # Both SYNs are on the way before either side sees the other's.
+    kernel = bench.kernel_socket(5001)
+    from tiptoe_driver import Socket
+
+    ours = Socket(bench.engine.stack)
+    ours.setblocking(False)
+    ours.bind(("", 5002))
+    kernel.connect_ex((ENGINE, 5002))
+    ours.connect_ex((KERNEL, 5001))
+    bench.until(lambda: ours.writable() and writable(kernel), "both ends")
+    assert kernel.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
+    bench.carry(kernel, ours, payload(5000), back=payload(5000), end=True)
+    ours.close()
+
+
+def test_closed_port_is_refused(bench):
+    with pytest.raises(ConnectionRefusedError):
+        bench.connect(4444)
+
+
+def test_refused_by_the_kernel(bench):
+    with pytest.raises(ConnectionRefusedError):
+        bench.offloaded_connect(4444)
+
+
+def test_reset_by_the_peer(bench, payload):
+    listener = bench.offloaded_listener(80)
+    client = bench.connect(80)
+    server = bench.offloaded_accept(listener)
+    bench.carry(client, server, payload(1000))
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    client.close()
+    bench.until(server.readable, "the reset")
+    with pytest.raises(ConnectionResetError):
+        server.recv(1)
+    server.close()
+
+
+def test_reset_by_us(bench, payload):
+    listener = bench.offloaded_listener(80)
+    client = bench.connect(80)
+    server = bench.offloaded_accept(listener)
+    bench.carry(client, server, payload(1000))
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    server.close()
+    bench.until(lambda: readable(client), "the reset")
+    with pytest.raises(ConnectionResetError):
+        client.recv(1)
+
+
+def test_listen_stop_resets_the_half_open(bench):
+    # A client that never answers the SYN,ACK: a raw SYN from an address nobody has would need ARP, so the kernel's
+    # own answer is kept back by not letting it see the frame: its RST for an unknown SYN,ACK comes, and the entry goes.
+    listener = bench.offloaded_listener(80)
+    client = bench.connect(80)
+    server = bench.offloaded_accept(listener)
+    listener.close()
+    bench.for_s(0.05)
+    with pytest.raises(ConnectionRefusedError):
+        bench.connect(80)
+    bench.carry(client, server, b"still alive", back=b"so am I", end=True)
+    server.close()
+
+
+def test_window_closes_and_opens_towards_the_peer(bench, payload):
+    """The offloaded side does not read: the kernel fills the window, waits, and goes on when we read."""
+    listener = bench.offloaded_listener(80)
+    client = bench.connect(80)
+    server = bench.offloaded_accept(listener)
+    data = payload(600_000)
+    sent = 0
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+
+    def fill() -> bool:
+        nonlocal sent
+        sent += send_some(client, memoryview(data)[sent:])
+        return sent == len(data)
+
+    bench.until(fill, "the send buffer")
+    bench.for_s(0.5)
+    received = bytearray()
+
+    def drain() -> bool:
+        try:
+            received.extend(server.recv(65536))
+        except BlockingIOError:
+            return False
+        return len(received) == len(data)
+
+    bench.until(drain, "the rest")
+    assert bytes(received) == data
+    server.close()
+
+
+def test_window_of_the_peer_closes_and_opens(bench, payload):
+    """The kernel's user does not read: the engine fills the window, probes, and goes on when it opens."""
+    listener = bench.offloaded_listener(80)
+    client = bench.connect(80)
+    server = bench.offloaded_accept(listener)
+    data = payload(3_000_000)
+    out = memoryview(data)
+
+    def stuck_for(rounds: int) -> bool:
+        nonlocal out
+        for _ in range(rounds):
+            taken = send_some(server, out)
+            out = out[taken:]
+            if taken:
+                return False
+            bench.engine.round(2_000)
+        return True
+
+    bench.until(lambda: stuck_for(50), "a closed window", 120)
+    bench.for_s(1.0)
+    received = bytearray()
+
+    def step() -> bool:
+        nonlocal out
+        out = out[send_some(server, out) :]
+        try:
+            received.extend(client.recv(65536))
+        except BlockingIOError:
+            pass
+        return len(received) == len(data)
+
+    bench.until(step, "the rest", 180)
+    assert bytes(received) == data
+    server.close()
+
+
+def test_many_connections_at_once(bench, payload):
+    clients = [bench.connect(7) for _ in range(8)]
+    data = [payload(5_000 + 100 * index) for index in range(8)]
+    for client, chunk in zip(clients, data, strict=True):
+        client.send(chunk)
+    got = [bytearray() for _ in clients]
+
+    def step() -> bool:
+        for client, into in zip(clients, got, strict=True):
+            if readable(client):
+                into.extend(client.recv(65536))
+        return all(len(into) == len(chunk) for into, chunk in zip(got, data, strict=True))
+
+    bench.until(step, "all echoes")
+    assert [bytes(into) for into in got] == data
+
+
+def test_ids_are_used_again(bench, payload):
+    """More connections one after the other than there are ids, closed by the peer so that no TIME_WAIT stays here."""
+    for index in range(40):
+        client = bench.connect(7)
+        bench.carry(client, client, payload(100))
+        client.shutdown(socket.SHUT_WR)
+        bench.expect_end(client)
+        client.close()
+        assert index < 16 or bench.engine.toe.engine.counters.get("lost_ids", 0) == 0
+    bench.until(lambda: bench.board.live == 0, "the end of the relays")
+    assert len(bench.board.records) == 40
+
+
+def test_time_wait_ends(make_bench, payload):
+    """We close first: the id comes back after TIME_WAIT."""
+    bench = make_bench(time_wait_s=0.3)
+    free = bench.engine.toe.engine.free_ids
+    listener = bench.listen(8000)
+    client = bench.offloaded_connect(8000)
+    server = bench.accept(listener)
+    client.close()
+    bench.expect_end(server)
+    server.close()
+    assert bench.engine.toe.engine.free_ids < free
+    bench.until(lambda: bench.engine.toe.engine.free_ids == free, "the id to come back")
+
+
+def test_built_in_services(bench, payload):
+    echo = bench.connect(7)
+    bench.carry(echo, echo, payload(30_000))
+    discard = bench.connect(9)
+    assert discard.send(payload(1000)) == 1000
+    discard.shutdown(socket.SHUT_WR)
+    bench.expect_end(discard)
+    chargen = bench.connect(19)
+    got = bytearray()
+
+    def step() -> bool:
+        if readable(chargen):
+            got.extend(chargen.recv(65536))
+        return len(got) > 100_000
+
+    bench.until(step, "the pattern")
+    assert (CHARGEN * 2)[: len(got)] == got
+    chargen.close()
+    discard.close()
+    echo.close()
+    bench.until(lambda: bench.board.live == 0, "the end")
+    discarded = next(record for record in bench.board.records if record.target == "discard")
+    assert (discarded.received, discarded.sent, discarded.ending) == (1000, 0, "closed")
+
+
+def test_ping(bench):
+    """The host's side answers ICMP echo, through the host frame rings."""
+    from tiptoe_driver.hostif import internet_checksum
+
+    raw = bench.session.namespace.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+    with raw:
+        raw.setblocking(False)
+        for size in (0, 1, 56, 1400):
+            request = bytearray(struct.pack("!BBHHH", 8, 0, 0, 77, size) + bytes(i % 251 for i in range(size)))
+            request[2:4] = internet_checksum(request).to_bytes(2)
+            raw.sendto(request, (ENGINE, 0))
+            bench.until(lambda: readable(raw), "the echo reply")
+            reply = raw.recv(2000)[20:]
+            assert reply[0] == 0 and reply[4:] == request[4:]
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_impaired_line(make_bench, payload, seed):
+    from tiptoe_verif.wire.impairment import Impairment
+
+    line = Impairment(loss=0.01, reorder=0.02, duplicate=0.01, corrupt=0.01, delay_us=500, seed=seed)
+    bench = make_bench(impairment=line, seed=seed)
+    listener = bench.offloaded_listener(80)
+    client = bench.connect(80)
+    server = bench.offloaded_accept(listener)
+    bench.carry(client, server, payload(300_000), back=payload(300_000), end=True)
+    assert sum(channel.lost for channel in bench.engine.channels) > 0
+    server.close()
+
+
+def test_errors_have_their_errno(bench):
+    from tiptoe_driver import Socket
+
+    sock = Socket(bench.engine.stack)
+    sock.setblocking(False)
+    assert sock.connect_ex((KERNEL, 4444)) == errno.EINPROGRESS
+    bench.until(sock.writable, "the refusal")
+    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNREFUSED
+    sock.close()

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+
 from tiptoe_verif.live.namespace import why_no_tap
 from tiptoe_verif.live.session import LiveSession, LiveSetup
 from tiptoe_verif.wire import tshark

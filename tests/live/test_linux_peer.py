@@ -5,6 +5,7 @@ import socket
 import struct
 
 import pytest
+
 from tiptoe_verif.live.relay import CHARGEN
 
 from .conftest import ENGINE, KERNEL, readable, send_some, writable

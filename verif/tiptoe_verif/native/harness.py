@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntFlag
 from pathlib import Path
 from typing import Any
 
-from ..sim.toolchain import Progress
-from ..sim.verilate import build_library, cached_verilog, to_verilog
+from tiptoe_hdl.config import EngineConfig
+
+from ..sim.toolchain import Progress, require
+from ..sim.verilate import build_library, engine_verilog, to_verilog
 
 SOURCES = [
     Path(__file__).with_name(name)
@@ -108,20 +109,14 @@ def build(
     return build_library(name, to_verilog(component, name), SOURCES, trace=trace, progress=progress)
 
 
-def build_engine(
-    config: Any, *, trace: bool = False, progress: Progress | None = None, factory: Callable[[], Any] | None = None
-) -> Path:
+def build_engine(config: EngineConfig, *, trace: bool = False, progress: Progress | None = None) -> Path:
     """Compile the engine of ``config`` with the harness; returns the library, at once if it is built already."""
-
-    def engine() -> Any:
-        from tiptoe_hdl.engine import Engine
-
-        return Engine(config)
-
+    for tool in ("g++", "make", "perl"):
+        require(tool)  # before the work that would be in vain
     if progress:
         progress("generate", 0.0)
-    verilog = cached_verilog("tiptoe_engine", factory or engine, key=repr(config))
-    return build_library("tiptoe_engine", verilog, SOURCES, trace=trace, progress=progress)
+    top, verilog = engine_verilog(config)
+    return build_library(top, verilog, SOURCES, trace=trace, progress=progress)
 
 
 def probability(value: float) -> int:

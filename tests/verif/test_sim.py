@@ -141,3 +141,13 @@ endmodule
 """
     with pytest.raises(ToolError, match="UNOPTFLAT"):
         build_cocotb("loop", loop)
+
+
+def test_hang_is_ended(verilog, out_dir):
+    bench = out_dir / "bench_hang.py"
+    bench.write_text(
+        "import cocotb\nfrom cocotb.triggers import RisingEdge\n\n"
+        "@cocotb.test()\nasync def hang(dut):\n    while True:\n        await RisingEdge(dut.clk)\n"
+    )
+    with pytest.raises(CocotbFailure, match="hang: did not end within 3 s"):
+        run_cocotb(TOP, verilog, bench, results_dir=out_dir, timeout_s=3)

@@ -37,6 +37,8 @@ class CocotbResults:
     """Wall time of all tests, seconds."""
     log: Path = Path()
     waveform: Path | None = None
+    timed_out: bool = False
+    """The simulation was ended after ``timeout_s``."""
 
 
 class CocotbFailure(AssertionError):
@@ -86,7 +88,7 @@ def run_cocotb(
     results_dir
         Where log, results and waveforms go; a folder under build/cocotb if not given.
     timeout_s
-        Wall time in seconds after which the simulation is ended and counts as failed.
+        Wall time in seconds after which the simulation is ended and counts as failed; no second run then.
     check
         Raise :exc:`CocotbFailure` unless all tests passed.
     """
@@ -111,7 +113,7 @@ def run_cocotb(
         return results
 
     results = run(testcase, waves, "sim.log")
-    if results.failed and not waves and os.environ.get("TIPTOE_WAVES", "1") != "0":
+    if results.failed and not results.timed_out and not waves and os.environ.get("TIPTOE_WAVES", "1") != "0":
         first = next(iter(results.failed))
         again = run(None if first.startswith("(") else first, True, "waves.log")
         results.log, results.waveform = again.log, again.waveform
@@ -180,7 +182,9 @@ def _execute(
                 process.kill()
                 process.wait()
             results = _results(results_file, log)
-            results.failed.setdefault("(simulation)", f"did not end within {timeout_s:.0f} s")
+            reason = f"did not end within {timeout_s:.0f} s (give the test a timeout_time to get a waveform)"
+            results.failed = dict.fromkeys(results.failed or ["(simulation)"], reason)
+            results.timed_out = True
             return results
     results = _results(results_file, log)
     if not (results.passed or results.failed or results.skipped):

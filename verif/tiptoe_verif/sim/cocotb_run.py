@@ -137,7 +137,8 @@ def _environment(
 
     libpython = os.environ.get("LIBPYTHON_LOC") or find_libpython.find_libpython()
     if not libpython:
-        raise ToolError("libpython not found: this Python was built without --enable-shared")
+        package = f"libpython3.{sys.version_info.minor}"
+        raise ToolError(f"libpython not found: install it (Debian: apt-get install {package})")
     path = [*search, str(ROOT), *(entry for entry in sys.path if entry)]
     environment = os.environ | {
         "GPI_USERS": f"{libpython};{cocotb_tools.config.pygpi_entry_point()}",

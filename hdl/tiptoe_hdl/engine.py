@@ -86,8 +86,9 @@ class Engine(wiring.Component):
             "placement": Placement(cfg), "flow": Flow(cfg), "table": ConnectionTable(cfg), "listen": ListenUnit(cfg),
             "isn": IsnGenerator(cfg), "tx": TxPath(cfg), "controls": StreamMerge(TxControl, 2),
             "commands": CommandProcessor(cfg), "events": EventWriter(cfg), "counters": CounterBank(),
-            "errors": ErrorMerge(4), "clocks": Clocks(), "reader": DmaReader(cfg, 2), "writer": DmaWriter(cfg, 2),
+            "errors": ErrorMerge(4), "clocks": Clocks(), "reader": DmaReader(cfg, 2, max_outstanding=64), "writer": DmaWriter(cfg, 2, max_outstanding=64),
         }  # fmt: skip
+        self._names = tuple(blocks)
         reset = ResetInserter(registers.soft_reset)
         for name, block in blocks.items():
             setattr(self, f"_{name}", block)
@@ -111,6 +112,126 @@ class Engine(wiring.Component):
         connect_same(m, self._flow.verdict, placement.verdict)
         connect(m, parser.store, buffer.store)
         m.d.comb += parser.room.eq(buffer.room)
+        connect(m, placement.read, buffer.read)
         connect_same(m, placement.request, self._writer.request[PAYLOAD])
         connect_same(m, placement.data, self._writer.data[PAYLOAD])
         connect_same(m, self._writer.done[PAYLOAD], placement.done)
+        connect_same(m, self._commands.rcv_ring, placement.ring)
+        connect_same(m, placement.placed, self._events.placed)
+        connect_same(m, placement.frame, self._events.frame)
+        connect_same(m, placement.abort, self._commands.abort)
+
+    def _connect_transmit(self, m):
+        tx, reader, flow, commands = self._tx, self._reader, self._flow, self._commands
+        connect_same(m, flow.tx, tx.segment)
+        connect_same(m, self._dispatcher.control, self._controls.i[0])
+        connect_same(m, self._listen.control, self._controls.i[1])
+        connect_same(m, self._controls.o, tx.control)
+        connect_same(m, commands.frame, tx.frame)
+        connect_same(m, tx.frame_done, commands.frame_done)
+        connect_same(m, commands.endpoint, tx.endpoint[COMMANDS])
+        connect_same(m, self._listen.endpoint, tx.endpoint[LISTEN])
+        connect_same(m, commands.snd_ring, tx.ring)
+        connect_same(m, commands.next_hop, tx.next_hop)
+        connect_same(m, tx.request, reader.request[PAYLOAD])
+        connect_same(m, reader.data[PAYLOAD], tx.data)
+        axis, beat = self.m_axis_tx, tx.o
+        m.d.comb += [
+            axis.tvalid.eq(beat.valid), beat.ready.eq(axis.tready),
+            axis.tdata.eq(beat.payload.data), axis.tkeep.eq(beat.payload.keep), axis.tlast.eq(beat.payload.last),
+        ]  # fmt: skip
+
+    def _connect_tables(self, m):
+        table, isn, flow = self._table, self._isn, self._flow
+        connect_same(m, self._dispatcher.lookup, table.lookup)
+        connect_same(m, table.result, self._dispatcher.result)
+        connect_same(m, self._dispatcher.syn, self._listen.syn)
+        connect_same(m, self._dispatcher.half_open, self._listen.segment)
+        connect_same(m, self._listen.verdict, self._dispatcher.listen_verdict)
+        for client, block in ((COMMANDS, self._commands), (LISTEN, self._listen)):
+            connect_same(m, block.table, table.update[client])
+            connect_same(m, table.status[client], block.table_status)
+            connect_same(m, block.isn_request, isn.request[client])
+            connect_same(m, isn.iss[client], block.isn)
+            connect_same(m, block.flow, flow.request[client])
+            connect_same(m, flow.response[client], block.flow_status)
+
+    def _connect_host(self, m):
+        registers, commands, events, flow = self.registers, self._commands, self._events, self._flow
+        reader, writer = self._reader, self._writer
+        connect(m, flipped(self.s_axil), registers.axil)
+        connect(m, reader.axi, flipped(self.m_axi_read))
+        connect(m, writer.axi, flipped(self.m_axi_write))
+        connect_same(m, registers.doorbell, flow.doorbell)
+        connect_same(m, commands.request, reader.request[RINGS])
+        connect_same(m, reader.data[RINGS], commands.data)
+        connect_same(m, events.request, writer.request[RINGS])
+        connect_same(m, events.data, writer.data[RINGS])
+        connect_same(m, writer.done[RINGS], events.dma_done)
+        connect_same(m, commands.done, events.done)
+        connect_same(m, commands.clear, events.clear)
+        connect_same(m, commands.stock, self._listen.stock)
+        connect_same(m, commands.listen, self._listen.listen)
+        connect_same(m, self._listen.listen_status, commands.listen_status)
+        connect_same(m, commands.drop, self._listen.drop)
+        connect_same(m, self._listen.drop_status, commands.drop_status)
+        connect_same(m, self._listen.event, events.syn)
+        connect_same(m, flow.notify, events.notify)
+        connect_same(m, events.report_request, flow.report_request)
+        connect_same(m, flow.report, events.report)
+        for k, block in enumerate((registers, commands, self._tx, self._placement)):
+            connect_same(m, block.error, self._errors.i[k])
+        connect_same(m, self._errors.o, events.error)
+        m.d.comb += [
+            commands.verdicts_issued.eq(flow.verdicts_issued),
+            commands.verdicts_done.eq(self._placement.verdicts_done),
+            commands.segments_issued.eq(flow.segments_issued),
+            commands.segments_done.eq(self._tx.segments_done),
+            reader.quiesce.eq(registers.quiesce),
+            writer.quiesce.eq(registers.quiesce),
+            registers.quiet.eq(reader.quiet & writer.quiet),
+            registers.event_irq.eq(events.event_irq),
+            registers.error_irq.eq(events.error_irq),
+            self.irq.eq(registers.irq),
+        ]
+
+    def _connect_configuration(self, m):
+        r, listen, clocks = self.registers, self._listen, self._clocks
+        m.d.comb += [
+            r.ready.eq(self._flow.ready & self._table.ready & self._events.ready & self._commands.ready & listen.ready),
+            clocks.external.eq(r.external_tick), clocks.external_tick.eq(self.tick),
+            clocks.tick_cycles.eq(r.tick_cycles),
+            r.tick_time.eq(clocks.tick_time), r.isn_time.eq(clocks.isn_time),
+            self._flow.tick.eq(clocks.tick), listen.tick.eq(clocks.tick),
+            self._gate.enable.eq(r.enable),
+            self._parser.mac.eq(r.mac), self._parser.ip.eq(r.ip_addr), self._parser.promiscuous.eq(r.promiscuous),
+            self._dispatcher.rst_unknown.eq(r.rst_unknown),
+            self._placement.host_base.eq(r.frame_base), self._placement.host_slots_log2.eq(r.frame_log2),
+            self._placement.host_consumer.eq(r.frame_consumer), self._placement.host_enable.eq(r.enable),
+            self._tx.mac.eq(r.mac), self._tx.ttl.eq(r.ttl), self._tx.tos.eq(r.tos),
+            self._table.hash_key.eq(r.hash_key), self._isn.isn_key.eq(r.isn_key), self._isn.isn_clock.eq(clocks.isn_time),
+            listen.syn_retries.eq(r.syn_retries),
+            self._commands.enable.eq(r.enable), self._commands.base.eq(r.command_base),
+            self._commands.log2.eq(r.command_log2), self._commands.tail.eq(r.command_tail),
+            r.command_head.eq(self._commands.head),
+            self._events.enable.eq(r.enable), self._events.base.eq(r.event_base), self._events.log2.eq(r.event_log2),
+            self._events.consumer.eq(r.event_consumer), r.event_producer.eq(self._events.producer),
+        ]  # fmt: skip
+        m.d.comb += [
+            Value.cast(self._flow.parameters[name]).eq(getattr(r, name))
+            for name in ("rto_min", "rto_max", "rto_initial", "delack_ticks", "msl_ticks", "rexmt_max")
+        ]
+
+    def _connect_counters(self, m):
+        bank = self._counters
+        m.d.comb += [bank.index.eq(self.registers.counter_index), self.registers.counter_value.eq(bank.value)]
+        blocks = [self.registers, *(getattr(self, f"_{name}") for name in self._names)]
+        for counter in Counter:
+            name = f"count_{counter.name.lower()}"
+            sources = [getattr(block, name) for block in blocks if block is not bank and name in block.signature.members]
+            if not sources:
+                raise TypeError(f"no block counts {counter.name}")
+            pulse = sources[0]
+            for other in sources[1:]:
+                pulse = pulse | other
+            m.d.comb += getattr(bank, name).eq(pulse)

@@ -16,6 +16,11 @@ from .sweep import timer_event
 SEGMENT, DOORBELL, COMMAND, ACCEPT, TIMER, REPORT, OUTPUT = range(7)
 
 
+def _first(bits: Value) -> Value:
+    """One-hot: the lowest bit that is set."""
+    return Cat(bits[k] & ~bits[:k].any() for k in range(len(bits)))
+
+
 class Issue(wiring.Component):
     """Round robin over seven sources.
 
@@ -109,36 +114,41 @@ class Issue(wiring.Component):
             allowed[REPORT].eq(report_free != 0),
             allowed[OUTPUT].eq(may_output),
         ]
-        eligible = Signal(7)
-        later = Signal(7)
+        # The choice is made a cycle ahead, its credits taken with it; the chosen source stands aside for the next choice.
         grant = Signal(7)
-        m.d.comb += eligible.eq(Cat(port.valid & ok for port, ok in zip(ports, allowed, strict=True)))
-        behind = eligible & later
-        pick = Mux(behind.any(), behind, eligible)
-        m.d.comb += grant.eq(pick & (~pick + 1))
-        accept = Signal()
-        m.d.comb += accept.eq(candidate.i.ready & self.enable)
-        m.d.comb += [port.ready.eq(grant[k] & accept) for k, port in enumerate(ports)]
+        granted = Signal()
+        grant_outputs = Signal()
+        later = Signal(7)
+        eligible = Signal(7)
+        pick = Signal(7)
+        choose = Signal()
+        m.d.comb += [
+            eligible.eq(Cat(port.valid & ok for port, ok in zip(ports, allowed, strict=True)) & ~grant),
+            pick.eq(Mux((eligible & later).any(), _first(eligible & later), _first(eligible))),
+            choose.eq((~granted | candidate.i.ready) & self.enable),
+        ]
+        with m.If(choose):
+            m.d.sync += [
+                granted.eq(eligible.any()),
+                grant.eq(pick),
+                grant_outputs.eq(may_output & ~pick[REPORT]),
+            ]
+            with m.If(eligible.any()):
+                m.d.sync += later.eq(Cat(pick[:k].any() for k in range(7)))
+        takes = choose & eligible.any()
+        m.d.sync += [
+            tx_free.eq(tx_free + self.tx_returned - (takes & may_output & ~pick[REPORT])),
+            verdict_free.eq(verdict_free + self.verdict_returned - (choose & pick[SEGMENT])),
+            report_free.eq(report_free + self.report_returned - (choose & pick[REPORT])),
+        ]
+        m.d.comb += [port.ready.eq(grant[k] & candidate.i.ready) for k, port in enumerate(ports)]
         selected = 0
         for k, event in enumerate(events):
             selected |= Mux(grant[k], Value.cast(event), 0)
         m.d.comb += [
-            candidate.i.valid.eq(eligible.any() & self.enable),
+            candidate.i.valid.eq(granted),
             Value.cast(candidate.i.payload).eq(selected),
-        ]
-        uses_tx = Signal()
-        m.d.comb += [
-            uses_tx.eq(may_output & ~grant[REPORT]),
-            candidate.i.payload.may_output.eq(uses_tx),
-        ]
-        with m.If(accept & eligible.any()):
-            # Everything above the granted bit comes first next time.
-            m.d.sync += later.eq(~((grant << 1) - 1))
-        taken = accept & eligible.any()
-        m.d.sync += [
-            tx_free.eq(tx_free + self.tx_returned - (taken & uses_tx)),
-            verdict_free.eq(verdict_free + self.verdict_returned - (taken & grant[SEGMENT])),
-            report_free.eq(report_free + self.report_returned - (taken & grant[REPORT])),
+            candidate.i.payload.may_output.eq(grant_outputs),
         ]
 
         # The candidate would stand in stage 0 when what is in stage k now stands in k + 1.

@@ -1,0 +1,139 @@
+"""CONNECTION events: snapshots of connections that have news, never ahead of the payload in host memory."""
+
+from amaranth.hdl import Module, Mux, Signal, unsigned
+from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..config import EngineConfig
+from ..messages import Reason, connection_report, placed
+from ..wire.valid_only import valid_only
+from .pending_ids import PendingIds
+
+REPORTS = 2
+"""Reports asked for and not yet written as events. Few, so that news fold when the event ring is slow."""
+
+
+def connection_news(cfg: EngineConfig) -> data.StructLayout:
+    """A report, with ``terminal`` and ``peer_closed`` held back until all before them is in host memory, and the
+    receive position up to which the host may read."""
+    return data.StructLayout({"report": connection_report(cfg), "rcv_position": 32})
+
+
+class ConnectionEvents(wiring.Component):
+    """Marks ids with news, asks the pipeline for their state, adds what is placed in memory.
+
+    The first report with ``terminal`` is the last one given out for its id until ``clear``.
+
+    Timing: ``notify`` in every cycle; ``placed`` in every cycle without ``notify``; a report each 12 cycles.
+
+    Parameters
+    ----------
+    cfg : EngineConfig
+
+    Members
+    -------
+    ready : Out(1)
+        Memories are scrubbed.
+    enable : In(1)
+        Reports may be asked for.
+    notify : In(valid-only id)
+    placed : In(stream of placed)
+    clear : In(valid-only id)
+        A new life of the id begins: nothing placed, no terminal event written.
+    report_request : Out(stream of id), report : In(stream of connection_report)
+    o : Out(stream of connection_news)
+    """
+
+    def __init__(self, cfg: EngineConfig):
+        self._cfg = cfg
+        super().__init__({
+            "ready": Out(1), "enable": In(1),
+            "notify": In(valid_only(unsigned(cfg.id_bits))),
+            "placed": In(stream.Signature(placed(cfg))),
+            "clear": In(valid_only(unsigned(cfg.id_bits))),
+            "report_request": Out(stream.Signature(unsigned(cfg.id_bits))),
+            "report": In(stream.Signature(connection_report(cfg))),
+            "o": Out(stream.Signature(connection_news(cfg))),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        depth, id_bits = self._cfg.connections, self._cfg.id_bits
+        m.submodules.pending = pending = PendingIds(self._cfg)
+        m.submodules.positions = positions = memory.Memory(shape=32, depth=depth, init=[])
+        m.submodules.ended = ended = memory.Memory(shape=1, depth=depth, init=[])
+        position_read, position_write = positions.read_port(), positions.write_port()
+        ended_read, ended_write = ended.read_port(), ended.write_port()
+        m.d.comb += self.ready.eq(pending.ready)
+
+        # Requests: as many as may wait.
+        asked = Signal(range(REPORTS + 1))
+        ask = pending.o.valid & self.enable & (asked != REPORTS)
+        given = Signal()
+        m.d.comb += [
+            self.report_request.valid.eq(ask), self.report_request.payload.eq(pending.o.payload),
+            pending.o.ready.eq(self.report_request.ready & ask),
+        ]
+        m.d.sync += asked.eq(asked + (ask & self.report_request.ready) - given)
+
+        # Marks: `notify` can't wait. `clear` can't either, but it does not mark.
+        notify, clear = Signal.like(self.notify.payload), Signal.like(self.clear.payload)
+        notify_valid, clear_valid = Signal(), Signal()
+        m.d.sync += [
+            notify.eq(self.notify.payload), notify_valid.eq(self.notify.valid),
+            clear.eq(self.clear.payload), clear_valid.eq(self.clear.valid),
+        ]
+        m.d.comb += [
+            self.placed.ready.eq(~notify_valid & ~clear_valid),
+            pending.mark.valid.eq(notify_valid | (self.placed.valid & self.placed.ready)),
+            pending.mark.payload.eq(Mux(notify_valid, notify, self.placed.p.id)),
+            position_write.addr.eq(Mux(clear_valid, clear, self.placed.p.id)),
+            position_write.data.eq(Mux(clear_valid, 0, self.placed.p.upto)),
+            position_write.en.eq(clear_valid | (self.placed.valid & self.placed.ready)),
+        ]
+
+        # Reports. `end` is written when the news with `terminal` is given out.
+        end = Signal()
+        scrub = Signal(id_bits)
+        position, has_ended, complete = Signal(32), Signal(), Signal()
+        report = self.report.p
+        m.d.comb += [
+            position_read.addr.eq(report.id), ended_read.addr.eq(report.id),
+            ended_write.addr.eq(Mux(self.ready, Mux(clear_valid, clear, report.id), scrub)),
+            ended_write.data.eq(self.ready & ~clear_valid),
+            ended_write.en.eq(~self.ready | clear_valid | end),
+        ]
+        with m.If(~self.ready):
+            m.d.sync += scrub.eq(scrub + 1)
+        m.d.comb += [self.o.p.report.eq(report), self.o.p.rcv_position.eq(position)]
+        m.d.comb += [
+            self.o.p.report.terminal.eq(report.terminal & (complete | ~report.established
+                                                           | (report.reason == Reason.DMA_ERROR))),
+            self.o.p.report.peer_closed.eq(report.peer_closed & complete),
+        ]
+        with m.FSM():
+            with m.State("Wait"):
+                with m.If(self.report.valid):
+                    m.next = "Look up"
+            with m.State("Look up"):
+                m.d.sync += [position.eq(position_read.data), has_ended.eq(ended_read.data)]
+                m.next = "Compare"
+            with m.State("Compare"):
+                m.d.sync += complete.eq(position == report.rcv_nxt_position)
+                m.next = "Offer"
+                with m.If(has_ended):
+                    m.next = "Done"
+            with m.State("Offer"):
+                m.d.comb += self.o.valid.eq(1)
+                with m.If(self.o.ready):
+                    m.next = "Done"
+                    with m.If(self.o.p.report.terminal):
+                        m.next = "End"
+            with m.State("End"):
+                m.d.comb += end.eq(1)
+                with m.If(~clear_valid):
+                    m.next = "Done"
+            with m.State("Done"):
+                m.d.comb += [self.report.ready.eq(1), given.eq(1)]
+                m.next = "Wait"
+        return m

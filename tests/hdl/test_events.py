@@ -1,0 +1,700 @@
+"""The event writer against models of the pipeline, the DMA writer and the host that reads the ring."""
+
+import random
+
+import pytest
+
+from tiptoe_driver import abi_gen as abi
+from tiptoe_hdl.config import TINY
+from tiptoe_hdl.host.abi import EVENTS, ErrorCode, EventType
+from tiptoe_hdl.host.event_ring import SLOTS
+from tiptoe_hdl.host.events import EventWriter, event_entry
+from tiptoe_hdl.messages import Reason, State, Status
+from tiptoe_verif.streams import recv_n, run_bench, send_all, stream_put, watch_stream
+
+BASE = 0x8000
+WIDE = pytest.mark.parametrize("width", [32, 64, 128])
+
+
+class Bench:
+    """An event writer whose events the host reads by phase bit, as a driver does.
+
+    ``tcbs`` is the pipeline's state by id; ``report`` reads it. ``events`` are those the host read.
+    """
+
+    def __init__(self, cfg=TINY, seed=1, log2=4, report_delay=15, latency=20):
+        self.cfg, self.log2, self.report_delay, self.latency = cfg, log2, report_delay, latency
+        self.rng = random.Random(seed)
+        self.dut = EventWriter(cfg)
+        self.ring = bytearray((32 << log2) + BASE)
+        self.tcbs = {id: self.tcb(id) for id in range(cfg.connections)}
+        self.events = []
+        self.consumed = 0
+        self.interrupts = self.errors = self.written = self.full = 0
+        self.reading = True
+        self.fail = lambda: False
+        self.in_flight = self.most_in_flight = 0
+        self.reports = 0
+        self.read_time = 0.5
+
+    @staticmethod
+    def tcb(id, **changes):
+        return {"id": id, "generation": 0, "state": State.ESTABLISHED, "established": 1, "peer_closed": 0,
+                "terminal": 0, "bad_doorbell": 0, "reason": Reason.NONE, "syncache_ref": 0, "mss": 1460,
+                "snd_scale": 0, "rcv_scale": 0, "iss": 0, "irs": 0, "snd_una_position": 0,
+                "rcv_nxt_position": 0, **changes}
+
+    async def start(self, ctx):
+        dut = self.dut
+        ctx.set(dut.base, BASE)
+        ctx.set(dut.log2, self.log2)
+        await ctx.tick().until(dut.ready)
+        ctx.set(dut.enable, 1)
+
+    async def notify(self, ctx, *ids):
+        """Marks ids, one each cycle."""
+        dut = self.dut
+        for id in ids:
+            ctx.set(dut.notify.valid, 1)
+            ctx.set(dut.notify.payload, id)
+            await ctx.tick()
+        ctx.set(dut.notify.valid, 0)
+
+    async def place(self, ctx, id, upto):
+        await stream_put(ctx, self.dut.placed, {"id": id, "upto": upto})
+
+    async def clear(self, ctx, id):
+        ctx.set(self.dut.clear.payload, id)
+        ctx.set(self.dut.clear.valid, 1)
+        await ctx.tick()
+        ctx.set(self.dut.clear.valid, 0)
+
+    async def settle(self, ctx):
+        """Until nothing came for some time."""
+        last = -1
+        while last != len(self.events):
+            last = len(self.events)
+            await ctx.tick().repeat(150 + 2 * self.latency + 4 * self.report_delay)
+
+    def of(self, kind, **fields):
+        return [event for event in self.events if isinstance(event, kind)
+                and all(getattr(event, name) == value for name, value in fields.items())]
+
+    def connection(self, id):
+        return [event for event in self.of(abi.ConnectionEvent) if event.tid & 0xFFFF == id]
+
+    # ---- models
+
+    async def pipeline(self, ctx):
+        """Answers report requests in order, after a while, with the state at that time."""
+        dut, queue, now = self.dut, [], 0
+        while True:
+            ctx.set(dut.report_request.ready, self.rng.random() < 0.7)
+            offer = bool(queue) and queue[0][0] <= now
+            if offer and queue[0][2] is None:
+                queue[0][2] = dict(self.tcbs[queue[0][1]])
+                ctx.set(dut.report.payload, queue[0][2])
+            ctx.set(dut.report.valid, offer)
+            _, _, valid, ready, id, taken = await ctx.tick().sample(
+                dut.report_request.valid, dut.report_request.ready, dut.report_request.payload, dut.report.ready)
+            now += 1
+            if offer and taken:
+                queue.pop(0)
+            if valid and ready:
+                self.reports += 1
+                queue.append([now + self.report_delay, id, None])
+                assert len(queue) <= 2
+
+    async def writer(self, ctx):
+        """DMA writer: memory changes when the write is acknowledged; failed writes change nothing."""
+        dut, step, now = self.dut, self.cfg.bytes_per_beat, 0
+        requests, acknowledged, words = [], [], []
+        while True:
+            ctx.set(dut.request.ready, self.rng.random() < 0.5)
+            ctx.set(dut.data.ready, bool(requests) and self.rng.random() < 0.8)
+            offer = bool(acknowledged) and acknowledged[0][0] <= now
+            if offer and acknowledged[0][1] is None:
+                failed = acknowledged[0][1] = self.fail()
+                addr, payload = acknowledged[0][2:]
+                if not failed:
+                    self.ring[addr:addr + 32] = payload
+                ctx.set(dut.dma_done.payload, {"error": failed})
+            ctx.set(dut.dma_done.valid, offer)
+            _, _, valid, ready, request, has_data, data_ready, word, taken = await ctx.tick().sample(
+                dut.request.valid, dut.request.ready, dut.request.payload, dut.data.valid, dut.data.ready,
+                dut.data.payload, dut.dma_done.ready)
+            now += 1
+            if offer and taken:
+                acknowledged.pop(0)
+                self.in_flight -= 1
+            if valid and ready:
+                assert request.length == 32 and request.addr % 32 == 0 and request.wrap_log2 == 0
+                assert BASE <= request.addr < len(self.ring), "outside the ring"
+                requests.append(request.addr)
+                self.in_flight += 1
+                self.most_in_flight = max(self.in_flight, self.most_in_flight)
+            if has_data and data_ready:
+                words.append(word.to_bytes(step, "little"))
+                if len(words) == 32 // step:
+                    acknowledged.append([now + self.latency, None, requests.pop(0), b"".join(words)])
+                    words.clear()
+
+    async def host(self, ctx):
+        """Reads entries while their phase is right, then says so."""
+        while True:
+            await ctx.tick()
+            if not self.reading or self.rng.random() > self.read_time:
+                continue
+            at = BASE + 32 * (self.consumed % (1 << self.log2))
+            if abi.event_phase(self.ring, at) == 1 - (self.consumed >> self.log2) % 2:
+                self.events.append(abi.unpack_event(self.ring, at))
+                self.consumed += 1
+                ctx.set(self.dut.consumer, self.consumed % 2**32)
+
+    async def watch(self, ctx):
+        dut = self.dut
+        async for _, _, event, error, written, full in ctx.tick().sample(
+                dut.event_irq, dut.error_irq, dut.count_events_written, dut.count_event_ring_full):
+            self.interrupts += event
+            self.errors += error
+            self.written += written
+            self.full += full
+
+    def simulate(self, *benches, max_cycles=60_000):
+        dut = self.dut
+        run_bench(dut, *benches, max_cycles=max_cycles, background=[
+            self.pipeline, self.writer, self.host, self.watch,
+            *(watch_stream(port, name) for port, name in (
+                (dut.report_request, "report_request"), (dut.request, "request"), (dut.data, "data")))])
+        assert self.in_flight == 0 and self.written == self.interrupts == self.consumed
+
+
+def one(*steps, bench=None):
+    """Run the steps (async functions of bench and context) on a new writer."""
+    bench = bench or Bench()
+
+    async def main(ctx):
+        await bench.start(ctx)
+        for step in steps:
+            await step(bench, ctx)
+        await bench.settle(ctx)
+
+    bench.simulate(main)
+    return bench
+
+
+def random_fields(event, rng):
+    return {name: rng.getrandbits(width) for name, _, _, width in EVENTS[event]}
+
+
+@WIDE
+def test_every_field_of_a_connection_event(width, rng):
+    cfg = TINY.with_(data_width=width)
+    tcb = {"id": 13, "generation": 0xA5, "state": State.CLOSE_WAIT, "established": 1, "peer_closed": 1,
+           "terminal": 0, "bad_doorbell": 1, "reason": Reason.PEER_RESET, "syncache_ref": 0xBEEF, "mss": 1400,
+           "snd_scale": 7, "rcv_scale": 14, "iss": 0xFFFFFFFE, "irs": 0x12345678,
+           "snd_una_position": 0x87654321, "rcv_nxt_position": 0xFEDCBA98}
+    bench = Bench(cfg)
+    bench.tcbs[13] = tcb
+
+    async def place(bench, ctx):
+        await bench.place(ctx, 13, 0xFEDCBA98)
+
+    event, = one(place, bench=bench).events
+    expected = {**{name: getattr(value, "value", value) for name, value in tcb.items()}, "tid": 13 | 0xA5 << 16,
+                "rcv_position": 0xFEDCBA98}
+    assert event._asdict() == {name: expected[name] for name in event._fields}
+
+
+@WIDE
+def test_every_field_of_the_other_events(width, rng):
+    bench = Bench(TINY.with_(data_width=width))
+    syn = random_fields(EventType.SYN_RECEIVED, rng)
+    done = {"argument": 0xFFEEDDCC, "opcode": 0xAB, "status": Status.EXISTS, "tag": 0x8001}
+
+    async def say(bench, ctx):
+        dut = bench.dut
+        tuple_ = {name: syn[name] for name in ("laddr", "faddr", "lport", "fport")}
+        rest = {name: value for name, value in syn.items() if name not in tuple_}
+        await stream_put(ctx, dut.syn, {"gone": 0, "tuple": tuple_, **rest})
+        await stream_put(ctx, dut.syn, {"gone": 1, "tuple": tuple_, **rest})
+        await stream_put(ctx, dut.done, done)
+        await stream_put(ctx, dut.frame, {"slot": 0x1234, "length": 1514})
+        ctx.set(dut.error.payload, {"code": ErrorCode.PAYLOAD_READ, "argument": 0x80000001})
+        ctx.set(dut.error.valid, 1)
+        await ctx.tick()
+        ctx.set(dut.error.valid, 0)
+
+    one(say, bench=bench)
+    assert bench.events == [
+        abi.SynReceivedEvent(**syn), abi.SyncacheGoneEvent(syn["syncache_ref"], syn["listener"]),
+        abi.CommandDoneEvent(0xFFEEDDCC, 0xAB, Status.EXISTS.value, 0x8001), abi.FrameEvent(0x1234, 1514),
+        abi.ErrorEvent(ErrorCode.PAYLOAD_READ, 0x80000001),
+    ]
+    assert bench.errors == 1
+
+
+def test_entry_needs_exactly_the_fields_of_its_event():
+    with pytest.raises(ValueError, match=r"FRAME has the fields \['length', 'slot'\], not \['slot'\]"):
+        event_entry(EventType.FRAME, slot=1)
+    with pytest.raises(ValueError, match="FRAME.length has 16 bits, not 17"):
+        event_entry(EventType.FRAME, slot=1, length=0x1FFFF)
+
+
+@WIDE
+@pytest.mark.parametrize("latency", [1, 60])
+def test_phase_alternates_from_pass_to_pass(width, latency):
+    """The host finds every event by its phase bit alone, over several passes of the smallest ring."""
+    bench = Bench(TINY.with_(data_width=width), latency=latency)
+
+    async def frames(bench, ctx):
+        await send_all(ctx, bench.dut.frame, [{"slot": n, "length": n} for n in range(70)])
+
+    one(frames, bench=bench)
+    assert bench.events == [abi.FrameEvent(n, n) for n in range(70)]
+    assert bench.most_in_flight <= SLOTS and (latency == 1 or bench.most_in_flight == SLOTS)
+
+
+def test_never_overtakes_the_host():
+    bench = Bench()
+    bench.reading = False
+
+    async def frames(ctx):
+        await send_all(ctx, bench.dut.frame, [{"slot": n, "length": 60} for n in range(40)])
+
+    async def main(ctx):
+        await bench.start(ctx)
+        await ctx.tick().repeat(1000)
+        assert bench.written == 16 and ctx.get(bench.dut.producer) == 16
+        assert bench.full == pytest.approx((1000 - 200) / 256, abs=1.5)
+        bench.reading = True
+        await bench.settle(ctx)
+
+    bench.simulate(main, frames)
+    assert bench.events == [abi.FrameEvent(n, 60) for n in range(40)]
+
+
+@pytest.mark.parametrize("log2", [0, 3, 21, 31])
+def test_a_ring_of_a_wrong_size_is_not_written(log2):
+    bench = Bench()
+
+    async def main(ctx):
+        await bench.start(ctx)
+        ctx.set(bench.dut.log2, log2)
+        await ctx.tick().repeat(5)
+        ctx.set(bench.dut.frame.valid, 1)
+        await ctx.tick().repeat(400)
+        assert ctx.get(bench.dut.producer) == 0 and bench.full > 0
+        ctx.set(bench.dut.frame.valid, 0)
+
+    bench.simulate(main)
+
+
+def test_failed_writes_are_repeated_and_told():
+    bench = Bench(seed=4, latency=10)
+    bench.fail = lambda: bench.rng.random() < 0.3
+
+    async def frames(bench, ctx):
+        await send_all(ctx, bench.dut.frame, [{"slot": n, "length": 60} for n in range(40)])
+        await ctx.tick().repeat(3000)
+        bench.fail = lambda: False
+        await ctx.tick().repeat(2000)
+
+    one(frames, bench=bench)
+    assert bench.of(abi.FrameEvent) == [abi.FrameEvent(n, 60) for n in range(40)]
+    told = bench.of(abi.ErrorEvent)
+    assert told and all(event.code == ErrorCode.EVENT_WRITE for event in told)
+    assert bench.errors >= len(told)
+
+
+def test_nothing_is_written_while_disabled():
+    bench = Bench()
+
+    async def main(ctx):
+        await bench.start(ctx)
+        ctx.set(bench.dut.enable, 0)
+        await bench.notify(ctx, 3)
+        await stream_put_later(ctx)
+        assert bench.events == [] and bench.reports == 0
+        ctx.set(bench.dut.enable, 1)
+        await bench.settle(ctx)
+        assert len(bench.events) == 2
+
+    async def stream_put_later(ctx):
+        ctx.set(bench.dut.frame.valid, 1)
+        await ctx.tick().repeat(200)
+
+    async def frame(ctx):
+        await ctx.tick().until(bench.dut.frame.ready)
+        ctx.set(bench.dut.frame.valid, 0)
+
+    bench.simulate(main, frame)
+
+
+# ---- connections
+
+
+def test_news_fold_while_the_ring_is_full():
+    """However much happens, at most four snapshots of a connection come after the host reads again."""
+    bench = Bench()
+    bench.reading = False
+
+    async def main(ctx):
+        await bench.start(ctx)
+        await send_all(ctx, bench.dut.frame, [{"slot": n, "length": 60} for n in range(16)])
+        for position in range(1, 200):
+            bench.tcbs[5]["snd_una_position"] = position
+            await bench.notify(ctx, 5)
+            await ctx.tick().repeat(bench.rng.randrange(1, 8))
+        bench.reading = True
+        await bench.settle(ctx)
+
+    bench.simulate(main)
+    positions = [event.snd_una_position for event in bench.connection(5)]
+    assert positions == sorted(positions) and positions[-1] == 199 and len(positions) <= 4
+
+
+@pytest.mark.parametrize("rate", [0.02, 0.3, 1.0])
+@pytest.mark.parametrize("report_delay", [1, 15])
+def test_no_notification_is_lost(rate, report_delay, rng):
+    """Random progress of all connections, marked right after it: the last event of each shows the last state."""
+    bench = Bench(seed=rng.random(), report_delay=report_delay, log2=5)
+    bench.read_time = 0.1
+    touched = set()
+
+    async def main(ctx):
+        await bench.start(ctx)
+        for _ in range(600):
+            if rng.random() < rate:
+                id = rng.choice([3, 3, 3, rng.randrange(16)])
+                touched.add(id)
+                bench.tcbs[id]["snd_una_position"] += 1
+                await bench.notify(ctx, id)
+            else:
+                await ctx.tick()
+        await bench.settle(ctx)
+
+    bench.simulate(main)
+    for id in range(16):
+        positions = [event.snd_una_position for event in bench.connection(id)]
+        assert bool(positions) == (id in touched)
+        assert not positions or positions[-1] == bench.tcbs[id]["snd_una_position"], f"id {id}"
+        assert positions == sorted(positions)
+
+
+def test_one_id_marked_in_every_cycle_is_reported_again_and_again():
+    bench = Bench(log2=8)
+
+    async def main(ctx):
+        await bench.start(ctx)
+        for n in range(400):
+            bench.tcbs[7]["snd_una_position"] = n
+            await bench.notify(ctx, 7)
+        await bench.settle(ctx)
+
+    bench.simulate(main)
+    positions = [event.snd_una_position for event in bench.connection(7)]
+    assert len(positions) > 5 and positions[-1] == 399
+
+
+def test_all_ids_at_once():
+    bench = Bench(log2=5)
+
+    async def main(ctx):
+        await bench.start(ctx)
+        await bench.notify(ctx, *range(16))
+        await bench.notify(ctx, *range(16))
+        await bench.settle(ctx)
+
+    bench.simulate(main)
+    assert {event.tid for event in bench.events} == set(range(16)) and len(bench.events) <= 20
+
+
+def test_received_data_is_told_when_it_is_placed():
+    bench = Bench()
+
+    async def run(bench, ctx):
+        bench.tcbs[2].update(rcv_nxt_position=5000, peer_closed=1, state=State.CLOSE_WAIT)
+        await bench.notify(ctx, 2)
+        await bench.settle(ctx)
+        event, = bench.connection(2)
+        assert (event.rcv_position, event.peer_closed) == (0, 0)
+        await bench.place(ctx, 2, 3000)
+        await bench.settle(ctx)
+        assert [(event.rcv_position, event.peer_closed) for event in bench.connection(2)][1:] == [(3000, 0)]
+        await bench.place(ctx, 2, 5000)
+        await bench.settle(ctx)
+        assert [(event.rcv_position, event.peer_closed) for event in bench.connection(2)][2:] == [(5000, 1)]
+
+    one(run, bench=bench)
+
+
+@pytest.mark.parametrize("established, reason, waits", [
+    (1, Reason.NORMAL, True), (1, Reason.PEER_RESET, True), (1, Reason.TIMEOUT, True), (0, Reason.REFUSED, False),
+    (1, Reason.DMA_ERROR, False),  # what could not be written is never placed
+])
+def test_terminal_waits_for_the_last_byte(established, reason, waits):
+    bench = Bench()
+
+    async def run(bench, ctx):
+        bench.tcbs[2].update(rcv_nxt_position=100, established=established, terminal=1, state=State.CLOSED,
+                             reason=reason)
+        await bench.notify(ctx, 2)
+        await bench.settle(ctx)
+        assert [event.terminal for event in bench.connection(2)] == [int(not waits)]
+        await bench.place(ctx, 2, 100)
+        await bench.settle(ctx)
+        assert [event.terminal for event in bench.connection(2)] == ([0, 1] if waits else [1])
+
+    one(run, bench=bench)
+
+
+def test_nothing_comes_after_the_terminal_event_until_the_id_begins_anew():
+    bench = Bench()
+
+    async def run(bench, ctx):
+        bench.tcbs[2].update(terminal=1, state=State.CLOSED, reason=Reason.NORMAL)
+        for _ in range(30):
+            await bench.notify(ctx, 2)
+            await ctx.tick().repeat(5)
+        await bench.settle(ctx)
+        assert [event.terminal for event in bench.events] == [1]
+        await bench.notify(ctx, 2, 3)
+        await bench.settle(ctx)
+        assert [event.tid for event in bench.events] == [2, 3]
+        await bench.place(ctx, 2, 0xFFFF)  # of the old life
+        await bench.clear(ctx, 2)
+        bench.tcbs[2] = bench.tcb(2, generation=1)
+        await bench.notify(ctx, 2)
+        await bench.settle(ctx)
+        assert [(event.tid, event.terminal, event.rcv_position) for event in bench.events[2:]] == [(2 | 1 << 16, 0, 0)]
+
+    one(run, bench=bench)
+
+
+def test_syn_received_comes_before_the_connection():
+    """SYN events wait one behind the other with gaps between them, and the connection of the last has news."""
+    bench = Bench()
+    bench.reading = False
+    full = []
+
+    def syn(n):
+        return {"gone": 0, "syncache_ref": n, "listener": 0, "iss": 0, "irs": 0, "mss": 0, "ws_present": 0, "ws": 0,
+                "tuple": {"laddr": 0, "faddr": 0, "lport": 0, "fport": 0}}
+
+    async def main(ctx):
+        await bench.start(ctx)
+        await send_all(ctx, bench.dut.frame, [{"slot": n, "length": 60} for n in range(16)])
+        full.append(True)
+        bench.tcbs[9].update(syncache_ref=11)
+        await bench.notify(ctx, 9)
+        await ctx.tick().repeat(100)
+        bench.reading = True
+        await ctx.tick().repeat(2000)
+
+    async def listen_unit(ctx):
+        while not full:
+            await ctx.tick()
+        for n in range(12):
+            await stream_put(ctx, bench.dut.syn, syn(n))
+            await ctx.tick().repeat(1 + n % 3)
+
+    bench.simulate(main, listen_unit)
+    order = [event.syncache_ref for event in bench.events if not isinstance(event, abi.FrameEvent)]
+    assert order == [*range(12), 11] and isinstance(bench.events[-1], abi.ConnectionEvent)
+
+
+def test_a_flood_of_syns_does_not_hold_up_connections():
+    bench = Bench(log2=4)
+
+    async def flood(ctx):
+        await bench.start(ctx)
+        ctx.set(bench.dut.syn.valid, 1)  # always at the door
+        for id in range(4):
+            await bench.notify(ctx, id)
+        for _ in range(100):
+            await ctx.tick().repeat(20)
+            if len(bench.of(abi.ConnectionEvent)) == 4:
+                break
+        assert len(bench.of(abi.ConnectionEvent)) == 4
+        ctx.set(bench.dut.syn.valid, 0)
+        await bench.settle(ctx)
+
+    bench.simulate(flood)
+
+
+def test_sources_take_turns():
+    bench = Bench()
+
+    async def main(ctx):
+        await bench.start(ctx)
+        for stream in (bench.dut.syn, bench.dut.done, bench.dut.frame):
+            ctx.set(stream.valid, 1)
+        await ctx.tick().repeat(1500)
+        for stream in (bench.dut.syn, bench.dut.done, bench.dut.frame):
+            ctx.set(stream.valid, 0)
+        await bench.settle(ctx)
+
+    bench.simulate(main)
+    counts = [len(bench.of(kind)) for kind in (abi.SynReceivedEvent, abi.CommandDoneEvent, abi.FrameEvent)]
+    assert min(counts) > 10 and max(counts) - min(counts) <= 1
+
+
+def test_of_several_errors_the_newest_is_kept():
+    bench = Bench()
+    bench.reading = False
+
+    async def main(ctx):
+        await bench.start(ctx)
+        await send_all(ctx, bench.dut.frame, [{"slot": n, "length": 60} for n in range(16)])
+        await ctx.tick().repeat(100)
+        ctx.set(bench.dut.error.valid, 1)
+        for n in range(50):
+            ctx.set(bench.dut.error.payload, {"code": ErrorCode.BAD_DOORBELL, "argument": n})
+            await ctx.tick()
+        ctx.set(bench.dut.error.valid, 0)
+        bench.reading = True
+        await bench.settle(ctx)
+
+    bench.simulate(main)
+    told = [event.argument for event in bench.of(abi.ErrorEvent)]
+    assert told == [0, 49] and bench.errors == 50
+
+
+def test_random_lives(rng):
+    """All inputs at once, slow host, failing writes: per life of an id monotone positions, one terminal event, last."""
+    bench = Bench(seed=rng.random(), log2=4, report_delay=8)
+    bench.read_time = 0.05
+    bench.fail = lambda: bench.rng.random() < 0.03
+    lives = dict.fromkeys(range(16), 0)
+    final = {}
+
+    async def tcp(ctx):
+        await bench.start(ctx)
+        for _ in range(500):
+            id = rng.randrange(6)
+            tcb = bench.tcbs[id]
+            step = rng.random()
+            if tcb["terminal"]:
+                ended = [event for event in bench.connection(id) if event.terminal and event.tid >> 16 == lives[id]]
+                if ended:
+                    final[id, lives[id]] = dict(tcb)
+                    lives[id] += 1
+                    await bench.clear(ctx, id)
+                    bench.tcbs[id] = bench.tcb(id, generation=lives[id])
+            elif step < 0.45:
+                tcb["rcv_nxt_position"] += rng.randrange(3000)
+                await bench.place(ctx, id, tcb["rcv_nxt_position"])
+            elif step < 0.9:
+                tcb["snd_una_position"] += rng.randrange(3000)
+                await bench.notify(ctx, id)
+            else:
+                tcb.update(terminal=1, state=State.CLOSED, reason=Reason.NORMAL)
+                await bench.notify(ctx, id)
+            await ctx.tick().repeat(rng.randrange(1, 12))
+        bench.fail = lambda: False
+        bench.read_time = 0.5
+        await ctx.tick().repeat(2000)
+        await bench.settle(ctx)
+
+    async def others(ctx):
+        await send_all(ctx, bench.dut.frame, [{"slot": n, "length": 60} for n in range(60)], idle=0.98, rng=rng)
+
+    bench.simulate(tcp, others)
+    assert sum(lives.values()) > 3
+    for id in range(6):
+        for life in range(lives[id] + 1):
+            events = [event for event in bench.connection(id) if event.tid >> 16 == life]
+            assert [event.terminal for event in events[:-1]] == [0] * len(events[:-1])
+            for field in ("snd_una_position", "rcv_position"):
+                values = [getattr(event, field) for event in events]
+                assert values == sorted(values)
+            last = final.get((id, life), bench.tcbs[id])
+            assert events or not (last["snd_una_position"] or last["rcv_nxt_position"])
+            if events:
+                assert (events[-1].snd_una_position, events[-1].rcv_position, events[-1].terminal) == (
+                    last["snd_una_position"], last["rcv_nxt_position"], last["terminal"])
+
+
+def test_event_rate():
+    """Many connections with news: cycles per event with an idle bus."""
+    bench = Bench(TINY.with_(connections=64), log2=8, latency=30)
+    bench.read_time = 1.0
+
+    async def main(ctx):
+        await bench.start(ctx)
+        for _ in range(4):
+            await bench.notify(ctx, *range(64))
+        before = bench.written
+        await ctx.tick().repeat(600)
+        assert 600 / (bench.written - before) <= 14
+        await bench.settle(ctx)
+
+    bench.simulate(main)
+
+
+def test_frames_are_taken_at_the_ring_s_rate():
+    bench = Bench(log2=8, latency=10)
+
+    async def frames(ctx):
+        await bench.start(ctx)
+        await send_all(ctx, bench.dut.frame, [{"slot": n, "length": 60} for n in range(20)])
+        await bench.settle(ctx)
+
+    bench.simulate(frames)
+    assert len(bench.events) == 20
+
+
+def test_report_requests_stop_while_events_wait():
+    bench = Bench()
+    bench.reading = False
+
+    async def main(ctx):
+        await bench.start(ctx)
+        await send_all(ctx, bench.dut.frame, [{"slot": n, "length": 60} for n in range(16)])
+        await bench.notify(ctx, *range(16))
+        await ctx.tick().repeat(500)
+        assert bench.reports <= 2
+        bench.reading = True
+        await bench.settle(ctx)
+
+    bench.simulate(main)
+    assert len(bench.of(abi.ConnectionEvent)) == 16
+
+
+def test_streams_of_commands_and_frames_survive_stalls(rng):
+    bench = Bench(seed=rng.random())
+
+    async def done(ctx):
+        await send_all(ctx, bench.dut.done, [{"argument": n, "opcode": 1, "status": Status.OK, "tag": n}
+                                             for n in range(30)], idle=0.7, rng=rng)
+
+    async def main(ctx):
+        await bench.start(ctx)
+        for _ in range(20):
+            bench.reading = rng.random() < 0.5
+            await ctx.tick().repeat(60)
+        bench.reading = True
+        await bench.settle(ctx)
+
+    bench.simulate(main, done)
+    assert [event.tag for event in bench.of(abi.CommandDoneEvent)] == list(range(30))
+
+
+def test_largest_engine_builds():
+    """65,536 ids: the memories elaborate at that size, the scrub comes to its end."""
+    dut = EventWriter(TINY.with_(connections=65536, syncache_entries=4))
+    got = []
+
+    async def main(ctx):
+        await ctx.tick().until(dut.ready)
+        ctx.set(dut.enable, 1)
+        for id in (65535, 0, 32768):
+            ctx.set(dut.notify.valid, 1)
+            ctx.set(dut.notify.payload, id)
+            await ctx.tick()
+        ctx.set(dut.notify.valid, 0)
+        got.extend(await recv_n(ctx, dut.report_request, 2))
+
+    run_bench(dut, main, max_cycles=70_000)
+    assert got == [65535, 0]

@@ -224,7 +224,7 @@ def test_no_pause_inside_a_frame_with_slow_memory(rng):
 def test_identification_counts_segments(rng):
     bench = TxBench(TINY, rng)
     frames = bench.run([bench.segment(flags=FLAGS_DATA) for _ in range(3)])
-    assert [frame[18:20] for frame in frames] == [b"\0\0", b"\0\1", b"\0\2"]
+    assert [frame[18:20] for frame in frames] == [b"\0\1", b"\0\2", b"\0\3"]
     assert {job.source for job in bench.accepted} == {SEGMENT}
 
 

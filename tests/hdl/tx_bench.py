@@ -360,19 +360,19 @@ class TxBench:
 
     def check(self, frames: list[bytes]) -> None:
         """Frames, in the order of acceptance, counters, events and statuses."""
-        identification, expected, statuses, errors = 0, [], [], []
+        identification, expected, statuses, errors = 0, [], [], []  # the first segment is number 1
         for job in self.accepted:
             bad = self.is_bad(job)
+            if job.source != FRAME and not bad:
+                identification = (identification + 1) % 65536
             if not bad and not job.error:
                 expected.append((job, self.reference(job, identification)))
             if job.source == FRAME:
                 statuses.append(
                     Status.BAD_ARGUMENT if bad else Status.DMA_ERROR if job.error else Status.OK
                 )
-            else:
-                identification = (identification + 1) % 65536
-                if job.error and not bad:
-                    errors.append({"code": 4, "argument": job.message["id"]})
+            elif job.error and not bad:
+                errors.append({"code": 4, "argument": job.message["id"]})
         assert len(frames) == len(expected)
         for n, (frame, (job, other)) in enumerate(zip(frames, expected, strict=True)):
             assert frame == other, f"frame {n} of {job}:\n{frame.hex(' ')}, expected\n{other.hex(' ')}"

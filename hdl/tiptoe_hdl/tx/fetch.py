@@ -16,6 +16,7 @@ from .job import (
     buffer_words,
     fetch_job,
     frames_inside,
+    longest_payload,
     result_delay,
 )
 from .outlet import Outlet
@@ -26,12 +27,12 @@ READ_ERRORS = 4
 
 
 class PayloadFetcher(wiring.Component):
-    """Requests a payload once the buffer has room for all of it, so that read data never waits for the wire.
+    """Requests a payload once the buffer has room for the longest one, so that read data never waits for the wire.
 
     Any number of requests up to ``frames_inside(cfg)`` are outstanding. Words leave in the order of the jobs, and so do
     results and sums.
 
-    Timing: ``request`` is valid two cycles after the job is taken, one job a cycle. A word passes the realigner and
+    Timing: ``request`` is valid two cycles after the job is taken, one job in two cycles. A word passes the realigner and
     comes out one cycle later (``o_word``). After a payload's last word, ``o_result`` is valid in the next cycle (the
     fourth at 128 bits), ``o_sum`` five cycles later (four at 32 bits, six at 128).
 
@@ -78,20 +79,24 @@ class PayloadFetcher(wiring.Component):
         wiring.connect(m, results.o, wiring.flipped(self.o_result))
         wiring.connect(m, sums.o, wiring.flipped(self.o_sum))
 
-        # Requests, when their words fit.
+        # Requests. What is left of the buffer is compared with the longest payload, not with this one: that is ready
+        # in time, and in a buffer of many frames no loss. (A job follows another two cycles later.)
         job, waiting = Signal(fetch_job(cfg)), Signal()
         room = Signal(range(buffer_words(cfg) + 1), init=buffer_words(cfg))
-        issue = Signal()
+        roomy, issue = Signal(), Signal()
         m.d.comb += [
-            self.i.ready.eq(~waiting | issue),
-            issue.eq(waiting & (~self.request.valid | self.request.ready) & (room >= job.words)),
+            self.i.ready.eq(~waiting),
+            issue.eq(waiting & (~self.request.valid | self.request.ready) & roomy),
             commands.i.valid.eq(issue),
             commands.i.payload.src_offset.eq(job.addr[:lane_bits]),
             commands.i.payload.dst_offset.eq(job.dst_offset),
             commands.i.payload.length.eq(job.length),
         ]
-        with m.If(self.i.ready):
+        with m.If(~waiting):
             m.d.sync += [waiting.eq(self.i.valid), job.eq(self.i.payload)]
+        with m.Elif(issue):
+            m.d.sync += waiting.eq(0)
+        m.d.sync += roomy.eq(room >= longest_payload(cfg))
         with m.If(self.request.ready):
             m.d.sync += self.request.valid.eq(0)
         with m.If(issue):

@@ -1,13 +1,14 @@
 """Header builder: Ethernet, IPv4 (RFC 791) and TCP (RFC 9293) header of a segment, word by word, and its checksums."""
 
 from amaranth.hdl import Cat, Const, Module, Signal, Value
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
 from ..messages import SYN
 from ..wire.headers import (
     ETHERNET,
+    ETHERNET_BYTES,
     ETHERTYPE_IPV4,
     IPV4,
     IPV4_BYTES,
@@ -28,6 +29,7 @@ from .job import (
     HeaderSums,
     Options,
     frames_inside,
+    header_bytes,
     header_word,
     payload_start,
     slot_words,
@@ -36,14 +38,15 @@ from .job import (
 from .outlet import Outlet
 
 
-def wire_bytes(header, mac: Value, tos: Value, ttl: Value) -> list[Value]:
+def wire_bytes(now, mac: Value, tos: Value, ttl: Value) -> list[Value]:
     """The header's bytes in the order of the wire, with places for both options; checksums and what is unused zero."""
+    header = now.header
     syn = header.flags[SYN]
     scaled = header.options == Options.MSS_WS
     ethernet = pack(ETHERNET, {"destination": header.dmac, "source": mac, "ethertype": ETHERTYPE_IPV4})
     ipv4 = pack(IPV4, {
-        "version": 4, "ihl": IPV4_BYTES // 4, "tos": tos, "total_length": header.total_length,
-        "identification": header.identification,
+        "version": 4, "ihl": IPV4_BYTES // 4, "tos": tos, "total_length": now.total_length,
+        "identification": now.identification,
         "reserved": 0, "dont_fragment": 1, "more_fragments": 0, "fragment_offset": 0,
         "ttl": ttl, "protocol": PROTOCOL_TCP, "checksum": 0,
         "source": header.tuple.laddr, "destination": header.tuple.faddr,
@@ -98,15 +101,15 @@ class HeaderBuilder(wiring.Component):
 
     def elaborate(self, platform):
         cfg, m = self._cfg, Module()
-        now = Signal(tx_header(cfg))
+        now = Signal(data.StructLayout({"header": tx_header(cfg), "total_length": 12, "identification": 16}))
         active = Signal()
         index = Signal(range(slot_words(cfg)))
         slot = Signal(range(frames_inside(cfg)))
-        final = Signal()
-        with m.Switch(now.options):
+        final = Signal()  # this is the last word
+        with m.Switch(now.header.options):
             for options in Options:
                 with m.Case(options):
-                    m.d.comb += final.eq(index == payload_start(cfg, options))
+                    m.d.sync += final.eq(active & (index == payload_start(cfg, options) - 1))
 
         load = Signal()
         m.d.comb += [self.i.ready.eq(~active | final), load.eq(self.i.valid & self.i.ready)]
@@ -114,8 +117,18 @@ class HeaderBuilder(wiring.Component):
             m.d.sync += index.eq(index + 1)
             with m.If(final):
                 m.d.sync += [index.eq(0), slot.eq(slot + 1), active.eq(0)]
+        ip_octets = Signal(range(SLOT_BYTES))
+        with m.Switch(self.i.payload.options):
+            for options in Options:
+                with m.Case(options):
+                    m.d.comb += ip_octets.eq(header_bytes(options) - ETHERNET_BYTES)
         with m.If(load):
-            m.d.sync += [now.eq(self.i.payload), active.eq(1)]
+            m.d.sync += [
+                now.header.eq(self.i.payload),
+                now.total_length.eq(self.i.payload.length + ip_octets),
+                now.identification.eq(now.identification + 1),
+                active.eq(1),
+            ]
 
         octets = wire_bytes(now, self.mac, self.tos, self.ttl)
         step = cfg.bytes_per_beat
@@ -129,23 +142,48 @@ class HeaderBuilder(wiring.Component):
         return m
 
     def _sums(self, m: Module, now, load: Value):
-        """Both checksums, two 3-operand sums and two folds deep."""
-        laddr, faddr = now.tuple.laddr, now.tuple.faddr
+        """Both checksums: three sums of three operands one after the other, and two folds."""
+        header = self.i.payload
         loaded, summed, folding, done = (Signal(name=f"sum_stage{at}") for at in range(4))
         m.d.sync += [loaded.eq(load), summed.eq(loaded), folding.eq(summed), done.eq(folding)]
 
-        addresses, ports, ip_kept, address_kept = Signal(18), Signal(21), Signal(19), Signal(16)
+        # Cycle 0. All constants of pseudo header and TCP header, options included, are one number.
+        constants = Signal(16)
+        octets = TCP_BYTES + PROTOCOL_TCP
+        with m.Switch(header.options):
+            with m.Case(Options.NONE):
+                m.d.comb += constants.eq(0x5000 + octets)
+            with m.Case(Options.MSS):
+                m.d.comb += constants.eq(0x6000 + octets + 4 + 0x0204)
+            with m.Case(Options.MSS_WS):
+                m.d.comb += constants.eq(0x7000 + octets + 8 + 0x0204 + 0x0103 + 0x0300 + header.ws)
+        mss = header.mss & header.flags[SYN].replicate(16)
+        high, low, rest, always = Signal(18), Signal(18), Signal(18), Signal(17)
         m.d.sync += [
-            addresses.eq(laddr[16:] + laddr[:16] + faddr[16:]),
-            ports.eq(now.tuple.lport + now.tuple.fport + now.tcp_sum),
-            address_kept.eq(faddr[:16]),
-            ip_kept.eq(now.ip_sum),
+            high.eq(header.seq[16:] + header.ack[16:] + header.wnd),
+            low.eq(header.seq[:16] + header.ack[:16] + mss),
+            rest.eq(constants + header.flags + header.length),
+            # Version, header length, TOS; don't fragment; TTL, protocol.
+            always.eq(Cat(self.tos, Const(0x85, 8)) + Cat(Const(PROTOCOL_TCP, 8), self.ttl)),
         ]
+
+        # Cycle 1.
+        laddr, faddr = now.header.tuple.laddr, now.header.tuple.faddr
+        fields, addresses, ports, address, ip_rest = Signal(20), Signal(18), Signal(18), Signal(16), Signal(18)
+        m.d.sync += [
+            fields.eq(high + low + rest),
+            addresses.eq(laddr[16:] + laddr[:16] + faddr[16:]),
+            ports.eq(faddr[:16] + now.header.tuple.lport + now.header.tuple.fport),
+            address.eq(faddr[:16]),
+            ip_rest.eq(now.identification + now.total_length + always),
+        ]
+
+        # Cycle 2 on.
         sums = []
-        for name, rest in (("ip", ip_kept), ("tcp", ports)):
-            total, once = Signal(21, name=f"{name}_total"), Signal(17, name=f"{name}_once")
+        for name, more, rest in (("ip", address, ip_rest), ("tcp", ports, fields)):
+            total, once = Signal(20, name=f"{name}_total"), Signal(17, name=f"{name}_once")
             m.d.sync += [
-                total.eq(addresses + address_kept + rest),
+                total.eq(addresses + more + rest),
                 once.eq(total[:16] + total[16:]),
             ]
             sums.append((once[:16] + once[16])[:16])
@@ -157,4 +195,3 @@ class HeaderBuilder(wiring.Component):
             queue.i.payload.ip_checksum.eq(~sums[0]),
             queue.i.payload.tcp.eq(sums[1]),
         ]
-

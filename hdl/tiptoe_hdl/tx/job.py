@@ -58,19 +58,21 @@ def buffer_words(cfg: EngineConfig) -> int:
     return cfg.tx_buffer_bytes // cfg.bytes_per_beat
 
 
+def longest_payload(cfg: EngineConfig) -> int:
+    """Most words of the buffer that one frame takes, wherever its payload begins."""
+    return -(-cfg.max_frame_bytes // cfg.bytes_per_beat)
+
+
 def slot_words(cfg: EngineConfig) -> int:
     """Words of one header slot."""
     return SLOT_BYTES // cfg.bytes_per_beat
 
 
 def tx_header(cfg: EngineConfig) -> data.StructLayout:
-    """Resolver to header builder: one TCP segment's header, its checksums begun."""
+    """Resolver to header builder: one TCP segment; ``length`` is that of its payload."""
     return data.StructLayout({
         "tuple": FourTuple, "dmac": 48, "seq": 32, "ack": 32, "flags": 8, "wnd": 16,
-        "options": Options, "mss": 16, "ws": 4,
-        "total_length": 12, "identification": 16,
-        "ip_sum": 19,   # sum of the IPv4 header's 16-bit words but for the addresses
-        "tcp_sum": 20,  # sum of pseudo header and TCP header but for addresses, ports and payload
+        "options": Options, "mss": 16, "ws": 4, "length": 12,
     })  # fmt: skip
 
 

@@ -18,12 +18,12 @@ from ..messages import (
     tx_frame,
     tx_segment,
 )
-from ..wire.queue import Queue
 from ..wire.valid_only import valid_only
 from .assemble import Assembler
 from .fetch import PayloadFetcher
 from .header import HeaderBuilder
-from .job import frames_inside, info_delay, tx_info
+from .job import buffer_words, frames_inside, info_delay, longest_payload, tx_info
+from .outlet import Outlet
 from .resolve import Resolver
 from .sequence import Sequencer
 
@@ -67,7 +67,7 @@ class TxPath(wiring.Component):
     def __init__(self, cfg: EngineConfig):
         if not 0 < cfg.max_frame_bytes < 4096:
             raise ValueError(f"frames have at most 4095 bytes, not {cfg.max_frame_bytes}")
-        if cfg.tx_buffer_bytes < cfg.max_frame_bytes + cfg.bytes_per_beat:
+        if buffer_words(cfg) < longest_payload(cfg):
             raise ValueError(f"a frame of {cfg.max_frame_bytes} bytes does not fit into tx_buffer_bytes")
         self._cfg = cfg
         super().__init__({
@@ -99,7 +99,7 @@ class TxPath(wiring.Component):
         m.submodules.fetcher = fetcher = PayloadFetcher(cfg)
         m.submodules.sequencer = sequencer = Sequencer(cfg)
         m.submodules.assembler = assembler = Assembler(cfg)
-        m.submodules.infos = infos = Queue(tx_info(cfg), frames_inside(cfg))
+        m.submodules.infos = infos = Outlet(tx_info(cfg), frames_inside(cfg))
 
         def outside(inner, port):
             wiring.connect(m, inner, wiring.flipped(port))
@@ -117,7 +117,6 @@ class TxPath(wiring.Component):
         outside(sequencer.frame_done, self.frame_done)
         outside(sequencer.error, self.error)
         m.d.comb += [
-            resolver.tos.eq(self.tos), resolver.ttl.eq(self.ttl),
             builder.tos.eq(self.tos), builder.ttl.eq(self.ttl), builder.mac.eq(self.mac),
             self.segments_done.eq(sequencer.segments_done),
             self.count_tx_frames.eq(sequencer.count_tx_frames),
@@ -135,12 +134,11 @@ class TxPath(wiring.Component):
             fetcher.i.valid.eq(taken & resolver.o.fetch_valid),
             fetcher.i.payload.eq(resolver.o.fetch),
         ]
-        info = valid_only(tx_info(cfg)).create(path=("info",))
-        m.d.comb += [info.valid.eq(taken), info.payload.eq(resolver.o.info)]
+        info = resolver.info
         for stage in range(info_delay(cfg)):
             before, info = info, valid_only(tx_info(cfg)).create(path=(f"info{stage}",))
             m.d.sync += [info.valid.eq(before.valid), info.payload.eq(before.payload)]
-        m.d.comb += [infos.i.valid.eq(info.valid), infos.i.payload.eq(info.payload)]  # has room
+        m.d.comb += [infos.i.valid.eq(info.valid), infos.i.payload.eq(info.payload)]
 
         wiring.connect(m, infos.o, sequencer.info)
         wiring.connect(m, fetcher.o_result, sequencer.result)

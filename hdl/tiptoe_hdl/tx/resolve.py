@@ -1,7 +1,7 @@
 """Resolver: takes the next frame of three sources in turn and looks up all that its header and its fetch need."""
 
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
-from amaranth.lib import memory, stream, wiring
+from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
@@ -17,16 +17,14 @@ from ..messages import (
     tx_frame,
     tx_segment,
 )
-from ..wire.headers import ETHERNET_BYTES, ETHERNET_MIN_BYTES, PROTOCOL_TCP, TCP_BYTES
+from ..wire.headers import ETHERNET_BYTES, ETHERNET_MIN_BYTES
 from ..wire.valid_only import valid_only
 from .job import (
     Options,
     Source,
-    beat_bits,
     fetch_job,
     frames_inside,
     header_bytes,
-    payload_start,
     tx_header,
     tx_info,
 )
@@ -38,15 +36,21 @@ HOST_FRAMES = 16
 """Host frames between acceptance and their frame_done, so that a frame_done nobody takes holds up host frames only."""
 
 
+_fields = data.StructLayout({
+    "seq": 32, "ack": 32, "flags": 8, "wnd": 16, "options": Options, "mss": 16, "ws": 4, "length": 12,
+})  # fmt: skip
+"""Fields of ``tx_header`` that are the source's."""
+
+
 class Resolver(wiring.Component):
     """Merges segments, control segments and host frames (round robin) and resolves each in three cycles.
 
     A source's payload is not copied: by the rules of streams it holds until it is taken, and it is taken only when
     its frame leaves for the header builder and the fetcher.
 
-    Timing: with the source's ``valid`` in cycle 0, the tables are read in cycle 0, their outputs registered in
-    cycle 1, and ``o`` is valid in cycle 2, when the source's ``ready`` follows ``o.ready``. One frame in three cycles.
-    ``o`` comes from flip-flops through about three levels of logic, or (control and host frames) from the source.
+    Timing: with the source's ``valid`` in cycle 0, the tables are read in cycle 0, their outputs and the source's fields
+    registered in cycle 1, and ``o`` is valid in cycle 2, when the source's ``ready`` follows ``o.ready``. One frame in
+    three cycles. ``o`` comes from flip-flops through a few levels of logic, or (addresses) from the source.
 
     Parameters
     ----------
@@ -60,10 +64,10 @@ class Resolver(wiring.Component):
         Both writers in turn; an entry is used from three cycles later on.
     ring, next_hop : In, valid-only
         Table writes, used from two cycles later on.
-    tos, ttl : In, 8 bits
-        For the checksum only.
     o : Out stream
-        ``header`` (void for host frames), ``fetch`` (void unless ``fetch_valid``), ``info``.
+        ``header`` (void unless ``header_valid``), ``fetch`` (void unless ``fetch_valid``).
+    info : Out, valid-only, ``tx_info``
+        One cycle after each transfer of ``o``.
     frame_finished : In
         Pulse: a frame left the transmit path. At most ``frames_inside(cfg)`` are inside.
     host_finished : In
@@ -79,14 +83,12 @@ class Resolver(wiring.Component):
             "endpoint": In(stream.Signature(endpoint_write(cfg))).array(2),
             "ring": In(valid_only(ring_write(cfg))),
             "next_hop": In(valid_only(next_hop_write(cfg))),
-            "tos": In(8),
-            "ttl": In(8),
             "o": Out(wiring.Signature({
                 "valid": Out(1), "ready": In(1),
                 "header": Out(tx_header(cfg)), "header_valid": Out(1),
                 "fetch": Out(fetch_job(cfg)), "fetch_valid": Out(1),
-                "info": Out(tx_info(cfg)),
             })),
+            "info": Out(valid_only(tx_info(cfg))),
             "frame_finished": In(1),
             "host_finished": In(1),
         })  # fmt: skip
@@ -125,62 +127,84 @@ class Resolver(wiring.Component):
             Source, (is_segment, is_control, is_host), (self.segment, self.control, self.host), strict=True
         ):
             m.d.comb += [flag.eq(source == one), port.ready.eq(taken & flag)]
-        m.d.sync += inside.eq(inside + taken - self.frame_finished)
-        m.d.sync += hosts.eq(hosts + (taken & is_host) - self.host_finished)
+        # Counted in phase 1: early enough for the next phase 0, and not behind o.ready.
+        m.d.sync += inside.eq(inside + (phase == 1) - self.frame_finished)
+        m.d.sync += hosts.eq(hosts + ((phase == 1) & is_host) - self.host_finished)
 
         endpoint_now, base, log2, hop_mac = self._tables(m)
 
-        # The segment's fields, whichever source.
-        header, info, fetch = self.o.header, self.o.info, self.o.fetch
-        ws_present, length = Signal(), Signal(12)
+        # The frame's fields, whichever source: from phase 2 on in registers.
+        now = Signal(_fields)
+        ws_present = Mux(is_segment, segment.ws_present, control.ws_present)
         for name in ("seq", "ack", "flags", "wnd", "mss", "ws"):
-            m.d.comb += header[name].eq(Mux(is_segment, segment[name], control[name]))
-        syn = header.flags[SYN]
+            m.d.sync += now[name].eq(Mux(is_segment, segment[name], control[name]))
+        with m.If(is_host | ~Mux(is_segment, segment.flags[SYN], control.flags[SYN])):
+            m.d.sync += now.options.eq(Options.NONE)
+        with m.Else():
+            m.d.sync += Value.cast(now.options).eq(Mux(ws_present, Options.MSS_WS, Options.MSS))
+        with m.If(is_host):
+            m.d.sync += now.length.eq(host.length)
+        with m.Elif(is_segment):
+            m.d.sync += now.length.eq(segment.length)
+        with m.Else():
+            m.d.sync += now.length.eq(0)
+
+        header, fetch = self.o.header, self.o.fetch
+        for name, _ in _fields:
+            m.d.comb += header[name].eq(now[name])
         m.d.comb += [
-            ws_present.eq(Mux(is_segment, segment.ws_present, control.ws_present)),
-            length.eq(Mux(is_host, host.length, Mux(is_segment, segment.length, 0))),
-            Value.cast(header.options).eq(Mux(syn, Mux(ws_present, Options.MSS_WS, Options.MSS), Options.NONE)),
             header.tuple.eq(Mux(is_segment, endpoint_now.tuple, control.tuple)),
             header.dmac.eq(control.dmac),
         ]
         with m.If(is_segment):
             m.d.comb += header.dmac.eq(Mux(endpoint_now.use_next_hop, hop_mac, endpoint_now.dmac))
 
-        self._sums(m, header, ws_present, length, taken & ~is_host)
-
-        # Geometry. last_byte: index of the frame's last byte before padding, from phase 2 on.
-        last_byte = Signal(13)
-        some = Signal()
-        m.d.sync += some.eq(length != 0)
+        # Geometry, as constants by source and options. before: bytes of the frame in front of the payload's.
         lane_bits = ceil_log2(cfg.bytes_per_beat)
-        start, dst_offset = Signal.like(info.payload_start), Signal.like(fetch.dst_offset)
+        before = Signal(range(header_bytes(Options.MSS_WS) + 1))
+        start, too_long, bad = Signal(4), Signal(), Signal()
+
+        def place(front: int):
+            return [
+                before.eq(front),
+                start.eq(front // cfg.bytes_per_beat),
+                fetch.dst_offset.eq(front % cfg.bytes_per_beat),
+                too_long.eq(now.length > cfg.max_frame_bytes - front),
+                # Rounded up: the words from the payload's first byte to its last.
+                fetch.words.eq((now.length + (front % cfg.bytes_per_beat + cfg.bytes_per_beat - 1)) >> lane_bits),
+            ]
+
         with m.If(is_host):
-            m.d.sync += last_byte.eq(length - 1)
+            m.d.comb += place(0)
         with m.Else():
-            with m.Switch(header.options):
+            with m.Switch(now.options):
                 for options in Options:
                     with m.Case(options):
-                        m.d.sync += last_byte.eq(length + (header_bytes(options) - 1))
-                        m.d.comb += [
-                            start.eq(payload_start(cfg, options)),
-                            dst_offset.eq(header_bytes(options) % cfg.bytes_per_beat),
-                        ]
-        too_long = last_byte >= cfg.max_frame_bytes
-        too_short = is_host & (last_byte < ETHERNET_BYTES - 1)
+                        m.d.comb += place(header_bytes(options))
+        m.d.comb += [
+            bad.eq(too_long | (is_host & (now.length < ETHERNET_BYTES))),
+            self.o.header_valid.eq(~is_host & ~bad),
+            self.o.fetch_valid.eq((now.length != 0) & ~bad),
+        ]
+
+        # What the sequencer wants to know, one cycle after the rest.
+        info, last_byte = self.info.payload, Signal(13)
+        m.d.sync += [
+            self.info.valid.eq(taken),
+            info.host.eq(is_host),
+            info.bad.eq(bad),
+            info.segment.eq(is_segment),
+            info.rst.eq(now.flags[RST] & ~is_host),
+            info.payload.eq(self.o.fetch_valid),
+            info.payload_start.eq(start),
+            info.id.eq(segment.id),
+            last_byte.eq(now.length + before - 1),
+        ]
         padded = Mux(last_byte < ETHERNET_MIN_BYTES - 1, ETHERNET_MIN_BYTES - 1, last_byte)
         m.d.comb += [
-            info.host.eq(is_host),
-            info.bad.eq(too_long | too_short),
-            info.segment.eq(is_segment),
-            info.rst.eq(header.flags[RST] & ~is_host),
-            info.payload.eq(some & ~info.bad),
-            info.payload_start.eq(start),
             info.payload_last.eq(last_byte[lane_bits:]),
             info.last.eq(padded[lane_bits:]),
             info.last_lane.eq(padded[:lane_bits]),
-            info.id.eq(segment.id),
-            self.o.header_valid.eq(~is_host & ~info.bad),
-            self.o.fetch_valid.eq(info.payload),
         ]
 
         # A ring address: the position's bits below log2, the base's above.
@@ -192,10 +216,8 @@ class Resolver(wiring.Component):
                 m.d.comb += ring_addr[bit].eq(segment.position[bit])
         m.d.comb += [
             fetch.addr.eq(Mux(is_host, host.addr, ring_addr)),
-            fetch.length.eq(length),
+            fetch.length.eq(now.length),
             fetch.wrap_log2.eq(Mux(is_host, 0, log2)),
-            fetch.dst_offset.eq(dst_offset),
-            fetch.words.eq(last_byte[lane_bits:][:beat_bits(cfg)] - start + 1),
         ]
         return m
 
@@ -246,46 +268,3 @@ class Resolver(wiring.Component):
             read.addr.eq(endpoint_now.next_hop),
         ]
         return endpoint_now, base, log2, read.data
-
-    def _sums(self, m: Module, header, ws_present, length, taken):
-        """Begin both checksums: everything that does not wait for the endpoint.
-
-        Registers behind phase 1, so their sum is ready in phase 2.
-        """
-        # All constants of the TCP header and the pseudo header: data offset, protocol, length, options.
-        constants = Signal(16)
-        octets = TCP_BYTES + PROTOCOL_TCP
-        with m.Switch(header.options):
-            with m.Case(Options.NONE):
-                m.d.comb += constants.eq(0x5000 + octets)
-            with m.Case(Options.MSS):
-                m.d.comb += constants.eq(0x6000 + octets + 4 + 0x0204)
-            with m.Case(Options.MSS_WS):
-                m.d.comb += constants.eq(0x7000 + octets + 8 + 0x0204 + 0x0103 + 0x0300 + header.ws)
-        identification = Signal(16)
-        with m.If(taken):
-            m.d.sync += identification.eq(identification + 1)
-
-        high, low, rest, ip_rest = Signal(18), Signal(18), Signal(18), Signal(18)
-        always = Signal(17)
-        mss = Mux(header.flags[SYN], header.mss, 0)
-        ip_octets = Signal(7)
-        with m.Switch(header.options):
-            for options in Options:
-                with m.Case(options):
-                    m.d.comb += ip_octets.eq(header_bytes(options) - ETHERNET_BYTES)
-        m.d.sync += [
-            high.eq(header.seq[16:] + header.ack[16:] + header.wnd),
-            low.eq(header.seq[:16] + header.ack[:16] + mss),
-            rest.eq(constants + header.flags + length),
-            header.total_length.eq(length + ip_octets),
-            ip_rest.eq(identification + length + ip_octets),
-            # Version, header length, TOS; don't fragment; TTL, protocol.
-            always.eq(Cat(self.tos, Const(0x85, 8)) + Cat(Const(PROTOCOL_TCP, 8), self.ttl)),
-        ]
-        m.d.comb += [
-            header.identification.eq(identification),
-            header.tcp_sum.eq(high + low + rest),
-            header.ip_sum.eq(ip_rest + always),
-        ]
-

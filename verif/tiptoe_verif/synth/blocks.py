@@ -67,6 +67,27 @@ def _tx() -> Any:
     return TxPath(ECP5)
 
 
+def _rx_parser() -> Any:
+    from tiptoe_hdl.config import ECP5
+    from tiptoe_hdl.rx.parser import RxParser
+
+    return RxParser(ECP5)
+
+
+def _rx_buffer() -> Any:
+    from tiptoe_hdl.config import ECP5
+    from tiptoe_hdl.rx.buffer import RxBuffer
+
+    return RxBuffer(ECP5)
+
+
+def _placement() -> Any:
+    from tiptoe_hdl.config import ECP5
+    from tiptoe_hdl.rx.placement import Placement
+
+    return Placement(ECP5)
+
+
 BLOCKS = [
     Block("axis_slice", _example),
     # Issue keeps same-address events apart or forwards them; a stale deadline is looked at again in the next tick.
@@ -74,6 +95,12 @@ BLOCKS = [
     Block("realign", _realign),
     Block("dma_read", _dma_read),
     Block("dma_write", _dma_write),
+    # The slot that is read is complete; the frame under way has another one.
+    Block("rx_parser", _rx_parser, no_collision=("builder.store.memory*",), inside="parser"),
+    # Only committed frames are read.
+    Block("rx_buffer", _rx_buffer, no_collision=("memory*",), inside="buffer"),
+    # An id has no verdict under way while it gets a ring; a breakage is read again before it counts.
+    Block("placement", _placement, no_collision=("targets.rings*", "conclusions.broken*")),
     # What is read is never written in the same cycle: a header follows a beat behind, a payload is complete, an
     # endpoint and its ring are not written while segments of the connection are under way.
     Block("tx", _tx, no_collision=("resolver.endpoints*", "resolver.rings*", "assembler.headers*", "assembler.payloads*")),

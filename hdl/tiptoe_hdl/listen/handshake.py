@@ -1,0 +1,69 @@
+"""Between dispatcher and listen unit, and what a half-open connection does with a segment.
+
+RFC 9293 section 3.10.7.4 for SYN-RECEIVED, with the checks of RFC 5961 against blind resets and SYNs.
+"""
+
+from amaranth.hdl import Module, Signal, unsigned
+from amaranth.lib import data, enum
+
+from ..config import EngineConfig
+from ..messages import ACK, RST, SYN, RxMeta
+from .syncache import index_bits
+
+
+def handshake(cfg: EngineConfig) -> data.StructLayout:
+    """Dispatcher to listen unit: a segment of half-open connection ``index``, or (hit = 0) a SYN of no connection.
+    Answered by one Verdict, and only then comes the next one."""
+    return data.StructLayout({"hit": 1, "index": index_bits(cfg), "meta": RxMeta})
+
+
+class Verdict(enum.Enum, shape=unsigned(2)):
+    """What the dispatcher does with the segment."""
+
+    DROP = 0
+    """The listen unit has dealt with it."""
+    RETRY = 1
+    """The table has changed (the segment made a connection, or the entry has gone): look it up again."""
+    UNKNOWN = 2
+    """It belongs to nobody."""
+
+
+class Action(enum.Enum, shape=unsigned(3)):
+    """What the listen unit does about a segment of a half-open connection."""
+
+    DROP = 0
+    RETRY = 1
+    REMOVE = 2      # the peer's reset
+    SYN_ACK = 3     # the SYN came again
+    CHALLENGE = 4   # an ACK of where we are
+    RESET = 5       # RST in answer to a bad ACK; the entry stays
+    ACCEPT = 6
+
+
+def decide(m: Module, flags, *, live, seq_is_irs, seq_is_next, in_window, ack_is_next) -> Signal:
+    """The Action for a segment's ``flags`` and single-bit facts about it.
+
+    ``live``: the entry still is this four-tuple's half-open connection. ``seq_is_irs``, ``seq_is_next``: SEG.SEQ is IRS,
+    RCV.NXT. ``in_window``: RCV.NXT <= SEG.SEQ < RCV.NXT + RCV.WND. ``ack_is_next``: SEG.ACK is ISS + 1.
+    """
+    action = Signal(Action)
+    with m.If(~live):
+        m.d.comb += action.eq(Action.RETRY)
+    with m.Elif(flags[RST]):
+        with m.If(seq_is_next):
+            m.d.comb += action.eq(Action.REMOVE)
+        with m.Elif(in_window):
+            m.d.comb += action.eq(Action.CHALLENGE)
+    with m.Elif(flags[SYN]):
+        with m.If(seq_is_irs & ~flags[ACK]):
+            m.d.comb += action.eq(Action.SYN_ACK)
+        with m.Else():
+            m.d.comb += action.eq(Action.CHALLENGE)
+    with m.Elif(flags[ACK]):
+        with m.If(~ack_is_next):
+            m.d.comb += action.eq(Action.RESET)
+        with m.Elif(seq_is_next | in_window):
+            m.d.comb += action.eq(Action.ACCEPT)
+        with m.Else():
+            m.d.comb += action.eq(Action.CHALLENGE)
+    return action

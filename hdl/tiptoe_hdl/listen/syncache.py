@@ -1,0 +1,128 @@
+"""Syncache: the data of half-open connections (RFC 4987 section 3.3), found by index through the connection table.
+
+An entry's life: taken from the free list, FRESH once its SYN,ACK is sent, REPORTED once the host took its SYN_RECEIVED
+event; then it is accepted and free at once, or GONE until the host took its SYNCACHE_GONE event.
+"""
+
+from amaranth.hdl import Module, Signal, Value, unsigned
+from amaranth.lib import data, enum, fifo, memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..config import EngineConfig
+from ..messages import FourTuple
+
+REF_GENERATION = 8
+"""Lowest bit of the generation in a syncache reference, unless the index is wider."""
+
+
+class EntryState(enum.Enum, shape=unsigned(2)):
+    """State of a syncache entry."""
+
+    FREE = 0
+    FRESH = 1
+    REPORTED = 2
+    GONE = 3
+
+
+Peer = data.StructLayout({
+    # What the SYN said. mss is the peer's, 536 if it gave none (RFC 9293 section 3.7.1).
+    "tuple": FourTuple, "smac": 48, "irs": 32, "mss": 16, "ws_present": 1, "ws": 4,
+})
+
+
+def own(cfg: EngineConfig) -> data.StructLayout:
+    """What our SYN,ACK says."""
+    return data.StructLayout({
+        "iss": 32, "listener": cfg.listener_bits, "mss": 16, "rcv_scale": 4, "wnd": 16,
+    })
+
+
+def index_bits(cfg: EngineConfig) -> int:
+    """Bits of a syncache index as stored."""
+    return max(1, cfg.syncache_bits)
+
+
+def generation_bits(cfg: EngineConfig) -> int:
+    """Bits of a reference's generation: those of 16 above bit 8 and above the index."""
+    return 16 - max(REF_GENERATION, cfg.syncache_bits)
+
+
+def entry_status(cfg: EngineConfig) -> data.StructLayout:
+    """What changes in the life of an entry. ``remaining``: ticks until the SYN,ACK is due again."""
+    return data.StructLayout({
+        "state": EntryState, "generation": generation_bits(cfg), "retries": 8, "remaining": 16,
+    })
+
+
+def reference(cfg: EngineConfig, index, generation) -> Value:
+    """A syncache reference as the host sees it: the index below, the generation on top."""
+    generation_at = 16 - generation_bits(cfg)
+    return index | generation << generation_at if generation_bits(cfg) else index
+
+
+class Syncache(wiring.Component):
+    """Memories of the entries, one index at a time, and the list of free entries.
+
+    Timing: ``peer``, ``own`` and ``status`` show entry ``index`` from the second cycle after ``index`` took its value,
+    or after the last write. After reset all entries are made free, one a cycle; ``ready`` then.
+
+    Members
+    -------
+    index : In
+    peer, own, status : Out, registered
+    write_peer, write_own, write_status : In(1)
+        Store ``peer_data``, ``own_data``, ``status_data`` at ``index``.
+    free : Out stream of indices
+    release : In(1)
+        Entry ``index`` becomes free. The caller keeps to once for each index taken from ``free``.
+    ready : Out(1)
+    """
+
+    def __init__(self, cfg: EngineConfig):
+        self.cfg = cfg
+        bits = index_bits(cfg)
+        super().__init__({
+            "index": In(bits),
+            "peer": Out(Peer), "own": Out(own(cfg)), "status": Out(entry_status(cfg)),
+            "write_peer": In(1), "peer_data": In(Peer),
+            "write_own": In(1), "own_data": In(own(cfg)),
+            "write_status": In(1), "status_data": In(entry_status(cfg)),
+            "free": Out(stream.Signature(bits)),
+            "release": In(1),
+            "ready": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        cfg = self.cfg
+        clearing = Signal(range(cfg.syncache_entries + 1))
+        m.d.comb += self.ready.eq(clearing[-1])
+        with m.If(~self.ready):
+            m.d.sync += clearing.eq(clearing + 1)
+
+        for name, shape in (("peer", Peer), ("own", own(cfg)), ("status", entry_status(cfg))):
+            m.submodules[name] = storage = memory.Memory(shape=shape, depth=cfg.syncache_entries, init=[])
+            write, read = storage.write_port(), storage.read_port()
+            m.d.comb += [
+                read.addr.eq(self.index),
+                read.en.eq(~write.en),  # never both at one address
+                write.addr.eq(self.index),
+                write.data.eq(getattr(self, f"{name}_data")),
+                write.en.eq(getattr(self, f"write_{name}")),
+            ]
+            m.d.sync += getattr(self, name).eq(read.data)
+            if name == "status":
+                with m.If(~self.ready):
+                    m.d.comb += [write.addr.eq(clearing), write.data.eq(0), write.en.eq(1)]
+
+        m.submodules.free = free = fifo.SyncFIFOBuffered(width=index_bits(cfg), depth=cfg.syncache_entries)
+        m.d.comb += [
+            free.w_data.eq(self.index),
+            free.w_en.eq(self.release),
+            self.free.payload.eq(free.r_data),
+            self.free.valid.eq(free.r_rdy & self.ready),
+            free.r_en.eq(self.free.ready & self.ready),
+        ]
+        with m.If(~self.ready):
+            m.d.comb += [free.w_data.eq(clearing), free.w_en.eq(1)]
+        return m

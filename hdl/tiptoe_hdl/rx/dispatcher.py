@@ -1,0 +1,218 @@
+"""Dispatcher: whose is a received segment (RFC 9293 section 3.10.7)? And resets for those of nobody (section 3.10.7.1)."""
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..config import EngineConfig
+from ..listen.handshake import Verdict, handshake
+from ..messages import (
+    ACK,
+    FIN,
+    RST,
+    SYN,
+    FourTuple,
+    FrameInfo,
+    RxMeta,
+    TxControl,
+    rx_segment,
+    table_result,
+)
+
+
+class Dispatcher(wiring.Component):
+    """Looks each segment up and passes it on, strictly in frame order.
+
+    Two segments are held: the head, which is being dealt with, and the next one, whose lookup is already under way. The
+    head waits for the listen unit's verdict while that holds it; all other outputs drain without the dispatcher.
+
+    The next segment's result may be older than what the head changes in the table. That does no harm: the listen unit
+    compares four-tuples itself and asks to look again (RETRY), and a connection that has just ended ignores segments.
+
+    Timing: a segment every 4 cycles with the connection table's latency of 5; 8 cycles from ``meta`` to ``segment``.
+
+    Members
+    -------
+    meta : In stream of RxMeta
+    lookup : Out stream of FourTuple; result : In stream of ``table_result``
+        The connection table.
+    segment : Out stream of ``rx_segment``
+        Segments of connections, each with an ``info`` whose ``ask`` is set.
+    info : Out stream of FrameInfo
+        One for each ``meta``, in order.
+    handshake : Out stream of ``handshake``; verdict : In stream of Verdict
+        The listen unit: SYNs of nobody, and segments of half-open connections.
+    control : Out stream of TxControl
+        Resets.
+    rst_unknown : In(1)
+        1: segments of nobody are answered with a reset; 0: they go to the host.
+    count_rx_unknown_segment : Out(1)
+    """
+
+    def __init__(self, cfg: EngineConfig):
+        self.cfg = cfg
+        super().__init__({
+            "meta": In(stream.Signature(RxMeta)),
+            "lookup": Out(stream.Signature(FourTuple)),
+            "result": In(stream.Signature(table_result(cfg))),
+            "segment": Out(stream.Signature(rx_segment(cfg))),
+            "info": Out(stream.Signature(FrameInfo)),
+            "handshake": Out(stream.Signature(handshake(cfg))),
+            "verdict": In(stream.Signature(Verdict)),
+            "control": Out(stream.Signature(TxControl)),
+            "rst_unknown": In(1),
+            "count_rx_unknown_segment": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        head, head_valid = Signal(RxMeta), Signal()
+        found, found_valid = Signal(table_result(self.cfg)), Signal()
+        done = Signal()   # the head's last cycle
+        again = Signal()  # the head wants another lookup
+        again_taken = self._fetch(m, head, head_valid, found, found_valid, done, again)
+
+        # Resets: what the segment occupies in sequence space.
+        length, end = Signal(13), Signal(32)
+        m.d.sync += [
+            length.eq(head.payload_length + head.flags[SYN] + head.flags[FIN]),
+            end.eq(head.seq + length),
+        ]
+        has_ack = head.flags[ACK]
+        m.d.comb += [
+            self.control.payload.tuple.eq(head.tuple),
+            self.control.payload.dmac.eq(head.smac),
+            self.control.payload.seq.eq(Mux(has_ack, head.ack, 0)),
+            self.control.payload.ack.eq(Mux(has_ack, 0, end)),
+            self.control.payload.flags.eq(Mux(has_ack, 1 << RST, 1 << RST | 1 << ACK)),
+            self.handshake.payload.hit.eq(found.hit),
+            self.handshake.payload.index.eq(found.index),
+            self.handshake.payload.meta.eq(head),
+        ]
+
+        with m.If(self.segment.ready):
+            m.d.sync += self.segment.valid.eq(0)
+        with m.If(self.info.ready):
+            m.d.sync += self.info.valid.eq(0)
+        syn_only = head.flags[SYN] & ~head.flags[ACK] & ~head.flags[RST] & ~head.flags[FIN]
+
+        with m.FSM():
+            with m.State("Decide"):
+                with m.If(head_valid & head.to_host):
+                    self._inform(m, head, done, to_host=1)
+                with m.Elif(head_valid & found_valid):
+                    with m.If(found.hit & ~found.is_syncache):
+                        with m.If(~self.segment.valid):
+                            self._inform(m, head, done, ask=1)
+                            with m.If(done):
+                                self._pass_on(m, head, found)
+                    with m.Elif(found.hit | syn_only):
+                        m.next = "Ask"
+                    with m.Else():
+                        m.next = "Nobody"
+            with m.State("Ask"):
+                m.d.comb += self.handshake.valid.eq(1)
+                with m.If(self.handshake.ready):
+                    m.next = "Verdict"
+            with m.State("Verdict"):
+                m.d.comb += self.verdict.ready.eq(1)
+                with m.If(self.verdict.valid):
+                    with m.Switch(self.verdict.payload):
+                        with m.Case(Verdict.RETRY):
+                            m.next = "Again"
+                        with m.Case(Verdict.UNKNOWN):
+                            m.next = "Nobody"
+                        with m.Default():
+                            m.next = "Drop"
+            with m.State("Again"):
+                m.d.comb += again.eq(1)
+                with m.If(again_taken):
+                    m.next = "Decide"
+            with m.State("Nobody"):
+                m.d.comb += self.count_rx_unknown_segment.eq(1)
+                with m.If(~self.rst_unknown):
+                    m.next = "Host"
+                with m.Elif(head.flags[RST]):
+                    m.next = "Drop"
+                with m.Else():
+                    m.next = "Reset"
+            with m.State("Reset"):
+                m.d.comb += self.control.valid.eq(1)
+                with m.If(self.control.ready):
+                    m.next = "Drop"
+            for state, to_host in (("Drop", 0), ("Host", 1)):
+                with m.State(state):
+                    self._inform(m, head, done, to_host=to_host)
+                    with m.If(done):
+                        m.next = "Decide"
+        return m
+
+    def _inform(self, m, head, done, *, ask=0, to_host=0):
+        """Push the head's FrameInfo; it is ``done`` when there is room."""
+        with m.If(~self.info.valid):
+            m.d.comb += done.eq(1)
+            m.d.sync += [
+                self.info.valid.eq(1),
+                self.info.payload.ask.eq(ask),
+                self.info.payload.to_host.eq(to_host),
+                self.info.payload.payload_offset.eq(head.payload_offset),
+                self.info.payload.frame_length.eq(head.frame_length),
+            ]
+
+    def _pass_on(self, m, head, found):
+        """Push the head to the pipeline."""
+        out = self.segment.payload
+        m.d.sync += [
+            self.segment.valid.eq(1),
+            out.id.eq(found.index),
+            out.length.eq(head.payload_length),
+            *(out[name].eq(head[name])
+              for name in ("seq", "ack", "flags", "wnd", "mss", "ws_present", "ws")),
+        ]
+
+    def _fetch(self, m, head, head_valid, found, found_valid, done, again):
+        """Keep the next segment and its lookup going. Returns: the head's repeated lookup is on its way."""
+        next_, next_valid = Signal(RxMeta), Signal()
+        next_found, next_found_valid = Signal.like(found), Signal()
+        head_waiting, next_waiting = Signal(), Signal()  # a result is outstanding
+        behind = Signal()  # the head's outstanding result comes after the next one's
+        advance = Signal()
+        free = Signal()
+        arrived_head, arrived_next = Signal(), Signal()
+        m.d.comb += [
+            advance.eq(done | ~head_valid),
+            free.eq(~self.lookup.valid | self.lookup.ready),
+            self.result.ready.eq(1),  # each lookup has its place
+            arrived_head.eq(self.result.valid & head_waiting & ~behind),
+            arrived_next.eq(self.result.valid & ~arrived_head),
+            self.meta.ready.eq(free & (advance | ~next_valid) & ~again),
+        ]
+        with m.If(self.lookup.ready):
+            m.d.sync += self.lookup.valid.eq(0)
+
+        with m.If(arrived_head):
+            m.d.sync += [found.eq(self.result.payload), found_valid.eq(1), head_waiting.eq(0)]
+        with m.If(arrived_next):
+            m.d.sync += [
+                next_found.eq(self.result.payload), next_found_valid.eq(1), next_waiting.eq(0), behind.eq(0),
+            ]
+        with m.If(again & free):
+            m.d.sync += [
+                self.lookup.valid.eq(1), self.lookup.payload.eq(head.tuple),
+                found_valid.eq(0), head_waiting.eq(1), behind.eq(next_waiting & ~arrived_next),
+            ]
+        with m.If(advance):
+            m.d.sync += [
+                head.eq(next_), head_valid.eq(next_valid),
+                head_waiting.eq(next_waiting & ~arrived_next),
+                found.eq(Mux(arrived_next, self.result.payload, next_found)),
+                found_valid.eq(next_found_valid | arrived_next),
+                next_valid.eq(0), next_waiting.eq(0), next_found_valid.eq(0),
+            ]
+        with m.If(self.meta.valid & self.meta.ready):
+            m.d.sync += [next_.eq(self.meta.payload), next_valid.eq(1), next_found_valid.eq(0)]
+            with m.If(~self.meta.payload.to_host):
+                m.d.sync += [
+                    self.lookup.valid.eq(1), self.lookup.payload.eq(self.meta.payload.tuple), next_waiting.eq(1),
+                ]
+        return again & free

@@ -57,14 +57,16 @@ class ConnectionTable(wiring.Component):
         if cfg.buckets_per_hash < 2:
             raise ValueError("the connection table needs at least 2 rows a hash")
         self.cfg = cfg
-        super().__init__({
-            "hash_key": In(64),
-            "lookup": In(stream.Signature(FourTuple)),
-            "result": Out(stream.Signature(table_result(cfg))),
-            "update": In(stream.Signature(table_update(cfg))).array(2),
-            "status": Out(stream.Signature(FlowResponse)).array(2),
-            "ready": Out(1),
-        })
+        super().__init__(
+            {
+                "hash_key": In(64),
+                "lookup": In(stream.Signature(FourTuple)),
+                "result": Out(stream.Signature(table_result(cfg))),
+                "update": In(stream.Signature(table_update(cfg))).array(2),
+                "status": Out(stream.Signature(FlowResponse)).array(2),
+                "ready": Out(1),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -137,11 +139,13 @@ class ConnectionTable(wiring.Component):
             held = Signal(target, name=f"target{way}")
             m.d.sync += [
                 found.eq(read.data),
-                equal.eq(Cat(
-                    found.tuple.laddr == tuples[3].laddr,
-                    found.tuple.faddr == tuples[3].faddr,
-                    Cat(found.tuple.lport, found.tuple.fport) == Cat(tuples[3].lport, tuples[3].fport),
-                )),
+                equal.eq(
+                    Cat(
+                        found.tuple.laddr == tuples[3].laddr,
+                        found.tuple.faddr == tuples[3].faddr,
+                        Cat(found.tuple.lport, found.tuple.fport) == Cat(tuples[3].lport, tuples[3].fport),
+                    )
+                ),
                 valid.eq(found.valid),
                 held.is_syncache.eq(found.is_syncache),
                 held.index.eq(found.index),
@@ -167,8 +171,19 @@ class ConnectionTable(wiring.Component):
         found_target = Signal(target)
         with m.If(updates[4]):
             m.d.sync += [found_ways.eq(hit_ways), found_target.eq(chosen)]
-        self._updates(m, change, issue, block, updates[5], occupied, found_ways, found_target,
-                      write_rows, write_ways, write_valid)
+        self._updates(
+            m,
+            change,
+            issue,
+            block,
+            updates[5],
+            occupied,
+            found_ways,
+            found_target,
+            write_rows,
+            write_ways,
+            write_valid,
+        )
         return m
 
     def _results(self, m, room, lookup_taken, push, result):
@@ -189,8 +204,20 @@ class ConnectionTable(wiring.Component):
         with m.If(push):
             m.d.sync += slots[end].eq(result)
 
-    def _updates(self, m, change, issue, block, answered, occupied, found_ways, found_target,
-                 write_rows, write_ways, write_valid):
+    def _updates(
+        self,
+        m,
+        change,
+        issue,
+        block,
+        answered,
+        occupied,
+        found_ways,
+        found_target,
+        write_rows,
+        write_ways,
+        write_valid,
+    ):
         """Clears the rows after reset, then makes one update after the other."""
         cfg = self.cfg
         client = Signal()
@@ -247,7 +274,8 @@ class ConnectionTable(wiring.Component):
                     free_ways.eq(Mux(counts[1] < counts[0], free[1] << WAYS, free[0])),
                     room.eq(~occupied.all()),
                     matches.eq(
-                        (found_target.index == change.index) & (found_target.is_syncache == change.is_syncache)
+                        (found_target.index == change.index)
+                        & (found_target.is_syncache == change.is_syncache)
                     ),
                 ]
                 m.next = "Decide"

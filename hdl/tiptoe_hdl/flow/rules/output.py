@@ -8,6 +8,11 @@ from ..tcb import TICK_BITS
 from . import choose
 
 
+def _less(a, b, one_more):
+    """a - b - one_more modulo 2**32 in one carry chain: a + ~b + (1 - one_more)."""
+    return (Cat(Const(1, 1), a) + Cat(~one_more, ~b))[1:33]
+
+
 def measure(s):
     """Step 5: how much there is, how much may go, how far the receive window could open.
 
@@ -23,8 +28,8 @@ def measure(s):
         avail=distance(Mux(up_to_max, s.snd_max, s.snd_end), base),
         wnd_smaller=s.snd_wnd < s.cwnd,
         gain=distance(s.rcv_lim, s.rcv_adv),
-        w_lim=(s.rcv_lim - s.data_nxt - fin)[:32],
-        w_adv=(s.rcv_adv - s.data_nxt - fin)[:32],
+        w_lim=_less(s.rcv_lim, s.data_nxt, fin),
+        w_adv=_less(s.rcv_adv, s.data_nxt, fin),
         half_ring=((1 << s.rcv_log2) >> 1)[:24],
         round_up=((1 << s.rcv_scale) - 1)[:14],
     )
@@ -49,47 +54,54 @@ def limit(s):
 
 
 def size(s):
-    """Step 7: the payload length; the window to advertise, rounded up to what its scale can tell."""
+    """Step 7: the payload length and whether it may go; the window to advertise, rounded up to what its scale can tell."""
     short = s.room[31] | (~s.room[12:].any() & (s.room[:12] < s.most))
     roomy = Mux(s.room[31], 0, s.room[:12])
+    room_left = ~s.room[31] & s.room.any()
+    half_ok = ~s.room[31] & (s.room >= s.half_wnd)
     window = Mux(s.gain_met, s.w_lim_up, s.w_adv_up) & ~(s.round_up | Const(0, 31))
     unlimited = s.rexmt_one | s.force
+    syn = s.in_handshake & s.flight_zero
     return dict(
         length=choose(s.most, (s.force, s.most != 0), (s.rexmt_one, s.most), (short, roomy))[:12],
+        # Silly-window avoidance of the sender: a segment cut by the window goes if it repeats old data or fills half of the
+        # largest window the peer has offered.
+        data=s.can_send & (s.most != 0) & (unlimited | ~short | (room_left & (s.behind | half_ok))),
         limited=short & ~unlimited,
-        has_length=(s.most != 0) & (unlimited | ~short | (roomy != 0)),
-        half_ok=~s.room[31] & (s.room >= s.half_wnd),
-        window=Mux(window[31], 0, window)[:31],
+        fin_possible=s.fin_queued & s.can_fin & ~s.avail_negative & ~s.up_to_max,
+        rest_goes=s.avail_fits & (~s.force | (s.avail[:12] == 1)),
+        syn=syn,
+        permitted=s.may_output & s.alive,
+        other_reason=syn | (~s.in_syn_sent & (s.ack_now | (s.gain_met & s.updates_window))),
+        base_plus_1=(s.base + 1)[:32],
+        window=Mux(window[30], 0, window)[:31],
         waiting_data=s.can_send & ~s.avail_negative & ~s.avail_zero,
-        may_update=s.gain_met & s.updates_window,
     )
 
 
 def send(s):
     """Step 8: send or not, and what that changes."""
-    data = s.can_send & s.has_length & (~s.limited | s.behind | s.force | s.rexmt_one | s.half_ok)
-    all_remaining = s.avail_zero | (data & s.avail_fits & ~s.limited & (~s.force | (s.avail[:12] == 1)))
-    fin = s.fin_queued & s.can_fin & ~s.avail_negative & ~s.up_to_max & all_remaining
-    syn = s.in_handshake & s.flight_zero
-    wanted = data | fin | syn | s.ack_now | s.may_update
-    emit = s.may_output & s.alive & wanted & ~s.in_syn_sent | (s.may_output & s.in_syn_sent & syn)
-    sent = emit & (data | fin | syn)
+    data, syn = s.data, s.syn
+    fin = s.fin_possible & (s.avail_zero | (data & ~s.limited & s.rest_goes))
+    emit = s.permitted & (data | fin | s.other_reason)
+    sent = s.permitted & (data | fin | syn)
     advance = sent & ~s.rexmt_one
-    length = Mux(data, s.length, 0)
-    after = (s.base + length + (fin | syn))[:32]
+    # Three sums side by side, so that the decision selects rather than adds.
+    behind_data = (s.base + s.length)[:32]
+    behind_data_and_fin = (Cat(Const(1, 1), s.base) + Cat(Const(1, 1), s.length))[1:33]
+    after = choose(s.base_plus_1, (data & fin, behind_data_and_fin), (data, behind_data))
     new = sent & ~s.behind & ~s.rexmt_one
     acks = emit & ~s.in_syn_sent
     reset = s.may_output & (s.reset_reply | s.abort_reset)
     more = sent & data & (~s.avail_fits | s.up_to_max)
-    blocked = s.alive & ~s.may_output & (wanted & ~s.in_syn_sent | s.in_syn_sent & syn)
-    last = data & s.avail_fits & ~s.limited
-    flags = Cat(fin, syn, Const(0, 1), data & last, ~s.in_syn_sent, Const(0, 3))
+    blocked = s.alive & ~s.may_output & (data | fin | s.other_reason)
+    flags = Cat(fin, syn, Const(0, 1), data & s.avail_fits & ~s.limited, ~s.in_syn_sent, Const(0, 3))
     return dict(
         emit=emit,
         sent=sent,
         reset=reset,
         tx_flags=Mux(reset, Mux(s.reset_reply, 1 << RST, 1 << RST | 1 << ACK), flags)[:8],
-        tx_length=Mux(emit & ~reset, length, 0),
+        tx_length=Mux(data & emit & ~reset, s.length, 0),
         tx_seq=choose(s.snd_max, (reset & s.reset_reply, s.e_ack), (sent, s.base)),
         tx_syn=syn,
         snd_nxt=Mux(advance, after, s.snd_nxt),

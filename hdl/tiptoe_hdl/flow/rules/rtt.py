@@ -10,8 +10,6 @@ from ...wire.sequence import seq_ge
 from ..tcb import TICK_BITS
 from . import choose
 
-LIMIT = 2**TICK_BITS - 1
-
 
 def measure(s):
     """Step 1: the sample, and the backed-off time-out doubled once more (section 5.5)."""
@@ -19,7 +17,7 @@ def measure(s):
     return dict(
         sample=(s.now - s.rtt_start)[:TICK_BITS],
         rtt_done=s.rtt_active & seq_ge(s.e_ack, s.rtt_seq),
-        backoff=Mux(backed_off[TICK_BITS - 1 :].any(), LIMIT >> 1, backed_off[:TICK_BITS]),
+        backed_off=backed_off,
         rto_deadline=(s.now + s.rto)[:TICK_BITS],
         initial_deadline=(s.now + s.rto_initial)[:TICK_BITS],
     )
@@ -29,7 +27,11 @@ def error(s):
     """Step 2."""
     return dict(
         rtt_error=(s.sample - (s.srtt >> 3))[: TICK_BITS + 1],  # signed
-        backoff=Mux(s.backoff > s.rto_max, s.rto_max, s.backoff),
+        backoff=Mux(
+            s.backed_off[TICK_BITS:].any() | (s.backed_off[:TICK_BITS] > s.rto_max),
+            s.rto_max,
+            s.backed_off[:TICK_BITS],
+        ),
     )
 
 

@@ -1,8 +1,8 @@
 """The engine: every block and the wires between them. No logic here."""
 
-from amaranth.hdl import Module, ResetInserter
+from amaranth.hdl import Module, ResetInserter, Value
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out, connect
+from amaranth.lib.wiring import In, Out, connect, flipped
 
 from .config import EngineConfig
 from .flow.connection_table import ConnectionTable
@@ -18,7 +18,7 @@ from .host.events import EventWriter
 from .host.registers import Registers
 from .listen.isn import IsnGenerator
 from .listen.listen_unit import ListenUnit
-from .messages import TxControl
+from .messages import Counter, TxControl
 from .rx.buffer import RxBuffer
 from .rx.dispatcher import Dispatcher
 from .rx.gate import Gate
@@ -145,9 +145,8 @@ class Engine(wiring.Component):
         table, isn, flow = self._table, self._isn, self._flow
         connect_same(m, self._dispatcher.lookup, table.lookup)
         connect_same(m, table.result, self._dispatcher.result)
-        connect_same(m, self._dispatcher.syn, self._listen.syn)
-        connect_same(m, self._dispatcher.half_open, self._listen.segment)
-        connect_same(m, self._listen.verdict, self._dispatcher.listen_verdict)
+        connect_same(m, self._dispatcher.handshake, self._listen.handshake)
+        connect_same(m, self._listen.verdict, self._dispatcher.verdict)
         for client, block in ((COMMANDS, self._commands), (LISTEN, self._listen)):
             connect_same(m, block.table, table.update[client])
             connect_same(m, table.status[client], block.table_status)
@@ -170,6 +169,7 @@ class Engine(wiring.Component):
         connect_same(m, writer.done[RINGS], events.dma_done)
         connect_same(m, commands.done, events.done)
         connect_same(m, commands.clear, events.clear)
+        connect_same(m, commands.broken, events.broken)
         connect_same(m, commands.stock, self._listen.stock)
         connect_same(m, commands.listen, self._listen.listen)
         connect_same(m, self._listen.listen_status, commands.listen_status)
@@ -228,7 +228,11 @@ class Engine(wiring.Component):
         blocks = [self.registers, *(getattr(self, f"_{name}") for name in self._names)]
         for counter in Counter:
             name = f"count_{counter.name.lower()}"
-            sources = [getattr(block, name) for block in blocks if block is not bank and name in block.signature.members]
+            sources = [
+                getattr(block, name)
+                for block in blocks
+                if block is not bank and name in block.signature.members
+            ]
             if not sources:
                 raise TypeError(f"no block counts {counter.name}")
             pulse = sources[0]

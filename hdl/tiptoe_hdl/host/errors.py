@@ -1,6 +1,6 @@
 """Error events of several blocks on their way to the event writer."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Const, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -26,7 +26,7 @@ class ErrorMerge(wiring.Component):
         waiting = [Signal(name=f"waiting_{k}") for k in range(self._sources)]
         held = [Signal(ErrorEvent, name=f"held_{k}") for k in range(self._sources)]
         m.d.sync += self.o.valid.eq(0)
-        taken = 0
+        taken = Const(0, 1)
         for k in range(self._sources):
             with m.If(waiting[k] & ~taken):
                 m.d.sync += [self.o.valid.eq(1), self.o.payload.eq(held[k]), waiting[k].eq(0)]

@@ -9,7 +9,7 @@
 """
 
 from .device import Device
-from .engine import DeviceError, EngineOptions
+from .options import DeviceError, EngineOptions
 from .sockets import SO_NO_OFFLOAD, Socket, create_connection, select
 from .stack import Stack
 from .toe import Tiptoe

@@ -169,7 +169,7 @@ class RingPair:
 
 
 class RingPool:
-    """Ring pairs of one size, allocated as needed, up to ``limit`` of them.
+    """Ring pairs of one size, allocated as needed.
 
     Parameters
     ----------
@@ -177,14 +177,13 @@ class RingPool:
         Sizes of a pair: powers of two, 2**12 to 2**24.
     """
 
-    def __init__(self, memory: HostMemory, snd_bytes: int, rcv_bytes: int, limit: int) -> None:
+    def __init__(self, memory: HostMemory, snd_bytes: int, rcv_bytes: int) -> None:
         for name, size in (("send", snd_bytes), ("receive", rcv_bytes)):
             if size & (size - 1) or not 1 << 12 <= size <= 1 << 24:
                 raise ValueError(f"{name} ring of {size} bytes: must be a power of two from 4096 to 16777216")
         self.memory = memory
         self.snd_bytes = snd_bytes
         self.rcv_bytes = rcv_bytes
-        self.limit = limit
         self.allocated = 0
         self._free: list[RingPair] = []
 
@@ -194,11 +193,9 @@ class RingPool:
         return self.allocated - len(self._free)
 
     def get(self) -> RingPair | None:
-        """A pair with one user, or None when memory or the limit is used up."""
+        """A pair with one user, or None when memory is used up."""
         if self._free:
             return self._free.pop().hold()
-        if self.allocated >= self.limit:
-            return None
         try:
             snd = self.memory.allocate(self.snd_bytes)
         except OutOfMemory:

@@ -6,28 +6,21 @@ A blocking call lets the device's time pass (``Stack.wait``) until it can return
 from __future__ import annotations
 
 import errno
-import os
 import socket as stdlib
-import struct
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from .offload import sockaddr_in
 from .routes import format_ipv4, parse_ipv4
 from .socketvar import soreadable, sowriteable
+from .sockopt import os_error, sogetopt, sosetopt, take_error
 from .stack import Stack
 from .structures import (
     SO_ACCEPTCONN,
-    SO_KEEPALIVE,
-    SO_LINGER,
     SO_NO_OFFLOAD,
-    SO_OOBINLINE,
-    SO_REUSEADDR,
     SS_ISCONNECTED,
     SS_ISCONNECTING,
     SS_NBIO,
-    TCPS_SYN_SENT,
-    TF_NODELAY,
     socket,
     sotoinpcb,
     sototcpcb,
@@ -37,17 +30,6 @@ from .uipc_socket import MSG_PEEK, soaccept, soclose, socreate, soreceive, sosen
 
 T = TypeVar("T")
 Address = tuple[str, int]
-_FLAG_OPTIONS = {
-    stdlib.SO_REUSEADDR: SO_REUSEADDR,
-    stdlib.SO_KEEPALIVE: SO_KEEPALIVE,
-    stdlib.SO_OOBINLINE: SO_OOBINLINE,
-    SO_NO_OFFLOAD: SO_NO_OFFLOAD,
-}
-
-
-def os_error(error: int) -> OSError:
-    """The OSError of an errno; Python picks the subclass."""
-    return OSError(error, os.strerror(error))
 
 
 def _parse(address: Address) -> sockaddr_in:
@@ -134,7 +116,7 @@ class Socket:
         if so.so_state & SS_ISCONNECTED:
             return errno.EISCONN
         if so.so_error:
-            return self._take_error(so)
+            return take_error(so)
         error = tcp_usr_connect(so, _parse(address))
         if error:
             return error
@@ -144,7 +126,7 @@ class Socket:
             self._await(lambda: not so.so_state & SS_ISCONNECTING)
         except TimeoutError:
             return errno.ETIMEDOUT
-        return self._take_error(so)
+        return take_error(so)
 
     def shutdown(self, how: int) -> None:
         """SHUT_RD, SHUT_WR or SHUT_RDWR."""
@@ -246,58 +228,11 @@ class Socket:
 
     def setsockopt(self, level: int, optname: int, value: int | bytes) -> None:
         """Options with the standard library's levels and names, and SO_NO_OFFLOAD of this module."""
-        so = self._open()
-        if level == stdlib.SOL_SOCKET and optname == stdlib.SO_LINGER:
-            if not isinstance(value, bytes) or len(value) < 8:
-                raise os_error(errno.EINVAL)
-            on, seconds = struct.unpack_from("@ii", value)
-            so.so_options = so.so_options | SO_LINGER if on else so.so_options & ~SO_LINGER
-            so.so_linger = max(0, seconds)
-            return
-        number = value if isinstance(value, int) else int.from_bytes(value[:4], "little", signed=True)
-        if level == stdlib.SOL_SOCKET and optname in _FLAG_OPTIONS:
-            bit = _FLAG_OPTIONS[optname]
-            so.so_options = so.so_options | bit if number else so.so_options & ~bit
-        elif level == stdlib.IPPROTO_TCP and optname == stdlib.TCP_NODELAY:
-            tp = sototcpcb(so)
-            tp.t_flags = tp.t_flags | TF_NODELAY if number else tp.t_flags & ~TF_NODELAY
-        elif level == stdlib.IPPROTO_TCP and optname == stdlib.TCP_MAXSEG:
-            if not 88 <= number <= 65535 or sototcpcb(so).t_state >= TCPS_SYN_SENT:
-                raise os_error(errno.EINVAL)
-            sototcpcb(so).t_maxseg_user = number
-        else:
-            raise os_error(errno.ENOPROTOOPT)
+        sosetopt(self._open(), level, optname, value)
 
     def getsockopt(self, level: int, optname: int, buflen: int = 0) -> Any:
         """Options as in setsockopt; also SO_ERROR (which it clears), SO_SNDBUF, SO_RCVBUF, SO_TYPE, SO_ACCEPTCONN."""
-        so = self._open()
-        if level == stdlib.SOL_SOCKET and optname == stdlib.SO_LINGER:
-            packed = struct.pack("@ii", int(bool(so.so_options & SO_LINGER)), so.so_linger)
-            return packed[:buflen] if buflen else struct.unpack_from("@i", packed)[0]
-        number = self._option(so, level, optname)
-        return struct.pack("@i", number)[:buflen] if buflen else number
-
-    def _option(self, so: socket, level: int, optname: int) -> int:
-        if level == stdlib.SOL_SOCKET:
-            if optname in _FLAG_OPTIONS:
-                return int(bool(so.so_options & _FLAG_OPTIONS[optname]))
-            if optname == stdlib.SO_ERROR:
-                return self._take_error(so)
-            if optname == stdlib.SO_SNDBUF:
-                return so.so_snd.sb_hiwat
-            if optname == stdlib.SO_RCVBUF:
-                return so.so_rcv.sb_hiwat
-            if optname == stdlib.SO_ACCEPTCONN:
-                return int(bool(so.so_options & SO_ACCEPTCONN))
-            if optname == stdlib.SO_TYPE:
-                return stdlib.SOCK_STREAM
-        if level == stdlib.IPPROTO_TCP:
-            tp = sototcpcb(so)
-            if optname == stdlib.TCP_NODELAY:
-                return int(bool(tp.t_flags & TF_NODELAY))
-            if optname == stdlib.TCP_MAXSEG:
-                return tp.t_maxseg
-        raise os_error(errno.ENOPROTOOPT)
+        return sogetopt(self._open(), level, optname, buflen)
 
     # ------------------------------------------------------------------ helpers
 
@@ -310,12 +245,6 @@ class Socket:
     def _check(error: int) -> None:
         if error:
             raise os_error(error)
-
-    @staticmethod
-    def _take_error(so: socket) -> int:
-        with so.lock:
-            error, so.so_error = so.so_error, 0
-        return error
 
     def _retry(self, call: Callable[[], tuple[int, T]]) -> T:
         """The result of ``call`` (which returns errno and result) once it is not EAGAIN any more."""

@@ -15,7 +15,7 @@ from .offload import (
     tcp_gen_rcvd,
     tcp_gen_send,
 )
-from .sockbuf import sbappend, sbflush
+from .sockbuf import SBS_CANTRCVMORE, sbappend, sbflush
 from .socketvar import (
     PRUS_EOF,
     PRUS_MORETOCOME,
@@ -249,5 +249,5 @@ def tcp_usrclosed(tp: tcpcb) -> None:
     elif tp.t_state == TCPS_CLOSE_WAIT:
         tp.t_state = TCPS_LAST_ACK
     so = tp.t_inpcb.inp_socket
-    if tp.t_state >= TCPS_FIN_WAIT_2 and so is not None:
-        soisdisconnected(so)
+    if tp.t_state >= TCPS_FIN_WAIT_2 and so is not None and so.so_rcv.sb_state & SBS_CANTRCVMORE:
+        soisdisconnected(so)  # FreeBSD does so for a second shutdown too, and loses what is yet to be read

@@ -74,14 +74,14 @@ class Bench:
     def syn(self, ref: int, fport: int = 5000, port: int = 80, listener: int | None = None) -> None:
         """The device has answered a SYN from the peer."""
         if listener is None:
-            listener = next(n for n, lctx in enumerate(self.dev._listen_by_id) if lctx and lctx.lport == port)
+            listener = next(n for n, lctx in enumerate(self.dev.passive.listeners) if lctx and lctx.lport == port)
         self.device.event(EventType.SYN_RECEIVED, syncache_ref=ref, listener=listener, faddr=parse_ipv4(PEER_IP),
                           laddr=parse_ipv4(OUR_IP), fport=fport, lport=port, iss=1000, irs=2000, mss=1460)
         self.stack.poll()
 
     def handshake_done(self, ref: int, **values: int) -> Connection:
         """The last ACK of a half-open connection came: an id of the stock is in use."""
-        tid = next(toep.tid for toep in self.dev.engine.toepcbs if toep is not None and toep.flags & TP_STOCK)
+        tid = next(toep.tid for toep in self.dev.engine.ids.toepcbs if toep is not None and toep.flags & TP_STOCK)
         conn = Connection(self, None, tid)
         conn.syncache_ref = ref
         self.accepted.append(conn)
@@ -119,7 +119,7 @@ class Connection:
 
     @property
     def toep(self) -> toepcb:
-        toep = self.bench.dev.engine.toepcbs[self.tid & 0xFFFF]
+        toep = self.bench.dev.engine.ids.toepcbs[self.tid & 0xFFFF]
         assert toep is not None
         return toep
 

@@ -33,7 +33,7 @@ def linger(seconds: int) -> bytes:
 def released(bench: Bench, tid: int) -> bool:
     """Whether the id is free again, after exactly one RELEASE."""
     assert len([c for c in bench.device.ops(Opcode.RELEASE) if c["tid"] == tid]) <= 1
-    return bench.dev.engine.toepcbs[tid & 0xFFFF] is None
+    return bench.dev.engine.ids.toepcbs[tid & 0xFFFF] is None
 
 
 # ---------------------------------------------------------------------- DISC
@@ -81,6 +81,15 @@ def test_disc_2_half_closed_receive_keeps_working(bench: Bench) -> None:
     assert conn.doorbells("rcv") == [3000, 6000, 9000]
     conn.report(peer_closed=1, state=State.TIME_WAIT)
     assert conn.sock.recv(10) == b""
+
+
+def test_disc_2_second_shutdown_does_not_end_reading(bench: Bench) -> None:
+    conn = bench.connected()
+    conn.sock.shutdown(socket.SHUT_WR)
+    conn.report(state=State.FIN_WAIT_2)
+    conn.sock.shutdown(socket.SHUT_WR)
+    conn.deliver(b"still read")
+    assert conn.sock.recv(100) == b"still read"
 
 
 def test_disc_2_other_calls_are_clear_errors(bench: Bench) -> None:
@@ -332,7 +341,7 @@ def test_detach_1_in_every_state_then_every_event(bench: Bench, reach) -> None:
     conn.report()  # nothing comes after a terminal event; if it does, it is stale
     assert before == (tp.t_state, tp.snd_una, tp.rcv_nxt, so.so_state, so.so_error, so.so_rcv.sb_cc, so.so_snd.sb_cc)
     assert len(conn.commands(Opcode.RELEASE)) == 1
-    assert bench.dev.engine.toepcbs[conn.tid & 0xFFFF] is None
+    assert bench.dev.engine.ids.toepcbs[conn.tid & 0xFFFF] is None
     assert bench.dev.counters["stale_events"] == 1
 
 
@@ -399,7 +408,7 @@ def test_detach_2_close_lives_on_until_the_end(bench: Bench) -> None:
     assert so.so_pcb is None and tp.t_inpcb.inp_flags & INP_DROPPED
     assert released(bench, conn.tid)
     assert list(bench.stack.tcbinfo) == []
-    assert bench.dev.engine.ring_pool.in_use == bench.dev.engine.stocked
+    assert bench.dev.engine.ids.ring_pool.in_use == bench.dev.engine.ids.stocked
 
 
 def test_detach_2_data_after_close_is_answered_with_a_reset(bench: Bench) -> None:
@@ -432,7 +441,7 @@ def test_detach_3_interleaved_in_every_order(order: tuple[str, ...]) -> None:
             HAPPENINGS[step](conn)
         over |= step == "abort"
     assert len(conn.commands(Opcode.RELEASE)) == 1
-    assert bench.dev.engine.toepcbs[conn.tid & 0xFFFF] is None
+    assert bench.dev.engine.ids.toepcbs[conn.tid & 0xFFFF] is None
     assert bench.dev.counters["stale_events"] == 0
     assert bench.stack.locks.held == []
 
@@ -441,7 +450,7 @@ def test_detach_3_rings_live_until_the_reader_is_done(bench: Bench) -> None:
     """The id is released at the terminal event, yet what has arrived can be read."""
     conn = bench.connected()
     conn.deliver(b"farewell", peer_closed=1, state=State.CLOSE_WAIT)
-    pool = bench.dev.engine.ring_pool
+    pool = bench.dev.engine.ids.ring_pool
     conn.end()
     assert released(bench, conn.tid)
     assert pool.in_use == 1
@@ -458,10 +467,10 @@ def test_release_keeps_rings_until_the_device_answers(bench: Bench) -> None:
     conn = bench.connected()
     conn.end()
     conn.sock.close()
-    assert bench.dev.engine.ring_pool.in_use == 1
+    assert bench.dev.engine.ids.ring_pool.in_use == 1
     bench.device.done(conn.commands(Opcode.RELEASE)[0])
     bench.stack.poll()
-    assert bench.dev.engine.ring_pool.in_use == 0
+    assert bench.dev.engine.ids.ring_pool.in_use == 0
 
 
 def test_generation_differs_on_reuse_and_old_events_are_stale(bench: Bench) -> None:

@@ -141,7 +141,7 @@ def test_lsn_2_half_open_children_are_reset_by_the_device(bench: Bench, half_ope
     for ref in range(half_open):
         bench.device.event(EventType.SYNCACHE_GONE, syncache_ref=ref, listener=0)
     bench.stack.poll()
-    assert bench.stack.syncache.count == 0 and bench.dev._synq == {}
+    assert bench.stack.syncache.count == 0 and bench.dev.passive.half_open == {}
     assert not bench.device.ops(*ON_HALF_OPEN)
     assert bench.dev.counters["stale_events"] == 0
 
@@ -166,7 +166,7 @@ def test_lsn_2_accept_queue_is_aborted(bench: Bench) -> None:
     for conn in conns:
         assert len(conn.commands(Opcode.ABORT)) == 1
         conn.end(Reason.LOCAL_ABORT)
-        assert bench.dev.engine.toepcbs[conn.tid & 0xFFFF] is None or conn.commands(Opcode.RELEASE)
+        assert bench.dev.engine.ids.toepcbs[conn.tid & 0xFFFF] is None or conn.commands(Opcode.RELEASE)
     assert list(bench.stack.tcbinfo) == []
 
 
@@ -191,7 +191,7 @@ def test_accept_a_connection_with_data_in_one_snapshot(bench: Bench) -> None:
     bench.syn(1)
     assert not sock.readable()
     tid = bench.device.ops(Opcode.PROVISION)[0]["tid"]
-    toep = bench.dev.engine.toepcbs[tid & 0xFFFF]
+    toep = bench.dev.engine.ids.toepcbs[tid & 0xFFFF]
     assert toep is not None
     toep.rings.rcv.write(0, b"GET /")
     bench.device.event(EventType.CONNECTION, tid=tid, syncache_ref=1, established=1, peer_closed=1,
@@ -217,10 +217,10 @@ def test_stock_is_replenished(bench: Bench) -> None:
         bench.handshake_done(n % 4)
     # 16 ids, 4 of them kept for active opens
     assert len([c for c in bench.device.ops(Opcode.PROVISION) if c["stock"]]) == 12
-    assert bench.dev.engine.stocked == 0 and bench.dev.engine.free_ids == 4
+    assert bench.dev.engine.ids.stocked == 0 and bench.dev.engine.free_ids == 4
     bench.opening()
     bench.accepted[0].end(Reason.PEER_RESET)
-    assert bench.dev.engine.stocked == 1  # a released id goes back to the stock
+    assert bench.dev.engine.ids.stocked == 1  # a released id goes back to the stock
 
 
 def test_accept_queue_limit(bench: Bench) -> None:
@@ -252,14 +252,14 @@ def test_sc_1_add_then_expand(bench: Bench) -> None:
 def test_sc_2_drop_resets_once_and_a_later_expand_fails(bench: Bench) -> None:
     bench.listening()
     bench.syn(1)
-    entry = bench.dev._synq[1]
+    entry = bench.dev.passive.half_open[1]
     for _ in range(2):
-        bench.dev.tu_syncache_event(TOE_SC_DROP, entry)
+        bench.dev.tod_usrreqs.tu_syncache_event(TOE_SC_DROP, entry)
     assert [c["syncache_ref"] for c in bench.device.ops(Opcode.SYNCACHE_DROP)] == [1]
     bench.device.event(EventType.SYNCACHE_GONE, syncache_ref=1, listener=0)
     bench.stack.poll()
-    assert bench.dev._synq == {} and bench.stack.syncache.count == 0
-    bench.dev.tu_syncache_event(TOE_SC_DROP, entry)
+    assert bench.dev.passive.half_open == {} and bench.stack.syncache.count == 0
+    bench.dev.tod_usrreqs.tu_syncache_event(TOE_SC_DROP, entry)
     assert len(bench.device.ops(Opcode.SYNCACHE_DROP)) == 1
 
 
@@ -271,7 +271,7 @@ def test_sc_2_timer_expiry(bench: Bench) -> None:
     assert bench.stack.syncache.count == 0
     bench.device.event(EventType.SYNCACHE_GONE, syncache_ref=1, listener=0)
     bench.stack.poll()
-    assert bench.dev._synq == {} and not sock.readable()
+    assert bench.dev.passive.half_open == {} and not sock.readable()
 
 
 def test_sc_2_bucket_overflow_drops_the_oldest(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,13 +287,13 @@ def test_sc_3_duplicate_syn_frees_the_new_context(bench: Bench) -> None:
     named = []
     listener = bench.listening()
     bench.syn(1)
-    old = bench.dev._synq[1]
+    old = bench.dev.passive.half_open[1]
     assert listener.so is not None
     tu = replace(bench.dev.tod_usrreqs, tu_syncache_event=lambda kind, toep: named.append((kind, toep)))
     new = object()
     assert not bench.stack.syncache.add(old.four_tuple, listener.so, tu, new)
     assert named == [(TOE_SC_ENTRY_PRESENT, new)]
-    assert bench.dev._synq[1] is old and not old.dropped
+    assert bench.dev.passive.half_open[1] is old and not old.dropped
     bench.handshake_done(1)
     assert listener.readable()
 
@@ -302,7 +302,7 @@ def test_sc_3_duplicate_syn_frees_the_new_context(bench: Bench) -> None:
 def test_sc_4_exactly_one_of_socket_and_reset(bench: Bench, order: tuple[str, ...]) -> None:
     sock = bench.listening()
     bench.syn(1)
-    entry = bench.dev._synq[1]
+    entry = bench.dev.passive.half_open[1]
     bucket = bench.stack.syncache._bucket(entry.four_tuple)
     conn = None
     for step in order:
@@ -324,7 +324,7 @@ def test_sc_4_exactly_one_of_socket_and_reset(bench: Bench, order: tuple[str, ..
         assert (sock.readable(), drops, aborts) == (False, 1, 1)
     else:
         assert (sock.readable(), drops, aborts) == (False, 1, 0)
-    assert bench.dev._synq == {} and bench.stack.syncache.count == 0
+    assert bench.dev.passive.half_open == {} and bench.stack.syncache.count == 0
     if conn is not None:
         toep = conn.toep
         if sock.readable():

@@ -80,7 +80,7 @@ def test_byte_ring_wraps(position: int) -> None:
 
 
 def test_ring_pool_counts_users() -> None:
-    pool = RingPool(HostMemory(memoryview(bytearray(1 << 15))), 4096, 8192, limit=10)
+    pool = RingPool(HostMemory(memoryview(bytearray(1 << 15))), 4096, 8192)
     pairs = []
     while (pair := pool.get()) is not None:
         pairs.append(pair)
@@ -91,7 +91,7 @@ def test_ring_pool_counts_users() -> None:
     pairs[0].drop()
     assert pool.get() is pairs[0]
     with pytest.raises(ValueError, match="power of two"):
-        RingPool(pool.memory, 5000, 4096, limit=1)
+        RingPool(pool.memory, 5000, 4096)
 
 
 # ---------------------------------------------------------------------- command ring

@@ -292,10 +292,10 @@ def test_nothing_is_left_after_many_connections(bench: Bench) -> None:
     listener.close()
     bench.stack.poll()
     engine = bench.dev.engine
-    assert engine.ring_pool.in_use == engine.stocked == 8
+    assert engine.ids.ring_pool.in_use == engine.ids.stocked == 8
     assert engine.free_ids == 8 and engine.commands.waiting == 0
     assert list(bench.stack.tcbinfo) == [] and bench.stack.tcbinfo._by_tuple == {}
-    assert bench.dev._tuples == set() and bench.dev._synq == {}
+    assert bench.dev.calls.four_tuples == set() and bench.dev.passive.half_open == {}
     assert bench.dev.counters["lost_ids"] == bench.dev.counters["stale_events"] == 0
 
 

@@ -1,0 +1,107 @@
+"""What an engine can do, and what the driver chooses: capabilities and options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from . import abi_gen as abi
+from .device import Device
+
+DRIVER_MAJOR = 0
+"""Major version of the register map this driver is written for."""
+
+
+class DeviceError(Exception):
+    """The device is not what the driver expects, or does not come up."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineOptions:
+    """Sizes and choices of one attached engine.
+
+    Attributes
+    ----------
+    snd_ring_bytes, rcv_ring_bytes : int
+        Send and receive ring of a connection: powers of two, 4 KiB to 16 MiB.
+    command_entries : int
+        Entries of the command ring, a power of two; 0: four per connection id, 64 to 16384.
+    command_reserve : int
+        Entries that only close, abort, release and the like may use; 0: a quarter of the ring.
+    frame_slots : int
+        Received host frames that may wait, a power of two (2 KiB each).
+    frame_buffers : int
+        Host frames that may be on their way out.
+    stock : int or None
+        Ids kept provisioned for passive opens once somebody listens; None: half of all.
+    active_reserve : int or None
+        Ids never put in stock; None: a quarter of all.
+    memory_base, memory_limit : int
+        Range of host memory that the driver may use; limit None: to the end.
+    rst_unknown : bool
+        The engine answers segments of no connection with RST; False: they go to the host.
+    promiscuous : bool
+        Frames for other MAC addresses go to the host.
+    external_tick : bool
+        TCP's clock is the engine's tick input.
+    registers : mapping
+        Further registers to write before the engine is enabled, value by address (timers: REG_MSL_TICKS...).
+    seed : int or None
+        Makes the secret keys reproducible in tests; None: random.
+    arp_retry_us, arp_tries : int
+        Interval and number of ARP requests before a next hop counts as down.
+    """
+
+    snd_ring_bytes: int = 1 << 17
+    rcv_ring_bytes: int = 1 << 17
+    command_entries: int = 0
+    command_reserve: int = 0
+    frame_slots: int = 256
+    frame_buffers: int = 64
+    stock: int | None = None
+    active_reserve: int | None = None
+    memory_base: int = 0
+    memory_limit: int | None = None
+    rst_unknown: bool = True
+    promiscuous: bool = False
+    external_tick: bool = False
+    registers: Mapping[int, int] = field(default_factory=dict)
+    seed: int | None = None
+    arp_retry_us: int = 1_000_000
+    arp_tries: int = 3
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What CAPABILITIES and LIMITS say."""
+
+    connections: int
+    listeners: int
+    syncache_entries: int
+    next_hops: int
+    data_bytes: int
+    addr_width: int
+    max_frame_bytes: int
+
+
+def identify(device: Device) -> Capabilities:
+    """Read who the device is; DeviceError when it is no engine that this driver knows."""
+    if (magic := device.read32(abi.REG_ID)) != abi.ID_VALUE:
+        raise DeviceError(f"no Tiptoe engine here: ID register reads {magic:#010x}")
+    major = device.read32(abi.REG_VERSION) >> abi.VERSION_MAJOR_SHIFT
+    if major != DRIVER_MAJOR:
+        raise DeviceError(f"the engine's register map is version {major}, the driver's {DRIVER_MAJOR}")
+    sizes, limits = device.read32(abi.REG_CAPABILITIES), device.read32(abi.REG_LIMITS)
+
+    def size(mask: int, shift: int) -> int:
+        return 1 << ((sizes & mask) >> shift)
+
+    return Capabilities(
+        connections=size(abi.CAPABILITIES_LOG2_CONNECTIONS, abi.CAPABILITIES_LOG2_CONNECTIONS_SHIFT),
+        listeners=size(abi.CAPABILITIES_LOG2_LISTENERS, abi.CAPABILITIES_LOG2_LISTENERS_SHIFT),
+        syncache_entries=size(abi.CAPABILITIES_LOG2_SYNCACHE, abi.CAPABILITIES_LOG2_SYNCACHE_SHIFT),
+        next_hops=size(abi.CAPABILITIES_LOG2_NEXT_HOPS, abi.CAPABILITIES_LOG2_NEXT_HOPS_SHIFT),
+        data_bytes=(limits & abi.LIMITS_DATA_BYTES) >> abi.LIMITS_DATA_BYTES_SHIFT,
+        addr_width=(limits & abi.LIMITS_ADDR_WIDTH) >> abi.LIMITS_ADDR_WIDTH_SHIFT,
+        max_frame_bytes=(limits & abi.LIMITS_MAX_FRAME_BYTES) >> abi.LIMITS_MAX_FRAME_BYTES_SHIFT,
+    )

@@ -1,0 +1,194 @@
+"""toe_usrreqs on the engine: what a call of the stack writes to rings, doorbells and commands (contract: SEND, RCVD,
+DISC, RESET, DETACH).
+
+Calls come with the inpcb lock I held. They write memory, doorbells and commands, and never wait.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from . import abi_gen as abi
+from .engine import Engine
+from .offload import toe_usrreqs
+from .positions import advance, distance
+from .sockbuf import sbattach, sbflush
+from .structures import (
+    TCPS_CLOSING,
+    TCPS_FIN_WAIT_1,
+    TCPS_LAST_ACK,
+    TF_NEEDFIN,
+    TF_SENTFIN,
+    TF_TOE,
+    TP_ABORT_SENT,
+    TP_ATTACHED,
+    TP_ESTABLISHED,
+    TP_EVENTS_PENDING,
+    TP_FIN_SENT,
+    TP_RELEASING,
+    TP_RESOLVING,
+    TP_SEND_FIN,
+    TP_TERMINAL,
+    tcpcb,
+    toepcb,
+)
+
+
+class ToeCalls:
+    """The calls for attached connections, and the life of a toepcb between tcpcb and engine.
+
+    Attributes
+    ----------
+    usrreqs : toe_usrreqs
+        Given to every offloaded tcpcb.
+    four_tuples : set
+        Connections that the engine has, or will have when OPEN is posted.
+    """
+
+    usrreqs: toe_usrreqs
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.four_tuples: set[tuple[int, int, int, int]] = set()
+
+    # ------------------------------------------------------------------ toe_usrreqs
+
+    def tu_send(self, tp: tcpcb) -> int:
+        """New data may be in so_snd; in a closing state its FIN follows it."""
+        toep = self.usable(tp)
+        if toep is None:
+            return errno.EPERM
+        if tp.t_state in (TCPS_FIN_WAIT_1, TCPS_CLOSING, TCPS_LAST_ACK) or tp.t_flags & TF_NEEDFIN:
+            toep.flags |= TP_SEND_FIN
+        return self.push(toep, tp)
+
+    def tu_rcvd(self, tp: tcpcb) -> int:
+        """Data may have been consumed from so_rcv."""
+        toep = self.usable(tp)
+        if toep is None:
+            return errno.EPERM
+        self.return_credits(toep, tp)
+        return 0
+
+    def tu_disconnect(self, tp: tcpcb) -> int:
+        """The data that waits, then FIN; a second call does nothing."""
+        toep = self.usable(tp)
+        if toep is None:
+            return errno.EPERM
+        toep.flags |= TP_SEND_FIN
+        self.return_credits(toep, tp)  # close throws away what was not read
+        return self.push(toep, tp)
+
+    def tu_reset(self, tp: tcpcb) -> int:
+        """RST to the peer; the toepcb is detached."""
+        toep = self.usable(tp)
+        if toep is None:
+            return errno.EPERM
+        so = tp.t_inpcb.inp_socket
+        if so is not None:
+            sbflush(so.so_snd)
+        self.abort(toep)
+        self.detach(toep)
+        return 0
+
+    def tu_detach(self, tp: tcpcb) -> None:
+        """The socket goes away. A connection whose FIN is on its way completes without it; any other is reset."""
+        toep = tp.t_toe
+        if toep is None:
+            return
+        if not toep.flags & TP_FIN_SENT:
+            self.abort(toep)
+        self.detach(toep)
+
+    # ------------------------------------------------------------------ what they are made of
+
+    def usable(self, tp: tcpcb) -> toepcb | None:
+        """The toepcb of a connection that calls may still be made for."""
+        toep = tp.t_toe
+        if toep is None or toep.tp is not tp or toep.flags & TP_ABORT_SENT:
+            return None
+        return toep
+
+    def push(self, toep: toepcb, tp: tcpcb) -> int:
+        """Tell the device how far so_snd reaches, and that the FIN follows when it does."""
+        so = tp.t_inpcb.inp_socket
+        if so is None or toep.flags & (TP_ESTABLISHED | TP_TERMINAL) != TP_ESTABLISHED:
+            return 0  # what is in the ring goes out when the connection is established
+        end = so.so_snd.tail
+        if toep.flags & TP_FIN_SENT:
+            return 0 if end == toep.snd_told else errno.EPERM
+        if toep.flags & TP_SEND_FIN:
+            toep.flags |= TP_FIN_SENT
+            tp.t_flags |= TF_SENTFIN
+            self.engine.commands.post_control(abi.pack_close(0, tid=toep.tid, snd_end=end))
+        elif end != toep.snd_told:
+            self.engine.send_doorbell(toep, end)
+        toep.snd_told = end
+        tp.snd_nxt = tp.snd_max = advance(tp.iss + 1, end)
+        return 0
+
+    def return_credits(self, toep: toepcb, tp: tcpcb) -> None:
+        """Give what was consumed from so_rcv since last time back to the device."""
+        so = tp.t_inpcb.inp_socket
+        if so is None or toep.flags & (TP_ESTABLISHED | TP_TERMINAL) != TP_ESTABLISHED:
+            return
+        consumed = so.so_rcv.head
+        count = distance(consumed, toep.rcv_credited)
+        if count:
+            toep.rcv_credited = consumed
+            toep.credits += count
+            self.engine.receive_doorbell(toep, consumed)
+        self.update_window(toep, tp)
+
+    @staticmethod
+    def update_window(toep: toepcb, tp: tcpcb) -> None:
+        """The receive window as the device may advertise it."""
+        tp.rcv_wnd = toep.rings.rcv.size - distance(toep.rcv_position, toep.rcv_credited)
+        tp.rcv_adv = advance(tp.rcv_nxt, tp.rcv_wnd)
+
+    def abort(self, toep: toepcb) -> None:
+        """Have the device send a RST, once, if it knows the connection."""
+        if toep.flags & (TP_EVENTS_PENDING | TP_ABORT_SENT | TP_TERMINAL) == TP_EVENTS_PENDING:
+            self.engine.commands.post_control(abi.pack_abort(0, tid=toep.tid))
+        toep.flags |= TP_ABORT_SENT
+
+    # ------------------------------------------------------------------ toepcb
+
+    def attach(self, toep: toepcb, tp: tcpcb) -> None:
+        """Make ``tp`` an offloaded connection: its socket buffers are the rings of ``toep`` from now on."""
+        so = tp.t_inpcb.inp_socket
+        if so is None:
+            raise ValueError("tcpcb without a socket")
+        so.so_rings = toep.rings.hold()
+        sbattach(so.so_snd, toep.rings.snd)
+        sbattach(so.so_rcv, toep.rings.rcv)
+        toep.tp = tp
+        toep.flags |= TP_ATTACHED
+        toep.refcount += 1
+        tp.t_toe = toep
+        tp.t_tu = self.usrreqs
+        tp.t_flags |= TF_TOE
+
+    def detach(self, toep: toepcb) -> None:
+        """Part tcpcb and toepcb."""
+        tp = toep.tp
+        if tp is not None:
+            tp.t_toe = None
+            tp.t_tu = None
+            tp.t_flags &= ~TF_TOE
+        toep.tp = None
+        self.let_go(toep, TP_ATTACHED)
+
+    def let_go(self, toep: toepcb, flag: int) -> None:
+        """Clear ATTACHED or EVENTS_PENDING; with the last of them the id is released."""
+        if not toep.flags & flag:
+            return
+        toep.flags &= ~flag
+        toep.refcount -= 1
+        if toep.refcount:
+            return
+        self.four_tuples.discard(toep.four_tuple)
+        if toep.flags & TP_RESOLVING:  # the device knows nothing of the connection
+            self.engine.ids.give_back(toep)
+        elif not toep.flags & TP_RELEASING:
+            self.engine.ids.release(toep)

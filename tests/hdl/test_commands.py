@@ -198,11 +198,13 @@ class Bench:
         models = [
             self.asked("flow", "flow_status"), self.asked("table", "table_status"),
             self.asked("isn_request", "isn", value=0xFFFFFFF0), self.asked("endpoint"), self.asked("stock"),
+            self.asked("broken"),
             self.asked("listen", "listen_status"), self.asked("drop", "drop_status"),
             self.pulses("snd_ring"), self.pulses("rcv_ring"), self.pulses("clear"), self.pulses("next_hop"),
             self.watch, self.host, self.reader, self.frames,
         ]
-        watched = ("flow", "table", "isn_request", "endpoint", "stock", "listen", "drop", "frame", "done", "request")
+        watched = ("flow", "table", "isn_request", "endpoint", "stock", "listen", "drop", "frame", "broken", "done",
+                   "request")
         run_bench(dut, begin, *benches, max_cycles=max_cycles,
                   background=[*models, *(watch_stream(getattr(dut, name), name) for name in watched)])
 
@@ -612,6 +614,7 @@ def test_dma_aborts_are_served_between_commands(rng):
     bench.simulate(main, placement)
     flow = [payload for _, payload in bench.said("flow")]
     assert [payload["id"] for payload in flow if payload["op"] == FlowOp.DMA_ABORT] == aborts
+    assert [id for _, id in bench.said("broken")] == aborts
     assert [payload["a"] for payload in flow if payload["op"] == FlowOp.CLOSE] == list(range(40))
     # Only commands are answered.
     failed = [payload["a"] for payload, answer in zip(flow, answers, strict=True)

@@ -431,7 +431,7 @@ def test_received_data_is_told_when_it_is_placed():
 
 @pytest.mark.parametrize("established, reason, waits", [
     (1, Reason.NORMAL, True), (1, Reason.PEER_RESET, True), (1, Reason.TIMEOUT, True), (0, Reason.REFUSED, False),
-    (1, Reason.DMA_ERROR, False),  # what could not be written is never placed
+    (1, Reason.DMA_ERROR, True),
 ])
 def test_terminal_waits_for_the_last_byte(established, reason, waits):
     bench = Bench()
@@ -445,6 +445,30 @@ def test_terminal_waits_for_the_last_byte(established, reason, waits):
         await bench.place(ctx, 2, 100)
         await bench.settle(ctx)
         assert [event.terminal for event in bench.connection(2)] == ([0, 1] if waits else [1])
+
+    one(run, bench=bench)
+
+
+@pytest.mark.parametrize("reason", [Reason.DMA_ERROR, Reason.PEER_RESET])
+def test_terminal_does_not_wait_for_what_could_not_be_written(reason):
+    """Whether the connection ended because of the failed write, or had ended before it was known."""
+    bench = Bench()
+
+    async def run(bench, ctx):
+        bench.tcbs[2].update(rcv_nxt_position=100, peer_closed=1, terminal=1, state=State.CLOSED, reason=reason)
+        await bench.place(ctx, 2, 40)
+        await bench.settle(ctx)
+        assert [event.terminal for event in bench.connection(2)] == [0]
+        await stream_put(ctx, bench.dut.broken, 2)
+        await bench.settle(ctx)
+        events = [(event.terminal, event.peer_closed, event.rcv_position) for event in bench.connection(2)]
+        assert events == [(0, 0, 40), (1, 0, 40)]
+        # The next life is sound again.
+        await bench.clear(ctx, 2)
+        bench.tcbs[2].update(generation=1, rcv_nxt_position=7)
+        await bench.notify(ctx, 2)
+        await bench.settle(ctx)
+        assert [event.terminal for event in bench.connection(2)] == [0, 1, 0]
 
     one(run, bench=bench)
 

@@ -76,6 +76,8 @@ class CommandProcessor(wiring.Component):
     frame : Out(stream of tx_frame), frame_done : In(stream of FlowResponse)
     abort : In(stream of struct of id)
         A payload write failed: the connection ends.
+    broken : Out(stream of id)
+        The same id, when the pipeline knows: nothing more of it is placed.
     verdicts_issued, verdicts_done, segments_issued, segments_done : In(8)
         Counts modulo 256: RELEASE is done when what was issued before it is.
     done : Out(stream of CommandDone)
@@ -104,6 +106,7 @@ class CommandProcessor(wiring.Component):
             "next_hop": Out(valid_only(next_hop_write(cfg))),
             "frame": Out(stream.Signature(tx_frame(cfg))), "frame_done": status,
             "abort": In(stream.Signature(data.StructLayout({"id": cfg.id_bits}))),
+            "broken": Out(stream.Signature(unsigned(cfg.id_bits))),
             "verdicts_issued": In(8), "verdicts_done": In(8),
             "segments_issued": In(8), "segments_done": In(8),
             "done": Out(stream.Signature(CommandDone)),
@@ -189,7 +192,7 @@ class CommandProcessor(wiring.Component):
             self.rcv_ring.payload.base.eq(field(Opcode.PROVISION, "rcv_base")),
             self.rcv_ring.payload.log2.eq(field(Opcode.PROVISION, "rcv_log2")),
             self.clear.payload.eq(id),
-            self.stock.payload.eq(id),
+            self.stock.payload.eq(id), self.broken.payload.eq(self._aborted),
             self.listen.p.enable.eq(field(Opcode.LISTEN, "opcode") == Opcode.LISTEN),
             self.listen.p.listener.eq(field(Opcode.LISTEN, "listener")),
             self.drop.payload.eq(field(Opcode.SYNCACHE_DROP, "syncache_ref")),
@@ -260,13 +263,14 @@ class CommandProcessor(wiring.Component):
             with m.State("Idle"):
                 m.d.sync += [
                     timer.eq(CHECK_CYCLES + 1), aborting.eq(0), undoing.eq(0), unbinding.eq(0),
-                    self._aborted.eq(self.abort.p.id),
                 ]
                 with m.If(~self.ready):
                     pass
                 with m.Elif(self.abort.valid):
                     m.d.comb += self.abort.ready.eq(1)
-                    m.d.sync += [aborting.eq(1), self._op.eq(FlowOp.DMA_ABORT)]
+                    m.d.sync += [
+                        aborting.eq(1), self._op.eq(FlowOp.DMA_ABORT), self._aborted.eq(self.abort.p.id),
+                    ]
                     m.next = "Flow"
                 with m.Elif(command.valid & ~self._result.valid):
                     m.next = "Check"
@@ -372,7 +376,7 @@ class CommandProcessor(wiring.Component):
                         m.d.sync += status.eq(self.flow_status.p.status)
                     m.next = "Report"
                     with m.If(aborting):
-                        m.next = "Idle"
+                        m.next = "Broken"
                     with m.Elif(unbinding):
                         m.d.comb += note(unbound=1)
                     with m.Elif(ok):
@@ -387,6 +391,11 @@ class CommandProcessor(wiring.Component):
                     with m.Elif((opcode == Opcode.OPEN) | ((opcode == Opcode.RELEASE) & ~self._known.unbound)):
                         m.d.sync += undoing.eq(1)
                         m.next = "Table"
+
+            with m.State("Broken"):
+                m.d.comb += self.broken.valid.eq(1)
+                with m.If(self.broken.ready):
+                    m.next = "Idle"
 
             with m.State("Provision"):
                 stock = self._field(Opcode.PROVISION, "stock")

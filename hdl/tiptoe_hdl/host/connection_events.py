@@ -5,7 +5,7 @@ from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
-from ..messages import Reason, connection_report, placed
+from ..messages import connection_report, placed
 from ..wire.valid_only import valid_only
 from .pending_ids import PendingIds
 
@@ -38,8 +38,10 @@ class ConnectionEvents(wiring.Component):
         Reports may be asked for.
     notify : In(valid-only id)
     placed : In(stream of placed)
+    broken : In(stream of id)
+        A payload write failed: no more is placed, so the terminal report does not wait for it.
     clear : In(valid-only id)
-        A new life of the id begins: nothing placed, no terminal event written.
+        A new life of the id begins: nothing placed, not broken, no terminal event written.
     report_request : Out(stream of id), report : In(stream of connection_report)
     o : Out(stream of connection_news)
     """
@@ -50,6 +52,7 @@ class ConnectionEvents(wiring.Component):
             "ready": Out(1), "enable": In(1),
             "notify": In(valid_only(unsigned(cfg.id_bits))),
             "placed": In(stream.Signature(placed(cfg))),
+            "broken": In(stream.Signature(unsigned(cfg.id_bits))),
             "clear": In(valid_only(unsigned(cfg.id_bits))),
             "report_request": Out(stream.Signature(unsigned(cfg.id_bits))),
             "report": In(stream.Signature(connection_report(cfg))),
@@ -62,7 +65,9 @@ class ConnectionEvents(wiring.Component):
         m.submodules.pending = pending = PendingIds(self._cfg)
         m.submodules.positions = positions = memory.Memory(shape=32, depth=depth, init=[])
         m.submodules.ended = ended = memory.Memory(shape=1, depth=depth, init=[])
+        m.submodules.lost = lost = memory.Memory(shape=1, depth=depth, init=[])
         position_read, position_write = positions.read_port(), positions.write_port()
+        lost_read, lost_write = lost.read_port(), lost.write_port()
         ended_read, ended_write = ended.read_port(), ended.write_port()
         m.d.comb += self.ready.eq(pending.ready)
 
@@ -77,6 +82,9 @@ class ConnectionEvents(wiring.Component):
         m.d.sync += asked.eq(asked + (ask & self.report_request.ready) - given)
 
         # Marks: `notify` can't wait. `clear` can't either, but it does not mark.
+        scrub = Signal(id_bits)
+        with m.If(~self.ready):
+            m.d.sync += scrub.eq(scrub + 1)
         notify, clear = Signal.like(self.notify.payload), Signal.like(self.clear.payload)
         notify_valid, clear_valid = Signal(), Signal()
         m.d.sync += [
@@ -84,9 +92,14 @@ class ConnectionEvents(wiring.Component):
             clear.eq(self.clear.payload), clear_valid.eq(self.clear.valid),
         ]
         m.d.comb += [
-            self.placed.ready.eq(~notify_valid & ~clear_valid),
-            pending.mark.valid.eq(notify_valid | (self.placed.valid & self.placed.ready)),
-            pending.mark.payload.eq(Mux(notify_valid, notify, self.placed.p.id)),
+            self.broken.ready.eq(~notify_valid & ~clear_valid),
+            self.placed.ready.eq(~notify_valid & ~clear_valid & ~self.broken.valid),
+            pending.mark.valid.eq(notify_valid | (~clear_valid & (self.broken.valid | self.placed.valid))),
+            pending.mark.payload.eq(
+                Mux(notify_valid, notify, Mux(self.broken.valid, self.broken.payload, self.placed.p.id))),
+            lost_write.addr.eq(Mux(self.ready, Mux(clear_valid, clear, self.broken.payload), scrub)),
+            lost_write.data.eq(self.ready & ~clear_valid),
+            lost_write.en.eq(~self.ready | clear_valid | (self.broken.valid & self.broken.ready)),
             position_write.addr.eq(Mux(clear_valid, clear, self.placed.p.id)),
             position_write.data.eq(Mux(clear_valid, 0, self.placed.p.upto)),
             position_write.en.eq(clear_valid | (self.placed.valid & self.placed.ready)),
@@ -94,21 +107,17 @@ class ConnectionEvents(wiring.Component):
 
         # Reports. `end` is written when the news with `terminal` is given out.
         end = Signal()
-        scrub = Signal(id_bits)
-        position, has_ended, complete = Signal(32), Signal(), Signal()
+        position, has_ended, is_lost, complete = Signal(32), Signal(), Signal(), Signal()
         report = self.report.p
         m.d.comb += [
-            position_read.addr.eq(report.id), ended_read.addr.eq(report.id),
+            position_read.addr.eq(report.id), ended_read.addr.eq(report.id), lost_read.addr.eq(report.id),
             ended_write.addr.eq(Mux(self.ready, Mux(clear_valid, clear, report.id), scrub)),
             ended_write.data.eq(self.ready & ~clear_valid),
             ended_write.en.eq(~self.ready | clear_valid | end),
         ]
-        with m.If(~self.ready):
-            m.d.sync += scrub.eq(scrub + 1)
         m.d.comb += [self.o.p.report.eq(report), self.o.p.rcv_position.eq(position)]
         m.d.comb += [
-            self.o.p.report.terminal.eq(report.terminal & (complete | ~report.established
-                                                           | (report.reason == Reason.DMA_ERROR))),
+            self.o.p.report.terminal.eq(report.terminal & (complete | ~report.established | is_lost)),
             self.o.p.report.peer_closed.eq(report.peer_closed & complete),
         ]
         with m.FSM():
@@ -116,7 +125,9 @@ class ConnectionEvents(wiring.Component):
                 with m.If(self.report.valid):
                     m.next = "Look up"
             with m.State("Look up"):
-                m.d.sync += [position.eq(position_read.data), has_ended.eq(ended_read.data)]
+                m.d.sync += [
+                    position.eq(position_read.data), has_ended.eq(ended_read.data), is_lost.eq(lost_read.data),
+                ]
                 m.next = "Compare"
             with m.State("Compare"):
                 m.d.sync += complete.eq(position == report.rcv_nxt_position)

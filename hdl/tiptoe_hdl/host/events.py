@@ -51,7 +51,7 @@ class EventWriter(wiring.Component):
 
     Members
     -------
-    ready, notify, placed, clear, report_request, report
+    ready, notify, placed, broken, clear, report_request, report
         See ConnectionEvents.
     enable, base, log2, consumer, producer, request, data, dma_done, count_events_written, count_event_ring_full
         See EventRing.
@@ -70,6 +70,7 @@ class EventWriter(wiring.Component):
             "ready": Out(1),
             "notify": In(valid_only(id_shape)),
             "placed": In(stream.Signature(placed(cfg))),
+            "broken": In(stream.Signature(id_shape)),
             "clear": In(valid_only(id_shape)),
             "report_request": Out(stream.Signature(id_shape)),
             "report": In(stream.Signature(connection_report(cfg))),
@@ -91,7 +92,7 @@ class EventWriter(wiring.Component):
         m = Module()
         m.submodules.connections = connections = ConnectionEvents(self._cfg)
         m.submodules.ring = ring = EventRing(self._cfg)
-        for name in ("notify", "placed", "clear", "report_request", "report"):
+        for name in ("notify", "placed", "broken", "clear", "report_request", "report"):
             wiring.connect(m, getattr(connections, name), wiring.flipped(getattr(self, name)))
         for name in ("request", "data", "dma_done"):
             wiring.connect(m, getattr(ring, name), wiring.flipped(getattr(self, name)))

@@ -478,6 +478,6 @@ enum tiptoe_counter {
 /* The same for fields of 33 to 64 bits, which begin at bit 0. */
 #define TIPTOE_PUT64(entry, field, value) \
 	((entry)[field##_DWORD] |= (uint32_t)(value), \
-	 (entry)[field##_DWORD + 1] |= (uint32_t)((uint64_t)(value) >> 32))
+	(entry)[field##_DWORD + 1] |= (uint32_t)((uint64_t)(value) >> 32))
 
 #endif

@@ -58,7 +58,7 @@ COMMANDS = {
 
 
 COMMAND_TEXT = {
-    Opcode.NOP: "Nothing. Answered by COMMAND_DONE never; a place holder.",
+    Opcode.NOP: "Nothing; a place holder.",
     Opcode.PROVISION: "Gives the engine a connection id with its two rings: bases aligned to their sizes, sizes of 2^12 to 2^24 bytes. With `stock` the id may serve a passive open; without, it waits for OPEN.",
     Opcode.OPEN: "Active open of a provisioned id: inserts the four-tuple and sends a SYN. `mss` is the largest segment to be sent and the MSS option offered; `rcv_scale` the window scale offered. Frames go to `dmac`, or to entry `next_hop` when `use_next_hop`. Success is told by CONNECTION events.",
     Opcode.CLOSE: "Sends data up to position `snd_end`, then FIN.",
@@ -115,10 +115,10 @@ EVENTS = {
 
 EVENT_TEXT = {
     EventType.NONE: "Not written yet.",
-    EventType.CONNECTION: "A snapshot of one connection: absolute positions and sticky flags. Later progress folds into an entry not yet written; `terminal` comes once, last, and only when every received byte is in host memory.",
+    EventType.CONNECTION: "A snapshot of one connection: absolute positions and sticky flags. Later progress folds into an entry not yet written. Data up to `rcv_position` is in host memory; with `peer_closed` the peer's FIN counts as one more. `snd_una_position` is acknowledged. `peer_closed` and `terminal` come only when every received byte is in host memory (after a failed payload write `terminal` does not wait for it); `terminal` comes once, last.",
     EventType.SYN_RECEIVED: "A listener answered a SYN: a half-open connection exists.",
     EventType.SYNCACHE_GONE: "A half-open connection ended without becoming a connection.",
-    EventType.COMMAND_DONE: "Outcome of a command. `argument` is dword 1 of the command.",
+    EventType.COMMAND_DONE: "Outcome of a command. `argument` is dword 1 of the command. A command that could not be read has opcode NOP, status DMA_ERROR, tag 0 and its count since reset in `argument`.",
     EventType.FRAME: "A received frame lies in slot `slot` (modulo the number of slots) of the host frame ring, from byte 2 on.",
     EventType.ERROR: "Something went wrong that no command answers for. Of several at once the newest is kept.",
 }
@@ -129,11 +129,11 @@ class ErrorCode(IntEnum):
     """Codes of ERROR events."""
 
     BAD_DOORBELL = 1       # argument: register offset written
-    COMMAND_FETCH = 2      # AXI error while commands were read, which are skipped; argument: count of the first one
-    EVENT_WRITE = 3        # AXI error while an event was written; argument: its count
+    COMMAND_FETCH = 2      # AXI error while commands were read: COMMAND_DONE tells of each; argument: count of the first
+    EVENT_WRITE = 3        # AXI error while an event was written: it is written again; argument: its count
     PAYLOAD_READ = 4       # argument: id
     PAYLOAD_WRITE = 5      # argument: id
-    BAD_COMMAND_TAIL = 6   # COMMAND_TAIL more than a ring ahead, ignored; argument: the value written
+    BAD_COMMAND_TAIL = 6   # COMMAND_TAIL more than a ring ahead or behind itself, ignored; argument: the value written
 
 
 HOST_FRAME_SLOT_BYTES = 2048

@@ -74,5 +74,5 @@ def render_c(registers: RegisterMap) -> str:
 /* The same for fields of 33 to 64 bits, which begin at bit 0. */
 #define TIPTOE_PUT64(entry, field, value) \\
 	((entry)[field##_DWORD] |= (uint32_t)(value), \\
-	 (entry)[field##_DWORD + 1] |= (uint32_t)((uint64_t)(value) >> 32))""", "", "#endif"]
+	(entry)[field##_DWORD + 1] |= (uint32_t)((uint64_t)(value) >> 32))""", "", "#endif"]
     return "\n".join(out) + "\n"

@@ -8,6 +8,32 @@ from . import abi
 from .register_map import Register, RegisterMap
 from .render_python import NOTICE
 
+RINGS_INTRODUCTION = """\
+Both rings lie in host memory. Entries are little endian; a field is named by its dword (32 bits) and its bits in it;
+a field of more than 32 bits goes on in the next dword. Bits without a field are 0. A *tid* is a connection id in
+bits 15:0 and its generation in bits 23:16: the driver chooses a generation with each PROVISION, and a command
+with another one fails with BAD_GENERATION. A *position* counts the bytes of a ring since the connection began.
+"""
+
+COMMANDS_INTRODUCTION = f"""\
+An entry has {abi.COMMAND_BYTES} bytes. The driver writes entries, then COMMAND_TAIL. Commands are executed in order. A failed
+command is answered by a COMMAND_DONE event with its tag; a successful one only where noted. A refused command
+changes nothing.
+"""
+
+EVENTS_INTRODUCTION = f"""\
+An entry has {abi.EVENT_BYTES} bytes and is written at once. Its phase bit is 1 on the first pass over the ring, 0 on the
+second, and so on: the driver reads entries while the phase is the one of its pass, then writes EVENT_CONSUMER.
+The ring never overflows: the engine waits for EVENT_CONSUMER, and progress of a connection folds into one
+snapshot meanwhile. A ring of any size will do.
+"""
+
+FRAMES_INTRODUCTION = f"""\
+Slots of {abi.HOST_FRAME_SLOT_BYTES} bytes in the frame ring hold received frames that are the host's; the frame begins at byte 2,
+so that its IP header is aligned. The driver writes FRAME_CONSUMER after it took frames; frames that find no
+free slot are dropped and counted (RX_HOST_DROPPED). A FRAME event of length 0 is a slot that could not be written.
+"""
+
 
 def comments(enum) -> dict[str, str]:
     """Comment behind each member of an enumeration, from its source text."""
@@ -50,7 +76,7 @@ def render_registers(registers: RegisterMap) -> str:
         (f"{r.address:#05x}" + (f" + 4n, n < {r.count}" if r.count > 1 else ""),
          f"[{r.name}](#{r.name.lower()})",
          "/".join(word for word, on in (("read", r.readable), ("write", r.writable)) if on),
-         re.split(r"(?<=[.:]) ", r.description)[0])
+         re.split(r"(?<=[.]) ", r.description)[0])
         for r in registers.registers
     ))
     out += ["## Doorbells", "", registers.doorbell_description, ""]
@@ -89,14 +115,8 @@ def _enum(title: str, enum) -> list[str]:
 
 def render_rings() -> str:
     """The text of docs/rings.md."""
-    out = ["# Command and event rings", "", f"<!-- {NOTICE} Source: hdl/tiptoe_hdl/host/abi.py -->", "",
-           "Both rings lie in host memory. Entries are little endian; a field is named by its dword (32 bits) and its bits in it;",
-           "a field of more than 32 bits goes on in the next dword. Bits without a field are 0. A *tid* is a connection id in",
-           "bits 15:0 and its generation in bits 23:16: the driver chooses a generation with each PROVISION, and a command",
-           "with another one fails with BAD_GENERATION. A *position* counts the bytes of a ring since the connection began.", "",
-           "## Commands", "",
-           f"An entry has {abi.COMMAND_BYTES} bytes. The driver writes entries, then COMMAND_TAIL. Commands are executed in order. A failed command is",
-           "answered by a COMMAND_DONE event with its tag; a successful one only where noted.", ""]
+    out = ["# Command and event rings", "", f"<!-- {NOTICE} Source: hdl/tiptoe_hdl/host/abi.py -->", "", RINGS_INTRODUCTION,
+           "## Commands", "", COMMANDS_INTRODUCTION]
     out += _fields(abi.COMMAND_HEADER)
     for opcode, fields in abi.COMMANDS.items():
         out += [f"### {opcode.name} ({int(opcode)})", "", abi.COMMAND_TEXT[opcode], ""]
@@ -104,18 +124,12 @@ def render_rings() -> str:
             out += ["Always answered by COMMAND_DONE.", ""]
         if fields:
             out += _fields(fields)
-    out += ["## Events", "",
-            f"An entry has {abi.EVENT_BYTES} bytes and is written at once. Its phase bit is 1 on the first pass over the ring, 0 on the second, and so on:",
-            "the driver reads entries while the phase is the one of its pass, then writes EVENT_CONSUMER. The ring never overflows:",
-            "the engine waits for EVENT_CONSUMER, and progress of a connection folds into one snapshot meanwhile.", ""]
+    out += ["## Events", "", EVENTS_INTRODUCTION]
     out += _fields(abi.EVENT_TRAILER)
     for event, fields in abi.EVENTS.items():
         out += [f"### {event.name} ({int(event)})", "", abi.EVENT_TEXT[event], "", *_fields(fields)]
     out += ["## Values", ""]
     for title, enum in (("State", State), ("Reason", Reason), ("Status", Status), ("ErrorCode", abi.ErrorCode)):
         out += _enum(title, enum)
-    out += ["## Host frames", "",
-            f"Slots of {abi.HOST_FRAME_SLOT_BYTES} bytes in the frame ring hold received frames that are the host's; the frame begins at byte 2, so that its",
-            "IP header is aligned. The driver writes FRAME_CONSUMER after it took frames; frames that find no free slot are",
-            "dropped and counted (RX_HOST_DROPPED).", ""]
+    out += ["## Host frames", "", FRAMES_INTRODUCTION]
     return "\n".join(out)

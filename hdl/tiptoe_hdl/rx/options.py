@@ -163,7 +163,11 @@ class OptionWalker(wiring.Component):
         wire_order = Cat(padded_word(self.data, lane)[8 * n:8 * n + 8] for lane in range(lanes) for n in (3, 2, 1, 0))
         m.d.sync += [byte.eq(wire_order.word_select(in_row, 8)), byte_valid.eq(coming)]
 
-        left = Signal(6)  # bytes behind this one
+        # The longest option that may begin with the byte before this one: bytes behind this one, and two. So a length
+        # needs one comparison only.
+        most = Signal(6)
+        final = Signal()
+        m.d.comb += final.eq(most == 2)
         rest = Signal(8)  # bytes of this option behind this one
         kind = Signal(Kind)
         known = Signal()  # the length fits the kind
@@ -171,7 +175,7 @@ class OptionWalker(wiring.Component):
             with m.State("Idle"):
                 m.d.sync += [
                     found.eq(0),
-                    left.eq((self.command.payload.words << 2) - 1),
+                    most.eq((self.command.payload.words << 2) + 1),
                     at.eq(self.command.payload.lane << 2),
                 ]
                 with m.If(self.command.valid & ~self.o.valid):
@@ -184,25 +188,23 @@ class OptionWalker(wiring.Component):
 
             with m.State("Kind"):
                 with m.If(byte_valid):
-                    m.d.sync += [left.eq(left - 1), kind.eq(byte)]
-                    with m.If((byte == Kind.END) | (left == 0)):
+                    m.d.sync += [most.eq(most - 1), kind.eq(byte)]
+                    with m.If((byte == Kind.END) | final):
                         done()
                     with m.Elif(byte != Kind.NOP):
                         m.next = "Length"
             with m.State("Length"):
                 m.d.sync += [
-                    left.eq(left - 1), rest.eq(byte - 3), known.eq(Mux(kind == Kind.MSS, byte == 4, byte == 3)),
+                    most.eq(most - 1), rest.eq(byte - 3), known.eq(Mux(kind == Kind.MSS, byte == 4, byte == 3)),
                 ]  # fmt: skip
-                with m.If((byte < 2) | (byte - 2 > left)):
-                    done()
-                with m.Elif(left == 0):
+                with m.If((byte < 2) | (byte > most) | final):
                     done()
                 with m.Elif(byte == 2):
                     m.next = "Kind"
                 with m.Else():
                     m.next = "Value"
             with m.State("Value"):
-                m.d.sync += [left.eq(left - 1), rest.eq(rest - 1)]
+                m.d.sync += [most.eq(most - 1), rest.eq(rest - 1)]
                 with m.If(known & (kind == Kind.MSS)):
                     m.d.sync += found.mss.eq(Cat(byte, found.mss[:8]))
                 with m.If(known & (kind == Kind.WINDOW_SCALE)):
@@ -210,7 +212,7 @@ class OptionWalker(wiring.Component):
                         found.ws_present.eq(1),
                         found.ws.eq(Mux(byte > MAX_WINDOW_SHIFT, MAX_WINDOW_SHIFT, byte)),
                     ]
-                with m.If(left == 0):
+                with m.If(final):
                     done()
                 with m.Elif(rest == 0):
                     m.next = "Kind"

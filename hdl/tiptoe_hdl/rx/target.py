@@ -47,17 +47,18 @@ def target(cfg: EngineConfig) -> data.StructLayout:
     })  # fmt: skip
 
 
-def ring_address(base: Value, position: Value, log2: Value) -> Value:
-    """The address of ``position`` in the aligned ring of ``2**log2`` bytes (11 to 26) that holds ``base``."""
-    bits = []
-    for bit in range(len(base)):
-        if bit < _SLOT_LOG2:
-            bits.append(position[bit])
-        elif bit < _LARGEST_LOG2:
-            bits.append(Mux(log2 > bit, position[bit], base[bit]))
-        else:
-            bits.append(base[bit])
-    return Cat(*bits)
+def ring_mask(log2: int) -> int:
+    """Which address bits from ``_SLOT_LOG2`` on the position gives, in a ring of ``2**log2`` bytes."""
+    return (1 << max(0, min(log2, _LARGEST_LOG2) - _SLOT_LOG2)) - 1
+
+
+def ring_address(base: Value, position: Value, mask: Value) -> Value:
+    """The address of ``position`` in the aligned ring that holds ``base``, of the size that ``ring_mask`` gave."""
+    high = [
+        Mux(mask[bit - _SLOT_LOG2], position[bit], base[bit]) if bit < _LARGEST_LOG2 else base[bit]
+        for bit in range(_SLOT_LOG2, len(base))
+    ]
+    return Cat(position[:_SLOT_LOG2], *high)
 
 
 class TargetPipeline(wiring.Component):
@@ -194,20 +195,20 @@ class TargetPipeline(wiring.Component):
             m.d.sync += producer.eq(producer + 1)
 
         # Stage 3: addresses.
-        host_place = Signal(place)
         slot_position = Signal(32)
-        m.d.comb += [
-            host_place.base.eq(self.host_base[_SLOT_LOG2:]),
-            host_place.log2.eq(_SLOT_LOG2 + self.host_slots_log2),
-            slot_position.eq(Cat(Const(_FRAME_IN_SLOT, _SLOT_LOG2), two.slot)),
-        ]
-        chosen = Signal(place)
+        base = Signal(cfg.addr_width)
         position = Signal(32)
+        place_mask = Signal(_LARGEST_LOG2 - _SLOT_LOG2)
         address = Signal(cfg.addr_width)
+        with m.Switch(two.place.log2):
+            for log2 in range(32):
+                with m.Case(log2):
+                    m.d.comb += place_mask.eq(ring_mask(log2))
         m.d.comb += [
-            chosen.eq(Mux(two.host, host_place, two.place)),
+            slot_position.eq(Cat(Const(_FRAME_IN_SLOT, _SLOT_LOG2), two.slot)),
+            base.eq(Mux(two.host, self.host_base, Cat(Const(0, _SLOT_LOG2), two.place.base))),
             position.eq(Mux(two.host, slot_position, two.position)),
-            address.eq(ring_address(Cat(Const(0, _SLOT_LOG2), chosen.base), position, chosen.log2)),
+            address.eq(ring_address(base, position, Mux(two.host, mask, place_mask))),
         ]
         o = self.o.payload
         first_byte = two.source[:word_log2]

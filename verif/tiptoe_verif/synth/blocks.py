@@ -88,11 +88,44 @@ def _placement() -> Any:
     return Placement(ECP5)
 
 
+def _registers() -> Any:
+    from tiptoe_hdl.config import ECP5
+    from tiptoe_hdl.host.registers import Registers
+
+    return Registers(ECP5)
+
+
+def _counters() -> Any:
+    from tiptoe_hdl.host.counters import CounterBank
+
+    return CounterBank()
+
+
+def _commands() -> Any:
+    from tiptoe_hdl.config import ECP5
+    from tiptoe_hdl.host.commands import CommandProcessor
+
+    return CommandProcessor(ECP5)
+
+
+def _events() -> Any:
+    from tiptoe_hdl.config import ECP5
+    from tiptoe_hdl.host.events import EventWriter
+
+    return EventWriter(ECP5)
+
+
 BLOCKS = [
     Block("axis_slice", _example),
     # Issue keeps same-address events apart or forwards them; a stale deadline is looked at again in the next tick.
     Block("flow", _flow, no_collision=("pipeline.memory*", "sweep.memory*")),
     Block("realign", _realign),
+    Block("registers", _registers),
+    Block("counters", _counters),
+    # A slot of the buffer is read after it is filled.
+    Block("commands", _commands, no_collision=("fetcher.storage*",)),
+    # The reasons stand in pending_ids.py: what is read while it is written is older than the report.
+    Block("events", _events),
     Block("dma_read", _dma_read),
     Block("dma_write", _dma_write),
     # The slot that is read is complete; the frame under way has another one.

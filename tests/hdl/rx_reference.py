@@ -294,6 +294,13 @@ def option_cases(rng: random.Random) -> list[Case]:
         "forty times nothing": nop * 40,
         "MSS behind 36": nop * 36 + mss,
         "twice": mss + scale + nop + b"\x02\x04\x02\x18" + nop + b"\x03\x03\x02",
+        "Windows": mss + nop + b"\x03\x03\x08" + nop + nop + sack,
+        "macOS": mss + nop + b"\x03\x03\x06" + nop + nop + stamps + sack + b"\0\0",
+        "stamps first": sack + stamps + mss + nop + scale,
+        "stamps behind the end": mss + nop + scale + sack + b"\x08\x0a" + rng.randbytes(4),
+        "stamps' end cut off": nop + scale + nop + nop + b"\x08\x0a",
+        "odd behind usual words": mss + nop + nop + sack + sack + nop + scale + nop + nop + mss,
+        "usual words with scale 15": mss + nop + b"\x03\x03\x0f" + nop * 4 + sack + nop * 2 + b"\0abc" + mss,
         "full": mss + scale + stamps + sack + b"\xfd\x14" + rng.randbytes(18),
     }
     cases = []

@@ -23,8 +23,8 @@ class RxParser(wiring.Component):
 
     Timing: one beat a cycle without a bubble for frames of 60 bytes and more. ``i.ready`` comes from a flip-flop
     and is low only while the receive buffer has no room or ``REPORTS`` frames wait. A report appears nine cycles
-    (at 64 bits) after its frame's last beat; that of a SYN with options later by one cycle for each of their bytes
-    and six more. A discarded frame gives none.
+    (at 64 bits) after its frame's last beat; that of a SYN with options later by one cycle for each of their words,
+    and five more, if they come in the usual layouts (see ``options``). A discarded frame gives none.
 
     Parameters
     ----------

@@ -358,9 +358,12 @@ class WireMonitor:
         flow.snd_max = max(flow.snd_max, end + fin)
 
     def _same_bytes(self, flow: Flow, seq: int, payload: bytes) -> None:
-        """What is sent again has to be what was sent before."""
+        """What is sent again has to be what was sent before, as long as the peer may still need it.
+
+        A retransmission on its way when the acknowledgement came may find the ring's place used again.
+        """
         known = flow.sent_base + len(flow.sent)
-        begin = max(seq, flow.sent_base)
+        begin = max(seq, flow.sent_base, flow.una)
         old = payload[begin - seq : max(0, known - seq)]
         at = begin - flow.sent_base
         if old and flow.sent[at : at + len(old)] != old:

@@ -151,6 +151,7 @@ def test_blocking_calls_run_the_clock():
         listener = pair.b.socket()
         listener.bind(("", 80))
         listener.listen()
+        listener.settimeout(30)
         client = pair.a.socket()
         client.settimeout(30)
         client.connect(("10.0.0.2", 80))

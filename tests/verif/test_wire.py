@@ -249,6 +249,12 @@ def test_other_bytes_after_a_partial_ack(monitor):
         monitor.from_engine(ours("A", seq=401, data=b"h" * 101))
 
 
+def test_other_bytes_of_what_is_acknowledged_pass(monitor):
+    monitor.from_engine(ours("A", data=b"h" * 500))
+    monitor.to_engine(theirs("A", ack=101))
+    monitor.from_engine(ours("A", data=b"x" * 100 + b"h" * 400))
+
+
 def test_ack_of_what_never_came(monitor):
     monitor.to_engine(theirs("PA", seq=11, data=b"x" * 10))  # bytes 1 to 10 are missing
     monitor.from_engine(ours("A", ack=1))

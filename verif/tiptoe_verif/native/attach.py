@@ -9,7 +9,9 @@ from tiptoe_driver.abi_gen import IRQ_STATUS_ERROR, IRQ_STATUS_EVENT, REG_IRQ_ST
 
 from ..wire.segment import ip_text, mac_text
 from .device import EngineDevice
+from .harness import Stop
 
+_SETTLE_CYCLES = 10_000
 CLEAR_ALL = IRQ_STATUS_EVENT | IRQ_STATUS_ERROR
 
 
@@ -28,6 +30,7 @@ def attach_driver(
         device.stack, device, address=f"{ip_text(device.ip)}/{prefix}", mac=mac_text(device.mac),
         gateway=gateway or "", options=EngineOptions(**options),
     )  # fmt: skip
+    device.harness.run(_SETTLE_CYCLES, Stop.SETTLED)  # enabled when this returns
 
 
 def serve_interrupt(device: EngineDevice) -> None:

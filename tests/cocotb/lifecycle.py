@@ -1,0 +1,463 @@
+"""Life of a connection on the whole engine, against scripted peers: RFC 9293 sections 3.5 and 3.6 (run by test_engine.py).
+
+Sequence numbers of both sides are next to wrap-around, every AXI and AXI4-Stream channel is paused at random, and
+memory answers late at random.
+"""
+
+import errno
+import socket
+import struct
+
+from tiptoe_driver import abi_gen as abi
+from tiptoe_verif.bench.bench import ACTIVE, PASSIVE, TICK_CYCLES, Bench, engine_test
+from tiptoe_verif.bench.peer import Host
+from tiptoe_verif.bench.steps import (
+    accepted,
+    active,
+    close_by_peer,
+    close_by_us,
+    connecting,
+    exchange,
+    listen,
+    passive,
+    receive,
+)
+
+NO_LINGER = struct.pack("ii", 1, 0)
+LOCAL, REMOTE = ACTIVE
+
+
+def error_of(sock):
+    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+
+
+# --- opening
+
+
+@engine_test()
+def test_syn_sent_syn_ack(b: Bench) -> None:
+    """Active open, a few bytes both ways, closed by the peer."""
+    host = Host(b)
+    peer, sock = connecting(b, host)
+    syn = peer.expect("S", seq=0)
+    assert (syn.mss, syn.ws) == (1460, 0) and syn.wnd == 4096
+    assert -syn.seq & 0xFFFFFFFF < 1300, "the engine's ISN is not next to wrap-around"
+    peer.send("SA")
+    peer.expect("A", seq=1, ack=1, length=0)
+    b.until(sock.writable, "the connection")
+    assert error_of(sock) == 0 and sock.getpeername() == (host.ip, REMOTE)
+    exchange(b, peer, sock)
+    close_by_peer(b, peer, sock)
+
+
+@engine_test(near_wrap=PASSIVE)
+def test_listen_syn(b: Bench) -> None:
+    """Passive open through listen table and syncache, closed by us."""
+    host = Host(b)
+    listener = listen(b)
+    peer = host.connection(PASSIVE[1], PASSIVE[0], ws=3)
+    peer.send("S")
+    answer = peer.expect("SA", seq=0, ack=1)
+    assert (answer.mss, answer.ws, answer.wnd) == (1460, 0, 4096)
+    assert -answer.seq & 0xFFFFFFFF < 1300, "the engine's ISN is not next to wrap-around"
+    b.run(1000)
+    assert not listener.readable()
+    peer.send("A")
+    sock = accepted(b, listener)
+    assert sock.getpeername() == (host.ip, PASSIVE[1])
+    exchange(b, peer, sock)
+    close_by_us(b, peer, sock)
+    listener.close()
+
+
+@engine_test(near_wrap=PASSIVE)
+def test_syn_received_ack_with_data(b: Bench) -> None:
+    """Data rides on the last ACK of the handshake."""
+    host = Host(b)
+    listener = listen(b)
+    peer = host.connection(*reversed(PASSIVE))
+    peer.send("S")
+    peer.expect("SA")
+    b.run(1000)
+    data = b.rng.randbytes(777)
+    peer.send("PA", data)
+    sock = accepted(b, listener)
+    assert receive(b, sock, len(data)) == data
+    peer.expect_ack(1 + len(data))
+    close_by_peer(b, peer, sock)
+    listener.close()
+
+
+@engine_test(near_wrap=PASSIVE)
+def test_syn_received_ack_with_data_and_fin(b: Bench) -> None:
+    """The whole request in the last ACK of the handshake: data and FIN."""
+    host = Host(b)
+    listener = listen(b)
+    peer = host.connection(*reversed(PASSIVE))
+    peer.send("S")
+    peer.expect("SA")
+    b.run(1000)
+    peer.send("FPA", b"request")
+    sock = accepted(b, listener)
+    assert receive(b, sock, 7) == b"request"
+    b.until(sock.readable, "end of stream")
+    assert sock.recv(1) == b""
+    peer.expect_ack(9)
+    sock.send(b"answer")
+    sock.close()
+    peer.wait_for(6)
+    b.until(lambda: peer.ack == 8, "the engine's FIN")
+    peer.send("A")
+    listener.close()
+
+
+@engine_test(near_wrap=PASSIVE)
+def test_syn_received_early_ack(b: Bench) -> None:
+    """An ACK at once, perhaps before the host can know of the SYN: the SYN,ACK comes again, then it is taken."""
+    host = Host(b)
+    listener = listen(b)
+    peer = host.connection(*reversed(PASSIVE))
+    peer.send("S")
+    peer.expect("SA")
+    peer.send("A")
+    b.run(40 * TICK_CYCLES)
+    if not listener.readable():
+        peer.expect("SA", seq=0, ack=1)
+        peer.send("A")
+    sock = accepted(b, listener)
+    peer.inbox.clear()
+    exchange(b, peer, sock)
+    close_by_peer(b, peer, sock)
+    listener.close()
+
+
+@engine_test()
+def test_syn_sent_syn(b: Bench) -> None:
+    """Simultaneous open: both SYNs cross, each side answers with SYN,ACK."""
+    host = Host(b)
+    peer, sock = connecting(b, host)
+    peer.expect("S", seq=0)
+    peer.send("S")
+    peer.expect("SA", seq=0, ack=1)
+    peer.send("SA", seq=0, ack=1)
+    b.until(sock.writable, "the connection")
+    b.run(2000)
+    peer.inbox.clear()
+    exchange(b, peer, sock)
+    close_by_peer(b, peer, sock)
+
+
+@engine_test()
+def test_syn_sent_rst(b: Bench) -> None:
+    """Active open refused."""
+    host = Host(b)
+    peer, sock = connecting(b, host)
+    peer.expect("S", seq=0)
+    peer.send("RA", seq=0, ack=1)
+    b.until(sock.writable, "the refusal")
+    assert error_of(sock) == errno.ECONNREFUSED
+    sock.close()
+
+
+@engine_test(registers={abi.REG_RTO_INITIAL: 10, abi.REG_RETRIES: 2 << 8 | 2})
+def test_syn_sent_timeout(b: Bench) -> None:
+    """SYN again and again, at twice the time each; then the open fails."""
+    host = Host(b)
+    peer, sock = connecting(b, host)
+    times = []
+    for _ in range(3):
+        peer.expect("S", seq=0)
+        times.append(b.cycle)
+    b.until(sock.writable, "the time-out")
+    assert error_of(sock) == errno.ETIMEDOUT
+    first, second = times[1] - times[0], times[2] - times[1]
+    assert 8 * TICK_CYCLES < first < 14 * TICK_CYCLES and 1.6 * first < second < 2.5 * first, (first, second)
+    peer.quiet(5000)
+    sock.close()
+
+
+@engine_test()
+def test_syn_sent_close(b: Bench) -> None:
+    """Closed by the user before the peer has answered: nothing more goes out but a RST to a late answer."""
+    host = Host(b)
+    peer, sock = connecting(b, host)
+    peer.expect("S", seq=0)
+    sock.close()
+    b.run(2000)
+    peer.send("SA")
+    peer.expect("R", seq=1)
+
+
+@engine_test(registers={abi.REG_RETRIES: 2 << 8 | 6}, near_wrap=PASSIVE)
+def test_syn_received_timeout(b: Bench) -> None:
+    """SYN,ACK again and again; then the half-open connection goes, and its place is free."""
+    host = Host(b)
+    listener = listen(b)
+    peer = host.connection(*reversed(PASSIVE))
+    peer.send("S")
+    for _ in range(3):
+        peer.expect("SA", seq=0, ack=1, cycles=400_000)
+    b.until(lambda: not b.half_open, "SYNCACHE_GONE", 4_000_000)
+    assert b.counters()["SYNCACHE_EXPIRED"] == 1 and not listener.readable()
+    listener.close()
+
+
+@engine_test(near_wrap=PASSIVE)
+def test_syn_received_rst(b: Bench) -> None:
+    """The peer gives up its half-open connection; the four-tuple can be used at once."""
+    host = Host(b)
+    listener = listen(b)
+    peer = host.connection(*reversed(PASSIVE))
+    peer.send("S")
+    peer.expect("SA")
+    b.until(lambda: b.half_open, "SYN_RECEIVED")
+    peer.send("R")
+    b.until(lambda: not b.half_open, "SYNCACHE_GONE")
+    again = host.connection(*reversed(PASSIVE), iss=77)
+    again.open()
+    sock = accepted(b, listener)
+    exchange(b, again, sock)
+    close_by_peer(b, again, sock)
+    listener.close()
+
+
+@engine_test()
+def test_closed_any_segment(b: Bench) -> None:
+    """A closed port refuses: SYN, data and FIN are reset with the right numbers; a RST never."""
+    peer = Host(b).connection(4444, 81)
+    b.run(500)
+    peer.irs = 0
+    for flags, data, wanted in (
+        ("S", b"", dict(flags="RA", seq=0, ack=1)),
+        ("A", b"", dict(flags="R", seq=1234)),
+        ("PA", b"data", dict(flags="R", seq=1234)),
+        ("F", b"xy", dict(flags="RA", seq=0, ack=3)),
+        ("SA", b"", dict(flags="R", seq=1234)),
+    ):
+        peer.send(flags, data, seq=0, ack=1234)
+        peer.expect(**wanted)
+    peer.send("R", seq=0)
+    peer.send("RA", seq=0, ack=5)
+    peer.quiet()
+    assert b.counters()["RX_UNKNOWN_SEGMENT"] == 7
+
+
+@engine_test(near_wrap=PASSIVE)
+def test_listen_close(b: Bench) -> None:
+    """Listening stops: half-open children are reset, established ones live on, the port refuses."""
+    host = Host(b)
+    listener = listen(b)
+    alive, sock = passive(b, host, listener)
+    half_open = [host.connection(41000 + n, PASSIVE[0]) for n in range(3)]
+    for peer in half_open:
+        peer.send("S")
+        peer.expect("SA")
+    listener.close()
+    for peer in half_open:
+        peer.expect("R", seq=1)
+        peer.send("A")
+        peer.expect("R", seq=1)
+    late = host.connection(42000, PASSIVE[0])
+    late.send("S")
+    late.expect("RA", ack=1)
+    exchange(b, alive, sock)
+    close_by_peer(b, alive, sock)
+
+
+# --- closing
+
+
+@engine_test()
+def test_established_shutdown(b: Bench) -> None:
+    """Half-close from our side: the peer goes on sending."""
+    peer, sock = active(b, Host(b))
+    sock.send(b"last words")
+    sock.shutdown(socket.SHUT_WR)
+    peer.wait_for(10)
+    b.until(lambda: peer.ack == 12, "the FIN")
+    peer.send("A")
+    data = b.rng.randbytes(5000)
+    for at in range(0, len(data), 1000):
+        peer.send("A", data[at : at + 1000])
+        assert receive(b, sock, len(data[at : at + 1000])) == data[at : at + 1000]
+    peer.expect_ack(5001)
+    peer.send("FA")
+    peer.expect_ack(5002)
+    b.until(sock.readable, "end of stream")
+    assert sock.recv(1) == b""
+    sock.close()
+
+
+@engine_test()
+def test_established_fin(b: Bench) -> None:
+    """Half-close from the peer's side: we go on sending."""
+    peer, sock = active(b, Host(b))
+    peer.send("FPA", b"last words")
+    peer.expect_ack(12)
+    assert receive(b, sock, 10) == b"last words"
+    assert sock.recv(1) == b""
+    data = b.rng.randbytes(6000)
+    sent = 0
+    while sent < len(data):
+        b.until(sock.writable, "room")
+        sent += sock.send(data[sent : sent + 3000])
+        peer.wait_for(sent)
+    assert peer.received == data
+    sock.close()
+    peer.expect("FA", skip_acks=True)
+    peer.send("A")
+
+
+@engine_test()
+def test_fin_wait_1_fin(b: Bench) -> None:
+    """Simultaneous close: the FINs cross."""
+    peer, sock = active(b, Host(b))
+    sock.shutdown(socket.SHUT_WR)
+    peer.expect("FA", seq=1, ack=1)
+    peer.send("FA", ack=1)
+    peer.expect("A", seq=2, ack=2)
+    b.until(sock.readable, "end of stream")
+    assert sock.recv(1) == b""
+    peer.send("A")
+    sock.close()
+
+
+@engine_test()
+def test_fin_wait_1_fin_lost(b: Bench) -> None:
+    """Our FIN is lost, then the ACK of the peer's: both come again."""
+    peer, sock = active(b, Host(b))
+    sock.close()
+    peer.expect("FA", seq=1, ack=1)
+    peer.expect("FA", seq=1, ack=1)
+    peer.send("FA")
+    peer.expect_ack(2)
+    peer.send("FA", seq=1)
+    peer.expect("A", seq=2, ack=2)
+
+
+@engine_test()
+def test_last_ack_lost(b: Bench) -> None:
+    """The peer closed first; its ACK of our FIN is lost: the FIN comes again."""
+    peer, sock = active(b, Host(b))
+    peer.send("FA")
+    b.until(sock.readable, "end of stream")
+    assert sock.recv(1) == b""
+    sock.close()
+    peer.expect("FA", seq=1, ack=2, skip_acks=True)
+    peer.expect("FA", seq=1, ack=2)
+    peer.send("A")
+
+
+@engine_test()
+def test_established_close_with_data_queued(b: Bench) -> None:
+    """Close with more data than the window takes: all of it goes out before the FIN."""
+    peer, sock = active(b, Host(b), wnd=1000)
+    data = b.rng.randbytes(4096)
+    assert sock.send(data) == len(data)
+    sock.close()
+    assert peer.wait_for(len(data)) == data
+    b.until(lambda: peer.ack == 2 + len(data), "the FIN")
+    peer.send("FA")
+    peer.expect_ack(peer.seq)
+
+
+@engine_test()
+def test_time_wait_fin(b: Bench) -> None:
+    """TIME_WAIT is the engine's: it answers the peer's FIN again, holds the id until its end, then gives it back."""
+    host = Host(b)
+    peer, sock = active(b, host)
+    free = b.free_ids
+    close_by_us(b, peer, sock)
+    begun = b.cycle
+    b.run(20 * TICK_CYCLES)
+    again = b.socket()
+    again.bind(("", LOCAL))
+    assert again.connect_ex((host.ip, REMOTE)) == errno.EADDRINUSE
+    again.close()
+    peer.send("FA", seq=peer.seq - 1)
+    peer.expect("A", ack=peer.seq)
+    restarted = b.cycle
+    b.until(lambda: b.free_ids == free + 1, "the id to come back")
+    assert b.cycle - restarted > 55 * TICK_CYCLES, "2MSL did not begin again with the peer's second FIN"
+    assert b.cycle - begun < 120 * TICK_CYCLES
+    peer.send("FA", seq=peer.seq - 1)
+    peer.expect("R")
+    # The same id again, with another generation, and the same four-tuple.
+    peer, sock = active(b, host, iss=5)
+    exchange(b, peer, sock)
+    close_by_peer(b, peer, sock)
+
+
+@engine_test()
+def test_established_rst(b: Bench) -> None:
+    """Reset by the peer; one at the wrong place only draws an ACK (RFC 5961 section 3)."""
+    peer, sock = active(b, Host(b))
+    peer.send("R", seq=100)
+    peer.expect("A", seq=1, ack=1)
+    peer.send("R", seq=-50000)
+    exchange(b, peer, sock)
+    peer.inbox.clear()
+    peer.send("R")
+    b.until(sock.readable, "the reset")
+    try:
+        sock.recv(1)
+    except ConnectionResetError:
+        pass
+    else:
+        raise AssertionError("no ECONNRESET")
+    peer.quiet()
+    sock.close()
+
+
+@engine_test()
+def test_established_abort(b: Bench) -> None:
+    """Reset by us, with data under way: SO_LINGER of no time."""
+    peer, sock = active(b, Host(b))
+    sock.send(b"abc")
+    peer.expect("A", seq=1, length=3)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
+    sock.close()
+    peer.expect("RA", seq=4)
+    peer.send("A")
+    peer.expect("R", seq=4)
+
+
+@engine_test()
+def test_close_wait_rst(b: Bench) -> None:
+    """The peer closes, then resets."""
+    peer, sock = active(b, Host(b))
+    peer.send("FA")
+    peer.expect_ack(2)
+    peer.send("R")
+    b.until(lambda: b.free_ids == 16, "the id to come back")
+    try:
+        sock.send(b"x")
+        b.run(500)
+        sock.send(b"x")
+    except OSError as error:
+        assert error.errno in (errno.EPIPE, errno.ECONNRESET)
+    else:
+        raise AssertionError("sent into a connection that is gone")
+    sock.close()
+
+
+@engine_test()
+def test_fin_wait_2_data_after_close(b: Bench) -> None:
+    """Data for a socket that was closed: nobody will read it, so the connection is reset."""
+    peer, sock = active(b, Host(b))
+    sock.close()
+    peer.expect("FA", seq=1)
+    peer.send("A")
+    b.run(1000)
+    peer.send("PA", b"too late")
+    peer.expect("RA", skip_acks=True)
+    b.expected_trouble = ("received_after_close",)
+
+
+@engine_test()
+def test_fin_wait_2_timeout(b: Bench) -> None:
+    """A closed socket whose peer never closes does not keep the id for ever (FIN_WAIT_2_TICKS)."""
+    peer, sock = active(b, Host(b))
+    sock.close()
+    peer.expect("FA", seq=1)
+    peer.send("A")

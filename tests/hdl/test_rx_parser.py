@@ -70,7 +70,7 @@ def beats(case: Case, width: int, rng: random.Random, null_end: bool = False) ->
     return out
 
 
-def run_cases(cases, *, width=64, idle=0.0, stall=0.0, free_delay=0, hold=0, seed=1, null_end=False, read_back=True):
+def run_cases(cases, *, width=64, idle=0.0, stall=0.0, free_delay=0, hold=0, seed=1, null_end=False):
     """Send frames, compare every report, every stored frame and all counters; the buffer must be empty at the end."""
     dut = Front(TINY.with_(data_width=width))
     rng = random.Random(f"{seed}:run")
@@ -119,8 +119,7 @@ def run_cases(cases, *, width=64, idle=0.0, stall=0.0, free_delay=0, hold=0, see
             got = to_py(payload)
             expected = case.outcome.meta
             assert {key: got[key] for key in expected} == expected, f"{case.name}: {case.frame.hex()}"
-            if read_back:
-                assert await read_frame(ctx, len(case.frame)) == case.frame, case.name
+            assert await read_frame(ctx, len(case.frame)) == case.frame, case.name
             await ctx.tick().repeat(1 + draw.randrange(free_delay + 1) + (hold if number == 0 else 0))
             ctx.set(dut.read.free, 1)
             ctx.set(dut.read.free_words, -(-len(case.frame) // (width // 8)))
@@ -225,11 +224,27 @@ def test_keep_with_holes_is_a_bad_frame(rng):
 def test_full_buffer_holds_back_and_loses_nothing(width, rng):
     """Nobody takes reports for long: the parser stops the wire, stores nothing twice, and goes on where it was."""
     cases = [Case("large", segment(rng, rng.randrange(1000, 1461))) for _ in range(9)]
-    fullest = run_cases(cases, width=width, hold=10_000 * 8 // width, read_back=False)
+    fullest = run_cases(cases, width=width, hold=10_000 * 8 // width)
     words = TINY.rx_buffer_bytes * 8 // width
     assert 0.8 * words < fullest <= words - 1
     small = [Case("small", segment(rng, rng.randrange(7))) for _ in range(24)]
     run_cases(small, width=width, stall=0.95, free_delay=3)
+
+
+def test_giant_longer_than_the_buffer(rng):
+    """A frame without an end takes no more words than the longest good one, so it can't stop the receiver."""
+    cases = [Case("good", segment(rng, 3)), Case("endless", rng.randbytes(TINY.rx_buffer_bytes + 800))]
+    cases += [Case("good", segment(rng, 3))]
+    fullest = run_cases(cases)
+    assert fullest <= 2 * 8 + -(-TINY.max_frame_bytes // 8)
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"rx_buffer_bytes": 1024}, "rx_buffer_bytes must hold a frame of 1514 bytes and 32 words, not 1024 bytes"),
+])  # fmt: skip
+def test_configuration_is_checked(changes, message):
+    with pytest.raises(ValueError, match=message):
+        RxBuffer(TINY.with_(**changes))
 
 
 @pytest.mark.parametrize("width", [32, 64, 128])

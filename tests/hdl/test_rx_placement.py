@@ -426,6 +426,11 @@ def test_host_disabled_and_host_write_error(rng):
     assert bench.errors == [{"code": ErrorCode.PAYLOAD_WRITE, "argument": NO_ID}]
 
 
+def test_frames_longer_than_a_slot_are_refused():
+    with pytest.raises(ValueError, match="max_frame_bytes must fit into a host frame slot, not be 2047"):
+        Placement(TINY.with_(max_frame_bytes=2047))
+
+
 def preloaded(rng, rings, count, kind, length, lane=None):
     """Frames of one kind; ``lane`` chooses every position."""
     out = []

@@ -6,6 +6,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
+from ..host.abi import HOST_FRAME_SLOT_BYTES
 from ..messages import ErrorEvent, FrameEvent, FrameInfo, dma_request, placed, ring_write, rx_verdict
 from ..wire.queue import Queue
 from ..wire.realign import Realigner, realign_command
@@ -13,7 +14,7 @@ from ..wire.valid_only import valid_only
 from .buffer import read_port
 from .conclude import Conclusions, abort_request
 from .extract import FrameExtractor
-from .target import IN_FLIGHT, TargetPipeline, conclusion, extraction
+from .target import FRAME_IN_SLOT, IN_FLIGHT, TargetPipeline, conclusion, extraction
 
 _WRITES = 16
 """Writes that are asked for but not yet taken by the DMA writer or the realigner, and frames not yet read."""
@@ -65,6 +66,8 @@ class Placement(wiring.Component):
     """
 
     def __init__(self, cfg: EngineConfig):
+        if cfg.max_frame_bytes > HOST_FRAME_SLOT_BYTES - FRAME_IN_SLOT:
+            raise ValueError(f"max_frame_bytes must fit into a host frame slot, not be {cfg.max_frame_bytes}")
         self._cfg = cfg
         super().__init__({
             "info": In(stream.Signature(FrameInfo)),

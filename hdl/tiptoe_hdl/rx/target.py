@@ -16,7 +16,9 @@ _PAD_BYTES = 2
 """``FrameInfo.payload_offset`` counts from this many bytes before the stored frame."""
 
 _SLOT_LOG2 = ceil_log2(HOST_FRAME_SLOT_BYTES)
-_FRAME_IN_SLOT = 2
+FRAME_IN_SLOT = 2
+"""A host frame begins at this byte of its slot, so that its IP header is aligned."""
+
 _LARGEST_LOG2 = 26  # 2**15 slots
 
 IN_FLIGHT = 5
@@ -205,7 +207,7 @@ class TargetPipeline(wiring.Component):
                 with m.Case(log2):
                     m.d.comb += place_mask.eq(ring_mask(log2))
         m.d.comb += [
-            slot_position.eq(Cat(Const(_FRAME_IN_SLOT, _SLOT_LOG2), two.slot)),
+            slot_position.eq(Cat(Const(FRAME_IN_SLOT, _SLOT_LOG2), two.slot)),
             base.eq(Mux(two.host, self.host_base, Cat(Const(0, _SLOT_LOG2), two.place.base))),
             position.eq(Mux(two.host, slot_position, two.position)),
             address.eq(ring_address(base, position, Mux(two.host, mask, place_mask))),

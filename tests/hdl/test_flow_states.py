@@ -121,10 +121,27 @@ def test_syn_sent_syn_opens_simultaneously(b):
     sent, _ = b.receive(SYN)
     assert [(s.flags, s.seq, s.ack) for s in sent] == [("SA", 0, 1)]
     assert b.state() == State.SYN_RECEIVED
-    sent, _ = b.receive(SYN_ACK)  # the peer's SYN,ACK stands left of the window: an ACK, which opens the peer
+    sent, _ = b.receive(SYN_ACK)  # figure 8, line 6: left of the window, and yet it opens the connection
     assert [(s.flags, s.seq, s.ack) for s in sent] == [("A", 1, 1)]
-    b.receive(ACK)
     assert b.state() == State.ESTABLISHED
+
+
+@pytest.mark.parametrize("answer", [SYN_ACK, ACK])
+def test_syn_received_by_simultaneous_open_window_of_the_syn_counts(b, answer):
+    """The window of a SYN or SYN,ACK is not scaled; what scaling would make of the second one's must not be sent into."""
+    b.syn_sent(rcv_scale=2)
+    b.receive(SYN.but(wnd=1000, ws=4, mss=1460))
+    b.receive(answer.but(wnd=1000 if answer is SYN_ACK else 1000 >> 4, ws=4 if answer is SYN_ACK else None))
+    assert b.state() == State.ESTABLISHED
+    assert sum(s.length for s in b.bell(0, 4000)) <= 1000
+
+
+@pytest.mark.parametrize("answer", [SYN_ACK.but(ack=2), SYN_ACK.but(seq=-1), SYN, SYN_ACK.but(flags="SR")])
+def test_syn_received_by_simultaneous_open_other_syns_do_not_open(b, answer):
+    b.syn_sent()
+    b.receive(SYN)
+    b.receive(answer)
+    assert b.state() == State.SYN_RECEIVED
 
 
 def test_syn_sent_close_waits_for_establishment(b):

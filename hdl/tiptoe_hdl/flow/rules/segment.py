@@ -39,6 +39,7 @@ def classify(s):
         begins_in_window=begins_in_window,
         seq_exact=s.d_seq == 0,
         seq_left=s.d_seq[31],
+        repeats_syn=s.d_seq == 0xFFFFFFFF,
         ack_new=ack_after_una & ~ack_future,
         ack_same=s.d_ack == 0,
         ack_future=ack_future,
@@ -77,6 +78,9 @@ def decide(s):
     reset = open_ & s.has_rst & s.seq_exact
     challenge = open_ & s.acceptable & ((s.has_rst & ~s.seq_exact) | (s.has_syn & ~s.has_rst))
     proceed = open_ & s.acceptable & ~s.has_rst & ~s.has_syn & s.has_ack
+    # Simultaneous open (figure 8, line 6): the peer's SYN,ACK repeats the SYN we have, so it lies left of the window,
+    # and yet it acknowledges ours. Its window is not taken: it is not scaled, and the first SYN's was taken.
+    crossed = open_ & s.is_syn_received & s.repeats_syn & s.has_syn & s.has_ack & ~s.has_rst & s.ack_new
     syn_received_reset = proceed & s.is_syn_received & ~s.ack_new
     ack_too_new = proceed & ~s.is_syn_received & s.ack_future
     go = proceed & (~s.is_syn_received | s.ack_new) & ~s.ack_future
@@ -86,11 +90,11 @@ def decide(s):
         peer_reset=reset & ~s.is_syn_received,
         syn_taken=syn_taken,
         syn_acked=syn_taken & s.has_ack,
-        becomes_established=(syn_taken & s.has_ack) | (go & s.is_syn_received),
+        becomes_established=(syn_taken & s.has_ack) | (go & s.is_syn_received) | crossed,
         outside=outside,
         challenge=challenge | ack_too_new,
         go=go,
-        took_ack=(go & s.ack_new) | (syn_taken & s.has_ack),
+        took_ack=(go & s.ack_new) | (syn_taken & s.has_ack) | crossed,
         fin_is_acked=go & s.ack_new & s.ack_all & s.fin_sent,
         takes_wnd=(go & s.wnd_newer) | syn_taken | (go & s.is_syn_received),
         retime_wait=outside & (s.state == State.TIME_WAIT.value),

@@ -156,3 +156,49 @@ def test_established_beyond_window_is_cut_and_refused():
     # A little room is not told; two segments' worth is.
     assert b.bell(1, 1000) == []
     assert [(s.ack, s.wnd) for s in b.bell(1, 3000)] == [(16385, 3000)]
+
+
+def test_established_timeout_follows_the_round_trip_time():
+    b = FlowBench(rto_initial=100, rto_min=5)
+    b.established(mss=1000, wnd=60000)
+    position = 0
+    for _ in range(30):  # a steady round trip of 20 ticks
+        position += 100
+        b.bell(0, position)
+        b.ticks(20)
+        assert b.sent() == []
+        b.receive(Segment("A", ack=1 + position, wnd=60000))
+    b.bell(0, position + 100)
+    # srtt is 20 and rttvar has decayed: a little more than one round trip, far from the 100 it began with.
+    assert 20 <= b.ticks_until_sent(100) <= 26
+
+
+def test_established_retransmitted_segment_gives_no_sample():
+    b = FlowBench(rto_initial=50, rto_min=5)
+    b.established(mss=1000, wnd=60000)
+    b.bell(0, 100)
+    b.ticks(10)
+    b.receive(Segment("A", ack=101, wnd=60000))  # R = 10: the time-out is 10 + 4 * 5 = 30
+    b.bell(0, 200)
+    assert 29 <= b.ticks_until_sent(60) <= 31
+    b.sent()
+    b.ticks(2)
+    b.receive(Segment("A", ack=201, wnd=60000))  # Karn: which transmission this acknowledges is unknown
+    b.bell(0, 300)
+    assert 29 <= b.ticks_until_sent(60) <= 31
+
+
+def test_established_congestion_window_opens():
+    b = FlowBench(rto_initial=10, rto_min=10)
+    b.established(mss=1000, wnd=60000)
+    assert len(b.bell(0, 16000)) == 10, "RFC 6928's initial window"
+    acked, rounds = 1, []
+    b.ticks(11)
+    assert data(b.sent()) == [(1, 1000)], "everything lost: one segment, then slow start again"
+    acked, flights = 1001, []
+    for _ in range(3):
+        sent, _ = b.receive(Segment("A", ack=acked, wnd=60000))
+        flights.append(len(data(sent)))
+        acked += 1000 * flights[-1]
+    # Each ACK covers a whole flight and opens the window by one segment (RFC 3465 with L = 1).
+    assert flights == [2, 3, 4]

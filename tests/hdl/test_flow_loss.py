@@ -192,7 +192,6 @@ def test_established_congestion_window_opens():
     b = FlowBench(rto_initial=10, rto_min=10)
     b.established(mss=1000, wnd=60000)
     assert len(b.bell(0, 16000)) == 10, "RFC 6928's initial window"
-    acked, rounds = 1, []
     b.ticks(11)
     assert data(b.sent()) == [(1, 1000)], "everything lost: one segment, then slow start again"
     acked, flights = 1001, []

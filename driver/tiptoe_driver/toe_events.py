@@ -96,9 +96,10 @@ class ToeEvents:
 
     def _orphan_event(self, toep: toepcb, event: abi.ConnectionEvent) -> None:
         """An event of a connection whose socket is gone: data that nobody will read is answered with a reset."""
+        if not event.established:
+            return  # positions mean nothing yet
+        toep.flags |= TP_ESTABLISHED
         _, arrived = self._progress(toep, event)
-        if event.established:
-            toep.flags |= TP_ESTABLISHED
         if arrived:
             self._calls.abort(toep)
 

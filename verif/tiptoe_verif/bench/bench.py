@@ -80,6 +80,8 @@ class Bench:
         Further registers, value by address.
     near_wrap : tuple of int
         ACTIVE or PASSIVE: the connection whose ISN is next to wrap-around.
+    tick_cycles : int
+        Cycles between ticks; more than there are ids.
     driver : dict
         Further options of ``tiptoe_driver.EngineOptions``.
 
@@ -93,7 +95,7 @@ class Bench:
     def __init__(
         self, dut: Any, name: str, *, stall: float = 0.25, latency: range = range(5, 60),
         impairment: Impairment | None = None, registers: dict[int, int] | None = None,
-        near_wrap: tuple[int, int] = ACTIVE, **driver: Any,
+        near_wrap: tuple[int, int] = ACTIVE, tick_cycles: int = TICK_CYCLES, **driver: Any,
     ) -> None:  # fmt: skip
         self.dut, self.name = dut, name
         self.seed = int(os.environ.get("TIPTOE_SEED", "1"), 0)
@@ -124,7 +126,7 @@ class Bench:
             ],
             self._chance("stalls"), stall,
         )  # fmt: skip
-        self.ticking = True
+        self.tick_cycles = tick_cycles
         self.stack: Stack
         self.toe: Tiptoe
 
@@ -141,9 +143,9 @@ class Bench:
     async def _ticks(self) -> None:
         edge = RisingEdge(self.dut.clk)
         while True:
-            await Timer(TICK_CYCLES * CLOCK_NS, "ns")
+            await Timer((self.tick_cycles - 2) * CLOCK_NS, "ns")
             await edge
-            self.dut.tick.value = self.ticking
+            self.dut.tick.value = 1
             await edge
             self.dut.tick.value = 0
 

@@ -290,8 +290,6 @@ class WireMonitor:
         flow = Flow(segment.seq, segment.seq + 1, segment.mss, segment.ws, segment.wnd, time_ns)
         flow.una, flow.sent_base = flow.iss, flow.iss + 1
         self.flows[key] = flow
-        if not segment.flags & ACK:
-            self._syns.pop(key, None)  # what came before belongs to an older connection
         return flow
 
     def _learn_peer(self, key: tuple[int, int, int, int], flow: Flow, ack: int) -> None:

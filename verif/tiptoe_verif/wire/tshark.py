@@ -14,15 +14,18 @@ def available() -> bool:
     return shutil.which("tshark") is not None
 
 
-def faults(path: Path) -> list[str]:
+def faults(path: Path, *, opaque: bool = False) -> list[str]:
     """Frames of a capture that tshark finds malformed or with a wrong checksum, a line each; empty if it is clean.
 
-    Raises OSError if tshark cannot read the file at all.
+    With ``opaque`` what TCP carries is not looked into: random bytes on port 80 are no good HTTP. Raises OSError if
+    tshark cannot read the file at all.
     """
     options = [f"{protocol}.check_checksum:TRUE" for protocol in ("ip", "tcp")]
     command = ["tshark", "-n", "-r", str(path), "-Y", _FAULTY]
     for option in options:
         command += ["-o", option]
+    if opaque:
+        command += ["-d", "tcp.port==1-65535,data"]
     result = subprocess.run(command, capture_output=True, text=True)
     if result.returncode != 0:
         raise OSError(f"tshark cannot read {path}: {result.stderr.strip()}")

@@ -69,7 +69,7 @@ class CommandFetcher(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        self._tail_errors = Signal()
+        self._tail_error = Signal()
         accepted = self._check_tail(m)
         # Per slot: how many commands, whether the transfer failed. Slots are asked for, filled and drained in turn.
         self._sizes = Array(Signal(range(SLOT_COMMANDS + 1), name=f"size_{n}") for n in range(SLOTS))
@@ -87,7 +87,7 @@ class CommandFetcher(wiring.Component):
         seen = Signal(32)
         ahead = Signal(32)   # of the tail accepted before
         behind = Signal(17)  # commands accepted and not yet read
-        far = Signal()
+        far, wrong = Signal(), Signal()
         filled = Signal(18)
         size = Signal(17)
         m.d.sync += size.eq(0)
@@ -111,14 +111,17 @@ class CommandFetcher(wiring.Component):
             with m.State("Add"):
                 m.next = "Compare"
             with m.State("Compare"):
-                with m.If(far | (filled > size)):
-                    m.d.comb += self._tail_errors.eq(1)
+                m.d.sync += wrong.eq(far | (filled > size))
+                m.next = "Decide"
+            with m.State("Decide"):
+                with m.If(wrong):
+                    m.d.comb += self._tail_error.eq(1)
                 with m.Else():
                     m.d.sync += accepted.eq(seen)
                 m.next = "Watch"
-        with m.If(self._tail_errors):
-            m.d.comb += [
-                self.error.valid.eq(1),
+        m.d.sync += self.error.valid.eq(self._tail_error)
+        with m.If(self._tail_error):
+            m.d.sync += [
                 self.error.payload.code.eq(ErrorCode.BAD_COMMAND_TAIL),
                 self.error.payload.argument.eq(seen),
             ]
@@ -181,8 +184,9 @@ class CommandFetcher(wiring.Component):
                     self._failed[slot].eq(self.data.p.error),
                     self.head.eq(self.head + self._sizes[slot]),
                 ]
-        with m.If(self.data.valid & self.data.p.last & self.data.p.error & ~self._tail_errors):
-            m.d.comb += [
+        # Of two errors in one cycle this one gives way: each of its commands is told of by COMMAND_DONE.
+        with m.If(self.data.valid & self.data.p.last & self.data.p.error & ~self._tail_error):
+            m.d.sync += [
                 self.error.valid.eq(1),
                 self.error.payload.code.eq(ErrorCode.COMMAND_FETCH),
                 self.error.payload.argument.eq(self.head),

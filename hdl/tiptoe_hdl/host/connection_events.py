@@ -1,6 +1,6 @@
 """CONNECTION events: snapshots of connections that have news, never ahead of the payload in host memory."""
 
-from amaranth.hdl import Module, Mux, Signal, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -115,6 +115,14 @@ class ConnectionEvents(wiring.Component):
             ended_write.data.eq(self.ready & ~clear_valid),
             ended_write.en.eq(~self.ready | clear_valid | end),
         ]
+        position_late, ended_late, lost_late = Signal(32), Signal(), Signal()
+        # Of a position that is written in the cycle of its reading, nothing is believed.
+        collides = Signal(2)
+        m.d.sync += [
+            collides.eq(Cat(position_write.en & (position_write.addr == position_read.addr), collides[0])),
+            # Directly behind the memories.
+            position_late.eq(position_read.data), ended_late.eq(ended_read.data), lost_late.eq(lost_read.data),
+        ]
         m.d.comb += [self.o.p.report.eq(report), self.o.p.rcv_position.eq(position)]
         m.d.comb += [
             self.o.p.report.terminal.eq(report.terminal & (complete | ~report.established | is_lost)),
@@ -125,10 +133,11 @@ class ConnectionEvents(wiring.Component):
                 with m.If(self.report.valid):
                     m.next = "Look up"
             with m.State("Look up"):
-                m.d.sync += [
-                    position.eq(position_read.data), has_ended.eq(ended_read.data), is_lost.eq(lost_read.data),
-                ]
-                m.next = "Compare"
+                m.next = "Take"
+            with m.State("Take"):
+                m.d.sync += [position.eq(position_late), has_ended.eq(ended_late), is_lost.eq(lost_late)]
+                with m.If(~collides[1]):
+                    m.next = "Compare"
             with m.State("Compare"):
                 m.d.sync += complete.eq(position == report.rcv_nxt_position)
                 m.next = "Offer"

@@ -1,13 +1,13 @@
-"""The counters that registers show: pulses are gathered in a few bits each and added in turn to a memory."""
+"""The counters that registers show: each line counts in a few bits, what these gained is added in turn to a memory."""
 
-from amaranth.hdl import Array, Module, Mux, Signal
+from amaranth.hdl import Array, Const, Module, Mux, Signal
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..messages import Counter
 
-PENDING_BITS = 6
-"""A round over all counters takes 32 cycles, so a line brings at most 32 pulses between its turns."""
+LINE_BITS = 6
+"""A round over all counters takes 32 cycles: a line counts at most 32 between its turns, less than 2**6."""
 
 
 def pulse_ports() -> list[str]:
@@ -16,17 +16,16 @@ def pulse_ports() -> list[str]:
 
 
 class CounterBank(wiring.Component):
-    """32 counters of 32 bits, wrapping; all 0 from 34 cycles after reset on.
+    """32 counters of 32 bits, wrapping; all begin at 0 after reset.
 
-    No pulse is lost, even when every line is high in every cycle. A value lags its pulses by at most
-    35 cycles.
+    No pulse is lost, even when every line is high in every cycle. A value lags its pulses by at most 38 cycles.
 
     Members
     -------
     count_<counter in lower case> : In(1)
         One line a counter; every cycle high counts one.
     index : In(5), value : Out(32)
-        ``value`` shows counter ``index`` two cycles after ``index`` is set.
+        ``value`` shows counter ``index`` when ``index`` has been there for 36 cycles.
     """
 
     def __init__(self):
@@ -38,34 +37,50 @@ class CounterBank(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.totals = totals = memory.Memory(shape=32, depth=len(Counter), init=[])
-        write = totals.write_port()
-        update = totals.read_port(domain="comb")
-        show = totals.read_port(domain="comb")
+        m.submodules.added = added = memory.Memory(shape=LINE_BITS, depth=len(Counter), init=[])
+        # Lines are counted without end; `added` is what each showed in its last turn.
+        lines = [Signal(LINE_BITS, name=f"line_{name}") for name in pulse_ports()]
+        for name, line in zip(pulse_ports(), lines, strict=True):
+            with m.If(getattr(self, name)):
+                m.d.sync += line.eq(line + 1)
 
-        turn = Signal(range(len(Counter)))
-        first_round = Signal(init=1)  # the memory still holds what it had before the reset
-        lines = [getattr(self, name) for name in pulse_ports()]
-        pending = Array(Signal(PENDING_BITS, name=f"pending_{name}") for name in pulse_ports())
-        m.d.sync += turn.eq(turn + 1)
-        with m.If(turn == len(Counter) - 1):
-            m.d.sync += first_round.eq(0)
-        for number, (line, count) in enumerate(zip(lines, pending, strict=True)):
-            m.d.sync += count.eq(Mux(turn == number, 0, count) + line)
+        # Stages: choose a line in two steps, subtract, read, add. What the memories had before a reset counts as 0
+        # in the first round.
+        stages = range(5)
+        turns = [Signal(range(len(Counter)), name=f"turn_{n}") for n in stages]
+        first = [Signal(init=1, name=f"first_{n}") for n in stages]
+        started = [Const(1), *(Signal(name=f"started_{n}") for n in stages[1:])]
+        m.d.sync += turns[0].eq(turns[0] + 1)
+        with m.If(turns[0] == len(Counter) - 1):
+            m.d.sync += first[0].eq(0)
+        for stage in stages[1:]:
+            m.d.sync += [
+                turns[stage].eq(turns[stage - 1]), first[stage].eq(first[stage - 1]),
+                started[stage].eq(started[stage - 1]),
+            ]
 
-        amount = Signal(PENDING_BITS)
-        before = Signal(32)
-        number = Signal.like(turn)
-        started = Signal()
+        candidates = Array(Signal(LINE_BITS, name=f"candidate_{n}") for n in range(4))
+        count = Signal(LINE_BITS)
+        gain = [Signal(LINE_BITS, name=f"gain_{n}") for n in range(2)]
+        old, new = Signal(32), Signal(32)
+        before, before_write = added.read_port(domain="comb"), added.write_port()
+        total, total_write = totals.read_port(domain="comb"), totals.write_port()
         m.d.sync += [
-            amount.eq(pending[turn]), before.eq(Mux(first_round, 0, update.data)),
-            number.eq(turn), started.eq(1),
+            *(candidate.eq(Array(lines[number::4])[turns[0][2:]]) for number, candidate in enumerate(candidates)),
+            count.eq(candidates[turns[1][:2]]),
+            gain[0].eq(count - Mux(first[2], 0, before.data)),
+            gain[1].eq(gain[0]), old.eq(Mux(first[3], 0, total.data)),
         ]
         m.d.comb += [
-            update.addr.eq(turn),
-            write.addr.eq(number), write.data.eq(before + amount), write.en.eq(started),
+            before.addr.eq(turns[2]),
+            before_write.addr.eq(turns[2]), before_write.data.eq(count), before_write.en.eq(started[2]),
+            total.addr.eq(turns[3]), new.eq(old + gain[1]),
+            total_write.addr.eq(turns[4]), total_write.data.eq(new), total_write.en.eq(started[4]),
         ]
 
-        index = Signal.like(self.index)
-        m.d.comb += show.addr.eq(index)
-        m.d.sync += [index.eq(self.index), self.value.eq(show.data)]
+        # A counter is shown when its turn comes.
+        shown = Signal()
+        m.d.sync += shown.eq(turns[3] == self.index)
+        with m.If(shown):
+            m.d.sync += self.value.eq(new)
         return m

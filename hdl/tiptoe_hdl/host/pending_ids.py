@@ -18,7 +18,7 @@ class PendingIds(wiring.Component):
     taking changes; so each memory has one writer. An id's mark is cleared *before* the id is given away: what is
     marked later queues the id again, what is marked earlier is known to whoever takes the id.
 
-    Timing: an id may be marked in every cycle; one can be taken every ten cycles.
+    Timing: an id may be marked in every cycle; one can be taken every eleven cycles.
 
     Parameters
     ----------
@@ -83,7 +83,9 @@ class PendingIds(wiring.Component):
             m.d.sync += tail.eq(tail + 1)
 
         # Taking.
-        first = Signal(data.StructLayout({"id": id_bits, "mark": 1}))
+        entry = data.StructLayout({"id": id_bits, "mark": 1})
+        first, first_late = Signal(entry), Signal(entry)  # the latter directly behind the memory
+        m.d.sync += first_late.eq(queue_read.data)
         timer = Signal(range(FORGET_CYCLES))
         m.d.comb += [
             queue_read.addr.eq(head), self.o.payload.eq(first.id),
@@ -96,8 +98,10 @@ class PendingIds(wiring.Component):
                 with m.If(count != 0):
                     m.next = "Read"
             with m.State("Read"):
+                m.next = "Take"
+            with m.State("Take"):
+                m.d.sync += first.eq(first_late)
                 m.next = "Clear"
-                m.d.sync += first.eq(queue_read.data)
             with m.State("Clear"):
                 m.d.comb += [clear_write.en.eq(1), pop.eq(1)]
                 m.d.sync += [head.eq(head + 1), timer.eq(FORGET_CYCLES - 1)]

@@ -3,7 +3,10 @@
 Addresses, fields and reset values come from tiptoe.rdl through ``register_map``.
 """
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from functools import reduce
+from operator import or_
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -64,7 +67,10 @@ RESET_CYCLES = 16
 """Length of ``soft_reset``."""
 
 READ_CYCLES = 6
-"""Cycles given to a read: the multiplexer has two stages, a counter comes five cycles after its index."""
+"""Cycles given to the read of a register: the multiplexer has three stages."""
+
+COUNTER_CYCLES = 40
+"""Cycles given to the read of a counter: they are shown in turn."""
 
 
 def constants(cfg: EngineConfig) -> dict[str, int]:
@@ -102,7 +108,7 @@ class Registers(wiring.Component):
     """Register block and doorbells.
 
     A write takes effect two cycles after its transfer; one write, so one doorbell, is taken each cycle.
-    A read takes about ten cycles.
+    A read takes about ten cycles, of a counter fifty.
 
     Parameters
     ----------
@@ -119,7 +125,7 @@ class Registers(wiring.Component):
     error : Out(valid-only ErrorEvent), count_bad_doorbell : Out(1)
         Doorbells refused.
     counter_index : Out(5), counter_value : In(32)
-        The counter's value, at most five cycles after its index.
+        The counter's value, when its index has been there for COUNTER_CYCLES.
     event_irq, error_irq : In(1)
         Pulses that set the bits of IRQ_STATUS.
     <name in MEASURED> : In, <name in CONFIGURATION> : Out
@@ -234,9 +240,9 @@ class Registers(wiring.Component):
             m.d.sync += self._value["IRQ_STATUS.ERROR", 0].eq(1)
 
     def _reads(self, m, slave):
-        """Two registered stages of a multiplexer, with time to spare."""
+        """Three registered stages of a multiplexer, with time to spare."""
         word = Signal(18)
-        timer = Signal(range(READ_CYCLES))
+        timer = Signal(range(COUNTER_CYCLES))
         words = {}
         known = Signal()
         for register in register_map().registers:
@@ -250,16 +256,16 @@ class Registers(wiring.Component):
                         (field.low, self._value[f"{register.name}.{field.name}", index])
                         for field in register.fields if field.readable]
 
+        # A register's word: four candidates, one for each place in a group of four, then one of them.
+        group = Signal(16)
+        m.d.sync += [group[number].eq(word[2:6] == number) for number in range(16)]
         quarters = [Signal(32, name=f"quarter_{n}") for n in range(4)]
         for number, quarter in enumerate(quarters):
-            m.d.sync += quarter.eq(0)
-            with m.Switch(word[2:6]):
-                for place, fields in words.items():
-                    if place % 4 == number:
-                        with m.Case(place // 4):
-                            for low, signal in fields:
-                                width = 32 if isinstance(signal, int) else len(signal)
-                                m.d.sync += quarter[low:low + width].eq(signal)
+            candidates = [
+                Cat(*self._bits(fields)) & group[place // 4].replicate(32)
+                for place, fields in words.items() if place % 4 == number
+            ]
+            m.d.sync += quarter.eq(reduce(or_, candidates))
         picked = Signal(32)
         known_late = Signal()
         m.d.sync += [known_late.eq(known), picked.eq(0)]
@@ -279,7 +285,7 @@ class Registers(wiring.Component):
         with m.FSM():
             with m.State("Idle"):
                 m.d.comb += slave.read.ready.eq(1)
-                m.d.sync += [word.eq(slave.read.payload), timer.eq(READ_CYCLES - 1)]
+                m.d.sync += [word.eq(slave.read.payload), timer.eq(Mux(slave.read.payload[7], COUNTER_CYCLES, READ_CYCLES) - 1)]
                 with m.If(slave.read.valid):
                     m.next = "Wait"
             with m.State("Wait"):
@@ -290,6 +296,16 @@ class Registers(wiring.Component):
                 m.d.comb += slave.read_response.valid.eq(1)
                 with m.If(slave.read_response.ready):
                     m.next = "Idle"
+
+    @staticmethod
+    def _bits(fields):
+        """The parts of a register's word, from bit 0 on; ``fields`` is a list of (lowest bit, signal or constant)."""
+        at = 0
+        for low, signal in fields:
+            yield Const(0, low - at)
+            part = Const(signal, max(1, signal.bit_length())) if isinstance(signal, int) else signal
+            yield part
+            at = low + len(part)
 
     def _soft_reset(self, m):
         request = self._value["CONTROL.SOFT_RESET", 0]

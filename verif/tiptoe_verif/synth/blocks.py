@@ -115,6 +115,34 @@ def _events() -> Any:
     return EventWriter(ECP5)
 
 
+def _connection_table() -> Any:
+    from tiptoe_hdl.config import ECP5
+    from tiptoe_hdl.flow.connection_table import ConnectionTable
+
+    return ConnectionTable(ECP5)
+
+
+def _isn() -> Any:
+    from tiptoe_hdl.config import ECP5
+    from tiptoe_hdl.listen.isn import IsnGenerator
+
+    return IsnGenerator(ECP5)
+
+
+def _listen_unit() -> Any:
+    from tiptoe_hdl.config import ECP5
+    from tiptoe_hdl.listen.listen_unit import ListenUnit
+
+    return ListenUnit(ECP5)
+
+
+def _dispatcher() -> Any:
+    from tiptoe_hdl.config import ECP5
+    from tiptoe_hdl.rx.dispatcher import Dispatcher
+
+    return Dispatcher(ECP5)
+
+
 BLOCKS = [
     Block("axis_slice", _example),
     # Issue keeps same-address events apart or forwards them; a stale deadline is looked at again in the next tick.
@@ -124,8 +152,8 @@ BLOCKS = [
     Block("counters", _counters),
     # A slot of the buffer is read after it is filled.
     Block("commands", _commands, no_collision=("fetcher.storage*",)),
-    # The reasons stand in pending_ids.py: what is read while it is written is older than the report.
-    Block("events", _events),
+    # A position that is read while it is written is read again.
+    Block("events", _events, no_collision=("connections.positions*",)),
     Block("dma_read", _dma_read),
     Block("dma_write", _dma_write),
     # The slot that is read is complete; the frame under way has another one.
@@ -134,6 +162,12 @@ BLOCKS = [
     Block("rx_buffer", _rx_buffer, no_collision=("memory*",), inside="buffer"),
     # An id has no verdict under way while it gets a ring; a breakage is read again before it counts.
     Block("placement", _placement, no_collision=("targets.rings*", "conclusions.broken*")),
+    Block("dispatcher", _dispatcher),
+    # No row is read in the cycle of an update's write.
+    Block("connection_table", _connection_table, no_collision=("way*",)),
+    Block("isn", _isn),
+    # Entries are not read while written; what the listen table shows after a write of the same entry is not looked at.
+    Block("listen_unit", _listen_unit, no_collision=("cache.peer*", "cache.own*", "cache.status*", "listeners.storage*")),
     # What is read is never written in the same cycle: a header follows a beat behind, a payload is complete, an
     # endpoint and its ring are not written while segments of the connection are under way.
     Block("tx", _tx, no_collision=("resolver.endpoints*", "resolver.rings*", "assembler.headers*", "assembler.payloads*")),

@@ -155,6 +155,7 @@ class Bench:
         self.toe = Tiptoe(
             self.stack, self.device, address=f"{ENGINE_IP}/24", mac=ENGINE_MAC, options=EngineOptions(**self._options)
         )
+        self.device.settle()
 
     # --- time
 

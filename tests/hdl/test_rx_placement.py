@@ -18,7 +18,7 @@ from tiptoe_hdl.wire.valid_only import valid_only
 from tiptoe_verif.streams import recv_n, run_bench, send_all, stream_get, to_py, watch_stream
 
 HOST_BASE = 0x7_0000
-HOST_LOG2 = 3
+HOST_LOG2 = 4
 
 
 @dataclass
@@ -98,6 +98,7 @@ class Bench:
         self.memory, self.requests, self.done = {}, [], []
         self.placed, self.aborted, self.events, self.errors = [], [], [], []
         self.dropped = self.now = self.first_word = self.last_word = self.words = 0
+        self.consumer = 0   # host frames taken, as the host says before the first
         self.finished = {}  # verdicts_done to the cycle it came
         self.hold = False   # infos wait until all frames are stored
 
@@ -130,6 +131,7 @@ class Bench:
     async def source(self, ctx):
         """Provisions the rings, then stores frames when there is room, each followed by its info."""
         ctx.set(self.dut.host_enable, self.host_enable)
+        ctx.set(self.dut.host_consumer, self.consumer)
         for number, ring in self.rings.items():
             await self.provision(ctx, number, ring)
         step = self.width // 8
@@ -379,16 +381,26 @@ def test_new_ring_mends_a_connection(rng):
 
 
 def test_host_ring_full_drops_and_counts(rng):
-    """The host takes nothing: a ring of eight slots takes eight frames; TCP payload goes on."""
+    """The host takes nothing: a ring of sixteen slots takes as many frames; TCP payload goes on."""
     rings = make_rings(rng)
-    frames = []
-    for _ in range(12):
-        frames += [make_frame(rng, rings, "host"), make_frame(rng, rings, "data")]
+    frames = [make_frame(rng, rings, kind) for _ in range(20) for kind in ("host", "data")]
     bench = Bench(frames, rings, consume=False).run()
     assert bench.dropped == 4
-    assert [event["slot"] for event in bench.events] == list(range(8))
+    assert [event["slot"] for event in bench.events] == list(range(16))
     assert bench.memory == bench.expected_memory()
     assert bench.placed == bench.expected_placed()
+
+
+def test_host_ring_full_with_frames_in_a_row(rng):
+    """Four slots are left when twelve frames come at once: none gets a slot that is not the engine's."""
+    rings = make_rings(rng)
+    frames = [make_frame(rng, rings, "host", length=60) for _ in range(12)]
+    bench = Bench(frames, rings, consume=False)
+    bench.hold, bench.consumer = True, -12 & 0xFFFF
+    bench.run()
+    assert bench.dropped == 8
+    assert [event["slot"] for event in bench.events] == list(range(4))
+    assert bench.memory == bench.expected_memory()
 
 
 def test_host_frames_do_not_wait_for_their_events(rng):

@@ -241,8 +241,7 @@ class OptionWalker(wiring.Component):
                             m.d.sync += scale(usual.value[:8])
                         with m.Elif(usual.stamps):
                             m.d.sync += skip.eq(2)
-                        # Timestamps that do not fit have an illegal length.
-                        with m.If((left == 1) | ((skip == 0) & usual.stamps & (left == 2))):
+                        with m.If(left == 1):
                             done()
             with m.State("Turn"):
                 # From this word on byte by byte, once the words under way are gone.

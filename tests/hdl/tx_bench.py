@@ -146,7 +146,8 @@ class TxBench:
         """Too long or too short to be sent."""
         if job.source == FRAME:
             return not 14 <= job.length <= self.cfg.max_frame_bytes
-        return 54 + len(self._options(job)) + job.length > self.cfg.max_frame_bytes
+        # Behind options, only what fits with all of them.
+        return (62 if self._options(job) else 54) + job.length > self.cfg.max_frame_bytes
 
     def _options(self, job: Job) -> bytes:
         message = job.message
@@ -360,7 +361,7 @@ class TxBench:
 
     def check(self, frames: list[bytes]) -> None:
         """Frames, in the order of acceptance, counters, events and statuses."""
-        identification, expected, statuses, errors = 0, [], [], []  # the first segment is number 1
+        identification, expected, statuses, errors = -1, [], [], []  # the first segment is number 0
         for job in self.accepted:
             bad = self.is_bad(job)
             if job.source != FRAME and not bad:

@@ -1,7 +1,7 @@
 """Header builder: Ethernet, IPv4 (RFC 791) and TCP (RFC 9293) header of a segment, word by word, and its checksums."""
 
 from amaranth.hdl import Cat, Const, Module, Signal, Value
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
@@ -21,6 +21,8 @@ from ..wire.headers import (
     TCP_BYTES,
     TCP_MSS,
     TCP_NOP_WINDOW_SCALE,
+    Layout,
+    byte_of,
     pack,
 )
 from ..wire.valid_only import valid_only
@@ -38,15 +40,14 @@ from .job import (
 from .outlet import Outlet
 
 
-def wire_bytes(now, mac: Value, tos: Value, ttl: Value) -> list[Value]:
+def wire_bytes(header, total_length, identification, mac, tos, ttl) -> list[Value]:
     """The header's bytes in the order of the wire, with places for both options; checksums and what is unused zero."""
-    header = now.header
     syn = header.flags[SYN]
     scaled = header.options == Options.MSS_WS
     ethernet = pack(ETHERNET, {"destination": header.dmac, "source": mac, "ethertype": ETHERTYPE_IPV4})
     ipv4 = pack(IPV4, {
-        "version": 4, "ihl": IPV4_BYTES // 4, "tos": tos, "total_length": now.total_length,
-        "identification": now.identification,
+        "version": 4, "ihl": IPV4_BYTES // 4, "tos": tos, "total_length": total_length,
+        "identification": identification,
         "reserved": 0, "dont_fragment": 1, "more_fragments": 0, "fragment_offset": 0,
         "ttl": ttl, "protocol": PROTOCOL_TCP, "checksum": 0,
         "source": header.tuple.laddr, "destination": header.tuple.faddr,
@@ -67,11 +68,17 @@ def wire_bytes(now, mac: Value, tos: Value, ttl: Value) -> list[Value]:
     return octets + [Const(0, 8)] * (SLOT_BYTES - len(octets))
 
 
+def _loaded(now: Value, front: int, layout: Layout, name: str) -> Value:
+    """A field of the header behind ``front`` bytes, from its bytes in the order of the wire."""
+    first, size = front + byte_of(layout, name), layout[name][1] // 8
+    return Cat(now.word_select(byte, 8) for byte in reversed(range(first, first + size)))
+
+
 class HeaderBuilder(wiring.Component):
     """Writes one word of the header a cycle, without a pause from the first to the last.
 
-    Timing: with the header taken in cycle 0, words come in cycles 1 to 1 + payload_start (``o_word`` from flip-flops
-    through a multiplexer); the sums are valid in cycle 5. The next header is taken in the last word's cycle.
+    Timing: with the header taken in cycle 0, words come in cycles 1 to 1 + payload_start (``o_word`` from
+    flip-flops); the sums are valid in cycle 5. The next header is taken in the last word's cycle.
 
     Parameters
     ----------
@@ -101,51 +108,52 @@ class HeaderBuilder(wiring.Component):
 
     def elaborate(self, platform):
         cfg, m = self._cfg, Module()
-        now = Signal(data.StructLayout({"header": tx_header(cfg), "total_length": 12, "identification": 16}))
+        header = self.i.payload
+        words = slot_words(cfg)
         active = Signal()
-        index = Signal(range(slot_words(cfg)))
-        slot = Signal(range(frames_inside(cfg)))
         final = Signal()  # this is the last word
-        with m.Switch(now.header.options):
-            for options in Options:
-                with m.Case(options):
-                    m.d.sync += final.eq(active & (index == payload_start(cfg, options) - 1))
-
-        load = Signal()
+        penultimate = Signal(range(words))
+        index = Signal(range(words))
+        slot = Signal(range(frames_inside(cfg)))
+        identification = Signal(16)
+        total_length = Signal(12)
+        load, loaded = Signal(), Signal()
         m.d.comb += [self.i.ready.eq(~active | final), load.eq(self.i.valid & self.i.ready)]
-        with m.If(active):
+        m.d.sync += [loaded.eq(load), identification.eq(identification + loaded)]
+        m.d.sync += final.eq(active & (index == penultimate))
+        with m.If(final):
+            m.d.sync += [index.eq(0), slot.eq(slot + 1), active.eq(0)]
+        with m.Elif(active):
             m.d.sync += index.eq(index + 1)
-            with m.If(final):
-                m.d.sync += [index.eq(0), slot.eq(slot + 1), active.eq(0)]
-        ip_octets = Signal(range(SLOT_BYTES))
-        with m.Switch(self.i.payload.options):
+        with m.If(load):
+            m.d.sync += active.eq(1)
+
+        # The whole header is loaded at once and leaves from the low end.
+        with m.Switch(header.options):
             for options in Options:
                 with m.Case(options):
-                    m.d.comb += ip_octets.eq(header_bytes(options) - ETHERNET_BYTES)
-        with m.If(load):
-            m.d.sync += [
-                now.header.eq(self.i.payload),
-                now.total_length.eq(self.i.payload.length + ip_octets),
-                now.identification.eq(now.identification + 1),
-                active.eq(1),
-            ]
+                    m.d.comb += total_length.eq(header.length + (header_bytes(options) - ETHERNET_BYTES))
+                    with m.If(self.i.ready):
+                        m.d.sync += penultimate.eq(payload_start(cfg, options) - 1)
+        now = Signal(8 * SLOT_BYTES)
+        with m.If(self.i.ready):
+            m.d.sync += now.eq(Cat(wire_bytes(header, total_length, identification, self.mac, self.tos, self.ttl)))
+        with m.Else():
+            m.d.sync += now[:-cfg.data_width].eq(now[cfg.data_width:])
+        m.d.comb += [
+            self.o_word.valid.eq(active),
+            self.o_word.payload.address.eq(Cat(index, slot)),
+            self.o_word.payload.data.eq(now[:cfg.data_width]),
+        ]
 
-        octets = wire_bytes(now, self.mac, self.tos, self.ttl)
-        step = cfg.bytes_per_beat
-        m.d.comb += [self.o_word.valid.eq(active), self.o_word.payload.address.eq(Cat(index, slot))]
-        with m.Switch(index):
-            for at in range(slot_words(cfg)):
-                with m.Case(at):
-                    m.d.comb += self.o_word.payload.data.eq(Cat(octets[at * step:(at + 1) * step]))
-
-        self._sums(m, now, load)
+        self._sums(m, now, loaded)
         return m
 
-    def _sums(self, m: Module, now, load: Value):
+    def _sums(self, m: Module, now: Value, loaded: Value):
         """Both checksums: three sums of three operands one after the other, and two folds."""
         header = self.i.payload
-        loaded, summed, folding, done = (Signal(name=f"sum_stage{at}") for at in range(4))
-        m.d.sync += [loaded.eq(load), summed.eq(loaded), folding.eq(summed), done.eq(folding)]
+        summed, folding, done = Signal(), Signal(), Signal()
+        m.d.sync += [summed.eq(loaded), folding.eq(summed), done.eq(folding)]
 
         # Cycle 0. All constants of pseudo header and TCP header, options included, are one number.
         constants = Signal(16)
@@ -156,7 +164,10 @@ class HeaderBuilder(wiring.Component):
             with m.Case(Options.MSS):
                 m.d.comb += constants.eq(0x6000 + octets + 4 + 0x0204)
             with m.Case(Options.MSS_WS):
-                m.d.comb += constants.eq(0x7000 + octets + 8 + 0x0204 + 0x0103 + 0x0300 + header.ws)
+                with m.Switch(header.ws):  # a table: an adder would be one too many
+                    for ws in range(16):
+                        with m.Case(ws):
+                            m.d.comb += constants.eq(0x7000 + octets + 8 + 0x0204 + 0x0103 + 0x0300 + ws)
         mss = header.mss & header.flags[SYN].replicate(16)
         high, low, rest, always = Signal(18), Signal(18), Signal(18), Signal(17)
         m.d.sync += [
@@ -168,14 +179,20 @@ class HeaderBuilder(wiring.Component):
         ]
 
         # Cycle 1.
-        laddr, faddr = now.header.tuple.laddr, now.header.tuple.faddr
+        laddr, faddr = (_loaded(now, ETHERNET_BYTES, IPV4, name) for name in ("source", "destination"))
+        total_length, identification = (
+            _loaded(now, ETHERNET_BYTES, IPV4, name) for name in ("total_length", "identification")
+        )
+        lport, fport = (
+            _loaded(now, ETHERNET_BYTES + IPV4_BYTES, TCP, name) for name in ("source_port", "destination_port")
+        )
         fields, addresses, ports, address, ip_rest = Signal(20), Signal(18), Signal(18), Signal(16), Signal(18)
         m.d.sync += [
             fields.eq(high + low + rest),
             addresses.eq(laddr[16:] + laddr[:16] + faddr[16:]),
-            ports.eq(faddr[:16] + now.header.tuple.lport + now.header.tuple.fport),
+            ports.eq(faddr[:16] + lport + fport),
             address.eq(faddr[:16]),
-            ip_rest.eq(now.identification + now.total_length + always),
+            ip_rest.eq(identification + total_length + always),
         ]
 
         # Cycle 2 on.

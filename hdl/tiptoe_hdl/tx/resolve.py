@@ -142,12 +142,22 @@ class Resolver(wiring.Component):
             m.d.sync += now.options.eq(Options.NONE)
         with m.Else():
             m.d.sync += Value.cast(now.options).eq(Mux(ws_present, Options.MSS_WS, Options.MSS))
+
+        # Their lengths: compared with the limits before they are merged.
+        bad, payload = Signal(), Signal()
+        longest = cfg.max_frame_bytes
         with m.If(is_host):
-            m.d.sync += now.length.eq(host.length)
+            wrong = (host.length > longest) | (host.length < ETHERNET_BYTES)
+            m.d.sync += [now.length.eq(host.length), bad.eq(wrong), payload.eq(~wrong)]
         with m.Elif(is_segment):
-            m.d.sync += now.length.eq(segment.length)
+            wrong = Mux(
+                segment.flags[SYN],
+                segment.length > longest - header_bytes(Options.MSS_WS),
+                segment.length > longest - header_bytes(Options.NONE),
+            )
+            m.d.sync += [now.length.eq(segment.length), bad.eq(wrong), payload.eq(~wrong & (segment.length != 0))]
         with m.Else():
-            m.d.sync += now.length.eq(0)
+            m.d.sync += [now.length.eq(0), bad.eq(0), payload.eq(0)]
 
         header, fetch = self.o.header, self.o.fetch
         for name, _ in _fields:
@@ -162,14 +172,13 @@ class Resolver(wiring.Component):
         # Geometry, as constants by source and options. before: bytes of the frame in front of the payload's.
         lane_bits = ceil_log2(cfg.bytes_per_beat)
         before = Signal(range(header_bytes(Options.MSS_WS) + 1))
-        start, too_long, bad = Signal(4), Signal(), Signal()
+        start = Signal(4)
 
         def place(front: int):
             return [
                 before.eq(front),
                 start.eq(front // cfg.bytes_per_beat),
                 fetch.dst_offset.eq(front % cfg.bytes_per_beat),
-                too_long.eq(now.length > cfg.max_frame_bytes - front),
                 # Rounded up: the words from the payload's first byte to its last.
                 fetch.words.eq((now.length + (front % cfg.bytes_per_beat + cfg.bytes_per_beat - 1)) >> lane_bits),
             ]
@@ -182,9 +191,8 @@ class Resolver(wiring.Component):
                     with m.Case(options):
                         m.d.comb += place(header_bytes(options))
         m.d.comb += [
-            bad.eq(too_long | (is_host & (now.length < ETHERNET_BYTES))),
             self.o.header_valid.eq(~is_host & ~bad),
-            self.o.fetch_valid.eq((now.length != 0) & ~bad),
+            self.o.fetch_valid.eq(payload),
         ]
 
         # What the sequencer wants to know, one cycle after the rest.
@@ -195,7 +203,7 @@ class Resolver(wiring.Component):
             info.bad.eq(bad),
             info.segment.eq(is_segment),
             info.rst.eq(now.flags[RST] & ~is_host),
-            info.payload.eq(self.o.fetch_valid),
+            info.payload.eq(payload),
             info.payload_start.eq(start),
             info.id.eq(segment.id),
             last_byte.eq(now.length + before - 1),

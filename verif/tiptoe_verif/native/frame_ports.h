@@ -44,7 +44,12 @@ template <class Top> class FrameSource {
 
     FrameSource(Top& top, Context& context, uint64_t seed) : top_(top), context_(context), random_(seed ^ 0x5EED) {}
 
-    void reset() { top_.s_axis_rx_tvalid = top_.s_axis_rx_tlast = top_.s_axis_rx_tuser = top_.s_axis_rx_tkeep = 0; }
+    void reset() {
+        context_.set(top_.s_axis_rx_tvalid, 0);
+        context_.set(top_.s_axis_rx_tkeep, 0);
+        context_.set(top_.s_axis_rx_tlast, 0);
+        context_.set(top_.s_axis_rx_tuser, 0);
+    }
 
     void push(Frame frame) {
         // In order of their time; frames of the same time in order of arrival.
@@ -77,7 +82,7 @@ template <class Top> class FrameSource {
             line.occupy(next, queue_.front().bytes.size());
         }
         bool present = busy_ && !random_.chance(stall);
-        top_.s_axis_rx_tvalid = present;
+        context_.set(top_.s_axis_rx_tvalid, present);
         if (present) present_word();
         else if (stall) scramble();
     }
@@ -105,19 +110,19 @@ template <class Top> class FrameSource {
         unsigned count = unsigned(std::min<size_t>(left, BYTES));
         uint8_t bytes[MAX_BUS_BYTES] = {};
         memcpy(bytes, frame.bytes.data() + offset_, count);
-        put_bytes(top_.s_axis_rx_tdata, bytes);
-        top_.s_axis_rx_tkeep = (1u << count) - 1;
-        top_.s_axis_rx_tlast = left <= BYTES;
-        top_.s_axis_rx_tuser = left <= BYTES && (frame.flags & FRAME_ERROR);
+        context_.set_bytes(top_.s_axis_rx_tdata, bytes);
+        context_.set(top_.s_axis_rx_tkeep, (1u << count) - 1);
+        context_.set(top_.s_axis_rx_tlast, left <= BYTES);
+        context_.set(top_.s_axis_rx_tuser, left <= BYTES && (frame.flags & FRAME_ERROR));
     }
 
     // While tvalid is low the other wires mean nothing: an engine that looks at them is found out.
     void scramble() {
         uint64_t noise[2] = {random_.next(), random_.next()};
-        put_bytes(top_.s_axis_rx_tdata, reinterpret_cast<uint8_t*>(noise));
-        top_.s_axis_rx_tkeep = (1u << BYTES) - 1;
-        top_.s_axis_rx_tlast = noise[0] & 1;
-        top_.s_axis_rx_tuser = noise[0] >> 1 & 1;
+        context_.set_bytes(top_.s_axis_rx_tdata, reinterpret_cast<uint8_t*>(noise));
+        context_.set(top_.s_axis_rx_tkeep, (1u << BYTES) - 1);
+        context_.set(top_.s_axis_rx_tlast, noise[0] & 1);
+        context_.set(top_.s_axis_rx_tuser, noise[0] >> 1 & 1);
     }
 
     Top& top_;
@@ -137,7 +142,7 @@ template <class Top> class FrameSink {
 
     FrameSink(Top& top, Context& context, uint64_t seed) : top_(top), context_(context), random_(seed ^ 0x51C) {}
 
-    void reset() { top_.m_axis_tx_tready = 0; }
+    void reset() { context_.set(top_.m_axis_tx_tready, 0); }
 
     void sample() {
         bool valid = top_.m_axis_tx_tvalid;
@@ -164,7 +169,7 @@ template <class Top> class FrameSink {
     void drive() {
         if (taken_) accept();
         uint64_t next = context_.cycle() + 1;
-        top_.m_axis_tx_tready = (!frame_.bytes.empty() || line.is_free(next)) && !random_.chance(stall);
+        context_.set(top_.m_axis_tx_tready, (!frame_.bytes.empty() || line.is_free(next)) && !random_.chance(stall));
     }
 
   private:

@@ -27,20 +27,28 @@ void Harness::reset(unsigned cycles) {
     registers.reset();
     source.reset();
     sink.reset();
-    top->tick = 0;
-    top->rst = 1;
+    context.set(top->tick, 0);
+    context.set(top->rst, 1);
     for (unsigned i = 0; i < cycles; i++) {
-        top->clk = 0;
-        top->eval();
+        settle();
         top->clk = 1;
         top->eval();
     }
-    top->rst = 0;
+    context.set(top->rst, 0);
+}
+
+// Clock low: new inputs enter the wrapper (see native/wrapper.py) and outputs settle.
+void Harness::settle() {
+    top->clk = 0;
+    if (context.inputs_changed) {
+        context.inputs_changed = false;
+        top->sample = !top->sample;
+    }
+    top->eval();
 }
 
 void Harness::cycle() {
-    top->clk = 0;
-    top->eval();
+    settle();
 #if VM_TRACE
     if (trace_) trace_->dump(trace_time_ += 4000);
 #endif
@@ -78,7 +86,7 @@ void Harness::drive_tick() {
         ticks_requested--;
         tick = true;
     }
-    top->tick = tick;
+    context.set(top->tick, tick);
     if (!tick) return;
     last_tick_ = now;
     context.count[TICKS]++;

@@ -17,6 +17,7 @@ from tiptoe_hdl.config import EngineConfig
 
 from ..sim.toolchain import Progress, require
 from ..sim.verilate import build_library, engine_verilog, to_verilog
+from .wrapper import WRAPPED, wrapper
 
 SOURCES = [
     Path(__file__).with_name(name)
@@ -106,7 +107,7 @@ def build(
     component: Any, name: str, *, trace: bool = False, progress: Progress | None = None
 ) -> Path:
     """Compile a component that has the engine's ports, with the harness; returns the library (kept by hash)."""
-    return build_library(name, to_verilog(component, name), SOURCES, trace=trace, progress=progress)
+    return _build(name, to_verilog(component, name), trace, progress)
 
 
 def build_engine(config: EngineConfig, *, trace: bool = False, progress: Progress | None = None) -> Path:
@@ -116,7 +117,12 @@ def build_engine(config: EngineConfig, *, trace: bool = False, progress: Progres
     if progress:
         progress("generate", 0.0)
     top, verilog = engine_verilog(config)
-    return build_library(top, verilog, SOURCES, trace=trace, progress=progress)
+    return _build(top, verilog, trace, progress)
+
+
+def _build(top: str, verilog: str, trace: bool, progress: Progress | None) -> Path:
+    wrapped = f"{verilog}\n{wrapper(top, verilog)}"
+    return build_library(f"{top}{WRAPPED}", wrapped, SOURCES, trace=trace, progress=progress)
 
 
 def probability(value: float) -> int:

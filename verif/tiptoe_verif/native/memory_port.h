@@ -33,10 +33,16 @@ template <class Top> class MemoryPort {
         : top_(top), context_(context), memory_(memory), size_(size), random_(seed ^ 0xA41) {}
 
     void reset() {
-        top_.m_axi_arready = top_.m_axi_awready = top_.m_axi_wready = 0;
-        top_.m_axi_rvalid = top_.m_axi_bvalid = 0;
-        top_.m_axi_rid = top_.m_axi_bid = 0;
-        top_.m_axi_rresp = top_.m_axi_bresp = top_.m_axi_rlast = 0;
+        context_.set(top_.m_axi_arready, 0);
+        context_.set(top_.m_axi_awready, 0);
+        context_.set(top_.m_axi_wready, 0);
+        context_.set(top_.m_axi_rvalid, 0);
+        context_.set(top_.m_axi_bvalid, 0);
+        context_.set(top_.m_axi_rid, 0);
+        context_.set(top_.m_axi_bid, 0);
+        context_.set(top_.m_axi_rresp, 0);
+        context_.set(top_.m_axi_bresp, 0);
+        context_.set(top_.m_axi_rlast, 0);
     }
 
     bool idle() const { return reads_.empty() && addresses_.empty() && words_.empty() && responses_.empty() && !b_valid_; }
@@ -59,10 +65,10 @@ template <class Top> class MemoryPort {
         if (w_taken_) accept_word();
         drive_read();
         drive_write();
-        top_.m_axi_arready = reads_.size() < options.outstanding && !random_.chance(options.stall);
-        top_.m_axi_awready =
-            addresses_.size() + responses_.size() < options.outstanding && !random_.chance(options.stall);
-        top_.m_axi_wready = words_.size() < 1024 && !random_.chance(options.stall);
+        context_.set(top_.m_axi_arready, reads_.size() < options.outstanding && !random_.chance(options.stall));
+        bool room = addresses_.size() + responses_.size() < options.outstanding;
+        context_.set(top_.m_axi_awready, room && !random_.chance(options.stall));
+        context_.set(top_.m_axi_wready, words_.size() < 1024 && !random_.chance(options.stall));
     }
 
   private:
@@ -196,15 +202,15 @@ template <class Top> class MemoryPort {
             return;
         }
         bool present = !reads_.empty() && context_.cycle() + 1 >= reads_.front().due && !random_.chance(options.stall);
-        top_.m_axi_rvalid = present;
+        context_.set(top_.m_axi_rvalid, present);
         if (!present) return;
         Burst& burst = reads_.front();
         uint8_t bytes[MAX_BUS_BYTES] = {};
         if (burst.response == 0)
             memcpy(bytes, memory_ + (beat_address(burst, burst.beat) & ~(uint64_t(BYTES) - 1)), BYTES);
-        put_bytes(top_.m_axi_rdata, bytes);
-        top_.m_axi_rresp = burst.response;
-        top_.m_axi_rlast = burst.beat + 1 == burst.beats;
+        context_.set_bytes(top_.m_axi_rdata, bytes);
+        context_.set(top_.m_axi_rresp, burst.response);
+        context_.set(top_.m_axi_rlast, burst.beat + 1 == burst.beats);
     }
 
     void drive_write() {
@@ -215,11 +221,11 @@ template <class Top> class MemoryPort {
         if (!b_valid_ && !responses_.empty() && context_.cycle() + 1 >= responses_.front().due &&
             !random_.chance(options.stall)) {
             commit(responses_.front());
-            top_.m_axi_bresp = responses_.front().response;
+            context_.set(top_.m_axi_bresp, responses_.front().response);
             responses_.pop_front();
             b_valid_ = true;
         }
-        top_.m_axi_bvalid = b_valid_;
+        context_.set(top_.m_axi_bvalid, b_valid_);
     }
 
     void commit(const Burst& burst) {

@@ -12,10 +12,14 @@ template <class Top> class RegisterPort {
     RegisterPort(Top& top, Context& context, uint64_t seed) : top_(top), context_(context), random_(seed ^ 0x11E) {}
 
     void reset() {
-        top_.s_axil_awvalid = top_.s_axil_wvalid = top_.s_axil_arvalid = 0;
-        top_.s_axil_awprot = top_.s_axil_arprot = 0;
-        top_.s_axil_wstrb = 0xF;
-        top_.s_axil_bready = top_.s_axil_rready = 1;
+        context_.set(top_.s_axil_awvalid, 0);
+        context_.set(top_.s_axil_wvalid, 0);
+        context_.set(top_.s_axil_arvalid, 0);
+        context_.set(top_.s_axil_awprot, 0);
+        context_.set(top_.s_axil_arprot, 0);
+        context_.set(top_.s_axil_wstrb, 0xF);
+        context_.set(top_.s_axil_bready, 1);
+        context_.set(top_.s_axil_rready, 1);
     }
 
     void write(uint32_t address, uint32_t value) { queue_.push_back({address, value}); }
@@ -51,20 +55,29 @@ template <class Top> class RegisterPort {
     void drive() {
         bool changed = aw_taken_ || w_taken_ || b_taken_ || ar_taken_ || r_taken_;
         if (changed) context_.active();
-        if (aw_taken_) top_.s_axil_awvalid = aw_ = aw_taken_ = false;
-        if (w_taken_) top_.s_axil_wvalid = w_ = w_taken_ = false;
+        if (aw_taken_) {
+            aw_ = aw_taken_ = false;
+            context_.set(top_.s_axil_awvalid, 0);
+        }
+        if (w_taken_) {
+            w_ = w_taken_ = false;
+            context_.set(top_.s_axil_wvalid, 0);
+        }
         if (b_taken_) finish_write();
         if (!aw_ && !w_ && !queue_.empty() && outstanding_ < 8 && !random_.chance(stall)) begin_write();
-        if (ar_taken_) top_.s_axil_arvalid = ar_taken_ = false;
+        if (ar_taken_) {
+            ar_taken_ = false;
+            context_.set(top_.s_axil_arvalid, 0);
+        }
         if (r_taken_) finish_read();
         if (reading_ && !read_asked_ && pending() == 0) {
-            top_.s_axil_araddr = read_address_;
-            top_.s_axil_arvalid = 1;
+            context_.set(top_.s_axil_araddr, read_address_);
+            context_.set(top_.s_axil_arvalid, 1);
             read_asked_ = true;
         }
         if (stall) {
-            top_.s_axil_bready = !random_.chance(stall);
-            top_.s_axil_rready = !random_.chance(stall);
+            context_.set(top_.s_axil_bready, !random_.chance(stall));
+            context_.set(top_.s_axil_rready, !random_.chance(stall));
         }
     }
 
@@ -79,10 +92,11 @@ template <class Top> class RegisterPort {
     }
 
     void begin_write() {
-        top_.s_axil_awaddr = queue_.front().address;
-        top_.s_axil_wdata = queue_.front().value;
+        context_.set(top_.s_axil_awaddr, queue_.front().address);
+        context_.set(top_.s_axil_wdata, queue_.front().value);
         queue_.pop_front();
-        top_.s_axil_awvalid = top_.s_axil_wvalid = 1;
+        context_.set(top_.s_axil_awvalid, 1);
+        context_.set(top_.s_axil_wvalid, 1);
         aw_ = w_ = true;
         outstanding_++;
         context_.count[REGISTER_WRITES]++;

@@ -90,6 +90,8 @@ class Bench:
     stack, toe : Stack and Tiptoe
     asleep : bool
         While set, the host looks neither at the interrupt nor at the event ring.
+    tasks : list of functions
+        Called whenever the host is at work: programs of a test that go on beside it.
     """
 
     def __init__(
@@ -127,6 +129,8 @@ class Bench:
             self._chance("stalls"), stall,
         )  # fmt: skip
         self.tick_cycles = tick_cycles
+        self.tasks: list[Callable[[], None]] = []
+        self._busy = False
         self.stack: Stack
         self.toe: Tiptoe
 
@@ -199,6 +203,11 @@ class Bench:
         if self.dut.irq.value:
             self.device.write32(abi.REG_IRQ_STATUS, abi.IRQ_STATUS_EVENT | abi.IRQ_STATUS_ERROR)
         self.stack.poll()
+        if not self._busy:
+            self._busy = True
+            for task in list(self.tasks):
+                task()
+            self._busy = False
 
     def until(self, condition: Callable[[], Any], what: str, cycles: int = PATIENCE) -> None:
         """Let time pass until ``condition()`` holds; fails with ``what`` after ``cycles``."""

@@ -90,10 +90,11 @@ def checksum_holds(data: bytes) -> bool:
     return int.from_bytes(data, "big") % 0xFFFF == 0
 
 
-def parse_ip(frame: bytes) -> tuple[int, int, int, int, int]:
+def parse_ip(frame: bytes, *, strict: bool = True) -> tuple[int, int, int, int, int]:
     """Protocol, source, destination, and begin and end of the payload of an IPv4 frame.
 
-    Raises :exc:`Malformed` for a wrong header, a wrong length and a fragment.
+    Raises :exc:`Malformed` for a wrong header, a wrong length and a fragment; if ``strict``, also for what a receiver
+    has to put up with: bytes behind the packet, a time to live of 0.
     """
     if len(frame) < HEADER + 20:
         raise Malformed(f"IPv4 frame of {len(frame)} bytes")
@@ -103,22 +104,26 @@ def parse_ip(frame: bytes) -> tuple[int, int, int, int, int]:
         raise Malformed(f"IP version and header length 0x{version:02x}")
     if not header <= total <= len(frame) - HEADER:
         raise Malformed(f"IP total length {total} in a frame of {len(frame)} bytes")
-    if len(frame) > 60 and total != len(frame) - HEADER:
+    if strict and len(frame) > 60 and total != len(frame) - HEADER:
         raise Malformed(f"IP total length {total}, but {len(frame) - HEADER} bytes follow the Ethernet header")
     if not checksum_holds(frame[HEADER : HEADER + header]):
         raise Malformed("IP header checksum is wrong")
     if fragment & 0x3FFF:
         raise Malformed("a fragment")
-    if ttl == 0:
+    if strict and ttl == 0:
         raise Malformed("time to live is 0")
     return protocol, src, dst, HEADER + header, HEADER + total
 
 
-def parse_tcp(frame: bytes) -> Segment | None:
-    """The TCP segment in an Ethernet frame, None if it holds something else; :exc:`Malformed` if it breaks a rule."""
+def parse_tcp(frame: bytes, *, strict: bool = True) -> Segment | None:
+    """The TCP segment in an Ethernet frame, None if it holds something else; :exc:`Malformed` if it breaks a rule.
+
+    ``strict`` are the rules for a sender; without, it is read as a receiver has to read it: reserved bits and the urgent
+    pointer do not matter, options end at an illegal length (RFC 9293 MUST-7).
+    """
     if len(frame) < HEADER or frame[12:14] != b"\x08\x00":
         return None
-    protocol, src, dst, begin, end = parse_ip(frame)
+    protocol, src, dst, begin, end = parse_ip(frame, strict=strict)
     if protocol != TCP:
         return None
     if end - begin < 20:
@@ -127,19 +132,19 @@ def parse_tcp(frame: bytes) -> Segment | None:
     header = (offset >> 4) * 4
     if not 20 <= header <= end - begin:
         raise Malformed(f"TCP data offset {offset >> 4} in a segment of {end - begin} bytes")
-    if offset & 15:
+    if strict and offset & 15:
         raise Malformed("reserved bits of the TCP header are set")
     pseudo = frame[begin - 8 : begin] if begin == HEADER + 20 else frame[HEADER + 12 : HEADER + 20]
     length = (end - begin).to_bytes(2, "big")
     if not checksum_holds(pseudo + b"\0\x06" + length + frame[begin:end]):
         raise Malformed("TCP checksum is wrong")
-    if urgent and not flags & URG:
+    if strict and urgent and not flags & URG:
         raise Malformed("urgent pointer without URG")
-    mss, ws = _options(frame[begin + 20 : begin + header])
+    mss, ws = _options(frame[begin + 20 : begin + header], strict)
     return Segment(src, dst, sport, dport, seq, ack, flags, wnd, mss, ws, frame[begin + header : end])
 
 
-def _options(data: bytes) -> tuple[int, int | None]:
+def _options(data: bytes, strict: bool) -> tuple[int, int | None]:
     mss, ws, at = 0, None, 0
     while at < len(data):
         kind = data[at]
@@ -149,6 +154,8 @@ def _options(data: bytes) -> tuple[int, int | None]:
             at += 1
             continue
         if at + 1 >= len(data) or data[at + 1] < 2 or at + data[at + 1] > len(data):
+            if not strict:
+                break
             raise Malformed(f"length of TCP option {kind}")
         body = data[at + 2 : at + data[at + 1]]
         if kind == 2 and len(body) == 2:

@@ -212,13 +212,18 @@ class Engine:
 
     def _frame(self, event: abi.FrameEvent) -> None:
         slots = self.options.frame_slots
-        if event.slot % slots != self._frames_taken % slots or not 14 <= event.length <= (
-                abi.HOST_FRAME_SLOT_BYTES - abi.HOST_FRAME_OFFSET):
+        if event.slot % slots != self._frames_taken % slots:
+            self.counters["bad_frame_events"] += 1
+            return
+        self._frames_taken = (self._frames_taken + 1) & MASK  # whatever the slot holds, the next event is the next one's
+        if event.length == 0:
+            self.counters["frames_not_written"] += 1
+            return
+        if not 14 <= event.length <= abi.HOST_FRAME_SLOT_BYTES - abi.HOST_FRAME_OFFSET:
             self.counters["bad_frame_events"] += 1
             return
         start = (self._frame_block.address + event.slot % slots * abi.HOST_FRAME_SLOT_BYTES
                  + abi.HOST_FRAME_OFFSET)
-        self._frames_taken = (self._frames_taken + 1) & MASK
         self.client.frame_received(self.device.memory[start:start + event.length])
 
     def _error(self, event: abi.ErrorEvent) -> None:

@@ -81,6 +81,16 @@ def test_frame_events_out_of_order(bench: Bench) -> None:
     assert bench.dev.counters["bad_frame_events"] == 3
 
 
+def test_frame_that_could_not_be_written_costs_only_itself(bench: Bench) -> None:
+    """The engine used its slot up: the next frame's event is the next slot's."""
+    seen: list[bytes] = []
+    bench.dev.hostif.input_hook = lambda frame: bool(seen.append(frame)) or True
+    bench.device.event(EventType.FRAME, slot=0, length=0)
+    bench.device.event(EventType.FRAME, slot=1, length=60)
+    bench.stack.poll()
+    assert bench.dev.counters["frames_not_written"] == 1 and [len(frame) for frame in seen] == [60]
+
+
 def test_failed_provision_sets_the_id_aside(bench: Bench) -> None:
     bench.device.answer = lambda c: 8 if c["op"] == Opcode.PROVISION else None
     bench.listening()

@@ -305,7 +305,8 @@ def lone(out_dir) -> Iterator[Callable[..., tuple[Simulation, Peer]]]:
     made = []
 
     def make(on_frame=None) -> tuple[Simulation, Peer]:
-        sim = Simulation("tiny", ip="10.0.0.1", mac=A_MAC, driver=RINGS | {"registers": {reg.REG_RTO_INITIAL: 50}}, memory_bytes=1 << 22,
+        driver = RINGS | {"registers": {reg.REG_RTO_INITIAL: 50}}
+        sim = Simulation("tiny", ip="10.0.0.1", mac=A_MAC, driver=driver, memory_bytes=1 << 22,
                          pcap=out_dir / "wire.pcap")
         made.append(sim)
         peer = Peer(on_frame)

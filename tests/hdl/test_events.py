@@ -429,6 +429,22 @@ def test_received_data_is_told_when_it_is_placed():
     one(run, bench=bench)
 
 
+def test_a_fin_placed_behind_the_report_is_left_to_the_next():
+    bench = Bench()
+
+    async def run(bench, ctx):
+        bench.tcbs[2].update(established=1, rcv_nxt_position=100, state=State.ESTABLISHED)
+        await bench.place(ctx, 2, 101)  # the report will know of 100 bytes only
+        await bench.settle(ctx)
+        assert [(event.rcv_position, event.peer_closed) for event in bench.connection(2)] == [(100, 0)]
+        bench.tcbs[2].update(rcv_nxt_position=101, peer_closed=1, state=State.CLOSE_WAIT)
+        await bench.notify(ctx, 2)
+        await bench.settle(ctx)
+        assert [(event.rcv_position, event.peer_closed) for event in bench.connection(2)][1:] == [(101, 1)]
+
+    one(run, bench=bench)
+
+
 @pytest.mark.parametrize("established, reason, waits", [
     (1, Reason.NORMAL, True), (1, Reason.PEER_RESET, True), (1, Reason.TIMEOUT, True), (0, Reason.REFUSED, False),
     (1, Reason.DMA_ERROR, True),

@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
 from ..messages import connection_report, placed
+from ..wire.sequence import seq_gt
 from ..wire.valid_only import valid_only
 from .pending_ids import PendingIds
 
@@ -139,7 +140,12 @@ class ConnectionEvents(wiring.Component):
                 with m.If(~collides[1]):
                     m.next = "Compare"
             with m.State("Compare"):
-                m.d.sync += complete.eq(position == report.rcv_nxt_position)
+                # What was placed after the report was taken is left to the next one: the peer's FIN, which counts in
+                # the position, must not be told before the report that knows of it.
+                ahead = seq_gt(position, report.rcv_nxt_position) & report.established
+                m.d.sync += complete.eq(ahead | (position == report.rcv_nxt_position))
+                with m.If(ahead):
+                    m.d.sync += position.eq(report.rcv_nxt_position)
                 m.next = "Offer"
                 with m.If(has_ended):
                     m.next = "Done"

@@ -18,7 +18,7 @@ from .host.events import EventWriter
 from .host.registers import Registers
 from .listen.isn import IsnGenerator
 from .listen.listen_unit import ListenUnit
-from .messages import Counter, TxControl
+from .messages import Counter, FrameInfo, TxControl
 from .rx.buffer import RxBuffer
 from .rx.dispatcher import Dispatcher
 from .rx.gate import Gate
@@ -27,6 +27,7 @@ from .rx.placement import Placement
 from .tx.path import TxPath
 from .wire.axi_stream import AxiStreamSignature
 from .wire.connect import connect_same
+from .wire.queue import Queue
 from .wire.stream_merge import StreamMerge
 
 PAYLOAD, RINGS = range(2)
@@ -34,6 +35,9 @@ PAYLOAD, RINGS = range(2)
 
 COMMANDS, LISTEN = range(2)
 """Clients of the connection table, the ISN generator, the endpoint table and the TCP pipeline."""
+
+FRAMES_AWAITING_VERDICT = 16
+"""Frames between dispatcher and placement: a verdict takes about 20 cycles, in which the shortest frames keep coming."""
 
 
 class Engine(wiring.Component):
@@ -83,10 +87,12 @@ class Engine(wiring.Component):
         m.submodules.registers = self.registers = registers = Registers(cfg)
         blocks = {
             "gate": Gate(cfg), "parser": RxParser(cfg), "buffer": RxBuffer(cfg), "dispatcher": Dispatcher(cfg),
-            "placement": Placement(cfg), "flow": Flow(cfg), "table": ConnectionTable(cfg), "listen": ListenUnit(cfg),
+            "infos": Queue(FrameInfo, FRAMES_AWAITING_VERDICT), "placement": Placement(cfg), "flow": Flow(cfg),
+            "table": ConnectionTable(cfg), "listen": ListenUnit(cfg),
             "isn": IsnGenerator(cfg), "tx": TxPath(cfg), "controls": StreamMerge(TxControl, 2),
             "commands": CommandProcessor(cfg), "events": EventWriter(cfg), "counters": CounterBank(),
-            "errors": ErrorMerge(4), "clocks": Clocks(), "reader": DmaReader(cfg, 2, max_outstanding=64), "writer": DmaWriter(cfg, 2, max_outstanding=64),
+            "errors": ErrorMerge(4), "clocks": Clocks(),
+            "reader": DmaReader(cfg, 2, max_outstanding=64), "writer": DmaWriter(cfg, 2, max_outstanding=64),
         }  # fmt: skip
         self._names = tuple(blocks)
         reset = ResetInserter(registers.soft_reset)
@@ -108,7 +114,8 @@ class Engine(wiring.Component):
         connect_same(m, gate.o, parser.i)
         connect_same(m, parser.meta, dispatcher.meta)
         connect_same(m, dispatcher.segment, self._flow.segment)
-        connect_same(m, dispatcher.info, placement.info)
+        connect_same(m, dispatcher.info, self._infos.i)
+        connect_same(m, self._infos.o, placement.info)
         connect_same(m, self._flow.verdict, placement.verdict)
         connect(m, parser.store, buffer.store)
         m.d.comb += parser.room.eq(buffer.room)

@@ -29,7 +29,6 @@
 #define TIPTOE_REG_RTO_INITIAL                       0x04cu
 #define TIPTOE_REG_DELACK_TICKS                      0x050u
 #define TIPTOE_REG_RETRIES                           0x054u
-#define TIPTOE_REG_FIN_WAIT_2_TICKS                  0x058u
 #define TIPTOE_REG_ISN_KEY                           0x060u
 #define TIPTOE_REG_HASH_KEY                          0x070u
 #define TIPTOE_REG_COMMAND_RING_LO                   0x080u

@@ -27,7 +27,7 @@ A_MAC = "02:00:00:00:00:01"
 
 
 def pair(**options) -> Pair:
-    driver = {**RINGS, "registers": {reg.REG_MSL_TICKS: 3, reg.REG_FIN_WAIT_2_TICKS: 500}}
+    driver = {**RINGS, "registers": {reg.REG_MSL_TICKS: 3}}
     return Pair("tiny", **{"driver": driver, "memory_bytes": 1 << 22, **options})
 
 

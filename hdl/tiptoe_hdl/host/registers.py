@@ -37,7 +37,6 @@ CONFIGURATION = {
     "delack_ticks": ("DELACK_TICKS.VALUE",),
     "rexmt_max": ("RETRIES.REXMT_MAX",),
     "syn_retries": ("RETRIES.SYN_RETRIES",),
-    "fin_wait_2_ticks": ("FIN_WAIT_2_TICKS.VALUE",),
     "isn_key": ("ISN_KEY.VALUE",),
     "hash_key": ("HASH_KEY.VALUE",),
     "command_base": ("COMMAND_RING_LO.VALUE", "COMMAND_RING_HI.VALUE"),

@@ -40,6 +40,7 @@ class Bench:
         self.bad_addresses = set()
         self.bad_count = 0
         self.done_stall = 0.0
+        self.frame_delay = 40
 
     def post(self, *commands):
         """Write commands into the ring; returns the new tail."""
@@ -187,7 +188,7 @@ class Bench:
             if valid and ready:
                 self.log.append(("frame", to_py(payload)))
                 todo = self.status.get("frame")
-                queue.append((now + self.rng.randrange(4 * self.delay + 40), todo.pop(0) if todo else Status.OK))
+                queue.append((now + self.rng.randrange(self.frame_delay), todo.pop(0) if todo else Status.OK))
                 assert len(queue) <= 8
 
     def simulate(self, *benches, max_cycles=60_000):
@@ -406,11 +407,13 @@ def test_syncache_drop_and_next_hop():
 
 def test_frames_are_pipelined_and_answered_in_order():
     bench = Bench(delay=10)
+    bench.frame_delay = 600  # so long that eight are under way
     bench.status = {"frame": [Status.OK] * 7 + [Status.DMA_ERROR]}
     commands = [abi.pack_send_frame(tag, addr=0x1000 + tag, length=60 + tag) for tag in range(20)]
 
     async def main(ctx):
         await bench.run(ctx, *commands)
+        await ctx.tick().repeat(1500)
 
     bench.simulate(main)
     assert bench.log == [("frame", {"addr": 0x1000 + tag, "length": 60 + tag}) for tag in range(20)]
@@ -501,6 +504,20 @@ def test_several_commands_are_read_at_once():
 
     bench.simulate(main)
     assert bench.reads == [8, 5]
+
+
+def test_a_transfer_ends_where_the_ring_ends():
+    bench = Bench()
+
+    async def main(ctx):
+        for count in (5, 16, 3, 16):
+            bench.post(*[abi.pack_abort(n, tid=n) for n in range(count)])
+            await bench.ring(ctx)
+            await bench.idle(ctx)
+
+    bench.simulate(main)
+    assert bench.reads == [5, 3, 8, 5, 3, 8, 8]
+    assert [payload["id"] for _, payload in bench.log] == [*range(5), *range(16), *range(3), *range(16)]
 
 
 def test_one_command_takes_few_cycles():

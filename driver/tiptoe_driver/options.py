@@ -48,6 +48,8 @@ class EngineOptions:
         Further registers to write before the engine is enabled, value by address (timers: REG_MSL_TICKS...).
     seed : int or None
         Makes the secret keys reproducible in tests; None: random.
+    fin_wait_2_us : int
+        How long a connection that nobody reads any more waits for the peer's FIN.
     arp_retry_us, arp_tries : int
         Interval and number of ARP requests before a next hop counts as down.
     """
@@ -58,6 +60,7 @@ class EngineOptions:
     command_reserve: int = 0
     frame_slots: int = 256
     frame_buffers: int = 64
+    fin_wait_2_us: int = 60_000_000
     stock: int | None = None
     active_reserve: int | None = None
     memory_base: int = 0

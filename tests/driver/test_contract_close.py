@@ -421,6 +421,31 @@ def test_detach_2_data_after_close_is_answered_with_a_reset(bench: Bench) -> Non
     assert released(bench, conn.tid)
 
 
+def test_detach_2_peer_that_never_closes_is_reset_in_the_end(bench: Bench) -> None:
+    conn = bench.connected()
+    conn.sock.close()
+    conn.report(state=State.FIN_WAIT_2)
+    bench.device.time += 59_999_999
+    bench.stack.poll()
+    assert conn.commands(Opcode.ABORT) == []
+    bench.device.time += 2
+    bench.stack.poll()
+    assert len(conn.commands(Opcode.ABORT)) == 1
+    conn.end(Reason.LOCAL_ABORT)
+    assert released(bench, conn.tid)
+
+
+def test_detach_2_half_close_is_not_limited(bench: Bench) -> None:
+    conn = bench.connected()
+    conn.sock.shutdown(socket.SHUT_WR)
+    conn.report(state=State.FIN_WAIT_2)
+    bench.device.time += 3_600_000_000
+    bench.stack.poll()
+    assert conn.commands(Opcode.ABORT) == []
+    conn.deliver(b"an hour later")
+    assert conn.sock.recv(100) == b"an hour later"
+
+
 HAPPENINGS = {
     "data": lambda conn: None if conn.state.get("peer_closed") else conn.deliver(bytes(10)),
     "ack": lambda conn: conn.ack(5),

@@ -35,7 +35,7 @@ class Issue(wiring.Component):
     o : Out(valid-only flow_event), forward : Out(1)
         To the pipeline.
     ids, busy : In
-        What stands in the pipeline's stages 0 to 10.
+        What stands in the pipeline's stages 0 to 10, reports apart.
     tx_returned, verdict_returned, report_returned : In
         Credits given back.
     enable : In(1)
@@ -156,8 +156,12 @@ class Issue(wiring.Component):
         m.d.comb += same.eq(
             Cat(self.busy[k] & (self.ids[k] == candidate.o.payload.id) for k in range(RESULT))
         )
+        # A report takes whatever the memory holds: the news it is to tell were written before it was asked for, and later
+        # ones are told again. Only it must not read the word in the cycle in which that is written.
         clash = Signal()
-        m.d.comb += clash.eq(Cat(same[k] for k in range(RESULT) if k + 1 != FORWARD).any())
+        others = Cat(same[k] for k in range(RESULT) if k + 1 != FORWARD).any()
+        report = candidate.o.payload.kind == Kind.REPORT
+        m.d.comb += clash.eq(Mux(report, same[RESULT - 1], others))
         m.d.comb += [
             candidate.o.ready.eq(~clash),
             self.o.valid.eq(candidate.o.valid & ~clash),

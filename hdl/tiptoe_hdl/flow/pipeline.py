@@ -12,7 +12,7 @@ stage     what happens in it
 
 The pipeline never waits. Two events of one id may follow each other at a distance of exactly ``FORWARD`` stages (the
 later one then takes the result of step 8 instead of the memory's word) or of at least ``SAFE`` (the memory has it);
-``Issue`` sees to that.
+``Issue`` sees to that. A report changes nothing: it waits for no other event and none for it.
 """
 
 from types import SimpleNamespace
@@ -121,7 +121,7 @@ class Pipeline(wiring.Component):
     forward : In(1)
         Belongs to ``i``: the operand is the result of the event of the same id FORWARD cycles before.
     ids, busy : Out
-        Connection id and valid of stages 0 to 10.
+        Connection id, and whether an event that may change the TCB stands there, of stages 0 to 10.
     result : Out(valid-only pass_result)
         What the pass in stage 11 found; ``Actions`` acts on it.
     now : In(TICK_BITS)
@@ -172,7 +172,10 @@ class Pipeline(wiring.Component):
         m.d.sync += [b.eq(a) for a, b in zip(valid, valid[1:], strict=False)]
         m.d.sync += [b.eq(a) for a, b in zip(ids, ids[1:], strict=False)]
         m.d.sync += [b.eq(a) for a, b in zip(forward, forward[1:], strict=False)]
-        m.d.comb += [read.addr.eq(ids[0]), self.busy.eq(Cat(valid[:RESULT]))]
+        changes = [Signal(name=f"changes_{k}") for k in range(RESULT)]
+        m.d.sync += changes[0].eq(self.i.valid & (self.i.payload.kind != Kind.REPORT))
+        m.d.sync += [b.eq(a) for a, b in zip(changes, changes[1:], strict=False)]
+        m.d.comb += [read.addr.eq(ids[0]), self.busy.eq(Cat(changes))]
         m.d.comb += [self.ids[k].eq(ids[k]) for k in range(RESULT)]
         word_2 = Signal(tcb(cfg), reset_less=True)
         m.d.sync += word_2.eq(read.data)

@@ -1,6 +1,6 @@
 """Resolver: takes the next frame of three sources in turn and looks up all that its header and its fetch need."""
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -138,10 +138,14 @@ class Resolver(wiring.Component):
         ws_present = Mux(is_segment, segment.ws_present, control.ws_present)
         for name in ("seq", "ack", "flags", "wnd", "mss", "ws"):
             m.d.sync += now[name].eq(Mux(is_segment, segment[name], control[name]))
-        with m.If(is_host | ~Mux(is_segment, segment.flags[SYN], control.flags[SYN])):
-            m.d.sync += now.options.eq(Options.NONE)
+        syn = Mux(is_segment, segment.flags[SYN], control.flags[SYN])
+        m.d.sync += Value.cast(now.options).eq(Mux(syn, Mux(ws_present, Options.MSS_WS, Options.MSS), Options.NONE))
+        no_header = len(Options)
+        front = Signal(range(no_header + 1))  # what stands before the payload: a header with such options, or none
+        with m.If(is_host):
+            m.d.sync += front.eq(no_header)
         with m.Else():
-            m.d.sync += Value.cast(now.options).eq(Mux(ws_present, Options.MSS_WS, Options.MSS))
+            m.d.sync += front.eq(Mux(syn, Mux(ws_present, Options.MSS_WS, Options.MSS), Options.NONE))
 
         # Their lengths: compared with the limits before they are merged.
         bad, payload = Signal(), Signal()
@@ -169,30 +173,25 @@ class Resolver(wiring.Component):
         with m.If(is_segment):
             m.d.comb += header.dmac.eq(Mux(endpoint_now.use_next_hop, hop_mac, endpoint_now.dmac))
 
-        # Geometry, as constants by source and options. before: bytes of the frame in front of the payload's.
+        # Geometry, as constants for every front. before_m1: its bytes, less one.
         lane_bits = ceil_log2(cfg.bytes_per_beat)
-        before = Signal(range(header_bytes(Options.MSS_WS) + 1))
+        before_m1 = Signal(signed(8))
         start = Signal(4)
-
-        def place(front: int):
-            return [
-                before.eq(front),
-                start.eq(front // cfg.bytes_per_beat),
-                fetch.dst_offset.eq(front % cfg.bytes_per_beat),
-                # Rounded up: the words from the payload's first byte to its last.
-                fetch.words.eq((now.length + (front % cfg.bytes_per_beat + cfg.bytes_per_beat - 1)) >> lane_bits),
-            ]
-
-        with m.If(is_host):
-            m.d.comb += place(0)
-        with m.Else():
-            with m.Switch(now.options):
-                for options in Options:
-                    with m.Case(options):
-                        m.d.comb += place(header_bytes(options))
+        rounding = Signal(range(2 * cfg.bytes_per_beat))
+        with m.Switch(front):
+            for case in range(no_header + 1):
+                octets = 0 if case == no_header else header_bytes(Options(case))
+                with m.Case(case):
+                    m.d.comb += [
+                        before_m1.eq(octets - 1),
+                        start.eq(octets // cfg.bytes_per_beat),
+                        fetch.dst_offset.eq(octets % cfg.bytes_per_beat),
+                        rounding.eq(octets % cfg.bytes_per_beat + cfg.bytes_per_beat - 1),
+                    ]
         m.d.comb += [
             self.o.header_valid.eq(~is_host & ~bad),
             self.o.fetch_valid.eq(payload),
+            fetch.words.eq((now.length + rounding) >> lane_bits),  # from the payload's first byte to its last
         ]
 
         # What the sequencer wants to know, one cycle after the rest.
@@ -206,7 +205,7 @@ class Resolver(wiring.Component):
             info.payload.eq(payload),
             info.payload_start.eq(start),
             info.id.eq(segment.id),
-            last_byte.eq(now.length + before - 1),
+            last_byte.eq(now.length + before_m1),
         ]
         padded = Mux(last_byte < ETHERNET_MIN_BYTES - 1, ETHERNET_MIN_BYTES - 1, last_byte)
         m.d.comb += [

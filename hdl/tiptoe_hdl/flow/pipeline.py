@@ -37,7 +37,7 @@ SAFE = RESULT + 1
 
 DEFAULT_MSS = 536
 """MUST-15: send MSS when the peer sent no option (IPv4)."""
-SMALLEST_MSS = 64
+SMALLEST_MSS = 48
 """A smaller MSS option is raised to this: no peer can make every byte cost a segment."""
 
 Parameters = data.StructLayout(

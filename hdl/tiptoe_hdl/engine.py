@@ -24,6 +24,7 @@ from .rx.dispatcher import Dispatcher
 from .rx.gate import Gate
 from .rx.parser import RxParser
 from .rx.placement import Placement
+from .tx.gate import TxGate
 from .tx.path import TxPath
 from .wire.axi_stream import AxiStreamSignature
 from .wire.connect import connect_same
@@ -38,6 +39,9 @@ COMMANDS, LISTEN = range(2)
 
 FRAMES_AWAITING_VERDICT = 16
 """Frames between dispatcher and placement: a verdict takes about 20 cycles, in which the shortest frames keep coming."""
+
+WHOLE_FRAMES = ("gate", "tx_gate")
+"""Blocks that know where in a frame their port is: a soft reset goes past them."""
 
 
 class Engine(wiring.Component):
@@ -89,7 +93,7 @@ class Engine(wiring.Component):
             "gate": Gate(cfg), "parser": RxParser(cfg), "buffer": RxBuffer(cfg), "dispatcher": Dispatcher(cfg),
             "infos": Queue(FrameInfo, FRAMES_AWAITING_VERDICT), "placement": Placement(cfg), "flow": Flow(cfg),
             "table": ConnectionTable(cfg), "listen": ListenUnit(cfg),
-            "isn": IsnGenerator(cfg), "tx": TxPath(cfg), "controls": StreamMerge(TxControl, 2),
+            "isn": IsnGenerator(cfg), "tx": TxPath(cfg), "tx_gate": TxGate(cfg), "controls": StreamMerge(TxControl, 2),
             "commands": CommandProcessor(cfg), "events": EventWriter(cfg), "counters": CounterBank(),
             "errors": ErrorMerge(4), "clocks": Clocks(),
             "reader": DmaReader(cfg, 2, max_outstanding=64), "writer": DmaWriter(cfg, 2, max_outstanding=64),
@@ -98,7 +102,7 @@ class Engine(wiring.Component):
         reset = ResetInserter(registers.soft_reset)
         for name, block in blocks.items():
             setattr(self, f"_{name}", block)
-            m.submodules[name] = reset(block)
+            m.submodules[name] = block if name in WHOLE_FRAMES else reset(block)
 
     def _connect_receive(self, m):
         rx, gate = self.s_axis_rx, self._gate
@@ -142,7 +146,8 @@ class Engine(wiring.Component):
         connect_same(m, commands.next_hop, tx.next_hop)
         connect_same(m, tx.request, reader.request[PAYLOAD])
         connect_same(m, reader.data[PAYLOAD], tx.data)
-        axis, beat = self.m_axis_tx, tx.o
+        connect_same(m, tx.o, self._tx_gate.i)
+        axis, beat = self.m_axis_tx, self._tx_gate.o
         m.d.comb += [
             axis.tvalid.eq(beat.valid), beat.ready.eq(axis.tready),
             axis.tdata.eq(beat.payload.data), axis.tkeep.eq(beat.payload.keep), axis.tlast.eq(beat.payload.last),
@@ -196,7 +201,9 @@ class Engine(wiring.Component):
             commands.segments_done.eq(self._tx.segments_done),
             reader.quiesce.eq(registers.quiesce),
             writer.quiesce.eq(registers.quiesce),
-            registers.quiet.eq(reader.quiet & writer.quiet),
+            self._tx_gate.quiesce.eq(registers.quiesce),
+            self._gate.cut.eq(registers.soft_reset),
+            registers.quiet.eq(reader.quiet & writer.quiet & self._tx_gate.quiet),
             registers.event_irq.eq(events.event_irq),
             registers.error_irq.eq(events.error_irq),
             self.irq.eq(registers.irq),

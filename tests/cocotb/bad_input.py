@@ -233,7 +233,8 @@ def test_segments_for_nobody(b: Bench) -> None:
     before = b.counters()
     for _ in range(100):
         tcp = TCP(
-            sport=b.rng.randrange(1, 65536), dport=b.rng.randrange(10000, 65536), flags=b.rng.choice(("A", "PA", "FA", "SA", "S")),
+            sport=b.rng.randrange(1, 65536), dport=b.rng.randrange(10000, 65536),
+            flags=b.rng.choice(("A", "PA", "FA", "SA", "S")),
             seq=b.rng.getrandbits(32), ack=b.rng.getrandbits(32), window=b.rng.getrandbits(16),
         )  # fmt: skip
         b.line.give(host.packet(tcp, b.rng.randbytes(b.rng.randrange(0, 100))))
@@ -467,7 +468,8 @@ def test_host_asleep(b: Bench) -> None:
         b.run(1500)
         other.send("PA", b"hello")
     for _ in range(10):  # more frames for the host than it has slots
-        b.line.give(bytes(Ether(src=host.mac, dst=ENGINE_MAC) / ARP(op=2, hwsrc=host.mac, psrc=host.ip, pdst=ENGINE_IP)).ljust(60, b"\0"))
+        arp = ARP(op=2, hwsrc=host.mac, psrc=host.ip, pdst=ENGINE_IP)
+        b.line.give(bytes(Ether(src=host.mac, dst=ENGINE_MAC) / arp).ljust(60, b"\0"))
     peer.expect_ack(4097)
     b.run(30_000)
     b.asleep = False

@@ -5,6 +5,7 @@ Rings are small, so that they wrap many times; sizes and positions are odd.
 
 import hashlib
 import socket
+from itertools import pairwise
 
 from tiptoe_driver import abi_gen as abi
 from tiptoe_verif.bench.bench import ACTIVE, PASSIVE, TICK_CYCLES, Bench, engine_test
@@ -69,7 +70,7 @@ def test_both_ways(b: Bench) -> None:
     assert not counters["TX_RETRANSMITS"] and not counters["RX_OUT_OF_ORDER"] and not peer.retransmissions
 
 
-@engine_test(near_wrap=PASSIVE, stall=0.6, latency=range(0, 300), snd_ring_bytes=16384, rcv_ring_bytes=131072)
+@engine_test(near_wrap=PASSIVE, stall=0.6, latency=range(300), snd_ring_bytes=16384, rcv_ring_bytes=131072)
 def test_both_ways_slow_memory_scaled_window(b: Bench) -> None:
     """Slow memory, busy buses, rings of 16 KiB and 128 KiB: the window needs its scale."""
     listener = listen(b)
@@ -80,7 +81,7 @@ def test_both_ways_slow_memory_scaled_window(b: Bench) -> None:
     listener.close()
 
 
-@engine_test(stall=0, latency=range(0, 1))
+@engine_test(stall=0, latency=range(1))
 def test_both_ways_fast_memory(b: Bench) -> None:
     """No pauses and no latency at all: the other end of what a bus can do."""
     peer, sock = reference_active(b, Host(b), mss=536, ws=None)
@@ -182,8 +183,8 @@ def test_established_retransmission(b: Bench) -> None:
     for _ in range(4):
         peer.expect("A", seq=1, length=100)
         times.append(b.cycle)
-    gaps = [later - earlier for earlier, later in zip(times, times[1:])]
-    assert gaps[0] >= 15 * TICK_CYCLES and all(1.6 < b_ / a < 2.5 for a, b_ in zip(gaps, gaps[1:])), gaps
+    gaps = [later - earlier for earlier, later in pairwise(times)]
+    assert gaps[0] >= 15 * TICK_CYCLES and all(1.6 < later / earlier < 2.5 for earlier, later in pairwise(gaps)), gaps
     peer.send("A")
     b.run(500)
     assert b.toe.engine.ids.available < 16
@@ -230,7 +231,8 @@ def test_established_out_of_order(b: Bench) -> None:
     """Two gaps at once, filled in the wrong order; each segment out of order draws an immediate ACK."""
     peer, sock = active(b, Host(b))
     data = b.rng.randbytes(3000)
-    for begin, end, ack in ((500, 1001, 1), (1501, 2003, 1), (1001, 1501, 1), (2500, 3000, 1), (0, 500, 2004), (2003, 2500, 3001)):
+    pieces = ((500, 1001, 1), (1501, 2003, 1), (1001, 1501, 1), (2500, 3000, 1), (0, 500, 2004), (2003, 2500, 3001))
+    for begin, end, ack in pieces:
         peer.send("A", data[begin:end], seq=1 + begin)
         peer.expect("A", ack=ack)
     assert receive(b, sock, 3000) == data
@@ -311,7 +313,7 @@ def test_established_host_does_not_read(b: Bench) -> None:
     peer.expect_ack(4097)
     b.run(2000)
     peer.inbox.clear()
-    for probe in range(3):
+    for _ in range(3):
         peer.send("A", data[4096:4097], seq=4097)
         peer.expect("A", ack=4097, wnd=0)
     assert sock.recv(100) == data[:100]
@@ -379,8 +381,8 @@ def test_ping(b: Bench) -> None:
     for size in (0, 1, 56, 1472):
         request = Ether(src=host.mac, dst="02:00:00:00:00:02") / IP(src=host.ip, dst="10.0.0.2") / ICMP(id=7, seq=size)
         payload = b.rng.randbytes(size)
-        before = len(host.frames)
+        host.frames.clear()
         b.line.give(bytes(request / payload).ljust(60, b"\0"))
-        b.until(lambda: len(host.frames) > before, "echo reply")
+        b.until(lambda: host.frames, "echo reply")
         reply = Ether(host.frames[-1])
         assert reply[ICMP].type == 0 and reply[ICMP].seq == size and bytes(reply[ICMP].payload)[:size] == payload

@@ -43,7 +43,7 @@ TICK_CYCLES = 256
 
 TIMERS = {
     abi.REG_RTO_INITIAL: 24, abi.REG_RTO_MIN: 16, abi.REG_RTO_MAX: 200, abi.REG_DELACK_TICKS: 4,
-    abi.REG_MSL_TICKS: 60, abi.REG_FIN_WAIT_2_TICKS: 400,
+    abi.REG_MSL_TICKS: 60,
     abi.REG_RETRIES: 3 << abi.RETRIES_SYN_RETRIES_SHIFT | 6 << abi.RETRIES_REXMT_MAX_SHIFT,
 }  # fmt: skip
 """Registers in ticks: a round trip with all stalls takes two or three, a minute of TIME_WAIT is made 60."""

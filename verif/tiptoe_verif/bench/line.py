@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cocotb
-from cocotb.triggers import Event, Timer
+from cocotb.triggers import Event, RisingEdge, Timer
 from cocotbext.axi import AxiStreamBus, AxiStreamFrame, AxiStreamSink, AxiStreamSource
 
 from ..wire.capture import Capture
@@ -66,7 +67,7 @@ class Line:
     def give(self, frame: bytes, *, error: bool = False) -> None:
         """Send a frame to the engine, over the impaired line; ``error``: with the MAC's error flag in its last beat."""
         for arrival, what in self.to_engine.send(frame, now()):
-            self._later(arrival, lambda what=what: self.inject(what, error=error))
+            self._later(arrival, partial(self.inject, what, error=error))
 
     def inject(self, frame: bytes, *, error: bool = False) -> None:
         """Send a frame to the engine, over a perfect line."""
@@ -101,13 +102,13 @@ class Line:
     async def _receive(self) -> None:
         while True:
             frame = bytes((await self.sink.recv()).tdata)
-            self._guard(lambda frame=frame: self.capture.frame(frame, False, now() * CLOCK_NS))
+            self._guard(partial(self.capture.frame, frame, False, now() * CLOCK_NS))
             for arrival, what in self.from_engine.send(frame, now()):
-                self._later(arrival, lambda what=what: self._deliver(what))
+                self._later(arrival, partial(self._deliver, what))
 
     def _deliver(self, frame: bytes) -> None:
         for host in self.hosts:
-            self._guard(lambda host=host: host(frame))
+            self._guard(partial(host, frame))
         self.arrived.set()
 
 
@@ -129,8 +130,6 @@ class Stalls:
             cocotb.start_soon(self._run())
 
     async def _run(self) -> None:
-        from cocotb.triggers import RisingEdge
-
         edge = RisingEdge(self._clk)
         while True:
             cycles = self._rng.choice((0, 0, 1, 2, 5))

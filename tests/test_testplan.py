@@ -22,6 +22,11 @@ reset-by-us reset-by-peer time-wait closed-port listen-stop
 """.split()
 """Every one of them in cocotb through the AXI ports, and against the Linux kernel."""
 
+BAD_INPUT = """
+malformed-frames truncated-frames wrong-checksums segments-for-nobody garbage-options doorbells commands
+full-connection-table full-syncache host-stops-reading axi-errors
+""".split()
+
 
 @cache
 def functions(path: Path) -> set[str]:
@@ -57,6 +62,11 @@ def test_lifecycle_is_driven_in_cocotb_and_against_linux():
         assert set(PLAN[section]) >= set(LIFECYCLE), section
         for row in LIFECYCLE:
             assert PLAN[section][row]["tests"], f"{section}: {row}"
+
+
+def test_bad_input_of_every_kind():
+    assert set(PLAN["bad_input"]) >= set(BAD_INPUT)
+    assert all(entry["tests"] for entry in PLAN["bad_input"].values())
 
 
 def test_every_rfc_requirement_has_tests_or_says_why_not():

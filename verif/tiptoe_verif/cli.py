@@ -162,6 +162,33 @@ def _run_live(session: Any, seconds: float) -> None:
 
 
 @app.command()
+def bench(
+    only: Annotated[
+        list[str], typer.Option(metavar="GROUP", help="throughput, segments, latency or speed; repeatable.")
+    ] = [],  # noqa: B006
+    config: Annotated[str, typer.Option(help="Configuration of the engine (see: tiptoe info).")] = "sim",
+    width: Annotated[int, typer.Option(help="Bits of the frame and memory ports: 32, 64, 128; 0: the configuration's.")] = 0,
+    quick: Annotated[bool, typer.Option("--quick", help="A few frames only; no comparison with the baseline.")] = False,
+    update_baseline: Annotated[bool, typer.Option("--update-baseline", help="Keep the figures as baseline.")] = False,
+) -> None:
+    """Figures in cycles with their theoretical bounds, compared with the baseline (build/bench.json)."""
+    from tiptoe_hdl.config import CONFIGS
+
+    from .figures.command import ALL
+    from .figures.command import bench as run_bench
+    from .live.session import UsageError
+
+    if unknown := [group for group in only if group not in ALL]:
+        raise UsageError(f"no group of figures {unknown[0]!r}: there are {', '.join(ALL)}")
+    chosen = CONFIGS[_config(config)]
+    try:
+        chosen = chosen.with_(data_width=width) if width else chosen
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    raise typer.Exit(run_bench(chosen, only or ALL, quick=quick, update=update_baseline))
+
+
+@app.command()
 def info() -> None:
     """Configurations of the engine, and what this system offers."""
     import shutil

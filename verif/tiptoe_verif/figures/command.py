@@ -1,0 +1,86 @@
+"""What `tiptoe bench` does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.table import Table
+
+from tiptoe_hdl.config import EngineConfig
+
+from ..console import build_progress, console, errors
+from ..live.summary import short_path
+from ..native.harness import build_engine
+from . import report, speed
+from .run import GROUPS, Plan, figures
+
+SPEED = "speed"
+ALL = (*GROUPS, SPEED)
+"""Everything that can be asked for."""
+
+_SPEED_BYTES = 1 << 18
+
+
+def bench(config: EngineConfig, groups: Sequence[str] = ALL, *, quick: bool = False, update: bool = False) -> int:
+    """Measure, print, write build/bench.json, compare with the baseline; returns the exit status.
+
+    Parameters
+    ----------
+    groups
+        Of ALL.
+    quick
+        Fewer frames and connections; not compared with the baseline.
+    update
+        Make what was measured the new baseline.
+    """
+    wanted = tuple(group for group in GROUPS if group in groups)
+    plan = Plan(config=config, groups=wanted)
+    if quick:
+        plan = Plan(config=config, groups=wanted, frames=100, small=400, samples=3, counts=(1, config.connections))
+    found: list[report.Figure] = []
+    about: dict[str, Any] = {"engine": plan.engine, "quick": quick}
+    if wanted:
+        with build_progress() as progress:
+            library = build_engine(config, progress=progress)
+        with console.status("") as status:
+            found = figures(plan, status.update, library=library)
+    if SPEED in groups:
+        about["simulation"] = _speed(config, _SPEED_BYTES // 8 if quick else _SPEED_BYTES)
+    baseline = {} if quick else report.load_baseline()
+    for table in report.tables(found, baseline):
+        console.print(table, "")
+    if SPEED in groups:
+        console.print(_speed_table(about["simulation"]), "")
+    report.save(found, about)
+    console.print(f"written to {short_path(report.RESULTS)}")
+    if update:
+        report.save_baseline(found)
+        console.print(f"baseline written to {short_path(report.BASELINE)}")
+        return 0
+    worse = report.regressions(found, baseline)
+    for line in worse:
+        errors.print(f"[bold red]worse:[/] {line}")
+    return 1 if worse else 0
+
+
+def _speed(config: EngineConfig, total: int) -> dict[str, Any]:
+    """Simulation speeds, for the JSON."""
+    with build_progress() as progress:
+        native = speed.native(config, total, progress=progress)
+        cocotb = speed.under_cocotb(config, total, progress=progress)
+    return {
+        "traffic": f"{total // 1024} KiB to an echo service and back, captured and checked",
+        "native": native.as_json(), "cocotb": cocotb.as_json(), "ratio": round(native.rate / cocotb.rate, 1),
+    }  # fmt: skip
+
+
+def _speed_table(simulation: dict[str, Any]) -> Table:
+    table = Table(title="simulation: " + simulation["traffic"], title_justify="left", box=None, pad_edge=False)
+    for heading in ("", "engine cycles", "CPU seconds", "cycles per CPU second"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for name in ("native", "cocotb"):
+        row = simulation[name]
+        table.add_row(name, f"{row['cycles']:,}", f"{row['cpu_s']:.2f}", f"{row['cycles_per_s']:,}")
+    table.add_row("ratio", "", "", f"{simulation['ratio']}")
+    return table

@@ -1,0 +1,121 @@
+"""Bytes per cycle with full segments: transmitting, receiving, both at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..native.harness import Frame
+from .frames import HEADERS
+from .rig import MSS, STEP, Connection, Rig, Watch, rotation, until
+
+
+@dataclass
+class Rates:
+    """Payload bytes per cycle of each direction (0: not measured), and what the ports did meanwhile."""
+
+    transmit: float = 0.0
+    receive: float = 0.0
+    frames: int = 0
+    rx_stalls: float = 0.0
+    """Part of the cycles in which a received word waited for tready."""
+    tx_gaps: float = 0.0
+    """Part of the cycles without a word inside a transmitted frame."""
+
+
+class Stretch:
+    """Stamps of the full frames of one direction."""
+
+    def __init__(self) -> None:
+        self.first_last = self.final_last = 0
+        self.frames = -1
+
+    def add(self, frame: Frame) -> None:
+        """A frame of this direction; the first one only starts the clock."""
+        if len(frame.data) != HEADERS + MSS:
+            return
+        self.frames += 1
+        if self.frames == 0:
+            self.first_last = frame.last
+        self.final_last = frame.last
+
+    @property
+    def rate(self) -> float:
+        """Payload bytes per cycle."""
+        return self.frames * MSS / max(1, self.final_last - self.first_last)
+
+
+def bulk(
+    rig: Rig, connections: Sequence[Connection], *, transmit: bool, receive: bool, frames: int, warm_up: int = 150
+) -> Rates:
+    """Full segments over ``connections`` in turn; ``frames`` of each measured direction after ``warm_up``."""
+    # Frames waiting at the engine's port: enough for two steps.
+    ahead = 2 * STEP * rig.harness.data_bytes // (HEADERS + MSS) + 4
+    following = rotation(connections)
+    # Data waiting in all send buffers together: more than is under way between two looks.
+    fill = max(4, 8 * ahead // len(connections)) * MSS
+
+    def write() -> None:
+        for connection in connections:
+            buffer = connection.sock.so.so_snd
+            room = min(fill, buffer.sb_hiwat) - buffer.sb_cc
+            if room >= MSS:
+                connection.write(room // MSS * MSS)  # whole segments: the last one must not be a small one
+
+    def work() -> None:
+        if transmit:
+            write()
+        if receive:
+            for connection in connections:
+                if connection.consumed != connection.sent:
+                    connection.consume()
+            tries = 0
+            while rig.harness.rx_pending < ahead and tries < len(connections):
+                connection = following()
+                if connection.sent + MSS <= connection.edge:
+                    rig.harness.inject(connection.data(MSS))
+                    tries = 0
+                else:
+                    tries += 1
+        else:
+            for connection in connections:
+                if connection.unanswered >= 2:
+                    connection.unanswered = 0
+                    rig.harness.inject(connection.ack())
+
+    measured = {False: Stretch(), True: Stretch()}
+    goal = {False: transmit, True: receive}
+    seen = 0
+    start: dict[str, int] = {}
+
+    def done(passed: list[Frame]) -> bool:
+        nonlocal seen, start
+        for frame in passed:
+            if len(frame.data) != HEADERS + MSS:
+                continue
+            seen += 1
+            if seen >= warm_up * (transmit + receive):
+                if not start:
+                    start = rig.harness.counters()
+                measured[frame.to_engine].add(frame)
+        return all(measured[way].frames >= frames for way, wanted in goal.items() if wanted)
+
+    with Watch(rig, "bulk transfer"):
+        until(rig, done, work, lambda: seen)
+        end = rig.harness.counters()
+        rig.drain()
+    cycles = max(1, end["cycles"] - start["cycles"])
+    return Rates(
+        measured[False].rate if transmit else 0.0, measured[True].rate if receive else 0.0, frames,
+        (end["rx_stalls"] - start["rx_stalls"]) / cycles, (end["tx_gaps"] - start["tx_gaps"]) / cycles,
+    )  # fmt: skip
+
+
+def bound(data_bytes: int) -> float:
+    """Payload bytes per cycle of full segments that a bus of that width allows."""
+    return MSS / -(-(HEADERS + MSS) // data_bytes)
+
+
+def line_bound(data_bytes: int, rate: float, gap: int = 24) -> float:
+    """The same on a line of ``rate`` bytes per cycle, where ``gap`` bytes follow each frame."""
+    return min(bound(data_bytes), MSS / ((HEADERS + MSS + gap) / rate))

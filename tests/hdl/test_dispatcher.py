@@ -199,15 +199,16 @@ def test_random_frames_keep_their_order(idle, stall, rst_unknown, rng):
     check(*run_dispatcher(metas, rst_unknown=rst_unknown, idle=idle, stall=stall, latency=rng.randrange(2, 9)))
 
 
+@pytest.mark.parametrize("idle", [0.0, 0.5, 0.9])
 @pytest.mark.parametrize("latency", [2, 5, 12])
-def test_retry_between_lookups_of_the_next(latency):
+def test_retry_between_lookups_of_the_next(latency, idle):
     """The head asks again while the next one's lookup is under way or done, whatever the latency."""
     kinds = [STALE, CONNECTION, STALE, STALE, HOST, STALE, NOBODY, STALE, LISTENER, CONNECTION]
     metas = [
         seg(tuple=tuple_of(kind, number), to_host=int(kind == HOST), seq=number, flags=S if kind == LISTENER else A)
-        for number, kind in enumerate(kinds * 3)
+        for number, kind in enumerate(kinds * 6)
     ]
-    check(*run_dispatcher(metas, latency=latency))
+    check(*run_dispatcher(metas, latency=latency, idle=idle))
 
 
 def test_rate_and_latency():

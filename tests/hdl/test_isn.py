@@ -79,23 +79,24 @@ def test_two_clients(idle, stall, rng):
     run_isn(dut, send(0), send(1), take(0), take(1), key=key, clock=clock)
 
 
-def test_latency_and_fair_turns(rng):
-    """At most 42 cycles for a number, also while the other client asks without pause."""
+@pytest.mark.parametrize("patient", [0, 1])
+def test_latency_and_fair_turns(patient, rng):
+    """At most 42 cycles for a number, and turn by turn while the other client asks without pause."""
     dut = IsnGenerator(TINY)
     taken = []
 
     async def greedy(ctx):
-        ctx.set(dut.request[0].payload, random_tuple(rng))
-        ctx.set(dut.request[0].valid, 1)
-        ctx.set(dut.iss[0].ready, 1)
+        ctx.set(dut.request[1 - patient].payload, random_tuple(rng))
+        ctx.set(dut.request[1 - patient].valid, 1)
+        ctx.set(dut.iss[1 - patient].ready, 1)
 
     async def bench(ctx):
         await ctx.tick().repeat(100)
-        ctx.set(dut.request[1].payload, random_tuple(rng))
-        ctx.set(dut.request[1].valid, 1)
-        ctx.set(dut.iss[1].ready, 1)
+        ctx.set(dut.request[patient].payload, random_tuple(rng))
+        ctx.set(dut.request[patient].valid, 1)
+        ctx.set(dut.iss[patient].ready, 1)
         for cycle in range(400):
-            _, _, valid = await ctx.tick().sample(dut.iss[1].valid)
+            _, _, valid = await ctx.tick().sample(dut.iss[patient].valid)
             if valid:
                 taken.append(cycle)
 

@@ -1,13 +1,16 @@
 """Listen unit in its surroundings: the handshake as a table of segments, floods, commands, timers, nothing left behind."""
 
 import random
+from collections import deque
 
 import pytest
 
-from tests.hdl.listen_bench import LOCAL, M32, A, F, R, S, info, peer_tuple, run_front_end, seg
+from tests.hdl.listen_bench import LISTENER, LOCAL, M32, A, F, R, S, info, peer_tuple, run_front_end, seg
 from tiptoe_hdl.config import TINY
+from tiptoe_hdl.listen.handshake import Verdict
 from tiptoe_hdl.listen.listen_unit import ListenUnit
 from tiptoe_hdl.messages import FlowOp, Status, TableOp
+from tiptoe_verif.streams import run_bench, stream_get, stream_put
 
 WND, MSS, SCALE = 60000, 1460, 7  # of the bench's listener
 ENTRIES = TINY.syncache_entries
@@ -635,6 +638,83 @@ def test_random_segments_against_model(seed):
         await net.nothing(ctx)
 
     run_front_end(TINY, scenario, stall=stall, seed=seed)
+
+
+# ------------------------------------------------------------------------------ the unit alone
+
+def run_alone(cfg, scenario):
+    """The listen unit with a table that takes everything and sequence numbers that are always 100."""
+    dut = ListenUnit(cfg)
+    controls = deque()
+
+    async def take_controls(ctx):
+        while True:
+            controls.append(await stream_get(ctx, dut.control))
+
+    async def play_table(ctx):
+        while True:
+            await stream_get(ctx, dut.table)
+            await stream_put(ctx, dut.table_status, {"status": Status.OK})
+
+    async def play_isn(ctx):
+        while True:
+            await stream_get(ctx, dut.isn_request)
+            await stream_put(ctx, dut.isn, 100)
+
+    async def bench(ctx):
+        await stream_put(ctx, dut.stock, 1)
+        await stream_put(ctx, dut.listen, LISTENER)
+        assert (await stream_get(ctx, dut.listen_status))["status"] == Status.OK
+        await scenario(ctx, dut, controls)
+
+    run_bench(dut, bench, background=[play_table, play_isn, take_controls])
+
+
+async def verdict(ctx, dut, **fields):
+    await stream_put(ctx, dut.handshake, {"hit": 0, "index": 0} | fields)
+    return await stream_get(ctx, dut.verdict)
+
+
+def test_results_older_than_the_table():
+    """A lookup from before an entry's index changed hands must not touch the new entry: it is to be repeated."""
+
+    async def scenario(ctx, dut, controls):
+        for index in range(ENTRIES):
+            assert await verdict(ctx, dut, hit=1, index=index, meta=seg(number=0, ack=101)) == Verdict.RETRY
+        for number in range(2):
+            assert await verdict(ctx, dut, meta=seg(number=number, flags=S)) == Verdict.DROP
+            event = await stream_get(ctx, dut.event)
+            index = event["syncache_ref"]  # a first generation has no bits above
+            for changed in ({"laddr": 1}, {"faddr": 1}, {"lport": 1}, {"fport": 1}):
+                other = seg(tuple=peer_tuple(number) | changed, seq=1, ack=101, flags=R)
+                assert await verdict(ctx, dut, hit=1, index=index & 0xFF, meta=other) == Verdict.RETRY
+            mine = seg(number=number, seq=1, flags=R)
+            assert await verdict(ctx, dut, hit=1, index=index & 0xFF, meta=mine) == Verdict.DROP
+            assert (await stream_get(ctx, dut.event))["gone"]
+            assert await verdict(ctx, dut, hit=1, index=index & 0xFF, meta=mine) == Verdict.RETRY
+
+    run_alone(TINY, scenario)
+
+
+@pytest.mark.parametrize("entries, generation_at", [(2, 8), (512, 9), (4096, 12)])
+def test_reference_layout(entries, generation_at):
+    """The index below, the generation above bit 8 or above the index."""
+    cfg = TINY.with_(connections=4096, syncache_entries=entries)
+
+    async def scenario(ctx, dut, controls):
+        refs = []
+        for number in range(entries if entries == 2 else 3):
+            assert await verdict(ctx, dut, meta=seg(number=number, flags=S)) == Verdict.DROP
+            refs.append((await stream_get(ctx, dut.event))["syncache_ref"])
+        assert refs == [n | 1 << generation_at for n in range(len(refs))]
+        await stream_put(ctx, dut.drop, refs[1])
+        assert [control["flags"] for control in controls] == [S | A] * len(refs) + [R | A]
+        assert (await stream_get(ctx, dut.drop_status))["status"] == Status.OK
+        for stale, status in ((refs[1], Status.BAD_GENERATION), (refs[0] ^ 1 << generation_at, Status.BAD_GENERATION)):
+            await stream_put(ctx, dut.drop, stale)
+            assert (await stream_get(ctx, dut.drop_status))["status"] == status
+
+    run_alone(cfg, scenario)
 
 
 def test_needs_two_entries():

@@ -221,7 +221,6 @@ class ConnectionTable(wiring.Component):
         """Clears the rows after reset, then makes one update after the other."""
         cfg = self.cfg
         client = Signal()
-        last = Signal()
         status = Signal(Status)
         free_ways = Signal(HASHES * WAYS)
         room = Signal()
@@ -247,9 +246,8 @@ class ConnectionTable(wiring.Component):
                 m.d.sync += [write_ways.eq(0), self.ready.eq(1)]
                 m.next = "Idle"
             with m.State("Idle"):
-                # The client served last waits for the other one.
-                chosen = Mux(last, ~wanted[0], wanted[1])
-                m.d.sync += client.eq(chosen)
+                # In turn if both ask: in this state the one just served has its status yet to be taken.
+                m.d.sync += client.eq(wanted[1])
                 with m.If(wanted.any()):
                     m.next = "Take"
             with m.State("Take"):
@@ -258,7 +256,6 @@ class ConnectionTable(wiring.Component):
                         with m.Case(number):
                             m.d.sync += change.eq(self.update[number].payload)
                             m.d.comb += self.update[number].ready.eq(1)
-                m.d.sync += last.eq(client)
                 m.next = "Issue"
             with m.State("Issue"):
                 m.d.comb += issue.eq(1)

@@ -47,7 +47,6 @@ class IsnGenerator(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         client = Signal()
-        last = Signal()
         message = Signal(FourTuple)
         words = message.as_value()
         low = Signal(64)
@@ -72,11 +71,11 @@ class IsnGenerator(wiring.Component):
 
         with m.FSM():
             with m.State("Idle"):
-                m.d.sync += client.eq(Mux(last, ~wanted[0], wanted[1]))  # the one served last waits for the other
+                # In turn if both ask: in this state the one just served has its answer yet to be taken.
+                m.d.sync += client.eq(wanted[1])
                 with m.If(wanted.any()):
                     m.next = "Take"
             with m.State("Take"):
-                m.d.sync += last.eq(client)
                 with m.Switch(client):
                     for number in range(2):
                         with m.Case(number):

@@ -115,7 +115,8 @@ class Syncache(wiring.Component):
                 with m.If(~self.ready):
                     m.d.comb += [write.addr.eq(clearing), write.data.eq(0), write.en.eq(1)]
 
-        m.submodules.free = free = fifo.SyncFIFOBuffered(width=index_bits(cfg), depth=cfg.syncache_entries)
+        # One entry a cycle goes in while clearing, which a buffered queue of 2 cannot take.
+        m.submodules.free = free = fifo.SyncFIFOBuffered(width=index_bits(cfg), depth=max(4, cfg.syncache_entries))
         m.d.comb += [
             free.w_data.eq(self.index),
             free.w_en.eq(self.release),

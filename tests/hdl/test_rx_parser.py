@@ -163,8 +163,8 @@ def test_frames_of_a_kind(kind, width, rng):
 
 @pytest.mark.parametrize("idle, stall, free_delay, width", FLOWS_AND_WIDTHS)
 def test_all_frames_mixed(idle, stall, free_delay, width, rng):
-    cases = rng.sample(good_cases(rng) + bad_cases(rng) + host_cases(rng) + option_cases(rng), 30)
-    cases += [random_case(rng) for _ in range(30)]
+    cases = rng.sample(good_cases(rng) + bad_cases(rng) + host_cases(rng) + option_cases(rng), 25)
+    cases += [random_case(rng) for _ in range(25)]
     rng.shuffle(cases)
     run_cases(cases, width=width, idle=idle, stall=stall, free_delay=free_delay, seed=rng.random())
 
@@ -248,11 +248,11 @@ def test_configuration_is_checked(changes, message):
 
 
 @pytest.mark.parametrize("width", [32, 64, 128])
-@pytest.mark.parametrize("length", [60, 61, 64, 1514])
+@pytest.mark.parametrize("length", [60, 64, 1514])
 def test_line_rate_without_bubbles(width, length, rng):
     """Frames back to back: ``ready`` never falls; minimum frames are reported at the rate they come."""
     dut = Front(TINY.with_(data_width=width, rx_buffer_bytes=65536))
-    count = 4 if length > 100 else 24
+    count = 3 if length > 100 else 24
     cases = [Case("back to back", segment(rng, length - 54, pad=False)[:length].ljust(length)) for _ in range(count)]
     if length == 60:
         cases = [Case("back to back", segment(rng, rng.randrange(7))) for _ in range(count)]

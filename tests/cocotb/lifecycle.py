@@ -454,3 +454,13 @@ def test_fin_wait_2_data_after_close(b: Bench) -> None:
     peer.send("PA", b"too late")
     peer.expect("RA", skip_acks=True)
     b.expected_trouble = ("received_after_close",)
+
+
+@engine_test()
+def test_fin_wait_2_timeout(b: Bench) -> None:
+    """A closed socket whose peer never closes does not keep its id for ever."""
+    peer, sock = active(b, Host(b))
+    sock.close()
+    peer.expect("FA", seq=1)
+    peer.send("A")
+    peer.expect("RA", seq=2, cycles=100 * TICK_CYCLES)

@@ -108,7 +108,7 @@ class Bench:
         self._options = {
             "snd_ring_bytes": 4096, "rcv_ring_bytes": 4096, "frame_slots": 16, "frame_buffers": 8, "stock": 8,
             "active_reserve": 4, "external_tick": True, "seed": zlib.crc32(name.encode()) ^ self.seed,
-            "arp_retry_us": 20_000, "registers": TIMERS | key | (registers or {}), **driver,
+            "arp_retry_us": 20_000, "fin_wait_2_us": 60 * TICK_CYCLES, "registers": TIMERS | key | (registers or {}), **driver,
         }  # fmt: skip
         self.pcap = Path(f"{name}.pcap").absolute()
         dut.rst.value = 1

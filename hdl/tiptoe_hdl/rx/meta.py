@@ -99,16 +99,18 @@ class RxMetaBuilder(wiring.Component):
                     m.d.sync += assignments
 
         entry = queue.i.payload
-        headers = Signal(5)
+        # IHL is known beats before the data offset.
+        tcp_word = Signal(5)
+        tcp_length = Signal(12)
+        m.d.sync += [tcp_word.eq(IP_WORD + ihl), tcp_length.eq(total - (ihl << 2))]
         m.d.comb += [
-            headers.eq(ihl + data_offset),
             entry.meta.eq(held),
             entry.meta.to_host.eq(self.decision.to_host),
             entry.meta.frame_length.eq(self.decision.length),
-            entry.meta.payload_offset.eq((headers + IP_WORD) << 2),
-            entry.meta.payload_length.eq(total - (headers << 2)),
+            entry.meta.payload_offset.eq((tcp_word + data_offset) << 2),
+            entry.meta.payload_length.eq(tcp_length - (data_offset << 2)),
             entry.walk.eq(~self.decision.to_host & held.flags[SYN] & (data_offset != OPTION_WORD)),
-            entry.options.lane.eq(IP_WORD + ihl + OPTION_WORD),
+            entry.options.lane.eq(tcp_word + OPTION_WORD),
             entry.options.words.eq(data_offset - OPTION_WORD),
             queue.i.valid.eq(self.decision.end & self.decision.commit),
         ]

@@ -21,7 +21,7 @@ def _waiting(cfg: EngineConfig) -> data.StructLayout:
 class RxMetaBuilder(wiring.Component):
     """Takes the fields out of the beats as they go by, and queues them when the frame is kept.
 
-    The beats come so late that a frame's last one goes by in the cycle before its decision. A report whose options have
+    The beats come so late that a frame's last one goes by two cycles before its decision. A report whose options have
     to be walked through waits at the head of the queue; frames come in meanwhile.
 
     Parameters
@@ -60,43 +60,46 @@ class RxMetaBuilder(wiring.Component):
             position.valid.eq(self.valid),
             position.last.eq(self.last),
             position.ihl.eq(padded_word(self.padded, 0)[24:28]),
+        ]
+
+        # What a beat holds is found out in one cycle, its fields are taken in the next.
+        padded = Signal.like(self.padded)
+        m.d.sync += [
+            padded.eq(self.padded),
             store.valid.eq(self.valid),
             store.last.eq(self.last),
-            store.padded.eq(self.padded),
             store.after_ip.eq(position.after_ip),
             store.tcp_word.eq(position.tcp_word),
         ]
+        m.d.comb += store.padded.eq(padded)
 
         # The fields, complete in the decision's cycle.
         held = Signal(RxMeta)
         ihl, total, data_offset = Signal(4), Signal(12), Signal(4)
 
-        def at_word(number):
-            return m.If(self.valid & position.is_word(number))
+        def take(name, here, assignments):
+            hit = Signal(name=f"hit_{name}")
+            m.d.sync += hit.eq(self.valid & here)
+            with m.If(hit):
+                m.d.sync += assignments
 
         def word(number):
-            return padded_word(self.padded, number % lanes)
+            return padded_word(padded, number % lanes)
 
-        with at_word(2):
-            m.d.sync += held.smac[16:].eq(word(2))
-        with at_word(3):
-            m.d.sync += held.smac[:16].eq(word(3)[16:])
-        with at_word(IP_WORD):
-            m.d.sync += [ihl.eq(word(IP_WORD)[24:28]), total.eq(word(IP_WORD)[:12])]
-        with at_word(7):
-            m.d.sync += held.tuple.faddr.eq(word(7))
-        with at_word(8):
-            m.d.sync += held.tuple.laddr.eq(word(8))
+        take("smac_high", position.is_word(2), held.smac[16:].eq(word(2)))
+        take("smac_low", position.is_word(3), held.smac[:16].eq(word(3)[16:]))
+        take("ip", position.is_word(IP_WORD), [ihl.eq(word(IP_WORD)[24:28]), total.eq(word(IP_WORD)[:12])])
+        take("faddr", position.is_word(7), held.tuple.faddr.eq(word(7)))
+        take("laddr", position.is_word(8), held.tuple.laddr.eq(word(8)))
         for lane in range(lanes):
-            here = padded_word(self.padded, lane)
+            here = padded_word(padded, lane)
             for number, assignments in enumerate((
                 [held.tuple.fport.eq(here[16:]), held.tuple.lport.eq(here[:16])],
                 [held.seq.eq(here)],
                 [held.ack.eq(here)],
                 [data_offset.eq(here[28:]), held.flags.eq(here[16:24]), held.wnd.eq(here[:16])],
             )):
-                with m.If(self.valid & position.is_tcp_word(number, lane)):
-                    m.d.sync += assignments
+                take(f"tcp{number}_{lane}", position.is_tcp_word(number, lane), assignments)
 
         entry = queue.i.payload
         # IHL is known beats before the data offset.

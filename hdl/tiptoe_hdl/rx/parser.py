@@ -81,7 +81,7 @@ class RxParser(wiring.Component):
         with m.If(taken):
             m.d.sync += [first.eq(self.i.payload), before.eq(first.data[-16:])]
 
-        # The line. Its last stage is the buffer's write port; the stage before it feeds the reports.
+        # The line. Its last stage is the buffer's write port; the reports' builder takes two cycles to the same point.
         stage = data.StructLayout({"bytes": width + 16, "valid": 1, "last": 1, "store": 1})
         line = [Signal(stage, name=f"line{number}") for number in range(judge.latency + 1)]
         m.d.comb += [
@@ -110,9 +110,9 @@ class RxParser(wiring.Component):
             self.store.store.eq(line[-1].store),
             self.store.end.eq(judge.o.end),
             self.store.commit.eq(judge.o.commit),
-            builder.valid.eq(line[-2].valid),
-            builder.last.eq(line[-2].last),
-            builder.padded.eq(line[-2].bytes[:width]),
+            builder.valid.eq(line[-3].valid),
+            builder.last.eq(line[-3].last),
+            builder.padded.eq(line[-3].bytes[:width]),
             builder.decision.eq(judge.o),
         ]
         wiring.connect(m, builder.o, wiring.flipped(self.meta))

@@ -132,7 +132,7 @@ def _announce(session: Any) -> None:
 
 
 def _run_live(session: Any, seconds: float) -> None:
-    from .live.summary import amount, connections_table, show, totals_table
+    from .live.summary import amount, connections_table, show, show_file, totals_table
 
     engine, begin = session.engine, time.monotonic()
     handlers = {number: signal.signal(number, lambda *_: engine.stop()) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -155,10 +155,9 @@ def _run_live(session: Any, seconds: float) -> None:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    totals = totals_table(
-        [engine], seconds=engine.engine_seconds, channels=engine.channels, pcap=engine.pcap
-    )  # fmt: skip
+    totals = totals_table([engine], seconds=engine.engine_seconds, channels=engine.channels)
     show(console, "summary", connections_table(session.board.records), "", totals)
+    show_file(console, "capture", engine.pcap)
 
 
 @app.command()

@@ -30,7 +30,17 @@ def bar(*, transient: bool = False) -> Progress:
 
 @contextlib.contextmanager
 def build_progress() -> Iterator[BuildProgress]:
-    """Shows the steps of a build; nothing if the build is there already."""
+    """Shows the steps of a build, a line each where there is no terminal; nothing if the build is there already."""
+    if not console.is_terminal:
+        said: set[str] = {"generate"}
+
+        def say(step: str, done: float) -> None:
+            if step not in said:
+                said.add(step)
+                console.print(_STEPS.get(step, step))
+
+        yield say
+        return
     with bar(transient=True) as display:
         task = display.add_task("engine", total=1.0)
 

@@ -32,6 +32,7 @@ from .paths import BUILD
 FOLDER = BUILD / "demo"
 _HTTP_PORT = 80
 _TIMEOUT = 300.0
+_SERVER = "Python's http.server"
 _FETCH = (
     "import sys, urllib.request as u; "
     "r = u.build_opener(u.ProxyHandler({})).open(sys.argv[1]); o = open(sys.argv[2], 'wb')\n"
@@ -44,8 +45,7 @@ class Transfer:
     """One download, as the summary shows it."""
 
     name: str
-    client: str
-    server: str
+    way: str
     bytes: int = 0
     seconds: float = 0.0
     cycles: int = 0
@@ -88,10 +88,10 @@ def _with_kernel(size: int, config: str, seed: int) -> list[Transfer]:
         (folder / "data.bin").write_bytes(content)
     with contextlib.ExitStack() as stack:
         inner_port = 8000
-        here, here_port = stack.enter_context(_server(served, "127.0.0.1", 0, lambda command: command))
+        port = stack.enter_context(_server(served, "127.0.0.1", 0, lambda command: command))
         setup = LiveSetup(
             config=config, namespace=True, seed=seed, pcap=FOLDER / "demo.pcap",
-            listen=[(_HTTP_PORT, ("127.0.0.1", here_port))], forward=[(0, ("10.77.0.1", inner_port))],
+            listen=[(_HTTP_PORT, ("127.0.0.1", port))], forward=[(0, ("10.77.0.1", inner_port))],
         )  # fmt: skip
         begin = time.monotonic()
         with build_progress() as progress:
@@ -99,24 +99,24 @@ def _with_kernel(size: int, config: str, seed: int) -> list[Transfer]:
         assert session.namespace is not None
         stack.enter_context(_server(fetched, setup.host_ip, inner_port, session.namespace.command))
         console.print(
-            f"engine [bold]{setup.ip}[/] ({config}), peer: Linux kernel {os.uname().release.split('-')[0]} at "
-            f"{setup.host_ip} in a network namespace"
+            f"engine [bold]{setup.ip}[/] ({config}), peer Linux {os.uname().release.split('-')[0]} at "
+            f"[bold]{setup.host_ip}[/] in a network namespace"
         )
         client = "curl" if shutil.which("curl") else "Python's urllib"
         transfers = [
             _download(
-                session, Transfer("offloaded side serves", f"{client} on kernel TCP", here),
+                session, Transfer("offloaded side serves", f"{client} → kernel TCP → engine → {_SERVER}"),
                 f"http://{setup.ip}/data.bin", session.namespace.command, contents[served],
             ),
             _download(
-                session, Transfer("offloaded side fetches", f"{client} through the engine", here),
+                session, Transfer("offloaded side fetches", f"{client} → engine → kernel TCP → {_SERVER}"),
                 f"http://127.0.0.1:{session.forwarded[0]}/data.bin", lambda command: command, contents[fetched],
             ),
         ]  # fmt: skip
         session.engine.run_until(lambda: session.board.live == 0, 30, "the end of the connections")
         session.engine.check()
         engine = session.engine
-        totals = totals_table([engine], seconds=engine.engine_seconds, pcap=engine.pcap)
+        totals = totals_table([engine], seconds=engine.engine_seconds)
         records = connections_table(session.board.records)
         engine.capture.close()
         picture = _picture(FOLDER / "demo.pcap", transfers)
@@ -129,8 +129,8 @@ def _with_kernel(size: int, config: str, seed: int) -> list[Transfer]:
 @contextlib.contextmanager
 def _server(
     folder: Path, address: str, port: int, inside: Callable[[list[str]], list[str]]
-) -> Iterator[tuple[str, int]]:
-    """Python's stock HTTP server; its name and port."""
+) -> Iterator[int]:
+    """Python's stock HTTP server; its port."""
     command = [sys.executable, "-u", "-m", "http.server", str(port), "--bind", address, "--directory", str(folder)]
     process = subprocess.Popen(
         inside(command), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=folder
@@ -141,7 +141,7 @@ def _server(
         found = re.search(r" port (\d+) ", line)
         if found is None:
             raise RuntimeError(f"the HTTP server did not start on {address}:{port}")
-        yield "Python's http.server", int(found[1])
+        yield int(found[1])
     finally:
         process.terminate()
         process.wait()
@@ -160,6 +160,7 @@ def _download(
         command = ["curl", "--silent", "--show-error", "--noproxy", "*", "--output", str(result), url]
     else:
         command = [sys.executable, "-c", _FETCH, url, str(result)]
+    console.print(f"[dim]{transfer.way}[/]")
     first_record, first_cycle, begin = len(board.records), engine.harness.cycle, time.monotonic()
     process = subprocess.Popen(inside(command), stderr=subprocess.PIPE, text=True)
     with process, bar() as display:
@@ -252,7 +253,7 @@ def _with_two_engines(size: int, config: str, seed: int) -> list[Transfer]:
     from .live.summary import show, totals_table
     from .native.simulation import Impairment, Pair
 
-    line = Impairment(loss=0.005, reorder=0.005, duplicate=0.005, corrupt=0.002, delay_us=1000, seed=seed)
+    line = Impairment(loss=0.005, reorder=0.005, duplicate=0.005, delay_us=1000, seed=seed)
     begin = time.monotonic()
     with build_progress() as progress:
         pair = Pair(config, impairment=line, seed=seed, pcap=FOLDER / "demo.pcap", progress=progress)
@@ -263,7 +264,8 @@ def _with_two_engines(size: int, config: str, seed: int) -> list[Transfer]:
         ):  # fmt: skip
             content = _data(size, seed + len(transfers))
             _HttpServer(server, content)
-            transfer = Transfer(name, "on an offloaded socket", "on an offloaded socket")
+            transfer = Transfer(name, "offloaded socket → engine → lossy line → engine → offloaded socket")
+            console.print(f"[dim]{transfer.way}[/]")
             first_cycle, start = pair.a.harness.cycle, time.monotonic()
             fetch = _HttpClient(client, address)
             with bar() as display:
@@ -281,7 +283,7 @@ def _with_two_engines(size: int, config: str, seed: int) -> list[Transfer]:
         pair.run_us(50_000)
         pair.check()
         seconds = time.monotonic() - begin
-        totals = totals_table([pair.a, pair.b], seconds=seconds, channels=pair.wire.channels, pcap=pair.a.pcap)
+        totals = totals_table([pair.a, pair.b], seconds=seconds, channels=pair.wire.channels)
         pair.a.capture.close()
         picture = _picture(FOLDER / "demo.pcap", transfers)
         show(console, "downloads", _transfer_table(transfers))
@@ -303,13 +305,13 @@ def _transfer_table(transfers: list[Transfer]) -> Table:
     from .live.summary import amount
 
     table = Table(box=None, pad_edge=False)
-    for heading in ("download", "client", "server", "bytes", "seconds", "cycles", "bytes per cycle", "sha256"):
-        table.add_column(heading, justify="right" if heading in ("bytes", "seconds", "cycles") else "left")
+    for heading in ("download", "bytes", "seconds", "cycles", "bytes/cycle", "sha256"):
+        table.add_column(heading, justify="left" if heading in ("download", "sha256") else "right")
     for transfer in transfers:
         mark = "[green]equal[/]" if transfer.right else "[bold red]DIFFERS[/]"
         table.add_row(
-            transfer.name, transfer.client, transfer.server, amount(transfer.bytes), f"{transfer.seconds:.1f}",
-            f"{transfer.cycles:,}", f"{transfer.bytes / max(1, transfer.cycles):.2f}",
+            transfer.name, amount(transfer.bytes), f"{transfer.seconds:.1f}", f"{transfer.cycles:,}",
+            f"{transfer.bytes / max(1, transfer.cycles):.2f}",
             f"{mark} [dim]{transfer.sha256[:12]}[/]",
         )  # fmt: skip
     return table
@@ -328,13 +330,14 @@ def _picture(capture: Path, transfers: list[Transfer]) -> Path | None:
 
 
 def _closing(picture: Path | None, seconds: float) -> None:
-    from .live.summary import short_path
+    from .live.summary import show_file
     from .wire import tshark
 
+    show_file(console, "capture", FOLDER / "demo.pcap")
     if picture is not None:
-        console.print(f"{'graph':<23}{short_path(picture)}")
+        show_file(console, "graph", picture)
     if tshark.available():
         found = tshark.faults(FOLDER / "demo.pcap")
         verdict = "no bad checksum, no malformed frame" if not found else f"{len(found)} faulty frames: {found[0]}"
-        console.print(f"{'tshark':<23}{verdict}")
-    console.print(f"{'done in':<23}{seconds:.1f} s")
+        console.print(f"[dim]{'tshark':<22}[/] {verdict}", soft_wrap=True)
+    console.print(f"[dim]{'done in':<22}[/] {seconds:.1f} s")

@@ -157,7 +157,8 @@ class LiveSession:
             try:
                 self.forwarded.append(self.board.forward(port, address))
             except OSError as error:
-                raise UsageError(f"cannot listen on port {port} of this machine ({error.strerror})") from None
+                reason = os.strerror(error.errno or 0)
+                raise UsageError(f"cannot listen on port {port} of this machine ({reason})") from None
 
     def _relay(self) -> bool:
         self.board.service()

@@ -35,8 +35,8 @@ def connections_table(records: Iterable[Record]) -> Table:
     records = list(records)
     table = Table(title=f"{len(records)} connections", title_justify="left", box=None, pad_edge=False)
     for heading, justify in (
-        ("peer", "left"), ("through", "left"), ("to the peer", "right"), ("from the peer", "right"),
-        ("lasted", "right"), ("end", "left"),
+        ("peer", "left"), ("through", "left"), ("sent", "right"), ("received", "right"), ("lasted", "right"),
+        ("end", "left"),
     ):  # fmt: skip
         table.add_column(heading, justify=justify, style="" if heading != "end" else "dim")  # type: ignore[arg-type]
     if len(records) > _SHOWN:
@@ -45,7 +45,7 @@ def connections_table(records: Iterable[Record]) -> Table:
         lasted = "" if record.closed_us is None else f"{(record.closed_us - record.opened_us) / 1e6:.2f} s"
         through = f":{record.local_port} → {record.target}"
         if record.target == "forwarded":
-            through = f"127.0.0.1:{record.local_port} → engine"
+            through = f"local :{record.local_port}"
         table.add_row(
             f"{record.peer[0]}:{record.peer[1]}", through, amount(record.sent), amount(record.received), lasted,
             record.ending or "open",
@@ -54,7 +54,7 @@ def connections_table(records: Iterable[Record]) -> Table:
 
 
 def totals_table(
-    engines: list[Any], *, seconds: float, channels: tuple[Channel, ...] | None = None, pcap: Path | None = None
+    engines: list[Any], *, seconds: float, channels: tuple[Channel, ...] | None = None
 ) -> Table:
     """What the engines did: frames, segments, retransmissions, cycles. ``engines`` are EngineDevices with a driver.
 
@@ -91,8 +91,6 @@ def totals_table(
     if monitors:
         checked = sum(monitor.frames for monitor in monitors)
         table.add_row("frames checked", f"{checked:,}", "[dim]by the wire monitor: no rule broken[/dim]")
-    if pcap is not None:
-        table.add_row("capture", "", short_path(pcap))
     return table
 
 
@@ -100,3 +98,8 @@ def show(console: Console, title: str, *parts: Any) -> None:
     """Print the parts under a rule."""
     console.rule(f"[bold]{title}", align="left", style="dim")
     console.print(Group(*parts))
+
+
+def show_file(console: Console, what: str, path: Path) -> None:
+    """A line that names a file, never shortened."""
+    console.print(f"[dim]{what:<22}[/] {short_path(path)}", soft_wrap=True)

@@ -11,6 +11,9 @@ from .pcap import read_pcap
 from .segment import ACK, SYN, Malformed, Segment, ip_text, parse_tcp
 
 Tuple4 = tuple[int, int, int, int]
+_ZOOMED = 40
+"""Segments in the enlarged part of a graph."""
+
 _INK, _DATA, _ACK_LINE, _WINDOW, _AGAIN = "#23303b", "#1f6fb4", "#2c9a63", "#9aa7b1", "#d1382c"
 
 
@@ -104,7 +107,38 @@ def _panel(axis: Any, title: str, trace: Trace) -> None:
     origin = trace.segments[0][0]
     last = trace.segments[-1][0] - origin
     unit, name = (1000.0, "seconds") if last > 2000 else (1.0, "milliseconds")
+    _plot(axis, trace, origin, unit)
+    axis.set_title(f"{title}\n", color=_INK, fontsize=11, loc="left")
+    axis.text(0, 1.015, trace.name, transform=axis.transAxes, fontsize=8, color=_WINDOW)
+    axis.set_xlabel(name, color=_INK)
+    axis.set_xlim(left=min(0.0, -0.01 * last / unit), right=last * 1.03 / unit + 1e-6)
+    axis.set_ylim(bottom=0, top=trace.highest * 1.12 / 1024)
+    axis.grid(True, color="#e6eaed", linewidth=0.8)
+    axis.set_axisbelow(True)
+    for side in ("top", "right"):
+        axis.spines[side].set_visible(False)
+    if len(trace.segments) > 4 * _ZOOMED:
+        _zoom(axis, trace, origin, unit)
 
+
+def _zoom(axis: Any, trace: Trace, origin: float, unit: float) -> None:
+    """A few segments at a size that shows each of them: around the first one sent again, else from the middle."""
+    again = next((index for index, piece in enumerate(trace.segments) if piece[3]), len(trace.segments) // 2)
+    begin = max(0, min(again - _ZOOMED // 2, len(trace.segments) - _ZOOMED))
+    chosen = trace.segments[begin : begin + _ZOOMED]
+    inset = axis.inset_axes([0.57, 0.06, 0.41, 0.36])
+    _plot(inset, trace, origin, unit)
+    inset.set_xlim((chosen[0][0] - origin) / unit, (chosen[-1][0] - origin) / unit + 1e-6)
+    low = min([start for _, start, _, _ in chosen])
+    inset.set_ylim((low - 3000) / 1024, (max(end for _, _, end, _ in chosen) + 3000) / 1024)
+    inset.set_xticks([])
+    inset.set_yticks([])
+    for spine in inset.spines.values():
+        spine.set_color(_WINDOW)
+    axis.indicate_inset_zoom(inset, edgecolor=_WINDOW, alpha=0.8)
+
+
+def _plot(axis: Any, trace: Trace, origin: float, unit: float) -> None:
     def points(pairs: list[tuple[float, int]]) -> tuple[list[float], list[float]]:
         return [(time - origin) / unit for time, _ in pairs], [byte / 1024 for _, byte in pairs]
 
@@ -119,12 +153,3 @@ def _panel(axis: Any, title: str, trace: Trace) -> None:
     axis.plot(*points(marks), linestyle="", marker="o", markersize=3.2, color=_AGAIN, zorder=4)
     axis.step(*points(trace.edges), where="post", color=_WINDOW, linewidth=0.9, label="receiver's window")
     axis.step(*points(trace.acks), where="post", color=_ACK_LINE, linewidth=1.1, label="acknowledged", zorder=2)
-    axis.set_title(f"{title}\n", color=_INK, fontsize=11, loc="left")
-    axis.text(0, 1.015, trace.name, transform=axis.transAxes, fontsize=8, color=_WINDOW)
-    axis.set_xlabel(name, color=_INK)
-    axis.set_xlim(left=min(0.0, -0.01 * last / unit), right=last * 1.03 / unit + 1e-6)
-    axis.set_ylim(bottom=0, top=trace.highest * 1.12 / 1024)
-    axis.grid(True, color="#e6eaed", linewidth=0.8)
-    axis.set_axisbelow(True)
-    for side in ("top", "right"):
-        axis.spines[side].set_visible(False)

@@ -1,0 +1,186 @@
+"""The commands as a user runs them: `tiptoe live` between a stock server and a stock client, `tiptoe demo`."""
+
+import hashlib
+import http.client
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from tiptoe_verif.live.namespace import NetNamespace
+from tiptoe_verif.wire import tshark
+from tiptoe_verif.wire.pcap import read_pcap
+
+from .conftest import ENGINE, KERNEL
+
+TIPTOE = str(Path(sys.executable).with_name("tiptoe"))
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def namespace():
+    with NetNamespace() as made:
+        yield made
+
+
+@pytest.fixture
+def document(out_dir, rng):
+    folder = out_dir / "www"
+    folder.mkdir(exist_ok=True)
+    (folder / "data.bin").write_bytes(rng.randbytes(300_000))
+    return folder / "data.bin"
+
+
+class InNamespace(ThreadingHTTPServer):
+    """A stock HTTP server on a socket of the namespace."""
+
+    def __init__(self, listener, handler):
+        super().__init__(listener.getsockname(), handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listener
+
+
+def serve(server):
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    return thread
+
+
+def namespace_listener(namespace, address, port):
+    listener = namespace.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((address, port))
+    listener.listen(16)
+    return listener
+
+
+def fetch(namespace, host, port):
+    """GET data.bin with http.client over a socket of the namespace; its SHA-256."""
+    connection = http.client.HTTPConnection(host, port, timeout=120)
+    connection.sock = namespace.socket()
+    connection.sock.settimeout(120)
+    connection.sock.connect((host, port))
+    connection.request("GET", "/data.bin")
+    response = connection.getresponse()
+    assert response.status == 200
+    digest = hashlib.sha256(response.read()).hexdigest()
+    connection.close()
+    return digest
+
+
+class LiveProcess:
+    """`tiptoe live` in a namespace, up when constructed."""
+
+    def __init__(self, namespace, *arguments):
+        self.process = namespace.popen(
+            [TIPTOE, "live", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env=os.environ | {"COLUMNS": "120", "TERM": "dumb"},
+        )  # fmt: skip
+        lines = []
+        while not lines or ENGINE not in lines[-1]:
+            lines.append(self.process.stdout.readline())
+            if not lines[-1]:
+                raise AssertionError("".join(lines) + self.process.communicate()[1])
+
+    def end(self):
+        """Ctrl-C; its output."""
+        self.process.send_signal(signal.SIGINT)
+        out, err = self.process.communicate(timeout=60)
+        assert (self.process.returncode, err) == (0, "")
+        return out
+
+
+@pytest.mark.tap
+def test_stock_server_and_client_on_either_side(namespace, document, out_dir):
+    expected = hashlib.sha256(document.read_bytes()).hexdigest()
+    handler = partial(Quiet, directory=str(document.parent))
+    # The relays' targets live in the namespace too, since `tiptoe live` does: on its loopback interface.
+    target = InNamespace(namespace_listener(namespace, "127.0.0.1", 0), handler)
+    capture = out_dir / "live.pcap"
+    live = LiveProcess(
+        namespace, "--config", "tiny", "--pcap", str(capture), "--listen",
+        f"8080=127.0.0.1:{target.server_address[1]}", "--listen", "7=echo", "--forward", f"9000={KERNEL}:8000",
+    )  # fmt: skip
+    remote = InNamespace(namespace_listener(namespace, KERNEL, 8000), handler)
+    for server in (target, remote):
+        serve(server)
+    try:
+        assert fetch(namespace, ENGINE, 8080) == expected  # the offloaded side serves
+        assert fetch(namespace, "127.0.0.1", 9000) == expected  # the offloaded side fetches
+        with namespace.socket() as client:
+            client.settimeout(60)
+            client.connect((ENGINE, 7))
+            client.sendall(b"echo?")
+            assert client.recv(100) == b"echo?"
+        time.sleep(0.3)
+        out = live.end()
+    finally:
+        if live.process.poll() is None:
+            live.process.kill()
+            live.process.communicate()
+        for server in (target, remote):
+            server.shutdown()
+            server.server_close()
+    assert "3 connections" in out
+    assert re.search(r"retransmissions +\d", out) and re.search(r"engine cycles +[\d,]{6,}", out)
+    assert "no rule broken" in out and "live.pcap" in out
+    assert len(list(read_pcap(capture))) > 400
+    if tshark.available():
+        assert tshark.faults(capture) == []
+
+
+@pytest.mark.tap
+def test_seconds_end_a_run(namespace, out_dir):
+    live = LiveProcess(
+        namespace, "--config", "tiny", "--listen", "7=echo", "--seconds", "0.5", "--pcap", str(out_dir / "live.pcap")
+    )
+    out, err = live.process.communicate(timeout=60)
+    assert (live.process.returncode, err) == (0, "")
+    assert "0 connections" in out
+
+
+@pytest.mark.tap
+def test_local_port_in_use_is_one_line(namespace, out_dir):
+    with namespace_listener(namespace, "127.0.0.1", 9000):
+        process = namespace.popen(
+            [TIPTOE, "live", "--config", "tiny", "--forward", f"9000={KERNEL}:80", "--pcap", str(out_dir / "x.pcap")],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        _, err = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert err == "error: cannot listen on port 9000 of this machine (Address already in use)\n"
+
+
+@pytest.mark.tap
+def test_demo_with_the_kernel(out_dir):
+    result = subprocess.run(
+        [TIPTOE, "demo", "--size", "1024"], capture_output=True, text=True, timeout=500,
+        env=os.environ | {"COLUMNS": "120"},
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stdout.count("equal") == 2 and "DIFFERS" not in result.stdout
+    assert "2 connections" in result.stdout and "no rule broken" in result.stdout
+    assert not tshark.available() or "no bad checksum, no malformed frame" in result.stdout
+
+
+def test_demo_with_two_engines():
+    result = subprocess.run(
+        [TIPTOE, "demo", "--size", "64", "--config", "tiny", "--without-tap"], capture_output=True, text=True,
+        timeout=500, env=os.environ | {"COLUMNS": "120"},
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "two engines face each other on a lossy line" in result.stdout
+    assert result.stdout.count("equal") == 2

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from tests.hdl.tx_bench import FLAGS_DATA, FRAME, SEGMENT, TxBench
+from tests.hdl.tx_bench import FLAGS_DATA, FRAME, SEGMENT, TOS, TTL, TxBench
 from tiptoe_hdl.config import TINY
 from tiptoe_hdl.messages import ACK, RST, SYN, Status
 from tiptoe_hdl.tx.path import TxPath
@@ -79,6 +79,23 @@ def test_checksum_carries(rng):
     zero.message.update(seq=0, ack=0, flags=0, wnd=0xFFFF - 6 - 20 - 0x5000)
     frames = bench.run([*jobs, zero])
     assert frames[-1][50:52] == bytes(2)
+
+
+def test_checksum_carries_twice(rng):
+    """Sums whose first fold carries once more, in both headers."""
+    bench = TxBench(TINY, rng)
+    job = bench.segment(0, id=1)
+    ends = bench.endpoints[1].tuple = dict(laddr=0xFFFFFFFF, faddr=0xFFFF0000, lport=0x1234, fport=0xFEDC)
+    ip = 0x4500 + TOS + 40 + 0 + 0x4000 + (TTL << 8 | 6) + 3 * 0xFFFF
+    ends["faddr"] |= 0xFFFF - ip % 0x10000
+    ip += ends["faddr"] & 0xFFFF
+    job.message.update(seq=0xABCD4321, ack=0xFFFF8765)
+    tcp = 3 * 0xFFFF + (ends["faddr"] & 0xFFFF) + 6 + 20 + ends["lport"] + ends["fport"]
+    tcp += 0xABCD + 0x4321 + 0xFFFF + 0x8765 + (0x5000 | FLAGS_DATA)
+    job.message["wnd"] = 0xFFFF - tcp % 0x10000
+    tcp += job.message["wnd"]
+    assert ip > tcp % 0x10000 == ip % 0x10000 == 0xFFFF < tcp
+    bench.run([job])
 
 
 @pytest.mark.parametrize("width", WIDTHS)

@@ -14,7 +14,16 @@ from tiptoe_driver import abi_gen as abi
 from tiptoe_verif.bench.bench import ENGINE_IP, ENGINE_MAC, PASSIVE, Bench, engine_test
 from tiptoe_verif.bench.bystander import Bystander
 from tiptoe_verif.bench.peer import Host
-from tiptoe_verif.bench.steps import accepted, active, close_by_peer, exchange, listen, passive, receive
+from tiptoe_verif.bench.steps import (
+    accepted,
+    active,
+    close_by_peer,
+    exchange,
+    listen,
+    passive,
+    receive,
+    use_everything,
+)
 
 NO_LINGER = struct.pack("ii", 1, 0)
 
@@ -206,6 +215,8 @@ def fuzz(b: Bench, rounds: int, fix: bool) -> None:
     while listener.readable():
         listener.accept()[0].close()
     listener.close()
+    b.until(lambda: b.free_ids == 16 and not b.half_open, "all ids")
+    use_everything(b)
 
 
 EXPECTED_OF_FUZZ = ("frames_unclaimed", "frames_bad_arp", "frames_bad_icmp")
@@ -711,6 +722,72 @@ def test_errors_everywhere(b: Bench) -> None:
         b.memory.read_faults.clear()
         b.memory.write_faults.clear()
         b.until(lambda: b.free_ids == 16, "the id")
-    bystander = Bystander(b)
-    bystander.close()
+    Bystander(b).close()
+    use_everything(b)
     b.expected_trouble = ("error_payload_read", "error_payload_write", "error_event_write")
+
+
+QUICK = {abi.REG_RTO_INITIAL: 8, abi.REG_RTO_MIN: 6}
+TIMES = 40
+"""More than there are credits, slots and queue entries anywhere in the engine."""
+
+
+@engine_test(registers=QUICK, stall=0.1)
+def test_many_payload_read_errors(b: Bench) -> None:
+    """Forty reads fail, each of a segment under way: no credit is lost with them."""
+    peer, sock = active(b, Host(b))
+    ring = ring_of(b, 50000).snd_block
+    for n in range(TIMES):
+        b.memory.read_faults.clear()
+        fault = b.memory.read_faults.add(ring.address, ring.size, count=1)
+        exchange(b, peer, sock, b.rng.randbytes(100 + n), b"")
+        assert fault.hits == 1
+    assert b.counters()["TX_DROPPED"] == b.counters()["DMA_READ_ERROR"] == TIMES
+    close_by_peer(b, peer, sock)
+    use_everything(b)
+    b.expected_trouble = ("error_payload_read",)
+
+
+@engine_test(stall=0.1)
+def test_many_payload_write_errors(b: Bench) -> None:
+    """Forty connections die of a failed write, with more data behind it."""
+    host = Host(b)
+    for n in range(TIMES):
+        peer, sock = active(b, host, port=7000 + n, local=50000 + n)
+        ring = ring_of(b, 50000 + n).rcv_block
+        b.memory.write_faults.add(ring.address, ring.size, count=1)
+        for _ in range(3):
+            peer.send("PA", bytes(200))
+        b.until(sock.readable, "the error")
+        sock.close()
+        b.memory.write_faults.clear()
+        b.until(lambda: b.free_ids == 16, "the id")
+    assert b.counters()["DMA_WRITE_ERROR"] == TIMES
+    use_everything(b)
+    b.expected_trouble = ("error_payload_write",)
+
+
+@engine_test(stall=0.1)
+def test_many_event_and_frame_errors(b: Bench) -> None:
+    """Forty failed writes of events, forty of host frames, forty failed reads of frames to be sent."""
+    host = Host(b)
+    peer, sock = active(b, host)
+    events = b.memory.write_faults.add(b.register(abi.REG_EVENT_RING_LO), b.toe.engine.events.entries * 32, count=TIMES)
+    b.until(lambda: exchange(b, peer, sock) or events.hits == TIMES, "failed event writes")
+    b.memory.write_faults.clear()
+    frames = b.memory.write_faults.add(b.register(abi.REG_FRAME_RING_LO), 16 * 2048, count=TIMES)
+    arp = Ether(src=host.mac, dst=ENGINE_MAC) / ARP(op=2, hwsrc=host.mac, psrc=host.ip, pdst=ENGINE_IP)
+    while frames.hits < TIMES:
+        b.line.give(bytes(arp).ljust(60, b"\0"))
+        b.run(600)
+    b.memory.write_faults.clear()
+    b.memory.read_faults.add(0x1C0000, 4096)
+    for _ in range(TIMES):
+        assert outcome(b, abi.pack_send_frame(0, addr=0x1C0010, length=100)) == abi.Status.DMA_ERROR
+    b.memory.read_faults.clear()
+    exchange(b, peer, sock)
+    close_by_peer(b, peer, sock)
+    use_everything(b)
+    b.expected_trouble = (
+        "failed_commands", "error_payload_write", "error_payload_read", "error_event_write", "frames_not_written",
+    )  # fmt: skip

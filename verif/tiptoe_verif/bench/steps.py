@@ -74,12 +74,14 @@ def receive(b: Bench, sock: Socket, size: int) -> bytes:
 def exchange(b: Bench, peer: Peer, sock: Socket, there: bytes = b"ping", back: bytes = b"pong") -> None:
     """A few bytes both ways: the connection works."""
     before = len(peer.received)
-    assert sock.send(there) == len(there)
-    peer.wait_for(before + len(there))
-    assert peer.received[before:] == there
-    peer.send("A")
-    peer.send("PA", back)
-    assert receive(b, sock, len(back)) == back
+    if there:
+        assert sock.send(there) == len(there)
+        peer.wait_for(before + len(there))
+        assert peer.received[before:] == there
+        peer.send("A")
+    if back:
+        peer.send("PA", back)
+        assert receive(b, sock, len(back)) == back
 
 
 def close_by_peer(b: Bench, peer: Peer, sock: Socket) -> None:
@@ -100,3 +102,34 @@ def close_by_us(b: Bench, peer: Peer, sock: Socket) -> None:
     peer.expect("FA", skip_acks=True)
     peer.send("FA")
     peer.expect_ack(peer.seq)
+
+
+def use_everything(b: Bench) -> None:
+    """Every place for a half-open connection and every id can be used: nothing has leaked before."""
+    host = Host(b, "10.0.0.66", "02:00:00:00:00:66")
+    capabilities = b.toe.engine.capabilities
+    listener = listen(b, 6666, backlog=capabilities.connections)
+    connections = []
+    while b.toe.engine.ids.stocked:
+        group = [
+            host.connection(1000 + len(connections) + n, 6666)
+            for n in range(min(capabilities.syncache_entries, b.toe.engine.ids.stocked))
+        ]
+        for peer in group:
+            peer.send("S")
+        for peer in group:
+            peer.expect("SA", seq=0, ack=1)
+        b.run(1000)
+        for peer in group:
+            peer.send("A")
+        by_port = {peer.port: peer for peer in group}
+        for _ in group:
+            sock = accepted(b, listener)
+            connections.append((by_port.pop(sock.getpeername()[1]), sock))
+        b.settle()
+    while b.free_ids:
+        connections.append(active(b, host, port=2000 + len(connections), local=60000 + len(connections)))
+    assert len(connections) == capabilities.connections
+    for peer, sock in connections:
+        close_by_peer(b, peer, sock)
+    listener.close()

@@ -100,6 +100,19 @@ def test_line_rate(harness):
     assert {b - a for a, b in zip(starts_out[1:], starts_out[2:], strict=False)} == {2048}
 
 
+def test_line_rate_keeps_fractions_of_a_cycle(harness):
+    harness.set_line(rx=8.0, tx=8.0, gap=24)
+    for _ in range(41):
+        harness.inject(bytes(60))
+    harness.log_frames()
+    harness.run(1000)
+    log = harness.take_frames(log=True)
+    for to_engine in (True, False):
+        starts = [frame.first for frame in log if frame.to_engine == to_engine]
+        assert starts[-1] - starts[0] == 40 * 84 / 8
+        assert {b - a for a, b in zip(starts, starts[1:], strict=False)} == {10, 11}
+
+
 def test_frame_error_flag(harness):
     harness.inject(bytes(100), error=True)
     harness.inject(bytes(100))

@@ -119,23 +119,24 @@ def tables(figures: Sequence[Figure], baseline: dict[str, float]) -> list[Table]
 
 def _table(group: str, figures: list[Figure], baseline: dict[str, float]) -> Table:
     counts = sorted({f.connections for f in figures})
-    table = Table(title=f"{group}, {figures[0].unit}", title_justify="left", box=None, pad_edge=False)
-    table.add_column("")
-    table.add_column("conditions", style="dim")
+    unit = figures[0].unit
+    table = Table(title=f"{group}: {unit}", title_justify="left", box=None, pad_edge=False)
+    table.add_column("", no_wrap=True)
     table.add_column("bound", justify="right")
     for count in counts:
         table.add_column("1 connection" if count == 1 else f"{count:,}", justify="right")
-    table.add_column("of bound", justify="right")
-    rows: dict[tuple[str, str], list[Figure]] = {}
+    table.add_column("above bound" if unit == CYCLES else "of bound", justify="right")
+    rows: dict[str, dict[str, list[Figure]]] = {}
     for figure in figures:
-        rows.setdefault((figure.name, figure.conditions), []).append(figure)
-    for (name, conditions), row in rows.items():
-        cells = {f.connections: _cell(f, baseline.get(f.key)) for f in row}
-        worst = min(f.of_bound for f in row)
-        table.add_row(
-            name, conditions, _number(row[0].bound, row[0].unit), *(cells.get(count, "") for count in counts),
-            f"{100 * worst:.1f} %",
-        )  # fmt: skip
+        rows.setdefault(figure.conditions, {}).setdefault(figure.name, []).append(figure)
+    for conditions, names in rows.items():
+        table.add_row(f"[dim]{conditions}[/]")
+        for name, row in names.items():
+            cells = {f.connections: _cell(f, baseline.get(f.key)) for f in row}
+            worst = min(f.of_bound for f in row)
+            last = f"{row[0].value - row[0].bound:.0f}" if unit == CYCLES else f"{100 * worst:.1f} %"
+            bound = _number(row[0].bound, unit)
+            table.add_row(f"  {name}", bound, *(cells.get(count, "") for count in counts), last)
     return table
 
 

@@ -362,19 +362,25 @@ class Watch:
             raise Spoiled(f"{self._what}: {moved}")
 
 
-def until(rig: Rig, done: Callable[[list[Frame]], bool], work: Callable[[], None], progress: Callable[[], int]) -> None:
+def until(
+    rig: Rig,
+    done: Callable[[list[Frame]], bool],
+    work: Callable[[], None],
+    progress: Callable[[], int],
+    step: int = STEP,
+) -> None:
     """Steps with ``work`` between them until ``done`` says so; Spoiled when ``progress`` stands still."""
     last, idle = -1, 0
     while True:
         work()
-        passed = rig.step()
+        passed = rig.step(step)
         rig.host()
         if done(passed):
             return
         now = progress()
         idle = idle + 1 if now == last else 0
         last = now
-        if idle > _PATIENCE:
+        if idle > _PATIENCE * STEP // step:
             raise Spoiled("nothing moves: " + rig.state())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tiptoe_hdl.config import EngineConfig
@@ -116,12 +117,13 @@ def _throughput(plan: Plan, rig: Rig, report: Report) -> Iterator[Figure]:
                             )  # fmt: skip
 
 
-_SEGMENTS: tuple[tuple[str, Callable[[Rig, Sequence[Connection], int], segments.Costs], tuple[str, ...]], ...] = (
+_Measure = tuple[str, Callable[[Rig, Sequence[Connection], int], segments.Costs], tuple[str, ...]]
+
+_SEGMENTS: tuple[_Measure, ...] = (
     ("receive: 1 byte of data", segments.receive_data, ("receive",)),
     ("receive: pure ACK", segments.receive_acks, ("receive",)),
     ("transmit: 1 byte by doorbell", segments.transmit_data, ("transmit",)),
     ("receive data, transmit its ACK", segments.transmit_acks, ("receive", "transmit")),
-    ("1 byte both ways", segments.both, ("receive", "transmit")),
 )
 
 
@@ -130,8 +132,9 @@ def _segments(plan: Plan, rig: Rig, report: Report) -> Iterator[Figure]:
     for memory, line in ((NEAR, 0.0), (FAR, 0.0), (NEAR, LINE)):
         conditions = _conditions(rig, memory, line)
         bound = segments.line_bound(width, line) if line else segments.bound(width)
+        both: _Measure = ("1 byte both ways at once", partial(segments.both, pace=bound), ("receive", "transmit"))
         for count in plan.counts:
-            for name, measure, ways in _SEGMENTS:
+            for name, measure, ways in (*_SEGMENTS, both):
                 report(f"minimum segments, {name}, {conditions}, {count} connections")
                 costs = measure(rig, rig.connections[:count], plan.small)
                 for way in ways:

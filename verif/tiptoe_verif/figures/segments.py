@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 from ..native.harness import Frame
 from .frames import ETHERNET_MIN
-from .rig import Connection, Rig, Watch, rotation, until
+from .rig import STEP, Connection, Rig, Watch, rotation, until
+
+_BATCH = 8
+"""Doorbells rung at a time when their pace is set."""
 
 
 @dataclass
@@ -42,7 +45,11 @@ class _Spacing:
 
 
 def _measure(
-    rig: Rig, what: str, work: Callable[[], None], finished: Callable[[_Spacing, _Spacing], bool]
+    rig: Rig,
+    what: str,
+    work: Callable[[], None],
+    finished: Callable[[_Spacing, _Spacing], bool],
+    step: int = STEP,
 ) -> Costs:
     rx, tx = _Spacing(), _Spacing()
 
@@ -52,7 +59,7 @@ def _measure(
         return finished(rx, tx)
 
     with Watch(rig, what):
-        until(rig, done, work, lambda: rx.count + tx.count)
+        until(rig, done, work, lambda: rx.count + tx.count, step)
         rig.drain()
     return Costs(rx.mean, tx.mean, rx.count, tx.count)
 
@@ -115,21 +122,32 @@ def transmit_acks(rig: Rig, connections: Sequence[Connection], frames: int) -> C
     return _measure(rig, "acknowledgements of data beyond a hole", lambda: None, fill)
 
 
-def both(rig: Rig, connections: Sequence[Connection], frames: int) -> Costs:
+def both(rig: Rig, connections: Sequence[Connection], frames: int, pace: float) -> Costs:
     """Segments of one byte in order towards the engine and one-byte sends from it, at once.
 
-    Both go round the connections, half a round apart: in step, the segment and the doorbell of one connection would always
-    meet, and the later one would wait for the earlier one's pass.
+    Frames come as fast as they can, doorbells one every ``pace`` cycles. Both go round the connections, half a round
+    apart: in step, the segment and the doorbell of one connection would always meet, and the later one would wait for the
+    earlier one's pass.
     """
     receiving, sending = rotation(connections), rotation(connections, len(connections) // 2)
     for _ in range(frames):
         rig.harness.inject(receiving().data(1))
-        sending().write(1)
-    goal = sum(c.written for c in connections)
-    return _measure(
-        rig, "small data both ways", lambda: _consume(connections),
-        lambda rx, tx: rx.count >= frames and sum(c.received for c in connections) >= goal,
-    )  # fmt: skip
+    begin = rig.harness.cycle
+    sends = 0
+
+    def work() -> None:
+        nonlocal sends
+        while sends < min(frames, (rig.harness.cycle - begin) / pace + _BATCH):
+            sending().write(1)
+            sends += 1
+        if sends % (16 * _BATCH) == 0:
+            _consume(connections)
+
+    def finished(rx: _Spacing, tx: _Spacing) -> bool:
+        # What is sent after the last frame came in is not at once any more.
+        return rx.count >= frames
+
+    return _measure(rig, "small data both ways", work, finished, round(_BATCH * pace))
 
 
 def bound(data_bytes: int) -> float:

@@ -27,9 +27,8 @@ struct LineRate {
     bool is_free(uint64_t cycle) const { return bytes_per_cycle <= 0 || double(cycle) >= free; }
     void occupy(uint64_t start, size_t length) {
         if (bytes_per_cycle <= 0) return;
-        double begin = std::max(double(start), free);
         // Fractions of a cycle carry over only while frames follow each other without a pause.
-        if (double(start) > free + 1) begin = double(start);
+        double begin = double(start) >= free + 1 ? double(start) : free;
         free = begin + double(std::max<size_t>(length, 60) + gap) / bytes_per_cycle;
     }
 };

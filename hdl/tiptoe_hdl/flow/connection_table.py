@@ -17,6 +17,8 @@ HASHES = 2
 WAYS = 4
 RESULTS = 4
 """Lookups under way or not yet taken."""
+PIECE = 8
+"""Bits of a four-tuple compared in one stage."""
 
 
 def index_bits(cfg: EngineConfig) -> int:
@@ -35,7 +37,7 @@ class ConnectionTable(wiring.Component):
     A lookup sees the table before or after an update, never a mix: an update writes one way of one row, in a cycle in
     which no row is read.
 
-    Timing: ``result`` follows a lookup after 5 cycles; up to RESULTS lookups are under way, one a cycle while there
+    Timing: ``result`` follows a lookup after 6 cycles; up to RESULTS lookups are under way, one a cycle while there
     is room. An update takes about 10 cycles, of which it keeps lookups out for 2.
     After reset all rows are cleared, one a cycle; lookups and updates wait until then.
 
@@ -75,7 +77,7 @@ class ConnectionTable(wiring.Component):
         target = data.StructLayout({"is_syncache": 1, "index": index_bits(cfg)})
 
         # The update being made.
-        change = Signal(table_update(cfg))
+        change = Signal(table_update(cfg), reset_less=True)
         issue = Signal()  # this cycle the update enters the pipeline instead of a lookup
         block = Signal()  # this cycle neither enters
         room = Signal(range(RESULTS + 1), init=RESULTS)
@@ -86,10 +88,10 @@ class ConnectionTable(wiring.Component):
         ]
 
         # Stage 1: partial sums of the hash. Stage 2: the sums are the addresses of the rows.
-        tuples = [Signal(FourTuple, name=f"tuple{stage}") for stage in range(4)]
+        tuples = [Signal(FourTuple, name=f"tuple{stage}", reset_less=True) for stage in range(4)]
         lookups = [Signal(name=f"lookup{stage}") for stage in range(6)]
-        updates = [Signal(name=f"update{stage}") for stage in range(6)]
-        partial = Signal(HASHES * row_bits * X_BITS // GROUP)
+        updates = [Signal(name=f"update{stage}") for stage in range(7)]
+        partial = Signal(HASHES * row_bits * X_BITS // GROUP, reset_less=True)
         m.d.comb += [
             tuples[0].eq(Mux(issue, change.tuple, self.lookup.payload)),
             lookups[0].eq(lookup_taken),
@@ -101,8 +103,9 @@ class ConnectionTable(wiring.Component):
         m.d.sync += partial.eq(partial_sums(hashed, sequence, HASHES * row_bits))
         for stage in range(1, len(tuples)):
             m.d.sync += tuples[stage].eq(tuples[stage - 1])
-        for stage in range(1, len(lookups)):
-            m.d.sync += [lookups[stage].eq(lookups[stage - 1]), updates[stage].eq(updates[stage - 1])]
+        for stages in (lookups, updates):
+            for stage in range(1, len(stages)):
+                m.d.sync += stages[stage].eq(stages[stage - 1])
         rows = Signal(HASHES * row_bits)
         m.d.comb += rows.eq(final_sums(partial))
 
@@ -113,14 +116,14 @@ class ConnectionTable(wiring.Component):
         with m.If(updates[1]):
             m.d.sync += write_rows.eq(rows)
 
-        # Stage 3: nothing but the memories' output registers. Stage 4: compare in pieces. Stage 5: combine.
+        # Stage 3: nothing but the memories' output registers. Stages 4 and 5: compare. Stage 6: choose.
         hits = []
         targets = []
         occupied = Signal(HASHES * WAYS)  # of the rows of the last update
         for way in range(HASHES * WAYS):
             row_of = slice(way // WAYS * row_bits, (way // WAYS + 1) * row_bits)
             m.submodules[f"way{way}"] = storage = memory.Memory(
-                shape=entry(cfg), depth=cfg.buckets_per_hash, init=[]
+                shape=entry(cfg), depth=cfg.buckets_per_hash, init=[], attrs={"ram_style": "block"}
             )
             write = storage.write_port()
             read = storage.read_port()
@@ -133,27 +136,25 @@ class ConnectionTable(wiring.Component):
                 write.data.index.eq(change.index),
                 write.data.tuple.eq(change.tuple),
             ]
-            found = Signal(entry(cfg), name=f"found{way}")
-            equal = Signal(3, name=f"equal{way}")
-            valid = Signal(name=f"valid{way}")
-            held = Signal(target, name=f"target{way}")
+            found = Signal(entry(cfg), name=f"found{way}", reset_less=True)
+            equal = Signal(len(tuples[3].as_value()) // PIECE, name=f"equal{way}", reset_less=True)
+            valid = Signal(2, name=f"valid{way}", reset_less=True)
+            hit = Signal(name=f"hit{way}", reset_less=True)
+            held = [Signal(target, name=f"target{way}_{stage}", reset_less=True) for stage in range(2)]
+            difference = found.tuple.as_value() ^ tuples[3].as_value()
             m.d.sync += [
                 found.eq(read.data),
-                equal.eq(
-                    Cat(
-                        found.tuple.laddr == tuples[3].laddr,
-                        found.tuple.faddr == tuples[3].faddr,
-                        Cat(found.tuple.lport, found.tuple.fport) == Cat(tuples[3].lport, tuples[3].fport),
-                    )
-                ),
-                valid.eq(found.valid),
-                held.is_syncache.eq(found.is_syncache),
-                held.index.eq(found.index),
+                equal.eq(Cat(~difference[at : at + PIECE].any() for at in range(0, len(difference), PIECE))),
+                held[0].is_syncache.eq(found.is_syncache),
+                held[0].index.eq(found.index),
+                valid.eq(Cat(found.valid, valid)),
+                hit.eq(valid[0] & equal.all()),
+                held[1].eq(held[0]),
             ]
-            hits.append(valid & equal.all())
-            targets.append(held)
-            with m.If(updates[4]):
-                m.d.sync += occupied[way].eq(valid)
+            hits.append(hit)
+            targets.append(held[1])
+            with m.If(updates[5]):
+                m.d.sync += occupied[way].eq(valid[1])
 
         hit_ways = Signal(HASHES * WAYS)
         result = Signal(table_result(cfg))
@@ -165,11 +166,11 @@ class ConnectionTable(wiring.Component):
             result.is_syncache.eq(chosen.is_syncache),
             result.index.eq(chosen.index),
         ]
-        self._results(m, room, lookup_taken, lookups[4], result)
+        self._results(m, room, lookup_taken, lookups[5], result)
 
         found_ways = Signal(HASHES * WAYS)
         found_target = Signal(target)
-        with m.If(updates[4]):
+        with m.If(updates[5]):
             m.d.sync += [found_ways.eq(hit_ways), found_target.eq(chosen)]
         self._updates(
             m,

@@ -101,7 +101,9 @@ class Syncache(wiring.Component):
             m.d.sync += clearing.eq(clearing + 1)
 
         for name, shape in (("peer", Peer), ("own", own(cfg)), ("status", entry_status(cfg))):
-            m.submodules[name] = storage = memory.Memory(shape=shape, depth=cfg.syncache_entries, init=[])
+            m.submodules[name] = storage = memory.Memory(
+                shape=shape, depth=cfg.syncache_entries, init=[], attrs={"ram_style": "block"}
+            )
             write, read = storage.write_port(), storage.read_port()
             m.d.comb += [
                 read.addr.eq(self.index),

@@ -13,6 +13,8 @@ import pytest
 from tiptoe_verif.live.namespace import why_no_tap
 from tiptoe_verif.live.session import LiveSession, LiveSetup
 from tiptoe_verif.wire import tshark
+from tiptoe_verif.wire.pcap import read_pcap
+from tiptoe_verif.wire.segment import Segment, parse_tcp
 
 ENGINE, KERNEL = "10.77.0.2", "10.77.0.1"
 _REASON = why_no_tap()
@@ -46,14 +48,16 @@ class Bench:
         while time.monotonic() < end:
             self.engine.round(2_000)
 
-    def kernel_socket(self, port: int = 0) -> socket.socket:
-        """An unconnected TCP socket of the kernel, bound if ``port`` is given."""
+    def kernel_socket(self, port: int = 0, buffer: int = 0) -> socket.socket:
+        """An unconnected TCP socket of the kernel, bound if ``port`` is given, with a receive buffer of that size."""
         assert self.session.namespace is not None
         made = self.session.namespace.socket()
         made.setblocking(False)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if port:
             made.bind((KERNEL, port))
+        if buffer:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
         self._sockets.append(made)
         return made
 
@@ -89,6 +93,7 @@ class Bench:
         listener.setblocking(False)
         listener.bind(("", port))
         listener.listen()
+        self.for_s(0.01)  # the command is on its way: a SYN that overtook it would be refused
         return listener
 
     def offloaded_accept(self, listener):
@@ -152,6 +157,18 @@ class Bench:
 
         self.until(step, "the end of the stream")
         assert got == [b""]
+
+    def frames(self, *, to_engine: bool | None = None):
+        """Frames captured so far, of one direction if asked for."""
+        self.engine.capture.pcap.flush()
+        mac = bytes(int(part, 16) for part in self.session.setup.mac.split(":"))
+        for _, frame in read_pcap(self.engine.pcap):
+            if to_engine is None or (frame[6:12] != mac) == to_engine:
+                yield frame
+
+    def segments(self) -> list[Segment]:
+        """TCP segments captured so far."""
+        return [segment for frame in self.frames() if (segment := parse_tcp(frame)) is not None]
 
     def settle(self) -> None:
         """Close the kernel's sockets, and let the relays end."""

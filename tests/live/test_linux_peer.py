@@ -5,10 +5,13 @@ import socket
 import struct
 
 import pytest
+from scapy.layers.inet import IP, TCP
+from scapy.layers.l2 import Ether
 
 from tiptoe_verif.live.relay import CHARGEN
+from tiptoe_verif.wire.segment import ACK, FIN, RST, SYN, ip_number
 
-from .conftest import ENGINE, KERNEL, readable, send_some, writable
+from .conftest import ENGINE, KERNEL, readable, receive_some, send_some, writable
 
 pytestmark = pytest.mark.tap
 RESET = struct.pack("ii", 1, 0)
@@ -35,31 +38,50 @@ def test_active_open_data_both_ways_and_close_by_us(bench, payload):
     assert bench.engine.toe.engine.read_counters()["TX_RETRANSMITS"] == 0
 
 
+def fins(bench):
+    """First FIN of each side, from the capture: (ours, the kernel's)."""
+    sides = {}
+    for segment in bench.segments():
+        if segment.flags & FIN:
+            sides.setdefault(segment.src, segment)
+    return sides[ip_number(ENGINE)], sides[ip_number(KERNEL)]
+
+
 def test_simultaneous_close(bench, payload):
     listener = bench.listen(8000)
     client = bench.offloaded_connect(8000)
     server = bench.accept(listener)
     client.shutdown(socket.SHUT_WR)
+    bench.engine.harness.run(2000)  # our FIN is out before the kernel's comes in
     server.shutdown(socket.SHUT_WR)
     bench.expect_end(client)
     bench.expect_end(server)
     client.close()
+    bench.settle()
+    ours, theirs = fins(bench)
+    assert ours.ack == theirs.seq and theirs.ack == ours.seq  # neither had seen the other's
 
 
 def test_simultaneous_open(bench, payload):
-    # Both SYNs are on the way before either side sees the other's.
-    kernel = bench.kernel_socket(5001)
+    first = bench.connect(7)  # both sides know each other's MAC address afterwards
+    bench.carry(first, first, b"hello")
+    first.close()
     from tiptoe_driver import Socket
 
     ours = Socket(bench.engine.stack)
     ours.setblocking(False)
     ours.bind(("", 5002))
-    kernel.connect_ex((ENGINE, 5002))
     ours.connect_ex((KERNEL, 5001))
+    bench.engine.harness.run(2000)  # our SYN is out, and still on this side of the TAP
+    kernel = bench.kernel_socket(5001)
+    kernel.connect_ex((ENGINE, 5002))
     bench.until(lambda: ours.writable() and writable(kernel), "both ends")
     assert kernel.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
     bench.carry(kernel, ours, payload(5000), back=payload(5000), end=True)
     ours.close()
+    bench.settle()
+    syns = [segment for segment in bench.segments() if segment.flags & SYN and 5001 in (segment.sport, segment.dport)]
+    assert {(segment.sport, segment.flags & ACK) for segment in syns} >= {(5001, 0), (5002, 0), (5002, ACK)}
 
 
 def test_closed_port_is_refused(bench):
@@ -98,17 +120,33 @@ def test_reset_by_us(bench, payload):
 
 
 def test_listen_stop_resets_the_half_open(bench):
-    # A client that never answers the SYN,ACK: a raw SYN from an address nobody has would need ARP, so the kernel's
-    # own answer is kept back by not letting it see the frame: its RST for an unknown SYN,ACK comes, and the entry goes.
+    """SYNs of hosts that never answer: their connections are half open until the listener goes."""
+    first = bench.connect(7)
     listener = bench.offloaded_listener(80)
     client = bench.connect(80)
     server = bench.offloaded_accept(listener)
+    kernel_mac = next(bench.frames(to_engine=True))[6:12]
+    with bench.session.namespace.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
+        raw.bind((bench.session.setup.tap, 0))
+        for host in (50, 51, 52):
+            ethernet = Ether(dst=bench.session.setup.mac, src=kernel_mac)
+            raw.send(bytes(ethernet / IP(src=f"10.77.0.{host}", dst=ENGINE) / TCP(sport=99, dport=80, seq=7, flags="S")))
+    bench.for_s(0.2)
     listener.close()
-    bench.for_s(0.05)
+    bench.for_s(0.2)
+    answers = {}
+    for segment in bench.segments():
+        if segment.dport == 99:
+            answers.setdefault(segment.dst & 255, []).append(segment)
+    assert set(answers) == {50, 51, 52}
+    for syn_ack, *_, reset in answers.values():
+        assert syn_ack.flags == SYN | ACK and syn_ack.ack == 8
+        assert reset.flags & RST and reset.seq == (syn_ack.seq + 1) & 0xFFFFFFFF
     with pytest.raises(ConnectionRefusedError):
         bench.connect(80)
     bench.carry(client, server, b"still alive", back=b"so am I", end=True)
     server.close()
+    first.close()
 
 
 def test_window_closes_and_opens_towards_the_peer(bench, payload):
@@ -144,35 +182,33 @@ def test_window_closes_and_opens_towards_the_peer(bench, payload):
 def test_window_of_the_peer_closes_and_opens(bench, payload):
     """The kernel's user does not read: the engine fills the window, probes, and goes on when it opens."""
     listener = bench.offloaded_listener(80)
-    client = bench.connect(80)
+    client = bench.connect(80, buffer=8192)
     server = bench.offloaded_accept(listener)
-    data = payload(3_000_000)
+    data = payload(300_000)
     out = memoryview(data)
 
-    def stuck_for(rounds: int) -> bool:
+    def send() -> None:
         nonlocal out
-        for _ in range(rounds):
-            taken = send_some(server, out)
-            out = out[taken:]
-            if taken:
-                return False
-            bench.engine.round(2_000)
-        return True
+        out = out[send_some(server, out) :]
 
-    bench.until(lambda: stuck_for(50), "a closed window", 120)
-    bench.for_s(1.0)
+    def window() -> int:
+        return [segment.wnd for segment in bench.segments() if segment.src == ip_number(KERNEL)][-1]
+
+    send()
+    bench.until(lambda: window() == 0, "a closed window")
+    closed = len(bench.segments())
+    bench.for_s(2.0)
+    probes = bench.segments()[closed:]
+    assert any(segment.src == ip_number(ENGINE) for segment in probes)
+    assert sum(len(segment.payload) for segment in probes) < 20
     received = bytearray()
 
     def step() -> bool:
-        nonlocal out
-        out = out[send_some(server, out) :]
-        try:
-            received.extend(client.recv(65536))
-        except BlockingIOError:
-            pass
+        send()
+        received.extend(receive_some(client, 65536))
         return len(received) == len(data)
 
-    bench.until(step, "the rest", 180)
+    bench.until(step, "the rest", 120)
     assert bytes(received) == data
     server.close()
 

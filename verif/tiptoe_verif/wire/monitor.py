@@ -265,18 +265,19 @@ class WireMonitor:
     ) -> None:
         if segment.payload:
             raise WireError("RST with data")
+        # A reset that answers a segment takes its numbers from it and, while that one's connection is not open yet, ends
+        # nothing (RFC 9293 section 3.10.7.4).
+        strays = self._strays.get(key, [])
+        answers = any(ack == segment.seq for _, ack, _ in strays)
+        if answers and not segment.flags & ACK:
+            return
         beyond = 0x10000 if self.may_skip else 1
         if flow is not None and flow.iss <= unwrap(segment.seq, flow.snd_max) <= flow.snd_max + beyond:
             flow.reset = True
             flow.segments_sent += 1
             flow.ended_ns = time_ns
             return
-        # A reset for a segment that belongs to no connection takes its numbers from that segment.
-        strays = self._strays.get(key, [])
-        if segment.flags & ACK:
-            if segment.seq == 0 or any(ack == segment.seq for _, ack, _ in strays):
-                return
-        elif any(ack == segment.seq for _, ack, _ in strays):
+        if segment.flags & ACK and (segment.seq == 0 or answers):
             return
         raise WireError("RST whose sequence number answers nothing the engine was given")
 

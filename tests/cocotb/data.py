@@ -332,6 +332,116 @@ def test_established_host_does_not_read(b: Bench) -> None:
     close_by_peer(b, peer, sock)
 
 
+@engine_test(snd_ring_bytes=16384)
+def test_established_shrinking_window(b: Bench) -> None:
+    """The peer takes back window it has offered: nothing beyond is sent anew, what is under way may come again."""
+    peer, sock = active(b, Host(b), wnd=6000)
+    data = b.rng.randbytes(9001)
+    sock.send(data)
+    for at in (1, 1461, 2921, 4381):
+        peer.expect("A", seq=at)
+    peer.inbox.clear()
+    peer.send("A", ack=1461, wnd=1000)  # the edge falls from 6001 to 2461
+    b.run(60 * TICK_CYCLES)
+    assert all(peer.relative(s) + len(s.payload) <= 6001 for s in peer.inbox), "new data beyond the window"
+    assert b.counters()["TX_RETRANSMITS"], "nothing came again"
+    peer.wnd = 8000
+    peer.send("A")
+    assert peer.wait_for(len(data)) == data
+    close_by_peer(b, peer, sock)
+
+
+@engine_test(stall=0.4)
+def test_byte_by_byte(b: Bench) -> None:
+    """A doorbell a byte, in both directions: storms of the smallest segments and of window credits."""
+    peer, sock = reference_active(b, Host(b))
+    data = b.rng.randbytes(700)
+    peer.send(data)
+    got = bytearray()
+    for n in range(700):
+        assert sock.send(data[n : n + 1]) == 1
+        if sock.readable():
+            got += sock.recv(1)
+        if n % 20 == 0:
+            b.run(100)
+    got += receive(b, sock, 700 - len(got))
+    b.until(lambda: len(peer.received) == 700, "all bytes at the peer")
+    assert peer.received == data and got == data
+    peer.close()
+    b.until(sock.readable, "end of stream")
+    sock.close()
+    b.until(lambda: peer.over, "the end")
+
+
+@engine_test()
+def test_established_neighbour_moves(b: Bench) -> None:
+    """The peer's MAC address changes: its connections follow."""
+    host = Host(b)
+    peer, sock = active(b, host)
+    exchange(b, peer, sock)
+    host.mac = "02:00:00:00:00:aa"
+    host.announce()
+    b.run(2000)
+    peer.inbox.clear()
+    exchange(b, peer, sock, b"to the new address", b"from it")
+    close_by_peer(b, peer, sock)
+
+
+# --- the bus and the line at a standstill
+
+
+@engine_test(stall=0)
+def test_memory_stands_still(b: Bench) -> None:
+    """Memory stops answering for long, in the midst of transfers, one channel after another: nothing is lost."""
+    peer, sock = reference_active(b, Host(b))
+    names = ("ar", "r", "aw", "w", "b")
+
+    def stand_still() -> None:
+        turn = b.cycle // 4000
+        for n, channel in enumerate(b.memory.channels):
+            channel.pause = turn % 2 == 1 and turn // 2 % len(names) == n
+
+    b.tasks.append(stand_still)
+    carry(b, sock, peer, b.rng.randbytes(40_001), b.rng.randbytes(40_003))
+    b.tasks.remove(stand_still)
+    for channel in b.memory.channels:
+        channel.pause = False
+    sock.close()
+
+
+@engine_test(stall=0)
+def test_line_stands_still(b: Bench) -> None:
+    """Nothing can be sent for long while frames of every kind arrive: they are dealt with, or wait; nothing is lost."""
+    host = Host(b)
+    listener = listen(b)
+    peer, sock = active(b, host)
+    nobody = host.connection(4444, 81)
+    data = b.rng.randbytes(3900)
+    b.line.sink.pause = True
+    for n in range(0, 3900, 100):
+        peer.send("A", data[n : n + 100])
+        nobody.send("S", seq=n)
+        if n % 500 == 0:
+            b.line.give(host.connection(40000 + n, PASSIVE[0]).frame("S"))
+    sock.send(b"waits")
+    b.run(20_000)
+    b.line.sink.pause = False
+    assert receive(b, sock, 3900) == data
+    assert peer.wait_for(5) == b"waits"
+    b.until(lambda: len(nobody.inbox) == 39, "every reset")
+    peer.send("A")
+    peer.inbox.clear()
+    exchange(b, peer, sock)
+    close_by_peer(b, peer, sock)
+    for n in range(0, 3900, 500):
+        half_open = host.endpoints[40000 + n, PASSIVE[0]]
+        if half_open.inbox:
+            half_open.seq = 1
+            half_open.send("R")
+    b.until(lambda: not b.half_open, "the half-open ones to go")
+    listener.close()
+
+
 @engine_test()
 def test_established_small_mss(b: Bench) -> None:
     """The peer's MSS option counts; without one, 536 bytes."""

@@ -264,6 +264,69 @@ def test_listen_close(b: Bench) -> None:
     close_by_peer(b, alive, sock)
 
 
+@engine_test(near_wrap=PASSIVE)
+def test_listen_odd_flags(b: Bench) -> None:
+    """Segments that open nothing: each combination of flags to a listening port; then a real SYN."""
+    host = Host(b)
+    listener = listen(b)
+    peer = host.connection(*reversed(PASSIVE))
+    peer.irs = 0
+    for bits in range(64):
+        flags = "".join(letter for bit, letter in enumerate("FSRPAU") if bits >> bit & 1)
+        if flags in ("S", "SP", "SU", "SPU"):
+            continue
+        peer.send(flags, b.rng.randbytes(bits % 3), seq=100, ack=7)
+        b.run(250)
+    assert all(segment.flags & 4 for segment in peer.inbox), "something but a reset came"
+    assert not listener.readable() and not b.half_open
+    counters = b.counters()
+    assert not counters["ACCEPTED"] and counters["TX_RST"] == len(peer.inbox)
+    peer.inbox.clear()
+    peer.irs, peer.seq = None, 0
+    peer.open()
+    sock = accepted(b, listener)
+    exchange(b, peer, sock)
+    close_by_peer(b, peer, sock)
+    listener.close()
+
+
+@engine_test(near_wrap=PASSIVE)
+def test_listen_backlog_full(b: Bench) -> None:
+    """More connections than the listener's queue holds: the others are reset, those in the queue live."""
+    host = Host(b)
+    listener = listen(b, backlog=1)
+    peers = [host.connection(40000 + n, PASSIVE[0]) for n in range(4)]
+    for peer in peers:
+        peer.open()
+        b.settle()
+    queued = [peer for peer in peers if not peer.inbox]
+    assert len(queued) == 2
+    for peer in peers:
+        if peer not in queued:
+            peer.expect("RA", seq=1)
+    for _ in queued:
+        sock = accepted(b, listener)
+        peer = next(peer for peer in queued if peer.port == sock.getpeername()[1])
+        exchange(b, peer, sock)
+        close_by_peer(b, peer, sock)
+    listener.close()
+
+
+@engine_test(near_wrap=PASSIVE)
+def test_listen_close_with_accept_queue(b: Bench) -> None:
+    """A listener closes before its connections were accepted: they are reset."""
+    host = Host(b)
+    listener = listen(b)
+    peers = [host.connection(40000 + n, PASSIVE[0]) for n in range(2)]
+    for peer in peers:
+        peer.open()
+    b.until(listener.readable, "a connection")
+    b.settle()
+    listener.close()
+    for peer in peers:
+        peer.expect("RA", seq=1)
+
+
 # --- closing
 
 

@@ -92,6 +92,11 @@ class Host:
             reply = ARP(op=2, hwsrc=self.mac, psrc=self.ip, hwdst=request.hwsrc, pdst=request.psrc)
             self.bench.line.give(bytes(Ether(src=self.mac, dst=request.hwsrc) / reply).ljust(60, b"\0"))
 
+    def announce(self) -> None:
+        """Tell everybody our MAC address (gratuitous ARP)."""
+        arp = ARP(op=2, hwsrc=self.mac, psrc=self.ip, hwdst=ENGINE_MAC, pdst=self.ip)
+        self.bench.line.give(bytes(Ether(src=self.mac, dst="ff:ff:ff:ff:ff:ff") / arp).ljust(60, b"\0"))
+
     def packet(self, tcp: TCP, payload: bytes = b"", **ip: Any) -> bytes:
         """A frame to the engine around a TCP header; ``ip`` overrides fields of the IP header."""
         fields = {"src": self.ip, "dst": ENGINE_IP} | ip

@@ -29,7 +29,8 @@ class Dispatcher(wiring.Component):
     The next segment's result may be older than what the head changes in the table. That does no harm: the listen unit
     compares four-tuples itself and asks to look again (RETRY), and a connection that has just ended ignores segments.
 
-    Timing: a segment every 4 cycles with the connection table's latency of 5; 8 cycles from ``meta`` to ``segment``.
+    Timing: a segment every 5 cycles with the connection table's latency of 7; 9 cycles from ``meta`` to ``segment``.
+    ``lookup`` and ``meta.ready`` are combinational from the other's side.
 
     Members
     -------
@@ -176,43 +177,42 @@ class Dispatcher(wiring.Component):
         next_found, next_found_valid = Signal.like(found), Signal()
         head_waiting, next_waiting = Signal(), Signal()  # a result is outstanding
         behind = Signal()  # the head's outstanding result comes after the next one's
-        advance = Signal()
-        free = Signal()
+        offered = Signal()  # the lookup of ``meta`` is on offer: it must stay
+        repeat, taken = Signal(), Signal()
         arrived_head, arrived_next = Signal(), Signal()
         m.d.comb += [
-            advance.eq(done | ~head_valid),
-            free.eq(~self.lookup.valid | self.lookup.ready),
+            repeat.eq(again & ~offered),
+            self.lookup.valid.eq(repeat | (self.meta.valid & ~self.meta.payload.to_host & ~next_valid)),
+            self.lookup.payload.eq(Mux(repeat, head.tuple, self.meta.payload.tuple)),
+            self.meta.ready.eq(~next_valid & ~repeat & (self.lookup.ready | self.meta.payload.to_host)),
+            taken.eq(self.meta.valid & self.meta.ready),
             self.result.ready.eq(1),  # each lookup has its place
             arrived_head.eq(self.result.valid & head_waiting & ~behind),
             arrived_next.eq(self.result.valid & ~arrived_head),
-            self.meta.ready.eq(free & (advance | ~next_valid) & ~again),
         ]
-        with m.If(self.lookup.ready):
-            m.d.sync += self.lookup.valid.eq(0)
+        m.d.sync += offered.eq(self.lookup.valid & ~self.lookup.ready & ~repeat)
 
         with m.If(arrived_head):
             m.d.sync += [found.eq(self.result.payload), found_valid.eq(1), head_waiting.eq(0)]
         with m.If(arrived_next):
             m.d.sync += [
                 next_found.eq(self.result.payload), next_found_valid.eq(1), next_waiting.eq(0), behind.eq(0),
-            ]
-        with m.If(again & free):
+            ]  # fmt: skip
+        with m.If(repeat & self.lookup.ready):
+            m.d.sync += [found_valid.eq(0), head_waiting.eq(1), behind.eq(next_waiting & ~arrived_next)]
+        with m.If(done | ~head_valid):
             m.d.sync += [
-                self.lookup.valid.eq(1), self.lookup.payload.eq(head.tuple),
-                found_valid.eq(0), head_waiting.eq(1), behind.eq(next_waiting & ~arrived_next),
-            ]
-        with m.If(advance):
-            m.d.sync += [
-                head.eq(next_), head_valid.eq(next_valid),
+                head.eq(next_),
+                head_valid.eq(next_valid),
                 head_waiting.eq(next_waiting & ~arrived_next),
                 found.eq(Mux(arrived_next, self.result.payload, next_found)),
                 found_valid.eq(next_found_valid | arrived_next),
                 next_valid.eq(0), next_waiting.eq(0), next_found_valid.eq(0),
-            ]
-        with m.If(self.meta.valid & self.meta.ready):
-            m.d.sync += [next_.eq(self.meta.payload), next_valid.eq(1), next_found_valid.eq(0)]
-            with m.If(~self.meta.payload.to_host):
-                m.d.sync += [
-                    self.lookup.valid.eq(1), self.lookup.payload.eq(self.meta.payload.tuple), next_waiting.eq(1),
-                ]
-        return again & free
+            ]  # fmt: skip
+        # The next one's place is free only when it is empty: ``meta.ready`` does not depend on the head's fate.
+        with m.If(~next_valid):
+            m.d.sync += [
+                next_.eq(self.meta.payload), next_valid.eq(taken),
+                next_waiting.eq(taken & ~self.meta.payload.to_host), next_found_valid.eq(0),
+            ]  # fmt: skip
+        return repeat & self.lookup.ready

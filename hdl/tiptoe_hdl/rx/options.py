@@ -94,10 +94,13 @@ class OptionStore(wiring.Component):
             m.d.sync += filling.eq(0)
         with m.Elif(wanted):
             m.d.sync += filling.eq(filling + 1)
-        m.d.comb += [
+        # The write port's inputs come from flip-flops; a row is there two cycles after its beat.
+        m.d.sync += [
             write.addr.eq(Cat(filling, self.write_slot)),
             write.data.eq(self.padded),
             write.en.eq(wanted),
+        ]
+        m.d.comb += [
             read.addr.eq(Cat(self.row, self.slot)),
             read.en.eq(1),
         ]
@@ -136,7 +139,7 @@ class OptionWalker(wiring.Component):
     all others, and known ones of another length, are skipped by their length. A length of 0 or 1, or one that goes
     beyond the header, ends the walk; what was found before stays. Of an option that comes twice the last one counts.
 
-    Timing: a cycle a word and five on top; from the first unusual word on a cycle a byte and seven more. Then some
+    Timing: a cycle a word and five on top; from the first unusual word on a cycle a byte and ten more. Then some
     cycles until the next command is taken.
 
     Parameters
@@ -165,7 +168,7 @@ class OptionWalker(wiring.Component):
         m = Module()
         lanes = self._cfg.data_width // 32
 
-        # A pipeline without stalls: address, memory, row, byte and word, class.
+        # A pipeline without stalls: address, memory, row, word, and its class or one of its bytes.
         at = Signal(2 + len(self.command.payload.lane) + len(self.row))  # byte of the slot
         bytewise = Signal()
         reading = Signal()
@@ -182,10 +185,14 @@ class OptionWalker(wiring.Component):
         word = Signal(32)
         kind_of_word = Signal(WordClass)
         words = Cat(padded_word(self.data, lane) for lane in range(lanes))
-        wire_order = Cat(padded_word(self.data, lane)[8 * n:8 * n + 8] for lane in range(lanes) for n in (3, 2, 1, 0))
-        m.d.sync += [byte.eq(wire_order.word_select(in_row, 8)), word.eq(words.word_select(in_row[2:], 32))]
+        in_word = Signal(2)
+        m.d.sync += [
+            word.eq(words.word_select(in_row[2:], 32)),
+            in_word.eq(in_row[:2]),
+            byte.eq(word.word_select(~in_word, 8)),  # the first byte is the highest
+        ]
         m.d.sync += [kind_of_word[field].eq(value) for field, value in classify(word).items()]
-        byte_valid, word_valid = valid[2], valid[3]
+        arrived = valid[3]
         empty = Signal()
         m.d.comb += empty.eq(~reading & ~valid.any())
 
@@ -225,7 +232,7 @@ class OptionWalker(wiring.Component):
                     m.next = "Words"
             with m.State("Words"):
                 usual = kind_of_word
-                with m.If(word_valid):
+                with m.If(arrived):
                     with m.If((skip == 0) & usual.end):
                         done()
                     with m.Elif((skip == 0) & ~(usual.mss | usual.scale | usual.stamps | usual.nothing)):
@@ -250,7 +257,7 @@ class OptionWalker(wiring.Component):
                     m.d.sync += reading.eq(1)
                     m.next = "Kind"
             with m.State("Kind"):
-                with m.If(byte_valid):
+                with m.If(arrived):
                     m.d.sync += [most.eq(most - 1), kind.eq(byte)]
                     with m.If((byte == Kind.END) | final):
                         done()

@@ -139,7 +139,7 @@ class OptionWalker(wiring.Component):
     all others, and known ones of another length, are skipped by their length. A length of 0 or 1, or one that goes
     beyond the header, ends the walk; what was found before stays. Of an option that comes twice the last one counts.
 
-    Timing: a cycle a word and five on top; from the first unusual word on a cycle a byte and ten more. Then some
+    Timing: a cycle a word and five on top; from the first unusual word on a cycle a byte and twelve more. Then some
     cycles until the next command is taken.
 
     Parameters
@@ -168,20 +168,22 @@ class OptionWalker(wiring.Component):
         m = Module()
         lanes = self._cfg.data_width // 32
 
-        # A pipeline without stalls: address, memory, row, word, and its class or one of its bytes.
+        # A pipeline without stalls: address, memory, row, word, and its class or one of its bytes,
+        # and what that byte is as a kind.
         at = Signal(2 + len(self.command.payload.lane) + len(self.row))  # byte of the slot
         bytewise = Signal()
         reading = Signal()
         m.d.comb += self.row.eq(at[-len(self.row):])
         m.d.sync += at.eq(at + Mux(bytewise, 1, 4))
         in_row = at[:-len(self.row)]
-        valid = Signal(4)  # of the stages behind the address
+        valid = Signal(5)  # of the stages behind the address
         m.d.sync += valid.eq(Cat(reading, valid))
         for stage in range(2):
             later = Signal(len(in_row), name=f"in_row{stage}")
             m.d.sync += later.eq(in_row)
             in_row = later
-        byte = Signal(8)
+        coming, byte = Signal(8), Signal(8)
+        byte_end, byte_nop, byte_two = Signal(), Signal(), Signal()
         word = Signal(32)
         kind_of_word = Signal(WordClass)
         words = Cat(padded_word(self.data, lane) for lane in range(lanes))
@@ -189,10 +191,14 @@ class OptionWalker(wiring.Component):
         m.d.sync += [
             word.eq(words.word_select(in_row[2:], 32)),
             in_word.eq(in_row[:2]),
-            byte.eq(word.word_select(~in_word, 8)),  # the first byte is the highest
+            coming.eq(word.word_select(~in_word, 8)),  # the first byte is the highest
+            byte.eq(coming),
+            byte_end.eq(coming == Kind.END),
+            byte_nop.eq(coming == Kind.NOP),
+            byte_two.eq(coming == 2),
         ]
         m.d.sync += [kind_of_word[field].eq(value) for field, value in classify(word).items()]
-        arrived = valid[3]
+        word_valid, byte_valid = valid[3], valid[4]
         empty = Signal()
         m.d.comb += empty.eq(~reading & ~valid.any())
 
@@ -232,7 +238,7 @@ class OptionWalker(wiring.Component):
                     m.next = "Words"
             with m.State("Words"):
                 usual = kind_of_word
-                with m.If(arrived):
+                with m.If(word_valid):
                     with m.If((skip == 0) & usual.end):
                         done()
                     with m.Elif((skip == 0) & ~(usual.mss | usual.scale | usual.stamps | usual.nothing)):
@@ -257,19 +263,19 @@ class OptionWalker(wiring.Component):
                     m.d.sync += reading.eq(1)
                     m.next = "Kind"
             with m.State("Kind"):
-                with m.If(arrived):
+                with m.If(byte_valid):
                     m.d.sync += [most.eq(most - 1), kind.eq(byte)]
-                    with m.If((byte == Kind.END) | final):
+                    with m.If(byte_end | final):
                         done()
-                    with m.Elif(byte != Kind.NOP):
+                    with m.Elif(~byte_nop):
                         m.next = "Length"
             with m.State("Length"):
                 m.d.sync += [
                     most.eq(most - 1), rest.eq(byte - 3), known.eq(Mux(kind == Kind.MSS, byte == 4, byte == 3)),
                 ]  # fmt: skip
-                with m.If((byte < 2) | (byte > most) | final):
+                with m.If(byte_end | byte_nop | (byte > most) | final):
                     done()
-                with m.Elif(byte == 2):
+                with m.Elif(byte_two):
                     m.next = "Kind"
                 with m.Else():
                     m.next = "Value"

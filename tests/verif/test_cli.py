@@ -5,7 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from tiptoe_verif.cli import app
 from tiptoe_verif.live.session import UsageError, parse_forward, parse_host, parse_listen, parse_port
 
 TIPTOE = [str(Path(sys.executable).with_name("tiptoe"))]
@@ -27,6 +29,12 @@ def test_help_names_every_command():
     assert all(command in result.stdout for command in ("demo", "live", "info"))
 
 
+def test_exit_status_of_the_program():
+    result = run("live")
+    assert result.returncode == 2
+    assert result.stderr == "error: nothing to do: give --listen PORT=TARGET or --forward LOCALPORT=HOST:PORT\n"
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -46,8 +54,8 @@ def test_help_names_every_command():
     ],
 )
 def test_wrong_use_is_one_line(arguments, message):
-    result = run("live", *arguments)
-    assert result.returncode == 2 and result.stdout == ""
+    result = CliRunner().invoke(app, ["live", *arguments])
+    assert result.exit_code == 2 and result.stdout == ""
     assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
     assert message in result.stderr
 

@@ -37,8 +37,8 @@ class ConnectionTable(wiring.Component):
     A lookup sees the table before or after an update, never a mix: an update writes one way of one row, in a cycle in
     which no row is read.
 
-    Timing: ``result`` follows a lookup after 6 cycles; up to RESULTS lookups are under way, one a cycle while there
-    is room. An update takes about 10 cycles, of which it keeps lookups out for 2.
+    Timing: ``result`` follows a lookup after 7 cycles; up to RESULTS lookups are under way, one a cycle while there
+    is room. An update takes about 13 cycles, of which it keeps lookups out for 2.
     After reset all rows are cleared, one a cycle; lookups and updates wait until then.
 
     Members
@@ -87,23 +87,23 @@ class ConnectionTable(wiring.Component):
             lookup_taken.eq(self.lookup.valid & self.lookup.ready),
         ]
 
-        # Stage 1: partial sums of the hash. Stage 2: the sums are the addresses of the rows.
-        tuples = [Signal(FourTuple, name=f"tuple{stage}", reset_less=True) for stage in range(4)]
-        lookups = [Signal(name=f"lookup{stage}") for stage in range(6)]
-        updates = [Signal(name=f"update{stage}") for stage in range(7)]
+        # Stage 1: lookup or update. Stage 2: partial sums of the hash. Stage 3: the sums address the rows.
+        tuples = [Signal(FourTuple, name=f"tuple{stage}", reset_less=True) for stage in range(5)]
+        lookups = [Signal(name=f"lookup{stage}") for stage in range(7)]
+        updates = [Signal(name=f"update{stage}") for stage in range(8)]
+        hashed = Signal(X_BITS, reset_less=True)
         partial = Signal(HASHES * row_bits * X_BITS // GROUP, reset_less=True)
+        sequence = key_sequence(m, self.hash_key, X_BITS + HASHES * row_bits - 1)
         m.d.comb += [
             tuples[0].eq(Mux(issue, change.tuple, self.lookup.payload)),
             lookups[0].eq(lookup_taken),
             updates[0].eq(issue),
         ]
-        hashed = Signal(X_BITS)
-        sequence = key_sequence(m, self.hash_key, X_BITS + HASHES * row_bits - 1)
-        m.d.comb += hashed.eq(folded(tuples[0]))
-        m.d.sync += partial.eq(partial_sums(hashed, sequence, HASHES * row_bits))
-        for stage in range(1, len(tuples)):
-            m.d.sync += tuples[stage].eq(tuples[stage - 1])
-        for stages in (lookups, updates):
+        m.d.sync += [
+            hashed.eq(folded(tuples[0])),
+            partial.eq(partial_sums(hashed, sequence, HASHES * row_bits)),
+        ]
+        for stages in (tuples, lookups, updates):
             for stage in range(1, len(stages)):
                 m.d.sync += stages[stage].eq(stages[stage - 1])
         rows = Signal(HASHES * row_bits)
@@ -113,10 +113,10 @@ class ConnectionTable(wiring.Component):
         write_rows = Signal(HASHES * row_bits)
         write_valid = Signal()
         write_ways = Signal(HASHES * WAYS)
-        with m.If(updates[1]):
+        with m.If(updates[2]):
             m.d.sync += write_rows.eq(rows)
 
-        # Stage 3: nothing but the memories' output registers. Stages 4 and 5: compare. Stage 6: choose.
+        # Stage 4: nothing but the memories' output registers. Stages 5 and 6: compare. Stage 7: choose.
         hits = []
         targets = []
         occupied = Signal(HASHES * WAYS)  # of the rows of the last update
@@ -137,11 +137,11 @@ class ConnectionTable(wiring.Component):
                 write.data.tuple.eq(change.tuple),
             ]
             found = Signal(entry(cfg), name=f"found{way}", reset_less=True)
-            equal = Signal(len(tuples[3].as_value()) // PIECE, name=f"equal{way}", reset_less=True)
+            equal = Signal(len(tuples[4].as_value()) // PIECE, name=f"equal{way}", reset_less=True)
             valid = Signal(2, name=f"valid{way}", reset_less=True)
             hit = Signal(name=f"hit{way}", reset_less=True)
             held = [Signal(target, name=f"target{way}_{stage}", reset_less=True) for stage in range(2)]
-            difference = found.tuple.as_value() ^ tuples[3].as_value()
+            difference = found.tuple.as_value() ^ tuples[4].as_value()
             m.d.sync += [
                 found.eq(read.data),
                 equal.eq(Cat(~difference[at : at + PIECE].any() for at in range(0, len(difference), PIECE))),
@@ -153,7 +153,7 @@ class ConnectionTable(wiring.Component):
             ]
             hits.append(hit)
             targets.append(held[1])
-            with m.If(updates[5]):
+            with m.If(updates[6]):
                 m.d.sync += occupied[way].eq(valid[1])
 
         hit_ways = Signal(HASHES * WAYS)
@@ -166,25 +166,14 @@ class ConnectionTable(wiring.Component):
             result.is_syncache.eq(chosen.is_syncache),
             result.index.eq(chosen.index),
         ]
-        self._results(m, room, lookup_taken, lookups[5], result)
+        self._results(m, room, lookup_taken, lookups[6], result)
 
         found_ways = Signal(HASHES * WAYS)
         found_target = Signal(target)
-        with m.If(updates[5]):
+        with m.If(updates[6]):
             m.d.sync += [found_ways.eq(hit_ways), found_target.eq(chosen)]
-        self._updates(
-            m,
-            change,
-            issue,
-            block,
-            updates[5],
-            occupied,
-            found_ways,
-            found_target,
-            write_rows,
-            write_ways,
-            write_valid,
-        )
+        answer = updates[7], occupied, found_ways, found_target
+        self._updates(m, change, issue, block, answer, (write_rows, write_ways, write_valid))
         return m
 
     def _results(self, m, room, lookup_taken, push, result):
@@ -205,22 +194,14 @@ class ConnectionTable(wiring.Component):
         with m.If(push):
             m.d.sync += slots[end].eq(result)
 
-    def _updates(
-        self,
-        m,
-        change,
-        issue,
-        block,
-        answered,
-        occupied,
-        found_ways,
-        found_target,
-        write_rows,
-        write_ways,
-        write_valid,
-    ):
-        """Clears the rows after reset, then makes one update after the other."""
+    def _updates(self, m, change, issue, block, answer, write):
+        """Clears the rows after reset, then makes one update after the other.
+
+        ``answer``: what the pipeline has found for the update. ``write``: the registers in front of the write ports.
+        """
         cfg = self.cfg
+        answered, occupied, found_ways, found_target = answer
+        write_rows, write_ways, write_valid = write
         client = Signal()
         status = Signal(Status)
         free_ways = Signal(HASHES * WAYS)
@@ -265,6 +246,8 @@ class ConnectionTable(wiring.Component):
                 with m.If(answered):
                     m.next = "Choose"
             with m.State("Choose"):
+                # A lookup taken now would read while "Write" writes.
+                m.d.comb += block.eq(1)
                 rows = [occupied[:WAYS], occupied[WAYS:]]
                 free = [_lowest(~row) for row in rows]
                 counts = [_count(row) for row in rows]
@@ -278,8 +261,6 @@ class ConnectionTable(wiring.Component):
                 ]
                 m.next = "Decide"
             with m.State("Decide"):
-                # A lookup taken now would read while the next cycle writes.
-                m.d.comb += block.eq(1)
                 exists = found_ways.any()
                 m.d.sync += [write_valid.eq(1), status.eq(Status.OK)]
                 with m.Switch(change.op):

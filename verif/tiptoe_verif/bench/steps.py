@@ -109,7 +109,7 @@ def use_everything(b: Bench) -> None:
     host = Host(b, "10.0.0.66", "02:00:00:00:00:66")
     capabilities = b.toe.engine.capabilities
     listener = listen(b, 6666, backlog=capabilities.connections)
-    connections = []
+    connections: list[tuple[Peer, Socket]] = []
     while b.toe.engine.ids.stocked:
         group = [
             host.connection(1000 + len(connections) + n, 6666)

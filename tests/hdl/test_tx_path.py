@@ -7,6 +7,7 @@ import pytest
 from tests.hdl.tx_bench import FLAGS_DATA, FRAME, SEGMENT, TOS, TTL, TxBench
 from tiptoe_hdl.config import TINY
 from tiptoe_hdl.messages import ACK, RST, SYN, Status
+from tiptoe_hdl.tx.job import frames_inside
 from tiptoe_hdl.tx.path import TxPath
 from tiptoe_hdl.tx.resolve import HOST_FRAMES
 
@@ -152,6 +153,22 @@ def test_requests_never_exceed_the_buffer(rng):
     bench.requested = Spy()
     bench.run([bench.segment(1460) for _ in range(4)] + [bench.segment(9) for _ in range(20)], hold=1500)
     assert held == [1460, 1460]  # the third waits, and all behind it, in order
+
+
+def test_stalled_wire_holds_the_sources(rng):
+    """With the wire stalled, as many frames as there are header slots are accepted, and none is lost."""
+    bench = TxBench(TINY, rng)
+    accepted = []
+
+    class Spy(list):
+        def append(self, job):
+            if not bench.beat_cycles:
+                accepted.append(job)
+            super().append(job)
+
+    bench.accepted = Spy()
+    bench.run([bench.segment(n % 3) for n in range(80)], hold=600)
+    assert len(accepted) == frames_inside(bench.cfg) + 2  # those of which every beat is on its way to the wire
 
 
 def test_order_is_that_of_acceptance_and_sources_take_turns(rng):

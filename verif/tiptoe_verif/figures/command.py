@@ -61,6 +61,8 @@ def bench(config: EngineConfig, groups: Sequence[str] = ALL, *, quick: bool = Fa
     worse = report.regressions(found, baseline)
     for line in worse:
         errors.print(f"[bold red]worse:[/] {line}")
+    if worse:
+        errors.print("where that is meant: tiptoe bench --update-baseline")
     return 1 if worse else 0
 
 

@@ -120,11 +120,11 @@ def tables(figures: Sequence[Figure], baseline: dict[str, float]) -> list[Table]
 def _table(group: str, figures: list[Figure], baseline: dict[str, float]) -> Table:
     counts = sorted({f.connections for f in figures})
     unit = figures[0].unit
-    table = Table(title=f"{group}: {unit}", title_justify="left", box=None, pad_edge=False)
+    table = Table(title=f"{group}: {unit}, by number of connections", title_justify="left", box=None, pad_edge=False)
     table.add_column("", no_wrap=True)
     table.add_column("bound", justify="right")
     for count in counts:
-        table.add_column("1 connection" if count == 1 else f"{count:,}", justify="right")
+        table.add_column(f"{count:,}", justify="right")
     table.add_column("above bound" if unit == CYCLES else "of bound", justify="right")
     rows: dict[str, dict[str, list[Figure]]] = {}
     for figure in figures:

@@ -17,9 +17,6 @@ from .rig import MSS, Connection, Rig
 NEAR, FAR = 20, 125
 """Memory latencies in cycles; the second one is a microsecond at 125 MHz."""
 
-LINE = 8.0
-"""Bytes per cycle of a 10 Gb/s line at 156.25 MHz (or 1 Gb/s at 15.6 MHz)."""
-
 ALIGNED, ODD = (64, 0), (64, 3)
 """Ring positions, modulo 64, at which a measurement of full segments begins."""
 
@@ -83,7 +80,8 @@ def figures(plan: Plan, report: Report, *, library: Path | None = None, progress
     return found
 
 
-def _conditions(rig: Rig, memory: int, line: float = 0.0) -> str:
+def _conditions(rig: Rig, memory: int, line: float = 0) -> str:
+    """Sets latency and line (a line as fast as the bus still has preamble, FCS and gap), and names them."""
     rig.set_memory(memory)
     rig.set_line(line)
     return f"memory {memory}" + (f", line {line:g} B/cycle" if line else "")
@@ -93,7 +91,7 @@ def _throughput(plan: Plan, rig: Rig, report: Report) -> Iterator[Figure]:
     width = rig.harness.data_bytes
     group = f"full segments ({MSS} bytes)"
     for memory, line, places in (
-        (NEAR, 0.0, (ALIGNED, ODD)), (FAR, 0.0, (ALIGNED, ODD)), (NEAR, LINE, (ODD,)),
+        (NEAR, 0, (ALIGNED, ODD)), (FAR, 0, (ALIGNED, ODD)), (NEAR, width, (ODD,)),
     ):  # fmt: skip
         conditions = _conditions(rig, memory, line)
         bound = throughput.line_bound(width, line) if line else throughput.bound(width)
@@ -129,7 +127,7 @@ _SEGMENTS: tuple[_Measure, ...] = (
 
 def _segments(plan: Plan, rig: Rig, report: Report) -> Iterator[Figure]:
     width = rig.harness.data_bytes
-    for memory, line in ((NEAR, 0.0), (FAR, 0.0), (NEAR, LINE)):
+    for memory, line in ((NEAR, 0), (FAR, 0), (NEAR, width)):
         conditions = _conditions(rig, memory, line)
         bound = segments.line_bound(width, line) if line else segments.bound(width)
         both: _Measure = ("1 byte both ways at once", partial(segments.both, pace=bound), ("receive", "transmit"))

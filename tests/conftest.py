@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import re
@@ -10,6 +11,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# CPython 3.11 fails with a SystemError (gh-106905) when the garbage collector runs inside ast.parse and a finalizer comes to
+# parse sources too, as the simulator's leftovers do. So garbage is collected between tests, and only there.
+gc.disable()
+_COLLECT_EVERY = 10
+_finished = 0
+
+
+def pytest_runtest_teardown() -> None:
+    global _finished
+    _finished += 1
+    if _finished % _COLLECT_EVERY == 0:
+        gc.collect()
 
 
 def pytest_report_header() -> str:

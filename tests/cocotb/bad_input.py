@@ -449,6 +449,7 @@ def test_registers(b: Bench) -> None:
     for address in (0x3FC, 0x7000, 0x7FFFC):
         b.device.write32(address, 0xDEADBEEF)
     b.settle()
+    assert b.device.refused == [0x3FC, 0x7000, 0x7FFFC]
     assert b.register(abi.REG_ID) == abi.ID_VALUE
     b.device.write32(abi.REG_ID, 0)
     assert b.register(abi.REG_ID) == abi.ID_VALUE

@@ -68,6 +68,13 @@ def test_missing_compiler_is_one_line(tmp_path):
     assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
 
 
+def test_capture_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    result = CliRunner().invoke(app, ["live", "--listen", "7=echo", "--netns", "--pcap", str(tmp_path / "file" / "x")])
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+
+
 def test_parsers():
     assert parse_port("65535") == 65535
     assert parse_host("127.0.0.1:80") == ("127.0.0.1", 80)

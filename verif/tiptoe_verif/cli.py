@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from typer.core import TyperGroup
 
 from .console import build_progress, console, errors
@@ -22,13 +23,16 @@ class OneLineErrors(TyperGroup):
         from tiptoe_driver import DeviceError
 
         from .live.session import UsageError
-        from .live.tap import TapError
+        from .native.harness import RuleBroken
         from .sim.toolchain import ToolError
+        from .wire.monitor import WireError
 
         try:
             return super().invoke(ctx)
-        except (UsageError, TapError, ToolError, DeviceError) as error:
-            errors.print(f"[bold red]error:[/] {str(error).splitlines()[0]}")
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
+        except (UsageError, ToolError, DeviceError, RuleBroken, WireError, OSError) as error:
+            errors.print(f"[bold red]error:[/] {escape(str(error).splitlines()[0])}")
             raise typer.Exit(2 if isinstance(error, UsageError) else 1) from None
 
 

@@ -29,7 +29,7 @@ from ..messages import (
 from ..wire.sequence import distance
 from . import passive_open, upkeep
 from .handshake import Verdict, decide, handshake
-from .jobs import DEFAULT_MSS, Job, Kind
+from .jobs import BACKOFF_LIMIT, DEFAULT_MSS, Job, Kind
 from .listen_table import ListenTable
 from .syncache import EntryState, Syncache, index_bits, reference
 
@@ -138,6 +138,8 @@ class ListenUnit(wiring.Component):
         self.iss_next, self.rcv_nxt = Signal(32), Signal(32)
         self.mss, self.live = Signal(16), Signal()
         self.left, self.due, self.last_try = Signal(17), Signal(), Signal()
+        self.retries_next, self.doublings = Signal(8), Signal(range(BACKOFF_LIMIT + 1))
+        self.generation_next = Signal.like(status.generation)
         half_open = (status.state == EntryState.FRESH) | (status.state == EntryState.REPORTED)
         same = Signal(4)
         offset = Signal(32)
@@ -150,6 +152,9 @@ class ListenUnit(wiring.Component):
             self.left.eq(status.remaining - self.elapsed),
             self.due.eq(self.left[16] | (self.left == 0)),
             self.last_try.eq(status.retries >= self.syn_retries),
+            self.retries_next.eq(status.retries + 1),
+            self.doublings.eq(Mux(self.retries_next < BACKOFF_LIMIT, self.retries_next, BACKOFF_LIMIT)),
+            self.generation_next.eq(status.generation + 1),
             same.eq(Cat(
                 peer.tuple.laddr == meta.tuple.laddr, peer.tuple.faddr == meta.tuple.faddr,
                 peer.tuple.lport == meta.tuple.lport, peer.tuple.fport == meta.tuple.fport,
@@ -161,11 +166,22 @@ class ListenUnit(wiring.Component):
             in_window.eq(offset < own.wnd),  # a distance, not a position
             ack_is_next.eq(meta.ack == self.iss_next),
         ]
-        self.action = decide(
+        decision = decide(
             m, meta.flags, live=ours, seq_is_irs=seq_is_irs, seq_is_next=seq_is_next, in_window=in_window,
             ack_is_next=ack_is_next,
-        )
+        )  # fmt: skip
+        self.action = Signal.like(decision)
         self.reference = reference(self.cfg, self.index, status.generation)
+        self.fresh, self.named, self.child = Signal(), Signal(), Signal()
+        self.acceptable = Signal()
+        m.d.sync += [
+            self.action.eq(decision),
+            self.fresh.eq(status.state == EntryState.FRESH),
+            # Without an id, or before the host could know of the SYN, the peer has to say its ACK again.
+            self.acceptable.eq((status.state == EntryState.REPORTED) & self.ids.r_rdy),
+            self.named.eq(half_open & (self.reference == self.drop.payload)),
+            self.child.eq(half_open & (own.listener == self.listen.payload.listener)),
+        ]
 
     def _ticks(self, m):
         """Ticks wait until the sweep begins that serves them."""
@@ -288,7 +304,7 @@ class ListenUnit(wiring.Component):
             with m.Elif(segment & (prefer | ~Cat(wanted).any())):
                 m.d.sync += prefer.eq(0)
                 with m.If(self.handshake.payload.hit):
-                    self.load(m, Job.SEGMENT, self.handshake.payload.index, 5)
+                    self.load(m, Job.SEGMENT, self.handshake.payload.index, 6)
                 with m.Else():
                     m.next = "Find"
             with m.Else():

@@ -66,7 +66,7 @@ def syn(m, u):
             m.next = "Idle"
     with m.State("Arm"):
         m.d.comb += [
-            u.write_status(state=EntryState.FRESH, generation=u.cache.status.generation + 1, retries=0,
+            u.write_status(state=EntryState.FRESH, generation=u.generation_next, retries=0,
                                remaining=SYN_ACK_TICKS),
             u.reports.w_en.eq(1),
             u.reports.w_data.eq(Cat(0, u.index)),
@@ -90,8 +90,7 @@ def segment(m, u):
                 m.d.comb += u.count_syncache_bad_ack.eq(1)
                 u.send(m, Kind.REFUSE)
             with m.Case(Action.ACCEPT):
-                # Without an id, or before the host could know of the SYN, the peer has to say it again.
-                with m.If(u.ids.r_rdy & (u.cache.status.state == EntryState.REPORTED)):
+                with m.If(u.acceptable):
                     m.next = "Endpoint"
                 with m.Else():
                     u.finish(m, Verdict.DROP)

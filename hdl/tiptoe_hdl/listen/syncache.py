@@ -64,14 +64,14 @@ class Syncache(wiring.Component):
     """Memories of the entries, one index at a time, and the list of free entries.
 
     Timing: ``peer``, ``own`` and ``status`` show entry ``index`` from the second cycle after ``index`` took its value,
-    or after the last write. After reset all entries are made free, one a cycle; ``ready`` then.
+    third after a write. After reset all entries are made free, one a cycle; ``ready`` then.
 
     Members
     -------
     index : In
     peer, own, status : Out, registered
     write_peer, write_own, write_status : In(1)
-        Store ``peer_data``, ``own_data``, ``status_data`` at ``index``.
+        Store ``peer_data``, ``own_data``, ``status_data`` at ``index``; ``index`` must stay for one more cycle.
     free : Out stream of indices
     release : In(1)
         Entry ``index`` becomes free. The caller keeps to once for each index taken from ``free``.
@@ -113,7 +113,11 @@ class Syncache(wiring.Component):
                 write.en.eq(getattr(self, f"write_{name}")),
             ]
             m.d.sync += getattr(self, name).eq(read.data)
-            if name == "status":
+            if name == "status":  # its data comes from afar: one more register
+                late = Signal()
+                late_data = Signal(shape, reset_less=True)
+                m.d.sync += [late.eq(self.write_status), late_data.eq(self.status_data)]
+                m.d.comb += [write.en.eq(late), write.data.eq(late_data)]
                 with m.If(~self.ready):
                     m.d.comb += [write.addr.eq(clearing), write.data.eq(0), write.en.eq(1)]
 

@@ -15,9 +15,8 @@ def commands(m, u):
     cfg = u.cfg
     ref = u.drop.payload
     with m.State("Drop"):
-        known = u.reference == ref
         in_range = ref[cfg.syncache_bits : max(8, cfg.syncache_bits)] == 0
-        with m.If(u.live & known):
+        with m.If(u.named):
             m.next = "Delete"
         with m.Else():
             u.done(m, u.drop, u.drop_status, Mux(in_range, Status.BAD_GENERATION, Status.BAD_ID))
@@ -36,7 +35,7 @@ def commands(m, u):
             with m.Else():
                 u.done(m, u.listen, u.listen_status, status)
     with m.State("Kill"):
-        with m.If(u.live & (u.cache.own.listener == u.listen.payload.listener)):
+        with m.If(u.child):
             m.next = "Delete"
         with m.Else():
             m.next = "Killed"
@@ -50,8 +49,6 @@ def commands(m, u):
 
 def timer(m, u):
     """One entry of the sweep."""
-    status = u.cache.status
-    retries = status.retries + 1
     backoff = Array(SYN_ACK_TICKS << doublings for doublings in range(BACKOFF_LIMIT + 1))
     with m.State("Timer"):
         m.next = "Timed"
@@ -64,8 +61,7 @@ def timer(m, u):
             with m.Else():
                 u.send(m, Kind.SYN_ACK)
     with m.State("Rearm"):
-        doublings = Mux(retries < BACKOFF_LIMIT, retries, BACKOFF_LIMIT)
-        m.d.comb += u.write_status(retries=retries, remaining=backoff[doublings])
+        m.d.comb += u.write_status(retries=u.retries_next, remaining=backoff[u.doublings])
         m.next = "Timed"
     with m.State("Timed"):
         m.d.sync += u.sweep_index.eq(u.sweep_index + 1)
@@ -76,7 +72,7 @@ def timer(m, u):
 
 def events(m, u):
     """An event waits in its port's register, so that a host that does not take it holds up nothing else."""
-    peer, own, status = u.cache.peer, u.cache.own, u.cache.status
+    peer, own = u.cache.peer, u.cache.own
     gone = u.report[0]
     with m.State("Report"):
         out = u.event.payload
@@ -91,6 +87,6 @@ def events(m, u):
         m.d.sync += u.left_pending.eq(0)
         with m.If(gone):
             m.d.comb += [u.write_status(state=EntryState.FREE), u.cache.release.eq(1)]
-        with m.Elif(status.state == EntryState.FRESH):
+        with m.Elif(u.fresh):
             m.d.comb += u.write_status(state=EntryState.REPORTED)
         m.next = "Idle"

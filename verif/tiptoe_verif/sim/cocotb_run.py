@@ -171,8 +171,10 @@ def _execute(
     environment = environment | {"COCOTB_RESULTS_FILE": str(results_file)}
     with log.open("w") as output:
         process = subprocess.Popen(
-            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
-        )
+            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+            # A shell's background job ignores SIGINT, and so would the simulation that is to be ended with it.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )  # fmt: skip
         try:
             process.wait(timeout_s)
         except subprocess.TimeoutExpired:

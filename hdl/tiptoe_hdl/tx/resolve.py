@@ -177,6 +177,7 @@ class Resolver(wiring.Component):
         lane_bits = ceil_log2(cfg.bytes_per_beat)
         before_m1 = Signal(signed(8))
         start = Signal(4)
+        short = Signal()  # to be padded
         rounding = Signal(range(2 * cfg.bytes_per_beat))
         with m.Switch(front):
             for case in range(no_header + 1):
@@ -184,6 +185,7 @@ class Resolver(wiring.Component):
                 with m.Case(case):
                     m.d.comb += [
                         before_m1.eq(octets - 1),
+                        short.eq(now.length < max(0, ETHERNET_MIN_BYTES - octets)),
                         start.eq(octets // cfg.bytes_per_beat),
                         fetch.dst_offset.eq(octets % cfg.bytes_per_beat),
                         rounding.eq(octets % cfg.bytes_per_beat + cfg.bytes_per_beat - 1),
@@ -195,7 +197,7 @@ class Resolver(wiring.Component):
         ]
 
         # What the sequencer wants to know, one cycle after the rest.
-        info, last_byte = self.info.payload, Signal(13)
+        info, last_byte, pad = self.info.payload, Signal(13), Signal()
         m.d.sync += [
             self.info.valid.eq(taken),
             info.host.eq(is_host),
@@ -206,8 +208,9 @@ class Resolver(wiring.Component):
             info.payload_start.eq(start),
             info.id.eq(segment.id),
             last_byte.eq(now.length + before_m1),
+            pad.eq(short),
         ]
-        padded = Mux(last_byte < ETHERNET_MIN_BYTES - 1, ETHERNET_MIN_BYTES - 1, last_byte)
+        padded = Mux(pad, ETHERNET_MIN_BYTES - 1, last_byte)
         m.d.comb += [
             info.payload_last.eq(last_byte[lane_bits:]),
             info.last.eq(padded[lane_bits:]),

@@ -69,6 +69,7 @@ class TxBench:
     stall: float = 0.0
     slow: float = 0.0
     done_stall: float = 0.0
+    done_after: Job | None = None  # frame_done is not taken before this one is accepted
 
     endpoints: dict[int, Endpoint] = field(default_factory=dict)
     hops: list[int] = field(default_factory=list)
@@ -300,7 +301,7 @@ class TxBench:
 
     async def _done(self, ctx: Any) -> None:
         while True:
-            while self.rng.random() < self.done_stall:
+            while self.rng.random() < self.done_stall or self.done_after not in (None, *self.accepted):
                 await ctx.tick()
             self.statuses.append((await stream_get(ctx, self.dut.frame_done))["status"])
 

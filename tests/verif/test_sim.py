@@ -149,5 +149,6 @@ def test_hang_is_ended(verilog, out_dir):
         "import cocotb\nfrom cocotb.triggers import RisingEdge\n\n"
         "@cocotb.test()\nasync def hang(dut):\n    while True:\n        await RisingEdge(dut.clk)\n"
     )
-    with pytest.raises(CocotbFailure, match="hang: did not end within 10 s"):
+    # Which test hung is named only if the interrupt did not hit cocotb itself in the middle of an event.
+    with pytest.raises(CocotbFailure, match=r"(hang|\(simulation\)): did not end within 10 s"):
         run_cocotb(TOP, verilog, bench, results_dir=out_dir, timeout_s=10)

@@ -23,7 +23,7 @@ from .tcb import TimerRecord, timer_write
 
 TX_DEPTH = 16
 VERDICT_DEPTH = 16
-REPORT_DEPTH = 4
+REPORT_DEPTH = 16
 
 COUNTED = {
     Counter.TX_RETRANSMITS: "retransmitted",
@@ -98,8 +98,6 @@ class Actions(wiring.Component):
 
         # One register stage for the sums that turn sequence numbers into positions (seq - (isn + 1) = seq + ~isn).
         out = segments.i.payload
-        shifted = Signal(31)
-        m.d.comb += shifted.eq(Mux(r.tx_syn & ~r.reset, r.window, r.window >> t.rcv_scale))
         emits = self.i.valid & (r.emit | r.reset)
         m.d.sync += [
             segments.i.valid.eq(emits),
@@ -109,7 +107,7 @@ class Actions(wiring.Component):
             out.length.eq(r.tx_length),
             out.ack.eq(Mux(r.tx_flags[ACK], t.rcv_nxt, 0)),
             out.position.eq(r.tx_seq + ~t.iss),
-            out.wnd.eq(Mux(shifted[16:].any(), 0xFFFF, shifted[:16])),
+            out.wnd.eq(r.tx_wnd),
             out.mss.eq(t.maxseg),
             out.ws_present.eq(t.ws_ok & r.tx_flags[SYN]),
             out.ws.eq(t.rcv_scale),

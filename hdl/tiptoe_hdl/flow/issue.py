@@ -1,4 +1,4 @@
-"""Which event enters the pipeline next: sources in turn, credits for what a pass may produce, and the hazard rule."""
+"""Which event enters the pipeline next: sources by age, credits for what a pass may produce."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
@@ -6,23 +6,19 @@ from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
 from ..messages import doorbell, flow_request, rx_segment
-from ..wire.skid import SkidBuffer
 from ..wire.valid_only import valid_only
 from .actions import REPORT_DEPTH, TX_DEPTH, VERDICT_DEPTH
+from .arbiter import AgeArbiter
 from .event import Kind, flow_event
-from .pipeline import FORWARD, RESULT
+from .hazard import Hazard
+from .pipeline import RESULT
 from .sweep import timer_event
 
 SEGMENT, DOORBELL, COMMAND, ACCEPT, TIMER, REPORT, OUTPUT = range(7)
 
 
-def _first(bits: Value) -> Value:
-    """One-hot: the lowest bit that is set."""
-    return Cat(bits[k] & ~bits[:k].any() for k in range(len(bits)))
-
-
 class Issue(wiring.Component):
-    """Round robin over seven sources.
+    """Seven sources, the one served longest ago first; a source has a turn every other cycle at most.
 
     Segments and doorbells never wait for the transmit path: without a transmit credit they pass with ``may_output`` 0
     and the connection gets its turn later (else two engines could block each other through their wires). Requests, timers
@@ -35,7 +31,7 @@ class Issue(wiring.Component):
     o : Out(valid-only flow_event), forward : Out(1)
         To the pipeline.
     ids, busy : In
-        What stands in the pipeline's stages 0 to 10, reports apart.
+        What stands in the pipeline's stages 1 to 11, reports apart.
     tx_returned, verdict_returned, report_returned : In
         Credits given back.
     enable : In(1)
@@ -56,8 +52,8 @@ class Issue(wiring.Component):
                 "output": In(stream.Signature(ident)),
                 "o": Out(valid_only(flow_event(cfg))),
                 "forward": Out(1),
-                "ids": In(data.ArrayLayout(ident, RESULT)),
-                "busy": In(RESULT),
+                "ids": In(data.ArrayLayout(ident, RESULT - 1)),
+                "busy": In(RESULT - 1),
                 "tx_returned": In(2),
                 "verdict_returned": In(1),
                 "report_returned": In(1),
@@ -97,75 +93,66 @@ class Issue(wiring.Component):
             self._as_event(m, index, port, kind)
             for index, (port, kind) in enumerate(zip(ports, kinds, strict=True))
         ]
-        m.submodules.candidate = candidate = SkidBuffer(flow_event(cfg))
-
-        tx_free = Signal(range(TX_DEPTH + 1), init=TX_DEPTH)
-        verdict_free = Signal(range(VERDICT_DEPTH + 1), init=VERDICT_DEPTH)
-        report_free = Signal(range(REPORT_DEPTH + 1), init=REPORT_DEPTH)
-        may_output = tx_free != 0
-
-        allowed = [Signal(name=f"allowed_{k}") for k in range(7)]
+        m.submodules.hazard = hazard = Hazard(cfg)
+        m.submodules.arbiter = arbiter = AgeArbiter(len(ports))
         m.d.comb += [
-            allowed[SEGMENT].eq(verdict_free != 0),
-            allowed[DOORBELL].eq(1),
-            allowed[COMMAND].eq(may_output),
-            allowed[ACCEPT].eq(may_output),
-            allowed[TIMER].eq(may_output),
-            allowed[REPORT].eq(report_free != 0),
-            allowed[OUTPUT].eq(may_output),
+            hazard.ids.eq(self.ids),
+            hazard.busy.eq(self.busy),
+            self.o.valid.eq(hazard.o.valid),
+            self.o.payload.eq(hazard.o.payload),
+            self.forward.eq(hazard.forward),
         ]
-        # The choice is made a cycle ahead, its credits taken with it; the chosen source stands aside for the next choice.
-        grant = Signal(7)
+
+        # The choice is made a cycle ahead; the chosen source stands aside for the next choice.
+        grant = Signal(len(ports))
         granted = Signal()
+        grant_new = Signal()
         grant_outputs = Signal()
-        later = Signal(7)
-        eligible = Signal(7)
-        pick = Signal(7)
         choose = Signal()
+        may_output = self._credit(m, "tx", TX_DEPTH, self.tx_returned, grant_new & grant_outputs)
+        verdict = self._credit(m, "verdict", VERDICT_DEPTH, self.verdict_returned, grant_new & grant[SEGMENT])
+        report = self._credit(m, "report", REPORT_DEPTH, self.report_returned, grant_new & grant[REPORT])
+        allowed = {
+            SEGMENT: verdict,
+            DOORBELL: 1,
+            COMMAND: may_output,
+            ACCEPT: may_output,
+            TIMER: may_output,
+            REPORT: report,
+            OUTPUT: may_output,
+        }
         m.d.comb += [
-            eligible.eq(Cat(port.valid & ok for port, ok in zip(ports, allowed, strict=True)) & ~grant),
-            pick.eq(Mux((eligible & later).any(), _first(eligible & later), _first(eligible))),
-            choose.eq((~granted | candidate.i.ready) & self.enable),
+            arbiter.requests.eq(Cat(port.valid & allowed[k] for k, port in enumerate(ports)) & ~grant),
+            choose.eq((~granted | hazard.i.ready) & self.enable),
+            arbiter.taken.eq(choose),
         ]
+        m.d.sync += grant_new.eq(0)
         with m.If(choose):
             m.d.sync += [
-                granted.eq(eligible.any()),
-                grant.eq(pick),
-                grant_outputs.eq(may_output & ~pick[REPORT]),
+                grant.eq(arbiter.grant),
+                granted.eq(arbiter.grant.any()),
+                grant_new.eq(arbiter.grant.any()),
+                grant_outputs.eq(may_output & ~arbiter.grant[REPORT]),
             ]
-            with m.If(eligible.any()):
-                m.d.sync += later.eq(Cat(pick[:k].any() for k in range(7)))
-        takes = choose & eligible.any()
-        m.d.sync += [
-            tx_free.eq(tx_free + self.tx_returned - (takes & may_output & ~pick[REPORT])),
-            verdict_free.eq(verdict_free + self.verdict_returned - (choose & pick[SEGMENT])),
-            report_free.eq(report_free + self.report_returned - (choose & pick[REPORT])),
-        ]
-        m.d.comb += [port.ready.eq(grant[k] & candidate.i.ready) for k, port in enumerate(ports)]
+        m.d.comb += [port.ready.eq(grant[k] & hazard.i.ready) for k, port in enumerate(ports)]
         selected = 0
         for k, event in enumerate(events):
             selected |= Mux(grant[k], Value.cast(event), 0)
         m.d.comb += [
-            candidate.i.valid.eq(granted),
-            Value.cast(candidate.i.payload).eq(selected),
-            candidate.i.payload.may_output.eq(grant_outputs),
-        ]
-
-        # The candidate would stand in stage 0 when what is in stage k now stands in k + 1.
-        same = Signal(RESULT)
-        m.d.comb += same.eq(
-            Cat(self.busy[k] & (self.ids[k] == candidate.o.payload.id) for k in range(RESULT))
-        )
-        # A report takes whatever the memory holds: the news it is to tell were written before it was asked for, and later
-        # ones are told again. Only it must not read the word in the cycle in which that is written.
-        clash = Signal()
-        others = Cat(same[k] for k in range(RESULT) if k + 1 != FORWARD).any()
-        report = candidate.o.payload.kind == Kind.REPORT
-        m.d.comb += clash.eq(Mux(report, same[RESULT - 1], others))
-        m.d.comb += [
-            candidate.o.ready.eq(~clash),
-            self.o.valid.eq(candidate.o.valid & ~clash),
-            self.o.payload.eq(candidate.o.payload),
-            self.forward.eq(same[FORWARD - 1]),
+            hazard.i.valid.eq(granted),
+            Value.cast(hazard.i.payload).eq(selected),
+            hazard.i.payload.may_output.eq(grant_outputs),
         ]
         return m
+
+    @staticmethod
+    def _credit(m, name, depth, returned, taken):
+        """1 bit, registered: a pass may take a credit.
+
+        ``taken`` comes a cycle after the choice and the answer is a cycle old, so two choices may not be counted yet: the
+        last three credits stay unused.
+        """
+        free = Signal(range(depth + 1), init=depth, name=f"{name}_free")
+        enough = Signal(init=1, name=f"{name}_enough")
+        m.d.sync += [free.eq(free + returned - taken), enough.eq(free[2:].any())]
+        return enough

@@ -6,13 +6,17 @@ stage     what happens in it
 0, 1, 2   the TCB is read (memory address, memory output, output register); sums of event fields only
 3         the TCB as operand: from memory, or the one just computed for the same id
 3 to 6    steps 1 to 4: the event changes the TCB (``rules``: measure, classify, decide, apply)
-7 to 10   steps 5 to 8: what to send now (``rules.output``), the timers
-11        the new TCB is written; the actions leave
+7 to 10   steps 5 to 8: what to send now (``rules.output``); after step 8 the sequence numbers are final
+11        step 9: the segment put together, the timers
+12        the new TCB is written; the actions leave
 ========  ====================================================================================================
 
 The pipeline never waits. Two events of one id may follow each other at a distance of exactly ``FORWARD`` stages (the
-later one then takes the result of step 8 instead of the memory's word) or of at least ``SAFE`` (the memory has it);
-``Issue`` sees to that. A report changes nothing: it waits for no other event and none for it.
+later one then takes the earlier one's result instead of the memory's word) or of more than ``RESULT`` (the memory has
+it); ``Issue`` sees to that. A report changes nothing: it waits for no other event and none for it.
+
+The loop from a TCB to the next event's TCB has eight steps although a pass has nine: the fields in ``LATE`` are looked
+at from step 2 on only, so that step 9 may still change them; they are forwarded one stage behind the others.
 """
 
 from types import SimpleNamespace
@@ -29,11 +33,33 @@ from .event import Kind, flow_event
 from .rules import congestion, host, output, reassembly, rtt, segment, state, timers
 from .tcb import FIELDS, MAXSEG_BITS, TICK_BITS, WND_BITS, tcb
 
-OPERAND, RESULT = 3, 11
-FORWARD = RESULT - OPERAND
+OPERAND, RESULT = 3, 12
+FORWARD = 8
 """Distance in cycles at which an event of the same id may follow, its operand forwarded."""
-SAFE = RESULT + 1
-"""Distance in cycles from which on the memory holds the earlier event's result."""
+
+LATE = (
+    "fin_sent",
+    "rexmt_one",
+    "force",
+    "ack_now",
+    "delack",
+    "delack_deadline",
+    "rtt_active",
+    "rtt_valid",
+    "rtt_seq",
+    "rtt_start",
+    "srtt",
+    "rttvar",
+    "rto",
+    "rexmt_on",
+    "rexmt_shift",
+    "rexmt_deadline",
+    "persist",
+    "msl_on",
+    "msl_deadline",
+    "tx_queued",
+)
+"""Fields that step 1 does not look at."""
 
 DEFAULT_MSS = 536
 """MUST-15: send MSS when the peer sent no option (IPv4)."""
@@ -71,11 +97,10 @@ def pass_result(cfg: EngineConfig) -> data.StructLayout:
             # the segment to send
             "emit": 1,
             "reset": 1,
-            "tx_syn": 1,
             "tx_seq": 32,
             "tx_flags": 8,
             "tx_length": MAXSEG_BITS,
-            "window": 31,
+            "tx_wnd": 16,
             # the received payload
             "place_seq": 32,
             "front": 12,
@@ -117,13 +142,13 @@ class Pipeline(wiring.Component):
     Ports
     -----
     i : In(valid-only flow_event)
-        An event; it stands in stage 0 in the next cycle.
+        The event in stage 0, from flip-flops.
     forward : In(1)
         Belongs to ``i``: the operand is the result of the event of the same id FORWARD cycles before.
     ids, busy : Out
-        Connection id, and whether an event that may change the TCB stands there, of stages 0 to 10.
+        Connection id, and whether an event that may change the TCB stands there, of stages 1 to 11.
     result : Out(valid-only pass_result)
-        What the pass in stage 11 found; ``Actions`` acts on it.
+        What the pass in stage 12 found; ``Actions`` acts on it.
     now : In(TICK_BITS)
         Tick clock.
     parameters : In(Parameters)
@@ -141,8 +166,8 @@ class Pipeline(wiring.Component):
                 "now": In(TICK_BITS),
                 "parameters": In(Parameters),
                 "ready": Out(1),
-                "ids": Out(data.ArrayLayout(cfg.id_bits, RESULT)),
-                "busy": Out(RESULT),
+                "ids": Out(data.ArrayLayout(cfg.id_bits, RESULT - 1)),
+                "busy": Out(RESULT - 1),
                 "result": Out(valid_only(pass_result(cfg))),
             }
         )
@@ -155,28 +180,16 @@ class Pipeline(wiring.Component):
         write = memory.write_port()
 
         # Stages 0 to 2: fetch
-        valid = [Signal(name=f"valid_{k}") for k in range(RESULT + 1)]
-        ids = [Signal(cfg.id_bits, name=f"id_{k}", reset_less=True) for k in range(RESULT + 1)]
-        event_0 = Signal(flow_event(cfg), reset_less=True)
+        event_0 = self.i.payload
         event_1 = Signal(flow_event(cfg), reset_less=True)
         event_2 = Signal(flow_event(cfg), reset_less=True)
-        forward = [Signal(name=f"forward_{k}") for k in range(3)]
-        m.d.sync += [
-            valid[0].eq(self.i.valid),
-            event_0.eq(self.i.payload),
-            ids[0].eq(self.i.payload.id),
-            forward[0].eq(self.forward),
-            event_1.eq(event_0),
-            event_2.eq(event_1),
-        ]
-        m.d.sync += [b.eq(a) for a, b in zip(valid, valid[1:], strict=False)]
-        m.d.sync += [b.eq(a) for a, b in zip(ids, ids[1:], strict=False)]
-        m.d.sync += [b.eq(a) for a, b in zip(forward, forward[1:], strict=False)]
-        changes = [Signal(name=f"changes_{k}") for k in range(RESULT)]
-        m.d.sync += changes[0].eq(self.i.valid & (self.i.payload.kind != Kind.REPORT))
-        m.d.sync += [b.eq(a) for a, b in zip(changes, changes[1:], strict=False)]
-        m.d.comb += [read.addr.eq(ids[0]), self.busy.eq(Cat(changes))]
-        m.d.comb += [self.ids[k].eq(ids[k]) for k in range(RESULT)]
+        m.d.sync += [event_1.eq(event_0), event_2.eq(event_1)]
+        valid = self._delayed(m, "valid", self.i.valid, RESULT)
+        ids = self._delayed(m, "id", event_0.id, RESULT)
+        forward = self._delayed(m, "forward", self.forward, OPERAND)
+        changes = self._delayed(m, "changes", self.i.valid & (event_0.kind != Kind.REPORT), RESULT)
+        m.d.comb += [read.addr.eq(event_0.id), self.busy.eq(Cat(changes[1:RESULT]))]
+        m.d.comb += [self.ids[k - 1].eq(ids[k]) for k in range(1, RESULT)]
         word_2 = Signal(tcb(cfg), reset_less=True)
         m.d.sync += word_2.eq(read.data)
         early = _name_all(m, "s2", self._event_sums(m, event_0, event_1), True)
@@ -186,38 +199,36 @@ class Pipeline(wiring.Component):
         fields["e_mss"] = early.e_mss
         fields |= {name: value for name, value in vars(early).items() if name != "e_mss"}
         result_word = Signal(tcb(cfg))
-        operand = {
-            name: Value.cast(Mux(forward[2], Value.cast(result_word[name]), Value.cast(word_2[name])))
-            for name in FIELDS
-        }
-        operand["now"] = self.now
+        result_late = Signal(tcb(cfg))
+
+        def operand(name, word, result, forwarded):
+            return Value.cast(Mux(forwarded, Value.cast(result[name]), Value.cast(word[name])))
+
+        first = {name: operand(name, word_2, result_word, forward[2]) for name in FIELDS if name not in LATE}
+        first["now"] = self.now
+        late_word = _name_all(m, "s3_word", {name: word_2[name] for name in LATE}, True)
+        late = {name: operand(name, vars(late_word), result_late, forward[3]) for name in LATE}
         parameters = {name: self.parameters[name] for name in Parameters.members}
 
-        s = _name_all(m, "s3", operand | fields, True)
+        s = _name_all(m, "s3", first | fields, True)
         steps = (
-            (
-                segment.measure,
-                reassembly.compare,
-                congestion.measure,
-                rtt.measure,
-                host.measure,
-                timers.measure,
-            ),
+            (segment.measure, reassembly.compare, congestion.measure, host.measure),
             (
                 segment.classify,
                 reassembly.overlap,
                 congestion.count,
-                rtt.error,
+                rtt.measure,
                 host.compare,
-                timers.expire,
+                timers.measure,
                 state.measure,
             ),
-            (segment.decide, reassembly.merge, congestion.candidates, rtt.smooth, host.judge),
-            (reassembly.apply, congestion.apply, rtt.apply, state.apply),
-            (state.take_fin, output.measure, rtt.total),
-            (state.wait, output.limit, rtt.clamp),
-            (output.size, self._new_rto),
-            (output.send, timers.set_retransmission),
+            (segment.decide, reassembly.merge, congestion.candidates, rtt.error, host.judge, timers.expire),
+            (reassembly.apply, congestion.apply, rtt.smooth, host.apply, state.apply),
+            (state.take_fin, host.note, output.measure, rtt.apply),
+            (state.wait, output.limit, rtt.total),
+            (output.decide, rtt.clamp),
+            (output.advance,),
+            (output.send, rtt.renew, timers.set_retransmission),
         )
         for number, rules in enumerate(steps, start=1):
             known = dict(vars(s)) | parameters
@@ -225,17 +236,25 @@ class Pipeline(wiring.Component):
             if number == 1:
                 found["wnd_scaled"] = (s.e_wnd << s.snd_scale)[:WND_BITS]
             for rule in rules:
-                # Rules of one step don't see each other's findings, but for these two, which draw the conclusions.
+                # Rules of one step don't see each other's findings, but for this one, which draws the conclusions.
                 neighbours = {}
-                if rule in (state.apply, timers.set_retransmission):
+                if rule is state.apply:
                     neighbours = {name: value for name, value in found.items() if name not in FIELDS}
                 found |= rule(SimpleNamespace(**known | neighbours))
-            if number == len(steps):
+            if number == FORWARD:
                 final = _name_all(m, "final", dict(vars(s)) | found, False)
                 m.d.comb += [
-                    Value.cast(result_word[name]).eq(Value.cast(getattr(final, name))) for name in FIELDS
+                    Value.cast(result_word[name]).eq(Value.cast(getattr(final, name)))
+                    for name in FIELDS
+                    if name not in LATE
                 ]
-            s = _name_all(m, f"s{OPERAND + number}", dict(vars(s)) | found, True)
+            elif number > FORWARD:
+                assert not set(found) & set(FIELDS) - set(LATE), "changed too late to be forwarded"
+                final = _name_all(m, "final_late", dict(vars(s)) | found, False)
+                m.d.comb += [
+                    Value.cast(result_late[name]).eq(Value.cast(getattr(final, name))) for name in LATE
+                ]
+            s = _name_all(m, f"s{OPERAND + number}", dict(vars(s)) | (late if number == 1 else {}) | found, True)
         m.d.comb += self.result.valid.eq(valid[RESULT])
         m.d.comb += [
             Value.cast(self.result.payload[name]).eq(Value.cast(getattr(s, name)))
@@ -247,7 +266,7 @@ class Pipeline(wiring.Component):
             Value.cast(self.result.payload.tcb).eq(Cat(Value.cast(getattr(s, name)) for name in FIELDS)),
         ]
 
-        # Clearing after reset, then the write of stage 11
+        # Clearing after reset, then the write of stage 12
         scrub = Signal(range(cfg.connections + 1))
         m.d.comb += self.ready.eq(scrub[-1] if len(scrub) == cfg.id_bits + 1 else scrub == cfg.connections)
         with m.If(~self.ready):
@@ -260,6 +279,15 @@ class Pipeline(wiring.Component):
                 write.data.eq(self.result.payload.tcb),
             ]
         return m
+
+    @staticmethod
+    def _delayed(m, name, value, stages):
+        """``value`` and, behind it, what it was one to ``stages`` cycles ago."""
+        line = [value]
+        for k in range(1, stages + 1):
+            line.append(Signal(len(Value.cast(value)), name=f"{name}_{k}", reset_less=name == "id"))
+            m.d.sync += line[k].eq(line[k - 1])
+        return line
 
     @staticmethod
     def _event_sums(m, event_0, event_1):
@@ -289,8 +317,3 @@ class Pipeline(wiring.Component):
             is_report=kind == Kind.REPORT,
             **host.decode(Value.cast(event_1.op)),
         )
-
-    @staticmethod
-    def _new_rto(s):
-        """Step 7: a sample taken in step 4 has its new time-out here."""
-        return dict(rto=Mux(s.rtt_taken, s.rto_next, s.rto))

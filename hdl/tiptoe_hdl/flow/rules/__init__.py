@@ -19,6 +19,15 @@ def in_states(state: Value, *states: State) -> Value:
     return hit
 
 
+def choose_one(default, *cases):
+    """Like :func:`choose`, for conditions of which at most one holds: flat, not a chain."""
+    chosen, any_holds = 0, 0
+    for condition, value in cases:
+        chosen |= Mux(condition, value, 0)
+        any_holds |= condition
+    return chosen | Mux(any_holds, 0, default)
+
+
 def choose(default, *cases):
     """The value of the first (condition, value) case that holds, else ``default``."""
     for condition, value in reversed(cases):

@@ -7,7 +7,7 @@ from amaranth.hdl import Const, Mux
 
 from ...wire.sequence import distance, seq_ge, seq_gt
 from ..tcb import CWND_BITS, DUPACK_THRESHOLD
-from . import choose
+from . import choose, choose_one
 
 CWND_MAX = 2**CWND_BITS - 1
 
@@ -59,6 +59,9 @@ def candidates(s):
         cwnd_partial=_saturate(s.deflated + s.maxseg),
         cwnd_recovery=_saturate(s.half_flight + s.thrice_maxseg),
         window_acked=s.bytes_acked_sum >= s.cwnd,
+        acks_data=s.ack_new & ~s.is_syn_received,
+        duplicates=s.duplicate & s.established,
+        is_third=(s.dupacks == DUPACK_THRESHOLD - 1) & s.ack_beyond_recover & ~s.in_recovery,
         bytes_acked_rest=(s.bytes_acked_sum - s.cwnd)[:CWND_BITS],
         dupacks_next=Mux(s.dupacks == DUPACK_THRESHOLD, DUPACK_THRESHOLD, s.dupacks + 1)[:2],
         # RFC 6928's ten segments; one if the SYN had to be repeated (RFC 5681 section 3.1).
@@ -70,16 +73,16 @@ def candidates(s):
 
 def apply(s):
     """Step 4."""
-    new_ack = s.go & s.ack_new & ~s.is_syn_received
-    duplicate = s.go & s.duplicate & s.established
+    new_ack = s.go & s.acks_data
+    duplicate = s.go & s.duplicates
     full = new_ack & s.in_recovery & s.ack_covers_recover
     partial = new_ack & s.in_recovery & ~s.ack_covers_recover
     open_ack = new_ack & ~s.in_recovery
-    enter = duplicate & ~s.in_recovery & (s.dupacks == DUPACK_THRESHOLD - 1) & s.ack_beyond_recover
+    enter = duplicate & s.is_third
     inflate = duplicate & s.in_recovery
     avoidance = open_ack & ~s.slow_start
     return dict(
-        cwnd=choose(
+        cwnd=choose_one(
             s.cwnd,
             (s.becomes_established, s.initial_window),
             (s.timeout, s.maxseg[:CWND_BITS]),
@@ -95,10 +98,10 @@ def apply(s):
             (s.fresh, Const(CWND_MAX, CWND_BITS)),
             ((s.timeout & s.first_timeout) | enter, s.half_flight),
         ),
-        bytes_acked=choose(
+        bytes_acked=choose_one(
             s.bytes_acked,
-            (s.fresh | s.timeout | enter, 0),
             (avoidance, Mux(s.window_acked, s.bytes_acked_rest, s.bytes_acked_sum[:CWND_BITS])),
+            (s.fresh | s.timeout | enter, 0),
         ),
         dupacks=choose(s.dupacks, (s.fresh | s.timeout | new_ack, 0), (duplicate, s.dupacks_next)),
         in_recovery=(s.in_recovery | enter) & ~(s.fresh | s.timeout | full),

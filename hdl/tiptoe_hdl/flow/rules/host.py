@@ -11,19 +11,14 @@ from . import choose, in_states
 
 
 def measure(s):
-    """Step 1: the position as a sequence number (position + isn + 1 = position - ~isn), ring sizes.
-
-    The receive ring counts only as far as the window field can tell: 65,535 << scale.
-    """
+    """Step 1: the position as a sequence number (position + isn + 1 = position - ~isn), the scale of our window."""
     isn = Mux(s.is_doorbell & s.e_which, s.irs, s.iss)
-    scale = choose(
-        s.rcv_scale, (s.is_request, s.e_rcv_scale), (s.is_segment & ~s.e_ws_present & ~s.established, 0)
-    )
-    whole_ring = s.rcv_log2 < (scale + 16)
     return dict(
         host_seq=distance(s.e_seq, ~isn),
         snd_size=(1 << s.snd_log2)[:25],
-        usable=Mux(whole_ring, 1 << s.rcv_log2, 0xFFFF << scale)[:25],
+        scale=choose(
+            s.rcv_scale, (s.is_request, s.e_rcv_scale), (s.is_segment & ~s.e_ws_present & ~s.established, 0)
+        ),
         lim_base=choose(s.e_seq_plus_1, (s.is_request, Mux(s.op_open, 0, s.e_ack_plus_1))),
         accept_adv=(s.e_ack_plus_1 + s.e_wnd)[:32],
         generation_ok=s.generation == s.e_generation,
@@ -34,12 +29,13 @@ def measure(s):
 
 
 def compare(s):
-    """Step 2."""
-    base = Mux(s.is_doorbell, s.host_seq, s.lim_base)
+    """Step 2. The receive ring counts only as far as the window field can tell: 65,535 << scale."""
+    whole_ring = s.rcv_log2 < (s.scale + 16)
     return dict(
+        lim_start=Mux(s.is_doorbell, s.host_seq, s.lim_base),
+        usable=Mux(whole_ring, 1 << s.rcv_log2, 0xFFFF << s.scale)[:25],
         end_advance=distance(s.host_seq, s.snd_end),
         end_room=distance(s.host_seq, s.snd_una),
-        lim_next=(base + s.usable)[:32],
         user_ok=~distance(s.rcv_nxt, s.host_seq)[31],
         maxseg_now=choose(
             s.maxseg,
@@ -52,49 +48,66 @@ def compare(s):
 
 
 def judge(s):
-    """Step 3: is the doorbell sound, may the request be done, and with what status is it answered."""
+    """Step 3: is the send doorbell sound, may the request be done."""
     alive = s.state != State.CLOSED.value
     end_ok = ~s.end_advance[31] & (s.end_room <= s.snd_size)
     sendable = (
         in_states(s.state, State.SYN_SENT, State.SYN_RECEIVED, State.ESTABLISHED, State.CLOSE_WAIT)
         & ~s.fin_queued
     )
-    lim_ok = s.user_ok & ~distance(s.lim_next, s.rcv_lim)[31]
-    snd_bell, rcv_bell = s.is_doorbell & ~s.e_which, s.is_doorbell & s.e_which
-    close_ok = s.op_close & sendable & end_ok
-    closing = s.op_close & alive & s.fin_queued
-    status = choose(
-        Status.OK.value,
-        (s.op_provision, Mux(s.provisioned, Status.BAD_STATE.value, Status.OK.value)),
-        (s.op_accept, Mux(s.virgin, Status.OK.value, Status.BAD_STATE.value)),
-        (s.op_dma_abort, Mux(alive, Status.OK.value, Status.BAD_STATE.value)),
-        (~s.provisioned, Status.BAD_ID.value),
-        (~s.generation_ok, Status.BAD_GENERATION.value),
-        (s.op_open, Mux(s.virgin, Status.OK.value, Status.BAD_STATE.value)),
-        (s.op_release, Mux(s.terminal | s.virgin, Status.OK.value, Status.BAD_STATE.value)),
-        (~alive, Status.BAD_STATE.value),
-        (s.op_close & ~sendable & ~s.fin_queued, Status.BAD_STATE.value),
-        (s.op_close & ~closing & ~end_ok, Status.BAD_ARGUMENT.value),
-    )
-    ok = s.is_request & (status == Status.OK.value)
+    snd_bell = s.is_doorbell & ~s.e_which
+    # PROVISION and ACCEPT give the id its generation; a DMA fault concerns whoever has the id.
+    known = s.is_request & s.provisioned & s.generation_ok
+    close = known & s.op_close & sendable & end_ok
+    provision = s.is_request & s.op_provision & ~s.provisioned
+    accept = s.is_request & s.op_accept & s.virgin
+    opens = known & s.op_open & s.virgin
     return dict(
-        status=status,
-        do_provision=ok & s.op_provision,
-        do_open=ok & s.op_open,
-        do_accept=ok & s.op_accept,
-        do_close=ok & close_ok,
-        do_abort=ok & (s.op_abort | s.op_dma_abort),
-        do_release=ok & s.op_release,
-        do_path_mtu=ok & s.op_path_mtu,
-        fresh=ok & (s.op_open | s.op_accept | s.op_provision),
-        end_taken=(snd_bell & s.provisioned & sendable & end_ok) | (ok & close_ok),
-        lim_taken=rcv_bell & alive & s.established & lim_ok,
+        lim_next=(s.lim_start + s.usable)[:32],
+        do_provision=provision,
+        do_open=opens,
+        do_accept=accept,
+        do_close=close,
+        do_abort=alive & ((known & s.op_abort) | (s.is_request & s.op_dma_abort)),
+        do_release=known & s.op_release & (s.terminal | s.virgin),
+        do_path_mtu=known & s.op_path_mtu & alive,
+        fresh=provision | accept | opens,
+        end_taken=(snd_bell & s.provisioned & sendable & end_ok) | close,
         # A doorbell that comes after the connection has died is no fault; one outside the ring is.
-        bell_bad=(snd_bell & sendable & ~end_ok)
-        | (rcv_bell & alive & s.established & ~lim_ok)
-        | (s.is_doorbell & ~s.provisioned),
-        bell_sticks=s.provisioned,
+        snd_bell_bad=(snd_bell & sendable & ~end_ok) | (s.is_doorbell & ~s.provisioned),
+        rcv_bell=s.is_doorbell & s.e_which & alive & s.established,
+        is_alive=alive,
+        sendable=sendable,
+        end_ok=end_ok,
     )
+
+
+def apply(s):
+    """Step 4: the receive ring's edge; how the request is answered."""
+    lim_ok = s.user_ok & ~distance(s.lim_next, s.rcv_lim)[31]
+    bad_state, ok = Status.BAD_STATE.value, Status.OK.value
+    return dict(
+        rcv_lim=Mux((s.rcv_bell & lim_ok) | s.syn_taken | s.do_open | s.do_accept, s.lim_next, s.rcv_lim),
+        bell_bad=s.snd_bell_bad | (s.rcv_bell & ~lim_ok),
+        status=choose(
+            ok,
+            (s.op_provision, Mux(s.do_provision, ok, bad_state)),
+            (s.op_accept, Mux(s.do_accept, ok, bad_state)),
+            (s.op_dma_abort, Mux(s.do_abort, ok, bad_state)),
+            (~s.provisioned, Status.BAD_ID.value),
+            (~s.generation_ok, Status.BAD_GENERATION.value),
+            (s.op_open, Mux(s.do_open, ok, bad_state)),
+            (s.op_release, Mux(s.do_release, ok, bad_state)),
+            (~s.is_alive, bad_state),
+            (s.op_close & ~s.sendable & ~s.fin_queued, bad_state),
+            (s.op_close & s.sendable & ~s.end_ok, Status.BAD_ARGUMENT.value),
+        ),
+    )
+
+
+def note(s):
+    """Step 5: a bad doorbell sticks until the id is used anew."""
+    return dict(bad_doorbell=s.bad_doorbell | (s.bell_bad & s.provisioned))
 
 
 def decode(op):

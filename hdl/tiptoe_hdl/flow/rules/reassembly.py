@@ -35,6 +35,8 @@ def overlap(s):
         d_edge=Mux(s.lim_before_adv, s.d_lim, s.d_adv)[:13],
         front=Mux(s.d_seq[31], (-s.d_seq)[:12], 0),
         d_start=Mux(s.d_seq[31], 0, s.d_seq),
+        fin_at_nxt=s.rcv_nxt == s.fin_seq,
+        ends_at_nxt=s.d_payload_end == 0,
     )
 
 
@@ -50,6 +52,8 @@ def merge(s):
             (s.touch_1 & ~s.touch_0 & s.starts_in_1, s.ooo[1].start),
         ),
         merged_end=choose(seg_end, (extends_1, s.ooo[1].end), (extends_0, s.ooo[0].end)),
+        # No interval reaches beyond the segment, and the window does not cut it: its FIN, if any, comes next.
+        ends_merged=~extends_0 & ~extends_1 & ~s.cut_right,
         place_seq=seg_start,
         d_place_end=Mux(s.cut_right, s.d_edge, s.d_payload_end[:13]),
         no_room=~s.in_order & s.ooo_valid.all() & ~s.touch_0 & ~s.touch_1,
@@ -73,7 +77,8 @@ def apply(s):
     valid_in_order = Cat(Mux(s.touch_0, keep_second, s.ooo_valid[0]), keep_second & ~s.touch_0)
     valid_out_of_order = Cat(1, Mux(s.touch_0, keep_second, s.ooo_valid[0]))
     data_nxt = Mux(in_order, s.merged_end, s.rcv_nxt)
-    fin_seq = Mux(s.fin_seen, s.fin_seq, s.e_payload_end)
+    fin_merged = Mux(s.fin_seen, s.merged_end == s.fin_seq, s.ends_merged)
+    fin_at_nxt = Mux(s.fin_seen, s.fin_at_nxt, s.ends_at_nxt)
     return dict(
         ooo=Cat(new_first, new_second),
         ooo_valid=choose(
@@ -81,8 +86,8 @@ def apply(s):
         ),
         data_nxt_placed=data_nxt,
         fin_seen=(s.fin_seen | s.fin_valid) & ~s.fresh,
-        fin_seq=fin_seq,
-        fin_now=(s.fin_seen | s.fin_valid) & ~s.peer_closed & (data_nxt == fin_seq) & (s.go),
+        fin_seq=Mux(s.fin_seen, s.fin_seq, s.e_payload_end),
+        fin_now=(s.fin_seen | s.fin_valid) & ~s.peer_closed & s.go & Mux(in_order, fin_merged, fin_at_nxt),
         placed=taken,
         place_length=Mux(taken, (s.d_place_end - s.d_start)[:12], 0),
         got_in_order=in_order,

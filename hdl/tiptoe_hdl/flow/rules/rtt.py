@@ -12,7 +12,7 @@ from . import choose
 
 
 def measure(s):
-    """Step 1: the sample, and the backed-off time-out doubled once more (section 5.5)."""
+    """Step 2: the sample, and the backed-off time-out doubled once more (section 5.5)."""
     backed_off = s.rto << (s.rexmt_shift + 1)
     return dict(
         sample=(s.now - s.rtt_start)[:TICK_BITS],
@@ -24,7 +24,7 @@ def measure(s):
 
 
 def error(s):
-    """Step 2."""
+    """Step 3."""
     return dict(
         rtt_error=(s.sample - (s.srtt >> 3))[: TICK_BITS + 1],  # signed
         backoff=Mux(
@@ -36,7 +36,7 @@ def error(s):
 
 
 def smooth(s):
-    """Step 3."""
+    """Step 4."""
     negative = s.rtt_error[TICK_BITS]
     return dict(
         srtt_next=(s.srtt + s.rtt_error)[:TICK_BITS],
@@ -47,7 +47,7 @@ def smooth(s):
 
 
 def apply(s):
-    """Step 4. The first sample R gives srtt = R, rttvar = R/2."""
+    """Step 5. The first sample R gives srtt = R, rttvar = R/2."""
     take = s.go & s.ack_new & s.rtt_done
     first = ~s.rtt_valid
     return dict(
@@ -65,13 +65,18 @@ def apply(s):
 
 
 def total(s):
-    """Step 5: RTO = srtt + max(G, 4 rttvar), G one tick."""
+    """Step 6: RTO = srtt + max(G, 4 rttvar), G one tick."""
     variance = Mux(s.rttvar == 0, 1, s.rttvar)
     return dict(rto_sum=((s.srtt >> 3) + variance)[:TICK_BITS])
 
 
 def clamp(s):
-    """Step 6."""
+    """Step 7."""
     return dict(
         rto_next=choose(s.rto_sum, (s.rto_sum < s.rto_min, s.rto_min), (s.rto_sum > s.rto_max, s.rto_max))
     )
+
+
+def renew(s):
+    """Step 9: a sample taken in step 5 has its new time-out here."""
+    return dict(rto=Mux(s.rtt_taken, s.rto_next, s.rto))

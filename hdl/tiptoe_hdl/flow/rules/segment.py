@@ -16,7 +16,8 @@ def measure(s):
         lim_before_adv=distance(s.rcv_lim, s.rcv_adv)[31],
         d_ack=distance(s.e_ack, s.snd_una),
         d_max=distance(s.snd_max, s.e_ack),
-        ack_after_nxt=distance(s.snd_nxt, s.e_ack)[31],
+        d_nxt=distance(s.snd_nxt, s.e_ack),
+        flight_nxt=distance(s.snd_nxt, s.snd_una),
         d_wl1=distance(s.e_seq, s.snd_wl1),
         wl2_ok=~distance(s.e_ack, s.snd_wl2)[31],
     )

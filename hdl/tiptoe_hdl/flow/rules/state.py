@@ -3,7 +3,7 @@
 from amaranth.hdl import Mux
 
 from ...messages import Reason, State
-from . import choose, in_states
+from . import choose, choose_one, in_states
 
 S = {state.name: state.value for state in State}
 
@@ -23,7 +23,7 @@ def apply(s):
     after_handshake = Mux(s.fin_queued, S["FIN_WAIT_1"], S["ESTABLISHED"])
     last_ack = s.fin_is_acked & (state == S["LAST_ACK"])
     dies = s.refused | s.peer_reset | s.give_up | s.do_abort | s.time_wait_over | last_ack
-    next_state = choose(
+    next_state = choose_one(
         state,
         (dies | s.do_provision, S["CLOSED"]),
         (s.do_open, S["SYN_SENT"]),
@@ -36,15 +36,15 @@ def apply(s):
     )
     persist_exit = s.go & s.persist & s.takes_wnd & s.wnd_nonzero
     rewind = s.timeout | s.probe | (s.do_path_mtu & s.established)
-    una = choose(s.snd_una, (s.fresh, s.e_seq), (s.took_ack, s.e_ack))
     simultaneous = s.syn_taken & ~s.syn_acked
-    pulls_nxt = s.took_ack & s.ack_after_nxt
+    to_una = rewind | simultaneous | (persist_exit & ~s.took_ack)
+    pulls_nxt = s.took_ack & (s.d_nxt[31] | persist_exit)
     fresh, opens = s.fresh, s.do_open | s.do_accept
     return dict(
         state=next_state,
         state_before=state,
         dies=dies,
-        reason=choose(
+        reason=choose_one(
             s.reason,
             (fresh, Reason.NONE.value),
             (s.refused, Reason.REFUSED.value),
@@ -60,7 +60,7 @@ def apply(s):
         rcv_log2=Mux(s.do_provision, s.e_rcv_log2, s.rcv_log2),
         established=(s.established | s.becomes_established) & ~fresh,
         peer_closed=s.peer_closed & ~fresh,
-        bad_doorbell=(s.bad_doorbell | (s.bell_bad & s.bell_sticks)) & ~fresh,
+        bad_doorbell=s.bad_doorbell & ~fresh,
         syncache_ref=choose(s.syncache_ref, (s.do_open, 0xFFFF), (s.do_accept, s.e_syncache_ref)),
         maxseg=s.maxseg_now,
         ws_ok=choose(s.ws_ok, (s.do_open, 1), (s.syn_taken, s.ws_ok & s.e_ws_present)),
@@ -73,24 +73,18 @@ def apply(s):
         rcv_scale=choose(s.rcv_scale, (opens, s.e_rcv_scale), (s.syn_taken & ~(s.ws_ok & s.e_ws_present), 0)),
         iss=Mux(fresh, s.e_seq, s.iss),
         irs=choose(s.irs, (s.do_accept, s.e_ack), (s.syn_taken, s.e_seq)),
-        snd_una=una,
-        snd_nxt=choose(
+        snd_una=choose_one(s.snd_una, (fresh, s.e_seq), (s.took_ack, s.e_ack)),
+        snd_nxt=choose_one(
             s.snd_nxt,
             (s.do_accept, s.e_seq_plus_1),
-            (fresh, s.e_seq),
-            (rewind | simultaneous, s.snd_una),
-            (persist_exit, una),
+            (fresh & ~s.do_accept, s.e_seq),
+            (to_una, s.snd_una),
             (pulls_nxt, s.e_ack),
         ),
+        flight_nxt=choose(s.flight_nxt, (s.do_accept, 1), (fresh | to_una | pulls_nxt, 0), (s.took_ack, s.d_nxt)),
         snd_max=choose(s.snd_max, (s.do_accept, s.e_seq_plus_1), (fresh, s.e_seq)),
         # snd_nxt stands before snd_max: what goes out next is a retransmission
-        behind=choose(
-            s.nxt_before_max,
-            (fresh, 0),
-            (rewind | simultaneous, s.in_flight),
-            (persist_exit, Mux(s.took_ack, ~s.ack_all, s.in_flight)),
-            (pulls_nxt, ~s.ack_all),
-        ),
+        behind=choose(s.nxt_before_max, (fresh, 0), (to_una, s.in_flight), (pulls_nxt, ~s.ack_all)),
         all_acked=choose(~s.in_flight, (s.do_accept, 0), (fresh, 1), (s.took_ack, s.ack_all)),
         snd_end=choose(s.snd_end, (fresh, s.e_seq_plus_1), (s.end_taken, s.host_seq)),
         fin_queued=(s.fin_queued | s.do_close) & ~fresh,
@@ -104,7 +98,6 @@ def apply(s):
             s.data_nxt_placed, (s.do_open, 0), (s.do_accept, s.e_ack_plus_1), (s.syn_taken, s.e_seq_plus_1)
         ),
         rcv_adv=choose(s.rcv_adv, (s.do_open, 0), (s.do_accept, s.accept_adv), (s.syn_taken, s.e_seq_plus_1)),
-        rcv_lim=Mux(s.lim_taken | s.syn_taken | opens, s.lim_next, s.rcv_lim),
         ack_now=(
             s.ack_now
             | s.outside
@@ -136,8 +129,7 @@ def apply(s):
         | s.got_in_order
         | s.becomes_established
         | s.syn_taken
-        | dies
-        | (s.bell_bad & s.bell_sticks & ~s.bad_doorbell),
+        | dies,
     )
 
 
@@ -155,7 +147,10 @@ def take_fin(s):
         rcv_nxt=(s.data_nxt + s.fin_now)[:32],
         peer_closed=s.peer_closed | s.fin_now,
         ack_now=s.ack_now | s.fin_now,
-        changed=s.changed | s.fin_now | (state != s.state_before),
+        changed=s.changed
+        | s.fin_now
+        | (state != s.state_before)
+        | (s.bell_bad & s.provisioned & ~s.bad_doorbell),
     )
 
 

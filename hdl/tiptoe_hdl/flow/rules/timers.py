@@ -16,7 +16,7 @@ def _due(s, deadline):
 
 
 def measure(s):
-    """Step 1."""
+    """Step 2."""
     return dict(
         rexmt_due=s.is_timer & s.e_timers[0] & s.rexmt_on & _due(s, s.rexmt_deadline),
         delack_due=s.is_timer & s.e_timers[1] & s.delack & _due(s, s.delack_deadline),
@@ -29,7 +29,7 @@ def measure(s):
 
 
 def expire(s):
-    """Step 2. With the peer's window closed a time-out probes it, for ever if need be (MUST-36, MUST-37)."""
+    """Step 3. With the peer's window closed a time-out probes it, for ever if need be (MUST-36, MUST-37)."""
     probe = s.rexmt_due & (s.persist | s.wnd_closed)
     timeout = s.rexmt_due & ~probe & ~s.tries_used_up
     return dict(
@@ -43,7 +43,7 @@ def expire(s):
 
 
 def set_retransmission(s):
-    """Step 8: the timer behind this pass. ``sent``: data, SYN or FIN went out."""
+    """Step 9: the timer behind this pass. ``sent``: data, SYN or FIN went out."""
     outstanding = ~s.all_acked | s.sent
     # Data waits, nothing is under way, and nothing may be sent: only a probe can find out when the window opens.
     stuck = s.waiting & s.all_acked & ~s.sent

@@ -5,6 +5,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
+from ..wire.skid import SkidBuffer
 from ..wire.valid_only import valid_only
 from .event import Kind, flow_event
 from .pipeline import FORWARD, RESULT
@@ -19,7 +20,7 @@ class Hazard(wiring.Component):
     Ports
     -----
     i : In(stream flow_event)
-        ``ready`` depends on flip-flops of this component only.
+        ``ready`` comes from a flip-flop.
     o : Out(valid-only flow_event), forward : Out(1)
         The candidate, going.
     ids, busy : In
@@ -40,19 +41,19 @@ class Hazard(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        following = Signal(flow_event(self._cfg), reset_less=True)
+        m.submodules.waiting = waiting = SkidBuffer(flow_event(self._cfg))
+        wiring.connect(m, wiring.flipped(self.i), waiting.i)
+        following = waiting.o.payload
         candidate = Signal(flow_event(self._cfg), reset_less=True)
-        follows, valid, clash = Signal(), Signal(), Signal()
+        valid, clash = Signal(), Signal()
         load = ~valid | ~clash
         m.d.comb += [
-            self.i.ready.eq(~follows | load),
+            waiting.o.ready.eq(load),
             self.o.valid.eq(valid & ~clash),
             self.o.payload.eq(candidate),
         ]
-        with m.If(self.i.ready):
-            m.d.sync += [follows.eq(self.i.valid), following.eq(self.i.payload)]
         with m.If(load):
-            m.d.sync += [valid.eq(follows), candidate.eq(following)]
+            m.d.sync += [valid.eq(waiting.o.valid), candidate.eq(following)]
 
         # met[k]: the candidate's id stands in stage k + 1 of the pipeline, from the next cycle on.
         changes = candidate.kind != Kind.REPORT

@@ -107,7 +107,8 @@ class Issue(wiring.Component):
         grant = Signal(len(ports))
         granted = Signal()
         grant_new = Signal()
-        grant_outputs = Signal()
+        may_use = Signal()
+        grant_outputs = may_use & ~grant[REPORT]
         choose = Signal()
         may_output = self._credit(m, "tx", TX_DEPTH, self.tx_returned, grant_new & grant_outputs)
         verdict = self._credit(m, "verdict", VERDICT_DEPTH, self.verdict_returned, grant_new & grant[SEGMENT])
@@ -130,9 +131,9 @@ class Issue(wiring.Component):
         with m.If(choose):
             m.d.sync += [
                 grant.eq(arbiter.grant),
-                granted.eq(arbiter.grant.any()),
-                grant_new.eq(arbiter.grant.any()),
-                grant_outputs.eq(may_output & ~arbiter.grant[REPORT]),
+                granted.eq(arbiter.requests.any()),
+                grant_new.eq(arbiter.requests.any()),
+                may_use.eq(may_output),
             ]
         m.d.comb += [port.ready.eq(grant[k] & hazard.i.ready) for k, port in enumerate(ports)]
         selected = 0

@@ -6,7 +6,7 @@ field, everything else a value worked out by an earlier step. Steps are cut so t
 addition or comparison and two or three levels of selection.
 """
 
-from amaranth.hdl import Mux, Value
+from amaranth.hdl import Cat, Mux, Value
 
 from ...messages import State
 
@@ -17,6 +17,11 @@ def in_states(state: Value, *states: State) -> Value:
     for candidate in states:
         hit |= state == candidate.value
     return hit
+
+
+def power(exponent: Value, width: int) -> Value:
+    """1 << exponent, ``width`` bits: two levels of logic for each bit."""
+    return Cat(exponent == k for k in range(width))
 
 
 def choose_one(default, *cases):

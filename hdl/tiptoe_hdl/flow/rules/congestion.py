@@ -3,7 +3,7 @@
 A later algorithm replaces this file: it owns cwnd, ssthresh, bytes_acked, dupacks, in_recovery, recover, rexmt_one.
 """
 
-from amaranth.hdl import Const, Mux
+from amaranth.hdl import Cat, Const, Mux
 
 from ...wire.sequence import distance, seq_ge, seq_gt
 from ..tcb import CWND_BITS, DUPACK_THRESHOLD
@@ -52,16 +52,27 @@ def count(s):
 
 
 def candidates(s):
-    """Step 3: every value cwnd may take."""
-    return dict(
+    """Step 3: every value cwnd may take, and which it is if the segment is processed."""
+    window_acked = s.bytes_acked_sum >= s.cwnd
+    new_ack, duplicate = s.ack_new & ~s.is_syn_received, s.duplicate & s.established
+    third = duplicate & (s.dupacks == DUPACK_THRESHOLD - 1) & s.ack_beyond_recover & ~s.in_recovery
+    choice = dict(
+        if_full=new_ack & s.in_recovery & s.ack_covers_recover,
+        if_partial=new_ack & s.in_recovery & ~s.ack_covers_recover,
+        if_slow_start=new_ack & ~s.in_recovery & s.slow_start,
+        if_window_acked=new_ack & ~s.in_recovery & ~s.slow_start & window_acked,
+        if_third=third,
+        if_inflated=duplicate & s.in_recovery,
+    )
+    return choice | dict(
+        if_avoidance=new_ack & ~s.in_recovery & ~s.slow_start & ~window_acked,
+        if_new_ack=new_ack,
+        if_duplicate=duplicate,
+        cwnd_stays=~Cat(choice.values()).any(),
         cwnd_slow=_saturate(s.cwnd + s.growth),
         cwnd_plus=_saturate(s.cwnd + s.maxseg),
         cwnd_partial=_saturate(s.deflated + s.maxseg),
         cwnd_recovery=_saturate(s.half_flight + s.thrice_maxseg),
-        window_acked=s.bytes_acked_sum >= s.cwnd,
-        acks_data=s.ack_new & ~s.is_syn_received,
-        duplicates=s.duplicate & s.established,
-        is_third=(s.dupacks == DUPACK_THRESHOLD - 1) & s.ack_beyond_recover & ~s.in_recovery,
         bytes_acked_rest=(s.bytes_acked_sum - s.cwnd)[:CWND_BITS],
         dupacks_next=Mux(s.dupacks == DUPACK_THRESHOLD, DUPACK_THRESHOLD, s.dupacks + 1)[:2],
         # RFC 6928's ten segments; one if the SYN had to be repeated (RFC 5681 section 3.1).
@@ -73,36 +84,36 @@ def candidates(s):
 
 def apply(s):
     """Step 4."""
-    new_ack = s.go & s.acks_data
-    duplicate = s.go & s.duplicates
-    full = new_ack & s.in_recovery & s.ack_covers_recover
-    partial = new_ack & s.in_recovery & ~s.ack_covers_recover
-    open_ack = new_ack & ~s.in_recovery
-    enter = duplicate & s.is_third
-    inflate = duplicate & s.in_recovery
-    avoidance = open_ack & ~s.slow_start
+    new_ack, duplicate = s.go & s.if_new_ack, s.go & s.if_duplicate
+    enter, full, partial = s.go & s.if_third, s.go & s.if_full, s.go & s.if_partial
+    after_segment = choose_one(
+        0,
+        (s.cwnd_stays, s.cwnd),
+        (s.if_full, s.ssthresh),
+        (s.if_partial, s.cwnd_partial),
+        (s.if_slow_start, s.cwnd_slow),
+        (s.if_window_acked | s.if_inflated, s.cwnd_plus),
+        (s.if_third, s.cwnd_recovery),
+    )
+    acked_by_segment = choose_one(
+        s.bytes_acked,
+        (s.if_avoidance, s.bytes_acked_sum[:CWND_BITS]),
+        (s.if_window_acked, s.bytes_acked_rest),
+        (s.if_third, 0),
+    )
     return dict(
-        cwnd=choose_one(
+        cwnd=choose(
             s.cwnd,
             (s.becomes_established, s.initial_window),
             (s.timeout, s.maxseg[:CWND_BITS]),
-            (enter, s.cwnd_recovery),
-            (inflate, s.cwnd_plus),
-            (full, s.ssthresh),
-            (partial, s.cwnd_partial),
-            (open_ack & s.slow_start, s.cwnd_slow),
-            (avoidance & s.window_acked, s.cwnd_plus),
+            (s.go, after_segment),
         ),
         ssthresh=choose(
             s.ssthresh,
             (s.fresh, Const(CWND_MAX, CWND_BITS)),
             ((s.timeout & s.first_timeout) | enter, s.half_flight),
         ),
-        bytes_acked=choose_one(
-            s.bytes_acked,
-            (avoidance, Mux(s.window_acked, s.bytes_acked_rest, s.bytes_acked_sum[:CWND_BITS])),
-            (s.fresh | s.timeout | enter, 0),
-        ),
+        bytes_acked=choose(s.bytes_acked, (s.fresh | s.timeout, 0), (s.go, acked_by_segment)),
         dupacks=choose(s.dupacks, (s.fresh | s.timeout | new_ack, 0), (duplicate, s.dupacks_next)),
         in_recovery=(s.in_recovery | enter) & ~(s.fresh | s.timeout | full),
         recover=choose(s.recover, (s.fresh, s.e_seq), (s.timeout | enter, s.snd_max)),

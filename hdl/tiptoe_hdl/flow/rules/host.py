@@ -3,11 +3,11 @@
 Contract rows SEND-1, SEND-3, RCVD-1..3, DISC-1, RESET-1 and CONN-1 rest on these rules.
 """
 
-from amaranth.hdl import Mux
+from amaranth.hdl import Cat, Mux
 
 from ...messages import FlowOp, Reason, State, Status
 from ...wire.sequence import distance
-from . import choose, in_states
+from . import choose, in_states, power
 
 
 def measure(s):
@@ -15,7 +15,7 @@ def measure(s):
     isn = Mux(s.is_doorbell & s.e_which, s.irs, s.iss)
     return dict(
         host_seq=distance(s.e_seq, ~isn),
-        snd_size=(1 << s.snd_log2)[:25],
+        snd_size=power(s.snd_log2, 25),
         scale=choose(
             s.rcv_scale, (s.is_request, s.e_rcv_scale), (s.is_segment & ~s.e_ws_present & ~s.established, 0)
         ),
@@ -30,10 +30,12 @@ def measure(s):
 
 def compare(s):
     """Step 2. The receive ring counts only as far as the window field can tell: 65,535 << scale."""
-    whole_ring = s.rcv_log2 < (s.scale + 16)
+    whole_ring = ~s.rcv_log2[4] | (s.rcv_log2[:4] < s.scale)  # rcv_log2 < scale + 16
+    scale = [s.scale == k for k in range(15)]
+    widest_window = Cat(Cat(scale[max(0, k - 15) : k + 1]).any() for k in range(25))  # 0xFFFF << scale
     return dict(
         lim_start=Mux(s.is_doorbell, s.host_seq, s.lim_base),
-        usable=Mux(whole_ring, 1 << s.rcv_log2, 0xFFFF << s.scale)[:25],
+        usable=Mux(whole_ring, power(s.rcv_log2, 25), widest_window),
         end_advance=distance(s.host_seq, s.snd_end),
         end_room=distance(s.host_seq, s.snd_una),
         user_ok=~distance(s.rcv_nxt, s.host_seq)[31],

@@ -5,7 +5,7 @@ from amaranth.hdl import Cat, Const, Mux
 from ...messages import ACK, RST
 from ...wire.sequence import distance
 from ..tcb import TICK_BITS
-from . import choose
+from . import choose, power
 
 BASE_PLUS_1, END, END_PLUS_1, EDGE = range(4)
 """Where snd_nxt goes: behind one byte (or SYN, or FIN alone), the data, data and FIN, at the edge of the window."""
@@ -35,17 +35,22 @@ def measure(s):
         gain=distance(s.rcv_lim, s.rcv_adv),
         w_lim=_less(s.rcv_lim, s.data_nxt, fin),
         w_adv=_less(s.rcv_adv, s.data_nxt, fin),
-        half_ring=((1 << s.rcv_log2) >> 1)[:24],
-        round_up=((1 << s.rcv_scale) - 1)[:14],
+        half_ring=power(s.rcv_log2, 25)[1:],
+        round_up=Cat(s.rcv_scale > k for k in range(14)),  # (1 << rcv_scale) - 1
         half_wnd=s.max_sndwnd >> 1,
         two_segments=(s.maxseg << 1)[:13],
     )
 
 
 def limit(s):
-    """Step 6: data and window compared. ``short``: the window ends before the segment that could go."""
+    """Step 6: data and window compared, and what can be said without the outcome.
+
+    ``short``: the window ends before the segment that could go. The FIN goes ``alone`` behind data sent before.
+    """
     room = Mux(s.wnd_smaller, s.room_wnd, s.room_cwnd)
     negative = s.avail[31]
+    fin_possible = s.fin_queued & s.can_fin & ~negative & ~s.up_to_max
+    unlimited = s.rexmt_one | s.force
     smaller = ~s.avail[12:].any() & (s.avail[:12] < s.maxseg)
     room_in_segment = ~room[12:].any() & (room[:12] < s.maxseg)
     return dict(
@@ -54,11 +59,18 @@ def limit(s):
         short=room[31] | (~negative & room_in_segment & (room < s.avail)),
         half_ok=~room[31] & (room >= s.half_wnd),
         edge=(s.snd_una + Mux(s.wnd_smaller, s.snd_wnd, s.cwnd))[:32],
-        avail_negative=negative,
-        avail_zero=s.avail == 0,
-        avail_one=s.avail == 1,
+        unlimited=unlimited,
+        permitted=s.may_output & s.alive,
+        blocked=s.alive & ~s.may_output,
+        tx_syn=s.in_handshake & s.flight_zero,
+        ack_reason=~s.in_syn_sent & s.ack_now,
+        tells_window=~s.in_syn_sent & s.updates_window,
+        first_time=~s.behind & ~s.rexmt_one,
+        fin_possible=fin_possible,
+        fin_alone=fin_possible & (s.avail == 0),
+        rest_goes=~s.force | (s.avail == 1),
         avail_fits=~negative & (smaller | (s.avail == s.maxseg)),
-        some=~negative & s.avail.any(),
+        some=s.can_send & ~negative & s.avail.any(),
         most=Mux(negative, 0, Mux(smaller, s.avail[:12], s.maxseg))[:12],
         # Silly-window avoidance of the receiver: the edge moves by two segments or half the ring, or not at all.
         gain_met=~s.gain[31] & ((s.gain >= s.two_segments) | (s.gain >= s.half_ring)),
@@ -69,27 +81,21 @@ def limit(s):
 
 def decide(s):
     """Step 7: send or not; the window to advertise, rounded up to what its scale can tell."""
-    unlimited = s.rexmt_one | s.force
-    limited = s.short & ~unlimited
+    limited = s.short & ~s.unlimited
     # Silly-window avoidance of the sender: a segment cut by the window goes if it repeats old data or fills half of the
     # largest window the peer has offered.
-    data = s.can_send & s.some & (~limited | (s.room_left & (s.behind | s.half_ok)))
-    rest_goes = s.avail_fits & (~s.force | s.avail_one)
-    fin_possible = s.fin_queued & s.can_fin & ~s.avail_negative & ~s.up_to_max
-    fin = fin_possible & (s.avail_zero | (data & ~limited & rest_goes))
-    syn = s.in_handshake & s.flight_zero
-    reason = syn | (~s.in_syn_sent & (s.ack_now | (s.gain_met & s.updates_window)))
-    permitted = s.may_output & s.alive
-    emit = permitted & (data | fin | reason)
-    sent = permitted & (data | fin | syn)
+    data = s.some & (~s.short | s.unlimited | (s.room_left & (s.behind | s.half_ok)))
+    fin = s.fin_alone | (s.fin_possible & data & ~limited & s.avail_fits & s.rest_goes)
+    goes = data | s.fin_alone | s.tx_syn
+    wanted = goes | s.ack_reason | (s.gain_met & s.tells_window)
+    sent, emit = s.permitted & goes, s.permitted & wanted
     window = Mux(s.gain_met, s.w_lim_up, s.w_adv_up) & ~(s.round_up | Const(0, 31))
     return dict(
         data=data,
         fin=fin,
-        tx_syn=syn,
         emit=emit,
         sent=sent,
-        new=sent & ~s.behind & ~s.rexmt_one,
+        new=sent & s.first_time,
         acks=emit & ~s.in_syn_sent,
         advance=sent & ~s.rexmt_one,
         behind_segment=choose(
@@ -98,8 +104,8 @@ def decide(s):
         length=choose(s.most, (s.force, s.some), (s.rexmt_one, s.most), (s.short, s.room))[:12],
         psh=data & s.avail_fits & ~limited,
         more=sent & data & (~s.avail_fits | s.up_to_max),
-        blocked=s.alive & ~s.may_output & (data | fin | reason),
-        waiting=s.can_send & s.some & ~data,
+        blocked=s.blocked & wanted,
+        waiting=s.some & ~data,
         base_plus_1=(s.base + 1)[:32],
         end=(s.base + s.most)[:32],
         end_plus_1=(Cat(Const(1, 1), s.base) + Cat(Const(1, 1), s.most))[1:33],

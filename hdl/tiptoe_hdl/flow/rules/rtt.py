@@ -12,12 +12,13 @@ from . import choose
 
 
 def measure(s):
-    """Step 2: the sample, and the backed-off time-out doubled once more (section 5.5)."""
-    backed_off = s.rto << (s.rexmt_shift + 1)
+    """Step 2: the sample; the backed-off time-out doubled once more (section 5.5), in two parts."""
+    doublings = s.rexmt_shift + 1
     return dict(
         sample=(s.now - s.rtt_start)[:TICK_BITS],
         rtt_done=s.rtt_active & seq_ge(s.e_ack, s.rtt_seq),
-        backed_off=backed_off,
+        backed_off_fine=s.rto << doublings[:2],
+        backoff_coarse=doublings[2:],
         rto_deadline=(s.now + s.rto)[:TICK_BITS],
         initial_deadline=(s.now + s.rto_initial)[:TICK_BITS],
     )
@@ -27,11 +28,7 @@ def error(s):
     """Step 3."""
     return dict(
         rtt_error=(s.sample - (s.srtt >> 3))[: TICK_BITS + 1],  # signed
-        backoff=Mux(
-            s.backed_off[TICK_BITS:].any() | (s.backed_off[:TICK_BITS] > s.rto_max),
-            s.rto_max,
-            s.backed_off[:TICK_BITS],
-        ),
+        backed_off=s.backed_off_fine << (s.backoff_coarse << 2),
     )
 
 
@@ -42,7 +39,11 @@ def smooth(s):
         srtt_next=(s.srtt + s.rtt_error)[:TICK_BITS],
         rtt_deviation=Mux(negative, -s.rtt_error, s.rtt_error)[:TICK_BITS],
         rttvar_decayed=(s.rttvar - (s.rttvar >> 2))[:TICK_BITS],
-        backoff_deadline=(s.now + s.backoff)[:TICK_BITS],
+        backoff=Mux(
+            s.backed_off[TICK_BITS:].any() | (s.backed_off[:TICK_BITS] > s.rto_max),
+            s.rto_max,
+            s.backed_off[:TICK_BITS],
+        ),
     )
 
 
@@ -61,6 +62,7 @@ def apply(s):
         rtt_valid=(s.rtt_valid | take) & ~s.fresh,
         rtt_active=s.rtt_active & ~(take | s.fresh | s.timeout),
         rtt_taken=take,
+        backoff_deadline=(s.now + s.backoff)[:TICK_BITS],
     )
 
 

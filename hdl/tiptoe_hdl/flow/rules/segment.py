@@ -98,6 +98,7 @@ def decide(s):
         took_ack=(go & s.ack_new) | (syn_taken & s.has_ack) | crossed,
         fin_is_acked=go & s.ack_new & s.ack_all & s.fin_sent,
         takes_wnd=(go & s.wnd_newer) | syn_taken | (go & s.is_syn_received),
+        opens_window=s.persist & s.wnd_nonzero & (s.wnd_newer | s.is_syn_received),
         retime_wait=outside & (s.state == State.TIME_WAIT.value),
         fin_valid=go & s.has_fin & s.end_inside & s.takes_data,
     )

@@ -34,7 +34,7 @@ def apply(s):
         (s.fin_is_acked & (state == S["FIN_WAIT_1"]), S["FIN_WAIT_2"]),
         (s.fin_is_acked & (state == S["CLOSING"]), S["TIME_WAIT"]),
     )
-    persist_exit = s.go & s.persist & s.takes_wnd & s.wnd_nonzero
+    persist_exit = s.go & s.opens_window
     rewind = s.timeout | s.probe | (s.do_path_mtu & s.established)
     simultaneous = s.syn_taken & ~s.syn_acked
     to_una = rewind | simultaneous | (persist_exit & ~s.took_ack)
@@ -134,16 +134,32 @@ def apply(s):
 
 
 def take_fin(s):
-    """Step 5: the peer's FIN, figure 5 again; 2MSL."""
+    """Step 5: the peer's FIN, figure 5 again; what the state allows."""
     state = s.state
-    next_state = choose(
+    next_state = choose_one(
         state,
         (s.fin_now & in_states(state, State.ESTABLISHED, State.SYN_RECEIVED), S["CLOSE_WAIT"]),
         (s.fin_now & (state == S["FIN_WAIT_1"]), S["CLOSING"]),
         (s.fin_now & (state == S["FIN_WAIT_2"]), S["TIME_WAIT"]),
     )
+    in_time_wait = next_state == S["TIME_WAIT"]
     return dict(
         state=next_state,
+        in_time_wait=in_time_wait,
+        alive=next_state != S["CLOSED"],
+        runs_rexmt=(next_state != S["CLOSED"]) & ~in_time_wait,
+        can_send=in_states(
+            next_state,
+            State.ESTABLISHED,
+            State.CLOSE_WAIT,
+            State.FIN_WAIT_1,
+            State.CLOSING,
+            State.LAST_ACK,
+        ),
+        can_fin=in_states(next_state, State.FIN_WAIT_1, State.CLOSING, State.LAST_ACK),
+        in_handshake=in_states(next_state, State.SYN_SENT, State.SYN_RECEIVED),
+        in_syn_sent=next_state == S["SYN_SENT"],
+        updates_window=in_states(next_state, State.ESTABLISHED, State.FIN_WAIT_1, State.FIN_WAIT_2),
         rcv_nxt=(s.data_nxt + s.fin_now)[:32],
         peer_closed=s.peer_closed | s.fin_now,
         ack_now=s.ack_now | s.fin_now,
@@ -156,18 +172,8 @@ def take_fin(s):
 
 def wait(s):
     """Step 6: entering TIME_WAIT, or seeing the peer's FIN again there, (re)starts the 2MSL timer."""
-    in_time_wait = s.state == S["TIME_WAIT"]
-    start = in_time_wait & ((s.state_before != S["TIME_WAIT"]) | s.retime_wait)
+    start = s.in_time_wait & ((s.state_before != S["TIME_WAIT"]) | s.retime_wait)
     return dict(
-        msl_on=in_time_wait & (s.msl_on | start),
+        msl_on=s.in_time_wait & (s.msl_on | start),
         msl_deadline=Mux(start, s.msl_deadline_next, s.msl_deadline),
-        alive=s.state != S["CLOSED"],
-        runs_rexmt=(s.state != S["CLOSED"]) & ~in_time_wait,
-        can_send=in_states(
-            s.state, State.ESTABLISHED, State.CLOSE_WAIT, State.FIN_WAIT_1, State.CLOSING, State.LAST_ACK
-        ),
-        can_fin=in_states(s.state, State.FIN_WAIT_1, State.CLOSING, State.LAST_ACK),
-        in_handshake=in_states(s.state, State.SYN_SENT, State.SYN_RECEIVED),
-        in_syn_sent=s.state == S["SYN_SENT"],
-        updates_window=in_states(s.state, State.ESTABLISHED, State.FIN_WAIT_1, State.FIN_WAIT_2),
     )

@@ -41,12 +41,12 @@ class Assembler(wiring.Component):
         Words for the memories; header words with address, payload words in order.
     step : In, valid-only, ``tx_step``
     begin : In, valid-only, ``TxBegin``
-        With a frame's first step.
+        With a frame's first step or earlier, after the last step of the frame before.
     header_sums : In stream of ``HeaderSums``
     payload_sum : In stream of 16 bits
         One per ``begin`` with ``header``, with ``payload``.
     delivered : Out
-        Pulse: a beat was taken from ``o``.
+        Pulse: a beat was taken from ``o``, in the cycle before.
     freed : Out
         Pulse: a word of the payload memory is free.
     o : Out stream of ``beat``
@@ -99,9 +99,11 @@ class Assembler(wiring.Component):
         m.d.comb += [
             outlet.i.valid.eq(at.valid & place.emit),
             outlet.i.payload.last.eq(place.last),
+        ]
+        m.d.sync += [
+            self.freed.eq(step.valid & step.payload.payload),
             self.delivered.eq(self.o.valid & self.o.ready),
         ]
-        m.d.sync += self.freed.eq(step.valid & step.payload.payload)
         return m
 
     def _memories(self, m: Module) -> tuple[Value, Value]:
@@ -143,8 +145,8 @@ class Assembler(wiring.Component):
         waiting, need = Signal(), Signal(TxBegin)
         m.d.comb += [
             sum_now.eq(waiting & (header.valid | ~need.header) & (payload.valid | ~need.payload)),
-            header.ready.eq(sum_now & need.header),
-            payload.ready.eq(sum_now & need.payload),
+            header.ready.eq(waiting & need.header & (payload.valid | ~need.payload)),
+            payload.ready.eq(waiting & need.payload & (header.valid | ~need.header)),
         ]
         with m.If(self.begin.valid):
             m.d.sync += [waiting.eq(1), need.eq(self.begin.payload)]

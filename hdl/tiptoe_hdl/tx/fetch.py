@@ -7,7 +7,6 @@ from amaranth.utils import ceil_log2
 
 from ..config import EngineConfig
 from ..messages import dma_read_data, dma_request
-from ..wire.queue import Queue
 from ..wire.realign import Realigner, realign_command
 from ..wire.valid_only import valid_only
 from .job import (
@@ -34,7 +33,7 @@ class PayloadFetcher(wiring.Component):
 
     Timing: ``request`` is valid two cycles after the job is taken, one job in two cycles. A word passes the realigner and
     comes out one cycle later (``o_word``). After a payload's last word, ``o_result`` is valid in the next cycle (the
-    fourth at 128 bits), ``o_sum`` five cycles later (four at 32 bits, six at 128).
+    third at 128 bits), ``o_sum`` five cycles later (four at 32 bits, six at 128).
 
     Parameters
     ----------
@@ -69,9 +68,9 @@ class PayloadFetcher(wiring.Component):
     def elaborate(self, platform):
         cfg, m = self._cfg, Module()
         lane_bits = ceil_log2(cfg.bytes_per_beat)
-        m.submodules.commands = commands = Queue(realign_command(cfg), frames_inside(cfg))
+        m.submodules.commands = commands = Outlet(realign_command(cfg), frames_inside(cfg))
         m.submodules.realigner = realigner = Realigner(cfg)
-        m.submodules.errors = errors = Queue(1, READ_ERRORS)
+        m.submodules.errors = errors = Outlet(1, READ_ERRORS)
         m.submodules.sum = payload_sum = PayloadSum(cfg)
         m.submodules.results = results = Outlet(PayloadResult, frames_inside(cfg))
         m.submodules.sums = sums = Outlet(PayloadSums, frames_inside(cfg))
@@ -86,7 +85,7 @@ class PayloadFetcher(wiring.Component):
         roomy, issue = Signal(), Signal()
         m.d.comb += [
             self.i.ready.eq(~waiting),
-            issue.eq(waiting & (~self.request.valid | self.request.ready) & roomy),
+            issue.eq(waiting & ~self.request.valid & roomy),
             commands.i.valid.eq(issue),
             commands.i.payload.src_offset.eq(job.addr[:lane_bits]),
             commands.i.payload.dst_offset.eq(job.dst_offset),
@@ -101,7 +100,7 @@ class PayloadFetcher(wiring.Component):
             m.d.sync += self.request.valid.eq(0)
         with m.If(issue):
             m.d.sync += self.request.valid.eq(1)
-        with m.If(~self.request.valid | self.request.ready):
+        with m.If(~self.request.valid):
             m.d.sync += [
                 self.request.payload.addr.eq(job.addr),
                 self.request.payload.length.eq(job.length),
@@ -117,6 +116,8 @@ class PayloadFetcher(wiring.Component):
             realigner.i.valid.eq(self.data.valid),
             realigner.i.payload.eq(self.data.payload.data),
             self.data.ready.eq(realigner.i.ready),
+        ]
+        m.d.sync += [
             errors.i.valid.eq(self.data.valid & self.data.ready & self.data.payload.last),
             errors.i.payload.eq(self.data.payload.error),
         ]

@@ -111,32 +111,29 @@ class HeaderBuilder(wiring.Component):
         header = self.i.payload
         words = slot_words(cfg)
         active = Signal()
-        final = Signal()  # this is the last word
+        free = Signal(init=1)  # no word, or the last one
         penultimate = Signal(range(words))
         index = Signal(range(words))
         slot = Signal(range(frames_inside(cfg)))
         identification = Signal(16)
         total_length = Signal(12)
         load, loaded = Signal(), Signal()
-        m.d.comb += [self.i.ready.eq(~active | final), load.eq(self.i.valid & self.i.ready)]
+        m.d.comb += [self.i.ready.eq(free), load.eq(self.i.valid & free)]
         m.d.sync += [loaded.eq(load), identification.eq(identification + loaded)]
-        m.d.sync += final.eq(active & (index == penultimate))
-        with m.If(final):
-            m.d.sync += [index.eq(0), slot.eq(slot + 1), active.eq(0)]
-        with m.Elif(active):
-            m.d.sync += index.eq(index + 1)
-        with m.If(load):
-            m.d.sync += active.eq(1)
+        with m.If(free):
+            m.d.sync += [index.eq(0), slot.eq(slot + active), active.eq(self.i.valid), free.eq(~self.i.valid)]
+        with m.Else():
+            m.d.sync += [index.eq(index + 1), free.eq(index == penultimate)]
 
         # The whole header is loaded at once and leaves from the low end.
         with m.Switch(header.options):
             for options in Options:
                 with m.Case(options):
                     m.d.comb += total_length.eq(header.length + (header_bytes(options) - ETHERNET_BYTES))
-                    with m.If(self.i.ready):
+                    with m.If(free):
                         m.d.sync += penultimate.eq(payload_start(cfg, options) - 1)
         now = Signal(8 * SLOT_BYTES)
-        with m.If(self.i.ready):
+        with m.If(free):
             m.d.sync += now.eq(Cat(wire_bytes(header, total_length, identification, self.mac, self.tos, self.ttl)))
         with m.Else():
             m.d.sync += now[:-cfg.data_width].eq(now[cfg.data_width:])

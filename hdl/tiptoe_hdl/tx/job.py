@@ -140,12 +140,7 @@ def tx_step(cfg: EngineConfig) -> data.StructLayout:
     })  # fmt: skip
 
 
-def info_delay(cfg: EngineConfig) -> int:
-    """Cycles ``tx_info`` waits, so that the header's sums, ready a fixed time after its first word, are in time for
-    the checksums' beats, which come the earlier the wider the beats are."""
-    return 1 if cfg.data_width > 64 else 0
-
-
 def result_delay(cfg: EngineConfig) -> int:
-    """The same for ``PayloadResult`` and the payload's sum."""
-    return 3 if cfg.data_width > 64 else 0
+    """Cycles ``PayloadResult`` waits, so that the payload's sum, ready a fixed time after its last word, is in time for
+    the checksum's beat, which comes the earlier the wider the beats are."""
+    return 2 if cfg.data_width > 64 else 0

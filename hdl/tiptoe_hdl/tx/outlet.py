@@ -34,9 +34,11 @@ class Outlet(wiring.Component):
         m.submodules.storage = storage = memory.Memory(shape=self._shape, depth=self._depth, init=[])
         write, read = storage.write_port(), storage.read_port(domain="comb")
         written, taken = Signal(range(2 * self._depth)), Signal(range(2 * self._depth))
-        empty, load = Signal(), Signal()
+        after = Signal.like(taken, init=1)  # taken + 1
+        empty, load = Signal(init=1), Signal()
+        final = Signal()  # of the entries in the memory
         m.d.comb += [
-            empty.eq(written == taken),
+            final.eq(after == written),
             load.eq(~self.o.valid | self.o.ready),
             write.addr.eq(written[:-1]),
             write.data.eq(self.i.payload),
@@ -45,9 +47,14 @@ class Outlet(wiring.Component):
         ]
         with m.If(self.i.valid & ~(load & empty)):
             m.d.sync += written.eq(written + 1)
+        # A flip-flop, so that no comparison stands behind ``o.ready``.
+        with m.If(empty):
+            m.d.sync += empty.eq(~self.i.valid | load)
+        with m.Elif(final):
+            m.d.sync += empty.eq(load & ~self.i.valid)
         with m.If(load):
             with m.If(empty):
                 m.d.sync += [self.o.valid.eq(self.i.valid), self.o.payload.eq(self.i.payload)]
             with m.Else():
-                m.d.sync += [self.o.valid.eq(1), self.o.payload.eq(read.data), taken.eq(taken + 1)]
+                m.d.sync += [self.o.valid.eq(1), self.o.payload.eq(read.data), taken.eq(after), after.eq(after + 1)]
         return m

@@ -22,7 +22,7 @@ from ..wire.valid_only import valid_only
 from .assemble import Assembler
 from .fetch import PayloadFetcher
 from .header import HeaderBuilder
-from .job import buffer_words, frames_inside, info_delay, longest_payload, tx_info
+from .job import buffer_words, frames_inside, longest_payload, tx_info
 from .outlet import Outlet
 from .resolve import Resolver
 from .sequence import Sequencer
@@ -40,8 +40,8 @@ class TxPath(wiring.Component):
     A frame is sent whole: it begins when its payload is in the buffer without a read error, and its beats then
     follow each other without a pause (unless ``o`` is stalled). Frames shorter than 60 bytes are padded with zeros.
 
-    Timing (64 bits): without payload, first beat seven cycles after ``segment.valid``. With payload, ``request.valid``
-    four cycles after ``segment.valid``, first beat eight cycles after the payload's last word.
+    Timing (64 bits): without payload, first beat eight cycles after ``segment.valid``. With payload, ``request.valid``
+    four cycles after ``segment.valid``, first beat nine cycles after the payload's last word.
     One frame in ``max(beats, 3)`` cycles.
 
     Parameters
@@ -134,11 +134,7 @@ class TxPath(wiring.Component):
             fetcher.i.valid.eq(taken & resolver.o.fetch_valid),
             fetcher.i.payload.eq(resolver.o.fetch),
         ]
-        info = resolver.info
-        for stage in range(info_delay(cfg)):
-            before, info = info, valid_only(tx_info(cfg)).create(path=(f"info{stage}",))
-            m.d.sync += [info.valid.eq(before.valid), info.payload.eq(before.payload)]
-        m.d.comb += [infos.i.valid.eq(info.valid), infos.i.payload.eq(info.payload)]
+        wiring.connect(m, resolver.info, infos.i)
 
         wiring.connect(m, infos.o, sequencer.info)
         wiring.connect(m, fetcher.o_result, sequencer.result)

@@ -1,6 +1,6 @@
 """Resolver: takes the next frame of three sources in turn and looks up all that its header and its fetch need."""
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -97,39 +97,35 @@ class Resolver(wiring.Component):
         cfg, m = self._cfg, Module()
         segment, control, host = self.segment.payload, self.control.payload, self.host.payload
 
-        # Which source: decided in phase 0, kept to the end of phase 2.
-        phase = Signal(range(3))
-        source = Signal(Source)
+        # Which source: decided in phase 0, kept to the end of phase 2. The phase's bits are flags of phases 1 and 2.
+        phase = Signal(2)
         inside = Signal(range(frames_inside(cfg) + 1))
         hosts = Signal(range(HOST_FRAMES + 1))
-        valid = Array([
-            self.segment.valid, self.control.valid, self.host.valid & ~hosts[-1],
-        ])  # fmt: skip
+        valid = [self.segment.valid, self.control.valid, self.host.valid & ~hosts[-1]]
         taken = self.o.valid & self.o.ready
+        is_segment, is_control, is_host = is_source = [
+            Signal(name=f"is_{one.name.lower()}", init=one == Source.SEGMENT) for one in Source
+        ]
         with m.Switch(phase):
             with m.Case(0):
-                with m.Switch(source):
-                    for last in Source:
-                        with m.Case(last):
-                            order = [Source((last.value + step) % 3) for step in (1, 2, 3)]
-                            for one in reversed(order):
-                                with m.If(valid[one.value]):
-                                    m.d.sync += source.eq(one)
-                m.d.sync += phase.eq((valid[0] | valid[1] | valid[2]) & ~inside[-1])
+                m.d.sync += phase[0].eq((valid[0] | valid[1] | valid[2]) & ~inside[-1])
+                with m.If(valid[0] | valid[1] | valid[2]):
+                    for one in range(3):  # after itself it comes last, after the one before it first
+                        before, after = (one + 2) % 3, (one + 1) % 3
+                        m.d.sync += is_source[one].eq(valid[one] & (
+                            is_source[before] | ~valid[before] & (is_source[after] | ~valid[after])
+                        ))  # fmt: skip
             with m.Case(1):
                 m.d.sync += phase.eq(2)
             with m.Case(2):
                 with m.If(self.o.ready):
                     m.d.sync += phase.eq(0)
-        m.d.comb += self.o.valid.eq(phase == 2)
-        is_segment, is_control, is_host = (Signal(name=f"is_{one.name.lower()}") for one in Source)
-        for one, flag, port in zip(
-            Source, (is_segment, is_control, is_host), (self.segment, self.control, self.host), strict=True
-        ):
-            m.d.comb += [flag.eq(source == one), port.ready.eq(taken & flag)]
+        m.d.comb += self.o.valid.eq(phase[1])
+        for flag, port in zip(is_source, (self.segment, self.control, self.host), strict=True):
+            m.d.comb += port.ready.eq(taken & flag)
         # Counted in phase 1: early enough for the next phase 0, and not behind o.ready.
-        m.d.sync += inside.eq(inside + (phase == 1) - self.frame_finished)
-        m.d.sync += hosts.eq(hosts + ((phase == 1) & is_host) - self.host_finished)
+        m.d.sync += inside.eq(inside + phase[0] - self.frame_finished)
+        m.d.sync += hosts.eq(hosts + (phase[0] & is_host) - self.host_finished)
 
         endpoint_now, base, log2, hop_mac = self._tables(m)
 

@@ -1,15 +1,15 @@
 """Sequencer: decides, beat by beat, what the assembler reads, and keeps the books of the frames."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
 from ..host.abi import ErrorCode
 from ..messages import ErrorEvent, FlowResponse, Status
-from ..wire.queue import Queue
 from ..wire.valid_only import valid_only
 from .job import IP_CHECKSUM_BYTE, TCP_CHECKSUM_BYTE, PayloadResult, TxBegin, tx_info, tx_step
+from .outlet import Outlet
 from .resolve import HOST_FRAMES
 
 BEATS_ON_THE_WAY = 16
@@ -21,8 +21,8 @@ class Sequencer(wiring.Component):
 
     A frame begins when its payload is complete. One whose payload could not be read is read past.
 
-    Timing: the first step is in the cycle in which ``info`` and ``result`` are valid. All outputs but ``o`` and
-    ``begin`` come from flip-flops.
+    Timing: the first step is in the cycle after ``info`` and ``result`` are valid. ``o`` and ``begin`` come from
+    flip-flops through one level of logic, all other outputs from flip-flops. A frame has two beats at least.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class Sequencer(wiring.Component):
         One per ``info`` with ``payload``.
     o : Out, valid-only, ``tx_step``
     begin : Out, valid-only, ``TxBegin``
-        With a frame's first step.
+        Not after the frame's first step.
     delivered : In
         Pulse: an emitted beat left; at most ``BEATS_ON_THE_WAY`` are on the way.
     frame_finished : Out
@@ -72,83 +72,88 @@ class Sequencer(wiring.Component):
         cfg, m = self._cfg, Module()
         info, result, o = self.info.payload, self.result.payload, self.o.payload
 
-        # The place in the frame; flags prepared by the beat before, so that no comparison stands before a step.
+        # The frame under way, and the place in it: all flags are prepared by the beat before, so that no comparison
+        # stands before a step.
+        now, drop = Signal.like(info), Signal()
+        active = Signal()
         index = Signal.like(info.last)
         following = Signal.like(info.last, init=1)
-        at_start = Signal(init=1)
+        has_header, has_payload = Signal(), Signal()
         at_seam = Signal()  # the header's last beat, which is the payload's first
-        behind_seam = Signal()
-        behind_payload = Signal()
+        at_ip_checksum, at_tcp_checksum = Signal(), Signal()
         at_last = Signal()
-        drop, dropping = Signal(), Signal()
         on_the_way = Signal(range(BEATS_ON_THE_WAY + 1))
-        step, skip = self.o.valid, Signal()
+        step, free, load, begun = self.o.valid, Signal(), Signal(), Signal()
         m.d.comb += [
-            step.eq(self.info.valid & ~info.bad & ~on_the_way[-1]
-                    & (~at_start | ~info.payload | self.result.valid)),
-            skip.eq(self.info.valid & info.bad),
-            drop.eq(Mux(at_start, info.payload & result.error, dropping)),
-            self.info.ready.eq((step & at_last) | skip),
-            self.result.ready.eq(step & at_start & info.payload),
-            self.begin.valid.eq(step & at_start),
-            self.begin.payload.header.eq(~info.host),
-            self.begin.payload.payload.eq(info.payload),
+            step.eq(active & ~on_the_way[-1]),
+            free.eq(~active | (at_last & ~on_the_way[-1])),
+            load.eq(free & self.info.valid & (~info.payload | self.result.valid)),
+            self.info.ready.eq(free & (~info.payload | self.result.valid)),
+            self.result.ready.eq(free & self.info.valid & info.payload),
 
             o.emit.eq(~drop),
-            o.header.eq(~info.host & ~behind_seam),
-            o.payload.eq(info.payload & (info.host | at_seam | behind_seam) & ~behind_payload),
+            o.header.eq(has_header),
+            o.payload.eq(has_payload),
             o.index.eq(index),
             o.header_last.eq(at_seam),
-            o.ip_checksum.eq(o.header & (o.index == IP_CHECKSUM_BYTE // cfg.bytes_per_beat)),
-            o.tcp_checksum.eq(o.header & (o.index == TCP_CHECKSUM_BYTE // cfg.bytes_per_beat)),
+            o.ip_checksum.eq(at_ip_checksum),
+            o.tcp_checksum.eq(at_tcp_checksum),
             o.last.eq(at_last),
-            o.last_lane.eq(info.last_lane),
+            o.last_lane.eq(now.last_lane),
         ]  # fmt: skip
-        with m.If(step):
+        with m.If(free):
+            m.d.sync += [
+                now.eq(info), drop.eq(info.payload & result.error), active.eq(load & ~info.bad),
+                index.eq(0), following.eq(1),
+                has_header.eq(~info.host), has_payload.eq(info.host), at_seam.eq(0),
+                at_ip_checksum.eq(0), at_tcp_checksum.eq(0), at_last.eq(0),
+            ]  # fmt: skip
+        with m.Elif(step):
             m.d.sync += [
                 index.eq(following),
                 following.eq(following + 1),
-                at_start.eq(0),
-                at_seam.eq(~info.host & (following == info.payload_start)),
-                behind_seam.eq(behind_seam | at_seam),
-                behind_payload.eq(behind_payload | (index == info.payload_last)),
-                at_last.eq(following == info.last),
-                dropping.eq(drop),
+                at_seam.eq(~now.host & (following == now.payload_start)),
+                at_ip_checksum.eq(~now.host & (following == IP_CHECKSUM_BYTE // cfg.bytes_per_beat)),
+                at_tcp_checksum.eq(~now.host & (following == TCP_CHECKSUM_BYTE // cfg.bytes_per_beat)),
+                at_last.eq(following == now.last),
             ]
-            with m.If(at_last):
-                m.d.sync += [
-                    index.eq(0), following.eq(1), at_start.eq(1),
-                    at_seam.eq(0), behind_seam.eq(0), behind_payload.eq(0), at_last.eq(0),
-                ]  # fmt: skip
-        m.d.sync += on_the_way.eq(on_the_way + (step & o.emit) - self.delivered)
+            with m.If(at_seam):
+                m.d.sync += has_header.eq(0)
+            with m.If(index == now.payload_last):
+                m.d.sync += has_payload.eq(0)
+            with m.Elif(now.payload & ~now.host & (following == now.payload_start)):
+                m.d.sync += has_payload.eq(1)
+        m.d.sync += on_the_way.eq(on_the_way + (step & ~drop) - self.delivered)
 
         # The books, one register later.
-        first, sent = Signal(), Signal()
-        bad_frame = Signal()
+        m.d.sync += begun.eq(load)
+        sent, bad_frame = Signal(), Signal()
         m.d.comb += [
-            first.eq((step & at_start) | skip),
+            self.begin.valid.eq(begun & ~now.bad),
+            self.begin.payload.header.eq(~now.host),
+            self.begin.payload.payload.eq(now.payload),
             sent.eq(step & at_last & ~drop),
-            bad_frame.eq(info.bad | (info.payload & result.error)),
+            bad_frame.eq(now.bad | drop),
         ]
         m.d.sync += [
-            self.frame_finished.eq(self.info.ready),
-            self.segments_done.eq(self.segments_done + (first & info.segment)),
-            self.error.valid.eq(step & at_start & info.segment & info.payload & result.error),
+            self.frame_finished.eq((step & at_last) | (begun & now.bad)),
+            self.segments_done.eq(self.segments_done + (begun & now.segment)),
+            self.error.valid.eq(begun & now.segment & drop),
             self.error.payload.code.eq(ErrorCode.PAYLOAD_READ),
-            self.error.payload.argument.eq(info.id),
+            self.error.payload.argument.eq(now.id),
             self.count_tx_frames.eq(sent),
-            self.count_tx_segments.eq(sent & ~info.host),
-            self.count_tx_rst.eq(sent & info.rst),
-            self.count_tx_dropped.eq(first & bad_frame),
+            self.count_tx_segments.eq(sent & ~now.host),
+            self.count_tx_rst.eq(sent & now.rst),
+            self.count_tx_dropped.eq(begun & bad_frame),
         ]
 
-        # At most HOST_FRAMES are accepted ahead of their frame_done, so the queue has room.
-        m.submodules.done = done = Queue(FlowResponse, HOST_FRAMES)
+        # At most HOST_FRAMES are accepted ahead of their frame_done, so there is room.
+        m.submodules.done = done = Outlet(FlowResponse, HOST_FRAMES)
         wiring.connect(m, done.o, wiring.flipped(self.frame_done))
-        m.d.comb += done.i.valid.eq(first & info.host)
-        with m.If(info.bad):
+        m.d.comb += done.i.valid.eq(begun & now.host)
+        with m.If(now.bad):
             m.d.comb += done.i.payload.status.eq(Status.BAD_ARGUMENT)
-        with m.Elif(bad_frame):
+        with m.Elif(drop):
             m.d.comb += done.i.payload.status.eq(Status.DMA_ERROR)
         with m.Else():
             m.d.comb += done.i.payload.status.eq(Status.OK)

@@ -6,20 +6,20 @@ from amaranth.lib.wiring import In, Out
 
 
 class AgeArbiter(wiring.Component):
-    """A matrix of who goes before whom; the one chosen becomes the last of all. Two levels of logic for seven requests.
+    """A matrix of who goes before whom. Two levels of logic for seven requests.
 
     Ports
     -----
     requests : In(n)
     grant : Out(n)
         One-hot, or zero without a request; same cycle.
-    taken : In(1)
-        The grant is used in this cycle.
+    served : In(n)
+        One-hot or zero: becomes the last of all.
     """
 
     def __init__(self, n: int):
         self._n = n
-        super().__init__({"requests": In(n), "grant": Out(n), "taken": In(1)})
+        super().__init__({"requests": In(n), "grant": Out(n), "served": In(n)})
 
     def elaborate(self, platform):
         m = Module()
@@ -36,6 +36,5 @@ class AgeArbiter(wiring.Component):
                     waits |= self.requests[j] & older
             m.d.comb += self.grant[i].eq(self.requests[i] & ~waits)
         for (i, j), bit in before.items():
-            with m.If(self.taken & (self.grant[i] | self.grant[j])):
-                m.d.sync += bit.eq(self.grant[j])
+            m.d.sync += bit.eq((bit & ~self.served[i]) | self.served[j])
         return m

@@ -91,7 +91,6 @@ class Flow(wiring.Component):
             issue.tx_returned.eq(actions.tx_returned),
             issue.verdict_returned.eq(actions.verdict_returned),
             issue.report_returned.eq(actions.report_returned),
-            issue.enable.eq(self.ready),
             self.ready.eq(pipeline.ready & sweep.ready),
             sweep.tick.eq(self.tick),
             pipeline.now.eq(sweep.now),
@@ -99,6 +98,7 @@ class Flow(wiring.Component):
             self.segments_issued.eq(actions.segments_issued),
             self.verdicts_issued.eq(actions.verdicts_issued),
         ]
+        m.d.sync += issue.enable.eq(self.ready)
         connect(m, issue.o, pipeline.i)
         connect(m, pipeline.result, actions.i)
         connect(m, actions.timer, sweep.write)

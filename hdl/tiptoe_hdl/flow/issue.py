@@ -125,7 +125,7 @@ class Issue(wiring.Component):
         m.d.comb += [
             arbiter.requests.eq(Cat(port.valid & allowed[k] for k, port in enumerate(ports)) & ~grant),
             choose.eq((~granted | hazard.i.ready) & self.enable),
-            arbiter.taken.eq(choose),
+            arbiter.served.eq(grant),  # in time: it stands aside for the next choice
         ]
         m.d.sync += grant_new.eq(0)
         with m.If(choose):

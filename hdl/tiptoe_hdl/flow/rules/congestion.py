@@ -32,13 +32,12 @@ def measure(s):
 def count(s):
     """Step 2."""
     acked = s.d_ack[:CWND_BITS]
-    half = s.flight >> 1
     return dict(
         acked=acked,
         growth=Mux(acked < s.maxseg, acked, s.maxseg)[:CWND_BITS],
         deflated=Mux(s.cwnd > acked, (s.cwnd - acked)[:CWND_BITS], 0),
         bytes_acked_sum=s.bytes_acked + acked,
-        half_flight=Mux(half > s.twice_maxseg, half, s.twice_maxseg),
+        half_larger=(s.flight >> 1) > s.twice_maxseg,
         thrice_maxseg=(s.twice_maxseg + s.maxseg)[:CWND_BITS],
         duplicate=(
             (s.d_ack == 0)
@@ -54,6 +53,7 @@ def count(s):
 def candidates(s):
     """Step 3: every value cwnd may take, and which it is if the segment is processed."""
     window_acked = s.bytes_acked_sum >= s.cwnd
+    half_flight = Mux(s.half_larger, s.flight >> 1, s.twice_maxseg)
     new_ack, duplicate = s.ack_new & ~s.is_syn_received, s.duplicate & s.established
     third = duplicate & (s.dupacks == DUPACK_THRESHOLD - 1) & s.ack_beyond_recover & ~s.in_recovery
     choice = dict(
@@ -72,7 +72,8 @@ def candidates(s):
         cwnd_slow=_saturate(s.cwnd + s.growth),
         cwnd_plus=_saturate(s.cwnd + s.maxseg),
         cwnd_partial=_saturate(s.deflated + s.maxseg),
-        cwnd_recovery=_saturate(s.half_flight + s.thrice_maxseg),
+        half_flight=half_flight,
+        cwnd_recovery=_saturate(half_flight + s.thrice_maxseg),
         bytes_acked_rest=(s.bytes_acked_sum - s.cwnd)[:CWND_BITS],
         dupacks_next=Mux(s.dupacks == DUPACK_THRESHOLD, DUPACK_THRESHOLD, s.dupacks + 1)[:2],
         # RFC 6928's ten segments; one if the SYN had to be repeated (RFC 5681 section 3.1).

@@ -13,46 +13,41 @@ from . import choose, in_states, power
 def measure(s):
     """Step 1: the position as a sequence number (position + isn + 1 = position - ~isn), the scale of our window."""
     isn = Mux(s.is_doorbell & s.e_which, s.irs, s.iss)
+    # The receive ring counts only as far as the window field can tell: 65,535 << scale.
+    own, asked = (~s.rcv_log2[4] | (s.rcv_log2[:4] < scale) for scale in (s.rcv_scale, s.e_rcv_scale))
+    unscaled = s.is_segment & ~s.e_ws_present & ~s.established
     return dict(
         host_seq=distance(s.e_seq, ~isn),
-        snd_size=power(s.snd_log2, 25),
-        scale=choose(
-            s.rcv_scale, (s.is_request, s.e_rcv_scale), (s.is_segment & ~s.e_ws_present & ~s.established, 0)
-        ),
+        ring_end=(s.snd_una + power(s.snd_log2, 25))[:32],
+        scale=choose(s.rcv_scale, (s.is_request, s.e_rcv_scale), (unscaled, 0)),
+        whole_ring=choose(own, (s.is_request, asked), (unscaled, ~s.rcv_log2[4])),  # rcv_log2 < scale + 16
         lim_base=choose(s.e_seq_plus_1, (s.is_request, Mux(s.op_open, 0, s.e_ack_plus_1))),
         accept_adv=(s.e_ack_plus_1 + s.e_wnd)[:32],
         generation_ok=s.generation == s.e_generation,
         terminal=s.provisioned & (s.state == State.CLOSED.value) & (s.reason != Reason.NONE.value),
         virgin=s.provisioned & (s.state == State.CLOSED.value) & (s.reason == Reason.NONE.value),
-        maxseg_smaller=s.e_mss < s.maxseg,
+        sets_mss=s.is_request & (s.op_open | s.op_accept),
+        lowers_mss=(s.is_request & s.op_path_mtu) | (s.is_segment & (s.state == State.SYN_SENT.value)),
+        mss_smaller=s.e_mss < s.maxseg,
     )
 
 
 def compare(s):
-    """Step 2. The receive ring counts only as far as the window field can tell: 65,535 << scale."""
-    whole_ring = ~s.rcv_log2[4] | (s.rcv_log2[:4] < s.scale)  # rcv_log2 < scale + 16
+    """Step 2."""
     scale = [s.scale == k for k in range(15)]
     widest_window = Cat(Cat(scale[max(0, k - 15) : k + 1]).any() for k in range(25))  # 0xFFFF << scale
     return dict(
         lim_start=Mux(s.is_doorbell, s.host_seq, s.lim_base),
-        usable=Mux(whole_ring, power(s.rcv_log2, 25), widest_window),
-        end_advance=distance(s.host_seq, s.snd_end),
-        end_room=distance(s.host_seq, s.snd_una),
+        usable=Mux(s.whole_ring, power(s.rcv_log2, 25), widest_window),
+        end_ok=~distance(s.host_seq, s.snd_end)[31] & ~distance(s.ring_end, s.host_seq)[31],
         user_ok=~distance(s.rcv_nxt, s.host_seq)[31],
-        maxseg_now=choose(
-            s.maxseg,
-            (s.is_request & s.op_open, s.e_mss[:12]),
-            (s.is_request & s.op_accept, s.e_mss[:12]),
-            (s.is_request & s.op_path_mtu & s.maxseg_smaller, s.e_mss[:12]),
-            (s.is_segment & s.maxseg_smaller & (s.state == State.SYN_SENT.value), s.e_mss[:12]),
-        ),
+        maxseg_now=Mux(s.sets_mss | (s.lowers_mss & s.mss_smaller), s.e_mss[:12], s.maxseg),
     )
 
 
 def judge(s):
     """Step 3: is the send doorbell sound, may the request be done."""
     alive = s.state != State.CLOSED.value
-    end_ok = ~s.end_advance[31] & (s.end_room <= s.snd_size)
     sendable = (
         in_states(s.state, State.SYN_SENT, State.SYN_RECEIVED, State.ESTABLISHED, State.CLOSE_WAIT)
         & ~s.fin_queued
@@ -60,7 +55,7 @@ def judge(s):
     snd_bell = s.is_doorbell & ~s.e_which
     # PROVISION and ACCEPT give the id its generation; a DMA fault concerns whoever has the id.
     known = s.is_request & s.provisioned & s.generation_ok
-    close = known & s.op_close & sendable & end_ok
+    close = known & s.op_close & sendable & s.end_ok
     provision = s.is_request & s.op_provision & ~s.provisioned
     accept = s.is_request & s.op_accept & s.virgin
     opens = known & s.op_open & s.virgin
@@ -68,19 +63,19 @@ def judge(s):
         lim_next=(s.lim_start + s.usable)[:32],
         do_provision=provision,
         do_open=opens,
+        opens=accept | opens,
         do_accept=accept,
         do_close=close,
         do_abort=alive & ((known & s.op_abort) | (s.is_request & s.op_dma_abort)),
         do_release=known & s.op_release & (s.terminal | s.virgin),
-        do_path_mtu=known & s.op_path_mtu & alive,
+        do_path_mtu=known & s.op_path_mtu & alive & s.established,
         fresh=provision | accept | opens,
-        end_taken=(snd_bell & s.provisioned & sendable & end_ok) | close,
+        end_taken=(snd_bell & s.provisioned & sendable & s.end_ok) | close,
         # A doorbell that comes after the connection has died is no fault; one outside the ring is.
-        snd_bell_bad=(snd_bell & sendable & ~end_ok) | (s.is_doorbell & ~s.provisioned),
+        snd_bell_bad=(snd_bell & sendable & ~s.end_ok) | (s.is_doorbell & ~s.provisioned),
         rcv_bell=s.is_doorbell & s.e_which & alive & s.established,
         is_alive=alive,
         sendable=sendable,
-        end_ok=end_ok,
     )
 
 
@@ -89,7 +84,7 @@ def apply(s):
     lim_ok = s.user_ok & ~distance(s.lim_next, s.rcv_lim)[31]
     bad_state, ok = Status.BAD_STATE.value, Status.OK.value
     return dict(
-        rcv_lim=Mux((s.rcv_bell & lim_ok) | s.syn_taken | s.do_open | s.do_accept, s.lim_next, s.rcv_lim),
+        rcv_lim=Mux((s.rcv_bell & lim_ok) | s.syn_taken | s.opens, s.lim_next, s.rcv_lim),
         bell_bad=s.snd_bell_bad | (s.rcv_bell & ~lim_ok),
         status=choose(
             ok,

@@ -55,9 +55,10 @@ def limit(s):
     room_in_segment = ~room[12:].any() & (room[:12] < s.maxseg)
     return dict(
         room=room[:12],
-        room_left=~room[31] & room.any(),
         short=room[31] | (~negative & room_in_segment & (room < s.avail)),
-        half_ok=~room[31] & (room >= s.half_wnd),
+        # Silly-window avoidance of the sender: a segment cut by the window goes if it repeats old data or fills half of
+        # the largest window the peer has offered.
+        cut_goes=~room[31] & room.any() & (s.behind | (room >= s.half_wnd)),
         edge=(s.snd_una + Mux(s.wnd_smaller, s.snd_wnd, s.cwnd))[:32],
         unlimited=unlimited,
         permitted=s.may_output & s.alive,
@@ -82,9 +83,7 @@ def limit(s):
 def decide(s):
     """Step 7: send or not; the window to advertise, rounded up to what its scale can tell."""
     limited = s.short & ~s.unlimited
-    # Silly-window avoidance of the sender: a segment cut by the window goes if it repeats old data or fills half of the
-    # largest window the peer has offered.
-    data = s.some & (~s.short | s.unlimited | (s.room_left & (s.behind | s.half_ok)))
+    data = s.some & (~s.short | s.unlimited | s.cut_goes)
     fin = s.fin_alone | (s.fin_possible & data & ~limited & s.avail_fits & s.rest_goes)
     goes = data | s.fin_alone | s.tx_syn
     wanted = goes | s.ack_reason | (s.gain_met & s.tells_window)

@@ -4,7 +4,7 @@ from amaranth.hdl import Cat, Mux
 
 from ...wire.sequence import seq_gt, seq_lt
 from ..tcb import OOO_INTERVALS
-from . import choose
+from . import choose, choose_one
 
 
 def compare(s):
@@ -44,6 +44,11 @@ def merge(s):
     """Step 3: the interval that the segment and all it touches make together."""
     seg_start = Mux(s.in_order, s.rcv_nxt, s.e_seq)
     seg_end = Mux(s.cut_right, s.edge, s.e_payload_end)
+    no_room = ~s.in_order & s.ooo_valid.all() & ~s.touch_0 & ~s.touch_1
+    takes = s.takes_data & s.brings_data & ~no_room
+    takes_ahead = takes & ~s.in_order
+    touch_none = ~s.touch_0 & ~s.touch_1
+    goes_first = ~s.ooo_valid[0] | (touch_none & s.before_0) | s.touch_0
     extends_0, extends_1 = s.touch_0 & s.ends_in_0, s.touch_1 & s.ends_in_1
     return dict(
         merged_start=choose(
@@ -56,27 +61,29 @@ def merge(s):
         ends_merged=~extends_0 & ~extends_1 & ~s.cut_right,
         place_seq=seg_start,
         d_place_end=Mux(s.cut_right, s.d_edge, s.d_payload_end[:13]),
-        no_room=~s.in_order & s.ooo_valid.all() & ~s.touch_0 & ~s.touch_1,
+        takes=takes,
+        takes_in_order=takes & s.in_order,
+        takes_ahead=takes_ahead,
+        if_swallow=takes & s.in_order & s.touch_0,
+        if_first=takes_ahead & goes_first,
+        if_second=takes_ahead & ~goes_first,
+        if_shift=takes_ahead & touch_none & s.ooo_valid[0] & s.before_0,
+        lacks_room=s.takes_data & s.brings_data & no_room,
         had_gap=s.ooo_valid.any(),
     )
 
 
 def apply(s):
     """Step 4: the new list, rcv_nxt without the peer's FIN, and the verdict."""
-    taken = s.go & s.takes_data & s.brings_data & ~s.no_room
-    in_order, out_of_order = taken & s.in_order, taken & ~s.in_order
+    taken, in_order, out_of_order = s.go & s.takes, s.go & s.takes_in_order, s.go & s.takes_ahead
     merged = Cat(s.merged_start, s.merged_end)
     first, second = Cat(s.ooo[0].start, s.ooo[0].end), Cat(s.ooo[1].start, s.ooo[1].end)
-    touch_none = ~s.touch_0 & ~s.touch_1
-    goes_first = ~s.ooo_valid[0] | (touch_none & s.before_0) | s.touch_0
-    shift = out_of_order & touch_none & s.ooo_valid[0] & s.before_0
-    keep_second = s.ooo_valid[1] & ~s.touch_1
-    new_first = choose(first, (in_order & s.touch_0, second), (out_of_order & goes_first, merged))
-    new_second = choose(second, (shift, first), (out_of_order & ~goes_first, merged))
+    new_first = choose_one(first, (s.go & s.if_swallow, second), (s.go & s.if_first, merged))
+    new_second = choose_one(second, (s.go & s.if_shift, first), (s.go & s.if_second, merged))
     # In order, an interval is swallowed from the left; out of order, touching both makes one of two.
+    keep_second = s.ooo_valid[1] & ~s.touch_1
     valid_in_order = Cat(Mux(s.touch_0, keep_second, s.ooo_valid[0]), keep_second & ~s.touch_0)
     valid_out_of_order = Cat(1, Mux(s.touch_0, keep_second, s.ooo_valid[0]))
-    data_nxt = Mux(in_order, s.merged_end, s.rcv_nxt)
     fin_merged = Mux(s.fin_seen, s.merged_end == s.fin_seq, s.ends_merged)
     fin_at_nxt = Mux(s.fin_seen, s.fin_at_nxt, s.ends_at_nxt)
     return dict(
@@ -84,7 +91,7 @@ def apply(s):
         ooo_valid=choose(
             s.ooo_valid, (s.fresh, 0), (in_order, valid_in_order), (out_of_order, valid_out_of_order)
         ),
-        data_nxt_placed=data_nxt,
+        data_nxt_placed=Mux(in_order, s.merged_end, s.rcv_nxt),
         fin_seen=(s.fin_seen | s.fin_valid) & ~s.fresh,
         fin_seq=Mux(s.fin_seen, s.fin_seq, s.e_payload_end),
         fin_now=(s.fin_seen | s.fin_valid) & ~s.peer_closed & s.go & Mux(in_order, fin_merged, fin_at_nxt),
@@ -92,7 +99,7 @@ def apply(s):
         place_length=Mux(taken, (s.d_place_end - s.d_start)[:12], 0),
         got_in_order=in_order,
         got_out_of_order=out_of_order,
-        discarded=s.go & s.takes_data & s.brings_data & s.no_room,
+        discarded=s.go & s.lacks_room,
         filled_gap=in_order & s.had_gap,
         # Payload that brought nothing new although the segment was acceptable: the peer needs to hear where we are.
         stale_data=s.go & (s.e_length != 0) & ~taken,

@@ -22,24 +22,22 @@ def apply(s):
     state = s.state
     after_handshake = Mux(s.fin_queued, S["FIN_WAIT_1"], S["ESTABLISHED"])
     last_ack = s.fin_is_acked & (state == S["LAST_ACK"])
-    dies = s.refused | s.peer_reset | s.give_up | s.do_abort | s.time_wait_over | last_ack
+    dies = s.segment_ends | s.timer_ends | s.do_abort | last_ack
     next_state = choose_one(
         state,
         (dies | s.do_provision, S["CLOSED"]),
         (s.do_open, S["SYN_SENT"]),
-        (s.do_accept | (s.syn_taken & ~s.syn_acked), S["SYN_RECEIVED"]),
+        (s.do_accept | s.simultaneous, S["SYN_RECEIVED"]),
         (s.becomes_established, after_handshake),
         (s.do_close & (state == S["ESTABLISHED"]), S["FIN_WAIT_1"]),
         (s.do_close & (state == S["CLOSE_WAIT"]), S["LAST_ACK"]),
         (s.fin_is_acked & (state == S["FIN_WAIT_1"]), S["FIN_WAIT_2"]),
         (s.fin_is_acked & (state == S["CLOSING"]), S["TIME_WAIT"]),
     )
-    persist_exit = s.go & s.opens_window
-    rewind = s.timeout | s.probe | (s.do_path_mtu & s.established)
-    simultaneous = s.syn_taken & ~s.syn_acked
-    to_una = rewind | simultaneous | (persist_exit & ~s.took_ack)
-    pulls_nxt = s.took_ack & (s.d_nxt[31] | persist_exit)
-    fresh, opens = s.fresh, s.do_open | s.do_accept
+    persist_exit = s.go & s.ends_persist
+    to_una = s.timer_rewinds | s.do_path_mtu | s.simultaneous | (s.go & s.if_to_una)
+    pulls_nxt = (s.took_ack & s.d_nxt[31]) | (s.go & s.if_to_ack)
+    fresh, opens = s.fresh, s.opens
     return dict(
         state=next_state,
         state_before=state,

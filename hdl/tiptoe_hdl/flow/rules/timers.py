@@ -32,12 +32,16 @@ def expire(s):
     """Step 3. With the peer's window closed a time-out probes it, for ever if need be (MUST-36, MUST-37)."""
     probe = s.rexmt_due & (s.persist | s.wnd_closed)
     timeout = s.rexmt_due & ~probe & ~s.tries_used_up
+    give_up = s.rexmt_due & ~probe & s.tries_used_up
+    time_wait_over = s.msl_due & (s.state == State.TIME_WAIT.value)
     return dict(
         probe=probe,
         timeout=timeout,
         first_timeout=s.rexmt_shift == 0,
-        give_up=s.rexmt_due & ~probe & s.tries_used_up,
-        time_wait_over=s.msl_due & (s.state == State.TIME_WAIT.value),
+        timer_rewinds=probe | timeout,
+        give_up=give_up,
+        time_wait_over=time_wait_over,
+        timer_ends=give_up | time_wait_over,
         next_shift=Mux(s.rexmt_shift == 15, 15, s.rexmt_shift + 1)[:4],
     )
 

@@ -88,6 +88,7 @@ class Flow(wiring.Component):
             issue.ids.eq(pipeline.ids),
             issue.busy.eq(pipeline.busy),
             pipeline.forward.eq(issue.forward),
+            pipeline.id.eq(issue.id),
             issue.tx_returned.eq(actions.tx_returned),
             issue.verdict_returned.eq(actions.verdict_returned),
             issue.report_returned.eq(actions.report_returned),

@@ -2,6 +2,7 @@
 
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
@@ -15,14 +16,16 @@ class Hazard(wiring.Component):
     """Holds one event, the candidate, in the pipeline's stage 0 until it may go.
 
     Everything in the pipeline moves every cycle, so what the candidate meets is known a cycle before: all comparisons of
-    ids are made then.
+    ids are made then. The events wait in distributed memory, so that no wide register has to stand still.
 
     Ports
     -----
     i : In(stream flow_event)
         ``ready`` comes from a flip-flop.
     o : Out(valid-only flow_event), forward : Out(1)
-        The candidate, going.
+        The candidate, going; its payload from the memory.
+    id : Out
+        The candidate's id from a flip-flop, to read its TCB with.
     ids, busy : In
         What stands in the pipeline's stages 1 to 11, reports apart.
     """
@@ -34,6 +37,7 @@ class Hazard(wiring.Component):
                 "i": In(stream.Signature(flow_event(cfg))),
                 "o": Out(valid_only(flow_event(cfg))),
                 "forward": Out(1),
+                "id": Out(cfg.id_bits),
                 "ids": In(data.ArrayLayout(cfg.id_bits, RESULT - 1)),
                 "busy": In(RESULT - 1),
             }
@@ -41,31 +45,45 @@ class Hazard(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.waiting = waiting = SkidBuffer(flow_event(self._cfg))
-        wiring.connect(m, wiring.flipped(self.i), waiting.i)
+        head = data.StructLayout({"id": self._cfg.id_bits, "is_report": 1})
+        m.submodules.waiting = waiting = SkidBuffer(head)
+        m.submodules.events = events = Memory(shape=flow_event(self._cfg), depth=16, init=[])
+        write, read = events.write_port(), events.read_port(domain="comb")
         following = waiting.o.payload
-        candidate = Signal(flow_event(self._cfg), reset_less=True)
+        candidate = Signal(head, reset_less=True)
         valid, clash = Signal(), Signal()
         load = ~valid | ~clash
         m.d.comb += [
+            waiting.i.valid.eq(self.i.valid),
+            waiting.i.payload.id.eq(self.i.payload.id),
+            waiting.i.payload.is_report.eq(self.i.payload.kind == Kind.REPORT),
+            self.i.ready.eq(waiting.i.ready),
             waiting.o.ready.eq(load),
+            # Written all the time: what stands behind the last event does not count.
+            write.en.eq(1),
+            write.data.eq(self.i.payload),
             self.o.valid.eq(valid & ~clash),
-            self.o.payload.eq(candidate),
+            self.o.payload.eq(read.data),
+            self.id.eq(candidate.id),
         ]
+        with m.If(self.i.valid & self.i.ready):
+            m.d.sync += write.addr.eq(write.addr + 1)
+        with m.If(self.o.valid):
+            m.d.sync += read.addr.eq(read.addr + 1)
         with m.If(load):
             m.d.sync += [valid.eq(waiting.o.valid), candidate.eq(following)]
 
         # met[k]: the candidate's id stands in stage k + 1 of the pipeline, from the next cycle on.
-        changes = candidate.kind != Kind.REPORT
         met_by_next = Cat(
-            valid & changes & (candidate.id == following.id),
+            valid & ~candidate.is_report & (candidate.id == following.id),
             *(self.busy[k] & (self.ids[k] == following.id) for k in range(RESULT - 1)),
         )
         met = Signal(RESULT)
         met_later = Cat(0, met[:-1])
-        m.d.sync += [met.eq(Mux(load, met_by_next, met_later)), clash.eq(
-            Mux(load, self._clash(following, met_by_next), self._clash(candidate, met_later))
-        )]  # fmt: skip
+        m.d.sync += [
+            met.eq(Mux(load, met_by_next, met_later)),
+            clash.eq(Mux(load, self._clash(following, met_by_next), self._clash(candidate, met_later))),
+        ]
         m.d.comb += self.forward.eq(met[FORWARD - 1])
         return m
 
@@ -77,4 +95,4 @@ class Hazard(wiring.Component):
         ones are told again. Only it must not read the word in the cycle in which that is written.
         """
         others = Cat(met[k] for k in range(RESULT) if k + 1 != FORWARD).any()
-        return Mux(event.kind == Kind.REPORT, met[RESULT - 1], others)
+        return Mux(event.is_report, met[RESULT - 1], others)

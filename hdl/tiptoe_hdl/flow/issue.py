@@ -28,7 +28,7 @@ class Issue(wiring.Component):
     -----
     segment, doorbell, command, accept, timer, report, output : In(stream)
         Sources. ``report`` and ``output`` carry ids.
-    o : Out(valid-only flow_event), forward : Out(1)
+    o : Out(valid-only flow_event), forward : Out(1), id : Out
         To the pipeline.
     ids, busy : In
         What stands in the pipeline's stages 1 to 11, reports apart.
@@ -52,6 +52,7 @@ class Issue(wiring.Component):
                 "output": In(stream.Signature(ident)),
                 "o": Out(valid_only(flow_event(cfg))),
                 "forward": Out(1),
+                "id": Out(ident),
                 "ids": In(data.ArrayLayout(ident, RESULT - 1)),
                 "busy": In(RESULT - 1),
                 "tx_returned": In(2),
@@ -101,6 +102,7 @@ class Issue(wiring.Component):
             self.o.valid.eq(hazard.o.valid),
             self.o.payload.eq(hazard.o.payload),
             self.forward.eq(hazard.forward),
+            self.id.eq(hazard.id),
         ]
 
         # The choice is made a cycle ahead; the chosen source stands aside for the next choice.

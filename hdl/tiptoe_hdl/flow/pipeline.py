@@ -142,7 +142,9 @@ class Pipeline(wiring.Component):
     Ports
     -----
     i : In(valid-only flow_event)
-        The event in stage 0, from flip-flops.
+        The event in stage 0.
+    id : In
+        Its id, also while ``i`` is not valid.
     forward : In(1)
         Belongs to ``i``: the operand is the result of the event of the same id FORWARD cycles before.
     ids, busy : Out
@@ -162,6 +164,7 @@ class Pipeline(wiring.Component):
         super().__init__(
             {
                 "i": In(valid_only(flow_event(cfg))),
+                "id": In(cfg.id_bits),
                 "forward": In(1),
                 "now": In(TICK_BITS),
                 "parameters": In(Parameters),
@@ -185,19 +188,17 @@ class Pipeline(wiring.Component):
         event_2 = Signal(flow_event(cfg), reset_less=True)
         m.d.sync += [event_1.eq(event_0), event_2.eq(event_1)]
         valid = self._delayed(m, "valid", self.i.valid, RESULT)
-        ids = self._delayed(m, "id", event_0.id, RESULT)
+        ids = self._delayed(m, "id", self.id, RESULT)
         forward = self._delayed(m, "forward", self.forward, OPERAND)
         changes = self._delayed(m, "changes", self.i.valid & (event_0.kind != Kind.REPORT), RESULT)
-        m.d.comb += [read.addr.eq(event_0.id), self.busy.eq(Cat(changes[1:RESULT]))]
+        m.d.comb += [read.addr.eq(self.id), self.busy.eq(Cat(changes[1:RESULT]))]
         m.d.comb += [self.ids[k - 1].eq(ids[k]) for k in range(1, RESULT)]
         word_2 = Signal(tcb(cfg), reset_less=True)
         m.d.sync += word_2.eq(read.data)
-        early = _name_all(m, "s2", self._event_sums(m, event_0, event_1), True)
 
         # Stage 3: operands
         fields = {f"e_{name}": Value.cast(event_2[name]) for name in flow_event(cfg).members if name != "id"}
-        fields["e_mss"] = early.e_mss
-        fields |= {name: value for name, value in vars(early).items() if name != "e_mss"}
+        fields |= self._event_sums(m, event_1, event_2)
         result_word = Signal(tcb(cfg))
         result_late = Signal(tcb(cfg))
 
@@ -290,30 +291,30 @@ class Pipeline(wiring.Component):
         return line
 
     @staticmethod
-    def _event_sums(m, event_0, event_1):
-        """What needs no TCB: sums for stages 1 and 2, decoded kind and request."""
-        flags = event_0.flags
+    def _event_sums(m, event_1, event_2):
+        """What needs no TCB: sums for stages 2 and 3, decoded kind and request."""
+        flags = event_1.flags
         segment_length = Signal(13, reset_less=True)
         mss = Signal(16, reset_less=True)
         m.d.sync += [
-            segment_length.eq(event_0.length + (flags[SYN] + flags[FIN])),
-            mss.eq(Mux((event_0.kind == Kind.SEGMENT) & (event_0.mss == 0), DEFAULT_MSS, event_0.mss)),
+            segment_length.eq(event_1.length + (flags[SYN] + flags[FIN])),
+            mss.eq(Mux((event_1.kind == Kind.SEGMENT) & (event_1.mss == 0), DEFAULT_MSS, event_1.mss)),
         ]
-        kind = event_1.kind
+        kind = event_2.kind
         mss_limited = Mux(mss < SMALLEST_MSS, SMALLEST_MSS, Mux(mss[12:].any(), 0xFFF, mss[:12]))
         return dict(
-            e_payload_end=(event_1.seq + event_1.length)[:32],
-            e_end=(event_1.seq + segment_length)[:32],
+            e_payload_end=(event_2.seq + event_2.length)[:32],
+            e_end=(event_2.seq + segment_length)[:32],
             e_zero_length=segment_length == 0,
-            e_seq_plus_1=(event_1.seq + 1)[:32],
-            e_ack_plus_1=(event_1.ack + 1)[:32],
+            e_seq_plus_1=(event_2.seq + 1)[:32],
+            e_ack_plus_1=(event_2.ack + 1)[:32],
             e_mss=mss_limited[:12],
-            may_output=event_1.may_output,
+            may_output=event_2.may_output,
             is_segment=kind == Kind.SEGMENT,
             is_doorbell=kind == Kind.DOORBELL,
             is_request=kind == Kind.REQUEST,
             is_timer=kind == Kind.TIMER,
             is_output=kind == Kind.OUTPUT,
             is_report=kind == Kind.REPORT,
-            **host.decode(Value.cast(event_1.op)),
+            **host.decode(Value.cast(event_2.op)),
         )

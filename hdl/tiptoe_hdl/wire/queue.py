@@ -40,6 +40,7 @@ class Queue(wiring.Component):
         taken = Signal.like(written)
         full = Signal()
         empty = Signal()
+        payload = Signal(self._shape, reset_less=True)  # valid tells whether it counts
         m.d.comb += [
             empty.eq(written == taken),
             full.eq((written ^ taken) == self._depth),
@@ -48,11 +49,12 @@ class Queue(wiring.Component):
             write.data.eq(self.i.payload),
             write.en.eq(self.i.valid & ~full),
             read.addr.eq(taken[:-1]),
+            self.o.payload.eq(payload),
         ]
         with m.If(self.i.valid & ~full):
             m.d.sync += written.eq(written + 1)
         with m.If(~self.o.valid | self.o.ready):
-            m.d.sync += [self.o.valid.eq(~empty), self.o.payload.eq(read.data)]
+            m.d.sync += [self.o.valid.eq(~empty), payload.eq(read.data)]
             with m.If(~empty):
                 m.d.sync += taken.eq(taken + 1)
         return m

@@ -1,6 +1,6 @@
 """Skid buffer: cuts a stream's valid, payload and ready paths at a block's boundary."""
 
-from amaranth.hdl import Module
+from amaranth.hdl import Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -26,21 +26,24 @@ class SkidBuffer(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        spare = stream.Signature(self._shape).create(path=("spare",))
+        # Payloads need no reset: valid tells whether they count.
+        payload = Signal(self._shape, reset_less=True)
+        spare_valid = Signal()
+        spare_payload = Signal(self._shape, reset_less=True)
 
-        m.d.comb += self.i.ready.eq(~spare.valid)
+        m.d.comb += [self.i.ready.eq(~spare_valid), self.o.payload.eq(payload)]
         with m.If(~self.o.valid | self.o.ready):
-            m.d.sync += self.o.valid.eq(self.i.valid | spare.valid)
-            m.d.sync += spare.valid.eq(0)
-            with m.If(spare.valid):
-                m.d.sync += self.o.payload.eq(spare.payload)
+            m.d.sync += self.o.valid.eq(self.i.valid | spare_valid)
+            m.d.sync += spare_valid.eq(0)
+            with m.If(spare_valid):
+                m.d.sync += payload.eq(spare_payload)
             with m.Else():
-                m.d.sync += self.o.payload.eq(self.i.payload)
+                m.d.sync += payload.eq(self.i.payload)
         with m.Elif(self.i.valid):
-            m.d.sync += spare.valid.eq(1)
+            m.d.sync += spare_valid.eq(1)
         # The spare follows the input whenever it is free, so its enable does not depend on o.ready.
-        with m.If(~spare.valid):
-            m.d.sync += spare.payload.eq(self.i.payload)
+        with m.If(~spare_valid):
+            m.d.sync += spare_payload.eq(self.i.payload)
         return m
 
 

@@ -21,12 +21,3 @@ class Job(enum.Enum, shape=unsigned(3)):
     DROP = 4     # SYNCACHE_DROP
     KILL = 5     # UNLISTEN
     TIMER = 6
-
-
-class Kind(enum.Enum, shape=unsigned(2)):
-    """Segments sent."""
-
-    SYN_ACK = 0
-    CHALLENGE = 1
-    RESET = 2    # of a half-open connection
-    REFUSE = 3   # answer to a bad ACK

@@ -1,11 +1,12 @@
 """Listen table: which listener a SYN is for (RFC 9293 section 3.10.7.2, the LISTEN state)."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
 from ..messages import FlowResponse, Status, listen_write
+from .states import States
 
 LocalEndpoint = data.StructLayout({"laddr": 32, "lport": 16})
 
@@ -21,7 +22,7 @@ class ListenTable(wiring.Component):
     """A small memory searched one entry a cycle, up to the highest listener in use.
 
     An entry whose laddr is the segment's wins over one whose laddr is 0 (any address). One search or write at a
-    time. Timing: a search takes 6 cycles and one for each entry up to the highest one in use; a write takes 5.
+    time. Timing: a search takes 6 cycles and one for each entry up to the highest one in use; a write takes 6.
     After reset all entries are cleared, one a cycle.
 
     Members
@@ -50,12 +51,15 @@ class ListenTable(wiring.Component):
         m.submodules.storage = storage = memory.Memory(shape=layout, depth=max(2, cfg.listeners), init=[])
         write, read = storage.write_port(), storage.read_port()
         index = Signal(range(max(2, cfg.listeners)))
-        limit = Signal(range(cfg.listeners + 1))  # no entry from here on is in use
+        following = Signal(range(cfg.listeners + 1))  # index + 1
+        limit = Signal.like(following)  # no entry from here on is in use
+        highest = Signal.like(following)  # the one below the limit
+        final = Signal()  # index is the highest one, or there is none
         entry = Signal(layout)  # two cycles after index
         number = [Signal.like(index, name=f"number{stage}") for stage in range(4)]
         scanned = [Signal(name=f"scanned{stage}") for stage in range(4)]
         m.d.comb += [read.addr.eq(index), write.addr.eq(index), number[0].eq(index)]
-        m.d.sync += entry.eq(read.data)
+        m.d.sync += [entry.eq(read.data), highest.eq(limit - 1)]
         for stage in range(1, 4):
             m.d.sync += [number[stage].eq(number[stage - 1]), scanned[stage].eq(scanned[stage - 1])]
 
@@ -85,55 +89,67 @@ class ListenTable(wiring.Component):
                 exact.eq(match_exact),
             ]
 
+        # A write: judged and done one after the other.
         request = self.write.payload
-        with m.FSM():
-            with m.State("Clear"):
-                m.d.comb += write.en.eq(1)  # with all fields 0
-                m.d.sync += index.eq(index + 1)
-                with m.If(index == max(2, cfg.listeners) - 1):
-                    m.next = "Idle"
-            with m.State("Idle"):
-                m.d.sync += [index.eq(0), exact.eq(0)]
-                with m.If(self.find.valid):
-                    m.d.sync += result.hit.eq(0)
-                    m.next = "Scan"
-                with m.Elif(self.write.valid):
-                    m.d.sync += index.eq(request.listener)
-                    m.next = "Read"
-            with m.State("Scan"):
-                m.d.comb += scanned[0].eq(index != limit)
-                m.d.sync += index.eq(index + 1)
-                with m.If((index + 1 == limit) | (limit == 0)):
-                    m.next = "Drain"
-            with m.State("Drain"):
-                with m.If(~scanned[1] & ~scanned[2] & ~scanned[3]):
-                    m.d.comb += self.find.ready.eq(1)
-                    m.d.sync += self.found.valid.eq(1)
-                    m.next = "Found"
-            with m.State("Found"):
-                with m.If(self.found.ready):
-                    m.d.sync += self.found.valid.eq(0)
-                    m.next = "Idle"
-            with m.State("Read"):
-                m.next = "Entry"
-            with m.State("Entry"):
-                m.next = "Write"
-            with m.State("Write"):
-                m.d.comb += [write.data.eq(request), self.write.ready.eq(1)]
-                m.d.sync += [self.written.valid.eq(1), self.written.payload.status.eq(Status.OK)]
-                m.next = "Written"
-                with m.If(entry.enable & request.enable):
-                    m.d.sync += self.written.payload.status.eq(Status.EXISTS)
-                with m.Elif(~entry.enable & ~request.enable):
-                    m.d.sync += self.written.payload.status.eq(Status.BAD_STATE)
-                with m.Else():
-                    m.d.comb += write.en.eq(1)
-                    with m.If(request.enable & (index >= limit)):
-                        m.d.sync += limit.eq(index + 1)
-                    with m.If(~request.enable & (index + 1 == limit)):
-                        m.d.sync += limit.eq(index)
-            with m.State("Written"):
-                with m.If(self.written.ready):
-                    m.d.sync += self.written.valid.eq(0)
-                    m.next = "Idle"
+        above, taken, idle = Signal(), Signal(), Signal()
+        m.d.sync += [above.eq(index >= limit), taken.eq(entry.enable & request.enable),
+                     idle.eq(~entry.enable & ~request.enable)]
+        s = States(m, "Clear")
+        m.d.comb += write.data.eq(Mux(s.at("Clear"), 0, request))
+        with s("Clear"):
+            m.d.comb += write.en.eq(1)  # with all fields 0
+            m.d.sync += index.eq(index + 1)
+            with m.If(index == max(2, cfg.listeners) - 1):
+                s.go("Idle")
+        with s("Idle"):
+            m.d.sync += [
+                index.eq(Mux(self.find.valid, 0, request.listener)), following.eq(1), exact.eq(0),
+                final.eq(limit <= 1),
+            ]  # fmt: skip
+            with m.If(self.find.valid):
+                m.d.sync += result.hit.eq(0)
+                s.go("Scan")
+            with m.Elif(self.write.valid):
+                s.go("Read")
+        with s("Scan"):
+            # Without any listener an entry is looked at that is not in use.
+            m.d.comb += scanned[0].eq(1)
+            m.d.sync += [index.eq(following), following.eq(following + 1), final.eq(following == highest)]
+            with m.If(final):
+                s.go("Drain")
+        with s("Drain"):
+            with m.If(~scanned[1] & ~scanned[2] & ~scanned[3]):
+                m.d.comb += self.find.ready.eq(1)
+                m.d.sync += self.found.valid.eq(1)
+                s.go("Found")
+        with s("Found"):
+            with m.If(self.found.ready):
+                m.d.sync += self.found.valid.eq(0)
+                s.go("Idle")
+        with s("Read"):
+            m.d.sync += [following.eq(index + 1), final.eq(index == highest)]
+            s.go("Entry")
+        with s("Entry"):
+            s.go("Judge")
+        with s("Judge"):
+            s.go("Write")
+        with s("Write"):
+            m.d.comb += [self.write.ready.eq(1), write.en.eq(~taken & ~idle)]
+            m.d.sync += self.written.valid.eq(1)
+            with m.If(taken):
+                m.d.sync += self.written.payload.status.eq(Status.EXISTS)
+            with m.Elif(idle):
+                m.d.sync += self.written.payload.status.eq(Status.BAD_STATE)
+            with m.Else():
+                m.d.sync += self.written.payload.status.eq(Status.OK)
+                with m.If(request.enable & above):
+                    m.d.sync += limit.eq(following)
+                with m.If(~request.enable & final):
+                    m.d.sync += limit.eq(index)
+            s.go("Written")
+        with s("Written"):
+            with m.If(self.written.ready):
+                m.d.sync += self.written.valid.eq(0)
+                s.go("Idle")
+        s.done()
         return m

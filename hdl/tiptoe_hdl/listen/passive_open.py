@@ -3,168 +3,171 @@
 RFC 9293 sections 3.10.7.2 (LISTEN) and 3.10.7.4 (SYN-RECEIVED). ``u`` is the ListenUnit.
 """
 
-from amaranth.hdl import Cat, Mux, Signal
+from amaranth.hdl import Signal
 
 from ..messages import Status, TableOp
 from .handshake import Action, Verdict
-from .jobs import SYN_ACK_TICKS, Job, Kind
+from .jobs import SYN_ACK_TICKS, Job
 from .syncache import EntryState
 
 
 def syn(m, u):
     """A SYN for no connection: listener, entry, number, table, SYN,ACK. The dispatcher goes on after "Store"."""
-    found = u.listeners.found
+    s, found = u.states, u.listeners.found
     stored = Signal()
-    with m.State("Find"):
+    with s("Find"):
         m.d.comb += u.listeners.find.valid.eq(1)
         with m.If(u.listeners.find.ready):
-            m.next = "Found"
-    with m.State("Found"):
+            s.go("Found")
+    with s("Found"):
         with m.If(found.valid):
-            with m.If(found.payload.hit & u.cache.free.valid & u.ids.r_rdy):
-                m.d.comb += [u.count_syn_received.eq(1), u.cache.free.ready.eq(1)]
-                m.d.sync += u.index.eq(u.cache.free.payload)
-                m.next = "Store"
-            with m.Else():
+            with m.If(found.payload.hit & u.cache.free & u.ids.r_rdy):
+                m.d.comb += [u.pulse["syn_received"].eq(1), u.cache.take.eq(1)]
+                s.go("Store")
+            with m.Elif(found.payload.hit):
                 m.d.comb += [
-                    found.ready.eq(1),
-                    u.count_syn_received.eq(found.payload.hit),
-                    u.count_syn_dropped_full.eq(found.payload.hit),
-                ]
-                u.finish(m, Mux(found.payload.hit, Verdict.DROP, Verdict.UNKNOWN))
-    with m.State("Store"):
+                    found.ready.eq(1), u.pulse["syn_received"].eq(1), u.pulse["syn_dropped_full"].eq(1),
+                ]  # fmt: skip
+                s.go("Dealt")
+            with m.Else():
+                m.d.comb += found.ready.eq(1)
+                s.go("Unknown")
+    with s("Store"):
         m.d.comb += [u.cache.write_peer.eq(1), u.handshake.ready.eq(1)]
-        m.d.sync += [
-            u.verdict.valid.eq(1), u.verdict.payload.eq(Verdict.DROP),
-            u.job.eq(Job.SYN), u.delay.eq(1),
-        ]
-        m.next = "Load"
-    with m.State("Number"):
+        m.d.sync += [u.verdict.valid.eq(1), u.verdict.payload.eq(Verdict.DROP)]
+        s.go("Load")
+    with s("Number"):
         m.d.comb += u.isn_request.valid.eq(1)
         with m.If(u.isn_request.ready):
-            m.next = "Numbered"
-    with m.State("Numbered"):
+            s.go("Numbered")
+    with s("Numbered"):
         with m.If(u.isn.valid):
             m.d.comb += [u.isn.ready.eq(1), u.cache.write_own.eq(1), found.ready.eq(1)]
-            m.next = "Insert"
-    with m.State("Insert"):
+            s.go("Insert")
+    with s("Insert"):
         m.d.comb += [u.table.valid.eq(1), u.table.payload.op.eq(TableOp.INSERT)]
         with m.If(u.table.ready):
-            m.next = "Inserted"
-    with m.State("Inserted"):
+            s.go("Inserted")
+    with s("Inserted"):
         m.d.comb += u.table_status.ready.eq(1)
         m.d.sync += stored.eq(u.table_status.payload.status == Status.OK)
         with m.If(u.table_status.valid):
-            m.d.comb += u.count_syn_dropped_full.eq(u.table_status.payload.status == Status.TABLE_FULL)
-            m.next = "Stored"
-    with m.State("Stored"):
+            m.d.comb += u.pulse["syn_dropped_full"].eq(u.table_status.payload.status == Status.TABLE_FULL)
+            s.go("Stored")
+    with s("Stored"):
         with m.If(stored):
-            u.send(m, Kind.SYN_ACK)
+            s.go("SynAck")
         with m.Else():
             # EXISTS: the SYN came twice at once, or the host opens this connection; one SYN is enough.
             m.d.comb += u.cache.release.eq(1)
-            m.next = "Idle"
-    with m.State("Arm"):
-        m.d.comb += [
-            u.write_status(state=EntryState.FRESH, generation=u.generation_next, retries=0,
-                               remaining=SYN_ACK_TICKS),
-            u.reports.w_en.eq(1),
-            u.reports.w_data.eq(Cat(0, u.index)),
-        ]
-        m.next = "Idle"
+            s.go("Idle")
+    with s("Arm"):
+        u.change_status(
+            m, state=EntryState.FRESH, generation=u.facts.generation_next, retries=0, remaining=SYN_ACK_TICKS
+        )
+        m.d.comb += u.push_report.eq(1)
+        s.go("Idle")
 
 
 def segment(m, u):
-    """A segment of a half-open connection."""
-    with m.State("Judge"):
-        with m.Switch(u.action):
-            with m.Case(Action.RETRY):
-                u.finish(m, Verdict.RETRY)
-            with m.Case(Action.REMOVE):
-                m.next = "Delete"
-            with m.Case(Action.SYN_ACK):
-                u.send(m, Kind.SYN_ACK)
-            with m.Case(Action.CHALLENGE):
-                u.send(m, Kind.CHALLENGE)
-            with m.Case(Action.RESET):
-                m.d.comb += u.count_syncache_bad_ack.eq(1)
-                u.send(m, Kind.REFUSE)
+    """A segment of a half-open connection, and what is said to its peer and to the dispatcher."""
+    s, action = u.states, u.facts.action
+    with s("Judge"):
+        m.d.comb += u.pulse["syncache_bad_ack"].eq(action == Action.RESET)
+        with m.Switch(action):
+            for case, state in (
+                (Action.RETRY, "Retry"), (Action.REMOVE, "Delete"), (Action.SYN_ACK, "SynAck"),
+                (Action.CHALLENGE, "Challenge"), (Action.RESET, "Refuse"),
+            ):  # fmt: skip
+                with m.Case(case):
+                    s.go(state)
             with m.Case(Action.ACCEPT):
-                with m.If(u.acceptable):
-                    m.next = "Endpoint"
+                with m.If(u.facts.acceptable):
+                    s.go("Endpoint")
                 with m.Else():
-                    u.finish(m, Verdict.DROP)
+                    s.go("Dealt")
             with m.Default():
-                u.finish(m, Verdict.DROP)
+                s.go("Dealt")
+    with s("SynAck"):
+        m.d.comb += u.control.valid.eq(1)
+        with m.If(u.control.ready):
+            for job, state in ((Job.SYN, "Arm"), (Job.SEGMENT, "Dealt"), (Job.TIMER, "Rearm")):
+                with m.If(u.job[job]):
+                    s.go(state)
+    for name, state in (("Challenge", "Dealt"), ("Refuse", "Dealt"), ("Reset", "Retire")):
+        with s(name):
+            m.d.comb += u.control.valid.eq(1)
+            with m.If(u.control.ready):
+                if name == "Challenge":
+                    m.d.comb += u.pulse["challenge_acks"].eq(1)
+                s.go(state)
+    for name, verdict in (("Dealt", Verdict.DROP), ("Retry", Verdict.RETRY), ("Unknown", Verdict.UNKNOWN)):
+        with s(name):
+            m.d.comb += u.handshake.ready.eq(1)
+            m.d.sync += [u.verdict.valid.eq(1), u.verdict.payload.eq(verdict)]
+            s.go("Idle")
 
 
 def accept(m, u):
     """Endpoint, table, pipeline; when the pipeline refuses the id, the entry is as before and the id is lost."""
-    restore = Signal()
-    with m.State("Endpoint"):
+    s, restore, accepted = u.states, Signal(), Signal()
+    with s("Endpoint"):
         m.d.comb += u.endpoint.valid.eq(1)
         m.d.sync += restore.eq(0)
         with m.If(u.endpoint.ready):
-            m.next = "Replace"
-    with m.State("Replace"):
+            s.go("Replace")
+    with s("Replace"):
         m.d.comb += [u.table.valid.eq(1), u.table.payload.op.eq(TableOp.REPLACE)]
         with m.If(~restore):
             m.d.comb += [u.table.payload.is_syncache.eq(0), u.table.payload.index.eq(u.ids.r_data)]
         with m.If(u.table.ready):
-            m.next = "Replaced"
-    with m.State("Replaced"):
+            s.go("Replaced")
+    with s("Replaced"):
         m.d.comb += u.table_status.ready.eq(1)
         with m.If(u.table_status.valid):
             with m.If(restore):
-                m.d.comb += u.ids.r_en.eq(1)
-                u.finish(m, Verdict.DROP)
+                m.d.comb += u.pop_id.eq(1)
+                s.go("Dealt")
             with m.Else():
-                m.next = "Accept"
-    with m.State("Accept"):
+                s.go("Accept")
+    with s("Accept"):
         m.d.comb += u.flow.valid.eq(1)
         with m.If(u.flow.ready):
-            m.next = "Accepted"
-    with m.State("Accepted"):
+            s.go("Accepted")
+    with s("Accepted"):
         m.d.comb += u.flow_status.ready.eq(1)
+        m.d.sync += accepted.eq(u.flow_status.payload.status == Status.OK)
         with m.If(u.flow_status.valid):
-            with m.If(u.flow_status.payload.status == Status.OK):
-                m.d.comb += [
-                    u.count_accepted.eq(1),
-                    u.ids.r_en.eq(1),
-                    u.cache.release.eq(1),
-                    u.write_status(state=EntryState.FREE),
-                ]
-                u.finish(m, Verdict.RETRY)
-            with m.Else():
-                m.d.sync += restore.eq(1)
-                m.next = "Replace"
+            s.go("Decided")
+    with s("Decided"):
+        m.d.sync += restore.eq(~accepted)
+        m.d.comb += [u.pulse["accepted"].eq(accepted), u.pop_id.eq(accepted), u.cache.release.eq(accepted)]
+        u.change_status(m, when=accepted, state=EntryState.FREE)
+        with m.If(accepted):
+            s.go("Retry")
+        with m.Else():
+            s.go("Replace")
 
 
 def remove(m, u):
     """The entry leaves the table, the peer gets a reset unless it sent one or is silent, the host an event."""
-    with m.State("Delete"):
+    s = u.states
+    with s("Delete"):
         m.d.comb += [u.table.valid.eq(1), u.table.payload.op.eq(TableOp.DELETE)]
         with m.If(u.table.ready):
-            m.next = "Deleted"
-    with m.State("Deleted"):
+            s.go("Deleted")
+    with s("Deleted"):
         m.d.comb += u.table_status.ready.eq(1)
         with m.If(u.table_status.valid):
-            with m.If((u.job == Job.DROP) | (u.job == Job.KILL)):
-                u.send(m, Kind.RESET)
+            with m.If(u.job[Job.DROP] | u.job[Job.KILL]):
+                s.go("Reset")
             with m.Else():
-                m.next = "Retire"
-    with m.State("Retire"):
-        m.d.comb += [
-            u.write_status(state=EntryState.GONE),
-            u.reports.w_en.eq(1),
-            u.reports.w_data.eq(Cat(1, u.index)),
-        ]
-        with m.Switch(u.job):
-            with m.Case(Job.SEGMENT):
-                u.finish(m, Verdict.DROP)
-            with m.Case(Job.DROP):
-                u.done(m, u.drop, u.drop_status, Status.OK)
-            with m.Case(Job.KILL):
-                m.next = "Killed"
-            with m.Default():
-                m.next = "Timed"
+                s.go("Retire")
+    with s("Retire"):
+        u.change_status(m, state=EntryState.GONE)
+        m.d.comb += u.push_report.eq(1)
+        for job, state in (
+            (Job.SEGMENT, "Dealt"), (Job.DROP, "Dropped"), (Job.KILL, "Killed"), (Job.TIMER, "Timed"),
+        ):  # fmt: skip
+            with m.If(u.job[job]):
+                s.go(state)

@@ -4,8 +4,8 @@ An entry's life: taken from the free list, FRESH once its SYN,ACK is sent, REPOR
 event; then it is accepted and free at once, or GONE until the host took its SYNCACHE_GONE event.
 """
 
-from amaranth.hdl import Module, Signal, Value, unsigned
-from amaranth.lib import data, enum, fifo, memory, stream, wiring
+from amaranth.hdl import Module, Mux, Signal, Value, unsigned
+from amaranth.lib import data, enum, fifo, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
@@ -72,7 +72,10 @@ class Syncache(wiring.Component):
     peer, own, status : Out, registered
     write_peer, write_own, write_status : In(1)
         Store ``peer_data``, ``own_data``, ``status_data`` at ``index``; ``index`` must stay for one more cycle.
-    free : Out stream of indices
+    free : Out(1); free_index : Out
+        There is a free entry, and which; void in the two cycles after ``take``.
+    take : In(1)
+        ``free_index`` is no longer free.
     release : In(1)
         Entry ``index`` becomes free. The caller keeps to once for each index taken from ``free``.
     ready : Out(1)
@@ -87,7 +90,7 @@ class Syncache(wiring.Component):
             "write_peer": In(1), "peer_data": In(Peer),
             "write_own": In(1), "own_data": In(own(cfg)),
             "write_status": In(1), "status_data": In(entry_status(cfg)),
-            "free": Out(stream.Signature(bits)),
+            "free": Out(1), "free_index": Out(bits), "take": In(1),
             "release": In(1),
             "ready": Out(1),
         })
@@ -121,15 +124,13 @@ class Syncache(wiring.Component):
                 with m.If(~self.ready):
                     m.d.comb += [write.addr.eq(clearing), write.data.eq(0), write.en.eq(1)]
 
-        # One entry a cycle goes in while clearing, which a buffered queue of 2 cannot take.
-        m.submodules.free = free = fifo.SyncFIFOBuffered(width=index_bits(cfg), depth=max(4, cfg.syncache_entries))
-        m.d.comb += [
-            free.w_data.eq(self.index),
-            free.w_en.eq(self.release),
-            self.free.payload.eq(free.r_data),
-            self.free.valid.eq(free.r_rdy & self.ready),
-            free.r_en.eq(self.free.ready & self.ready),
+        # One entry a cycle goes in while clearing, which a buffered queue of 2 cannot take. Registers in front: what
+        # comes in comes from afar.
+        m.submodules.free_list = free = fifo.SyncFIFOBuffered(width=index_bits(cfg), depth=max(4, cfg.syncache_entries))
+        m.d.sync += [
+            free.w_data.eq(Mux(self.ready, self.index, clearing)),
+            free.w_en.eq(self.release | ~self.ready),
+            free.r_en.eq(self.take),
         ]
-        with m.If(~self.ready):
-            m.d.comb += [free.w_data.eq(clearing), free.w_en.eq(1)]
+        m.d.comb += [self.free_index.eq(free.r_data), self.free.eq(free.r_rdy)]
         return m

@@ -3,90 +3,89 @@
 ``u`` is the ListenUnit.
 """
 
-from amaranth.hdl import Array, Mux
+from amaranth.hdl import Mux
 
 from ..messages import Status
-from .jobs import BACKOFF_LIMIT, SYN_ACK_TICKS, Kind
 from .syncache import EntryState
 
 
 def commands(m, u):
     """SYNCACHE_DROP, LISTEN, UNLISTEN."""
-    cfg = u.cfg
+    cfg, s = u.cfg, u.states
     ref = u.drop.payload
-    with m.State("Drop"):
+    with s("Drop"):
         in_range = ref[cfg.syncache_bits : max(8, cfg.syncache_bits)] == 0
-        with m.If(u.named):
-            m.next = "Delete"
+        with m.If(u.facts.named):
+            s.go("Delete")
         with m.Else():
-            u.done(m, u.drop, u.drop_status, Mux(in_range, Status.BAD_GENERATION, Status.BAD_ID))
-    with m.State("Listen"):
+            u.answer(m, u.drop, u.drop_status, Mux(in_range, Status.BAD_GENERATION, Status.BAD_ID))
+            s.go("Idle")
+    with s("Dropped"):
+        u.answer(m, u.drop, u.drop_status, Status.OK)
+        s.go("Idle")
+    with s("Listen"):
         m.d.comb += u.listeners.write.valid.eq(1)
         with m.If(u.listeners.write.ready):
-            m.next = "Listened"
-    with m.State("Listened"):
+            s.go("Listened")
+    with s("Listened"):
         with m.If(u.listeners.written.valid):
             m.d.comb += u.listeners.written.ready.eq(1)
             status = u.listeners.written.payload.status
             with m.If(~u.listen.payload.enable & (status == Status.OK)):
                 # No new children from here on; visit every entry for those that exist.
-                m.d.sync += [u.killing.eq(1), u.kill_index.eq(0)]
-                m.next = "Idle"
+                m.d.comb += u.killer.start.eq(1)
             with m.Else():
-                u.done(m, u.listen, u.listen_status, status)
-    with m.State("Kill"):
-        with m.If(u.child):
-            m.next = "Delete"
+                u.answer(m, u.listen, u.listen_status, status)
+            s.go("Idle")
+    with s("Kill"):
+        with m.If(u.facts.child):
+            s.go("Delete")
         with m.Else():
-            m.next = "Killed"
-    with m.State("Killed"):
-        m.d.sync += u.kill_index.eq(u.kill_index + 1)
-        m.next = "Idle"
-        with m.If(u.kill_index == cfg.syncache_entries - 1):
-            m.d.sync += u.killing.eq(0)
-            u.done(m, u.listen, u.listen_status, Status.OK)
+            s.go("Killed")
+    with s("Killed"):
+        m.d.comb += u.killer.step.eq(1)
+        with m.If(u.killer.last):
+            u.answer(m, u.listen, u.listen_status, Status.OK)
+        s.go("Idle")
 
 
 def timer(m, u):
     """One entry of the sweep."""
-    backoff = Array(SYN_ACK_TICKS << doublings for doublings in range(BACKOFF_LIMIT + 1))
-    with m.State("Timer"):
-        m.next = "Timed"
-        with m.If(u.live):
-            with m.If(~u.due):
-                m.d.comb += u.write_status(remaining=u.left)
-            with m.Elif(u.last_try):
-                m.d.comb += u.count_syncache_expired.eq(1)
-                m.next = "Delete"
-            with m.Else():
-                u.send(m, Kind.SYN_ACK)
-    with m.State("Rearm"):
-        m.d.comb += u.write_status(retries=u.retries_next, remaining=backoff[u.doublings])
-        m.next = "Timed"
-    with m.State("Timed"):
-        m.d.sync += u.sweep_index.eq(u.sweep_index + 1)
-        with m.If(u.sweep_index == u.cfg.syncache_entries - 1):
-            m.d.sync += u.sweeping.eq(0)
-        m.next = "Idle"
+    s, facts = u.states, u.facts
+    with s("Timer"):
+        u.change_status(m, when=facts.live & ~facts.due, remaining=facts.left)
+        with m.If(~facts.live | ~facts.due):
+            s.go("Timed")
+        with m.Elif(facts.last_try):
+            m.d.comb += u.pulse["syncache_expired"].eq(1)
+            s.go("Delete")
+        with m.Else():
+            s.go("SynAck")
+    with s("Rearm"):
+        u.change_status(m, retries=facts.retries_next, remaining=facts.backoff)
+        s.go("Timed")
+    with s("Timed"):
+        m.d.comb += u.sweep.step.eq(1)
+        s.go("Idle")
 
 
 def events(m, u):
     """An event waits in its port's register, so that a host that does not take it holds up nothing else."""
-    peer, own = u.cache.peer, u.cache.own
+    peer, own, s = u.cache.peer, u.cache.own, u.states
     gone = u.report[0]
-    with m.State("Report"):
+    with s("Report"):
         out = u.event.payload
         m.d.sync += [
-            out.gone.eq(gone), out.syncache_ref.eq(u.reference), out.listener.eq(own.listener),
+            out.gone.eq(gone), out.syncache_ref.eq(u.facts.reference), out.listener.eq(own.listener),
             out.tuple.eq(peer.tuple), out.iss.eq(own.iss), out.irs.eq(peer.irs),
             out.mss.eq(peer.mss), out.ws_present.eq(peer.ws_present), out.ws.eq(peer.ws),
             u.event.valid.eq(1),
         ]
-        m.next = "Idle"
-    with m.State("Left"):
+        s.go("Idle")
+    with s("Left"):
         m.d.sync += u.left_pending.eq(0)
-        with m.If(gone):
-            m.d.comb += [u.write_status(state=EntryState.FREE), u.cache.release.eq(1)]
-        with m.Elif(u.fresh):
-            m.d.comb += u.write_status(state=EntryState.REPORTED)
-        m.next = "Idle"
+        u.change_status(
+            m, when=gone | u.facts.fresh, state=Mux(gone, EntryState.FREE.value, EntryState.REPORTED.value)
+        )
+        m.d.comb += u.cache.release.eq(gone)
+        s.go("Idle")

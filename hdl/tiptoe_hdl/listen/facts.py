@@ -1,0 +1,113 @@
+"""What the listen unit's states want to know of an entry, of the segment for it and of the commands: in flip-flops."""
+
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from ..config import EngineConfig
+from ..messages import RxMeta
+from ..wire.sequence import distance
+from .handshake import Action, decide
+from .jobs import BACKOFF_LIMIT, SYN_ACK_TICKS
+from .syncache import EntryState, Peer, entry_status, generation_bits, index_bits, own, reference
+
+
+class EntryFacts(wiring.Component):
+    """Follows the entry that the syncache shows and everything it is compared with.
+
+    Timing: true one cycle after the entry, but ``due`` two, ``backoff`` three and ``action`` four cycles.
+
+    Members
+    -------
+    index, peer, own, status : In
+        The entry.
+    meta : In
+        The segment.
+    elapsed : In(8); syn_retries : In(8)
+        Ticks since the last visit; SYN,ACKs after the first one.
+    dropped, listener : In
+        The reference to be dropped, the listener to be closed.
+    stocked : In(1)
+        There is an id.
+    iss_next, rcv_nxt : Out(32); mss : Out(16); generation_next, retries_next : Out
+        ISS + 1, IRS + 1, the smaller of both MSS, and what is counted up.
+    live, fresh : Out(1)
+        Half-open; its SYN_RECEIVED was not yet taken.
+    left : Out(17); due : Out(1); last_try : Out(1); backoff : Out(16)
+        Ticks left (bit 16: less than none), none left, no SYN,ACK after this one; ticks to the next one.
+    action : Out
+        What to do about the segment.
+    acceptable : Out(1)
+        The host could know of the SYN, and there is an id; else the peer has to say its ACK again.
+    named, child : Out(1)
+        Half-open, and ``dropped`` is its reference; and it is a child of ``listener``.
+    reference : Out(16)
+    """
+
+    def __init__(self, cfg: EngineConfig):
+        self.cfg = cfg
+        super().__init__({
+            "index": In(index_bits(cfg)), "peer": In(Peer), "own": In(own(cfg)), "status": In(entry_status(cfg)),
+            "meta": In(RxMeta), "elapsed": In(8), "syn_retries": In(8),
+            "dropped": In(16), "listener": In(cfg.listener_bits), "stocked": In(1),
+            "iss_next": Out(32), "rcv_nxt": Out(32), "mss": Out(16),
+            "generation_next": Out(generation_bits(cfg)), "retries_next": Out(8),
+            "live": Out(1), "fresh": Out(1),
+            "left": Out(17), "due": Out(1), "last_try": Out(1), "backoff": Out(16),
+            "action": Out(Action), "acceptable": Out(1), "named": Out(1), "child": Out(1), "reference": Out(16),
+        })  # fmt: skip
+
+    def elaborate(self, platform):
+        m = Module()
+        peer, own, status, meta = self.peer, self.own, self.status, self.meta
+        half_open = (status.state == EntryState.FRESH) | (status.state == EntryState.REPORTED)
+
+        # The segment.
+        offset = Signal(32)
+        ours, seq_is_irs, seq_is_next, in_window, ack_is_next = (Signal() for _ in range(5))
+        m.d.sync += [
+            ours.eq(self.live & _equal(m, peer.tuple, meta.tuple)),
+            offset.eq(distance(meta.seq, self.rcv_nxt)),
+            seq_is_irs.eq(_equal(m, meta.seq, peer.irs)),
+            seq_is_next.eq(_equal(m, meta.seq, self.rcv_nxt)),
+            in_window.eq(offset < own.wnd),  # a distance, not a position
+            ack_is_next.eq(_equal(m, meta.ack, self.iss_next)),
+            self.action.eq(decide(
+                m, meta.flags, live=ours, seq_is_irs=seq_is_irs, seq_is_next=seq_is_next, in_window=in_window,
+                ack_is_next=ack_is_next,
+            )),
+            self.acceptable.eq((status.state == EntryState.REPORTED) & self.stocked),
+        ]  # fmt: skip
+
+        # The timer.
+        doublings = Signal(range(BACKOFF_LIMIT + 1))
+        m.d.sync += [
+            self.left.eq(status.remaining - self.elapsed),
+            self.due.eq(self.left[16] | (self.left == 0)),
+            self.last_try.eq(status.retries >= self.syn_retries),
+            self.retries_next.eq(status.retries + 1),
+            doublings.eq(Mux(self.retries_next < BACKOFF_LIMIT, self.retries_next, BACKOFF_LIMIT)),
+            self.backoff.eq(Array(SYN_ACK_TICKS << count for count in range(BACKOFF_LIMIT + 1))[doublings]),
+        ]
+
+        # The rest.
+        m.d.comb += self.reference.eq(reference(self.cfg, self.index, status.generation))
+        m.d.sync += [
+            self.iss_next.eq(own.iss + 1),
+            self.rcv_nxt.eq(peer.irs + 1),
+            self.mss.eq(Mux(peer.mss < own.mss, peer.mss, own.mss)),
+            self.live.eq(half_open),
+            self.fresh.eq(status.state == EntryState.FRESH),
+            self.generation_next.eq(status.generation + 1),
+            self.named.eq(half_open & (self.reference == self.dropped)),
+            self.child.eq(half_open & (own.listener == self.listener)),
+        ]
+        return m
+
+
+def _equal(m, a, b):
+    """Whether a cycle ago a was b: a comparison of many bits, cut in the middle by flip-flops."""
+    a, b = Value.cast(a), Value.cast(b)
+    same = Signal(len(a) // 4)
+    m.d.sync += same.eq(Cat(a.word_select(at, 4) == b.word_select(at, 4) for at in range(len(same))))
+    return same.all()

@@ -1,0 +1,67 @@
+"""Ports of the listen unit whose payload depends on the entry and the segment only. ``u`` is the ListenUnit."""
+
+from amaranth.hdl import Mux
+
+from ..messages import ACK, RST, SYN, FlowOp
+from .jobs import DEFAULT_MSS
+
+
+def outputs(m, u):
+    """Statements outside the state machine; ``valid`` comes from the states."""
+    peer, own, meta, facts = u.cache.peer, u.cache.own, u.handshake.payload.meta, u.facts
+
+    # The entry of a SYN, as it is stored: first what the peer said, with the number what we say.
+    m.d.comb += [
+        u.cache.peer_data.tuple.eq(meta.tuple),
+        u.cache.peer_data.smac.eq(meta.smac),
+        u.cache.peer_data.irs.eq(meta.seq),
+        u.cache.peer_data.mss.eq(Mux(meta.mss.any(), meta.mss, DEFAULT_MSS)),
+        u.cache.peer_data.ws_present.eq(meta.ws_present),
+        u.cache.peer_data.ws.eq(meta.ws),
+        u.cache.own_data.iss.eq(u.isn.payload),
+        *(u.cache.own_data[name].eq(u.listeners.found.payload[name])
+          for name in ("listener", "mss", "rcv_scale", "wnd")),
+        u.listeners.find.payload.laddr.eq(meta.tuple.laddr),
+        u.listeners.find.payload.lport.eq(meta.tuple.lport),
+        u.listeners.write.payload.eq(u.listen.payload),
+        u.isn_request.payload.eq(peer.tuple),
+        u.table.payload.tuple.eq(peer.tuple),
+        u.table.payload.is_syncache.eq(1),
+        u.table.payload.index.eq(u.index),
+    ]  # fmt: skip
+
+    # Segments: a challenge, unless the state says something else.
+    out = u.control.payload
+    m.d.comb += [
+        out.tuple.eq(peer.tuple), out.dmac.eq(peer.smac),
+        out.seq.eq(facts.iss_next), out.ack.eq(facts.rcv_nxt), out.flags.eq(1 << ACK), out.wnd.eq(own.wnd),
+        out.mss.eq(own.mss), out.ws_present.eq(peer.ws_present), out.ws.eq(own.rcv_scale),
+    ]  # fmt: skip
+    with m.If(u.states.at("SynAck")):
+        m.d.comb += [out.seq.eq(own.iss), out.flags.eq(1 << SYN | 1 << ACK)]
+    with m.If(u.states.at("Reset")):
+        m.d.comb += out.flags.eq(1 << RST | 1 << ACK)
+    with m.If(u.states.at("Refuse")):
+        m.d.comb += [out.seq.eq(meta.ack), out.ack.eq(0), out.flags.eq(1 << RST)]
+
+    m.d.comb += [
+        u.endpoint.payload.id.eq(u.ids.r_data),
+        u.endpoint.payload.endpoint.tuple.eq(peer.tuple),
+        u.endpoint.payload.endpoint.dmac.eq(peer.smac),
+        u.flow.payload.op.eq(FlowOp.ACCEPT),
+        u.flow.payload.id.eq(u.ids.r_data),
+        u.flow.payload.a.eq(own.iss),
+        u.flow.payload.b.eq(peer.irs),
+        u.flow.payload.mss.eq(facts.mss),
+        u.flow.payload.snd_scale.eq(Mux(peer.ws_present, peer.ws, 0)),
+        u.flow.payload.rcv_scale.eq(Mux(peer.ws_present, own.rcv_scale, 0)),
+        u.flow.payload.wnd.eq(own.wnd),
+        u.flow.payload.syncache_ref.eq(facts.reference),
+    ]
+
+    # Answers wait in their ports' registers.
+    for port in (u.verdict, u.listen_status, u.drop_status):
+        with m.If(port.ready):
+            m.d.sync += port.valid.eq(0)
+    with m.If(u.event.valid & u.event.ready):
+        m.d.sync += [u.event.valid.eq(0), u.left_pending.eq(1)]

@@ -267,17 +267,22 @@ class Pipeline(wiring.Component):
             Value.cast(self.result.payload.tcb).eq(Cat(Value.cast(getattr(s, name)) for name in FIELDS)),
         ]
 
-        # Clearing after reset, then the write of stage 12
-        scrub = Signal(range(cfg.connections + 1))
-        m.d.comb += self.ready.eq(scrub[-1] if len(scrub) == cfg.id_bits + 1 else scrub == cfg.connections)
-        with m.If(~self.ready):
-            m.d.sync += scrub.eq(scrub + 1)
-            m.d.comb += [write.en.eq(1), write.addr.eq(scrub[: cfg.id_bits])]
+        # The write of stage 12; after reset zeros to every address instead. All of the port comes from flip-flops.
+        scrub = Signal(cfg.id_bits + 1)
+        scrubbing = Signal(init=1)
+        m.d.comb += [self.ready.eq(~scrubbing), write.data.eq(self.result.payload.tcb)]
+        with m.If(scrubbing):
+            m.d.sync += [
+                scrub.eq(scrub + 1),
+                scrubbing.eq(~scrub[-1]),
+                write.addr.eq(scrub[:-1]),
+                write.en.eq(~scrub[-1]),
+                *(getattr(s, name).eq(0) for name in FIELDS),
+            ]
         with m.Else():
-            m.d.comb += [
-                write.en.eq(valid[RESULT] & ~s.is_report),
-                write.addr.eq(ids[RESULT]),
-                write.data.eq(self.result.payload.tcb),
+            m.d.sync += [
+                write.addr.eq(ids[RESULT - 1]),
+                write.en.eq(valid[RESULT - 1] & changes[RESULT - 1]),
             ]
         return m
 

@@ -17,15 +17,16 @@ FIRST_STATE = {
 
 
 def choose(m: Module, u):
-    """Segments at once; after each of them, what else there is, its kinds in turn."""
+    """Segments at once, but after each of them up to two other jobs, their kinds in turn: by the time a peer's ACK is
+    served, its SYN has been reported, which takes two jobs."""
     s, kinds = u.states, ("Events", "Commands", "Entries")
-    prefer = Signal(init=1)  # the last job was no segment: a segment goes first
-    first = Signal()  # there is nothing else, or it does anyway
-    turn = Signal(len(kinds), init=1)  # a bit a kind
-    wanted = Signal.like(turn)
-    looked = Signal()  # ``wanted`` is of this stay in Idle, not what the last job has just done
+    others = Signal(2)  # a bit for each job that may go before the next segment
+    first = Signal()  # a segment goes now
+    wants = Signal(len(kinds))  # a bit a kind
+    last = Signal.like(wants, init=1)  # the kind of the last job
+    chosen = Signal.like(wants)
+    looked = Signal()  # ``chosen`` is of this stay in Idle: the last job is done with
     dropping, listening = Signal(), Signal()
-    wants = Signal.like(turn)
     m.d.comb += [
         dropping.eq(u.drop.valid & ~u.drop_status.valid),
         listening.eq(u.listen.valid & ~u.listen_status.valid & ~u.killer.active),
@@ -35,26 +36,24 @@ def choose(m: Module, u):
             u.killer.active | u.sweep.active,
         )),
     ]  # fmt: skip
-    m.d.sync += [
-        wanted.eq(wants),
-        looked.eq(s.at("Idle")),
-        first.eq(prefer | ~wants.any()),
-    ]
+    m.d.sync += [looked.eq(s.at("Idle")), first.eq(~others[0] | ~wants.any())]
+    for kind in range(3):  # after itself it comes last, after the one before it first
+        before, after = (kind + 2) % 3, (kind + 1) % 3
+        m.d.sync += chosen[kind].eq(wants[kind] & (last[before] | ~wants[before] & (last[after] | ~wants[after])))
     with s("Start"):
         with m.If(u.ready):
             s.go("Idle")
     with s("Idle"):
         with m.If(u.handshake.valid & ~u.verdict.valid & first):
-            m.d.sync += prefer.eq(0)
+            m.d.sync += others.eq(0b11)
             with m.If(u.handshake.payload.hit):
                 s.go("Load")
             with m.Else():
                 s.go("Find")
         with m.Elif(looked):
-            m.d.sync += turn.eq(turn.rotate_left(1))
-            for number, state in enumerate(kinds):
-                with m.If(turn[number] & wanted[number]):
-                    m.d.sync += prefer.eq(1)
+            for kind, state in enumerate(kinds):
+                with m.If(chosen[kind]):
+                    m.d.sync += [others.eq(others >> 1), last.eq(1 << kind)]
                     s.go(state)
     with s("Events"):
         with m.If(~u.left_pending):

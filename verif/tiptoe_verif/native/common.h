@@ -80,18 +80,9 @@ struct Context {
     uint64_t cycle() const { return count[CYCLES]; }
     void active() { last_activity = count[CYCLES]; }
 
-    // Inputs are set through these: the engine's input logic is evaluated only in cycles that change one.
-    bool inputs_changed = true;
-    template <class Port> void set(Port& port, uint64_t value) {
-        if (port == Port(value)) return;
-        port = Port(value);
-        inputs_changed = true;
-    }
-    template <class Port> void set_bytes(Port& port, const uint8_t* bytes) {
-        if (memcmp(&port, bytes, sizeof port) == 0) return;
-        memcpy(&port, bytes, sizeof port);
-        inputs_changed = true;
-    }
+    // Inputs of the next cycle; what is read back is this one's until the clock rises.
+    template <class Port> void set(Port& port, uint64_t value) { port = Port(value); }
+    template <class Port> void set_bytes(Port& port, const uint8_t* bytes) { memcpy(&port, bytes, sizeof port); }
 };
 
 // Verilator holds ports of up to 64 bits in integers, wider ones in arrays of 32-bit words: both little endian.

@@ -29,29 +29,24 @@ void Harness::reset(unsigned cycles) {
     sink.reset();
     context.set(top->tick, 0);
     context.set(top->rst, 1);
-    for (unsigned i = 0; i < cycles; i++) {
-        settle();
-        top->clk = 1;
-        top->eval();
-    }
+    for (unsigned i = 0; i < cycles; i++) clock();
     context.set(top->rst, 0);
+    clock();
 }
 
-// Clock low: new inputs enter the wrapper (see native/wrapper.py) and outputs settle.
-void Harness::settle() {
-    top->clk = 0;
-    if (context.inputs_changed) {
-        context.inputs_changed = false;
-        top->sample = !top->sample;
+// At the rising edge the inputs set before it enter the wrapper (see native/wrapper.py), and all outputs settle for the
+// new cycle. The falling edge does nothing but let Verilator see the next rising one.
+void Harness::clock() {
+    for (unsigned level : {1u, 0u}) {
+        top->clk = level;
+        top->eval();
+#if VM_TRACE
+        if (trace_) trace_->dump(trace_time_ += 4000);
+#endif
     }
-    top->eval();
 }
 
 void Harness::cycle() {
-    settle();
-#if VM_TRACE
-    if (trace_) trace_->dump(trace_time_ += 4000);
-#endif
     memory.sample();
     registers.sample();
     source.sample();
@@ -62,16 +57,12 @@ void Harness::cycle() {
         context.active();
         irq_ = irq;
     }
-    top->clk = 1;
-    top->eval();
-#if VM_TRACE
-    if (trace_) trace_->dump(trace_time_ += 4000);
-#endif
     memory.drive();
     registers.drive();
     source.drive();
     sink.drive();
     drive_tick();
+    clock();
     if (log_frames && (!source.passed.empty() || sink.frames.size() != logged_sink_)) collect_log();
     context.count[CYCLES]++;
 }

@@ -1,7 +1,7 @@
 // The Verilated engine with a host and a wire around it: memory, register port, frame ports, ticks.
 //
-// One clock cycle is: inputs and outputs settle with the clock low, the ports look at what is handed over, the clock
-// rises, the ports set the next inputs. No cycle is ever skipped; input logic is evaluated only when an input changed.
+// One clock cycle is: the ports look at what is handed over in it, they set the inputs of the next one, the clock rises.
+// No cycle is ever skipped, and the model is evaluated once a cycle.
 #pragma once
 
 #include <atomic>
@@ -88,7 +88,7 @@ class Harness {
     std::atomic<bool> stop_requested{false};
 
   private:
-    void settle();
+    void clock();
     void cycle();
     void drive_tick();
     uint32_t reasons(uint32_t stops) const;

@@ -1,8 +1,9 @@
-"""A Verilog module around the top, so that Verilator evaluates the logic behind the inputs once a cycle, or not at all.
+"""A Verilog module around the top, so that Verilator evaluates the design once a cycle.
 
-Verilator evaluates everything that depends combinationally on an input in every ``eval``, changed or not, and a clock
-cycle takes two. Behind the wrapper the inputs (all but clk) are copies, taken when ``sample`` changes, so that this logic runs
-only when the harness has changed an input. What the engine sees is the same, in the same cycle.
+Verilator evaluates what follows a clock edge, and what depends combinationally on an input, in every ``eval``: with inputs
+set between two edges, much of the design twice a cycle. The wrapper takes the inputs (all but clk) into registers at the rising
+edge. The harness sets them before the edge, and the engine sees them in the cycle after it: together with its own
+registers, as it would have seen inputs set just after the edge.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ def wrapper(top: str, verilog: str) -> str:
     ports = [(direction, size or "", name) for direction, size, name in _PORT.findall(module[0])]
     inputs = [(size, name) for direction, size, name in ports if direction == "input" and name != "clk"]
     lines = [f"module {top}{WRAPPED}("]
-    lines += [f"  {direction} {size} {name}," for direction, size, name in ports]
-    lines += ["  input sample", ");"]
-    lines += [f"  reg {size} {name}_sampled;" for size, name in inputs]
-    lines += ["  always @(posedge sample or negedge sample) begin"]
-    lines += [f"    {name}_sampled <= {name};" for _, name in inputs]
+    lines += [",\n".join(f"  {direction} {size} {name}" for direction, size, name in ports)]
+    lines += [");"]
+    lines += [f"  reg {size} {name}_taken;" for size, name in inputs]
+    lines += ["  always @(posedge clk) begin"]
+    lines += [f"    {name}_taken <= {name};" for _, name in inputs]
     lines += ["  end", f"  {top} engine ("]
-    sampled = {name for _, name in inputs}
-    connections = [f"    .{name}({name}{'_sampled' if name in sampled else ''})" for _, _, name in ports]
+    taken = {name for _, name in inputs}
+    connections = [f"    .{name}({name}{'_taken' if name in taken else ''})" for _, _, name in ports]
     lines += [",\n".join(connections), "  );", "endmodule", ""]
     return "\n".join(lines)

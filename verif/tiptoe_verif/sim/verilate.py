@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from .registers import merge_registers
 from .toolchain import WAIVERS, Progress, ToolError, cached_dir, digest, has_fst, run_make, run_verilator
 
 COCOTB_MAIN = Path(__file__).with_name("cocotb_main.cpp")
@@ -21,31 +22,42 @@ _FLAGS = ["--cc", "--prefix", "Vtop", "--timescale", "1ps/1ps", "-O3", "--noasse
 _FLAGS += ["--x-assign", "fast", "--x-initial", "0"]
 _FLAGS += ["--output-split", "20000", "--output-split-cfuncs", "2000"]
 
+_ATTRIBUTES = ("generator", "top", "src", "amaranth.hierarchy", "amaranth.decoding")
+_WRITERS = [Path(__file__), Path(__file__).with_name("registers.py")]
+"""What makes the Verilog, besides the design."""
+
 
 def to_verilog(design: Any, name: str) -> str:
-    """Verilog of an Amaranth component, or of RTLIL text, without source locations: equal designs give equal text.
+    """Verilog of an Amaranth component, or of RTLIL text, for simulation: equal designs give equal text.
 
     Initial contents of memories that are all zero are left out (the simulation starts them at zero): one line a row
     otherwise, which for the largest tables takes minutes.
     """
-    from amaranth.back import rtlil, verilog
+    from amaranth._toolchain.yosys import find_yosys
+    from amaranth.back import rtlil
 
     text = design if isinstance(design, str) else str(rtlil.convert(design, name=name, emit_src=False))
     zeros = r"^  cell \$meminit_v2 [^\n]*\n(?:    (?!connect \\DATA)[^\n]*\n)*    connect \\DATA \d+'0+\n.*?^  end\n"
     text = re.sub(zeros, "", text, flags=re.S | re.M)
-    # The same call that `verilog.convert` makes after `rtlil.convert`; Amaranth's version is pinned.
-    return str(verilog._convert_rtlil_text(text, strip_internal_attrs=True))
+    # What `amaranth.back.verilog` does (its version is pinned), but without Yosys's optimisations: they take words apart
+    # into bits, which Verilator evaluates one by one.
+    script = [f"read_rtlil <<rtlil\n{text}\nrtlil", "proc -nomux -norom -noopt", "memory_collect"]
+    for option in ("", "-modattr "):
+        script.append(f"attrmap {option}" + " ".join(f"-remove {attribute}" for attribute in _ATTRIBUTES))
+    script.append("write_verilog -norename")
+    yosys = find_yosys(lambda version: version >= (0, 40))
+    return merge_registers(str(yosys.run(["-q", "-"], "\n".join(script), ignore_warnings=True)))
 
 
 def cached_verilog(name: str, factory: Callable[[], Any], *, key: str = "") -> str:
-    """Like :func:`to_verilog` of ``factory()``, kept by a hash of tiptoe_hdl's sources, ``name`` and ``key``.
+    """Like :func:`to_verilog` of ``factory()``, kept by a hash of the sources, ``name`` and ``key``.
 
     ``key`` must tell apart what the result depends on besides the sources: ``repr`` of the configuration.
     """
     spec = importlib.util.find_spec("tiptoe_hdl")
     assert spec is not None and spec.submodule_search_locations is not None
     folder = Path(list(spec.submodule_search_locations)[0])
-    sources = [path.read_text() for path in sorted(folder.rglob("*.py"))]
+    sources = [path.read_text() for path in [*sorted(folder.rglob("*.py")), *_WRITERS]]
     with cached_dir("verilog", name, digest(name, key, *sources)) as (path, complete):
         file = path / f"{name}.v"
         if not complete:
@@ -65,7 +77,7 @@ def build_library(
     verilog_text: str,
     cpp_sources: Sequence[Path],
     *,
-    optimise: str = "-O3 -march=native",
+    optimise: str = "-O2 -march=native",
     trace: bool = False,
     libraries: Sequence[str] = (),
     progress: Progress | None = None,

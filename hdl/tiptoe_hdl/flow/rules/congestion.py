@@ -40,7 +40,8 @@ def count(s):
         half_larger=(s.flight >> 1) > s.twice_maxseg,
         thrice_maxseg=(s.twice_maxseg + s.maxseg)[:CWND_BITS],
         duplicate=(
-            (s.d_ack == 0)
+            ~s.ack_after_una
+            & ~s.d_ack[31]
             & s.in_flight
             & ~s.persist
             & s.e_zero_length

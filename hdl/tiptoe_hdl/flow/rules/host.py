@@ -10,6 +10,12 @@ from ...wire.sequence import distance
 from . import choose, in_states, power
 
 
+def _widest_window(scale):
+    """0xFFFF << scale, 25 bits."""
+    steps = [scale == k for k in range(15)]
+    return Cat(Cat(steps[max(0, k - 15) : k + 1]).any() for k in range(25))
+
+
 def measure(s):
     """Step 1: the position as a sequence number (position + isn + 1 = position - ~isn), the scale of our window."""
     isn = Mux(s.is_doorbell & s.e_which, s.irs, s.iss)
@@ -18,6 +24,7 @@ def measure(s):
     unscaled = s.is_segment & ~s.e_ws_present & ~s.established
     return dict(
         host_seq=distance(s.e_seq, ~isn),
+        own_usable=Mux(own, power(s.rcv_log2, 25), _widest_window(s.rcv_scale)),
         ring_end=(s.snd_una + power(s.snd_log2, 25))[:32],
         scale=choose(s.rcv_scale, (s.is_request, s.e_rcv_scale), (unscaled, 0)),
         whole_ring=choose(own, (s.is_request, asked), (unscaled, ~s.rcv_log2[4])),  # rcv_log2 < scale + 16
@@ -34,11 +41,9 @@ def measure(s):
 
 def compare(s):
     """Step 2."""
-    scale = [s.scale == k for k in range(15)]
-    widest_window = Cat(Cat(scale[max(0, k - 15) : k + 1]).any() for k in range(25))  # 0xFFFF << scale
     return dict(
-        lim_start=Mux(s.is_doorbell, s.host_seq, s.lim_base),
-        usable=Mux(s.whole_ring, power(s.rcv_log2, 25), widest_window),
+        bell_lim=(s.host_seq + s.own_usable)[:32],
+        usable=Mux(s.whole_ring, power(s.rcv_log2, 25), _widest_window(s.scale)),
         end_ok=~distance(s.host_seq, s.snd_end)[31] & ~distance(s.ring_end, s.host_seq)[31],
         user_ok=~distance(s.rcv_nxt, s.host_seq)[31],
         maxseg_now=Mux(s.sets_mss | (s.lowers_mss & s.mss_smaller), s.e_mss[:12], s.maxseg),
@@ -60,7 +65,8 @@ def judge(s):
     accept = s.is_request & s.op_accept & s.virgin
     opens = known & s.op_open & s.virgin
     return dict(
-        lim_next=(s.lim_start + s.usable)[:32],
+        lim_next=(s.lim_base + s.usable)[:32],
+        bell_lim_ok=s.user_ok & ~distance(s.bell_lim, s.rcv_lim)[31],
         do_provision=provision,
         do_open=opens,
         opens=accept | opens,
@@ -81,11 +87,12 @@ def judge(s):
 
 def apply(s):
     """Step 4: the receive ring's edge; how the request is answered."""
-    lim_ok = s.user_ok & ~distance(s.lim_next, s.rcv_lim)[31]
     bad_state, ok = Status.BAD_STATE.value, Status.OK.value
     return dict(
-        rcv_lim=Mux((s.rcv_bell & lim_ok) | s.syn_taken | s.opens, s.lim_next, s.rcv_lim),
-        bell_bad=s.snd_bell_bad | (s.rcv_bell & ~lim_ok),
+        rcv_lim=choose(
+            s.rcv_lim, (s.rcv_bell & s.bell_lim_ok, s.bell_lim), (s.syn_taken | s.opens, s.lim_next)
+        ),
+        bell_bad=s.snd_bell_bad | (s.rcv_bell & ~s.bell_lim_ok),
         status=choose(
             ok,
             (s.op_provision, Mux(s.do_provision, ok, bad_state)),

@@ -3,7 +3,7 @@
 from amaranth.hdl import Cat, Const, Mux
 
 from ...messages import ACK, RST
-from ...wire.sequence import distance
+from ...wire.sequence import distance, seq_gt
 from ..tcb import TICK_BITS
 from . import choose, power
 
@@ -23,14 +23,18 @@ def measure(s):
     """
     base = Mux(s.rexmt_one, s.snd_una, s.snd_nxt)
     up_to_max = (s.behind | s.rexmt_one) & ~s.fin_sent
+    end = Mux(up_to_max, s.snd_max, s.snd_end)
     fin = s.fin_now
     return dict(
         base=base,
         up_to_max=up_to_max,
-        avail=distance(Mux(up_to_max, s.snd_max, s.snd_end), base),
+        avail=distance(end, base),
+        some=seq_gt(end, base),
         wnd_smaller=s.snd_wnd < s.cwnd,
-        room_wnd=(s.snd_wnd - s.flight_nxt)[:32],
-        room_cwnd=(s.cwnd - s.flight_nxt)[:32],
+        room_wnd=distance(s.snd_wnd, s.flight_nxt),
+        room_cwnd=distance(s.cwnd, s.flight_nxt),
+        wnd_open=seq_gt(s.snd_wnd, s.flight_nxt),
+        cwnd_open=seq_gt(s.cwnd, s.flight_nxt),
         flight_zero=s.flight_nxt == 0,
         gain=distance(s.rcv_lim, s.rcv_adv),
         w_lim=_less(s.rcv_lim, s.data_nxt, fin),
@@ -58,7 +62,7 @@ def limit(s):
         short=room[31] | (~negative & room_in_segment & (room < s.avail)),
         # Silly-window avoidance of the sender: a segment cut by the window goes if it repeats old data or fills half of
         # the largest window the peer has offered.
-        cut_goes=~room[31] & room.any() & (s.behind | (room >= s.half_wnd)),
+        cut_goes=Mux(s.wnd_smaller, s.wnd_open, s.cwnd_open) & (s.behind | (room >= s.half_wnd)),
         edge=(s.snd_una + Mux(s.wnd_smaller, s.snd_wnd, s.cwnd))[:32],
         unlimited=unlimited,
         permitted=s.may_output & s.alive,
@@ -68,10 +72,10 @@ def limit(s):
         tells_window=~s.in_syn_sent & s.updates_window,
         first_time=~s.behind & ~s.rexmt_one,
         fin_possible=fin_possible,
-        fin_alone=fin_possible & (s.avail == 0),
+        fin_alone=fin_possible & ~s.some,
         rest_goes=~s.force | (s.avail == 1),
         avail_fits=~negative & (smaller | (s.avail == s.maxseg)),
-        some=s.can_send & ~negative & s.avail.any(),
+        some=s.can_send & s.some,
         most=Mux(negative, 0, Mux(smaller, s.avail[:12], s.maxseg))[:12],
         # Silly-window avoidance of the receiver: the edge moves by two segments or half the ring, or not at all.
         gain_met=~s.gain[31] & ((s.gain >= s.two_segments) | (s.gain >= s.half_ring)),

@@ -24,19 +24,20 @@ def overlap(s):
 
     An interval never reaches beyond the window, so comparing with the uncut end of the segment gives the same answer.
     """
-    starts_inside = s.d_seq[31] | ((s.d_seq < s.d_adv) & (s.d_seq < s.d_lim))
+    seq_before_nxt = s.d_seq[31]
+    starts_inside = seq_before_nxt | (s.seq_before_adv & s.seq_before_lim)
     return dict(
         touch_0=s.ooo_valid[0] & ~s.after_0 & ~s.before_0,
         touch_1=s.ooo_valid[1] & ~s.after_1 & ~s.before_1,
-        brings_data=(s.e_length != 0) & ~s.d_payload_end[31] & (s.d_payload_end != 0) & starts_inside,
-        cut_right=(s.d_payload_end > s.d_adv) | (s.d_payload_end > s.d_lim),
-        in_order=s.d_seq[31] | (s.d_seq == 0),
+        brings_data=(s.e_length != 0) & s.payload_after_nxt & starts_inside,
+        cut_right=s.payload_after_adv | s.payload_after_lim,
+        in_order=~s.seq_after_nxt,
         edge=Mux(s.lim_before_adv, s.rcv_lim, s.rcv_adv),
-        d_edge=Mux(s.lim_before_adv, s.d_lim, s.d_adv)[:13],
-        front=Mux(s.d_seq[31], (-s.d_seq)[:12], 0),
-        d_start=Mux(s.d_seq[31], 0, s.d_seq),
+        d_edge=Mux(s.lim_before_adv, s.d_lim, s.d_adv),
+        front=Mux(seq_before_nxt, -s.d_seq[:12], 0)[:12],
+        d_start=Mux(seq_before_nxt, 0, s.d_seq[:13]),
         fin_at_nxt=s.rcv_nxt == s.fin_seq,
-        ends_at_nxt=s.d_payload_end == 0,
+        ends_at_nxt=~s.d_payload_end[31] & ~s.payload_after_nxt,
     )
 
 

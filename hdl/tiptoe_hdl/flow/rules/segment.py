@@ -1,37 +1,57 @@
 """SEGMENT ARRIVES: what an incoming segment is, RFC 9293 section 3.10.7, with RFC 5961's challenge ACKs."""
 
 from ...messages import ACK, FIN, RST, SYN, State
-from ...wire.sequence import distance
+from ...wire.sequence import distance, seq_gt, seq_le, seq_lt
 from . import in_states
 
 
 def measure(s):
-    """Step 1: distances between the segment and the connection."""
+    """Step 1: distances between the segment and the connection; mostly their signs are looked at."""
     return dict(
         d_seq=distance(s.e_seq, s.rcv_nxt),
+        seq_after_nxt=seq_gt(s.e_seq, s.rcv_nxt),
         d_payload_end=distance(s.e_payload_end, s.rcv_nxt),
-        d_end=distance(s.e_end, s.rcv_nxt),
-        d_adv=distance(s.rcv_adv, s.rcv_nxt),
-        d_lim=distance(s.rcv_lim, s.rcv_nxt),
-        lim_before_adv=distance(s.rcv_lim, s.rcv_adv)[31],
+        payload_after_nxt=seq_gt(s.e_payload_end, s.rcv_nxt),
+        end_before_nxt=seq_lt(s.e_end, s.rcv_nxt),
+        end_after_nxt=seq_gt(s.e_end, s.rcv_nxt),
+        # Both right edges count: the one advertised and the one that the receive ring allows.
+        seq_before_adv=seq_lt(s.e_seq, s.rcv_adv),
+        seq_before_lim=seq_lt(s.e_seq, s.rcv_lim),
+        seq_upto_adv=seq_le(s.e_seq, s.rcv_adv),
+        seq_upto_lim=seq_le(s.e_seq, s.rcv_lim),
+        end_upto_adv=seq_le(s.e_end, s.rcv_adv),
+        end_upto_lim=seq_le(s.e_end, s.rcv_lim),
+        payload_after_adv=seq_gt(s.e_payload_end, s.rcv_adv),
+        payload_after_lim=seq_gt(s.e_payload_end, s.rcv_lim),
+        lim_before_adv=seq_lt(s.rcv_lim, s.rcv_adv),
+        d_adv=distance(s.rcv_adv, s.rcv_nxt)[:13],
+        d_lim=distance(s.rcv_lim, s.rcv_nxt)[:13],
+        seq_plus_1_before_nxt=seq_lt(s.e_seq_plus_1, s.rcv_nxt),
         d_ack=distance(s.e_ack, s.snd_una),
-        d_max=distance(s.snd_max, s.e_ack),
+        ack_after_una=seq_gt(s.e_ack, s.snd_una),
+        ack_after_max=seq_gt(s.e_ack, s.snd_max),
+        ack_before_max=seq_lt(s.e_ack, s.snd_max),
         d_nxt=distance(s.snd_nxt, s.e_ack),
         flight_nxt=distance(s.snd_nxt, s.snd_una),
-        d_wl1=distance(s.e_seq, s.snd_wl1),
-        wl2_ok=~distance(s.e_ack, s.snd_wl2)[31],
+        nxt_before_max=seq_lt(s.snd_nxt, s.snd_max),
+        seq_after_wl1=seq_gt(s.e_seq, s.snd_wl1),
+        seq_before_wl1=seq_lt(s.e_seq, s.snd_wl1),
+        ack_before_wl2=seq_lt(s.e_ack, s.snd_wl2),
     )
 
 
 def classify(s):
     """Step 2: acceptability of the sequence number, standing of the acknowledgement, state decoded."""
-    begins_in_window = (s.d_seq < s.d_adv) & (s.d_seq < s.d_lim)
-    # A segment without length may also stand at the right edge: what the peer sends when its last data was lost.
-    empty_in_window = (s.d_seq <= s.d_adv) & (s.d_seq <= s.d_lim)
-    end_inside = (s.d_end <= s.d_adv) & (s.d_end <= s.d_lim)
-    ends_in_window = end_inside & (s.d_end != 0)
-    ack_after_una = ~s.d_ack[31] & (s.d_ack != 0)
-    ack_future = s.d_max[31]
+    seq_before_nxt = s.d_seq[31]
+    seq_exact = ~seq_before_nxt & ~s.seq_after_nxt
+    begins_in_window = ~seq_before_nxt & s.seq_before_adv & s.seq_before_lim
+    # A segment without length may also stand at the right edge: what the peer sends when its last data was lost; and
+    # always at rcv_nxt, which a FIN moves beyond the edge of a full window.
+    empty_in_window = seq_exact | (~seq_before_nxt & s.seq_upto_adv & s.seq_upto_lim)
+    end_inside = ~s.end_before_nxt & s.end_upto_adv & s.end_upto_lim
+    ends_in_window = end_inside & s.end_after_nxt
+    ack_before_una = s.d_ack[31]
+    ack_new = s.ack_after_una & ~s.ack_after_max
     flags = s.e_flags
     is_syn_received = s.state == State.SYN_RECEIVED.value
     segment = s.is_segment & s.provisioned
@@ -39,16 +59,14 @@ def classify(s):
         acceptable=(s.e_zero_length & empty_in_window)
         | (~s.e_zero_length & (begins_in_window | ends_in_window)),
         end_inside=end_inside,
-        begins_in_window=begins_in_window,
-        seq_exact=s.d_seq == 0,
-        seq_left=s.d_seq[31],
-        repeats_syn=s.d_seq == 0xFFFFFFFF,
-        ack_new=ack_after_una & ~ack_future,
-        ack_same=s.d_ack == 0,
-        ack_future=ack_future,
-        ack_all=s.d_max == 0,
-        ack_fine=~ack_future & (ack_after_una | ~is_syn_received),
-        wnd_newer=(~s.d_wl1[31] & (s.d_wl1 != 0)) | ((s.d_wl1 == 0) & s.wl2_ok),
+        seq_exact=seq_exact,
+        repeats_syn=seq_before_nxt & ~s.seq_plus_1_before_nxt,  # it stands just before rcv_nxt
+        ack_new=ack_new,
+        ack_same=~s.ack_after_una & ~ack_before_una,
+        ack_future=s.ack_after_max,
+        ack_all=~s.ack_after_max & ~s.ack_before_max,
+        ack_fine=~s.ack_after_max & (s.ack_after_una | ~is_syn_received),
+        wnd_newer=s.seq_after_wl1 | (~s.seq_before_wl1 & ~s.ack_before_wl2),
         synchronised=s.state >= State.SYN_RECEIVED.value,
         in_closed=segment & (s.state == State.CLOSED.value),
         opening=segment & (s.state == State.SYN_SENT.value),

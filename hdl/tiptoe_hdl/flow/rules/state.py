@@ -9,11 +9,10 @@ S = {state.name: state.value for state in State}
 
 
 def measure(s):
-    """Step 2: window of the segment against the largest one seen; snd_nxt against snd_max."""
+    """Step 2: window of the segment against the largest one seen."""
     return dict(
         wnd_nonzero=s.wnd_scaled != 0,
         wnd_largest=s.wnd_scaled > s.max_sndwnd,
-        nxt_before_max=s.snd_nxt != s.snd_max,
     )
 
 

@@ -22,7 +22,7 @@ class ListenTable(wiring.Component):
     """A small memory searched one entry a cycle, up to the highest listener in use.
 
     An entry whose laddr is the segment's wins over one whose laddr is 0 (any address). One search or write at a
-    time. Timing: a search takes 6 cycles and one for each entry up to the highest one in use; a write takes 6.
+    time. Timing: a search takes 5 cycles and one for each entry up to the highest one in use; a write takes 6.
     After reset all entries are cleared, one a cycle.
 
     Members
@@ -118,7 +118,7 @@ class ListenTable(wiring.Component):
             with m.If(final):
                 s.go("Drain")
         with s("Drain"):
-            with m.If(~scanned[1] & ~scanned[2] & ~scanned[3]):
+            with m.If(~scanned[1] & ~scanned[2]):  # the last one's match is stored now
                 m.d.comb += self.find.ready.eq(1)
                 m.d.sync += self.found.valid.eq(1)
                 s.go("Found")

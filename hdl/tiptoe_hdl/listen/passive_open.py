@@ -14,7 +14,6 @@ from .syncache import EntryState
 def syn(m, u):
     """A SYN for no connection: listener, entry, number, table, SYN,ACK. The dispatcher goes on after "Store"."""
     s, found = u.states, u.listeners.found
-    stored = Signal()
     with s("Find"):
         m.d.comb += u.listeners.find.valid.eq(1)
         with m.If(u.listeners.find.ready):
@@ -50,17 +49,17 @@ def syn(m, u):
             s.go("Inserted")
     with s("Inserted"):
         m.d.comb += u.table_status.ready.eq(1)
-        m.d.sync += stored.eq(u.table_status.payload.status == Status.OK)
+        status = u.table_status.payload.status
         with m.If(u.table_status.valid):
-            m.d.comb += u.pulse["syn_dropped_full"].eq(u.table_status.payload.status == Status.TABLE_FULL)
-            s.go("Stored")
-    with s("Stored"):
-        with m.If(stored):
-            s.go("SynAck")
-        with m.Else():
-            # EXISTS: the SYN came twice at once, or the host opens this connection; one SYN is enough.
-            m.d.comb += u.cache.release.eq(1)
-            s.go("Idle")
+            m.d.comb += u.pulse["syn_dropped_full"].eq(status == Status.TABLE_FULL)
+            with m.If(status == Status.OK):
+                s.go("SynAck")
+            with m.Else():
+                s.go("Undo")
+    with s("Undo"):
+        # EXISTS: the SYN came twice at once, or the host opens this connection; one SYN is enough.
+        m.d.comb += u.cache.release.eq(1)
+        s.go("Idle")
     with s("Arm"):
         u.change_status(
             m, state=EntryState.FRESH, generation=u.facts.generation_next, retries=0, remaining=SYN_ACK_TICKS

@@ -9,7 +9,7 @@ from tiptoe_verif.streams import STREAM_CASES, exercise_stream, run_bench
 
 BUFFERS = [
     pytest.param(lambda shape: SkidBuffer(shape), id="skid"),
-    pytest.param(lambda shape: Queue(shape, 2), id="queue2"),
+    pytest.param(lambda shape: Queue(shape, 4), id="queue4"),
     pytest.param(lambda shape: Queue(shape, 16), id="queue16"),
 ]
 
@@ -23,7 +23,7 @@ def test_passes_everything_in_order(make, idle, stall, rng):
 
 
 @pytest.mark.parametrize("make, capacity", [
-    (lambda: SkidBuffer(8), 2), (lambda: Queue(8, 2), 3), (lambda: Queue(8, 8), 9),
+    (lambda: SkidBuffer(8), 2), (lambda: Queue(8, 4), 4), (lambda: Queue(8, 8), 8),
 ])  # fmt: skip
 def test_capacity_and_full_rate(make, capacity):
     dut = make()
@@ -46,7 +46,7 @@ def test_capacity_and_full_rate(make, capacity):
     run_bench(dut, bench)
 
 
-@pytest.mark.parametrize("depth", [0, 1, 3, 12, 128])
+@pytest.mark.parametrize("depth", [0, 1, 2, 12, 128])
 def test_queue_depth_checked(depth):
-    with pytest.raises(ValueError, match="depth must be a power of two from 2 to 64"):
+    with pytest.raises(ValueError, match="depth must be a power of two from 4 to 64"):
         Queue(8, depth)

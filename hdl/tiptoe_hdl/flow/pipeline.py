@@ -228,7 +228,7 @@ class Pipeline(wiring.Component):
             (state.take_fin, host.note, output.measure, rtt.apply),
             (state.wait, output.limit, rtt.total),
             (output.decide, rtt.clamp),
-            (output.advance,),
+            (output.advance, timers.plan),
             (output.send, rtt.renew, timers.set_retransmission),
         )
         for number, rules in enumerate(steps, start=1):

@@ -6,7 +6,9 @@ from amaranth.lib.wiring import In, Out
 
 
 class Queue(wiring.Component):
-    """A queue of ``depth`` entries in distributed memory, and one more in its output register.
+    """A queue of ``depth`` entries: the first in its output register, the others in distributed memory.
+
+    One place of the memory is always free, and written all the time: no enable has to reach every bit of it.
 
     Latency two cycles, one transfer a cycle. ``o`` comes from flip-flops; ``i.ready`` depends on flip-flops
     of the queue only.
@@ -16,7 +18,7 @@ class Queue(wiring.Component):
     shape
         Shape of the payload.
     depth : int
-        Entries: a power of two, 2 to 64.
+        Entries: a power of two, 4 to 64.
 
     Members
     -------
@@ -24,8 +26,8 @@ class Queue(wiring.Component):
     """
 
     def __init__(self, shape, depth: int):
-        if not (2 <= depth <= 64 and depth & (depth - 1) == 0):
-            raise ValueError(f"depth must be a power of two from 2 to 64, not {depth}")
+        if not (4 <= depth <= 64 and depth & (depth - 1) == 0):
+            raise ValueError(f"depth must be a power of two from 4 to 64, not {depth}")
         self._shape, self._depth = shape, depth
         super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape))})
 
@@ -35,20 +37,19 @@ class Queue(wiring.Component):
         write = storage.write_port()
         read = storage.read_port(domain="comb")
 
-        # One bit more than an address needs: equal is empty, equal but for the top bit is full.
-        written = Signal(range(2 * self._depth))
+        written = Signal(range(self._depth))
         taken = Signal.like(written)
         full = Signal()
         empty = Signal()
         payload = Signal(self._shape, reset_less=True)  # valid tells whether it counts
         m.d.comb += [
             empty.eq(written == taken),
-            full.eq((written ^ taken) == self._depth),
+            full.eq((written + 1)[: len(written)] == taken),
             self.i.ready.eq(~full),
-            write.addr.eq(written[:-1]),
+            write.addr.eq(written),
             write.data.eq(self.i.payload),
-            write.en.eq(self.i.valid & ~full),
-            read.addr.eq(taken[:-1]),
+            write.en.eq(1),
+            read.addr.eq(taken),
             self.o.payload.eq(payload),
         ]
         with m.If(self.i.valid & ~full):

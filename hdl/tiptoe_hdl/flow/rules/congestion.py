@@ -57,16 +57,17 @@ def candidates(s):
     half_flight = Mux(s.half_larger, s.flight >> 1, s.twice_maxseg)
     new_ack, duplicate = s.ack_new & ~s.is_syn_received, s.duplicate & s.established
     third = duplicate & (s.dupacks == DUPACK_THRESHOLD - 1) & s.ack_beyond_recover & ~s.in_recovery
+    window_full = new_ack & ~s.in_recovery & ~s.slow_start & window_acked
     choice = dict(
         if_full=new_ack & s.in_recovery & s.ack_covers_recover,
         if_partial=new_ack & s.in_recovery & ~s.ack_covers_recover,
         if_slow_start=new_ack & ~s.in_recovery & s.slow_start,
-        if_window_acked=new_ack & ~s.in_recovery & ~s.slow_start & window_acked,
+        if_plus=window_full | (duplicate & s.in_recovery),
         if_third=third,
-        if_inflated=duplicate & s.in_recovery,
     )
     return choice | dict(
         if_avoidance=new_ack & ~s.in_recovery & ~s.slow_start & ~window_acked,
+        if_window_acked=window_full,
         if_new_ack=new_ack,
         if_duplicate=duplicate,
         cwnd_stays=~Cat(choice.values()).any(),
@@ -94,7 +95,7 @@ def apply(s):
         (s.if_full, s.ssthresh),
         (s.if_partial, s.cwnd_partial),
         (s.if_slow_start, s.cwnd_slow),
-        (s.if_window_acked | s.if_inflated, s.cwnd_plus),
+        (s.if_plus, s.cwnd_plus),
         (s.if_third, s.cwnd_recovery),
     )
     acked_by_segment = choose_one(

@@ -24,7 +24,9 @@ def measure(s):
     unscaled = s.is_segment & ~s.e_ws_present & ~s.established
     return dict(
         host_seq=distance(s.e_seq, ~isn),
-        own_usable=Mux(own, power(s.rcv_log2, 25), _widest_window(s.rcv_scale)),
+        own_whole=own,
+        own_ring=power(s.rcv_log2, 25),
+        own_window=_widest_window(s.rcv_scale),
         ring_end=(s.snd_una + power(s.snd_log2, 25))[:32],
         scale=choose(s.rcv_scale, (s.is_request, s.e_rcv_scale), (unscaled, 0)),
         whole_ring=choose(own, (s.is_request, asked), (unscaled, ~s.rcv_log2[4])),  # rcv_log2 < scale + 16
@@ -42,7 +44,7 @@ def measure(s):
 def compare(s):
     """Step 2."""
     return dict(
-        bell_lim=(s.host_seq + s.own_usable)[:32],
+        bell_lim=(s.host_seq + Mux(s.own_whole, s.own_ring, s.own_window))[:32],
         usable=Mux(s.whole_ring, power(s.rcv_log2, 25), _widest_window(s.scale)),
         end_ok=~distance(s.host_seq, s.snd_end)[31] & ~distance(s.ring_end, s.host_seq)[31],
         user_ok=~distance(s.rcv_nxt, s.host_seq)[31],

@@ -23,13 +23,14 @@ def measure(s):
     """
     base = Mux(s.rexmt_one, s.snd_una, s.snd_nxt)
     up_to_max = (s.behind | s.rexmt_one) & ~s.fin_sent
-    end = Mux(up_to_max, s.snd_max, s.snd_end)
     fin = s.fin_now
     return dict(
         base=base,
         up_to_max=up_to_max,
-        avail=distance(end, base),
-        some=seq_gt(end, base),
+        avail_max=distance(s.snd_max, base),
+        avail_end=distance(s.snd_end, base),
+        some_max=seq_gt(s.snd_max, base),
+        some_end=seq_gt(s.snd_end, base),
         wnd_smaller=s.snd_wnd < s.cwnd,
         room_wnd=distance(s.snd_wnd, s.flight_nxt),
         room_cwnd=distance(s.cwnd, s.flight_nxt),
@@ -52,31 +53,34 @@ def limit(s):
     ``short``: the window ends before the segment that could go. The FIN goes ``alone`` behind data sent before.
     """
     room = Mux(s.wnd_smaller, s.room_wnd, s.room_cwnd)
-    negative = s.avail[31]
+    avail = Mux(s.up_to_max, s.avail_max, s.avail_end)
+    some = Mux(s.up_to_max, s.some_max, s.some_end)
+    negative = avail[31]
     fin_possible = s.fin_queued & s.can_fin & ~negative & ~s.up_to_max
     unlimited = s.rexmt_one | s.force
-    smaller = ~s.avail[12:].any() & (s.avail[:12] < s.maxseg)
+    smaller = ~avail[12:].any() & (avail[:12] < s.maxseg)
     room_in_segment = ~room[12:].any() & (room[:12] < s.maxseg)
     return dict(
         room=room[:12],
-        short=room[31] | (~negative & room_in_segment & (room < s.avail)),
+        short=room[31] | (~negative & room_in_segment & (room < avail)),
         # Silly-window avoidance of the sender: a segment cut by the window goes if it repeats old data or fills half of
         # the largest window the peer has offered.
         cut_goes=Mux(s.wnd_smaller, s.wnd_open, s.cwnd_open) & (s.behind | (room >= s.half_wnd)),
         edge=(s.snd_una + Mux(s.wnd_smaller, s.snd_wnd, s.cwnd))[:32],
         unlimited=unlimited,
         permitted=s.may_output & s.alive,
+        may_ack=s.may_output & s.alive & ~s.in_syn_sent,
         blocked=s.alive & ~s.may_output,
         tx_syn=s.in_handshake & s.flight_zero,
         ack_reason=~s.in_syn_sent & s.ack_now,
         tells_window=~s.in_syn_sent & s.updates_window,
         first_time=~s.behind & ~s.rexmt_one,
         fin_possible=fin_possible,
-        fin_alone=fin_possible & ~s.some,
-        rest_goes=~s.force | (s.avail == 1),
-        avail_fits=~negative & (smaller | (s.avail == s.maxseg)),
-        some=s.can_send & s.some,
-        most=Mux(negative, 0, Mux(smaller, s.avail[:12], s.maxseg))[:12],
+        fin_alone=fin_possible & ~some,
+        rest_goes=~s.force | (avail == 1),
+        avail_fits=~negative & (smaller | (avail == s.maxseg)),
+        some=s.can_send & some,
+        most=Mux(negative, 0, Mux(smaller, avail[:12], s.maxseg))[:12],
         # Silly-window avoidance of the receiver: the edge moves by two segments or half the ring, or not at all.
         gain_met=~s.gain[31] & ((s.gain >= s.two_segments) | (s.gain >= s.half_ring)),
         w_lim_up=(s.w_lim + s.round_up)[:32],
@@ -99,7 +103,7 @@ def decide(s):
         emit=emit,
         sent=sent,
         new=sent & s.first_time,
-        acks=emit & ~s.in_syn_sent,
+        acks=s.may_ack & wanted,
         advance=sent & ~s.rexmt_one,
         behind_segment=choose(
             END, (~data | (s.force & ~fin), BASE_PLUS_1), (fin, END_PLUS_1), (limited, EDGE)

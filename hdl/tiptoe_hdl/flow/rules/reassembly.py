@@ -70,7 +70,11 @@ def merge(s):
         if_second=takes_ahead & ~goes_first,
         if_shift=takes_ahead & touch_none & s.ooo_valid[0] & s.before_0,
         lacks_room=s.takes_data & s.brings_data & no_room,
-        had_gap=s.ooo_valid.any(),
+        # Out of order, a gap filled, every second segment; and payload that brought nothing new although the segment was
+        # acceptable: the peer needs to hear where we are.
+        if_ack_now=takes_ahead
+        | (takes & (s.ooo_valid.any() | s.delack))
+        | (~takes & (s.e_length != 0)),
     )
 
 
@@ -101,7 +105,4 @@ def apply(s):
         got_in_order=in_order,
         got_out_of_order=out_of_order,
         discarded=s.go & s.lacks_room,
-        filled_gap=in_order & s.had_gap,
-        # Payload that brought nothing new although the segment was acceptable: the peer needs to hear where we are.
-        stale_data=s.go & (s.e_length != 0) & ~taken,
     )

@@ -20,8 +20,7 @@ def apply(s):
     """Step 4: everything but the peer's FIN, which needs the new rcv_nxt."""
     state = s.state
     after_handshake = Mux(s.fin_queued, S["FIN_WAIT_1"], S["ESTABLISHED"])
-    last_ack = s.fin_is_acked & (state == S["LAST_ACK"])
-    dies = s.segment_ends | s.timer_ends | s.do_abort | last_ack
+    dies = s.segment_ends | s.timer_ends | s.do_abort | s.last_acked
     next_state = choose_one(
         state,
         (dies | s.do_provision, S["CLOSED"]),
@@ -48,7 +47,7 @@ def apply(s):
             (s.peer_reset, Reason.PEER_RESET.value),
             (s.give_up, Reason.TIMEOUT.value),
             (s.do_abort, Mux(s.op_dma_abort, Reason.DMA_ERROR.value, Reason.LOCAL_ABORT.value)),
-            (last_ack | s.time_wait_over, Reason.NORMAL.value),
+            (s.last_acked | s.time_wait_over, Reason.NORMAL.value),
         ),
         abort_reset=s.do_abort & s.synchronised & (state != S["TIME_WAIT"]),
         provisioned=(s.provisioned | s.do_provision) & ~s.do_release,
@@ -95,21 +94,8 @@ def apply(s):
             s.data_nxt_placed, (s.do_open, 0), (s.do_accept, s.e_ack_plus_1), (s.syn_taken, s.e_seq_plus_1)
         ),
         rcv_adv=choose(s.rcv_adv, (s.do_open, 0), (s.do_accept, s.accept_adv), (s.syn_taken, s.e_seq_plus_1)),
-        ack_now=(
-            s.ack_now
-            | s.outside
-            | s.challenge
-            | s.got_out_of_order
-            | s.discarded
-            | s.filled_gap
-            | s.stale_data
-            | s.syn_acked
-            | (s.got_in_order & s.delack)
-            | s.delack_due
-        )
-        & ~fresh
-        & ~dies,
-        delack=(s.delack | s.got_in_order) & ~fresh & ~dies,
+        ack_now=(s.ack_now | s.outside | s.challenge | s.syn_acked | s.delack_due | (s.go & s.if_ack_now)) & ~fresh,
+        delack=(s.delack | s.got_in_order) & ~fresh,
         delack_deadline=Mux(s.got_in_order & ~s.delack, s.delack_deadline_next, s.delack_deadline),
         force=(s.force | s.probe) & ~fresh & ~persist_exit,
         rexmt_shift=choose(
@@ -159,7 +145,8 @@ def take_fin(s):
         updates_window=in_states(next_state, State.ESTABLISHED, State.FIN_WAIT_1, State.FIN_WAIT_2),
         rcv_nxt=(s.data_nxt + s.fin_now)[:32],
         peer_closed=s.peer_closed | s.fin_now,
-        ack_now=s.ack_now | s.fin_now,
+        ack_now=(s.ack_now | s.fin_now) & (next_state != S["CLOSED"]),
+        delack=s.delack & (next_state != S["CLOSED"]),
         changed=s.changed
         | s.fin_now
         | (state != s.state_before)

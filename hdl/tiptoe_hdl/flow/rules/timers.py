@@ -46,22 +46,30 @@ def expire(s):
     )
 
 
-def set_retransmission(s):
-    """Step 9: the timer behind this pass. ``sent``: data, SYN or FIN went out."""
+def plan(s):
+    """Step 8: what becomes of the retransmission timer behind this pass. ``sent``: data, SYN or FIN went out."""
     outstanding = ~s.all_acked | s.sent
     # Data waits, nothing is under way, and nothing may be sent: only a probe can find out when the window opens.
     stuck = s.waiting & s.all_acked & ~s.sent
-    rearm = s.took_ack_then & outstanding
-    start = (s.sent & (~s.timer_on_then | s.persist_then & ~s.force)) | rearm
-    expired = s.timeout_then | s.probe_then
-    off = ~s.runs_rexmt | (~outstanding & ~stuck)
-    persist = choose(s.persist_then, (off, 0), (s.probe_then, 1), (stuck, 1), (start & ~s.force, 0))
+    start = (s.sent & (~s.timer_on_then | s.persist_then & ~s.force)) | (s.took_ack_then & outstanding)
     return dict(
-        rexmt_on=~off & (s.timer_on_then | start | stuck | expired),
-        persist=persist,
+        rexmt_off=~s.runs_rexmt | (~outstanding & ~stuck),
+        rexmt_expired=s.timeout_then | s.probe_then,
+        rexmt_stuck=stuck,
+        rexmt_starts=start | (stuck & ~s.timer_on_then),
+        persist_ends=start & ~s.force,
+    )
+
+
+def set_retransmission(s):
+    """Step 9."""
+    running = s.timer_on_then | s.rexmt_starts | s.rexmt_expired
+    return dict(
+        rexmt_on=~s.rexmt_off & running,
+        persist=~s.rexmt_off & (s.probe_then | s.rexmt_stuck | (s.persist_then & ~s.persist_ends)),
         rexmt_deadline=choose(
             s.rexmt_deadline,
-            (expired, s.backoff_deadline),
-            (start | (stuck & ~s.timer_on_then), s.start_deadline),
+            (s.rexmt_expired, s.backoff_deadline),
+            (s.rexmt_starts, s.start_deadline),
         ),
     )

@@ -35,7 +35,7 @@ from .world import Peer, Wire, World
 __all__ = ["Conditions", "Impairment", "Pair", "Peer", "Simulation", "SimulationTimeout", "Wire", "World"]
 
 _QUANTUM_CYCLES = 256
-_AFTER_POLL = 32  # cycles the engine gets after the driver has looked, before the interrupt counts again
+_AFTER_POLL = 128  # cycles the engine gets after the driver has looked, before the interrupt counts again
 
 
 class SimulationTimeout(TimeoutError):

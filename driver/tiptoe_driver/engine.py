@@ -178,10 +178,13 @@ class Engine:
         if self.commands.backlog:
             # Room in the command ring raises no interrupt: look again soon.
             timeout_us = 10 if timeout_us is None else min(timeout_us, 10)
-        if self.device.wait(timeout_us):
+        interrupted = self.device.wait(timeout_us)
+        progress = self.poll()
+        if interrupted:
+            # Behind EVENT_CONSUMER: the device sets the bit again if an event has come meanwhile.
             self.device.write32(abi.REG_IRQ_STATUS, abi.IRQ_STATUS_EVENT | abi.IRQ_STATUS_ERROR)
         self.commands.flush()
-        return self.poll()
+        return progress
 
     def _acknowledge(self) -> None:
         self.events.acknowledge()

@@ -1,6 +1,6 @@
 """The engine: every block and the wires between them. No logic here."""
 
-from amaranth.hdl import Module, ResetInserter, Value
+from amaranth.hdl import Cat, Module, ResetInserter, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -10,12 +10,13 @@ from .flow.flow import Flow
 from .host.axi import Axi4ReadSignature, Axi4WriteSignature, AxiLiteSignature
 from .host.clocks import Clocks
 from .host.commands import CommandProcessor
-from .host.counters import CounterBank
+from .host.counters import CounterBank, PulseMerge
 from .host.dma_read import DmaReader
 from .host.dma_write import DmaWriter
 from .host.errors import ErrorMerge
 from .host.events import EventWriter
-from .host.registers import Registers
+from .host.registers import RESET_CYCLES, Registers
+from .host.reset_chain import ResetChain
 from .listen.isn import IsnGenerator
 from .listen.listen_unit import ListenUnit
 from .messages import Counter, FrameInfo, TxControl
@@ -99,10 +100,13 @@ class Engine(wiring.Component):
             "reader": DmaReader(cfg, 2, max_outstanding=64), "writer": DmaWriter(cfg, 2, max_outstanding=64),
         }  # fmt: skip
         self._names = tuple(blocks)
-        reset = ResetInserter(registers.soft_reset)
-        for name, block in blocks.items():
+        m.submodules.resets = resets = ResetChain(len(blocks))
+        if len(blocks) >= RESET_CYCLES // 2:
+            raise TypeError("the soft reset is too short for so many blocks")
+        m.d.comb += resets.i.eq(registers.soft_reset)
+        for number, (name, block) in enumerate(blocks.items()):
             setattr(self, f"_{name}", block)
-            m.submodules[name] = block if name in WHOLE_FRAMES else reset(block)
+            m.submodules[name] = block if name in WHOLE_FRAMES else ResetInserter(resets.o[number])(block)
 
     def _connect_receive(self, m):
         rx, gate = self.s_axis_rx, self._gate
@@ -206,6 +210,7 @@ class Engine(wiring.Component):
             registers.quiet.eq(reader.quiet & writer.quiet & self._tx_gate.quiet),
             registers.event_irq.eq(events.event_irq),
             registers.error_irq.eq(events.error_irq),
+            registers.event_pending.eq(events.pending),
             self.irq.eq(registers.irq),
         ]
 
@@ -249,7 +254,8 @@ class Engine(wiring.Component):
             ]
             if not sources:
                 raise TypeError(f"no block counts {counter.name}")
-            pulse = sources[0]
-            for other in sources[1:]:
-                pulse = pulse | other
-            m.d.comb += getattr(bank, name).eq(pulse)
+            if len(sources) == 1:
+                m.d.comb += getattr(bank, name).eq(sources[0])
+                continue
+            m.submodules[f"merge_{counter.name.lower()}"] = merge = PulseMerge(len(sources))
+            m.d.comb += [merge.i.eq(Cat(sources)), getattr(bank, name).eq(merge.o)]

@@ -85,7 +85,7 @@ class FakeDevice:
             self.doorbells.append((tep_id, {0: "snd", 4: "rcv"}[which], value))
             return
         if address == reg.REG_IRQ_STATUS:
-            self.irq = False
+            self.irq = self._events != self.registers.get(reg.REG_EVENT_CONSUMER, 0)
             return
         if address == reg.REG_CONTROL:
             value &= ~reg.CONTROL_SOFT_RESET

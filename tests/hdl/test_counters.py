@@ -5,7 +5,7 @@ import random
 import pytest
 from amaranth.hdl import Module, ResetInserter, Signal
 
-from tiptoe_hdl.host.counters import CounterBank, pulse_ports
+from tiptoe_hdl.host.counters import CounterBank, PulseMerge, pulse_ports
 from tiptoe_hdl.messages import Counter
 from tiptoe_verif.streams import run_bench
 
@@ -79,3 +79,21 @@ def test_reset_clears():
         assert await values(ctx, dut) == sent
 
     run_bench(top, bench)
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_pulses_of_one_cycle_all_count(n, rng):
+    dut = PulseMerge(n)
+    sent, counted = 0, 0
+
+    async def bench(ctx):
+        nonlocal sent, counted
+        for cycle in range(400):
+            pulses = rng.getrandbits(n) if cycle % 40 < 5 else 0
+            sent += pulses.bit_count()
+            ctx.set(dut.i, pulses)
+            _, _, o = await ctx.tick().sample(dut.o)
+            counted += o
+        assert counted == sent > 0
+
+    run_bench(dut, bench)

@@ -265,10 +265,12 @@ def test_never_overtakes_the_host():
     async def main(ctx):
         await bench.start(ctx)
         await ctx.tick().repeat(1000)
-        assert bench.written == 16 and ctx.get(bench.dut.producer) == 16
+        assert bench.written == 16 and ctx.get(bench.dut.producer) == 16 and ctx.get(bench.dut.pending)
         assert bench.full == pytest.approx((1000 - 200) / 256, abs=1.5)
         bench.reading = True
         await bench.settle(ctx)
+        await ctx.tick().repeat(3)
+        assert not ctx.get(bench.dut.pending)
 
     bench.simulate(main, frames)
     assert bench.events == [abi.FrameEvent(n, 60) for n in range(40)]

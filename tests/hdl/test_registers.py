@@ -235,6 +235,27 @@ def test_interrupt_while_its_bit_is_cleared_is_kept():
     run_bench(dut, bench)
 
 
+def test_interrupt_cleared_too_early_comes_again():
+    """The clearing was under way when an event came: EVENT_CONSUMER does not know it."""
+    dut = Registers(TINY)
+    host = Host(dut)
+    status = MAP["IRQ_STATUS"].address
+
+    async def bench(ctx):
+        await host.write(ctx, MAP["IRQ_MASK"].address, 1)
+        for pending in (1, 0):
+            ctx.set(dut.event_pending, pending)
+            await host.write(ctx, status, 3)
+            await ctx.tick().repeat(6)
+            assert await host.read(ctx, status) == (OKAY, pending) and ctx.get(dut.irq) == pending
+        ctx.set(dut.event_pending, 1)  # only a clearing looks at it
+        await host.write(ctx, MAP["IRQ_MASK"].address, 1)
+        await ctx.tick().repeat(6)
+        assert await host.read(ctx, status) == (OKAY, 0)
+
+    run_bench(dut, bench)
+
+
 def test_soft_reset_waits_for_the_bus_and_keeps_the_configuration():
     dut = Registers(TINY)
     host = Host(dut)

@@ -1,6 +1,6 @@
 """The counters that registers show: each line counts in a few bits, what these gained is added in turn to a memory."""
 
-from amaranth.hdl import Array, Const, Module, Mux, Signal
+from amaranth.hdl import Array, Const, Module, Mux, Signal, Value
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -83,4 +83,31 @@ class CounterBank(wiring.Component):
         m.d.sync += shown.eq(turns[3] == self.index)
         with m.If(shown):
             m.d.sync += self.value.eq(new)
+        return m
+
+
+class PulseMerge(wiring.Component):
+    """Pulses of several blocks for one counter: of those of the same cycle all but one follow in later cycles.
+
+    Up to 15 may wait, far more than blocks that count once a packet can pile up.
+
+    Ports
+    -----
+    i : In(n)
+    o : Out(1)
+        A cycle later at the earliest.
+    """
+
+    def __init__(self, n: int):
+        self._n = n
+        super().__init__({"i": In(n), "o": Out(1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        waiting = Signal(4)
+        come = Signal(range(self._n + 1))
+        left = Signal(range(16 + self._n))
+        m.d.comb += [come.eq(sum((Value.cast(bit) for bit in self.i), Const(0))), left.eq(waiting + come - self.o)]
+        m.d.comb += self.o.eq(waiting != 0)
+        m.d.sync += waiting.eq(Mux(left > 15, 15, left))
         return m

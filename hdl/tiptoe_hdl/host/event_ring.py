@@ -39,6 +39,8 @@ class EventRing(wiring.Component):
     enable : In(1), base : In, log2 : In(5), consumer : In(32)
         Registers of the event ring.
     producer : Out(32)
+    pending : Out(1)
+        Written events that the host has not taken: ``consumer`` is behind. Follows two cycles later.
         Entries taken.
     i : In(stream of 256 bits)
         Entries; the phase bit is put in here.
@@ -55,7 +57,7 @@ class EventRing(wiring.Component):
         self._cfg = cfg
         super().__init__({
             "enable": In(1), "base": In(cfg.addr_width), "log2": In(5), "consumer": In(32),
-            "producer": Out(32),
+            "producer": Out(32), "pending": Out(1),
             "i": In(stream.Signature(unsigned(8 * EVENT_BYTES))),
             "request": Out(stream.Signature(dma_request(cfg))),
             "data": Out(stream.Signature(unsigned(cfg.data_width))),
@@ -93,6 +95,10 @@ class EventRing(wiring.Component):
                 with m.Case(log2):
                     m.d.sync += [size.eq(1 << log2), phase.eq(~self.producer[log2])]
         m.d.sync += [used.eq(self.producer - self.consumer), full.eq(used >= size)]
+        written = Signal(32)
+        with m.If(self.count_events_written):
+            m.d.sync += written.eq(written + 1)
+        m.d.sync += self.pending.eq(written != self.consumer)
         waited = Signal(8)
         with m.If(full & self.i.valid & self.enable):
             m.d.sync += waited.eq(waited + 1)

@@ -53,7 +53,7 @@ class EventWriter(wiring.Component):
     -------
     ready, notify, placed, broken, clear, report_request, report
         See ConnectionEvents.
-    enable, base, log2, consumer, producer, request, data, dma_done, count_events_written, count_event_ring_full
+    enable, base, log2, consumer, producer, pending, request, data, dma_done, count_events_written, count_event_ring_full
         See EventRing.
     syn : In(stream of SynEvent), done : In(stream of CommandDone), frame : In(stream of FrameEvent)
     error : In(valid-only ErrorEvent)
@@ -79,7 +79,7 @@ class EventWriter(wiring.Component):
             "frame": In(stream.Signature(FrameEvent)),
             "error": In(valid_only(ErrorEvent)),
             "enable": In(1), "base": In(cfg.addr_width), "log2": In(5), "consumer": In(32),
-            "producer": Out(32),
+            "producer": Out(32), "pending": Out(1),
             "request": Out(stream.Signature(dma_request(cfg))),
             "data": Out(stream.Signature(unsigned(cfg.data_width))),
             "dma_done": In(stream.Signature(DmaDone)),
@@ -102,7 +102,7 @@ class EventWriter(wiring.Component):
             ring.consumer.eq(self.consumer), self.producer.eq(ring.producer),
             self.count_events_written.eq(ring.count_events_written),
             self.count_event_ring_full.eq(ring.count_event_ring_full),
-            self.event_irq.eq(ring.count_events_written),
+            self.event_irq.eq(ring.count_events_written), self.pending.eq(ring.pending),
             self.error_irq.eq(self.error.valid | ring.error.valid),
         ]
         sources = [

@@ -62,8 +62,8 @@ MEASURED = {
 CLEARED = ("CONTROL", "IRQ_STATUS", "COMMAND_TAIL", "EVENT_CONSUMER", "FRAME_CONSUMER")
 """Registers that a soft reset clears."""
 
-RESET_CYCLES = 16
-"""Length of ``soft_reset``."""
+RESET_CYCLES = 64
+"""Length of ``soft_reset``: more than twice the time that it takes from the first block to the last."""
 
 READ_CYCLES = 6
 """Cycles given to the read of a register: the multiplexer has three stages."""
@@ -127,6 +127,8 @@ class Registers(wiring.Component):
         The counter's value, when its index has been there for COUNTER_CYCLES.
     event_irq, error_irq : In(1)
         Pulses that set the bits of IRQ_STATUS.
+    event_pending : In(1)
+        Events wait for the host: looked at when IRQ_STATUS.EVENT has been cleared, which then is set again.
     <name in MEASURED> : In, <name in CONFIGURATION> : Out
         Fields of registers. ``isn_key`` and ``hash_key`` have word 0 in their lowest bits.
     """
@@ -141,7 +143,7 @@ class Registers(wiring.Component):
             "error": Out(valid_only(ErrorEvent)),
             "count_bad_doorbell": Out(1),
             "counter_index": Out(5), "counter_value": In(32),
-            "event_irq": In(1), "error_irq": In(1),
+            "event_irq": In(1), "error_irq": In(1), "event_pending": In(1),
             "ready": In(1), "tick_time": In(32), "isn_time": In(32),
             "command_head": In(32), "event_producer": In(32),
             **{name: Out(width) for name, width in _configuration_ports(cfg).items()},
@@ -232,8 +234,12 @@ class Registers(wiring.Component):
                             m.d.sync += signal.eq(signal | bits)
                         else:
                             m.d.sync += signal.eq(bits)
-        # An interrupt that comes while its bit is cleared is not lost.
-        with m.If(self.event_irq):
+        # An interrupt that comes while its bit is cleared is not lost; nor one that came before the clearing, which was
+        # under way when the host thought it had seen all events. EVENT_CONSUMER, written before, counts two cycles later.
+        cleared = Signal(4)
+        irq_status = register_map()["IRQ_STATUS"].address // 4
+        m.d.sync += cleared.eq(Cat(enable & (address == irq_status), cleared))
+        with m.If(self.event_irq | (cleared[-1] & self.event_pending)):
             m.d.sync += self._value["IRQ_STATUS.EVENT", 0].eq(1)
         with m.If(self.error_irq):
             m.d.sync += self._value["IRQ_STATUS.ERROR", 0].eq(1)

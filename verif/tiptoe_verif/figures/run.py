@@ -120,7 +120,6 @@ _Measure = tuple[str, Callable[[Rig, Sequence[Connection], int], segments.Costs]
 _SEGMENTS: tuple[_Measure, ...] = (
     ("receive: 1 byte of data", segments.receive_data, ("receive",)),
     ("receive: pure ACK", segments.receive_acks, ("receive",)),
-    ("transmit: 1 byte by doorbell", segments.transmit_data, ("transmit",)),
     ("receive data, transmit its ACK", segments.transmit_acks, ("receive", "transmit")),
 )
 
@@ -130,9 +129,12 @@ def _segments(plan: Plan, rig: Rig, report: Report) -> Iterator[Figure]:
     for memory, line in ((NEAR, 0), (FAR, 0), (NEAR, width)):
         conditions = _conditions(rig, memory, line)
         bound = segments.line_bound(width, line) if line else segments.bound(width)
-        both: _Measure = ("1 byte both ways at once", partial(segments.both, pace=bound), ("receive", "transmit"))
+        paced: tuple[_Measure, ...] = (
+            ("transmit: 1 byte by doorbell", partial(segments.transmit_data, pace=bound), ("transmit",)),
+            ("1 byte both ways at once", partial(segments.both, pace=bound), ("receive", "transmit")),
+        )
         for count in plan.counts:
-            for name, measure, ways in (*_SEGMENTS, both):
+            for name, measure, ways in (*_SEGMENTS, *paced):
                 report(f"minimum segments, {name}, {conditions}, {count} connections")
                 costs = measure(rig, rig.connections[:count], plan.small)
                 for way in ways:

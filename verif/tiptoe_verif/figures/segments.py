@@ -87,19 +87,27 @@ def receive_acks(rig: Rig, connections: Sequence[Connection], frames: int) -> Co
     return _measure(rig, "acknowledgements", lambda: None, lambda rx, tx: rx.count >= total)
 
 
-def transmit_data(rig: Rig, connections: Sequence[Connection], frames: int) -> Costs:
-    """Sends of one byte, a doorbell each, as fast as the register port takes them; nobody acknowledges meanwhile.
+def transmit_data(rig: Rig, connections: Sequence[Connection], frames: int, pace: float) -> Costs:
+    """Sends of one byte, a doorbell every ``pace`` cycles; nobody acknowledges meanwhile.
 
-    Where doorbells of a connection come faster than it may send, several bytes leave as one segment (of 60 bytes all the
-    same), so the segments and not the bytes are counted.
+    Where doorbells of a connection come faster than it may send, several bytes leave as one segment, so the segments and
+    not the bytes are counted; all of them have 60 bytes unless more than six bytes have to wait.
     """
     following = rotation(connections)
-    for _ in range(frames):
-        following().write(1)
-    goal = sum(c.written for c in connections)
+    begin = rig.harness.cycle
+    sends = 0
+
+    def work() -> None:
+        nonlocal sends
+        while sends < min(frames, (rig.harness.cycle - begin) / pace + _BATCH):
+            following().write(1)
+            sends += 1
+
     return _measure(
-        rig, "one-byte sends", lambda: None, lambda rx, tx: sum(c.received for c in connections) >= goal
-    )
+        rig, "one-byte sends", work,
+        lambda rx, tx: sends == frames and all(c.received >= c.written for c in connections),
+        round(_BATCH * pace),
+    )  # fmt: skip
 
 
 def transmit_acks(rig: Rig, connections: Sequence[Connection], frames: int) -> Costs:

@@ -7,16 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tiptoe_driver.abi_gen import REG_IRQ_STATUS
 from tiptoe_hdl.config import CONFIGS, EngineConfig
 
 from ..sim.toolchain import Progress
 from ..wire.capture import Capture
 from ..wire.monitor import WireMonitor
 from ..wire.segment import ip_number, mac_number
-from .harness import Harness, RuleBroken, Stop, build_engine
-
-_SETTLE_CYCLES = 1000
+from .harness import Harness, RuleBroken, build_engine
 
 MEMORY_BYTES = 1 << 28
 """Default size of host memory; pages cost nothing until they are touched."""
@@ -130,10 +127,6 @@ class EngineDevice(abc.ABC):
     def write32(self, address: int, value: int) -> None:
         """Post a register write."""
         self.harness.write32(address, value)
-        if address == REG_IRQ_STATUS:
-            # The cause has to be cleared before the driver looks at the ring: an event written in between
-            # would lose its interrupt.
-            self.harness.run(_SETTLE_CYCLES, Stop.SETTLED)
 
     def read32(self, address: int) -> int:
         """Read a register; runs the clock meanwhile."""

@@ -30,6 +30,8 @@ from .tx.path import TxPath
 from .wire.axi_stream import AxiStreamSignature
 from .wire.connect import connect_same
 from .wire.queue import Queue
+from .wire.skid import SkidBuffer
+from .wire.stage import Stage
 from .wire.stream_merge import StreamMerge
 
 PAYLOAD, RINGS = range(2)
@@ -100,13 +102,21 @@ class Engine(wiring.Component):
             "reader": DmaReader(cfg, 2, max_outstanding=64), "writer": DmaWriter(cfg, 2, max_outstanding=64),
         }  # fmt: skip
         self._names = tuple(blocks)
-        m.submodules.resets = resets = ResetChain(len(blocks))
-        if len(blocks) >= RESET_CYCLES // 2:
+        m.submodules.resets = resets = ResetChain(len(blocks) + 1)
+        self._link_reset = resets.o[-1]
+        if len(resets.o) >= RESET_CYCLES // 2:
             raise TypeError("the soft reset is too short for so many blocks")
         m.d.comb += resets.i.eq(registers.soft_reset)
         for number, (name, block) in enumerate(blocks.items()):
             setattr(self, f"_{name}", block)
             m.submodules[name] = block if name in WHOLE_FRAMES else ResetInserter(resets.o[number])(block)
+
+    def _link(self, m, name, source, sink):
+        """Connect two ports through registers, so that no path leads through both blocks."""
+        buffer = (SkidBuffer if hasattr(source, "ready") else Stage)(source.payload.shape())
+        m.submodules[f"link_{name}"] = ResetInserter(self._link_reset)(buffer)
+        connect_same(m, source, buffer.i)
+        connect_same(m, buffer.o, sink)
 
     def _connect_receive(self, m):
         rx, gate = self.s_axis_rx, self._gate
@@ -120,7 +130,7 @@ class Engine(wiring.Component):
         ]
         parser, buffer, dispatcher, placement = self._parser, self._buffer, self._dispatcher, self._placement
         connect_same(m, gate.o, parser.i)
-        connect_same(m, parser.meta, dispatcher.meta)
+        self._link(m, "meta", parser.meta, dispatcher.meta)
         connect_same(m, dispatcher.segment, self._flow.segment)
         connect_same(m, dispatcher.info, self._infos.i)
         connect_same(m, self._infos.o, placement.info)
@@ -128,28 +138,28 @@ class Engine(wiring.Component):
         connect(m, parser.store, buffer.store)
         m.d.comb += parser.room.eq(buffer.room)
         connect(m, placement.read, buffer.read)
-        connect_same(m, placement.request, self._writer.request[PAYLOAD])
-        connect_same(m, placement.data, self._writer.data[PAYLOAD])
+        self._link(m, "placement_request", placement.request, self._writer.request[PAYLOAD])
+        self._link(m, "placement_data", placement.data, self._writer.data[PAYLOAD])
         connect_same(m, self._writer.done[PAYLOAD], placement.done)
-        connect_same(m, self._commands.rcv_ring, placement.ring)
+        self._link(m, "rcv_ring", self._commands.rcv_ring, placement.ring)
         connect_same(m, placement.placed, self._events.placed)
-        connect_same(m, placement.frame, self._events.frame)
-        connect_same(m, placement.abort, self._commands.abort)
+        self._link(m, "frame_event", placement.frame, self._events.frame)
+        self._link(m, "abort", placement.abort, self._commands.abort)
 
     def _connect_transmit(self, m):
         tx, reader, flow, commands = self._tx, self._reader, self._flow, self._commands
         connect_same(m, flow.tx, tx.segment)
         connect_same(m, self._dispatcher.control, self._controls.i[0])
         connect_same(m, self._listen.control, self._controls.i[1])
-        connect_same(m, self._controls.o, tx.control)
+        self._link(m, "control", self._controls.o, tx.control)
         connect_same(m, commands.frame, tx.frame)
         connect_same(m, tx.frame_done, commands.frame_done)
         connect_same(m, commands.endpoint, tx.endpoint[COMMANDS])
         connect_same(m, self._listen.endpoint, tx.endpoint[LISTEN])
-        connect_same(m, commands.snd_ring, tx.ring)
-        connect_same(m, commands.next_hop, tx.next_hop)
+        self._link(m, "snd_ring", commands.snd_ring, tx.ring)
+        self._link(m, "next_hop", commands.next_hop, tx.next_hop)
         connect_same(m, tx.request, reader.request[PAYLOAD])
-        connect_same(m, reader.data[PAYLOAD], tx.data)
+        self._link(m, "payload", reader.data[PAYLOAD], tx.data)
         connect_same(m, tx.o, self._tx_gate.i)
         axis, beat = self.m_axis_tx, self._tx_gate.o
         m.d.comb += [
@@ -168,7 +178,7 @@ class Engine(wiring.Component):
             connect_same(m, table.status[client], block.table_status)
             connect_same(m, block.isn_request, isn.request[client])
             connect_same(m, isn.iss[client], block.isn)
-            connect_same(m, block.flow, flow.request[client])
+            self._link(m, f"flow_request_{client}", block.flow, flow.request[client])
             connect_same(m, flow.response[client], block.flow_status)
 
     def _connect_host(self, m):
@@ -179,19 +189,19 @@ class Engine(wiring.Component):
         connect(m, writer.axi, flipped(self.m_axi_write))
         connect_same(m, registers.doorbell, flow.doorbell)
         connect_same(m, commands.request, reader.request[RINGS])
-        connect_same(m, reader.data[RINGS], commands.data)
-        connect_same(m, events.request, writer.request[RINGS])
-        connect_same(m, events.data, writer.data[RINGS])
+        self._link(m, "command_data", reader.data[RINGS], commands.data)
+        self._link(m, "event_request", events.request, writer.request[RINGS])
+        self._link(m, "event_data", events.data, writer.data[RINGS])
         connect_same(m, writer.done[RINGS], events.dma_done)
-        connect_same(m, commands.done, events.done)
+        self._link(m, "done", commands.done, events.done)
         connect_same(m, commands.clear, events.clear)
         connect_same(m, commands.broken, events.broken)
         connect_same(m, commands.stock, self._listen.stock)
-        connect_same(m, commands.listen, self._listen.listen)
+        self._link(m, "listen", commands.listen, self._listen.listen)
         connect_same(m, self._listen.listen_status, commands.listen_status)
-        connect_same(m, commands.drop, self._listen.drop)
+        self._link(m, "drop", commands.drop, self._listen.drop)
         connect_same(m, self._listen.drop_status, commands.drop_status)
-        connect_same(m, self._listen.event, events.syn)
+        self._link(m, "syn_event", self._listen.event, events.syn)
         connect_same(m, flow.notify, events.notify)
         connect_same(m, events.report_request, flow.report_request)
         connect_same(m, flow.report, events.report)

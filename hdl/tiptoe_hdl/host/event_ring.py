@@ -112,6 +112,7 @@ class EventRing(wiring.Component):
         free = Signal()
         free_slot = Signal.like(slot)
         pause = Signal(range(RETRY_CYCLES), init=RETRY_CYCLES - 1)
+        ending = Signal()  # the last word is being stored
         store, note, count = entries.write_port(), counts.write_port(), counts.read_port(domain="comb")
         m.d.sync += free.eq(0)
         for number in reversed(range(SLOTS)):
@@ -124,10 +125,15 @@ class EventRing(wiring.Component):
         phase_at = 32 * PHASE[0] + PHASE[1]
         m.d.comb += [
             entry.eq(Cat(self.i.payload[:phase_at], phase, self.i.payload[phase_at + 1:])),
-            store.addr.eq(Cat(word, slot)), store.data.eq(entry.word_select(word, self._cfg.data_width)),
+            self.i.ready.eq(ending),
             note.addr.eq(slot), note.data.eq(self.producer), count.addr.eq(slot),
             self.request.p.length.eq(EVENT_BYTES),
             feed.payload.eq(slot), awaited.payload.eq(slot),
+        ]
+        # The word is stored a cycle later, long before it is read.
+        m.d.sync += [
+            store.en.eq(0), store.addr.eq(Cat(word, slot)),
+            store.data.eq(entry.word_select(word, self._cfg.data_width)), ending.eq(0),
         ]
         index = Signal(max(LOG2_ENTRIES))
         m.d.sync += index.eq((1 << self.log2) - 1)
@@ -140,10 +146,9 @@ class EventRing(wiring.Component):
                 with m.Elif(self.i.valid & self.enable & free & ~full):
                     m.next = "Store"
             with m.State("Store"):
-                m.d.comb += [store.en.eq(1), note.en.eq(word == 0)]
-                m.d.sync += word.eq(word + 1)
-                with m.If(word == self._words - 1):
-                    m.d.comb += self.i.ready.eq(1)
+                m.d.comb += note.en.eq(word == 0)
+                m.d.sync += [store.en.eq(1), word.eq(word + 1), ending.eq(word == self._words - 2)]
+                with m.If(ending):
                     m.d.sync += [self.producer.eq(self.producer + 1), self._busy[slot].eq(1)]
                     m.next = "Address"
             with m.State("Address"):

@@ -1,7 +1,7 @@
 """Dispatcher: whose is a received segment (RFC 9293 section 3.10.7)? And resets for those of nobody (section 3.10.7.1)."""
 
 from amaranth.hdl import Module, Mux, Signal
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
@@ -52,6 +52,8 @@ class Dispatcher(wiring.Component):
 
     def __init__(self, cfg: EngineConfig):
         self.cfg = cfg
+        # What is kept of a ``table_result``; decoded on arrival.
+        self._result = data.StructLayout({"hit": 1, "is_connection": 1, "index": table_result(cfg)["index"].shape})
         super().__init__({
             "meta": In(stream.Signature(RxMeta)),
             "lookup": Out(stream.Signature(FourTuple)),
@@ -68,10 +70,11 @@ class Dispatcher(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         head, head_valid = Signal(RxMeta), Signal()
-        found, found_valid = Signal(table_result(self.cfg)), Signal()
+        found, found_valid = Signal(self._result), Signal()
         done = Signal()   # the head's last cycle
         again = Signal()  # the head wants another lookup
-        again_taken = self._fetch(m, head, head_valid, found, found_valid, done, again)
+        head_syn_only = Signal()
+        again_taken = self._fetch(m, head, head_valid, head_syn_only, found, found_valid, done, again)
 
         # Resets: what the segment occupies in sequence space.
         length, end = Signal(13), Signal(32)
@@ -95,19 +98,17 @@ class Dispatcher(wiring.Component):
             m.d.sync += self.segment.valid.eq(0)
         with m.If(self.info.ready):
             m.d.sync += self.info.valid.eq(0)
-        syn_only = head.flags[SYN] & ~head.flags[ACK] & ~head.flags[RST] & ~head.flags[FIN]
-
         with m.FSM():
             with m.State("Decide"):
                 with m.If(head_valid & head.to_host):
                     self._inform(m, head, done, to_host=1)
                 with m.Elif(head_valid & found_valid):
-                    with m.If(found.hit & ~found.is_syncache):
+                    with m.If(found.is_connection):
                         with m.If(~self.segment.valid):
                             self._inform(m, head, done, ask=1)
                             with m.If(done):
                                 self._pass_on(m, head, found)
-                    with m.Elif(found.hit | syn_only):
+                    with m.Elif(found.hit | head_syn_only):
                         m.next = "Ask"
                     with m.Else():
                         m.next = "Nobody"
@@ -171,9 +172,11 @@ class Dispatcher(wiring.Component):
               for name in ("seq", "ack", "flags", "wnd", "mss", "ws_present", "ws")),
         ]
 
-    def _fetch(self, m, head, head_valid, found, found_valid, done, again):
+    def _fetch(self, m, head, head_valid, head_syn_only, found, found_valid, done, again):
         """Keep the next segment and its lookup going. Returns: the head's repeated lookup is on its way."""
         next_, next_valid = Signal(RxMeta), Signal()
+        flags = next_.flags
+        result = Signal(self._result)
         next_found, next_found_valid = Signal.like(found), Signal()
         head_waiting, next_waiting = Signal(), Signal()  # a result is outstanding
         behind = Signal()  # the head's outstanding result comes after the next one's
@@ -187,25 +190,29 @@ class Dispatcher(wiring.Component):
             self.meta.ready.eq(~next_valid & ~repeat & (self.lookup.ready | self.meta.payload.to_host)),
             taken.eq(self.meta.valid & self.meta.ready),
             self.result.ready.eq(1),  # each lookup has its place
+            result.hit.eq(self.result.payload.hit),
+            result.is_connection.eq(self.result.payload.hit & ~self.result.payload.is_syncache),
+            result.index.eq(self.result.payload.index),
             arrived_head.eq(self.result.valid & head_waiting & ~behind),
             arrived_next.eq(self.result.valid & ~arrived_head),
         ]
         m.d.sync += offered.eq(self.lookup.valid & ~self.lookup.ready & ~repeat)
 
         with m.If(arrived_head):
-            m.d.sync += [found.eq(self.result.payload), found_valid.eq(1), head_waiting.eq(0)]
+            m.d.sync += [found.eq(result), found_valid.eq(1), head_waiting.eq(0)]
         with m.If(arrived_next):
             m.d.sync += [
-                next_found.eq(self.result.payload), next_found_valid.eq(1), next_waiting.eq(0), behind.eq(0),
+                next_found.eq(result), next_found_valid.eq(1), next_waiting.eq(0), behind.eq(0),
             ]  # fmt: skip
         with m.If(repeat & self.lookup.ready):
             m.d.sync += [found_valid.eq(0), head_waiting.eq(1), behind.eq(next_waiting & ~arrived_next)]
         with m.If(done | ~head_valid):
             m.d.sync += [
                 head.eq(next_),
+                head_syn_only.eq(flags[SYN] & ~flags[ACK] & ~flags[RST] & ~flags[FIN]),
                 head_valid.eq(next_valid),
                 head_waiting.eq(next_waiting & ~arrived_next),
-                found.eq(Mux(arrived_next, self.result.payload, next_found)),
+                found.eq(Mux(arrived_next, result, next_found)),
                 found_valid.eq(next_found_valid | arrived_next),
                 next_valid.eq(0), next_waiting.eq(0), next_found_valid.eq(0),
             ]  # fmt: skip

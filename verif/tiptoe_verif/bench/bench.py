@@ -200,9 +200,10 @@ class Bench:
         """What the host does when nothing blocks: serve the interrupt, look at the event ring."""
         if self.asleep:
             return
-        if self.dut.irq.value:
-            self.device.write32(abi.REG_IRQ_STATUS, abi.IRQ_STATUS_EVENT | abi.IRQ_STATUS_ERROR)
+        interrupted = self.dut.irq.value
         self.stack.poll()
+        if interrupted:
+            self.device.write32(abi.REG_IRQ_STATUS, abi.IRQ_STATUS_EVENT | abi.IRQ_STATUS_ERROR)
         if not self._busy:
             self._busy = True
             for task in list(self.tasks):

@@ -34,9 +34,9 @@ def attach_driver(
 
 
 def serve_interrupt(device: EngineDevice) -> None:
-    """What an interrupt handler does: clear the cause, then look at the rings."""
-    device.write32(REG_IRQ_STATUS, CLEAR_ALL)
+    """What an interrupt handler does: look at the rings, then clear the cause; events since then set it again."""
     device.stack.poll()
+    device.write32(REG_IRQ_STATUS, CLEAR_ALL)
 
 
 def new_socket(stack: Stack) -> Socket:

@@ -226,7 +226,7 @@ Harness* tiptoe_create(uint8_t* memory, uint64_t size, uint64_t seed) { return n
 void tiptoe_destroy(Harness* h) { delete h; }
 
 uint32_t tiptoe_data_bytes(Harness*) { return MemoryPort<Vtop>::BYTES; }
-uint32_t tiptoe_irq(Harness* h) { return h->top->irq; }
+uint32_t tiptoe_irq(Harness* h) { return h->top->irq && h->registers.settled(); }
 const char* tiptoe_error(Harness* h) { return h->context.report.failed() ? h->context.report.text() : nullptr; }
 void tiptoe_counts(Harness* h, uint64_t* counts) { memcpy(counts, h->context.count, sizeof h->context.count); }
 uint64_t tiptoe_cycle(Harness* h) { return h->context.cycle(); }

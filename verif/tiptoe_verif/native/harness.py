@@ -183,7 +183,7 @@ class Harness:
 
     @property
     def irq(self) -> bool:
-        """Level of the interrupt line."""
+        """The interrupt line is high, and no register write is on the way that could lower it."""
         return bool(self._call("irq"))
 
     def run(self, cycles: int, stops: int = 0) -> Stop:

@@ -29,6 +29,7 @@ from .tx.gate import TxGate
 from .tx.path import TxPath
 from .wire.axi_stream import AxiStreamSignature
 from .wire.connect import connect_same
+from .wire.half_buffer import HalfBuffer
 from .wire.queue import Queue
 from .wire.skid import SkidBuffer
 from .wire.stage import Stage
@@ -111,9 +112,9 @@ class Engine(wiring.Component):
             setattr(self, f"_{name}", block)
             m.submodules[name] = block if name in WHOLE_FRAMES else ResetInserter(resets.o[number])(block)
 
-    def _link(self, m, name, source, sink):
+    def _link(self, m, name, source, sink, buffer=HalfBuffer):
         """Connect two ports through registers, so that no path leads through both blocks."""
-        buffer = (SkidBuffer if hasattr(source, "ready") else Stage)(source.payload.shape())
+        buffer = (buffer if hasattr(source, "ready") else Stage)(source.payload.shape())
         m.submodules[f"link_{name}"] = ResetInserter(self._link_reset)(buffer)
         connect_same(m, source, buffer.i)
         connect_same(m, buffer.o, sink)
@@ -139,10 +140,10 @@ class Engine(wiring.Component):
         m.d.comb += parser.room.eq(buffer.room)
         connect(m, placement.read, buffer.read)
         self._link(m, "placement_request", placement.request, self._writer.request[PAYLOAD])
-        self._link(m, "placement_data", placement.data, self._writer.data[PAYLOAD])
-        connect_same(m, self._writer.done[PAYLOAD], placement.done)
+        self._link(m, "placement_data", placement.data, self._writer.data[PAYLOAD], SkidBuffer)
+        self._link(m, "payload_done", self._writer.done[PAYLOAD], placement.done, SkidBuffer)
         self._link(m, "rcv_ring", self._commands.rcv_ring, placement.ring)
-        connect_same(m, placement.placed, self._events.placed)
+        self._link(m, "placed", placement.placed, self._events.placed)
         self._link(m, "frame_event", placement.frame, self._events.frame)
         self._link(m, "abort", placement.abort, self._commands.abort)
 
@@ -159,7 +160,7 @@ class Engine(wiring.Component):
         self._link(m, "snd_ring", commands.snd_ring, tx.ring)
         self._link(m, "next_hop", commands.next_hop, tx.next_hop)
         connect_same(m, tx.request, reader.request[PAYLOAD])
-        self._link(m, "payload", reader.data[PAYLOAD], tx.data)
+        self._link(m, "payload", reader.data[PAYLOAD], tx.data, SkidBuffer)
         connect_same(m, tx.o, self._tx_gate.i)
         axis, beat = self.m_axis_tx, self._tx_gate.o
         m.d.comb += [
@@ -169,7 +170,7 @@ class Engine(wiring.Component):
 
     def _connect_tables(self, m):
         table, isn, flow = self._table, self._isn, self._flow
-        connect_same(m, self._dispatcher.lookup, table.lookup)
+        self._link(m, "lookup", self._dispatcher.lookup, table.lookup)
         connect_same(m, table.result, self._dispatcher.result)
         connect_same(m, self._dispatcher.handshake, self._listen.handshake)
         connect_same(m, self._listen.verdict, self._dispatcher.verdict)
@@ -188,14 +189,14 @@ class Engine(wiring.Component):
         connect(m, reader.axi, flipped(self.m_axi_read))
         connect(m, writer.axi, flipped(self.m_axi_write))
         connect_same(m, registers.doorbell, flow.doorbell)
-        connect_same(m, commands.request, reader.request[RINGS])
-        self._link(m, "command_data", reader.data[RINGS], commands.data)
+        self._link(m, "command_request", commands.request, reader.request[RINGS])
+        self._link(m, "command_data", reader.data[RINGS], commands.data, SkidBuffer)
         self._link(m, "event_request", events.request, writer.request[RINGS])
-        self._link(m, "event_data", events.data, writer.data[RINGS])
-        connect_same(m, writer.done[RINGS], events.dma_done)
+        self._link(m, "event_data", events.data, writer.data[RINGS], SkidBuffer)
+        self._link(m, "event_done", writer.done[RINGS], events.dma_done, SkidBuffer)
         self._link(m, "done", commands.done, events.done)
-        connect_same(m, commands.clear, events.clear)
-        connect_same(m, commands.broken, events.broken)
+        self._link(m, "clear", commands.clear, events.clear)
+        self._link(m, "broken", commands.broken, events.broken)
         connect_same(m, commands.stock, self._listen.stock)
         self._link(m, "listen", commands.listen, self._listen.listen)
         connect_same(m, self._listen.listen_status, commands.listen_status)

@@ -3,12 +3,14 @@
 import pytest
 from amaranth.lib import data
 
+from tiptoe_hdl.wire.half_buffer import HalfBuffer
 from tiptoe_hdl.wire.queue import Queue
 from tiptoe_hdl.wire.skid import SkidBuffer
 from tiptoe_verif.streams import STREAM_CASES, exercise_stream, run_bench
 
 BUFFERS = [
     pytest.param(lambda shape: SkidBuffer(shape), id="skid"),
+    pytest.param(lambda shape: HalfBuffer(shape), id="half"),
     pytest.param(lambda shape: Queue(shape, 4), id="queue4"),
     pytest.param(lambda shape: Queue(shape, 16), id="queue16"),
 ]

@@ -120,14 +120,16 @@ class EventWriter(wiring.Component):
         count = len(sources)
         wanted, chosen = Signal(count), Signal(count)
         last = Signal(range(count))
-        m.d.comb += wanted.eq(Cat(valid for valid, _, _ in sources))
+        # A cycle old: without the one being served, which may have nothing more.
+        served = Signal(count)
+        m.d.sync += wanted.eq(Cat(valid for valid, _, _ in sources) & ~served)
         with m.FSM():
             with m.State("Choose"):
                 with m.Switch(last):
-                    for served in range(count):
-                        with m.Case(served):
+                    for before in range(count):
+                        with m.Case(before):
                             for distance in reversed(range(1, count + 1)):
-                                number = (served + distance) % count
+                                number = (before + distance) % count
                                 with m.If(wanted[number]):
                                     m.d.sync += [chosen.eq(1 << number), last.eq(number)]
                 with m.If(wanted.any()):
@@ -136,6 +138,7 @@ class EventWriter(wiring.Component):
                 m.d.comb += ring.i.valid.eq(1)
                 with m.If(ring.i.ready):
                     m.d.comb += [ready.eq(chosen[number]) for number, (_, ready, _) in enumerate(sources)]
+                    m.d.comb += served.eq(chosen)
                     m.next = "Choose"
         entry = 0
         for number, (_, _, value) in enumerate(sources):

@@ -29,7 +29,7 @@ class Dispatcher(wiring.Component):
     The next segment's result may be older than what the head changes in the table. That does no harm: the listen unit
     compares four-tuples itself and asks to look again (RETRY), and a connection that has just ended ignores segments.
 
-    Timing: a segment every 5 cycles with the connection table's latency of 7; 9 cycles from ``meta`` to ``segment``.
+    Timing: a segment every 6 cycles with the connection table's latency of 7; 9 cycles from ``meta`` to ``segment``.
     ``lookup`` and ``meta.ready`` are combinational from the other's side.
 
     Members
@@ -206,7 +206,9 @@ class Dispatcher(wiring.Component):
             ]  # fmt: skip
         with m.If(repeat & self.lookup.ready):
             m.d.sync += [found_valid.eq(0), head_waiting.eq(1), behind.eq(next_waiting & ~arrived_next)]
-        with m.If(done | ~head_valid):
+        with m.If(done):
+            m.d.sync += head_valid.eq(0)
+        with m.If(~head_valid):
             m.d.sync += [
                 head.eq(next_),
                 head_syn_only.eq(flags[SYN] & ~flags[ACK] & ~flags[RST] & ~flags[FIN]),

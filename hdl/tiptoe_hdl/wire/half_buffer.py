@@ -1,0 +1,35 @@
+"""Half buffer: cuts a stream's paths with one register, for streams that never carry two transfers in a row."""
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+
+class HalfBuffer(wiring.Component):
+    """One entry; every output comes from a flip-flop, and the payload's enable does not depend on ``o.ready``.
+
+    Latency one cycle, a transfer every second cycle.
+
+    Parameters
+    ----------
+    shape
+        Shape of the payload.
+
+    Members
+    -------
+    i, o : stream of ``shape``
+    """
+
+    def __init__(self, shape):
+        self._shape = shape
+        super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape))})
+
+    def elaborate(self, platform):
+        m = Module()
+        payload = Signal(self._shape, reset_less=True)  # valid tells whether it counts
+        m.d.comb += [self.i.ready.eq(~self.o.valid), self.o.payload.eq(payload)]
+        with m.If(~self.o.valid):
+            m.d.sync += [self.o.valid.eq(self.i.valid), payload.eq(self.i.payload)]
+        with m.Elif(self.o.ready):
+            m.d.sync += self.o.valid.eq(0)
+        return m

@@ -23,11 +23,12 @@ EPHEMERAL_LAST = 65535
 class inpcbinfo:
     """All inpcbs of the stack, behind the pcbinfo lock P."""
 
-    def __init__(self, locks: LockModel) -> None:
+    def __init__(self, locks: LockModel, seed: int | None = None) -> None:
         self.lock = Lock(locks, Rank.P)
         self._by_port: dict[int, list[inpcb]] = {}
         self._by_tuple: dict[tuple[int, int, int, int], inpcb] = {}
-        self._next_ephemeral = random.randrange(EPHEMERAL_FIRST, EPHEMERAL_LAST + 1)
+        rng = random.SystemRandom() if seed is None else random.Random(seed)
+        self._next_ephemeral = rng.randrange(EPHEMERAL_FIRST, EPHEMERAL_LAST + 1)
 
     def __iter__(self) -> Iterator[inpcb]:
         """Every inpcb that has a port."""

@@ -59,6 +59,8 @@ class Stack:
         TCP_OFFLOAD_DISABLE: no connection is offloaded, no device is told of listeners.
     sendspace, recvspace : int
         Socket buffer sizes in bytes before a connection has its rings.
+    seed : int or None
+        Makes the choice of ephemeral ports repeatable, for tests; None: it is random.
 
     Attributes
     ----------
@@ -69,12 +71,19 @@ class Stack:
     SLICE_US = 100
     """How long one device is waited for when there are several."""
 
-    def __init__(self, *, offload_disabled: bool = False, sendspace: int = 65536, recvspace: int = 65536) -> None:
+    def __init__(
+        self,
+        *,
+        offload_disabled: bool = False,
+        sendspace: int = 65536,
+        recvspace: int = 65536,
+        seed: int | None = None,
+    ) -> None:
         self.offload_disabled = offload_disabled
         self.sendspace = sendspace
         self.recvspace = recvspace
         self.locks = LockModel()
-        self.tcbinfo = inpcbinfo(self.locks)
+        self.tcbinfo = inpcbinfo(self.locks, seed)
         self.routes = RouteTable()
         self.interfaces: list[ifnet] = []
         self.devices: list[Pollable] = []

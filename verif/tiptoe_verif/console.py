@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator
 
 from rich.console import Console
@@ -10,7 +11,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from .sim.toolchain import Progress as BuildProgress
 
-console = Console(highlight=False)
+# In a file or a pipe, tables get the room they need.
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 132)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 _STEPS = {

@@ -16,16 +16,18 @@ CLEAR_ALL = IRQ_STATUS_EVENT | IRQ_STATUS_ERROR
 
 
 def attach_driver(
-    device: EngineDevice, *, prefix: int, gateway: str | None, tick_cycles: int, options: dict[str, Any]
-) -> None:
+    device: EngineDevice, *, prefix: int, gateway: str | None, tick_cycles: int, options: dict[str, Any],
+    seed: int | None = None,
+) -> None:  # fmt: skip
     """Bring the engine up with the driver, and give ``device`` its ``stack`` and ``toe``.
 
-    ``tick_cycles`` 0: TCP's clock is the tick input. ``options`` are those of ``EngineOptions``.
+    ``tick_cycles`` 0: TCP's clock is the tick input. ``options`` are those of ``EngineOptions``. ``seed``: of the ephemeral
+    ports; live, they are random, since the peer remembers the ones of the run before.
     """
     options = {"seed": device.seed, "external_tick": tick_cycles == 0} | options
     if tick_cycles:
         options["registers"] = {REG_TICK_CYCLES: tick_cycles} | dict(options.get("registers", {}))
-    device.stack = Stack()
+    device.stack = Stack(seed=seed)
     device.toe = Tiptoe(
         device.stack, device, address=f"{ip_text(device.ip)}/{prefix}", mac=mac_text(device.mac),
         gateway=gateway or "", options=EngineOptions(**options),

@@ -126,8 +126,9 @@ class Simulation(EngineDevice):
             from .attach import attach_driver
 
             attach_driver(
-                self, prefix=prefix, gateway=gateway, tick_cycles=tick_us * cycles_per_us, options=driver or {}
-            )
+                self, prefix=prefix, gateway=gateway, tick_cycles=tick_us * cycles_per_us, options=driver or {},
+                seed=seed,
+            )  # fmt: skip
 
     # --- time ---
 

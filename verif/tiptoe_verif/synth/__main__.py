@@ -98,7 +98,7 @@ def main(
             print("\n".join(f"  {step}" for step in steps))
     stored = load_baseline()
     if results:
-        Console().print(make_table(results, stored))
+        Console(width=None if sys.stdout.isatty() else 132).print(make_table(results, stored))
         save_results(results, BUILD / "synth.json")
         print(f"figures and slowest paths: {BUILD / 'synth.json'}")
     for result in results:

@@ -87,10 +87,10 @@ class Conclusions(wiring.Component):
         free = Signal()
         over = Signal()
         m.d.comb += [
-            free.eq(~(self.placed.valid & ~self.placed.ready) & ~(self.abort.valid & ~self.abort.ready)
-                    & ~(self.frame.valid & ~self.frame.ready)),
+            # Whether an output is being taken just now does not matter: a conclusion takes three cycles anyway.
+            free.eq(~self.placed.valid & ~self.abort.valid & ~self.frame.valid),
             over.eq(~head.write | self.done.valid),
-        ]  # fmt: skip
+        ]
         for out in (self.placed, self.abort, self.frame):
             with m.If(out.ready):
                 m.d.sync += out.valid.eq(0)

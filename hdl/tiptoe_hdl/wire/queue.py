@@ -38,13 +38,14 @@ class Queue(wiring.Component):
         read = storage.read_port(domain="comb")
 
         written = Signal(range(self._depth))
+        following = Signal.like(written, init=1)  # written + 1
         taken = Signal.like(written)
         full = Signal()
         empty = Signal()
         payload = Signal(self._shape, reset_less=True)  # valid tells whether it counts
         m.d.comb += [
             empty.eq(written == taken),
-            full.eq((written + 1)[: len(written)] == taken),
+            full.eq(following == taken),
             self.i.ready.eq(~full),
             write.addr.eq(written),
             write.data.eq(self.i.payload),
@@ -53,7 +54,7 @@ class Queue(wiring.Component):
             self.o.payload.eq(payload),
         ]
         with m.If(self.i.valid & ~full):
-            m.d.sync += written.eq(written + 1)
+            m.d.sync += [written.eq(following), following.eq(following + 1)]
         with m.If(~self.o.valid | self.o.ready):
             m.d.sync += [self.o.valid.eq(~empty), payload.eq(read.data)]
             with m.If(~empty):

@@ -232,25 +232,29 @@ class Engine(wiring.Component):
             clocks.external.eq(r.external_tick), clocks.external_tick.eq(self.tick),
             clocks.tick_cycles.eq(r.tick_cycles),
             r.tick_time.eq(clocks.tick_time), r.isn_time.eq(clocks.isn_time),
-            self._flow.tick.eq(clocks.tick), listen.tick.eq(clocks.tick),
+            self._flow.tick.eq(clocks.tick), listen.tick.eq(clocks.tick), self._isn.isn_clock.eq(clocks.isn_time),
+            self._placement.host_consumer.eq(r.frame_consumer),
+            self._commands.tail.eq(r.command_tail), r.command_head.eq(self._commands.head),
+            self._events.consumer.eq(r.event_consumer), r.event_producer.eq(self._events.producer),
+        ]  # fmt: skip
+        # Settings change while nothing happens: a register on the way spares the blocks the distance.
+        m.d.sync += [
             self._gate.enable.eq(r.enable),
             self._parser.mac.eq(r.mac), self._parser.ip.eq(r.ip_addr), self._parser.promiscuous.eq(r.promiscuous),
             self._dispatcher.rst_unknown.eq(r.rst_unknown),
             self._placement.host_base.eq(r.frame_base), self._placement.host_slots_log2.eq(r.frame_log2),
-            self._placement.host_consumer.eq(r.frame_consumer), self._placement.host_enable.eq(r.enable),
+            self._placement.host_enable.eq(r.enable),
             self._tx.mac.eq(r.mac), self._tx.ttl.eq(r.ttl), self._tx.tos.eq(r.tos),
-            self._table.hash_key.eq(r.hash_key), self._isn.isn_key.eq(r.isn_key), self._isn.isn_clock.eq(clocks.isn_time),
+            self._table.hash_key.eq(r.hash_key), self._isn.isn_key.eq(r.isn_key),
             listen.syn_retries.eq(r.syn_retries),
             self._commands.enable.eq(r.enable), self._commands.base.eq(r.command_base),
-            self._commands.log2.eq(r.command_log2), self._commands.tail.eq(r.command_tail),
-            r.command_head.eq(self._commands.head),
+            self._commands.log2.eq(r.command_log2),
             self._events.enable.eq(r.enable), self._events.base.eq(r.event_base), self._events.log2.eq(r.event_log2),
-            self._events.consumer.eq(r.event_consumer), r.event_producer.eq(self._events.producer),
+            *(
+                Value.cast(self._flow.parameters[name]).eq(getattr(r, name))
+                for name in ("rto_min", "rto_max", "rto_initial", "delack_ticks", "msl_ticks", "rexmt_max")
+            ),
         ]  # fmt: skip
-        m.d.comb += [
-            Value.cast(self._flow.parameters[name]).eq(getattr(r, name))
-            for name in ("rto_min", "rto_max", "rto_initial", "delack_ticks", "msl_ticks", "rexmt_max")
-        ]
 
     def _connect_counters(self, m):
         bank = self._counters

@@ -86,6 +86,8 @@ class Conclusions(wiring.Component):
 
         free = Signal()
         over = Signal()
+        may = Signal()  # both, a cycle ago: they stay until the head ends, which is two cycles before the next decision
+        m.d.sync += may.eq(over & free)
         m.d.comb += [
             # Whether an output is being taken just now does not matter: a conclusion takes three cycles anyway.
             free.eq(~self.placed.valid & ~self.abort.valid & ~self.frame.valid),
@@ -103,7 +105,7 @@ class Conclusions(wiring.Component):
             with m.State("Register"):
                 m.next = "Decide"
             with m.State("Decide"):
-                with m.If(over & free):
+                with m.If(may):
                     m.d.comb += self.done.ready.eq(head.write)
                     with m.If(head.write & self.done.payload.error):
                         m.d.sync += [

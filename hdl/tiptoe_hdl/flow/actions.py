@@ -18,7 +18,7 @@ from ..messages import (
 )
 from ..wire.queue import Queue
 from ..wire.valid_only import valid_only
-from .pipeline import pass_result
+from .result import pass_result
 from .tcb import TimerRecord, timer_write
 
 TX_DEPTH = 16

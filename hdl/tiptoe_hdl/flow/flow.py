@@ -17,7 +17,8 @@ from ..messages import (
 from ..wire.valid_only import valid_only
 from .actions import COUNTED, Actions
 from .issue import Issue
-from .pipeline import Parameters, Pipeline
+from .pipeline import Pipeline
+from .result import Parameters
 from .sweep import TimerSweep
 
 

@@ -6,7 +6,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
-_FAULTY = "_ws.malformed || ip.checksum.status == 0 || tcp.checksum.status == 0 || icmp.checksum.status == 0"
+# In one's complement 0xffff is zero too, and Linux sends it for a TCP checksum of zero; Wireshark calls that bad.
+_WRONG_TCP = "(tcp.checksum.status == 0 && !(tcp.checksum == 0xffff && tcp.checksum_calculated == 0))"
+_FAULTY = f"_ws.malformed || ip.checksum.status == 0 || {_WRONG_TCP} || icmp.checksum.status == 0"
 
 
 def available() -> bool:

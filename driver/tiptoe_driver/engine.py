@@ -110,7 +110,7 @@ class Engine:
             device.wait(100)
         else:
             raise DeviceError("the engine does not come out of reset")
-        device.write32(abi.REG_IRQ_STATUS, abi.IRQ_STATUS_EVENT | abi.IRQ_STATUS_ERROR)
+        self.clear_interrupt()
 
     def _configure(self, mac: int, address: int, command_block: Block, event_block: Block) -> None:
         """Tell the engine addresses, rings and keys, and switch it on."""
@@ -181,10 +181,14 @@ class Engine:
         interrupted = self.device.wait(timeout_us)
         progress = self.poll()
         if interrupted:
-            # Behind EVENT_CONSUMER: the device sets the bit again if an event has come meanwhile.
-            self.device.write32(abi.REG_IRQ_STATUS, abi.IRQ_STATUS_EVENT | abi.IRQ_STATUS_ERROR)
+            self.clear_interrupt()
         self.commands.flush()
         return progress
+
+    def clear_interrupt(self) -> None:
+        """Lower the interrupt line. For behind a :meth:`poll`, which has written EVENT_CONSUMER: if an event has come
+        meanwhile, the device raises the line again."""
+        self.device.write32(abi.REG_IRQ_STATUS, abi.IRQ_STATUS_EVENT | abi.IRQ_STATUS_ERROR)
 
     def _acknowledge(self) -> None:
         self.events.acknowledge()

@@ -203,7 +203,7 @@ class Bench:
         interrupted = self.dut.irq.value
         self.stack.poll()
         if interrupted:
-            self.device.write32(abi.REG_IRQ_STATUS, abi.IRQ_STATUS_EVENT | abi.IRQ_STATUS_ERROR)
+            self.toe.engine.clear_interrupt()
         if not self._busy:
             self._busy = True
             for task in list(self.tasks):

@@ -64,6 +64,22 @@ def _measure(
     return Costs(rx.mean, tx.mean, rx.count, tx.count)
 
 
+class _Doorbells:
+    """Sends of one byte each over the connections in turn, one every ``pace`` cycles from now on."""
+
+    def __init__(self, rig: Rig, connections: Sequence[Connection], frames: int, pace: float, begin_at: int = 0) -> None:
+        self.harness, self.frames, self.pace = rig.harness, frames, pace
+        self.following = rotation(connections, begin_at)
+        self.begin = rig.harness.cycle
+        self.sends = 0
+
+    def ring(self) -> None:
+        """Those that are due, a batch ahead."""
+        while self.sends < min(self.frames, (self.harness.cycle - self.begin) / self.pace + _BATCH):
+            self.following().write(1)
+            self.sends += 1
+
+
 def receive_data(rig: Rig, connections: Sequence[Connection], frames: int) -> Costs:
     """Segments of one byte in order; the engine acknowledges every second one."""
     following = rotation(connections)
@@ -93,19 +109,10 @@ def transmit_data(rig: Rig, connections: Sequence[Connection], frames: int, pace
     Where doorbells of a connection come faster than it may send, several bytes leave as one segment, so the segments and
     not the bytes are counted; all of them have 60 bytes unless more than six bytes have to wait.
     """
-    following = rotation(connections)
-    begin = rig.harness.cycle
-    sends = 0
-
-    def work() -> None:
-        nonlocal sends
-        while sends < min(frames, (rig.harness.cycle - begin) / pace + _BATCH):
-            following().write(1)
-            sends += 1
-
+    doorbells = _Doorbells(rig, connections, frames, pace)
     return _measure(
-        rig, "one-byte sends", work,
-        lambda rx, tx: sends == frames and all(c.received >= c.written for c in connections),
+        rig, "one-byte sends", doorbells.ring,
+        lambda rx, tx: doorbells.sends == frames and all(c.received >= c.written for c in connections),
         round(_BATCH * pace),
     )  # fmt: skip
 
@@ -137,18 +144,14 @@ def both(rig: Rig, connections: Sequence[Connection], frames: int, pace: float) 
     apart: in step, the segment and the doorbell of one connection would always meet, and the later one would wait for the
     earlier one's pass.
     """
-    receiving, sending = rotation(connections), rotation(connections, len(connections) // 2)
+    receiving = rotation(connections)
     for _ in range(frames):
         rig.harness.inject(receiving().data(1))
-    begin = rig.harness.cycle
-    sends = 0
+    doorbells = _Doorbells(rig, connections, frames, pace, len(connections) // 2)
 
     def work() -> None:
-        nonlocal sends
-        while sends < min(frames, (rig.harness.cycle - begin) / pace + _BATCH):
-            sending().write(1)
-            sends += 1
-        if sends % (16 * _BATCH) == 0:
+        doorbells.ring()
+        if doorbells.sends % (16 * _BATCH) == 0:
             _consume(connections)
 
     def finished(rx: _Spacing, tx: _Spacing) -> bool:

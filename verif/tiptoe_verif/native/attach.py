@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from tiptoe_driver import EngineOptions, Socket, Stack, Tiptoe
-from tiptoe_driver.abi_gen import IRQ_STATUS_ERROR, IRQ_STATUS_EVENT, REG_IRQ_STATUS, REG_TICK_CYCLES
+from tiptoe_driver.abi_gen import REG_TICK_CYCLES
 
 from ..wire.segment import ip_text, mac_text
 from .device import EngineDevice
 from .harness import Stop
 
 _SETTLE_CYCLES = 10_000
-CLEAR_ALL = IRQ_STATUS_EVENT | IRQ_STATUS_ERROR
 
 
 def attach_driver(
@@ -38,7 +37,7 @@ def attach_driver(
 def serve_interrupt(device: EngineDevice) -> None:
     """What an interrupt handler does: look at the rings, then clear the cause; events since then set it again."""
     device.stack.poll()
-    device.write32(REG_IRQ_STATUS, CLEAR_ALL)
+    device.toe.engine.clear_interrupt()
 
 
 def new_socket(stack: Stack) -> Socket:

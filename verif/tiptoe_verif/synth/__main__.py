@@ -7,8 +7,8 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from ..console import console
 from ..paths import BUILD
 from ..sim.toolchain import ToolError
 from .blocks import BLOCKS
@@ -98,7 +98,7 @@ def main(
             print("\n".join(f"  {step}" for step in steps))
     stored = load_baseline()
     if results:
-        Console(width=None if sys.stdout.isatty() else 132).print(make_table(results, stored))
+        console.print(make_table(results, stored))
         save_results(results, BUILD / "synth.json")
         print(f"figures and slowest paths: {BUILD / 'synth.json'}")
     for result in results:

@@ -30,7 +30,7 @@ from .tx.path import TxPath
 from .wire.axi_stream import AxiStreamSignature
 from .wire.connect import connect_same
 from .wire.half_buffer import HalfBuffer
-from .wire.queue import Queue
+from .wire.queue import HalfQueue
 from .wire.skid import SkidBuffer
 from .wire.stage import Stage
 from .wire.stream_merge import StreamMerge
@@ -95,7 +95,7 @@ class Engine(wiring.Component):
         m.submodules.registers = self.registers = registers = Registers(cfg)
         blocks = {
             "gate": Gate(cfg), "parser": RxParser(cfg), "buffer": RxBuffer(cfg), "dispatcher": Dispatcher(cfg),
-            "infos": Queue(FrameInfo, FRAMES_AWAITING_VERDICT), "placement": Placement(cfg), "flow": Flow(cfg),
+            "infos": HalfQueue(FrameInfo, FRAMES_AWAITING_VERDICT), "placement": Placement(cfg), "flow": Flow(cfg),
             "table": ConnectionTable(cfg), "listen": ListenUnit(cfg),
             "isn": IsnGenerator(cfg), "tx": TxPath(cfg), "tx_gate": TxGate(cfg), "controls": StreamMerge(TxControl, 2),
             "commands": CommandProcessor(cfg), "events": EventWriter(cfg), "counters": CounterBank(),
@@ -155,8 +155,8 @@ class Engine(wiring.Component):
         self._link(m, "control", self._controls.o, tx.control)
         connect_same(m, commands.frame, tx.frame)
         connect_same(m, tx.frame_done, commands.frame_done)
-        connect_same(m, commands.endpoint, tx.endpoint[COMMANDS])
-        connect_same(m, self._listen.endpoint, tx.endpoint[LISTEN])
+        for client, block in ((COMMANDS, commands), (LISTEN, self._listen)):
+            self._link(m, f"endpoint_{client}", block.endpoint, tx.endpoint[client])
         self._link(m, "snd_ring", commands.snd_ring, tx.ring)
         self._link(m, "next_hop", commands.next_hop, tx.next_hop)
         connect_same(m, tx.request, reader.request[PAYLOAD])
@@ -217,7 +217,6 @@ class Engine(wiring.Component):
             reader.quiesce.eq(registers.quiesce),
             writer.quiesce.eq(registers.quiesce),
             self._tx_gate.quiesce.eq(registers.quiesce),
-            self._gate.cut.eq(registers.soft_reset),
             registers.quiet.eq(reader.quiet & writer.quiet & self._tx_gate.quiet),
             registers.event_irq.eq(events.event_irq),
             registers.error_irq.eq(events.error_irq),
@@ -239,7 +238,7 @@ class Engine(wiring.Component):
         ]  # fmt: skip
         # Settings change while nothing happens: a register on the way spares the blocks the distance.
         m.d.sync += [
-            self._gate.enable.eq(r.enable),
+            self._gate.enable.eq(r.enable), self._gate.cut.eq(r.soft_reset),
             self._parser.mac.eq(r.mac), self._parser.ip.eq(r.ip_addr), self._parser.promiscuous.eq(r.promiscuous),
             self._dispatcher.rst_unknown.eq(r.rst_unknown),
             self._placement.host_base.eq(r.frame_base), self._placement.host_slots_log2.eq(r.frame_log2),

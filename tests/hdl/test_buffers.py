@@ -4,7 +4,7 @@ import pytest
 from amaranth.lib import data
 
 from tiptoe_hdl.wire.half_buffer import HalfBuffer
-from tiptoe_hdl.wire.queue import Queue
+from tiptoe_hdl.wire.queue import HalfQueue, Queue
 from tiptoe_hdl.wire.skid import SkidBuffer
 from tiptoe_verif.streams import STREAM_CASES, exercise_stream, run_bench
 
@@ -13,6 +13,8 @@ BUFFERS = [
     pytest.param(lambda shape: HalfBuffer(shape), id="half"),
     pytest.param(lambda shape: Queue(shape, 4), id="queue4"),
     pytest.param(lambda shape: Queue(shape, 16), id="queue16"),
+    pytest.param(lambda shape: HalfQueue(shape, 4), id="half_queue4"),
+    pytest.param(lambda shape: HalfQueue(shape, 16), id="half_queue16"),
 ]
 
 
@@ -44,6 +46,29 @@ def test_capacity_and_full_rate(make, capacity):
             _, _, ready, valid, payload = await ctx.tick().sample(dut.i.ready, dut.o.valid, dut.o.payload)
             taken += ready
             assert (valid, payload) == (1, expected), "a bubble"
+
+    run_bench(dut, bench)
+
+
+@pytest.mark.parametrize("make, capacity", [(lambda: HalfBuffer(8), 1), (lambda: HalfQueue(8, 8), 8)])
+def test_capacity_and_half_rate(make, capacity):
+    dut = make()
+
+    async def bench(ctx):
+        ctx.set(dut.i.valid, 1)
+        taken = 0
+        for _ in range(30):
+            ctx.set(dut.i.payload, taken)
+            _, _, ready = await ctx.tick().sample(dut.i.ready)
+            taken += ready
+        assert taken == capacity
+        ctx.set(dut.o.ready, 1)
+        for cycle in range(100):
+            ctx.set(dut.i.payload, taken % 256)
+            _, _, ready, valid, payload = await ctx.tick().sample(dut.i.ready, dut.o.valid, dut.o.payload)
+            taken += ready
+            assert valid == (cycle % 2 == 0)
+            assert not valid or payload == cycle // 2
 
     run_bench(dut, bench)
 

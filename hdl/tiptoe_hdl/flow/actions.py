@@ -16,7 +16,7 @@ from ..messages import (
     rx_verdict,
     tx_segment,
 )
-from ..wire.queue import Queue
+from ..wire.queue import HalfQueue
 from ..wire.valid_only import valid_only
 from .result import pass_result
 from .tcb import TimerRecord, timer_write
@@ -89,9 +89,9 @@ class Actions(wiring.Component):
         cfg = self._cfg
         r, t = self.i.payload, self.i.payload.tcb
 
-        m.submodules.segments = segments = Queue(tx_segment(cfg), TX_DEPTH)
-        m.submodules.verdicts = verdicts = Queue(rx_verdict(cfg), VERDICT_DEPTH)
-        m.submodules.reports = reports = Queue(connection_report(cfg), REPORT_DEPTH)
+        m.submodules.segments = segments = HalfQueue(tx_segment(cfg), TX_DEPTH)
+        m.submodules.verdicts = verdicts = HalfQueue(rx_verdict(cfg), VERDICT_DEPTH)
+        m.submodules.reports = reports = HalfQueue(connection_report(cfg), REPORT_DEPTH)
         wiring.connect(m, segments.o, wiring.flipped(self.segment))
         wiring.connect(m, verdicts.o, wiring.flipped(self.verdict))
         wiring.connect(m, reports.o, wiring.flipped(self.report))

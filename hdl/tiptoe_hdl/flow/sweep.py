@@ -6,7 +6,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
-from ..wire.queue import Queue
+from ..wire.queue import HalfQueue
 from ..wire.valid_only import valid_only
 from .tcb import TICK_BITS, TimerRecord, timer_write
 
@@ -53,7 +53,7 @@ class TimerSweep(wiring.Component):
         cfg = self._cfg
         m.submodules.memory = memory = Memory(shape=TimerRecord, depth=cfg.connections, init=[])
         read, write = memory.read_port(), memory.write_port()
-        m.submodules.queue = queue = Queue(timer_event(cfg), 8)
+        m.submodules.queue = queue = HalfQueue(timer_event(cfg), 8)
         wiring.connect(m, queue.o, wiring.flipped(self.o))
 
         scrub = Signal(cfg.id_bits + 1)

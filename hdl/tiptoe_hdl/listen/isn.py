@@ -56,7 +56,8 @@ class IsnGenerator(wiring.Component):
         # a, b, c, d are v0, v1, v2, v3 before the first half of a round; a and c are swapped before the second.
         a, b, c, d = (Signal(64, name=name) for name in "abcd")
         second = Signal()  # half of the round
-        settled = Signal()  # second cycle of the half
+        # What happens to them in this cycle, from flip-flops: they are many.
+        starting, settled, absorbing = Signal(), Signal(), Signal()  # settled: second cycle of a half
         round_ = Signal(range(ROUNDS))
         ab, cd = _split_add(m, a, b, "ab"), _split_add(m, c, d, "cd")
 
@@ -69,6 +70,28 @@ class IsnGenerator(wiring.Component):
             with m.If(self.iss[number].ready):
                 m.d.sync += self.iss[number].valid.eq(0)
 
+        key = self.isn_key
+        with m.If(starting):
+            m.d.sync += [
+                a.eq(key[:64] ^ INITIAL[0]),
+                b.eq(key[64:] ^ INITIAL[1]),
+                c.eq(key[:64] ^ INITIAL[2]),
+                d.eq(key[64:] ^ INITIAL[3] ^ low),
+            ]
+        with m.If(settled):
+            m.d.sync += [
+                a.eq(cd),
+                b.eq(Mux(second, b.rotate_left(17), b.rotate_left(13)) ^ ab),
+                c.eq(ab.rotate_left(32)),
+                d.eq(Mux(second, d.rotate_left(21), d.rotate_left(16)) ^ cd),
+                second.eq(~second),
+            ]
+        with m.If(absorbing):
+            # After the rounds of one message word: finish it, begin with the next one or the last rounds.
+            with m.If(round_[2]):
+                m.d.sync += [a.eq(a ^ high), c.eq(c ^ FINISH)]
+            with m.Else():
+                m.d.sync += [a.eq(a ^ low), d.eq(d ^ high)]
         with m.FSM():
             with m.State("Idle"):
                 # In turn if both ask: in this state the one just served has its answer yet to be taken.
@@ -81,40 +104,23 @@ class IsnGenerator(wiring.Component):
                         with m.Case(number):
                             m.d.comb += self.request[number].ready.eq(1)
                             m.d.sync += message.eq(self.request[number].payload)
+                m.d.sync += starting.eq(1)
                 m.next = "Start"
             with m.State("Start"):
-                key = self.isn_key
-                m.d.sync += [
-                    a.eq(key[:64] ^ INITIAL[0]),
-                    b.eq(key[64:] ^ INITIAL[1]),
-                    c.eq(key[:64] ^ INITIAL[2]),
-                    d.eq(key[64:] ^ INITIAL[3] ^ low),
-                    round_.eq(0),
-                ]
+                m.d.sync += [starting.eq(0), round_.eq(0)]
                 m.next = "Rounds"
             with m.State("Rounds"):
                 m.d.sync += settled.eq(~settled)
-                with m.If(settled):
-                    m.d.sync += [
-                        a.eq(cd),
-                        b.eq(Mux(second, b.rotate_left(17), b.rotate_left(13)) ^ ab),
-                        c.eq(ab.rotate_left(32)),
-                        d.eq(Mux(second, d.rotate_left(21), d.rotate_left(16)) ^ cd),
-                        second.eq(~second),
-                    ]
-                    with m.If(second):
-                        m.d.sync += round_.eq(round_ + 1)
-                        with m.Switch(round_):
-                            with m.Case(1, 3):
-                                m.next = "Word"
-                            with m.Case(ROUNDS - 1):
-                                m.next = "Fold"
+                with m.If(settled & second):
+                    m.d.sync += round_.eq(round_ + 1)
+                    with m.Switch(round_):
+                        with m.Case(1, 3):
+                            m.d.sync += absorbing.eq(1)
+                            m.next = "Word"
+                        with m.Case(ROUNDS - 1):
+                            m.next = "Fold"
             with m.State("Word"):
-                # After the rounds of one message word: finish it, begin with the next one or the last rounds.
-                with m.If(round_[2]):
-                    m.d.sync += [a.eq(a ^ high), c.eq(c ^ FINISH)]
-                with m.Else():
-                    m.d.sync += [a.eq(a ^ low), d.eq(d ^ high)]
+                m.d.sync += absorbing.eq(0)
                 m.next = "Rounds"
             with m.State("Fold"):
                 m.next = "Add"

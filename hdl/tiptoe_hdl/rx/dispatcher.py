@@ -19,6 +19,9 @@ from ..messages import (
     table_result,
 )
 
+_Kind = data.StructLayout({"host": 1, "connection": 1, "other": 1, "worth_asking": 1})
+"""Whose a segment is, as far as the table tells; all 0: not known yet. ``worth_asking``: the listen unit may know another one."""
+
 
 class Dispatcher(wiring.Component):
     """Looks each segment up and passes it on, strictly in frame order.
@@ -69,12 +72,12 @@ class Dispatcher(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        head, head_valid = Signal(RxMeta), Signal()
-        found, found_valid = Signal(self._result), Signal()
+        head = Signal(RxMeta)
+        kind = Signal(_Kind)  # of the head, once it is known
+        found = Signal(self._result)
         done = Signal()   # the head's last cycle
         again = Signal()  # the head wants another lookup
-        head_syn_only = Signal()
-        again_taken = self._fetch(m, head, head_valid, head_syn_only, found, found_valid, done, again)
+        again_taken = self._fetch(m, head, kind, found, done, again)
 
         # Resets: what the segment occupies in sequence space.
         length, end = Signal(13), Signal(32)
@@ -94,41 +97,39 @@ class Dispatcher(wiring.Component):
             self.handshake.payload.meta.eq(head),
         ]
 
-        with m.If(self.segment.ready):
-            m.d.sync += self.segment.valid.eq(0)
-        with m.If(self.info.ready):
-            m.d.sync += self.info.valid.eq(0)
+        self._outputs(m, head, kind, found)
+        to_host = self.info.payload.to_host
         with m.FSM():
             with m.State("Decide"):
-                with m.If(head_valid & head.to_host):
-                    self._inform(m, head, done, to_host=1)
-                with m.Elif(head_valid & found_valid):
-                    with m.If(found.is_connection):
-                        with m.If(~self.segment.valid):
-                            self._inform(m, head, done, ask=1)
-                            with m.If(done):
-                                self._pass_on(m, head, found)
-                    with m.Elif(found.hit | head_syn_only):
+                with m.If(kind.host):
+                    self._inform(m, done)
+                with m.If(kind.connection & ~self.segment.valid):
+                    self._inform(m, done)
+                    m.d.sync += self.segment.valid.eq(done)
+                with m.If(kind.other):
+                    with m.If(kind.worth_asking):
+                        m.d.sync += self.handshake.valid.eq(1)
                         m.next = "Ask"
                     with m.Else():
                         m.next = "Nobody"
             with m.State("Ask"):
-                m.d.comb += self.handshake.valid.eq(1)
                 with m.If(self.handshake.ready):
+                    m.d.sync += self.handshake.valid.eq(0)
                     m.next = "Verdict"
             with m.State("Verdict"):
                 m.d.comb += self.verdict.ready.eq(1)
                 with m.If(self.verdict.valid):
                     with m.Switch(self.verdict.payload):
                         with m.Case(Verdict.RETRY):
+                            m.d.sync += again.eq(1)
                             m.next = "Again"
                         with m.Case(Verdict.UNKNOWN):
                             m.next = "Nobody"
                         with m.Default():
                             m.next = "Drop"
             with m.State("Again"):
-                m.d.comb += again.eq(1)
                 with m.If(again_taken):
+                    m.d.sync += again.eq(0)
                     m.next = "Decide"
             with m.State("Nobody"):
                 m.d.comb += self.count_rx_unknown_segment.eq(1)
@@ -142,40 +143,55 @@ class Dispatcher(wiring.Component):
                 m.d.comb += self.control.valid.eq(1)
                 with m.If(self.control.ready):
                     m.next = "Drop"
-            for state, to_host in (("Drop", 0), ("Host", 1)):
+            for state in ("Drop", "Host"):
                 with m.State(state):
-                    self._inform(m, head, done, to_host=to_host)
+                    self._inform(m, done)
+                    with m.If(~self.info.valid):
+                        m.d.sync += to_host.eq(state == "Host")
                     with m.If(done):
                         m.next = "Decide"
         return m
 
-    def _inform(self, m, head, done, *, ask=0, to_host=0):
+    def _outputs(self, m, head, kind, found):
+        """The registers of ``segment`` and ``info``: their payloads follow the head while they are not valid."""
+        segment, info = self.segment.payload, self.info.payload
+        with m.If(self.segment.ready):
+            m.d.sync += self.segment.valid.eq(0)
+        with m.If(self.info.ready):
+            m.d.sync += self.info.valid.eq(0)
+        with m.If(~self.segment.valid):
+            m.d.sync += [segment.id.eq(found.index), segment.length.eq(head.payload_length)]
+            m.d.sync += [
+                segment[name].eq(head[name]) for name in ("seq", "ack", "flags", "wnd", "mss", "ws_present", "ws")
+            ]
+        with m.If(~self.info.valid):
+            m.d.sync += [
+                info.ask.eq(kind.connection),
+                info.to_host.eq(kind.host),
+                info.payload_offset.eq(head.payload_offset),
+                info.frame_length.eq(head.frame_length),
+            ]
+
+    def _inform(self, m, done):
         """Push the head's FrameInfo; it is ``done`` when there is room."""
         with m.If(~self.info.valid):
             m.d.comb += done.eq(1)
-            m.d.sync += [
-                self.info.valid.eq(1),
-                self.info.payload.ask.eq(ask),
-                self.info.payload.to_host.eq(to_host),
-                self.info.payload.payload_offset.eq(head.payload_offset),
-                self.info.payload.frame_length.eq(head.frame_length),
-            ]
+            m.d.sync += self.info.valid.eq(1)
 
-    def _pass_on(self, m, head, found):
-        """Push the head to the pipeline."""
-        out = self.segment.payload
+    def _sort(self, m, kind, result, syn_only):
+        """A segment's lookup has come."""
         m.d.sync += [
-            self.segment.valid.eq(1),
-            out.id.eq(found.index),
-            out.length.eq(head.payload_length),
-            *(out[name].eq(head[name])
-              for name in ("seq", "ack", "flags", "wnd", "mss", "ws_present", "ws")),
+            kind.connection.eq(result.is_connection),
+            kind.other.eq(~result.is_connection),
+            kind.worth_asking.eq(result.hit | syn_only),
         ]
 
-    def _fetch(self, m, head, head_valid, head_syn_only, found, found_valid, done, again):
+    def _fetch(self, m, head, kind, found, done, again):
         """Keep the next segment and its lookup going. Returns: the head's repeated lookup is on its way."""
+        head_valid, head_syn_only = Signal(), Signal()
         next_, next_valid = Signal(RxMeta), Signal()
         flags = next_.flags
+        syn_only = flags[SYN] & ~flags[ACK] & ~flags[RST] & ~flags[FIN]
         result = Signal(self._result)
         next_found, next_found_valid = Signal.like(found), Signal()
         head_waiting, next_waiting = Signal(), Signal()  # a result is outstanding
@@ -199,23 +215,29 @@ class Dispatcher(wiring.Component):
         m.d.sync += offered.eq(self.lookup.valid & ~self.lookup.ready & ~repeat)
 
         with m.If(arrived_head):
-            m.d.sync += [found.eq(result), found_valid.eq(1), head_waiting.eq(0)]
+            m.d.sync += [found.eq(result), head_waiting.eq(0)]
+            self._sort(m, kind, result, head_syn_only)
         with m.If(arrived_next):
             m.d.sync += [
                 next_found.eq(result), next_found_valid.eq(1), next_waiting.eq(0), behind.eq(0),
             ]  # fmt: skip
         with m.If(repeat & self.lookup.ready):
-            m.d.sync += [found_valid.eq(0), head_waiting.eq(1), behind.eq(next_waiting & ~arrived_next)]
+            m.d.sync += [kind.eq(0), head_waiting.eq(1), behind.eq(next_waiting & ~arrived_next)]
         with m.If(done):
-            m.d.sync += head_valid.eq(0)
+            m.d.sync += [head_valid.eq(0), kind.eq(0)]
         with m.If(~head_valid):
+            known = data.View(self._result, Mux(arrived_next, result, next_found))
             m.d.sync += [
                 head.eq(next_),
-                head_syn_only.eq(flags[SYN] & ~flags[ACK] & ~flags[RST] & ~flags[FIN]),
+                head_syn_only.eq(syn_only),
                 head_valid.eq(next_valid),
                 head_waiting.eq(next_waiting & ~arrived_next),
-                found.eq(Mux(arrived_next, result, next_found)),
-                found_valid.eq(next_found_valid | arrived_next),
+                found.eq(known),
+                kind.host.eq(next_valid & next_.to_host),
+            ]
+            with m.If(next_found_valid | arrived_next):
+                self._sort(m, kind, known, syn_only)
+            m.d.sync += [
                 next_valid.eq(0), next_waiting.eq(0), next_found_valid.eq(0),
             ]  # fmt: skip
         # The next one's place is free only when it is empty: ``meta.ready`` does not depend on the head's fate.

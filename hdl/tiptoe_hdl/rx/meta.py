@@ -7,7 +7,7 @@ from amaranth.utils import ceil_log2
 
 from ..config import EngineConfig
 from ..messages import SYN, RxMeta
-from ..wire.queue import Queue
+from ..wire.queue import HalfQueue
 from .judge import decision
 from .options import OPTION_WORD, OptionStore, OptionWalker, SynOptions, walk_command
 from .position import IP_WORD, FramePosition, padded_word
@@ -54,7 +54,7 @@ class RxMetaBuilder(wiring.Component):
         m.submodules.position = position = FramePosition(cfg)
         m.submodules.store = store = OptionStore(cfg, self._depth)
         m.submodules.walker = walker = OptionWalker(cfg)
-        m.submodules.queue = queue = Queue(_waiting(cfg), self._depth)
+        m.submodules.queue = queue = HalfQueue(_waiting(cfg), self._depth)
 
         m.d.comb += [
             position.valid.eq(self.valid),

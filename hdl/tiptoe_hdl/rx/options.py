@@ -212,11 +212,14 @@ class OptionWalker(wiring.Component):
         # The longest option that may begin with the byte before this one: bytes behind this one, and two. So a length
         # needs one comparison only.
         most = Signal(6)
-        final = Signal()
+        final = Signal()        # most is 2
+        beyond = Signal()       # byte > most, in the cycle of a length
         rest = Signal(8)        # bytes of this option behind this one
         kind = Signal(Kind)
         known = Signal()        # the length fits the kind
-        m.d.comb += final.eq(most == 2)
+
+        def consume():
+            return [most.eq(most - 1), final.eq(most == 3), beyond.eq(coming >= most)]
 
         def done():
             m.d.sync += [self.o.valid.eq(1), reading.eq(0)]
@@ -237,50 +240,53 @@ class OptionWalker(wiring.Component):
                     m.d.sync += reading.eq(1)
                     m.next = "Words"
             with m.State("Words"):
+                # The classes exclude each other.
                 usual = kind_of_word
-                with m.If(word_valid):
-                    with m.If((skip == 0) & usual.end):
+                inside = word_valid & (skip != 0)
+                begins = word_valid & (skip == 0)
+                whole = usual.mss | usual.scale | usual.stamps | usual.nothing
+                with m.If(begins & usual.mss):
+                    m.d.sync += found.mss.eq(usual.value)
+                with m.If(begins & usual.scale):
+                    m.d.sync += scale(usual.value[:8])
+                with m.If(begins & usual.stamps):
+                    m.d.sync += skip.eq(2)
+                with m.If(inside):
+                    m.d.sync += skip.eq(skip - 1)
+                with m.If(inside | (begins & whole)):
+                    m.d.sync += [here.eq(here + 4), left.eq(left - 1)]
+                    with m.If(left == 1):
                         done()
-                    with m.Elif((skip == 0) & ~(usual.mss | usual.scale | usual.stamps | usual.nothing)):
-                        m.d.sync += reading.eq(0)
-                        m.next = "Turn"
-                    with m.Else():
-                        m.d.sync += [here.eq(here + 4), left.eq(left - 1)]
-                        with m.If(skip != 0):
-                            m.d.sync += skip.eq(skip - 1)
-                        with m.Elif(usual.mss):
-                            m.d.sync += found.mss.eq(usual.value)
-                        with m.Elif(usual.scale):
-                            m.d.sync += scale(usual.value[:8])
-                        with m.Elif(usual.stamps):
-                            m.d.sync += skip.eq(2)
-                        with m.If(left == 1):
-                            done()
+                with m.If(begins & usual.end):
+                    done()
+                with m.If(begins & ~whole & ~usual.end):
+                    m.d.sync += reading.eq(0)
+                    m.next = "Turn"
             with m.State("Turn"):
                 # From this word on byte by byte, once the words under way are gone.
-                m.d.sync += [at.eq(here), bytewise.eq(1), most.eq((left << 2) + 1)]
+                m.d.sync += [at.eq(here), bytewise.eq(1), most.eq((left << 2) + 1), final.eq(0)]
                 with m.If(empty):
                     m.d.sync += reading.eq(1)
                     m.next = "Kind"
             with m.State("Kind"):
                 with m.If(byte_valid):
-                    m.d.sync += [most.eq(most - 1), kind.eq(byte)]
+                    m.d.sync += [*consume(), kind.eq(byte)]
                     with m.If(byte_end | final):
                         done()
                     with m.Elif(~byte_nop):
                         m.next = "Length"
             with m.State("Length"):
                 m.d.sync += [
-                    most.eq(most - 1), rest.eq(byte - 3), known.eq(Mux(kind == Kind.MSS, byte == 4, byte == 3)),
+                    *consume(), rest.eq(byte - 3), known.eq(Mux(kind == Kind.MSS, byte == 4, byte == 3)),
                 ]  # fmt: skip
-                with m.If(byte_end | byte_nop | (byte > most) | final):
+                with m.If(byte_end | byte_nop | beyond | final):
                     done()
                 with m.Elif(byte_two):
                     m.next = "Kind"
                 with m.Else():
                     m.next = "Value"
             with m.State("Value"):
-                m.d.sync += [most.eq(most - 1), rest.eq(rest - 1)]
+                m.d.sync += [*consume(), rest.eq(rest - 1)]
                 with m.If(known & (kind == Kind.MSS)):
                     m.d.sync += found.mss.eq(Cat(byte, found.mss[:8]))
                 with m.If(known & (kind == Kind.WINDOW_SCALE)):

@@ -27,9 +27,13 @@ class HalfBuffer(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         payload = Signal(self._shape, reset_less=True)  # valid tells whether it counts
-        m.d.comb += [self.i.ready.eq(~self.o.valid), self.o.payload.eq(payload)]
+        # The opposite of o.valid but for the first cycle, so that synthesis keeps both: one to load the payload, one to
+        # be asked from outside.
+        ready = Signal()
+        m.d.comb += [self.i.ready.eq(ready), self.o.payload.eq(payload)]
         with m.If(~self.o.valid):
-            m.d.sync += [self.o.valid.eq(self.i.valid), payload.eq(self.i.payload)]
+            taken = self.i.valid & ready
+            m.d.sync += [self.o.valid.eq(taken), ready.eq(~taken), payload.eq(self.i.payload)]
         with m.Elif(self.o.ready):
-            m.d.sync += self.o.valid.eq(0)
+            m.d.sync += [self.o.valid.eq(0), ready.eq(1)]
         return m

@@ -1,4 +1,4 @@
-"""A small first-in first-out queue for streams, its output registered."""
+"""Small first-in first-out queues for streams, their output registered."""
 
 from amaranth.hdl import Module, Signal
 from amaranth.lib import memory, stream, wiring
@@ -55,8 +55,24 @@ class Queue(wiring.Component):
         ]
         with m.If(self.i.valid & ~full):
             m.d.sync += [written.eq(following), following.eq(following + 1)]
-        with m.If(~self.o.valid | self.o.ready):
+        with m.If(self._moves()):
             m.d.sync += [self.o.valid.eq(~empty), payload.eq(read.data)]
             with m.If(~empty):
                 m.d.sync += taken.eq(taken + 1)
+        with m.Elif(self.o.ready):
+            m.d.sync += self.o.valid.eq(0)
         return m
+
+    def _moves(self):
+        """The output register takes the next entry."""
+        return ~self.o.valid | self.o.ready
+
+
+class HalfQueue(Queue):
+    """A queue whose output is a half buffer: a transfer every second cycle, and ``o.ready`` reaches one flip-flop only.
+
+    For events and descriptors; parameters and members of :class:`Queue`.
+    """
+
+    def _moves(self):
+        return ~self.o.valid

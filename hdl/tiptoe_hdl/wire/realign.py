@@ -85,11 +85,7 @@ class Realigner(wiring.Component):
             "src": lane_bits, "dst": lane_bits, "src_end": 13, "dst_end": 13,
         })).create(path=("sums",))  # fmt: skip
         plan = stream.Signature(_plan(cfg)).create(path=("plan",))
-        plan_free = Signal()
-        m.d.comb += [
-            plan_free.eq(~plan.valid | plan.ready),
-            self.cmd.ready.eq(~sums.valid),
-        ]
+        m.d.comb += self.cmd.ready.eq(~sums.valid)
         with m.If(~sums.valid):
             m.d.sync += [
                 sums.valid.eq(self.cmd.valid),
@@ -99,7 +95,7 @@ class Realigner(wiring.Component):
                 sums.payload.src_end.eq(cmd.length + _minus_one(m, cmd.src_offset)),
                 sums.payload.dst_end.eq(cmd.length + _minus_one(m, cmd.dst_offset)),
             ]
-        with m.Elif(plan_free):
+        with m.Elif(~plan.valid):
             m.d.sync += sums.valid.eq(0)
 
         # Plan, stage 2: flags and masks.
@@ -114,7 +110,7 @@ class Realigner(wiring.Component):
             # The counts of words in and out differ by one at most, so their lowest bits tell.
             words_differ.eq(s.src_end[lane_bits] ^ s.dst_end[lane_bits]),
         ]
-        with m.If(plan_free):
+        with m.If(~plan.valid):
             m.d.sync += [
                 plan.valid.eq(sums.valid),
                 p.rotate.eq(s.dst - s.src),
@@ -125,6 +121,8 @@ class Realigner(wiring.Component):
                 p.prime.eq(down & ~single),
                 p.flush.eq(~single & (down ^ words_differ)),
             ]
+        with m.Elif(plan.ready):
+            m.d.sync += plan.valid.eq(0)
 
         # The word engine: one step a cycle; a step takes a word, or flushes.
         m.submodules.skid = skid = SkidBuffer(realigned_word(cfg))
@@ -147,24 +145,24 @@ class Realigner(wiring.Component):
             plan.ready.eq(load),
         ]
         with m.If(load):
-            m.d.sync += [
-                active.eq(plan.valid),
-                now.eq(p),
-                left.eq(p.words_m1),
-                flushing.eq(0),
-                final.eq((p.words_m1 == 0) & ~p.flush),
-                prime.eq(p.prime),
-                first.eq(1),
-            ]
-        with m.Elif(step):
-            m.d.sync += [
-                left.eq(left - 1),
-                flushing.eq(left == 0),
-                final.eq(Mux(now.flush, left == 0, left == 1)),
-                prime.eq(0),
-            ]
-            with m.If(~prime):
-                m.d.sync += first.eq(0)
+            m.d.sync += [active.eq(plan.valid), now.eq(p)]
+        with m.If(~active | step):
+            with m.If(~active | final):
+                m.d.sync += [
+                    left.eq(p.words_m1),
+                    flushing.eq(0),
+                    final.eq((p.words_m1 == 0) & ~p.flush),
+                    prime.eq(p.prime),
+                    first.eq(1),
+                ]
+            with m.Else():
+                m.d.sync += [
+                    left.eq(left - 1),
+                    flushing.eq(left == 0),
+                    final.eq(Mux(now.flush, left == 0, left == 1)),
+                    prime.eq(0),
+                    first.eq(first & prime),
+                ]
 
         # Rotation: two mux levels a stage.
         word = Value.cast(self.i.payload)

@@ -57,7 +57,10 @@ class IsnGenerator(wiring.Component):
         a, b, c, d = (Signal(64, name=name) for name in "abcd")
         second = Signal()  # half of the round
         # What happens to them in this cycle, from flip-flops: they are many.
-        starting, settled, absorbing = Signal(), Signal(), Signal()  # settled: second cycle of a half
+        loading = Signal()    # starting or settled
+        starting = Signal()
+        settled = Signal()    # second cycle of a half
+        absorbing = Signal()  # between two message words
         round_ = Signal(range(ROUNDS))
         ab, cd = _split_add(m, a, b, "ab"), _split_add(m, c, d, "cd")
 
@@ -71,20 +74,15 @@ class IsnGenerator(wiring.Component):
                 m.d.sync += self.iss[number].valid.eq(0)
 
         key = self.isn_key
-        with m.If(starting):
+        with m.If(loading):
+            rotated_b = Mux(second, b.rotate_left(17), b.rotate_left(13))
+            rotated_d = Mux(second, d.rotate_left(21), d.rotate_left(16))
             m.d.sync += [
-                a.eq(key[:64] ^ INITIAL[0]),
-                b.eq(key[64:] ^ INITIAL[1]),
-                c.eq(key[:64] ^ INITIAL[2]),
-                d.eq(key[64:] ^ INITIAL[3] ^ low),
-            ]
-        with m.If(settled):
-            m.d.sync += [
-                a.eq(cd),
-                b.eq(Mux(second, b.rotate_left(17), b.rotate_left(13)) ^ ab),
-                c.eq(ab.rotate_left(32)),
-                d.eq(Mux(second, d.rotate_left(21), d.rotate_left(16)) ^ cd),
-                second.eq(~second),
+                a.eq(Mux(starting, key[:64] ^ INITIAL[0], cd)),
+                b.eq(Mux(starting, key[64:] ^ INITIAL[1], rotated_b ^ ab)),
+                c.eq(Mux(starting, key[:64] ^ INITIAL[2], ab.rotate_left(32))),
+                d.eq(Mux(starting, key[64:] ^ INITIAL[3] ^ low, rotated_d ^ cd)),
+                second.eq(~second & ~starting),
             ]
         with m.If(absorbing):
             # After the rounds of one message word: finish it, begin with the next one or the last rounds.
@@ -104,13 +102,13 @@ class IsnGenerator(wiring.Component):
                         with m.Case(number):
                             m.d.comb += self.request[number].ready.eq(1)
                             m.d.sync += message.eq(self.request[number].payload)
-                m.d.sync += starting.eq(1)
+                m.d.sync += [loading.eq(1), starting.eq(1)]
                 m.next = "Start"
             with m.State("Start"):
-                m.d.sync += [starting.eq(0), round_.eq(0)]
+                m.d.sync += [loading.eq(0), starting.eq(0), round_.eq(0)]
                 m.next = "Rounds"
             with m.State("Rounds"):
-                m.d.sync += settled.eq(~settled)
+                m.d.sync += [loading.eq(~settled), settled.eq(~settled)]
                 with m.If(settled & second):
                     m.d.sync += round_.eq(round_ + 1)
                     with m.Switch(round_):

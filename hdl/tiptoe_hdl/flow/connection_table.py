@@ -5,7 +5,7 @@ whole four-tuple with all eight entries. An insertion takes the emptier row (two
 overflow while half of the entries are free.
 """
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -178,21 +178,25 @@ class ConnectionTable(wiring.Component):
 
     def _results(self, m, room, lookup_taken, push, result):
         """Results wait in a shift register; ``room`` counts lookups that may still be accepted."""
-        slots = Array(Signal(table_result(self.cfg), name=f"slot{slot}") for slot in range(RESULTS))
-        count = Signal(range(RESULTS + 1))
-        end = Signal.like(count)
+        slots = [Signal(table_result(self.cfg), name=f"slot{slot}", reset_less=True) for slot in range(RESULTS)]
+        filled = Signal(RESULTS)  # from the low end
         pop = Signal()
         m.d.comb += [
-            self.result.valid.eq(count.any()),
+            self.result.valid.eq(filled[0]),
             self.result.payload.eq(slots[0]),
             pop.eq(self.result.valid & self.result.ready),
-            end.eq(count - pop),
         ]
-        m.d.sync += [count.eq(end + push), room.eq(room + pop - lookup_taken)]
-        with m.If(pop):
-            m.d.sync += [slots[slot].eq(slots[slot + 1]) for slot in range(RESULTS - 1)]
-        with m.If(push):
-            m.d.sync += slots[end].eq(result)
+        m.d.sync += [
+            room.eq(room + pop - lookup_taken),
+            filled.eq(Mux(pop, Cat(filled[1:], 0) | (filled & push.replicate(RESULTS)),
+                          filled | (Cat(1, filled) & push.replicate(RESULTS)))),
+        ]  # fmt: skip
+        # Slots that are not filled follow the results that may come.
+        for slot, here, following, beyond in zip(slots, filled, [*slots[1:], result], [*filled[1:], 1], strict=True):
+            with m.If(pop & beyond):
+                m.d.sync += slot.eq(following)
+            with m.Elif(pop | ~here):
+                m.d.sync += slot.eq(result)
 
     def _updates(self, m, change, issue, block, answer, write):
         """Clears the rows after reset, then makes one update after the other.

@@ -67,7 +67,7 @@ class CommandCheck(wiring.Component):
         def ring_ok(name):
             base, log2 = field(Opcode.PROVISION, f"{name}_base"), field(Opcode.PROVISION, f"{name}_log2")
             mask = Signal(24, name=f"{name}_mask")
-            m.d.sync += mask.eq((1 << log2) - 1)
+            m.d.sync += mask.eq(Cat(log2 > bit for bit in range(len(mask))))
             aligned = check(f"{name}_aligned", ~(base[:24] & mask).any())
             reachable = check(f"{name}_reachable", ~base[cfg.addr_width:].any())
             sized = check(f"{name}_sized", in_range(log2, 12, 24))

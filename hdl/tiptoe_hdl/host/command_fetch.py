@@ -37,7 +37,7 @@ class CommandFetcher(wiring.Component):
     tail while the ring's size is not in LOG2_ENTRIES. Commands of a transfer with an AXI error come out marked
     ``failed``, each of them, and an error event tells of the first.
 
-    A command is out 8 (64 bits) to 13 (32 bits) cycles after the one before was taken.
+    A command is out 9 (64 bits) to 14 (32 bits) cycles after the one before was taken.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ class CommandFetcher(wiring.Component):
         used = Signal(range(SLOTS + 1))
         slot = Signal(range(SLOTS))
         asked = Signal()
-        m.d.sync += [mask.eq((1 << self.log2) - 1), used.eq(used + asked - self._freed)]
+        m.d.sync += [mask.eq(Cat(self.log2 > bit for bit in range(len(mask)))), used.eq(used + asked - self._freed)]
         m.d.comb += [
             self.request.p.addr.eq(self.base | Cat(Const(0, ceil_log2(COMMAND_BYTES)), requested[:16] & mask)),
             self.request.p.length.eq(number * COMMAND_BYTES),
@@ -207,11 +207,13 @@ class CommandFetcher(wiring.Component):
         arriving = [Signal.like(step, name=f"arriving_{n}") for n in range(2)]
         valid = Signal(2)
         loading = Signal()
+        last = Signal()  # the command in the output register is its slot's last one; settles while it is loaded
         m.d.sync += [
             full.eq(full + self._filled - self._freed),
             word.eq(read.data),
             arriving[0].eq(step), arriving[1].eq(arriving[0]),
             valid.eq(Cat(loading, valid[0])),
+            last.eq(index + 1 == self._sizes[slot]),
         ]
         m.d.comb += read.addr.eq(Cat(step, index, slot))
         dwords = Cat(self.o.p.dwords)
@@ -239,12 +241,11 @@ class CommandFetcher(wiring.Component):
             with m.State("Offer"):
                 m.d.comb += self.o.valid.eq(1)
                 with m.If(self.o.ready):
-                    m.d.sync += [index.eq(index + 1), self.o.p.count.eq(self.o.p.count + 1)]
-                    with m.If(index + 1 == self._sizes[slot]):
-                        m.d.sync += [index.eq(0), slot.eq(slot + 1)]
-                        m.d.comb += self._freed.eq(1)
-                        m.next = "Free"
-                    with m.Else():
-                        m.next = "Load"
-            with m.State("Free"):  # `full` no longer counts the slot
-                m.next = "Wait"
+                    m.next = "Taken"
+            with m.State("Taken"):
+                m.d.sync += [index.eq(index + 1), self.o.p.count.eq(self.o.p.count + 1)]
+                m.next = "Load"
+                with m.If(last):
+                    m.d.comb += self._freed.eq(1)
+                    m.d.sync += [index.eq(0), slot.eq(slot + 1)]
+                    m.next = "Wait"

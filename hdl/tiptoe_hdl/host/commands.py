@@ -1,7 +1,10 @@
 """Command processor: carries out the driver's commands one at a time (docs/rings.md)."""
 
-from amaranth.hdl import Module, Mux, Signal, unsigned
-from amaranth.lib import data, memory, stream, wiring
+from functools import reduce
+from operator import or_
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
@@ -11,7 +14,6 @@ from ..messages import (
     FlowOp,
     FlowResponse,
     FourTuple,
-    Status,
     TableOp,
     dma_read_data,
     dma_request,
@@ -23,20 +25,23 @@ from ..messages import (
     table_update,
     tx_frame,
 )
-from ..wire.skid import SkidBuffer
 from ..wire.valid_only import valid_only
-from .abi import ALWAYS_DONE, Opcode
-from .command_check import CHECK_CYCLES, CommandCheck, command_field
+from .abi import Opcode
+from .command_check import CommandCheck, command_field
+from .command_execute import REQUESTS, CommandExecution
 from .command_fetch import CommandFetcher
+from .command_ids import KnownIds
+from .command_plan import CommandPlan
+from .command_results import CommandResults
 from .send_frames import SendFrames
 
-FLOW_COMMANDS = {
-    Opcode.PROVISION: FlowOp.PROVISION,
-    Opcode.OPEN: FlowOp.OPEN,
-    Opcode.CLOSE: FlowOp.CLOSE,
-    Opcode.ABORT: FlowOp.ABORT,
-    Opcode.RELEASE: FlowOp.RELEASE,
-    Opcode.PATH_MTU: FlowOp.PATH_MTU,
+ANSWERS = {
+    # Port of a request: port of its answer. The other requests are done when they are taken.
+    "isn_request": "isn",
+    "table": "table_status",
+    "flow": "flow_status",
+    "listen": "listen_status",
+    "drop": "drop_status",
 }
 
 
@@ -119,65 +124,106 @@ class CommandProcessor(wiring.Component):
         cfg = self._cfg
         m.submodules.fetcher = fetcher = CommandFetcher(cfg)
         m.submodules.check = check = CommandCheck(cfg)
+        m.submodules.ids = ids = KnownIds(cfg)
+        m.submodules.plan = plan = CommandPlan()
+        m.submodules.execution = execution = CommandExecution(cfg)
         m.submodules.frames = frames = SendFrames()
-        m.d.comb += [
-            fetcher.enable.eq(self.enable & self.ready), fetcher.base.eq(self.base),
-            fetcher.log2.eq(self.log2), fetcher.tail.eq(self.tail), self.head.eq(fetcher.head),
-            check.dwords.eq(fetcher.o.p.dwords),
-        ]
+        m.submodules.results = results = CommandResults()
+        self._fetcher, self._ids, self._execution, self._results = fetcher, ids, execution, results
         wiring.connect(m, fetcher.request, wiring.flipped(self.request))
         wiring.connect(m, fetcher.data, wiring.flipped(self.data))
         wiring.connect(m, fetcher.error, wiring.flipped(self.error))
         wiring.connect(m, frames.frame_done, wiring.flipped(self.frame_done))
-
-        self._fetcher, self._check, self._frames = fetcher, check, frames
-        self._ids(m)
+        wiring.connect(m, frames.done, results.frame)
+        wiring.connect(m, results.o, wiring.flipped(self.done))
+        tid = self._field(Opcode.OPEN, "tid")
+        m.d.comb += [
+            self.ready.eq(ids.ready),
+            fetcher.enable.eq(self.enable & self.ready), fetcher.base.eq(self.base),
+            fetcher.log2.eq(self.log2), fetcher.tail.eq(self.tail), self.head.eq(fetcher.head),
+            check.dwords.eq(fetcher.o.p.dwords), ids.id.eq(tid[:cfg.id_bits]),
+            plan.command.eq(execution.command.payload), plan.checked.eq(check.status), plan.known.eq(ids.known),
+            execution.plan.eq(plan.plan),
+            frames.begin.valid.eq(self.frame.valid & self.frame.ready),
+            frames.begin.payload.eq(self._field(Opcode.SEND_FRAME, "tag")),
+            execution.frame_room.eq(frames.begin.ready),
+            self.count_bad_command.eq(results.count_bad_command),
+        ]
+        self._execute(m, tid[16:24])
         self._requests(m)
-        self._results_out(m)
-        self._execute(m)
+        self._payloads(m, tid)
+        self._result(m)
         return m
 
     def _field(self, opcode, name):
         return command_field(self._fetcher.o.p.dwords, opcode, name)
 
-    def _ids(self, m):
-        """The memory of ids: read with ``_id``, the result two cycles later; written by ``_note``."""
-        layout = data.StructLayout({"generation": 8, "openable": 1, "unbound": 1})
-        m.submodules.ids = ids = memory.Memory(shape=layout, depth=self._cfg.connections, init=[])
-        read, write = ids.read_port(), ids.write_port()
-        self._known = Signal(layout)
-        self._note = Signal()
-        self._new = Signal(layout)
-        scrub = Signal(range(self._cfg.connections))
-        m.d.comb += read.addr.eq(self._field(Opcode.OPEN, "tid")[:self._cfg.id_bits])
-        m.d.sync += [
-            self._known.eq(read.data),
-            write.addr.eq(Mux(self.ready, read.addr, scrub)),
-            write.data.eq(self._new),
-            write.en.eq(self._note | ~self.ready),
+    def _execute(self, m, generation):
+        execution, command = self._execution, self._fetcher.o
+        wiring.connect(m, execution.note, self._ids.note)
+        wiring.connect(m, execution.abort, wiring.flipped(self.abort))
+        m.d.comb += [
+            execution.enable.eq(self.ready),
+            execution.command.valid.eq(command.valid),
+            command.ready.eq(execution.command.ready),
+            execution.command.p.opcode.eq(self._field(Opcode.NOP, "opcode")),
+            execution.command.p.failed.eq(command.p.failed),
+            execution.command.p.generation.eq(generation),
+            execution.command.p.stock.eq(self._field(Opcode.PROVISION, "stock")),
+            self.snd_ring.valid.eq(execution.provisioned),
+            self.rcv_ring.valid.eq(execution.provisioned),
+            self.clear.valid.eq(execution.provisioned),
+            self.next_hop.valid.eq(execution.next_hop),
+            *(getattr(execution, name).eq(getattr(self, name)) for name in (
+                "verdicts_issued", "verdicts_done", "segments_issued", "segments_done")),
         ]
-        with m.If(~self.ready):
-            m.d.sync += [scrub.eq(scrub + 1), self.ready.eq(scrub == self._cfg.connections - 1)]
 
     def _requests(self, m):
+        """One at a time. Requests and their answers go through flip-flops: nothing of the execution is in their paths."""
+        execution = self._execution
+        came, statuses = [], []
+        for name in REQUESTS:
+            request = getattr(self, name)
+            with m.If(execution.ask[name]):
+                m.d.sync += request.valid.eq(1)
+            with m.Elif(request.ready):
+                m.d.sync += request.valid.eq(0)
+            if name not in ANSWERS:
+                came.append(request.valid & request.ready)
+                continue
+            answer = getattr(self, ANSWERS[name])
+            m.d.comb += answer.ready.eq(1)
+            came.append(answer.valid)
+            if name != "isn_request":
+                status = Value.cast(answer.p.status)
+                statuses.append(status & answer.valid.replicate(len(status)))
+        answer = Signal.like(execution.answer.payload)
+        answered = Signal()
+        m.d.sync += [answered.eq(Cat(came).any()), answer.eq(reduce(or_, statuses))]
+        m.d.comb += [execution.answer.valid.eq(answered), execution.answer.payload.eq(answer)]
+
+    def _payloads(self, m, tid):
         """Payloads of all requests, from the command's fields; they stay while the command is executed."""
-        cfg, field = self._cfg, self._field
-        tid = field(Opcode.OPEN, "tid")
+        cfg, field, execution = self._cfg, self._field, self._execution
         id, generation = tid[:cfg.id_bits], tid[16:24]
         tuple_ = Signal(FourTuple)
         m.d.comb += [tuple_[name].eq(field(Opcode.OPEN, name)) for name in ("laddr", "faddr", "lport", "fport")]
-        self._op = Signal(FlowOp)
-        self._aborted = Signal(cfg.id_bits)
-        self._iss = Signal(32)
+        aborted = Signal(cfg.id_bits)
+        iss = Signal(32)
+        with m.If(self.abort.ready):
+            m.d.sync += aborted.eq(self.abort.p.id)
+        with m.If(self.isn.valid):
+            m.d.sync += iss.eq(self.isn.payload)
         m.d.comb += [
-            self.flow.p.op.eq(self._op),
-            self.flow.p.id.eq(Mux(self._op == FlowOp.DMA_ABORT, self._aborted, id)),
+            self.flow.p.op.eq(execution.op),
+            self.flow.p.id.eq(Mux(execution.aborting, aborted, id)),
             self.flow.p.generation.eq(generation),
-            self.flow.p.a.eq(Mux(self._op == FlowOp.OPEN, self._iss, field(Opcode.CLOSE, "snd_end"))),
+            self.flow.p.a.eq(Mux(execution.op == FlowOp.OPEN, iss, field(Opcode.CLOSE, "snd_end"))),
             self.flow.p.mss.eq(field(Opcode.OPEN, "mss")),
             self.flow.p.rcv_scale.eq(field(Opcode.OPEN, "rcv_scale")),
             self.flow.p.snd_log2.eq(field(Opcode.PROVISION, "snd_log2")),
             self.flow.p.rcv_log2.eq(field(Opcode.PROVISION, "rcv_log2")),
+            self.table.p.op.eq(Mux(execution.insert, TableOp.INSERT, TableOp.DELETE)),
             self.table.p.tuple.eq(tuple_), self.table.p.index.eq(id),
             self.isn_request.payload.eq(tuple_),
             self.endpoint.p.id.eq(id),
@@ -192,7 +238,7 @@ class CommandProcessor(wiring.Component):
             self.rcv_ring.payload.base.eq(field(Opcode.PROVISION, "rcv_base")),
             self.rcv_ring.payload.log2.eq(field(Opcode.PROVISION, "rcv_log2")),
             self.clear.payload.eq(id),
-            self.stock.payload.eq(id), self.broken.payload.eq(self._aborted),
+            self.stock.payload.eq(id), self.broken.payload.eq(aborted),
             self.listen.p.enable.eq(field(Opcode.LISTEN, "opcode") == Opcode.LISTEN),
             self.listen.p.listener.eq(field(Opcode.LISTEN, "listener")),
             self.drop.payload.eq(field(Opcode.SYNCACHE_DROP, "syncache_ref")),
@@ -200,253 +246,17 @@ class CommandProcessor(wiring.Component):
             self.next_hop.payload.mac.eq(field(Opcode.NEXT_HOP, "dmac")),
             self.frame.p.addr.eq(field(Opcode.SEND_FRAME, "addr")),
             self.frame.p.length.eq(field(Opcode.SEND_FRAME, "length")),
-            self._frames.begin.payload.eq(field(Opcode.SEND_FRAME, "tag")),
         ]
         m.d.comb += [self.listen.p[name].eq(field(Opcode.LISTEN, name))
                      for name in ("laddr", "lport", "mss", "rcv_scale", "wnd")]
 
-    def _results_out(self, m):
-        """COMMAND_DONE of commands and of frames: merged into one stream."""
-        m.submodules.results = results = SkidBuffer(CommandDone)
-        frames, command = self._frames.done, self._fetcher.o.p
-        # The result of a command waits here; the next command begins when it is gone.
-        self._result = stream.Signature(CommandDone).create(path=("result",))
-        self._report = Signal()
-        self._status = Signal(Status)
+    def _result(self, m):
+        execution, command, result = self._execution, self._fetcher.o.p, self._results.command
         m.d.comb += [
-            results.i.valid.eq(self._result.valid | frames.valid),
-            results.i.payload.eq(Mux(self._result.valid, self._result.payload, frames.payload)),
-            self._result.ready.eq(results.i.ready),
-            frames.ready.eq(results.i.ready & ~self._result.valid),
-            self.count_bad_command.eq(
-                results.o.valid & results.o.ready & (results.o.p.status != Status.OK)),
+            execution.reportable.eq(result.ready),
+            result.valid.eq(execution.report),
+            result.p.argument.eq(Mux(command.failed, command.count, command.dwords[1])),
+            result.p.opcode.eq(Mux(command.failed, Opcode.NOP, self._field(Opcode.NOP, "opcode"))),
+            result.p.status.eq(execution.status),
+            result.p.tag.eq(Mux(command.failed, 0, self._field(Opcode.NOP, "tag"))),
         ]
-        with m.If(self._report):
-            m.d.sync += [
-                self._result.valid.eq(1),
-                self._result.p.argument.eq(Mux(command.failed, command.count, command.dwords[1])),
-                self._result.p.opcode.eq(Mux(command.failed, Opcode.NOP, self._field(Opcode.NOP, "opcode"))),
-                self._result.p.status.eq(self._status),
-                self._result.p.tag.eq(Mux(command.failed, 0, self._field(Opcode.NOP, "tag"))),
-            ]
-        with m.Elif(self._result.ready):
-            m.d.sync += self._result.valid.eq(0)
-        wiring.connect(m, results.o, wiring.flipped(self.done))
-
-    def _execute(self, m):
-        """One state for each thing asked of another block, one for its answer."""
-        command, status = self._fetcher.o, self._status
-        opcode = Signal(Opcode)
-        timer = Signal(range(CHECK_CYCLES + 2))
-        aborting = Signal()   # serves `abort`
-        undoing = Signal()    # the pipeline refused: the connection table gets back what it had
-        unbinding = Signal()  # that failed: the connection can't be found any more, so it ends
-        verdicts, segments = Signal(8), Signal(8)
-        verdicts_left, segments_left = Signal(8), Signal(8)
-        settled = Signal()
-        generation = self._field(Opcode.OPEN, "tid")[16:24]
-        m.d.sync += [
-            opcode.eq(self._field(Opcode.NOP, "opcode")),
-            verdicts_left.eq(verdicts - self.verdicts_done),
-            segments_left.eq(segments - self.segments_done),
-            settled.eq((verdicts_left.as_signed() <= 0) & (segments_left.as_signed() <= 0)),
-        ]
-        # What PROVISION, OPEN and RELEASE leave in the memory of ids, besides the generation.
-        m.d.comb += self._new.generation.eq(generation)
-        inserts = (opcode == Opcode.OPEN) ^ undoing
-        m.d.comb += self.table.p.op.eq(Mux(inserts, TableOp.INSERT, TableOp.DELETE))
-
-        def note(openable=0, unbound=0):
-            return [self._note.eq(1), self._new.openable.eq(openable), self._new.unbound.eq(unbound)]
-
-        with m.FSM():
-            with m.State("Idle"):
-                m.d.sync += [
-                    timer.eq(CHECK_CYCLES + 1), aborting.eq(0), undoing.eq(0), unbinding.eq(0),
-                ]
-                with m.If(~self.ready):
-                    pass
-                with m.Elif(self.abort.valid):
-                    m.d.comb += self.abort.ready.eq(1)
-                    m.d.sync += [
-                        aborting.eq(1), self._op.eq(FlowOp.DMA_ABORT), self._aborted.eq(self.abort.p.id),
-                    ]
-                    m.next = "Flow"
-                with m.Elif(command.valid & ~self._result.valid):
-                    m.next = "Check"
-
-            with m.State("Check"):
-                m.d.sync += [timer.eq(timer - 1), status.eq(self._check.status)]
-                with m.Switch(opcode):
-                    for code, op in FLOW_COMMANDS.items():
-                        with m.Case(code):
-                            m.d.sync += self._op.eq(op)
-                with m.If(timer == 0):
-                    with m.If(command.p.failed):
-                        m.d.sync += status.eq(Status.DMA_ERROR)
-                        m.next = "Report"
-                    with m.Elif(self._check.status != Status.OK):
-                        m.next = "Report"
-                    with m.Else():
-                        m.next = "Begin"
-
-            with m.State("Begin"):
-                with m.Switch(opcode):
-                    with m.Case(Opcode.PROVISION, Opcode.CLOSE, Opcode.ABORT, Opcode.PATH_MTU):
-                        m.next = "Flow"
-                    with m.Case(Opcode.OPEN):
-                        with m.If(~self._known.openable):
-                            m.d.sync += status.eq(Status.BAD_STATE)
-                            m.next = "Report"
-                        with m.Elif(self._known.generation != generation):
-                            m.d.sync += status.eq(Status.BAD_GENERATION)
-                            m.next = "Report"
-                        with m.Else():
-                            m.next = "Isn"
-                    with m.Case(Opcode.RELEASE):
-                        with m.If(self._known.generation != generation):
-                            m.d.sync += status.eq(Status.BAD_GENERATION)
-                            m.next = "Report"
-                        with m.Elif(self._known.unbound):
-                            m.next = "Flow"
-                        with m.Else():
-                            m.next = "Table"
-                    with m.Case(Opcode.LISTEN, Opcode.UNLISTEN):
-                        m.next = "Listen"
-                    with m.Case(Opcode.SYNCACHE_DROP):
-                        m.next = "Drop"
-                    with m.Case(Opcode.NEXT_HOP):
-                        m.d.comb += self.next_hop.valid.eq(1)
-                        m.next = "Finish"
-                    with m.Case(Opcode.SEND_FRAME):
-                        with m.If(self._frames.begin.ready):
-                            m.next = "Frame"
-                    with m.Default():
-                        m.next = "Finish"
-
-            # ---- OPEN: initial sequence number, connection table, endpoint; then the pipeline
-            with m.State("Isn"):
-                m.d.comb += self.isn_request.valid.eq(1)
-                with m.If(self.isn_request.ready):
-                    m.next = "Isn answer"
-            with m.State("Isn answer"):
-                m.d.comb += self.isn.ready.eq(1)
-                m.d.sync += self._iss.eq(self.isn.payload)
-                with m.If(self.isn.valid):
-                    m.next = "Table"
-
-            # ---- OPEN, RELEASE: connection table, and the change undone
-            with m.State("Table"):
-                m.d.comb += self.table.valid.eq(1)
-                with m.If(self.table.ready):
-                    m.next = "Table answer"
-            with m.State("Table answer"):
-                m.d.comb += self.table_status.ready.eq(1)
-                failed = self.table_status.p.status != Status.OK
-                with m.If(self.table_status.valid):
-                    with m.If(undoing):
-                        m.next = "Report"
-                        with m.If(failed & (opcode == Opcode.RELEASE)):
-                            m.d.sync += [unbinding.eq(1), self._op.eq(FlowOp.ABORT)]
-                            m.next = "Flow"
-                    with m.Elif(failed):
-                        m.d.sync += status.eq(self.table_status.p.status)
-                        m.next = "Report"
-                    with m.Elif(opcode == Opcode.OPEN):
-                        m.next = "Endpoint"
-                    with m.Else():
-                        m.next = "Flow"
-            with m.State("Endpoint"):
-                m.d.comb += self.endpoint.valid.eq(1)
-                with m.If(self.endpoint.ready):
-                    m.next = "Flow"
-
-            # ---- the pipeline
-            with m.State("Flow"):
-                m.d.comb += self.flow.valid.eq(1)
-                with m.If(self.flow.ready):
-                    m.next = "Flow answer"
-            with m.State("Flow answer"):
-                m.d.comb += self.flow_status.ready.eq(1)
-                m.d.sync += [verdicts.eq(self.verdicts_issued), segments.eq(self.segments_issued)]
-                m.d.sync += timer.eq(CHECK_CYCLES)
-                ok = self.flow_status.p.status == Status.OK
-                with m.If(self.flow_status.valid):
-                    with m.If(~aborting & ~unbinding):
-                        m.d.sync += status.eq(self.flow_status.p.status)
-                    m.next = "Report"
-                    with m.If(aborting):
-                        m.next = "Broken"
-                    with m.Elif(unbinding):
-                        m.d.comb += note(unbound=1)
-                    with m.Elif(ok):
-                        with m.Switch(opcode):
-                            with m.Case(Opcode.PROVISION):
-                                m.next = "Provision"
-                            with m.Case(Opcode.OPEN):
-                                m.d.comb += note()
-                            with m.Case(Opcode.RELEASE):
-                                m.d.comb += note()
-                                m.next = "Settle"
-                    with m.Elif((opcode == Opcode.OPEN) | ((opcode == Opcode.RELEASE) & ~self._known.unbound)):
-                        m.d.sync += undoing.eq(1)
-                        m.next = "Table"
-
-            with m.State("Broken"):
-                m.d.comb += self.broken.valid.eq(1)
-                with m.If(self.broken.ready):
-                    m.next = "Idle"
-
-            with m.State("Provision"):
-                stock = self._field(Opcode.PROVISION, "stock")
-                m.d.comb += note(openable=~stock, unbound=~stock)
-                m.d.comb += [self.snd_ring.valid.eq(1), self.rcv_ring.valid.eq(1), self.clear.valid.eq(1)]
-                m.next = "Finish"
-                with m.If(stock):
-                    m.next = "Stock"
-            with m.State("Stock"):
-                m.d.comb += self.stock.valid.eq(1)
-                with m.If(self.stock.ready):
-                    m.next = "Finish"
-            with m.State("Settle"):
-                # Until `settled` has seen the counts noted.
-                with m.If(timer != 0):
-                    m.d.sync += timer.eq(timer - 1)
-                with m.Elif(settled):
-                    m.next = "Report"
-
-            # ---- the rest
-            with m.State("Listen"):
-                m.d.comb += self.listen.valid.eq(1)
-                with m.If(self.listen.ready):
-                    m.next = "Listen answer"
-            with m.State("Listen answer"):
-                m.d.comb += self.listen_status.ready.eq(1)
-                m.d.sync += status.eq(self.listen_status.p.status)
-                with m.If(self.listen_status.valid):
-                    m.next = "Report"
-            with m.State("Drop"):
-                m.d.comb += self.drop.valid.eq(1)
-                with m.If(self.drop.ready):
-                    m.next = "Drop answer"
-            with m.State("Drop answer"):
-                m.d.comb += self.drop_status.ready.eq(1)
-                m.d.sync += status.eq(self.drop_status.p.status)
-                with m.If(self.drop_status.valid):
-                    m.next = "Report"
-            with m.State("Frame"):
-                m.d.comb += self.frame.valid.eq(1)
-                with m.If(self.frame.ready):
-                    m.d.comb += self._frames.begin.valid.eq(1)
-                    m.next = "Finish"
-
-            with m.State("Report"):
-                with m.Switch(opcode):
-                    with m.Case(*ALWAYS_DONE):
-                        m.d.comb += self._report.eq(1)
-                    with m.Default():
-                        m.d.comb += self._report.eq((status != Status.OK) | command.p.failed)
-                m.next = "Finish"
-            with m.State("Finish"):
-                m.d.comb += command.ready.eq(1)
-                m.next = "Idle"

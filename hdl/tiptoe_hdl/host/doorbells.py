@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from ..config import EngineConfig
 from ..messages import ErrorEvent, doorbell
 from ..wire.queue import Queue
+from ..wire.skid import SkidBuffer
 from ..wire.valid_only import valid_only
 from .abi import ErrorCode
 
@@ -21,7 +22,7 @@ class Doorbells(wiring.Component):
     """Checks the id of each doorbell and queues the good ones.
 
     A write of less than a full word or for an id the engine does not have is refused, counted and told by an
-    error event (argument: the byte address in the register space). One doorbell a cycle, latency two cycles.
+    error event (argument: the byte address in the register space). One doorbell a cycle, latency three cycles.
 
     Parameters
     ----------
@@ -52,18 +53,22 @@ class Doorbells(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
+        # In front of the queue, so that the bus side's ready is a flip-flop.
+        skid = SkidBuffer(doorbell(self._cfg))
         queue = Queue(doorbell(self._cfg), DOORBELL_QUEUE)
+        m.submodules.skid = ResetInserter(self.clear)(skid)
         m.submodules.queue = ResetInserter(self.clear)(queue)
+        wiring.connect(m, skid.o, queue.i)
         id_bits = self._cfg.id_bits
         known = ~self.i.p.word[1 + id_bits:].any() if id_bits < 16 else Const(1)
         m.d.comb += [
             self.accepted.eq(self.i.p.full & known),
-            queue.i.valid.eq(self.i.valid & self.accepted),
-            queue.i.p.id.eq(self.i.p.word[1:1 + id_bits]),
-            queue.i.p.which.eq(self.i.p.word[0]),
-            queue.i.p.position.eq(self.i.p.data),
-            # Refused writes wait for the queue too, which keeps ready a flip-flop's output.
-            self.i.ready.eq(queue.i.ready & ~self.clear),
+            skid.i.valid.eq(self.i.valid & self.accepted),
+            skid.i.p.id.eq(self.i.p.word[1:1 + id_bits]),
+            skid.i.p.which.eq(self.i.p.word[0]),
+            skid.i.p.position.eq(self.i.p.data),
+            # Refused writes wait for room too: whether one is taken does not depend on what it is.
+            self.i.ready.eq(skid.i.ready & ~self.clear),
             self.o.valid.eq(queue.o.valid),
             self.o.payload.eq(queue.o.payload),
             queue.o.ready.eq(self.o.ready),

@@ -9,14 +9,8 @@ from tiptoe_hdl.config import DATACENTRE, ECP5, TINY
 from tiptoe_hdl.host.abi import ErrorCode
 from tiptoe_hdl.host.axi import Response
 from tiptoe_hdl.host.register_map import register_map
-from tiptoe_hdl.host.registers import (
-    CLEARED,
-    CONFIGURATION,
-    MEASURED,
-    RESET_CYCLES,
-    Registers,
-    constants,
-)
+from tiptoe_hdl.host.register_ports import CLEARED, CONFIGURATION, MEASURED, constants
+from tiptoe_hdl.host.registers import RESET_CYCLES, Registers
 from tiptoe_verif.streams import recv_n, run_bench, stream_get, watch_stream
 
 MAP = register_map()

@@ -1,0 +1,81 @@
+"""Which registers are which ports of the register block, and which depend on the configuration only."""
+
+from amaranth.utils import exact_log2
+
+from ..config import EngineConfig
+from .register_map import register_map
+
+CONFIGURATION = {
+    # Output port: the fields it is made of, lowest first.
+    "enable": ("CONTROL.ENABLE",),
+    "external_tick": ("CONTROL.EXTERNAL_TICK",),
+    "rst_unknown": ("CONTROL.RST_UNKNOWN",),
+    "promiscuous": ("CONTROL.PROMISCUOUS",),
+    "mac": ("MAC_LO.VALUE", "MAC_HI.VALUE"),
+    "ip_addr": ("IP_ADDR.VALUE",),
+    "ttl": ("IP_HEADER.TTL",),
+    "tos": ("IP_HEADER.TOS",),
+    "tick_cycles": ("TICK_CYCLES.VALUE",),
+    "msl_ticks": ("MSL_TICKS.VALUE",),
+    "rto_min": ("RTO_MIN.VALUE",),
+    "rto_max": ("RTO_MAX.VALUE",),
+    "rto_initial": ("RTO_INITIAL.VALUE",),
+    "delack_ticks": ("DELACK_TICKS.VALUE",),
+    "rexmt_max": ("RETRIES.REXMT_MAX",),
+    "syn_retries": ("RETRIES.SYN_RETRIES",),
+    "isn_key": ("ISN_KEY.VALUE",),
+    "hash_key": ("HASH_KEY.VALUE",),
+    "command_base": ("COMMAND_RING_LO.VALUE", "COMMAND_RING_HI.VALUE"),
+    "command_log2": ("COMMAND_RING_LOG2.VALUE",),
+    "command_tail": ("COMMAND_TAIL.VALUE",),
+    "event_base": ("EVENT_RING_LO.VALUE", "EVENT_RING_HI.VALUE"),
+    "event_log2": ("EVENT_RING_LOG2.VALUE",),
+    "event_consumer": ("EVENT_CONSUMER.VALUE",),
+    "frame_base": ("FRAME_RING_LO.VALUE", "FRAME_RING_HI.VALUE"),
+    "frame_log2": ("FRAME_RING_LOG2.VALUE",),
+    "frame_consumer": ("FRAME_CONSUMER.VALUE",),
+}
+
+MEASURED = {
+    # Field: the input port it shows.
+    "STATUS.READY": "ready",
+    "TICK_TIME.VALUE": "tick_time",
+    "ISN_TIME.VALUE": "isn_time",
+    "COMMAND_HEAD.VALUE": "command_head",
+    "EVENT_PRODUCER.VALUE": "event_producer",
+}
+
+CLEARED = ("CONTROL", "IRQ_STATUS", "COMMAND_TAIL", "EVENT_CONSUMER", "FRAME_CONSUMER")
+"""Registers that a soft reset clears."""
+
+
+def constants(cfg: EngineConfig) -> dict[str, int]:
+    """Read-only fields that depend on the configuration only."""
+    return {
+        "CAPABILITIES.LOG2_CONNECTIONS": exact_log2(cfg.connections),
+        "CAPABILITIES.LOG2_LISTENERS": exact_log2(cfg.listeners),
+        "CAPABILITIES.LOG2_SYNCACHE": exact_log2(cfg.syncache_entries),
+        "CAPABILITIES.LOG2_NEXT_HOPS": exact_log2(cfg.next_hops),
+        "LIMITS.DATA_BYTES": cfg.bytes_per_beat,
+        "LIMITS.ADDR_WIDTH": cfg.addr_width,
+        "LIMITS.MAX_FRAME_BYTES": cfg.max_frame_bytes,
+    }
+
+
+def field_width(cfg: EngineConfig, register, field) -> int:
+    """Bits that a field really has: the high half of an address may be narrower than its register."""
+    if register.name.endswith("_RING_HI"):
+        return min(field.width, cfg.addr_width - 32)
+    return field.width
+
+
+def configuration_ports(cfg: EngineConfig) -> dict[str, int]:
+    """Widths of the output ports in CONFIGURATION."""
+    ports = {}
+    for port, fields in CONFIGURATION.items():
+        ports[port] = 0
+        for path in fields:
+            register = register_map()[path.split(".")[0]]
+            field, = (field for field in register.fields if field.name == path.split(".")[1])
+            ports[port] += field_width(cfg, register, field) * register.count
+    return ports

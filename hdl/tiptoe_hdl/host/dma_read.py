@@ -22,7 +22,7 @@ class DmaReader(wiring.Component):
     to its client: a client that is not ready holds up all others, so it must have room for a transfer before
     it asks. An AXI error marks the transfer (``error`` in its last word) and nothing else; all its words come.
 
-    Timing: a request of one burst is taken every three cycles; its address is on the bus four cycles after
+    Timing: a request of one burst is taken every three cycles; its address is on the bus five cycles after
     the request; a word reaches its client one cycle after the bus; R runs without bubbles, across bursts and
     transfers. All AXI outputs come from flip-flops.
 
@@ -41,7 +41,7 @@ class DmaReader(wiring.Component):
     data : Out array of streams of ``dma_read_data``
     axi : Out ``Axi4ReadSignature``
     quiesce : In, 1 bit
-        While high no further request is taken.
+        From the cycle after it rises no further request is taken.
     quiet : Out, 1 bit
         ``quiesce`` is high and all data has come: reset is safe for the bus.
     count_dma_read_error : Out, 1 bit

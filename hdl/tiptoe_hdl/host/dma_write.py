@@ -7,6 +7,7 @@ from amaranth.utils import ceil_log2
 
 from ..config import EngineConfig
 from ..messages import dma_request
+from ..wire.half_buffer import HalfBuffer
 from ..wire.queue import Queue
 from ..wire.realign import lanes_below
 from ..wire.skid import SkidBuffer
@@ -31,9 +32,10 @@ class DmaWriter(wiring.Component):
     ``max_outstanding`` transfers between request and taken ``done``, and all have their place; so a client
     that does not look at ``done`` stops only itself.
 
-    Timing: a request of one burst is taken every three cycles; its address is on the bus four cycles after
-    the request; W runs without bubbles, across bursts and transfers; a word is on the bus one cycle after
-    it is taken, ``done`` comes three cycles after the last response. All AXI outputs come from flip-flops.
+    Timing: a request of one burst is taken every three cycles; its address is on the bus five cycles after
+    the request; W runs without bubbles, across bursts and transfers, but a burst of one word takes two cycles;
+    a word is on the bus one cycle after it is taken, ``done`` comes three cycles after the last response. All AXI
+    outputs come from flip-flops.
 
     Parameters
     ----------
@@ -50,7 +52,7 @@ class DmaWriter(wiring.Component):
     done : Out array of streams of ``DmaDone``
     axi : Out ``Axi4WriteSignature``
     quiesce : In, 1 bit
-        While high no further request is taken.
+        From the cycle after it rises no further request is taken.
     quiet : Out, 1 bit
         ``quiesce`` is high and all responses have come: reset is safe for the bus.
     count_dma_write_error : Out, 1 bit
@@ -94,7 +96,8 @@ class DmaWriter(wiring.Component):
         open_ = Signal(range(self._max_outstanding + 1), name=f"open{client}")
         allow = Signal(init=1, name=f"allow{client}")
         change = Signal(2, name=f"change{client}")
-        m.d.comb += change.eq(Cat(request.valid & request.ready, done.valid & done.ready))
+        # A cycle late: the arbiter looks again two cycles after it took a request.
+        m.d.sync += change.eq(Cat(request.valid & request.ready, done.valid & done.ready))
         with m.Switch(change):
             with m.Case(0b01):
                 m.d.sync += [open_.eq(open_ + 1), allow.eq(open_ != self._max_outstanding - 1)]
@@ -117,9 +120,12 @@ class DmaWriter(wiring.Component):
         )
         shown = Signal()  # the burst in front is in both queues
         push = Signal()
+        # A burst leaves `awaited` after it leaves `pending`, so `pending` has room as well. A cycle late: the next
+        # burst comes later.
+        room = Signal()
+        m.d.sync += room.eq(awaited.i.ready)
         m.d.comb += [
-            # A burst leaves `awaited` after it leaves `pending`, so `pending` has room as well.
-            push.eq(burst.valid & ~shown & awaited.i.ready),
+            push.eq(burst.valid & ~shown & room),
             awaited.i.valid.eq(push),
             pending.i.valid.eq(push),
             bus.awvalid.eq(shown),
@@ -158,7 +164,24 @@ class DmaWriter(wiring.Component):
             skid.o.ready.eq(bus.wready),
         ]
 
+        # The next burst, its strobes worked out.
+        every = Const(-1, lanes)
+        m.submodules.next = following = HalfBuffer(data.StructLayout({
+            "client": client_bits(self._clients), "len": 8, "single": 1, "first_strobe": lanes, "last_strobe": lanes,
+        }))  # fmt: skip
+        burst, entry = pending.payload, following.i.payload
+        m.d.comb += [
+            following.i.valid.eq(pending.valid),
+            pending.ready.eq(following.i.ready),
+            entry.client.eq(burst.client),
+            entry.len.eq(burst.len),
+            entry.single.eq(burst.len == 0),
+            entry.first_strobe.eq(Mux(burst.first, ~lanes_below(burst.first_lane, lanes), every)),
+            entry.last_strobe.eq(Mux(burst.last, lanes_below(burst.last_lane + 1, lanes), every)),
+        ]
+
         source = Signal(self._clients)  # the client whose words go out, one bit each; none: idle
+        select = Signal(client_bits(self._clients))  # its number, for the words; it stays while idle
         left = Signal(8)                # beats after this one
         last = Signal()                 # this is the burst's last beat
         first_strobe = Signal(lanes)    # all ones but in the transfer's first word
@@ -168,25 +191,30 @@ class DmaWriter(wiring.Component):
         for client, port in enumerate(self.data):
             m.d.comb += port.ready.eq(source[client] & skid.i.ready)
             with m.If(source[client]):
-                m.d.comb += [skid.i.valid.eq(port.valid), skid.i.payload.data.eq(port.payload)]
+                m.d.comb += skid.i.valid.eq(port.valid)
+        with m.Switch(select):
+            for client, port in enumerate(self.data):
+                with m.Case(client):
+                    m.d.comb += skid.i.payload.data.eq(port.payload)
         m.d.comb += [
             taken.eq(skid.i.valid & skid.i.ready),
-            skid.i.payload.strobe.eq(first_strobe & Mux(last, last_strobe, Const(-1, lanes))),
+            skid.i.payload.strobe.eq(first_strobe & Mux(last, last_strobe, every)),
             skid.i.payload.last.eq(last),
             load.eq((source == 0) | (taken & last)),
-            pending.ready.eq(load),
+            following.o.ready.eq(load),
         ]
-        burst = pending.payload
+        burst = following.o.payload
         with m.If(load):
             m.d.sync += [
-                source.eq(Mux(pending.valid, 1 << burst.client, 0)),
+                source.eq(Mux(following.o.valid, 1 << burst.client, 0)),
+                select.eq(burst.client),
                 left.eq(burst.len),
-                last.eq(burst.len == 0),
-                first_strobe.eq(Mux(burst.first, ~lanes_below(burst.first_lane, lanes), Const(-1, lanes))),
-                last_strobe.eq(Mux(burst.last, lanes_below(burst.last_lane + 1, lanes), Const(-1, lanes))),
+                last.eq(burst.single),
+                first_strobe.eq(burst.first_strobe),
+                last_strobe.eq(burst.last_strobe),
             ]
         with m.Elif(taken):
-            m.d.sync += [left.eq(left - 1), last.eq(left == 1), first_strobe.eq(Const(-1, lanes))]
+            m.d.sync += [left.eq(left - 1), last.eq(left == 1), first_strobe.eq(every)]
 
     def _responses(self, m, awaited):
         """Response channel: always ready; the last response of a transfer makes its client's ``done``."""

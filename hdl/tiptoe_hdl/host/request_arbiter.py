@@ -31,7 +31,8 @@ class RequestArbiter(wiring.Component):
     """Takes one request at a time, the next client's first, so that no client waits for more than one request
     of each other client.
 
-    Timing: one request a cycle, ``o`` registered. ``request[k].ready`` depends on all clients' valid.
+    Timing: a request in three cycles, ``o`` two cycles after the request; all outputs come from flip-flops, and a
+    request is taken in the cycle after it is chosen.
 
     Parameters
     ----------
@@ -43,7 +44,8 @@ class RequestArbiter(wiring.Component):
     -------
     request : In array of streams of ``dma_request``
     allow : In, one bit a client
-        A client whose bit is low is passed over.
+        A client whose bit is low is passed over, from the next cycle on. What is taken in a cycle may change it two
+        cycles later.
     o : Out stream of ``client_request``
     """
 
@@ -61,11 +63,8 @@ class RequestArbiter(wiring.Component):
         latest = Signal(range(clients))  # the client served last has the lowest priority
         choice = Signal(range(clients))
         wanted = Signal(clients)
-        free = Signal()
-        m.d.comb += [
-            wanted.eq(Cat(request.valid for request in self.request) & self.allow),
-            free.eq(~self.o.valid | self.o.ready),
-        ]
+        chosen = Signal(clients)  # the client whose request is taken, one bit each
+        m.d.comb += wanted.eq(Cat(request.valid for request in self.request) & self.allow)
         with m.Switch(latest):
             for served in range(clients):
                 with m.Case(served):
@@ -74,14 +73,16 @@ class RequestArbiter(wiring.Component):
                         with m.If(wanted[client]):
                             m.d.comb += choice.eq(client)
 
-        with m.If(free):
-            m.d.sync += self.o.valid.eq(wanted.any())
-            with m.Switch(choice):
-                for client in range(clients):
-                    with m.Case(client):
-                        m.d.comb += self.request[client].ready.eq(wanted[client])
-                        m.d.sync += self.o.payload.request.eq(self.request[client].payload)
-            m.d.sync += self.o.payload.client.eq(choice)
-            with m.If(wanted.any()):
-                m.d.sync += latest.eq(choice)
+        m.d.sync += chosen.eq(0)
+        with m.If(~self.o.valid & ~chosen.any() & wanted.any()):
+            m.d.sync += [chosen.eq(1 << choice), latest.eq(choice)]
+
+        m.d.comb += Cat(request.ready for request in self.request).eq(chosen)
+        with m.If(~self.o.valid):
+            m.d.sync += [self.o.valid.eq(chosen.any()), self.o.payload.client.eq(latest)]
+            for client, request in enumerate(self.request):
+                with m.If(chosen[client]):
+                    m.d.sync += self.o.payload.request.eq(request.payload)
+        with m.Elif(self.o.ready):
+            m.d.sync += self.o.valid.eq(0)
         return m

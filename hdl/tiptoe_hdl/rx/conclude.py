@@ -86,8 +86,10 @@ class Conclusions(wiring.Component):
 
         free = Signal()
         over = Signal()
-        may = Signal()  # both, a cycle ago: they stay until the head ends, which is two cycles before the next decision
-        m.d.sync += may.eq(over & free)
+        # A cycle ago: they stay until the head ends, which is two cycles before the next decision.
+        may = Signal()     # both
+        failed = Signal()  # the write was in vain; counts with ``may``
+        m.d.sync += [may.eq(over & free), failed.eq(head.write & self.done.payload.error)]
         m.d.comb += [
             # Whether an output is being taken just now does not matter: a conclusion takes three cycles anyway.
             free.eq(~self.placed.valid & ~self.abort.valid & ~self.frame.valid),
@@ -107,7 +109,7 @@ class Conclusions(wiring.Component):
             with m.State("Decide"):
                 with m.If(may):
                     m.d.comb += self.done.ready.eq(head.write)
-                    with m.If(head.write & self.done.payload.error):
+                    with m.If(failed):
                         m.d.sync += [
                             self.error.valid.eq(1),
                             self.error.payload.argument.eq(head.id),
@@ -121,10 +123,10 @@ class Conclusions(wiring.Component):
                             self.frame.payload.slot.eq(head.value[:16]),
                             self.frame.payload.length.eq(head.value[16:28]),
                         ]
-                        with m.If(self.done.payload.error):
+                        with m.If(failed):
                             m.d.sync += self.frame.payload.length.eq(0)
                         m.next = "Read"
-                    with m.Elif(head.write & self.done.payload.error & ~is_broken):
+                    with m.Elif(failed & ~is_broken):
                         m.d.sync += self.abort.valid.eq(1)
                         m.next = "Break"
                     with m.Else():

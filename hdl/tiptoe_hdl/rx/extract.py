@@ -49,7 +49,8 @@ class FrameExtractor(wiring.Component):
         places = Signal(range(self._depth + 1), init=self._depth)
         some = Signal()
         taken = Signal()
-        m.d.comb += [taken.eq(self.o.valid & self.o.ready), some.eq(places != 0)]
+        m.d.comb += taken.eq(self.o.valid & self.o.ready)
+        m.d.sync += some.eq(places > 1)  # a read of this cycle takes one
         with m.Switch(Cat(self.read.valid, taken)):
             with m.Case(0b01):
                 m.d.sync += places.eq(places - 1)

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 from ..config import EngineConfig
 from ..host.abi import HOST_FRAME_SLOT_BYTES
 from ..messages import ErrorEvent, FrameEvent, FrameInfo, dma_request, placed, ring_write, rx_verdict
-from ..wire.queue import Queue
+from ..wire.queue import HalfQueue, Queue
 from ..wire.realign import Realigner, realign_command
 from ..wire.valid_only import valid_only
 from .buffer import read_port
@@ -20,7 +20,7 @@ _WRITES = 16
 """Writes that are asked for but not yet taken by the DMA writer or the realigner, and frames not yet read."""
 
 _CONCLUSIONS = 32
-"""Frames whose writes are not over: 27 of them may be on the bus."""
+"""Frames whose writes are not over: 26 of them may be on the bus."""
 
 _FRAME_EVENTS = 8
 
@@ -32,7 +32,7 @@ class Placement(wiring.Component):
     and frees frames, ``Realigner`` shifts, ``Conclusions`` waits for the writes. So the next frames are read while the
     data of one drains, and many writes are on their way at once.
 
-    Timing: one word a cycle and one or two cycles a frame on top; at least two cycles a write, three a verdict; frames
+    Timing: one word a cycle and one or two cycles a frame on top; at least two cycles a write, four a verdict; frames
     that are dropped one cycle. A write is asked for six cycles after its verdict.
 
     Parameters
@@ -130,7 +130,7 @@ class Placement(wiring.Component):
             self._queue(m, "requests", dma_request(cfg), _WRITES, writes, o.payload.request,
                         wiring.flipped(self.request)),
             self._queue(m, "waiting", conclusion(cfg), _CONCLUSIONS, o.valid & o.payload.conclude,
-                        o.payload.conclusion, conclusions.i),
+                        o.payload.conclusion, conclusions.i, HalfQueue),
         ]  # fmt: skip
         m.d.comb += targets.go.eq(Cat(*rooms).all())
 
@@ -146,16 +146,16 @@ class Placement(wiring.Component):
         m.d.comb += targets.frame_credit.eq(open_frames != _FRAME_EVENTS)
         return m
 
-    def _queue(self, m, name, shape, depth, push, entry, sink):
+    def _queue(self, m, name, shape, depth, push, entry, sink, kind=Queue):
         """A queue before ``sink``; returns a flip-flop that is high while it can take ``IN_FLIGHT`` more and one."""
-        queue = Queue(shape, depth)
+        queue = kind(shape, depth)
         m.submodules[name] = queue
         m.d.comb += [queue.i.valid.eq(push), queue.i.payload.eq(entry)]
         wiring.connect(m, queue.o, sink)
         count = Signal(range(depth + 1), name=f"{name}_count")
         room = Signal(name=f"{name}_room")
         popped = Signal(name=f"{name}_popped")
-        m.d.comb += popped.eq(queue.o.valid & queue.o.ready)
+        m.d.sync += popped.eq(queue.o.valid & queue.o.ready)
         with m.Switch(Cat(push, popped)):
             with m.Case(0b01):
                 m.d.sync += count.eq(count + 1)

@@ -21,7 +21,7 @@ FRAME_IN_SLOT = 2
 
 _LARGEST_LOG2 = 26  # 2**15 slots
 
-IN_FLIGHT = 5
+IN_FLIGHT = 6
 """Frames that may still come out of ``TargetPipeline`` after ``go`` has fallen."""
 
 
@@ -79,7 +79,7 @@ class TargetPipeline(wiring.Component):
     Members
     -------
     go : In(1)
-        Frames may be taken; from a flip-flop.
+        Frames may be taken, from the next cycle on.
     info : In stream of ``FrameInfo``
     verdict : In stream of ``rx_verdict(cfg)``
         Taken with an info that asks.
@@ -127,17 +127,19 @@ class TargetPipeline(wiring.Component):
 
         # Take a frame.
         ask = self.info.payload.ask
-        pause = Signal(3)
+        pause = Signal(2)
         free_to_go = Signal()
         take = Signal()
         m.d.comb += [
-            free_to_go.eq(self.go & ~pause.any()),
             take.eq(free_to_go & self.info.valid & (~ask | self.verdict.valid)),
             self.info.ready.eq(free_to_go & (~ask | self.verdict.valid)),
             self.verdict.ready.eq(free_to_go & self.info.valid & ask),
         ]
         to_host = ~ask & self.info.payload.to_host
-        m.d.sync += pause.eq(Cat(take & to_host, pause))
+        m.d.sync += [
+            pause.eq(Cat(take & to_host, pause)),
+            free_to_go.eq(self.go & ~(take & to_host) & ~pause.any()),
+        ]
 
         # Host frame ring: room is known two cycles after it changed, hence the pause.
         producer = Signal(16)

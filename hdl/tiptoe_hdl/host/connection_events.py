@@ -75,12 +75,11 @@ class ConnectionEvents(wiring.Component):
         # Requests: as many as may wait.
         asked = Signal(range(REPORTS + 1))
         ask = pending.o.valid & self.enable & (asked != REPORTS)
-        given = Signal()
         m.d.comb += [
             self.report_request.valid.eq(ask), self.report_request.payload.eq(pending.o.payload),
             pending.o.ready.eq(self.report_request.ready & ask),
         ]
-        m.d.sync += asked.eq(asked + (ask & self.report_request.ready) - given)
+        m.d.sync += asked.eq(asked + (ask & self.report_request.ready) - self.report.ready)
 
         # Marks: `notify` can't wait. `clear` can't either, but it does not mark.
         scrub = Signal(id_bits)
@@ -98,17 +97,22 @@ class ConnectionEvents(wiring.Component):
             pending.mark.valid.eq(notify_valid | (~clear_valid & (self.broken.valid | self.placed.valid))),
             pending.mark.payload.eq(
                 Mux(notify_valid, notify, Mux(self.broken.valid, self.broken.payload, self.placed.p.id))),
-            lost_write.addr.eq(Mux(self.ready, Mux(clear_valid, clear, self.broken.payload), scrub)),
-            lost_write.data.eq(self.ready & ~clear_valid),
-            lost_write.en.eq(~self.ready | clear_valid | (self.broken.valid & self.broken.ready)),
             position_write.addr.eq(Mux(clear_valid, clear, self.placed.p.id)),
             position_write.data.eq(Mux(clear_valid, 0, self.placed.p.upto)),
             position_write.en.eq(clear_valid | (self.placed.valid & self.placed.ready)),
         ]
 
+        # Written a cycle later, long before the mark leads to a report.
+        m.d.sync += [
+            lost_write.addr.eq(Mux(self.ready, Mux(clear_valid, clear, self.broken.payload), scrub)),
+            lost_write.data.eq(self.ready & ~clear_valid),
+            lost_write.en.eq(~self.ready | clear_valid | (self.broken.valid & self.broken.ready)),
+        ]
+
         # Reports. `end` is written when the news with `terminal` is given out.
         end = Signal()
-        position, has_ended, is_lost, complete = Signal(32), Signal(), Signal(), Signal()
+        position, has_ended, is_lost = Signal(32), Signal(), Signal()
+        ahead, reached, complete = Signal(), Signal(), Signal()
         report = self.report.p
         m.d.comb += [
             position_read.addr.eq(report.id), ended_read.addr.eq(report.id), lost_read.addr.eq(report.id),
@@ -124,14 +128,22 @@ class ConnectionEvents(wiring.Component):
             # Directly behind the memories.
             position_late.eq(position_read.data), ended_late.eq(ended_read.data), lost_late.eq(lost_read.data),
         ]
-        m.d.comb += [self.o.p.report.eq(report), self.o.p.rcv_position.eq(position)]
+        m.d.comb += [complete.eq(ahead | reached), self.o.p.report.eq(report)]
         m.d.comb += [
+            self.o.p.rcv_position.eq(Mux(ahead, report.rcv_nxt_position, position)),
             self.o.p.report.terminal.eq(report.terminal & (complete | ~report.established | is_lost)),
             self.o.p.report.peer_closed.eq(report.peer_closed & complete),
         ]
+        m.d.sync += self.report.ready.eq(0)
+
+        def finish():
+            """Takes the report in the first cycle of "Wait": ready comes from a flip-flop."""
+            m.d.sync += self.report.ready.eq(1)
+            m.next = "Wait"
+
         with m.FSM():
             with m.State("Wait"):
-                with m.If(self.report.valid):
+                with m.If(self.report.valid & ~self.report.ready):
                     m.next = "Look up"
             with m.State("Look up"):
                 m.next = "Take"
@@ -142,24 +154,22 @@ class ConnectionEvents(wiring.Component):
             with m.State("Compare"):
                 # What was placed after the report was taken is left to the next one: the peer's FIN, which counts in
                 # the position, must not be told before the report that knows of it.
-                ahead = seq_gt(position, report.rcv_nxt_position) & report.established
-                m.d.sync += complete.eq(ahead | (position == report.rcv_nxt_position))
-                with m.If(ahead):
-                    m.d.sync += position.eq(report.rcv_nxt_position)
+                m.d.sync += [
+                    ahead.eq(seq_gt(position, report.rcv_nxt_position) & report.established),
+                    reached.eq(position == report.rcv_nxt_position),
+                ]
                 m.next = "Offer"
                 with m.If(has_ended):
-                    m.next = "Done"
+                    finish()
             with m.State("Offer"):
                 m.d.comb += self.o.valid.eq(1)
                 with m.If(self.o.ready):
-                    m.next = "Done"
                     with m.If(self.o.p.report.terminal):
                         m.next = "End"
+                    with m.Else():
+                        finish()
             with m.State("End"):
                 m.d.comb += end.eq(1)
                 with m.If(~clear_valid):
-                    m.next = "Done"
-            with m.State("Done"):
-                m.d.comb += [self.report.ready.eq(1), given.eq(1)]
-                m.next = "Wait"
+                    finish()
         return m

@@ -89,12 +89,15 @@ class EventRing(wiring.Component):
         """Whether the ring has no room, and the phase of the next entry; both settle in two cycles."""
         size, used = Signal(21), Signal(32)
         full, phase = Signal(init=1), Signal()
-        m.d.sync += [size.eq(0), phase.eq(0)]
+        m.d.sync += size.eq(0)
         with m.Switch(self.log2):
             for log2 in LOG2_ENTRIES:
                 with m.Case(log2):
-                    m.d.sync += [size.eq(1 << log2), phase.eq(~self.producer[log2])]
-        m.d.sync += [used.eq(self.producer - self.consumer), full.eq(used >= size)]
+                    m.d.sync += size.eq(1 << log2)
+        m.d.sync += [
+            used.eq(self.producer - self.consumer), full.eq(used >= size),
+            phase.eq(~(self.producer & size).any()),
+        ]
         written = Signal(32)
         with m.If(self.count_events_written):
             m.d.sync += written.eq(written + 1)
@@ -121,10 +124,10 @@ class EventRing(wiring.Component):
         with m.If(self._retry & (pause != 0)):
             m.d.sync += pause.eq(pause - 1)
 
-        entry = Signal(8 * EVENT_BYTES)
+        entry = Signal(8 * EVENT_BYTES, reset_less=True)  # a cycle behind `i`, as the states are
         phase_at = 32 * PHASE[0] + PHASE[1]
+        m.d.sync += entry.eq(Cat(self.i.payload[:phase_at], phase, self.i.payload[phase_at + 1:]))
         m.d.comb += [
-            entry.eq(Cat(self.i.payload[:phase_at], phase, self.i.payload[phase_at + 1:])),
             self.i.ready.eq(ending),
             note.addr.eq(slot), note.data.eq(self.producer), count.addr.eq(slot),
             self.request.p.length.eq(EVENT_BYTES),
@@ -136,7 +139,7 @@ class EventRing(wiring.Component):
             store.data.eq(entry.word_select(word, self._cfg.data_width)), ending.eq(0),
         ]
         index = Signal(max(LOG2_ENTRIES))
-        m.d.sync += index.eq((1 << self.log2) - 1)
+        m.d.sync += index.eq(Cat(self.log2 > bit for bit in range(len(index))))
         with m.FSM():
             with m.State("Idle"):
                 m.d.sync += [slot.eq(free_slot), word.eq(0)]

@@ -153,8 +153,8 @@ class Engine(wiring.Component):
         connect_same(m, self._dispatcher.control, self._controls.i[0])
         connect_same(m, self._listen.control, self._controls.i[1])
         self._link(m, "control", self._controls.o, tx.control)
-        connect_same(m, commands.frame, tx.frame)
-        connect_same(m, tx.frame_done, commands.frame_done)
+        self._link(m, "host_frame", commands.frame, tx.frame)
+        self._link(m, "frame_done", tx.frame_done, commands.frame_done)
         for client, block in ((COMMANDS, commands), (LISTEN, self._listen)):
             self._link(m, f"endpoint_{client}", block.endpoint, tx.endpoint[client])
         self._link(m, "snd_ring", commands.snd_ring, tx.ring)
@@ -197,7 +197,7 @@ class Engine(wiring.Component):
         self._link(m, "done", commands.done, events.done)
         self._link(m, "clear", commands.clear, events.clear)
         self._link(m, "broken", commands.broken, events.broken)
-        connect_same(m, commands.stock, self._listen.stock)
+        self._link(m, "stock", commands.stock, self._listen.stock)
         self._link(m, "listen", commands.listen, self._listen.listen)
         connect_same(m, self._listen.listen_status, commands.listen_status)
         self._link(m, "drop", commands.drop, self._listen.drop)
@@ -236,9 +236,9 @@ class Engine(wiring.Component):
             self._commands.tail.eq(r.command_tail), r.command_head.eq(self._commands.head),
             self._events.consumer.eq(r.event_consumer), r.event_producer.eq(self._events.producer),
         ]  # fmt: skip
+        m.d.comb += [self._gate.enable.eq(r.enable), self._gate.cut.eq(r.soft_reset)]  # the gate has its register
         # Settings change while nothing happens: a register on the way spares the blocks the distance.
         m.d.sync += [
-            self._gate.enable.eq(r.enable), self._gate.cut.eq(r.soft_reset),
             self._parser.mac.eq(r.mac), self._parser.ip.eq(r.ip_addr), self._parser.promiscuous.eq(r.promiscuous),
             self._dispatcher.rst_unknown.eq(r.rst_unknown),
             self._placement.host_base.eq(r.frame_base), self._placement.host_slots_log2.eq(r.frame_log2),

@@ -187,7 +187,9 @@ class Bench:
     async def _sleep(self, cycles: int | None) -> bool:
         irq = self.dut.irq
         if irq.value and not self.asleep:
-            return True
+            await self.device.settled()  # what clears it may be on its way
+            if irq.value:
+                return True
         limit = min(PATIENCE if cycles is None else max(cycles, 1), PATIENCE)
         triggers = [Timer(limit * CLOCK_NS, "ns"), self.line.arrived.wait()]
         if not self.asleep:

@@ -11,8 +11,6 @@ from cocotb.task import resume
 from cocotb.triggers import Event
 from cocotb_bus.drivers.amba import AXI4LiteMaster, AXIProtocolError
 
-from tiptoe_driver.abi_gen import REG_IRQ_STATUS
-
 from .memory import now
 
 if TYPE_CHECKING:
@@ -61,10 +59,6 @@ class CocotbDevice:
         self._writes.append((address, value & 0xFFFFFFFF))
         self.writes += 1
         self._posted.set()
-        if address == REG_IRQ_STATUS:
-            # The cause has to be cleared before the driver looks at the ring: an event written in between would
-            # lose its interrupt.
-            self.settle()
 
     def read32(self, address: int) -> int:
         """Read a register, after all writes."""
@@ -91,9 +85,10 @@ class CocotbDevice:
     def settle(self) -> None:
         """Let time pass until every write has been carried out."""
         if not self.idle:
-            resume(self._settle)()
+            resume(self.settled)()
 
-    async def _settle(self) -> None:
+    async def settled(self) -> None:
+        """Wait until every write has been carried out."""
         while not self.idle:
             self._settled.clear()
             await self._settled.wait()

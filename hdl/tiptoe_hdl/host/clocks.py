@@ -34,14 +34,14 @@ class Clocks(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        count = Signal(32)
-        due = Signal()
-        # Compared a cycle ahead, so that neither the counter nor the tick hangs on the wide comparison.
-        m.d.sync += due.eq((count + 2 == self.tick_cycles) | (self.tick_cycles == 1))
-        with m.If(due | (self.tick_cycles == 0)):
-            m.d.sync += count.eq(0)
+        left = Signal(32)
+        due, stopped = Signal(), Signal(init=1)
+        # Compared a cycle ahead, so that neither the counter nor the tick hangs on the wide comparisons.
+        m.d.sync += [due.eq((left == 2) | (self.tick_cycles == 1)), stopped.eq(self.tick_cycles == 0)]
+        with m.If(due | stopped):
+            m.d.sync += left.eq(self.tick_cycles)
         with m.Else():
-            m.d.sync += count.eq(count + 1)
+            m.d.sync += left.eq(left - 1)
         m.d.sync += self.tick.eq(Mux(self.external, self.external_tick, due))
         with m.If(self.tick):
             m.d.sync += self.tick_time.eq(self.tick_time + 1)

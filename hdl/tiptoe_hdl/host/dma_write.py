@@ -186,6 +186,7 @@ class DmaWriter(wiring.Component):
         last = Signal()                 # this is the burst's last beat
         first_strobe = Signal(lanes)    # all ones but in the transfer's first word
         last_strobe = Signal(lanes)     # the same for the burst's last word
+        idle = Signal()
         load = Signal()
         taken = Signal()
         for client, port in enumerate(self.data):
@@ -200,7 +201,8 @@ class DmaWriter(wiring.Component):
             taken.eq(skid.i.valid & skid.i.ready),
             skid.i.payload.strobe.eq(first_strobe & Mux(last, last_strobe, every)),
             skid.i.payload.last.eq(last),
-            load.eq((source == 0) | (taken & last)),
+            idle.eq(source == 0),
+            load.eq(idle | (taken & last)),
             following.o.ready.eq(load),
         ]
         burst = following.o.payload
@@ -208,13 +210,13 @@ class DmaWriter(wiring.Component):
             m.d.sync += [
                 source.eq(Mux(following.o.valid, 1 << burst.client, 0)),
                 select.eq(burst.client),
-                left.eq(burst.len),
-                last.eq(burst.single),
-                first_strobe.eq(burst.first_strobe),
                 last_strobe.eq(burst.last_strobe),
             ]
-        with m.Elif(taken):
-            m.d.sync += [left.eq(left - 1), last.eq(left == 1), first_strobe.eq(every)]
+        with m.If(idle | taken):
+            with m.If(idle | last):
+                m.d.sync += [left.eq(burst.len), last.eq(burst.single), first_strobe.eq(burst.first_strobe)]
+            with m.Else():
+                m.d.sync += [left.eq(left - 1), last.eq(left == 1), first_strobe.eq(every)]
 
     def _responses(self, m, awaited):
         """Response channel: always ready; the last response of a transfer makes its client's ``done``."""

@@ -217,9 +217,8 @@ class OptionWalker(wiring.Component):
         rest = Signal(8)        # bytes of this option behind this one
         kind = Signal(Kind)
         known = Signal()        # the length fits the kind
-
-        def consume():
-            return [most.eq(most - 1), final.eq(most == 3), beyond.eq(coming >= most)]
+        with m.If(bytewise & byte_valid):
+            m.d.sync += [most.eq(most - 1), final.eq(most == 3), beyond.eq(coming >= most)]
 
         def done():
             m.d.sync += [self.o.valid.eq(1), reading.eq(0)]
@@ -270,15 +269,13 @@ class OptionWalker(wiring.Component):
                     m.next = "Kind"
             with m.State("Kind"):
                 with m.If(byte_valid):
-                    m.d.sync += [*consume(), kind.eq(byte)]
+                    m.d.sync += kind.eq(byte)
                     with m.If(byte_end | final):
                         done()
                     with m.Elif(~byte_nop):
                         m.next = "Length"
             with m.State("Length"):
-                m.d.sync += [
-                    *consume(), rest.eq(byte - 3), known.eq(Mux(kind == Kind.MSS, byte == 4, byte == 3)),
-                ]  # fmt: skip
+                m.d.sync += [rest.eq(byte - 3), known.eq(Mux(kind == Kind.MSS, byte == 4, byte == 3))]
                 with m.If(byte_end | byte_nop | beyond | final):
                     done()
                 with m.Elif(byte_two):
@@ -286,7 +283,7 @@ class OptionWalker(wiring.Component):
                 with m.Else():
                     m.next = "Value"
             with m.State("Value"):
-                m.d.sync += [*consume(), rest.eq(rest - 1)]
+                m.d.sync += rest.eq(rest - 1)
                 with m.If(known & (kind == Kind.MSS)):
                     m.d.sync += found.mss.eq(Cat(byte, found.mss[:8]))
                 with m.If(known & (kind == Kind.WINDOW_SCALE)):

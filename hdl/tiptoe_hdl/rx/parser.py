@@ -4,7 +4,7 @@ Frames go through a line of registers without any stall, so that the decision ov
 reaches the receive buffer: it is kept or taken back there and then.
 """
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -22,9 +22,9 @@ class RxParser(wiring.Component):
     """Sorts, verifies and stores frames; see ``judge`` for what becomes of which.
 
     Timing: one beat a cycle without a bubble for frames of 60 bytes and more. ``i.ready`` comes from a flip-flop
-    and is low only while the receive buffer has no room or ``REPORTS`` frames wait. A report appears nine cycles
-    (at 64 bits) after its frame's last beat; that of a SYN with options later by one cycle for each of their words,
-    and five more, if they come in the usual layouts (see ``options``). A discarded frame gives none.
+    and is low only while the receive buffer has no room or all but one of the ``REPORTS`` places are taken. A report
+    appears nine cycles (at 64 bits) after its frame's last beat; that of a SYN with options later by one cycle for each
+    of their words, and five more, if they come in the usual layouts (see ``options``). A discarded frame gives none.
 
     Parameters
     ----------
@@ -133,6 +133,6 @@ class RxParser(wiring.Component):
         back = Signal(2)
         m.d.sync += back.eq(discard + report)
         m.d.sync += places.eq(places - begin + back)
-        # A place less for the frame that may begin in this cycle.
-        m.d.sync += ready.eq(self.room & (Mux(begin, places > 1, places > 0)))
+        # The last place is for the frame that may begin in this cycle.
+        m.d.sync += ready.eq(self.room & (places > 1))
         return m

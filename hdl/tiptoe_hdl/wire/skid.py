@@ -31,16 +31,18 @@ class SkidBuffer(wiring.Component):
         spare_valid = Signal()
         spare_payload = Signal(self._shape, reset_less=True)
 
-        m.d.comb += [self.i.ready.eq(~spare_valid), self.o.payload.eq(payload)]
+        # The opposite of spare_valid but for the first cycle, see HalfBuffer.
+        ready = Signal()
+        taken = self.i.valid & ready
+        m.d.comb += [self.i.ready.eq(ready), self.o.payload.eq(payload)]
         with m.If(~self.o.valid | self.o.ready):
-            m.d.sync += self.o.valid.eq(self.i.valid | spare_valid)
-            m.d.sync += spare_valid.eq(0)
+            m.d.sync += [self.o.valid.eq(taken | spare_valid), spare_valid.eq(0), ready.eq(1)]
             with m.If(spare_valid):
                 m.d.sync += payload.eq(spare_payload)
             with m.Else():
                 m.d.sync += payload.eq(self.i.payload)
-        with m.Elif(self.i.valid):
-            m.d.sync += spare_valid.eq(1)
+        with m.Elif(taken):
+            m.d.sync += [spare_valid.eq(1), ready.eq(0)]
         # The spare follows the input whenever it is free, so its enable does not depend on o.ready.
         with m.If(~spare_valid):
             m.d.sync += spare_payload.eq(self.i.payload)

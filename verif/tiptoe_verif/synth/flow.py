@@ -133,12 +133,18 @@ def _without_bypass(rtlil_text: str, patterns: Sequence[str]) -> str:
 
 def _yosys(folder: Path, text: str, result: SynthResult) -> None:
     (folder / "top.il").write_text(text)
+    # abc9 gives up speed for area wherever a path is shorter than the longest of its module. Each part of the block is
+    # mapped by itself, so that one slow part does not slow down the others.
+    parts = re.findall(r"^module \\(top\.dut\.[^.\s]+)$", text, flags=re.M)
     commands = [
         "read_rtlil top.il",
         # Keep the boundary while mapping, so that the block's own area can be counted.
-        "setattr -mod -set keep_hierarchy 1 top.dut",
+        *(f"setattr -mod -set keep_hierarchy 1 {module}" for module in ("top.dut", *parts)),
         "scratchpad -set abc9.verify 0",
         "synth_ecp5 -top top -abc9",
+        *(f"setattr -mod -unset keep_hierarchy {part}" for part in parts),
+        "flatten",
+        "opt_clean",
         "tee -o stat.json stat -json",
         "setattr -mod -unset keep_hierarchy top.dut",
         "flatten",

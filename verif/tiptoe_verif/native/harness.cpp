@@ -35,10 +35,13 @@ void Harness::reset(unsigned cycles) {
 }
 
 // At the rising edge the inputs set before it enter the wrapper (see native/wrapper.py), and all outputs settle for the
-// new cycle. The falling edge does nothing but let Verilator see the next rising one.
+// new cycle. The falling edge does nothing but let Verilator see the next rising one. Blocks that would not change at the
+// rising edge do not see it.
 void Harness::clock() {
+    bool resting = top->resting;
     for (unsigned level : {1u, 0u}) {
         top->clk = level;
+        top->clk_busy = level && !resting;
         top->eval();
 #if VM_TRACE
         if (trace_) trace_->dump(trace_time_ += 4000);

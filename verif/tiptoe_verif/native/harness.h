@@ -1,7 +1,7 @@
 // The Verilated engine with a host and a wire around it: memory, register port, frame ports, ticks.
 //
 // One clock cycle is: the ports look at what is handed over in it, they set the inputs of the next one, the clock rises.
-// No cycle is ever skipped, and the model is evaluated once a cycle.
+// No cycle is ever skipped, and the model is evaluated once a cycle; but for blocks that would stay as they are.
 #pragma once
 
 #include <atomic>

@@ -4,6 +4,8 @@ Verilator evaluates what follows a clock edge, and what depends combinationally 
 set between two edges, much of the design twice a cycle. The wrapper takes the inputs (all but clk) into registers at the rising
 edge. The harness sets them before the edge, and the engine sees them in the cycle after it: together with its own
 registers, as it would have seen inputs set just after the edge.
+
+Blocks that can rest (``native/resting.py``) take a clock of their own, ``clk_busy``, while ``resting`` is low.
 """
 
 from __future__ import annotations
@@ -11,21 +13,30 @@ from __future__ import annotations
 import re
 
 from ..sim.toolchain import ToolError
+from .resting import let_rest
 
 WRAPPED = "_wrapped"
 """Suffix of the wrapper's module name."""
+BUSY = "clk_busy"
 
 _PORT = re.compile(r"^\s*(input|output)\s+(?:wire\s+|reg\s+)?(\[\d+:0\])?\s*(\w+)\s*;", re.M)
 
 
-def wrapper(top: str, verilog: str) -> str:
-    """The wrapper's source for module ``top`` of ``verilog``."""
+def wrapped(top: str, verilog: str, *, rest: bool = True) -> str:
+    """``verilog`` and the wrapper around its module ``top``; with ``rest``, blocks that can rest do."""
+    blocks: list[str] = []
+    if rest:
+        verilog, blocks = let_rest(verilog, f"{top}{WRAPPED}.{BUSY}")
+    return f"{verilog}\n{_wrapper(top, verilog, blocks)}"
+
+
+def _wrapper(top: str, verilog: str, blocks: list[str]) -> str:
     module = re.search(rf"^module \\?{re.escape(top)} ?\(.*?^endmodule", verilog, re.S | re.M)
     if module is None:
         raise ToolError(f"the Verilog has no module {top}")
     ports = [(direction, size or "", name) for direction, size, name in _PORT.findall(module[0])]
     inputs = [(size, name) for direction, size, name in ports if direction == "input" and name != "clk"]
-    lines = [f"module {top}{WRAPPED}("]
+    lines = [f"module {top}{WRAPPED}(", f"  input {BUSY},", "  output resting,"]
     lines += [",\n".join(f"  {direction} {size} {name}" for direction, size, name in ports)]
     lines += [");"]
     lines += [f"  reg {size} {name}_taken;" for size, name in inputs]
@@ -34,5 +45,7 @@ def wrapper(top: str, verilog: str) -> str:
     lines += ["  end", f"  {top} engine ("]
     taken = {name for _, name in inputs}
     connections = [f"    .{name}({name}{'_taken' if name in taken else ''})" for _, _, name in ports]
-    lines += [",\n".join(connections), "  );", "endmodule", ""]
+    # All rest together, or none.
+    paths = [f"engine{block.removeprefix(top)}.resting" for block in blocks]
+    lines += [",\n".join(connections), "  );", f"  assign resting = {' & '.join(paths) or 0};", "endmodule", ""]
     return "\n".join(lines)

@@ -28,11 +28,12 @@ _TAKEN = re.compile(r"^  always @\(posedge (\S+)\)\n    (\S+) {1,2}<= (\\\S+) ;\
 _COMPUTED = re.compile(
     r"^  always @\* begin\n    if \(\S+ ?\) begin end\n    (\\\S+)  = (\S+?) ?;\n(.*?)^  end\n", re.M | re.S
 )
-# Last in a process: the resets of the domain and of a ResetInserter, to a constant.
+# Last in a process: the resets of the domain and of ResetInserters (signals or bits of them), to a constant.
+_CONDITION = r"(?:\w+|\\\S+ )(?: ?\[\d+\])?"
 _RESETS = re.compile(
-    r"(?:^    if \((?:rst|soft_reset)\) begin\n      \S+ {1,2}<= \d+'[0-9a-z]+;\n    end\n)*\Z", re.M
+    rf"(?:^    if \({_CONDITION}\) begin\n      \S+ {{1,2}}<= \d+'[0-9a-z]+;\n    end\n)*\Z", re.M
 )
-_RESET = re.compile(r"^    if \((\w+)\) begin\n(      \S+ {1,2}<= \S+;\n)", re.M)
+_RESET = re.compile(rf"^    if \(({_CONDITION})\) begin\n(      \S+ {{1,2}}<= \S+;\n)", re.M)
 
 
 def merge_registers(verilog: str) -> str:

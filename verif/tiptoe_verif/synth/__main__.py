@@ -28,7 +28,7 @@ def measure(task: Task) -> SynthResult:
         print(f"{name}: {step}", flush=True)
 
     return synth_block(
-        block.factory, name, no_collision=block.no_collision, grades=[grade], seed=seed, log=log
+        block.factory, name, no_collision=block.no_collision, by_parts=block.whole, grades=[grade], seed=seed, log=log
     )
 
 

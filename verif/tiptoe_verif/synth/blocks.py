@@ -23,7 +23,8 @@ class Block:
     inside: str = ""
     """Its path in the engine, where its ``no_collision`` holds too; the name if not given."""
     whole: bool = False
-    """The whole engine: takes many minutes, so it runs only when asked for by name or with ``--all``."""
+    """The whole engine: takes many minutes, so it runs only when asked for by name or with ``--all``. Its parts, which have
+    registers between them, are mapped one by one."""
 
 
 def _example() -> Any:

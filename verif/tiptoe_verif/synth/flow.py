@@ -55,6 +55,7 @@ def synth_block(
     name: str,
     *,
     no_collision: Sequence[str] = (),
+    by_parts: bool = False,
     grades: Sequence[int] = GRADES,
     seed: int = 1,
     log: Callable[[str], None] = lambda text: None,
@@ -68,6 +69,9 @@ def synth_block(
     no_collision
         Patterns of memory paths below the block (``*`` for all): memories whose design excludes or forwards reading
         and writing one address in the same cycle. yosys then leaves out its read-first bypass logic.
+    by_parts
+        Map every submodule of the component by itself. abc9 gives up speed for area wherever a path is shorter than the
+        longest of its module, so that one slow part slows down the others; but it can't see paths from part to part.
     grades
         Speed grades of the device, 6 (slowest) to 8.
     seed
@@ -81,13 +85,13 @@ def synth_block(
     text = str(rtlil.convert(Harness(component_factory()), name="top", emit_src=False))
     text = _without_bypass(text, no_collision)
     here = "".join(Path(__file__).with_name(f"{stem}.py").read_text() for stem in _SOURCES)
-    key = digest(here, text)
+    key = digest(here, text, str(by_parts))
     result = SynthResult(name)
     with cached_dir("synth", name, key) as (folder, complete):
         if not complete:
             log("yosys")
             start = time.monotonic()
-            _yosys(folder, text, result)
+            _yosys(folder, text, result, by_parts)
             result.seconds = time.monotonic() - start
             (folder / "area.json").write_text(json.dumps(asdict(result)))
         else:
@@ -131,11 +135,9 @@ def _without_bypass(rtlil_text: str, patterns: Sequence[str]) -> str:
     return "".join(parts)
 
 
-def _yosys(folder: Path, text: str, result: SynthResult) -> None:
+def _yosys(folder: Path, text: str, result: SynthResult, by_parts: bool) -> None:
     (folder / "top.il").write_text(text)
-    # abc9 gives up speed for area wherever a path is shorter than the longest of its module. Each part of the block is
-    # mapped by itself, so that one slow part does not slow down the others.
-    parts = re.findall(r"^module \\(top\.dut\.[^.\s]+)$", text, flags=re.M)
+    parts = re.findall(r"^module \\(top\.dut\.[^.\s]+)$", text, flags=re.M) if by_parts else []
     commands = [
         "read_rtlil top.il",
         # Keep the boundary while mapping, so that the block's own area can be counted.

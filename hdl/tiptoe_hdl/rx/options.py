@@ -113,20 +113,25 @@ def walk_command(cfg: EngineConfig) -> data.StructLayout:
     return data.StructLayout({"lane": ceil_log2(cfg.data_width // 32), "words": 4})
 
 
-WordClass = data.StructLayout({"mss": 1, "scale": 1, "stamps": 1, "nothing": 1, "end": 1, "value": 16})
-"""What a word means when an option begins with it, and its lower half. All 0: to be looked at byte by byte. ``stamps``:
-a timestamps option begins in the lower half, so it ends two words later."""
+WordClass = data.StructLayout({"mss": 1, "scale": 1, "stamps": 1, "whole": 1, "end": 1, "value": 16})
+"""What a word means when an option begins with it, and its lower half. ``whole``: one of the usual layouts, also one that
+says nothing; ``stamps``: a timestamps option begins in the lower half, so it ends two words later. All 0: to be looked at
+byte by byte."""
 
 
 def classify(word: Value) -> dict[str, Value]:
     """Fields of ``WordClass`` for a word, first byte highest: the layouts that stacks use in their SYN segments."""
     high, low = word[16:], word[:16]
     nops, sack, stamps = 0x0101, 0x0402, 0x080A
+    mss = high == 0x0204
+    scale = word[8:] == 0x01_03_03
+    times = ((high == nops) | (high == sack)) & (low == stamps)
+    nothing = ((high == nops) & ((low == nops) | (low == sack))) | ((high == sack) & (low == nops))
     return {
-        "mss": high == 0x0204,
-        "scale": word[8:] == 0x01_03_03,
-        "stamps": ((high == nops) | (high == sack)) & (low == stamps),
-        "nothing": ((high == nops) & ((low == nops) | (low == sack))) | ((high == sack) & (low == nops)),
+        "mss": mss,
+        "scale": scale,
+        "stamps": times,
+        "whole": mss | scale | times | nothing,
         "end": word[24:] == Kind.END,
         "value": low,
     }
@@ -204,11 +209,12 @@ class OptionWalker(wiring.Component):
 
         found = self.o.payload
         with m.If(self.o.valid & self.o.ready):
-            m.d.sync += self.o.valid.eq(0)
+            m.d.sync += [self.o.valid.eq(0), found.eq(0)]
 
         here = Signal.like(at)  # the word that is looked at
         left = Signal(4)        # words, with this one
-        skip = Signal(2)        # words that belong to the option before
+        inside = Signal()       # the word belongs to the option before
+        skip = Signal()         # the next one too
         # The longest option that may begin with the byte before this one: bytes behind this one, and two. So a length
         # needs one comparison only.
         most = Signal(6)
@@ -216,7 +222,7 @@ class OptionWalker(wiring.Component):
         beyond = Signal()       # byte > most, in the cycle of a length
         rest = Signal(8)        # bytes of this option behind this one
         kind = Signal(Kind)
-        known = Signal()        # the length fits the kind
+        value_mss, value_scale = Signal(), Signal()  # a byte of a value, in the state of that name
         with m.If(bytewise & byte_valid):
             m.d.sync += [most.eq(most - 1), final.eq(most == 3), beyond.eq(coming >= most)]
 
@@ -227,38 +233,41 @@ class OptionWalker(wiring.Component):
         def scale(shift):
             return [found.ws_present.eq(1), found.ws.eq(Mux(shift > MAX_WINDOW_SHIFT, MAX_WINDOW_SHIFT, shift))]
 
+        # What is found, apart from the states: in "Words" these are ``reading`` and not ``bytewise``. Classes exclude
+        # each other.
+        usual = kind_of_word
+        word_now = reading & ~bytewise & word_valid
+        begins = word_now & ~inside
+        with m.If(word_now):
+            m.d.sync += [inside.eq(Mux(inside, skip, usual.stamps)), skip.eq(~inside & usual.stamps)]
+        with m.If(begins & usual.mss):
+            m.d.sync += found.mss.eq(usual.value)
+        with m.If(begins & usual.scale):
+            m.d.sync += scale(usual.value[:8])
+        with m.If(value_mss):
+            m.d.sync += found.mss.eq(Cat(byte, found.mss[:8]))
+        with m.If(value_scale):
+            m.d.sync += scale(byte)
+
         with m.FSM():
             with m.State("Idle"):
                 m.d.comb += self.command.ready.eq(1)
                 start = self.command.payload.lane << 2
                 m.d.sync += [
-                    found.eq(0), left.eq(self.command.payload.words), skip.eq(0), bytewise.eq(0),
+                    left.eq(self.command.payload.words), inside.eq(0), skip.eq(0), bytewise.eq(0),
                     at.eq(start), here.eq(start),
                 ]  # fmt: skip
                 with m.If(self.command.valid):
                     m.d.sync += reading.eq(1)
                     m.next = "Words"
             with m.State("Words"):
-                # The classes exclude each other.
-                usual = kind_of_word
-                inside = word_valid & (skip != 0)
-                begins = word_valid & (skip == 0)
-                whole = usual.mss | usual.scale | usual.stamps | usual.nothing
-                with m.If(begins & usual.mss):
-                    m.d.sync += found.mss.eq(usual.value)
-                with m.If(begins & usual.scale):
-                    m.d.sync += scale(usual.value[:8])
-                with m.If(begins & usual.stamps):
-                    m.d.sync += skip.eq(2)
-                with m.If(inside):
-                    m.d.sync += skip.eq(skip - 1)
-                with m.If(inside | (begins & whole)):
+                with m.If(word_valid & (inside | usual.whole)):
                     m.d.sync += [here.eq(here + 4), left.eq(left - 1)]
                     with m.If(left == 1):
                         done()
-                with m.If(begins & usual.end):
+                with m.If(word_valid & ~inside & usual.end):
                     done()
-                with m.If(begins & ~whole & ~usual.end):
+                with m.If(word_valid & ~inside & ~usual.whole & ~usual.end):
                     m.d.sync += reading.eq(0)
                     m.next = "Turn"
             with m.State("Turn"):
@@ -275,19 +284,21 @@ class OptionWalker(wiring.Component):
                     with m.Elif(~byte_nop):
                         m.next = "Length"
             with m.State("Length"):
-                m.d.sync += [rest.eq(byte - 3), known.eq(Mux(kind == Kind.MSS, byte == 4, byte == 3))]
+                m.d.sync += rest.eq(byte - 3)
                 with m.If(byte_end | byte_nop | beyond | final):
                     done()
                 with m.Elif(byte_two):
                     m.next = "Kind"
                 with m.Else():
+                    m.d.sync += [
+                        value_mss.eq((kind == Kind.MSS) & (byte == 4)),
+                        value_scale.eq((kind == Kind.WINDOW_SCALE) & (byte == 3)),
+                    ]
                     m.next = "Value"
             with m.State("Value"):
                 m.d.sync += rest.eq(rest - 1)
-                with m.If(known & (kind == Kind.MSS)):
-                    m.d.sync += found.mss.eq(Cat(byte, found.mss[:8]))
-                with m.If(known & (kind == Kind.WINDOW_SCALE)):
-                    m.d.sync += scale(byte)
+                with m.If(final | (rest == 0)):
+                    m.d.sync += [value_mss.eq(0), value_scale.eq(0)]
                 with m.If(final):
                     done()
                 with m.Elif(rest == 0):

@@ -22,7 +22,7 @@ class RxParser(wiring.Component):
     """Sorts, verifies and stores frames; see ``judge`` for what becomes of which.
 
     Timing: one beat a cycle without a bubble for frames of 60 bytes and more. ``i.ready`` comes from a flip-flop
-    and is low only while the receive buffer has no room or all but one of the ``REPORTS`` places are taken. A report
+    and is low only while the receive buffer has no room or all but two of the ``REPORTS`` places are taken. A report
     appears nine cycles (at 64 bits) after its frame's last beat; that of a SYN with options later by one cycle for each
     of their words, and five more, if they come in the usual layouts (see ``options``). A discarded frame gives none.
 
@@ -119,20 +119,22 @@ class RxParser(wiring.Component):
 
         # Every frame takes a place among the reports with its first beat; one that is discarded gives it back.
         inside = Signal()
-        begin = Signal()
+        begun = Signal()
         discard = Signal()
         report = Signal()
         places = Signal(range(REPORTS + 1), init=REPORTS)
         m.d.comb += [
-            begin.eq(taken & ~inside),
             discard.eq(judge.o.end & ~judge.o.commit),
             report.eq(self.meta.valid & self.meta.ready),
         ]
         with m.If(taken):
             m.d.sync += inside.eq(~self.i.payload.last)
         back = Signal(2)
-        m.d.sync += back.eq(discard + report)
-        m.d.sync += places.eq(places - begin + back)
-        # The last place is for the frame that may begin in this cycle.
-        m.d.sync += ready.eq(self.room & (places > 1))
+        m.d.sync += [
+            begun.eq(taken & ~inside),
+            back.eq(discard + report),
+            places.eq(places - begun + back),
+            # Two places are for the frames that may have begun in this cycle and the one before.
+            ready.eq(self.room & (places > 2)),
+        ]
         return m

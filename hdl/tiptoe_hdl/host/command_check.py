@@ -12,7 +12,7 @@ from .command_fetch import DWORDS
 MIN_MSS = 48
 """Least maximum segment size taken (RFC 9293 leaves it open; smaller ones let a peer make a flood of segments)."""
 
-CHECK_CYCLES = 3
+CHECK_CYCLES = 4
 """From the command to its status."""
 
 WITH_TID = (Opcode.PROVISION, Opcode.OPEN, Opcode.CLOSE, Opcode.ABORT, Opcode.RELEASE, Opcode.PATH_MTU)
@@ -98,13 +98,15 @@ class CommandCheck(wiring.Component):
             Opcode.PATH_MTU: mss_ok,
             Opcode.SEND_FRAME: frame_ok,
         }
-        good = Signal(init=0)
+        good = Signal()
         known = Signal()
         with_tid = Signal()
         with m.Switch(field(Opcode.NOP, "opcode")):
             for opcode in Opcode:
                 with m.Case(opcode):
-                    m.d.comb += [known.eq(1), with_tid.eq(opcode in WITH_TID), good.eq(arguments.get(opcode, 1))]
+                    m.d.sync += [known.eq(1), with_tid.eq(opcode in WITH_TID), good.eq(arguments.get(opcode, 1))]
+            with m.Default():
+                m.d.sync += known.eq(0)
         m.d.sync += self.status.eq(
             Mux(~known, Status.UNKNOWN_OPCODE,
                 Mux(with_tid & ~id_ok, Status.BAD_ID, Mux(good, Status.OK, Status.BAD_ARGUMENT))))

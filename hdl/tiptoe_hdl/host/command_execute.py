@@ -20,7 +20,7 @@ SETTLE_CYCLES = 3
 class CommandExecution(wiring.Component):
     """Takes one command after the other through its steps; serves ``abort`` between them.
 
-    Timing: a command's first step begins six cycles after the command; each step takes two cycles besides the waiting
+    Timing: a command's first step begins seven cycles after the command; each step takes two cycles besides the waiting
     for its answer.
 
     Parameters

@@ -204,7 +204,7 @@ class Engine(wiring.Component):
         connect_same(m, self._listen.drop_status, commands.drop_status)
         self._link(m, "syn_event", self._listen.event, events.syn)
         connect_same(m, flow.notify, events.notify)
-        connect_same(m, events.report_request, flow.report_request)
+        self._link(m, "report_request", events.report_request, flow.report_request)
         connect_same(m, flow.report, events.report)
         for k, block in enumerate((registers, commands, self._tx, self._placement)):
             connect_same(m, block.error, self._errors.i[k])

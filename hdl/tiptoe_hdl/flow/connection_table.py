@@ -207,6 +207,7 @@ class ConnectionTable(wiring.Component):
         answered, occupied, found_ways, found_target = answer
         write_rows, write_ways, write_valid = write
         client = Signal()
+        taking = Signal(2)  # a bit a client, in the state "Take"
         status = Signal(Status)
         free_ways = Signal(HASHES * WAYS)
         room = Signal()
@@ -215,8 +216,11 @@ class ConnectionTable(wiring.Component):
         cleared = Signal(range(cfg.buckets_per_hash))
 
         for number in range(2):
+            m.d.comb += self.update[number].ready.eq(taking[number])
             with m.If(self.status[number].ready):
                 m.d.sync += self.status[number].valid.eq(0)
+            with m.If(taking[number]):
+                m.d.sync += change.eq(self.update[number].payload)
 
         with m.FSM():
             with m.State("Clear"):
@@ -233,15 +237,11 @@ class ConnectionTable(wiring.Component):
                 m.next = "Idle"
             with m.State("Idle"):
                 # In turn if both ask: in this state the one just served has its status yet to be taken.
-                m.d.sync += client.eq(wanted[1])
+                m.d.sync += [client.eq(wanted[1]), taking.eq(Cat(wanted[0] & ~wanted[1], wanted[1]))]
                 with m.If(wanted.any()):
                     m.next = "Take"
             with m.State("Take"):
-                with m.Switch(client):
-                    for number in range(2):
-                        with m.Case(number):
-                            m.d.sync += change.eq(self.update[number].payload)
-                            m.d.comb += self.update[number].ready.eq(1)
+                m.d.sync += taking.eq(0)
                 m.next = "Issue"
             with m.State("Issue"):
                 m.d.comb += issue.eq(1)

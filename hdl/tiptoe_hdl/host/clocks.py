@@ -16,7 +16,7 @@ class Clocks(wiring.Component):
     external : In(1), external_tick : In(1)
         Take ticks from the input ``external_tick`` (one cycle each) instead of the prescaler.
     tick_cycles : In(32)
-        Cycles per tick of the prescaler; 0 stops it.
+        Cycles per tick of the prescaler; 0 stops it. A change begins a new period.
     tick : Out(1)
         One cycle per tick.
     tick_time : Out(32)
@@ -34,11 +34,15 @@ class Clocks(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        left = Signal(32)
-        due, stopped = Signal(), Signal(init=1)
+        left, before = Signal(32), Signal(32)
+        due, restart = Signal(), Signal()
         # Compared a cycle ahead, so that neither the counter nor the tick hangs on the wide comparisons.
-        m.d.sync += [due.eq((left == 2) | (self.tick_cycles == 1)), stopped.eq(self.tick_cycles == 0)]
-        with m.If(due | stopped):
+        m.d.sync += [
+            due.eq(((left == 2) & ~due & ~restart) | (self.tick_cycles == 1)),
+            before.eq(self.tick_cycles),
+            restart.eq((self.tick_cycles != before) | (self.tick_cycles == 0)),
+        ]
+        with m.If(due | restart):
             m.d.sync += left.eq(self.tick_cycles)
         with m.Else():
             m.d.sync += left.eq(left - 1)

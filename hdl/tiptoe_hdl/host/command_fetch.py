@@ -176,13 +176,15 @@ class CommandFetcher(wiring.Component):
             write.addr.eq(Cat(word, slot)), write.data.eq(self.data.p.data), write.en.eq(self.data.valid),
             self._filled.eq(self.data.valid & self.data.p.last),
         ]
+        fetched = Signal.like(self._sizes[0])
+        m.d.sync += [fetched.eq(0), self.head.eq(self.head + fetched)]
         with m.If(self.data.valid):
             m.d.sync += word.eq(word + 1)
             with m.If(self.data.p.last):
                 m.d.sync += [
                     word.eq(0), slot.eq(slot + 1),
                     self._failed[slot].eq(self.data.p.error),
-                    self.head.eq(self.head + self._sizes[slot]),
+                    fetched.eq(self._sizes[slot]),
                 ]
         # Of two errors in one cycle this one gives way: each of its commands is told of by COMMAND_DONE.
         with m.If(self.data.valid & self.data.p.last & self.data.p.error & ~self._tail_error):

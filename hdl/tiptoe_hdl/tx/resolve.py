@@ -252,6 +252,18 @@ class Resolver(wiring.Component):
         endpoint_now = Signal(endpoint(cfg))
         m.d.sync += endpoint_now.eq(read.data)
 
+        # Their next hops once more, a cycle earlier: the MAC address behind it is there with the rest.
+        m.submodules.hops = hops = memory.Memory(
+            shape=endpoint(cfg)["next_hop"].shape, depth=cfg.connections, init=[], attrs={"ram_style": "distributed"}
+        )
+        hop_write, hop_read = hops.write_port(), hops.read_port()
+        m.d.comb += [
+            hop_write.en.eq(write.en),
+            hop_write.addr.eq(register.id),
+            hop_write.data.eq(register.endpoint.next_hop),
+            hop_read.addr.eq(segment.id),
+        ]
+
         # Send rings. The base's low bits are zero by definition, so they are not stored.
         stored = cfg.addr_width - RING_LOG2_MIN
         m.submodules.rings = rings = memory.Memory(shape=stored + 5, depth=cfg.connections, init=[])
@@ -271,6 +283,8 @@ class Resolver(wiring.Component):
             write.en.eq(self.next_hop.valid),
             write.addr.eq(self.next_hop.payload.index),
             write.data.eq(self.next_hop.payload.mac),
-            read.addr.eq(endpoint_now.next_hop),
+            read.addr.eq(hop_read.data),
         ]
-        return endpoint_now, base, log2, read.data
+        hop_mac = Signal(48)
+        m.d.sync += hop_mac.eq(read.data)
+        return endpoint_now, base, log2, hop_mac

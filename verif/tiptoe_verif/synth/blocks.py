@@ -172,7 +172,8 @@ BLOCKS = [
           no_collision=("cache.peer*", "cache.own*", "cache.status*", "listeners.storage*")),
     # What is read is never written in the same cycle: a header follows a beat behind, a payload is complete, an
     # endpoint and its ring are not written while segments of the connection are under way.
-    Block("tx", _tx, no_collision=("resolver.endpoints*", "resolver.rings*", "assembler.headers*", "assembler.payloads*")),
+    Block("tx", _tx, no_collision=("resolver.endpoints*", "resolver.hops*", "resolver.rings*", "assembler.headers*",
+                                   "assembler.payloads*")),
 ]
 
 

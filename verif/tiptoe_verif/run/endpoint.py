@@ -1,0 +1,381 @@
+"""One TCP socket of a program: its end of a pair, what the program did to it, its socket of the driver."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import socket
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+from tiptoe_driver import Socket
+from tiptoe_driver.routes import format_ipv4, parse_ipv4
+
+from ..live.relay import Record
+from .flow import Ending, Flow, consume
+from .options import Options
+from .protocol import Action, Kind, Reply, Request, pack_accepted, pack_options
+
+if TYPE_CHECKING:
+    from .broker import Broker
+
+_PAIR_BYTES = 131072
+# Linux calls a pair's end writable when a quarter of its buffer is free of queued memory at most; the byte that always
+# stays (see flow.py) can hold 50 KB of it, so the buffer has to be larger than four times that (the kernel doubles it).
+_EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+
+_ERRNO = {errno.EHOSTDOWN: errno.EHOSTUNREACH, errno.EPERM: errno.ENOBUFS}
+"""What Linux calls it: no answer to ARP; no connection id left."""
+
+
+class State(Enum):
+    """Where a socket is in its life."""
+
+    FRESH = auto()
+    LISTENING = auto()
+    CONNECTING = auto()
+    CONNECTED = auto()
+    DEAD = auto()
+
+
+Answer = Callable[[Reply], bool]
+"""Sends a reply; whether somebody still waited for it."""
+
+
+class Endpoint:
+    """A socket of the program.
+
+    Attributes
+    ----------
+    serial : int
+        Its name's number.
+    live : bool
+        The broker has an end of it still.
+    """
+
+    def __init__(self, broker: Broker, options: Options) -> None:
+        self.broker, self.options = broker, options
+        self.serial = broker.next_serial()
+        self.family = options.family
+        self.state = State.FRESH
+        self.offloaded: Socket | None = None
+        self.flow: Flow | None = None
+        self.record: Record | None = None
+        self.local: tuple[str, int] = ("0.0.0.0", 0)
+        self.peer: tuple[str, int] | None = None
+        self._error = 0
+        self._waiting: list[Answer] = []
+        self._told = False  # a connect() has returned the result of the attempt
+        self._junk = 0
+        self._events = 0
+        self.turn: Callable[[], None] = self._turn  # one bound method, for the switchboard's bookkeeping
+        self.end: socket.socket | None = None
+
+    def open(self, *, nonblocking: bool = False) -> socket.socket:
+        """Make the pair; returns the program's end, which is to be passed on and closed."""
+        theirs, self.end = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        theirs.setblocking(not nonblocking)
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _PAIR_BYTES)
+        self.end.bind(self.broker.name_of(self.serial))
+        self.end.setblocking(False)
+        self.broker.watch(self.end, self._happened, _EVENTS)
+        return theirs
+
+    @property
+    def live(self) -> bool:
+        """Whether the broker still has its end."""
+        return self.end is not None
+
+    @property
+    def listening(self) -> bool:
+        """Whether accept makes sense."""
+        return self.state is State.LISTENING
+
+    @property
+    def held(self) -> bool:
+        """Whether a process still has the program's end."""
+        return self.end is not None and not self._events & select.EPOLLHUP
+
+    def _happened(self, events: int) -> None:
+        if events & select.EPOLLERR and self.end is not None:
+            error = self.end.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            events = events if error else events & ~select.EPOLLERR
+        self._events |= events & (select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR)
+        self.broker.board.call_soon(self.turn)
+
+    # --- calls of the program ---
+
+    def bind(self, request: Request) -> Reply:
+        """bind()."""
+        if self.state is not State.FRESH or self.offloaded is not None:
+            return Reply(errno.EINVAL)
+        address = self._local_address(request)
+        if address is None or not self.broker.is_ours(address):
+            return self._fall_back()
+        self._make_offloaded()
+        assert self.offloaded is not None
+        try:
+            self.offloaded.bind((format_ipv4(address) if address else "", request.port))
+        except OSError:
+            self._drop_offloaded()
+            raise
+        self.local = self.offloaded.getsockname()
+        return Reply()
+
+    def _local_address(self, request: Request) -> int | None:
+        """The IPv4 address to bind to; None: it is none of IPv4."""
+        if request.kind == Kind.V4:
+            if self.family != socket.AF_INET:
+                raise OSError(errno.EINVAL, "")
+            return request.ip
+        if self.family == socket.AF_INET:
+            raise OSError(errno.EAFNOSUPPORT, "")
+        if request.kind == Kind.V6_OTHER or self.options.v6only:
+            return None
+        return 0 if request.kind == Kind.V6_ANY else request.ip
+
+    def listen(self, backlog: int) -> Reply:
+        """listen()."""
+        if self.state not in (State.FRESH, State.LISTENING):
+            return Reply(errno.EINVAL)
+        if self.offloaded is None:
+            self._make_offloaded()
+        assert self.offloaded is not None and self.end is not None
+        refused = self.broker.listeners_refused()
+        self.offloaded.listen(backlog if backlog >= 0 else 4096)
+        if self.state is State.FRESH:
+            if self.broker.listeners_refused() != refused:
+                self._drop_offloaded()
+                return Reply(errno.ENOBUFS)  # the engine's listen table is full
+            self.local = self.offloaded.getsockname()
+            self.state = State.LISTENING
+            # Few connections go ahead to the program; the others wait in the driver's queue, which knows the backlog.
+            self.end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+            self.broker.board.watch_offloaded(self.offloaded, self.turn)
+            self.broker.settle()  # a SYN that overtook the command would be refused
+            self.broker.board.call_soon(self.turn)
+        return Reply()
+
+    def connect(self, request: Request, descriptor: int, answer: Answer) -> None:
+        """connect(); ``descriptor`` is the program's end, ``request.a`` whether the program waits."""
+        reply = self._connect(request, descriptor)
+        if reply is None:
+            if request.a:
+                self._waiting.append(answer)
+                return
+            reply = Reply(errno.EINPROGRESS)
+        answer(reply)
+
+    def _connect(self, request: Request, descriptor: int) -> Reply | None:
+        """The result; None: in progress."""
+        if self.state is State.CONNECTING:
+            return None if request.a else Reply(errno.EALREADY)
+        if self.state is State.CONNECTED and not self._told:
+            self._told = True
+            return Reply()
+        if self.state in (State.CONNECTED, State.LISTENING):
+            return Reply(errno.EISCONN)
+        if self.state is State.DEAD:
+            error = self.take_error()
+            if error and not self._told:
+                self._told = True
+                return Reply(error)
+            return Reply(action=Action.REPLACE)
+        if request.kind == Kind.V4 and self.family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, "")
+        if request.kind != Kind.V4 and self.family == socket.AF_INET:
+            raise OSError(errno.EAFNOSUPPORT, "")
+        if request.kind in (Kind.V6_ANY, Kind.V6_OTHER) or not self.broker.reaches(request.ip):
+            return self._fall_back()
+        if self.offloaded is None:
+            self._make_offloaded()
+        assert self.offloaded is not None and self.end is not None
+        peer = (format_ipv4(request.ip), request.port)
+        error = self.offloaded.connect_ex(peer)
+        if error not in (0, errno.EINPROGRESS):
+            if self.local[1] == 0:
+                self._drop_offloaded()
+            return Reply(_ERRNO.get(error, error))
+        self.peer, self.local = peer, self.offloaded.getsockname()
+        self.record = self.broker.new_record(peer, self.local[1])
+        self.state = State.CONNECTING
+        self._junk = fill(descriptor)
+        self.broker.board.watch_offloaded(self.offloaded, self.turn)
+        self.broker.board.call_soon(self.turn)
+        return None
+
+    def getsockname(self) -> Reply:
+        """getsockname()."""
+        return Reply(family=self.family, ip=parse_ipv4(self.local[0]), port=self.local[1])
+
+    def getpeername(self) -> Reply:
+        """getpeername()."""
+        if self.state is not State.CONNECTED or self.peer is None:
+            return Reply(errno.ENOTCONN)
+        return Reply(family=self.family, ip=parse_ipv4(self.peer[0]), port=self.peer[1])
+
+    def getsockopt(self, level: int, name: int) -> Reply:
+        """getsockopt()."""
+        if (level, name) == (socket.SOL_SOCKET, socket.SO_ERROR):
+            self._told = self._told or self.state is State.DEAD
+            return Reply(data=self.take_error().to_bytes(4, "little"))
+        moved = (self.flow.sent, self.flow.received) if self.flow is not None else (0, 0)
+        listening = self.state is State.LISTENING
+        return Reply(data=self.options.get(self.offloaded, level, name, listening, moved))
+
+    def setsockopt(self, level: int, name: int, value: bytes) -> Reply:
+        """setsockopt()."""
+        self.options.set(self.offloaded, level, name, value)
+        return Reply()
+
+    def take_error(self) -> int:
+        """SO_ERROR."""
+        error, self._error = self._error, 0
+        return error
+
+    def _fall_back(self) -> Reply:
+        ip, port = self.local
+        return Reply(
+            action=Action.FALL_BACK, family=self.family, ip=parse_ipv4(ip), port=port,
+            data=pack_options(self.options.as_set()),
+        )  # fmt: skip
+
+    # --- the driver's socket ---
+
+    def _make_offloaded(self) -> None:
+        self.offloaded = Socket(self.broker.stack)
+        self.offloaded.setblocking(False)
+        self.options.apply(self.offloaded)
+
+    def _drop_offloaded(self) -> None:
+        if self.offloaded is not None:
+            with contextlib.suppress(OSError):
+                self.offloaded.close()
+            self.offloaded = None
+
+    # --- turns ---
+
+    def _turn(self) -> None:
+        if self.end is None:
+            return
+        if self.state is State.CONNECTED:
+            self._relay()
+        elif self._events & (select.EPOLLHUP | select.EPOLLERR):
+            self._finish(Ending.CLOSED)  # closed by the program
+        elif self.state is State.LISTENING:
+            self._hand_over()
+        elif self.state is State.CONNECTING:
+            self._look_at_attempt()
+
+    def _look_at_attempt(self) -> None:
+        """Whether the active open is decided."""
+        assert self.offloaded is not None and self.end is not None
+        if not self.offloaded.writable():
+            return
+        error = self.offloaded.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if not error:
+            try:
+                self.peer = self.offloaded.getpeername()
+            except OSError:
+                error = errno.ECONNABORTED
+        waiting, self._waiting = self._waiting, []
+        if error:
+            error = _ERRNO.get(error, error)
+            self._finish(Ending.FAILED, os.strerror(error))
+        else:
+            self.state = State.CONNECTED
+            self.flow = Flow(self.end, self.offloaded)
+            consume(self.end, self._junk - 1)  # now the program's end is writable
+            self.broker.board.call_soon(self.turn)
+        for answer in waiting:  # who was interrupted meanwhile has not been told
+            self._told |= answer(Reply(error))
+        self._error = 0 if self._told else error
+
+    def _hand_over(self) -> None:
+        """Connections of a listening socket, to the program."""
+        assert self.offloaded is not None and self.end is not None
+        while self.offloaded.so is not None and self.offloaded.so.so_comp:
+            # The record may find no room, and a connection once accepted cannot be put back: ask first.
+            poll = select.poll()
+            poll.register(self.end, select.POLLOUT)
+            if not any(events & select.POLLOUT for _, events in poll.poll(0)):
+                return  # an edge will tell
+            try:
+                offloaded, peer = self.offloaded.accept()
+            except OSError:
+                continue  # gone before it was accepted
+            self.broker.accepted(self, offloaded, peer)
+
+    def become(self, offloaded: Socket, peer: tuple[str, int], parent: Endpoint) -> None:
+        """Be a connection accepted on ``parent``: hand the program's end over."""
+        offloaded.setblocking(False)
+        self.offloaded, self.peer = offloaded, peer
+        self.local = offloaded.getsockname()
+        self.options.apply(offloaded)
+        self.state, self._told = State.CONNECTED, True
+        self.record = self.broker.new_record(peer, self.local[1])
+        with self.open() as theirs:
+            assert self.end is not None and parent.end is not None
+            theirs.send(b"\0")  # the byte that stays
+            self.flow = Flow(self.end, offloaded)
+            record = pack_accepted(self.serial, self.family, parse_ipv4(peer[0]), peer[1])
+            try:
+                socket.send_fds(parent.end, [record], [theirs.fileno()])
+            except OSError:
+                self._finish(Ending.ABORTED)
+                return
+        self.broker.board.watch_offloaded(offloaded, self.turn)
+        self.broker.board.call_soon(self.turn)
+
+    def _relay(self) -> None:
+        assert self.flow is not None and self.end is not None
+        try:
+            ending, more = self.flow.turn(self._events)
+        except OSError as error:
+            self.flow.error = error.errno or errno.EIO
+            ending, more = Ending.FAILED, False
+        if self.record is not None:
+            self.record.sent, self.record.received = self.flow.sent, self.flow.received
+        if ending is Ending.FAILED:
+            self._error = self.flow.error
+            self._finish(ending, os.strerror(self.flow.error))
+        elif ending is not None:
+            self._finish(ending)
+        elif more:
+            self.broker.board.call_soon(self.turn)
+
+    def _finish(self, ending: Ending, text: str = "") -> None:
+        """Part with the program's end, and close the driver's socket."""
+        if self.offloaded is not None:
+            resets = ending is Ending.ABORTED or self.options.resets_on_close
+            with contextlib.suppress(OSError, ValueError):
+                if resets and self.state is State.CONNECTED:
+                    self.offloaded.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+                self.offloaded.close()
+        self.state = State.DEAD
+        if self.record is not None:
+            self.record.ending = text or ending.value
+            self.record.closed_us = self.broker.stack.now_us()
+        if self.end is not None:
+            self.broker.forget(self.end)
+            self.end.close()
+            self.end = None
+        self.broker.ended(self)
+
+    def abort(self, text: str) -> None:
+        """End with the run."""
+        if self.end is not None:
+            self._finish(Ending.ABORTED, text)
+
+
+def fill(descriptor: int) -> int:
+    """Make the program's end unwritable, as a TCP socket is until it is connected; how many bytes that took."""
+    count = 0
+    with socket.socket(fileno=os.dup(descriptor)) as theirs, contextlib.suppress(BlockingIOError):
+        while True:
+            count += theirs.send(bytes(1 << 16), socket.MSG_DONTWAIT)
+    return count
+

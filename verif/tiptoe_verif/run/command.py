@@ -77,6 +77,8 @@ class Run:
                     process.wait()
         finally:
             self.broker.close()
+            while signal.sigtimedwait(_SIGNALS, 0) is not None:
+                pass  # meant for the program, which has ended
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         code = process.returncode
         return 128 - code if code < 0 else code

@@ -179,11 +179,12 @@ class Endpoint:
         if self.state in (State.CONNECTED, State.LISTENING):
             return Reply(errno.EISCONN)
         if self.state is State.DEAD:
-            error = self.take_error()
-            if error and not self._told:
-                self._told = True
-                return Reply(error)
-            return Reply(action=Action.REPLACE)
+            if self.flow is not None:
+                return Reply(errno.EISCONN)
+            if self._told:
+                return Reply(action=Action.REPLACE)
+            self._told = True  # as Linux tells the end of an attempt that SO_ERROR was asked about before
+            return Reply(self.take_error() or errno.ECONNABORTED)
         if request.kind == Kind.V4 and self.family == socket.AF_INET6:
             raise OSError(errno.EAFNOSUPPORT, "")
         if request.kind != Kind.V4 and self.family == socket.AF_INET:
@@ -220,7 +221,6 @@ class Endpoint:
     def getsockopt(self, level: int, name: int) -> Reply:
         """getsockopt()."""
         if (level, name) == (socket.SOL_SOCKET, socket.SO_ERROR):
-            self._told = self._told or self.state is State.DEAD
             return Reply(data=self.take_error().to_bytes(4, "little"))
         moved = (self.flow.sent, self.flow.received) if self.flow is not None else (0, 0)
         listening = self.state is State.LISTENING
@@ -333,7 +333,10 @@ class Endpoint:
     def _relay(self) -> None:
         assert self.flow is not None and self.end is not None
         try:
-            ending, more = self.flow.turn(self._events)
+            if self._events & select.EPOLLHUP and self.options.resets_on_close:
+                ending, more = Ending.ABORTED, False  # no FIN, and what was not sent yet is not sent
+            else:
+                ending, more = self.flow.turn(self._events)
         except OSError as error:
             self.flow.error = error.errno or errno.EIO
             ending, more = Ending.FAILED, False
@@ -350,9 +353,8 @@ class Endpoint:
     def _finish(self, ending: Ending, text: str = "") -> None:
         """Part with the program's end, and close the driver's socket."""
         if self.offloaded is not None:
-            resets = ending is Ending.ABORTED or self.options.resets_on_close
             with contextlib.suppress(OSError, ValueError):
-                if resets and self.state is State.CONNECTED:
+                if ending is Ending.ABORTED and self.state is State.CONNECTED:
                     self.offloaded.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
                 self.offloaded.close()
         self.state = State.DEAD

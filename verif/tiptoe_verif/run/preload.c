@@ -249,8 +249,10 @@ static int substitute(int fd, int other) {
     return result < 0 ? -1 : 0;
 }
 
-// The destination is none of the engine's: a socket of the kernel takes the descriptor, with the options set so far.
-static int fall_back(int fd, const struct reply* reply) {
+// The address is none of the engine's: a socket of the kernel, with the options set so far, makes the call, and takes the
+// descriptor if the call did not fail.
+static int fall_back(int fd, const struct reply* reply, int (*call)(int, const struct sockaddr*, socklen_t),
+                     const struct sockaddr* address, socklen_t length) {
     int other = real_socket((int)reply->family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (other < 0) return -1;
     for (size_t at = 0; at + sizeof(struct option) <= reply->length;) {
@@ -263,22 +265,27 @@ static int fall_back(int fd, const struct reply* reply) {
     static const int limits[] = {SO_RCVTIMEO, SO_SNDTIMEO};
     for (int i = 0; i < 2; i++) {
         struct timeval limit;
-        socklen_t length = sizeof limit;
-        if (real_getsockopt(fd, SOL_SOCKET, limits[i], &limit, &length) == 0)
-            real_setsockopt(other, SOL_SOCKET, limits[i], &limit, length);
+        socklen_t size = sizeof limit;
+        if (real_getsockopt(fd, SOL_SOCKET, limits[i], &limit, &size) == 0)
+            real_setsockopt(other, SOL_SOCKET, limits[i], &limit, size);
     }
+    fcntl(other, F_SETFL, fcntl(fd, F_GETFL) & O_NONBLOCK);
+    int result = 0;
     if (reply->port) {  // it was bound
         struct sockaddr_storage name;
-        socklen_t length = sizeof name;
-        give_address(reply->family, reply->ip, reply->port, (struct sockaddr*)&name, &length);
-        if (real_bind(other, (struct sockaddr*)&name, length) < 0) {
-            int saved = errno;
-            close(other);
-            errno = saved;
-            return -1;
-        }
+        socklen_t size = sizeof name;
+        give_address(reply->family, reply->ip, reply->port, (struct sockaddr*)&name, &size);
+        result = real_bind(other, (struct sockaddr*)&name, size);
     }
-    return substitute(fd, other);
+    if (result == 0) result = call(other, address, length);
+    int saved = errno;
+    if (result == 0 || saved == EINPROGRESS || saved == EINTR) {
+        if (substitute(fd, other) < 0) return -1;
+    } else {
+        close(other);
+    }
+    errno = saved;
+    return result;
 }
 
 // --- what is interposed -------------------------------------------------------------------------------------------
@@ -317,7 +324,7 @@ int bind(int fd, const struct sockaddr* address, socklen_t length) {
     struct reply reply;
     if (take_address(address, length, &request) < 0 || simple(&request, 0, &reply) < 0) return -1;
     if (reply.action != FALL_BACK) return 0;
-    return fall_back(fd, &reply) < 0 ? -1 : real_bind(fd, address, length);
+    return fall_back(fd, &reply, real_bind, address, length);
 }
 
 // Serial numbers of listening sockets. They are never used twice, so what is in here stays true.
@@ -407,10 +414,7 @@ int connect(int fd, const struct sockaddr* address, socklen_t length) {
             return -1;
         }
         if (reply.action == DONE) return 0;
-        if (reply.action == FALL_BACK) {
-            if (fall_back(fd, &reply) < 0) return -1;
-            break;
-        }
+        if (reply.action == FALL_BACK) return fall_back(fd, &reply, real_connect, address, length);
         if (substitute(fd, other) < 0) return -1;  // REPLACE: a new socket after a failed attempt
     }
     return real_connect(fd, address, length);

@@ -66,8 +66,12 @@ def last_ending():
 def poll_of(made, interest=select.POLLIN | select.POLLOUT | select.POLLRDHUP, wait=0):
     poll = select.poll()
     poll.register(made, interest)
-    return sorted(name for _, mask in poll.poll(wait) for name in dir(select)
-                  if name in ("POLLIN", "POLLOUT", "POLLRDHUP", "POLLHUP", "POLLERR") and mask & getattr(select, name))
+    return sorted(
+        name
+        for _, mask in poll.poll(wait)
+        for name in dir(select)
+        if name in ("POLLIN", "POLLOUT", "POLLRDHUP", "POLLHUP", "POLLERR") and mask & getattr(select, name)
+    )
 
 
 def wait_for(made, event, seconds=20):
@@ -90,7 +94,12 @@ def echo_and_names():
         sender.start()
         got = read_all(made)
         sender.join()
-        return [digest(got), made.getpeername() == (HOST, PORT), made.getsockname()[1] > 1024, made.family.name]
+        return [
+            digest(got),
+            made.getpeername() == (HOST, PORT),
+            made.getsockname()[1] > 1024,
+            made.family.name,
+        ]
 
 
 @scenario
@@ -133,7 +142,10 @@ def connect_refused_nonblocking():
 def connect_refused_blocking():
     port = closed_port()
     with socket.socket() as made:
-        seen = [errno.errorcode[made.connect_ex((HOST, port))], errno.errorcode[made.connect_ex((HOST, port))]]
+        seen = [
+            errno.errorcode[made.connect_ex((HOST, port))],
+            errno.errorcode[made.connect_ex((HOST, port))],
+        ]
         seen.append(made.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
         made.connect((HOST, PORT))
         made.sendall(b"echo\nagain")
@@ -203,8 +215,18 @@ def epoll_edges():
         while not ended & select.EPOLLRDHUP and time.monotonic() < end:
             for _, mask in epoll.poll(1):
                 ended |= mask
-        return [first, second, bool(arrived & select.EPOLLIN), quiet, got.decode(), level, empty,
-                bool(ended & select.EPOLLIN), bool(ended & select.EPOLLRDHUP), made.recv(1).decode()]
+        return [
+            first,
+            second,
+            bool(arrived & select.EPOLLIN),
+            quiet,
+            got.decode(),
+            level,
+            empty,
+            bool(ended & select.EPOLLIN),
+            bool(ended & select.EPOLLRDHUP),
+            made.recv(1).decode(),
+        ]
 
 
 @scenario
@@ -266,7 +288,10 @@ def dup_and_fork():
             os._exit(0)
         os.waitpid(child, 0)
         made.sendall(b" parent again")
-        names = [copy.getpeername() == made.getpeername(), os.fstat(copy.fileno()).st_ino == os.fstat(made.fileno()).st_ino]
+        names = [
+            copy.getpeername() == made.getpeername(),
+            os.fstat(copy.fileno()).st_ino == os.fstat(made.fileno()).st_ino,
+        ]
         made.close()
         copy.shutdown(socket.SHUT_WR)
         with copy:
@@ -277,10 +302,16 @@ def dup_and_fork():
 def exec_keeps_the_socket():
     with dial("echo") as made:
         os.set_inheritable(made.fileno(), True)
-        code = ("import socket, sys; s = socket.socket(fileno=int(sys.argv[1])); print(s.family.name, s.type.name, "
-                "s.getpeername()[1], s.getsockopt(6, 1), s.send(b'exec'))")
+        code = (
+            "import socket, sys; s = socket.socket(fileno=int(sys.argv[1])); print(s.family.name, s.type.name, "
+            "s.getpeername()[1], s.getsockopt(6, 1), s.send(b'exec'))"
+        )
         result = subprocess.run(
-            [sys.executable, "-c", code, str(made.fileno())], close_fds=False, capture_output=True, text=True, timeout=60
+            [sys.executable, "-c", code, str(made.fileno())],
+            close_fds=False,
+            capture_output=True,
+            text=True,
+            timeout=60,
         )
         return [result.stdout.replace(str(PORT), "PORT"), result.stderr, made.recv(10).decode()]
 
@@ -361,7 +392,11 @@ def accepting():
             connection, address = made.accept()
             with connection:
                 connection.settimeout(20)
-                seen += [address[0] == HOST, address == connection.getpeername(), connection.getsockname()[1] == port]
+                seen += [
+                    address[0] == HOST,
+                    address == connection.getpeername(),
+                    connection.getsockname()[1] == port,
+                ]
                 seen += [connection.getblocking(), os.get_inheritable(connection.fileno())]
                 seen.append(connection.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
                 seen.append(connection.recv(100).decode())
@@ -490,7 +525,10 @@ def others_are_untouched():
         with connection:
             connection.sendall(b"loopback")
             seen.append(made.recv(100).decode())
-        seen += [made.getpeername() == server.getsockname(), made.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)]
+        seen += [
+            made.getpeername() == server.getsockname(),
+            made.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY),
+        ]
     with socket.socket(type=socket.SOCK_DGRAM) as one, socket.socket(type=socket.SOCK_DGRAM) as two:
         one.bind(("127.0.0.1", 0))
         two.sendto(b"datagram", one.getsockname())

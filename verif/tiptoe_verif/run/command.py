@@ -18,6 +18,8 @@ from tiptoe_driver.structures import INP_TIMEWAIT, TCPS_CLOSED, TCPS_LISTEN, int
 from ..console import build_progress
 from ..live.session import LiveSession, LiveSetup
 from ..live.summary import connections_table, show, show_file, totals_table
+from ..native.device import engine_config
+from ..native.harness import build_engine
 from . import preload
 from .broker import Broker
 from .protocol import VARIABLE
@@ -41,12 +43,16 @@ class Run:
         The program as the user names it, and its arguments.
     library : Path
         The interposer.
+    mask : set
+        Signals that the program shall have blocked; those of _SIGNALS are blocked here.
     quiet : bool
         Say nothing.
     """
 
-    def __init__(self, session: LiveSession, arguments: Sequence[str], library: Path, *, quiet: bool = False) -> None:
-        self.session, self.quiet = session, quiet
+    def __init__(
+        self, session: LiveSession, arguments: Sequence[str], library: Path, mask: set[int], *, quiet: bool = False
+    ) -> None:
+        self.session, self._mask, self.quiet = session, mask, quiet
         self.broker = Broker(session.engine, session.board, os.path.basename(arguments[0]))
         preloaded = [str(library), *filter(None, [os.environ.get("LD_PRELOAD", "")])]
         self._environment = os.environ | {"LD_PRELOAD": ":".join(preloaded), VARIABLE: self.broker.control}
@@ -54,32 +60,25 @@ class Run:
 
     def until_the_end(self, path: str) -> int:
         """Start the program at ``path``, let time pass until it has ended and its connections too; its exit code."""
-        # Blocked signals are taken between rounds, with the knowledge where they come from.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
-            try:
-                process = subprocess.Popen(
-                    self._arguments, executable=path, env=self._environment,
-                    preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, before),
-                )  # fmt: skip
-            except OSError as error:
-                text = f"{self._arguments[0]}: {os.strerror(error.errno or 0)}"
-                raise preload.ProgramError(text, 126) from None
-            try:
-                with self._watched(process):
-                    while process.poll() is None:
-                        self.session.engine.round(50_000)
-                        self._pass_signals_on(process)
-                self._drain()
-            finally:
-                if process.poll() is None:
-                    process.kill()
-                    process.wait()
+            process = subprocess.Popen(
+                self._arguments, executable=path, env=self._environment,
+                preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, self._mask),
+            )  # fmt: skip
+        except OSError as error:
+            text = f"{self._arguments[0]}: {os.strerror(error.errno or 0)}"
+            raise preload.ProgramError(text, 126) from None
+        try:
+            with self._watched(process):
+                while process.poll() is None:
+                    self.session.engine.round(50_000)
+                    self._pass_signals_on(process)
+            self._drain()
         finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
             self.broker.close()
-            while signal.sigtimedwait(_SIGNALS, 0) is not None:
-                pass  # meant for the program, which has ended
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         code = process.returncode
         return 128 - code if code < 0 else code
 
@@ -125,16 +124,29 @@ class Run:
         )
 
 
+@contextlib.contextmanager
+def signals_blocked() -> Iterator[set[int]]:
+    """Signals wait to be taken by ``sigtimedwait``, which tells where they come from; gives the mask before."""
+    before = {int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)}
+    try:
+        yield before
+    finally:
+        while signal.sigtimedwait(_SIGNALS, 0) is not None:
+            pass  # meant for the program, which has ended
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def run_program(setup: LiveSetup, arguments: Sequence[str], *, quiet: bool) -> int:
     """Engine, driver and broker up, then the program; its exit code."""
     path = preload.find(arguments[0])
     library = preload.build()
     with build_progress(log) as progress:
-        session = LiveSession(setup, progress)
-    with session:
+        build_engine(engine_config(setup.config), progress=progress)
+    # Blocked before the engine exists: it has a thread, which would take the signals otherwise.
+    with signals_blocked() as mask, LiveSession(setup) as session:
         if not quiet:
             log.print(f"engine [bold]{setup.ip}[/] on {setup.tap}, kernel {setup.host_ip}/{setup.prefix}")
-        code = Run(session, arguments, library, quiet=quiet).until_the_end(path)
+        code = Run(session, arguments, library, mask, quiet=quiet).until_the_end(path)
         engine = session.engine
         if not quiet:
             totals = totals_table([engine], seconds=engine.engine_seconds, channels=engine.channels)

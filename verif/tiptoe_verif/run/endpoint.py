@@ -332,6 +332,7 @@ class Endpoint:
 
     def _relay(self) -> None:
         assert self.flow is not None and self.end is not None
+        ending: Ending | None
         try:
             if self._events & select.EPOLLHUP and self.options.resets_on_close:
                 ending, more = Ending.ABORTED, False  # no FIN, and what was not sent yet is not sent

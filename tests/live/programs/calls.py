@@ -263,10 +263,10 @@ def ways_to_receive():
         buffers = [bytearray(3), bytearray(4)]
         seen.append(made.recvmsg_into(buffers)[0])
         seen.append(bytes(buffers[0] + buffers[1]).decode())
+        made.settimeout(None)  # with a time limit Python has made the descriptor non-blocking
         made.sendmsg([b"ab", b"cd"])
         seen.append(made.recv(7, socket.MSG_WAITALL).decode())
         seen.append(error_of(made.recv, 1, socket.MSG_DONTWAIT))
-        made.settimeout(None)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, 200_000))
         seen.append(error_of(made.recv, 1))
         os.write(made.fileno(), b"file")

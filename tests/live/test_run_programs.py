@@ -50,7 +50,7 @@ def namespace():
 def document(out_dir, rng):
     folder = out_dir / "www"
     folder.mkdir(exist_ok=True)
-    (folder / "data.bin").write_bytes(rng.randbytes(200_000))
+    (folder / "data.bin").write_bytes(rng.randbytes(600_000))  # more than a socket's buffer holds
     return folder / "data.bin"
 
 
@@ -240,7 +240,7 @@ def test_nginx(runner, document, sha256, out_dir):
         f"daemon off; worker_processes 2; pid {out_dir}/pid; error_log {out_dir}/error.log; {user}"
         "events { worker_connections 32; }"
         f"http {{ access_log off; sendfile on; tcp_nopush on; {temporary}"
-        f" server {{ listen 8080; root {document.parent}; }} }}"
+        f" server {{ listen 8080; root {document.parent}; }} server {{ listen 8081 reuseport; root {document.parent}; }} }}"
     )
     server = runner.start("nginx", "-c", out_dir / "nginx.conf", "-p", out_dir, options=["-q"])
     runner.until_served(8080, server)
@@ -251,6 +251,9 @@ def test_nginx(runner, document, sha256, out_dir):
     assert [hashlib.sha256(part).hexdigest() for part in (fetched.stdout[:half], fetched.stdout[half:])] == [
         sha256
     ] * 2
+    for _ in range(3):  # a socket for each worker
+        fetched = runner.beside("curl", "-sS", "--max-time", "60", f"http://{ENGINE}:8081/data.bin")
+        assert hashlib.sha256(fetched.stdout).hexdigest() == sha256
     missing = runner.beside(
         "curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", f"http://{ENGINE}:8080/none"
     )

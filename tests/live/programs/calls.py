@@ -540,6 +540,53 @@ def others_are_untouched():
 
 
 @scenario
+def near_connections():
+    """To a listener of the same host."""
+    with listener() as server:
+        port = server.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port), 20) as made:
+            connection, address = server.accept()
+            with connection:
+                seen = [address == made.getsockname(), connection.getpeername() == address]
+                seen += [
+                    made.getpeername() == ("127.0.0.1", port),
+                    connection.getsockname() == ("127.0.0.1", port),
+                ]
+                connection.sendall(b"near")
+                seen += [made.recv(100).decode(), made.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)]
+                made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                made.send(b"unread")
+                time.sleep(0.2)
+            seen.append(made.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+    with socket.socket() as made:
+        seen.append(error_of(made.connect, ("127.0.0.1", port)))
+    return seen
+
+
+@scenario
+def reuse_port():
+    made = [socket.socket() for _ in range(2)]
+    for one in made:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        one.bind(("", made[0].getsockname()[1]))
+        one.listen()
+    port = made[0].getsockname()[1]
+    with socket.socket() as other:
+        seen = [error_of(other.bind, ("", port))]
+    made[0].close()
+    with call(port) as control:
+        connection, _ = made[1].accept()
+        with connection:
+            connection.sendall(b"from the second")
+            connection.recv(100)
+        seen.append(read_all(control).decode())
+    made[1].close()
+    with call(port) as control:
+        seen.append(read_all(control).decode())
+    return seen
+
+
+@scenario
 def threads():
     answers = []
 

@@ -14,16 +14,19 @@ from functools import partial
 from typing import Any
 
 from tiptoe_driver import Socket
+from tiptoe_driver.routes import format_ipv4, parse_ipv4
 
 from ..live.relay import Record, Switchboard
 from ..native.harness import Stop
 from .endpoint import Endpoint
+from .listener import Listener
 from .options import Options
 from .protocol import MOST_BYTES, TOKEN_BYTES, Action, Op, Reply, Request, parse_request
 
 _REMEMBERED = 4096
 """Sockets that are over and may still be asked about."""
 _SETTLE_CYCLES = 4000
+LOOPBACK = 0x7F000001
 Watcher = Callable[[int], None]
 
 
@@ -46,12 +49,12 @@ class Broker:
     def __init__(self, engine: Any, board: Switchboard, program: str) -> None:
         self.engine, self.board, self.program = engine, board, program
         self.stack = engine.stack
-        self._epoll = select.epoll()
+        self._requests, self._ends = select.epoll(), select.epoll()
         self._watchers: dict[int, Watcher] = {}
         self._token = secrets.token_bytes(TOKEN_BYTES)
         self._name = f"tiptoe-{secrets.token_hex(8)}"
         self.control = f"{self._name}:{self._token.hex()}"
-        self._serial = 0
+        self._serial = self._near_port = 0
         self.endpoints: dict[int, Endpoint] = {}
         self._over: OrderedDict[int, Endpoint] = OrderedDict()
         # An abstract name needs no file that a program could have no right to, or see no more after chroot.
@@ -59,23 +62,26 @@ class Broker:
         self._server.bind("\0" + self._name)
         self._server.listen(128)
         self._server.setblocking(False)
-        self.watch(self._server, self._arrivals, select.EPOLLIN)
-        board.watch_host(self._epoll, self._service, select.EPOLLIN)
+        self._requests.register(self._server, select.EPOLLIN)
+        self._watchers[self._server.fileno()] = self._arrivals
+        # One bound method each, for the switchboard's bookkeeping.
+        board.watch_host(self._ends, partial(self._service, self._ends), select.EPOLLIN)
+        board.watch_host(self._requests, partial(self._service, self._requests), select.EPOLLIN)
 
     # --- readiness ---
 
-    def watch(self, made: socket.socket, function: Watcher, events: int) -> None:
-        """Call ``function`` with the events that happen."""
-        self._watchers[made.fileno()] = function
-        self._epoll.register(made, events)
+    def watch(self, end: socket.socket, function: Watcher, events: int) -> None:
+        """Call ``function`` with the events that happen to an end of a pair."""
+        self._watchers[end.fileno()] = function
+        self._ends.register(end, events)
 
-    def forget(self, made: socket.socket) -> None:
-        """The socket is about to be closed."""
-        if self._watchers.pop(made.fileno(), None) is not None:
-            self._epoll.unregister(made)
+    def forget(self, end: socket.socket) -> None:
+        """It is about to be closed."""
+        if self._watchers.pop(end.fileno(), None) is not None:
+            self._ends.unregister(end)
 
-    def _service(self) -> None:
-        for descriptor, events in self._epoll.poll(0):
+    def _service(self, epoll: select.epoll) -> None:
+        for descriptor, events in epoll.poll(0):
             function = self._watchers.get(descriptor)
             if function is not None:
                 function(events)
@@ -90,7 +96,8 @@ class Broker:
                 return
             channel.setblocking(False)
             if not self._take(channel):
-                self.watch(channel, partial(self._again, channel), select.EPOLLIN)
+                self._watchers[channel.fileno()] = partial(self._again, channel)
+                self._requests.register(channel, select.EPOLLIN)
 
     def _again(self, channel: socket.socket, _: int) -> None:
         self._take(channel)
@@ -103,12 +110,14 @@ class Broker:
             return False
         except OSError:
             message, descriptors = b"", []
-        self.forget(channel)
+        if self._watchers.pop(channel.fileno(), None) is not None:
+            self._requests.unregister(channel)
         request = parse_request(message, self._token)
         try:
             if request is None:
                 channel.close()
             else:
+                self._service(self._ends)  # what was closed before this call is closed for it
                 self._serve(channel, request, descriptors)
         finally:
             for descriptor in descriptors:
@@ -132,6 +141,8 @@ class Broker:
         elif request.op is Op.CONNECT and descriptors:
 
             def connected(reply: Reply) -> bool:
+                if reply.action is Action.NEAR:
+                    return self._connect_near(endpoint, request, answer)
                 if reply.action is not Action.REPLACE:
                     return answer(reply)
                 with self._add(Endpoint(self, endpoint.options)).open() as theirs:
@@ -184,12 +195,57 @@ class Broker:
         """A listening socket has a connection for the program."""
         self._add(Endpoint(self, listener.options.inherited())).become(offloaded, peer, listener)
 
+    def _connect_near(self, endpoint: Endpoint, request: Request, answer: Callable[..., bool]) -> bool:
+        """Join two programs of this run by a pair of their own. The program that connects gets a new socket for its old
+        one and asks again; then it is told that it is connected."""
+        listener = self.near_listener(request.ip, request.port)
+        assert listener is not None
+        host = format_ipv4(request.ip or LOOPBACK)
+        self._near_port = 32768 + (self._near_port + 1) % 16384
+        ours, theirs = (host, endpoint.local[1] or self._near_port), (host, request.port)
+        caller, called = Endpoint(self, endpoint.options), Endpoint(self, listener.members[0].options.inherited())
+        caller.become_near(ours, theirs, told=False)
+        called.become_near(theirs, ours, told=True)
+        one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        other.bind(self.name_of(caller.serial))  # each is known by the name of the socket it is connected to
+        one.bind(self.name_of(called.serial))
+        with one:
+            if not listener.connect_near(other, called):
+                other.close()
+                return answer(Reply(errno.ECONNREFUSED))
+            for made in (caller, called):
+                self._remember(made)
+            return answer(Reply(action=Action.REPLACE), one)
+
+    def near_listener(self, address: int, port: int) -> Listener | None:
+        """Who listens in this run where a program wants to connect to: at the engine's address, or, for all
+        addresses, at a loopback one."""
+        near = self.is_ours(address) or address >> 24 == 127
+        return next((made for made in self._listeners() if near and made.local[1] == port and made.listening
+                     and (made.local[0] == "0.0.0.0" or address == parse_ipv4(made.local[0]))), None)  # fmt: skip
+
+    def shared_listener(self, endpoint: Endpoint, local: tuple[str, int]) -> Listener | None:
+        """With SO_REUSEPORT: what another socket with it has bound already, joined by this one."""
+        for made in self._listeners():
+            if made.local == (local[0] or "0.0.0.0", local[1]) and all(
+                member.options.reuses_port for member in (endpoint, *made.members)
+            ):
+                made.members.append(endpoint)
+                return made
+        return None
+
+    def _listeners(self) -> list[Listener]:
+        return [endpoint.listener for endpoint in self.endpoints.values() if endpoint.listener is not None]
+
     def ended(self, endpoint: Endpoint) -> None:
         """A socket is over; it is remembered for the last questions."""
         if self.endpoints.pop(endpoint.serial, None) is not None:
-            self._over[endpoint.serial] = endpoint
-            if len(self._over) > _REMEMBERED:
-                self._over.popitem(last=False)
+            self._remember(endpoint)
+
+    def _remember(self, endpoint: Endpoint) -> None:
+        self._over[endpoint.serial] = endpoint
+        if len(self._over) > _REMEMBERED:
+            self._over.popitem(last=False)
 
     def new_record(self, peer: tuple[str, int], local_port: int) -> Record:
         """A line for the summary."""
@@ -217,6 +273,7 @@ class Broker:
         """Reset what is still open."""
         for endpoint in list(self.endpoints.values()):
             endpoint.abort("ended with the run")
-        self.board.forget_host(self._epoll)
+        for epoll in (self._requests, self._ends):
+            self.board.forget_host(epoll)
+            epoll.close()
         self._server.close()
-        self._epoll.close()

@@ -16,15 +16,17 @@ from tiptoe_driver.routes import format_ipv4, parse_ipv4
 
 from ..live.relay import Record
 from .flow import Ending, Flow, consume
+from .listener import Listener
 from .options import Options
 from .protocol import Action, Kind, Reply, Request, pack_accepted, pack_options
 
 if TYPE_CHECKING:
     from .broker import Broker
 
-_PAIR_BYTES = 131072
-# Linux calls a pair's end writable when a quarter of its buffer is free of queued memory at most; the byte that always
-# stays (see flow.py) can hold 50 KB of it, so the buffer has to be larger than four times that (the kernel doubles it).
+_PAIR_BYTES = 212992
+# A pair's end is writable when no more than a quarter of its buffer is taken (the kernel doubles the number). The byte that
+# always stays (see flow.py) holds the memory of all that came with it: 50 KB of a send, 70 KB of a sendfile.
+_KEEPING_BYTES = 4 * 81920
 _EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 
 _ERRNO = {errno.EHOSTDOWN: errno.EHOSTUNREACH, errno.EPERM: errno.ENOBUFS}
@@ -64,12 +66,15 @@ class Endpoint:
         self.offloaded: Socket | None = None
         self.flow: Flow | None = None
         self.record: Record | None = None
+        self.listener: Listener | None = None
+        self.near = False  # connected to a program of the same run
         self.local: tuple[str, int] = ("0.0.0.0", 0)
         self.peer: tuple[str, int] | None = None
         self._error = 0
         self._waiting: list[Answer] = []
         self._told = False  # a connect() has returned the result of the attempt
         self._junk = 0
+        self._keeps = True
         self._events = 0
         self.turn: Callable[[], None] = self._turn  # one bound method, for the switchboard's bookkeeping
         self.end: socket.socket | None = None
@@ -79,6 +84,8 @@ class Endpoint:
         theirs, self.end = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         theirs.setblocking(not nonblocking)
         theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _PAIR_BYTES)
+        # A system that grants less: resets look like an end of the stream there.
+        self._keeps = theirs.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) >= _KEEPING_BYTES
         self.end.bind(self.broker.name_of(self.serial))
         self.end.setblocking(False)
         self.broker.watch(self.end, self._happened, _EVENTS)
@@ -104,25 +111,33 @@ class Endpoint:
             error = self.end.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             events = events if error else events & ~select.EPOLLERR
         self._events |= events & (select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR)
-        self.broker.board.call_soon(self.turn)
+        if self._events & select.EPOLLHUP and self.state is not State.CONNECTED:
+            self._turn()  # a port is free for the next call at once
+        else:
+            self.broker.board.call_soon(self.turn)
 
     # --- calls of the program ---
 
     def bind(self, request: Request) -> Reply:
         """bind()."""
-        if self.state is not State.FRESH or self.offloaded is not None:
+        if self.state is not State.FRESH or self.listener is not None:
             return Reply(errno.EINVAL)
         address = self._local_address(request)
         if address is None or not self.broker.is_ours(address):
             return self._fall_back()
-        self._make_offloaded()
-        assert self.offloaded is not None
-        try:
-            self.offloaded.bind((format_ipv4(address) if address else "", request.port))
-        except OSError:
-            self._drop_offloaded()
-            raise
-        self.local = self.offloaded.getsockname()
+        local = (format_ipv4(address) if address else "", request.port)
+        self.listener = self.broker.shared_listener(self, local)
+        if self.listener is not None:
+            self.offloaded = self.listener.offloaded
+        else:
+            offloaded = self._make_offloaded()
+            try:
+                offloaded.bind(local)
+            except OSError:
+                self._drop_offloaded()
+                raise
+            self.listener = Listener(offloaded, self)
+        self.local = self.listener.local
         return Reply()
 
     def _local_address(self, request: Request) -> int | None:
@@ -141,22 +156,24 @@ class Endpoint:
         """listen()."""
         if self.state not in (State.FRESH, State.LISTENING):
             return Reply(errno.EINVAL)
-        if self.offloaded is None:
-            self._make_offloaded()
-        assert self.offloaded is not None and self.end is not None
+        if self.listener is None:
+            offloaded = self._make_offloaded()
+            offloaded.bind(("", 0))
+            self.listener = Listener(offloaded, self)
+            self.local = self.listener.local
+        assert self.end is not None
+        listener = self.listener
+        listener.backlog = min(max(backlog, 1) if backlog >= 0 else 4096, 4096)
         refused = self.broker.listeners_refused()
-        self.offloaded.listen(backlog if backlog >= 0 else 4096)
+        listener.offloaded.listen(listener.backlog)
         if self.state is State.FRESH:
             if self.broker.listeners_refused() != refused:
-                self._drop_offloaded()
                 return Reply(errno.ENOBUFS)  # the engine's listen table is full
-            self.local = self.offloaded.getsockname()
             self.state = State.LISTENING
-            # Few connections go ahead to the program; the others wait in the driver's queue, which knows the backlog.
-            self.end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
-            self.broker.board.watch_offloaded(self.offloaded, self.turn)
+            self.end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # room for few records
+            self.broker.board.watch_offloaded(listener.offloaded, listener.turn)
             self.broker.settle()  # a SYN that overtook the command would be refused
-            self.broker.board.call_soon(self.turn)
+            self.broker.board.call_soon(listener.turn)
         return Reply()
 
     def connect(self, request: Request, descriptor: int, answer: Answer) -> None:
@@ -179,7 +196,7 @@ class Endpoint:
         if self.state in (State.CONNECTED, State.LISTENING):
             return Reply(errno.EISCONN)
         if self.state is State.DEAD:
-            if self.flow is not None:
+            if self.flow is not None or self.near:
                 return Reply(errno.EISCONN)
             if self._told:
                 return Reply(action=Action.REPLACE)
@@ -189,22 +206,26 @@ class Endpoint:
             raise OSError(errno.EAFNOSUPPORT, "")
         if request.kind != Kind.V4 and self.family == socket.AF_INET:
             raise OSError(errno.EAFNOSUPPORT, "")
+        near = self.broker.near_listener(request.ip, request.port) if request.kind != Kind.V6_OTHER else None
+        if near is not None:
+            return Reply(action=Action.NEAR)
         if request.kind in (Kind.V6_ANY, Kind.V6_OTHER) or not self.broker.reaches(request.ip):
             return self._fall_back()
-        if self.offloaded is None:
-            self._make_offloaded()
-        assert self.offloaded is not None and self.end is not None
+        if self.broker.is_ours(request.ip):
+            return Reply(errno.ECONNREFUSED)
+        offloaded = self.offloaded or self._make_offloaded()
         peer = (format_ipv4(request.ip), request.port)
-        error = self.offloaded.connect_ex(peer)
+        error = offloaded.connect_ex(peer)
         if error not in (0, errno.EINPROGRESS):
-            if self.local[1] == 0:
+            if self.listener is None:
                 self._drop_offloaded()
             return Reply(_ERRNO.get(error, error))
-        self.peer, self.local = peer, self.offloaded.getsockname()
+        self.peer, self.local = peer, offloaded.getsockname()
+        self.listener = None
         self.record = self.broker.new_record(peer, self.local[1])
         self.state = State.CONNECTING
         self._junk = fill(descriptor)
-        self.broker.board.watch_offloaded(self.offloaded, self.turn)
+        self.broker.board.watch_offloaded(offloaded, self.turn)
         self.broker.board.call_soon(self.turn)
         return None
 
@@ -221,6 +242,8 @@ class Endpoint:
     def getsockopt(self, level: int, name: int) -> Reply:
         """getsockopt()."""
         if (level, name) == (socket.SOL_SOCKET, socket.SO_ERROR):
+            if self.near:
+                return Reply(errno.ENOTCONN)  # what the kernel says is right
             return Reply(data=self.take_error().to_bytes(4, "little"))
         moved = (self.flow.sent, self.flow.received) if self.flow is not None else (0, 0)
         listening = self.state is State.LISTENING
@@ -245,10 +268,11 @@ class Endpoint:
 
     # --- the driver's socket ---
 
-    def _make_offloaded(self) -> None:
+    def _make_offloaded(self) -> Socket:
         self.offloaded = Socket(self.broker.stack)
         self.offloaded.setblocking(False)
         self.options.apply(self.offloaded)
+        return self.offloaded
 
     def _drop_offloaded(self) -> None:
         if self.offloaded is not None:
@@ -266,7 +290,8 @@ class Endpoint:
         elif self._events & (select.EPOLLHUP | select.EPOLLERR):
             self._finish(Ending.CLOSED)  # closed by the program
         elif self.state is State.LISTENING:
-            self._hand_over()
+            assert self.listener is not None
+            self.listener.turn()
         elif self.state is State.CONNECTING:
             self._look_at_attempt()
 
@@ -287,30 +312,25 @@ class Endpoint:
             self._finish(Ending.FAILED, os.strerror(error))
         else:
             self.state = State.CONNECTED
-            self.flow = Flow(self.end, self.offloaded)
-            consume(self.end, self._junk - 1)  # now the program's end is writable
+            self.flow = Flow(self.end, self.offloaded, kept=int(self._keeps))
+            consume(self.end, self._junk - self._keeps)  # now the program's end is writable
             self.broker.board.call_soon(self.turn)
         for answer in waiting:  # who was interrupted meanwhile has not been told
             self._told |= answer(Reply(error))
         self._error = 0 if self._told else error
 
-    def _hand_over(self) -> None:
-        """Connections of a listening socket, to the program."""
-        assert self.offloaded is not None and self.end is not None
-        while self.offloaded.so is not None and self.offloaded.so.so_comp:
-            # The record may find no room, and a connection once accepted cannot be put back: ask first.
-            poll = select.poll()
-            poll.register(self.end, select.POLLOUT)
-            if not any(events & select.POLLOUT for _, events in poll.poll(0)):
-                return  # an edge will tell
-            try:
-                offloaded, peer = self.offloaded.accept()
-            except OSError:
-                continue  # gone before it was accepted
-            self.broker.accepted(self, offloaded, peer)
+    def hand_over(self, made: socket.socket, child: Endpoint) -> bool:
+        """Give a connection's socket to the program that accepts on this one; whether that went well."""
+        assert self.end is not None and child.peer is not None
+        record = pack_accepted(child.serial, child.family, parse_ipv4(child.peer[0]), child.peer[1])
+        try:
+            socket.send_fds(self.end, [record], [made.fileno()])
+        except OSError:
+            return False
+        return True
 
     def become(self, offloaded: Socket, peer: tuple[str, int], parent: Endpoint) -> None:
-        """Be a connection accepted on ``parent``: hand the program's end over."""
+        """Be a connection accepted on ``parent``, and handed over."""
         offloaded.setblocking(False)
         self.offloaded, self.peer = offloaded, peer
         self.local = offloaded.getsockname()
@@ -318,17 +338,20 @@ class Endpoint:
         self.state, self._told = State.CONNECTED, True
         self.record = self.broker.new_record(peer, self.local[1])
         with self.open() as theirs:
-            assert self.end is not None and parent.end is not None
-            theirs.send(b"\0")  # the byte that stays
-            self.flow = Flow(self.end, offloaded)
-            record = pack_accepted(self.serial, self.family, parse_ipv4(peer[0]), peer[1])
-            try:
-                socket.send_fds(parent.end, [record], [theirs.fileno()])
-            except OSError:
+            assert self.end is not None
+            if self._keeps:
+                theirs.send(b"\0")  # the byte that stays
+            self.flow = Flow(self.end, offloaded, kept=int(self._keeps))
+            if not parent.hand_over(theirs, self):
                 self._finish(Ending.ABORTED)
                 return
         self.broker.board.watch_offloaded(offloaded, self.turn)
         self.broker.board.call_soon(self.turn)
+
+    def become_near(self, local: tuple[str, int], peer: tuple[str, int], *, told: bool) -> None:
+        """Be one end of a connection between two programs of this run, whose data the broker never sees."""
+        self.state, self.near, self._told = State.CONNECTED, True, told
+        self.local, self.peer = local, peer
 
     def _relay(self) -> None:
         assert self.flow is not None and self.end is not None
@@ -353,7 +376,10 @@ class Endpoint:
 
     def _finish(self, ending: Ending, text: str = "") -> None:
         """Part with the program's end, and close the driver's socket."""
-        if self.offloaded is not None:
+        if self.listener is not None:
+            self.listener.leave(self)
+            self.listener = self.offloaded = None
+        elif self.offloaded is not None:
             with contextlib.suppress(OSError, ValueError):
                 if ending is Ending.ABORTED and self.state is State.CONNECTED:
                     self.offloaded.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")

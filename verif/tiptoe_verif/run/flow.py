@@ -2,7 +2,8 @@
 
 The last byte taken from the program stays in the queue, looked at but not consumed. A UNIX stream whose other end closes
 gives ECONNRESET only when something was left unread, and this byte is what is left when a reset has to be told; in an
-orderly end it is consumed first. It comes from the connection's beginning (see endpoint.py), so there is always one.
+orderly end it is consumed first. It comes from the connection's beginning (see endpoint.py), so there is always one
+(unless socket buffers are too small here for what it holds: `kept` is 0 then).
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ class Flow:
     Parameters
     ----------
     end : socket.socket
-        The broker's end of the pair, with one byte to be ignored in its queue.
+        The broker's end of the pair.
+    kept : int
+        Bytes to be ignored in its queue, 0 or 1.
 
     Attributes
     ----------
@@ -45,8 +48,8 @@ class Flow:
         Errno of a connection that FAILED.
     """
 
-    def __init__(self, end: socket.socket, offloaded: Socket) -> None:
-        self._end, self._offloaded = end, offloaded
+    def __init__(self, end: socket.socket, offloaded: Socket, *, kept: int = 1) -> None:
+        self._end, self._offloaded, self._kept = end, offloaded, kept
         self._inward = Half(offloaded.recv, self._give, self._end_of_stream)
         self._outward_done = False
         self._discarding = False
@@ -76,7 +79,7 @@ class Flow:
         if self._outward_done and (self._inward.done or closed):
             unread = self._inward.waiting or (closed and self._unread())
             if not unread and not closed:
-                self._end.recv(1)  # an orderly end leaves nothing behind
+                self._end.recv(self._kept)  # an orderly end leaves nothing behind
             return (Ending.ABORTED if unread else Ending.CLOSED), False
         return None, more
 
@@ -117,11 +120,11 @@ class Flow:
         while not self._outward_done and not self.error:
             if self.sent - begin >= TURN:
                 return True
-            data = memoryview(self._end.recv(_CHUNK + 1, socket.MSG_PEEK))[1:]
             try:
+                data = memoryview(self._end.recv(_CHUNK + 1, socket.MSG_PEEK))[self._kept :]
                 if data:
                     taken = self._offloaded.send(data)
-                    self._consume(taken)
+                    consume(self._end, taken)
                     self.sent += taken
                 elif ends:
                     self._offloaded.shutdown(socket.SHUT_WR)
@@ -133,9 +136,6 @@ class Flow:
             except OSError as error:
                 self.error = error.errno or errno.EIO
         return False
-
-    def _consume(self, count: int) -> None:
-        consume(self._end, count)
 
 
 def consume(end: socket.socket, count: int) -> None:

@@ -83,6 +83,11 @@ class Options:
         """IPV6_V6ONLY: the socket is none for IPv4."""
         return bool(self._number((IPPROTO_IPV6, socket.IPV6_V6ONLY)))
 
+    @property
+    def reuses_port(self) -> bool:
+        """SO_REUSEPORT: several sockets listen on one port, and connections are spread over them."""
+        return bool(self._number((SOL_SOCKET, socket.SO_REUSEPORT)))
+
     def set(self, offloaded: Socket | None, level: int, name: int, value: bytes) -> None:
         """setsockopt; OSError when Linux or the driver refuses."""
         key = (level, name)

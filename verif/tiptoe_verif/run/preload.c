@@ -456,8 +456,10 @@ int getsockopt(int fd, int level, int name, void* value, socklen_t* length) {
         int pending = 0;
         socklen_t size = sizeof pending;
         real_getsockopt(fd, level, name, &pending, &size);
-        reply = (struct reply){.length = sizeof pending};
-        if (pending && simple(&request, 0, &reply) < 0) memcpy(reply.data, &pending, sizeof pending);
+        if (!pending || simple(&request, 0, &reply) < 0) {
+            reply.length = sizeof pending;
+            memcpy(reply.data, &pending, sizeof pending);
+        }
     } else if (simple(&request, 0, &reply) < 0) {
         return -1;
     }

@@ -41,6 +41,8 @@ class Action(IntEnum):
     """Put a socket of the kernel in the place of the descriptor and make the call on it."""
     REPLACE = 2
     """Put the socket that comes with the reply in its place and ask again."""
+    NEAR = 3
+    """Inside the broker only: the other side is a program of the same run."""
 
 
 class Kind(IntEnum):

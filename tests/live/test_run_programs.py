@@ -295,26 +295,23 @@ def test_redis_server_answers_redis_benchmark(runner):
 @pytest.mark.parametrize("side", ["server", "client"])
 def test_iperf3(runner, side, way):
     need("iperf3")
+    host = ENGINE if side == "server" else KERNEL
+    client = ["iperf3", "-c", host, "-n", "400K", "-J", *way]
+    server = ["iperf3", "-s", "-1"]
     if side == "server":
-        under = runner.start("iperf3", "-s", "-1", options=["-q"])
-        end = time.monotonic() + 60
-        while True:  # no probing: with -1 the first connection is the test's
-            result = runner.beside("iperf3", "-c", ENGINE, "-n", "400K", "-J", *way)
-            # In JSON even a failure is exit code 0.
-            if (b'"error"' not in result.stdout and result.returncode == 0) or time.monotonic() > end:
-                break
-            time.sleep(0.5)
-        out = result.stdout
-        under.communicate(timeout=60)
-        code = under.returncode
+        under = runner.start(*server, options=["-q"])
     else:
-        other = runner.namespace.popen(["iperf3", "-s", "-1"], stdout=subprocess.DEVNULL)
-        runner.processes.append(other)
-        time.sleep(0.5)
-        code, out, _ = runner.run("iperf3", "-c", KERNEL, "-n", "400K", "-J", *way)
-        other.wait(60)
+        under = runner.namespace.popen(server, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=_PLAIN)
+        runner.processes.append(under)
+    end = time.monotonic() + 60
+    out = b'"error"'
+    while b'"error"' in out and time.monotonic() < end:  # until it serves; with -1 the first connection is the test's
+        time.sleep(0.3)
+        out = runner.beside(*client).stdout if side == "server" else runner.run(*client)[1]
+    under.communicate(timeout=60)
+    assert under.returncode == 0
     report = json.loads(out)
-    assert code == 0 and "error" not in report, report
+    assert "error" not in report, report
     assert report["end"]["sum_sent"]["bytes"] >= 400 * 1024
     assert report["end"]["sum_received"]["bytes"] > 0
     runner.check_capture()

@@ -296,7 +296,7 @@ def test_redis_server_answers_redis_benchmark(runner):
 def test_iperf3(runner, side, way):
     need("iperf3")
     host = ENGINE if side == "server" else KERNEL
-    client = ["iperf3", "-c", host, "-n", "400K", "-J", *way]
+    client = ["iperf3", "-c", host, "-n", "1500K", "-J", *way]
     server = ["iperf3", "-s", "-1"]
     if side == "server":
         under = runner.start(*server, options=["-q"])
@@ -312,7 +312,7 @@ def test_iperf3(runner, side, way):
     assert under.returncode == 0
     report = json.loads(out)
     assert "error" not in report, report
-    assert report["end"]["sum_sent"]["bytes"] >= 400 * 1024
+    assert report["end"]["sum_sent"]["bytes"] >= 1500 * 1024
     assert report["end"]["sum_received"]["bytes"] > 0
     runner.check_capture()
 

@@ -18,6 +18,7 @@ from tiptoe_driver.routes import format_ipv4, parse_ipv4
 
 from ..live.relay import Record, Switchboard
 from ..native.harness import Stop
+from .calls import ProgramSocket
 from .endpoint import Endpoint
 from .listener import Listener
 from .options import Options
@@ -55,8 +56,8 @@ class Broker:
         self._name = f"tiptoe-{secrets.token_hex(8)}"
         self.control = f"{self._name}:{self._token.hex()}"
         self._serial = self._near_port = 0
-        self.endpoints: dict[int, Endpoint] = {}
-        self._over: OrderedDict[int, Endpoint] = OrderedDict()
+        self.endpoints: dict[int, ProgramSocket] = {}
+        self._over: OrderedDict[int, ProgramSocket] = OrderedDict()
         # An abstract name needs no file that a program could have no right to, or see no more after chroot.
         self._server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._server.bind("\0" + self._name)
@@ -132,7 +133,7 @@ class Broker:
             return False
 
         if request.op is Op.SOCKET:
-            with self._add(Endpoint(self, Options(request.b))).open(nonblocking=bool(request.a)) as theirs:
+            with self._add(ProgramSocket(self, Options(request.b))).open(nonblocking=bool(request.a)) as theirs:
                 answer(Reply(), theirs)
             return
         endpoint = self.endpoints.get(request.serial) or self._over.get(request.serial)
@@ -145,7 +146,7 @@ class Broker:
                     return self._connect_near(endpoint, request, answer)
                 if reply.action is not Action.REPLACE:
                     return answer(reply)
-                with self._add(Endpoint(self, endpoint.options)).open() as theirs:
+                with self._add(ProgramSocket(self, endpoint.options)).open() as theirs:
                     return answer(reply, theirs)
 
             try:
@@ -158,7 +159,7 @@ class Broker:
             except OSError as error:
                 answer(Reply(error.errno or errno.EIO))
 
-    def _call(self, endpoint: Endpoint, request: Request) -> Reply:
+    def _call(self, endpoint: ProgramSocket, request: Request) -> Reply:
         """Calls that are answered at once."""
         if request.op is Op.BIND:
             return endpoint.bind(request)
@@ -187,15 +188,15 @@ class Broker:
         """Name of the broker's end of a pair, by which the interposer knows the program's."""
         return f"\0{self._name}/{serial:x}"
 
-    def _add(self, endpoint: Endpoint) -> Endpoint:
+    def _add(self, endpoint: ProgramSocket) -> ProgramSocket:
         self.endpoints[endpoint.serial] = endpoint
         return endpoint
 
     def accepted(self, listener: Endpoint, offloaded: Socket, peer: tuple[str, int]) -> None:
         """A listening socket has a connection for the program."""
-        self._add(Endpoint(self, listener.options.inherited())).become(offloaded, peer, listener)
+        self._add(ProgramSocket(self, listener.options.inherited())).become(offloaded, peer, listener)
 
-    def _connect_near(self, endpoint: Endpoint, request: Request, answer: Callable[..., bool]) -> bool:
+    def _connect_near(self, endpoint: ProgramSocket, request: Request, answer: Callable[..., bool]) -> bool:
         """Join two programs of this run by a pair of their own. The program that connects gets a new socket for its old
         one and asks again; then it is told that it is connected."""
         listener = self.near_listener(request.ip, request.port)
@@ -203,7 +204,7 @@ class Broker:
         host = format_ipv4(request.ip or LOOPBACK)
         self._near_port = 32768 + (self._near_port + 1) % 16384
         ours, theirs = (host, endpoint.local[1] or self._near_port), (host, request.port)
-        caller, called = Endpoint(self, endpoint.options), Endpoint(self, listener.members[0].options.inherited())
+        caller, called = ProgramSocket(self, endpoint.options), ProgramSocket(self, listener.members[0].options.inherited())
         caller.become_near(ours, theirs, told=False)
         called.become_near(theirs, ours, told=True)
         one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -224,7 +225,7 @@ class Broker:
         return next((made for made in self._listeners() if near and made.local[1] == port and made.listening
                      and (made.local[0] == "0.0.0.0" or address == parse_ipv4(made.local[0]))), None)  # fmt: skip
 
-    def shared_listener(self, endpoint: Endpoint, local: tuple[str, int]) -> Listener | None:
+    def shared_listener(self, endpoint: ProgramSocket, local: tuple[str, int]) -> Listener | None:
         """With SO_REUSEPORT: what another socket with it has bound already, joined by this one."""
         for made in self._listeners():
             if made.local == (local[0] or "0.0.0.0", local[1]) and all(
@@ -237,12 +238,13 @@ class Broker:
     def _listeners(self) -> list[Listener]:
         return [endpoint.listener for endpoint in self.endpoints.values() if endpoint.listener is not None]
 
-    def ended(self, endpoint: Endpoint) -> None:
+    def ended(self, serial: int) -> None:
         """A socket is over; it is remembered for the last questions."""
-        if self.endpoints.pop(endpoint.serial, None) is not None:
+        endpoint = self.endpoints.pop(serial, None)
+        if endpoint is not None:
             self._remember(endpoint)
 
-    def _remember(self, endpoint: Endpoint) -> None:
+    def _remember(self, endpoint: ProgramSocket) -> None:
         self._over[endpoint.serial] = endpoint
         if len(self._over) > _REMEMBERED:
             self._over.popitem(last=False)

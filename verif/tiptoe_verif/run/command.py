@@ -62,7 +62,7 @@ class Run:
         """Start the program at ``path``, let time pass until it has ended and its connections too; its exit code."""
         try:
             process = subprocess.Popen(
-                self._arguments, executable=path, env=self._environment,
+                self._arguments, executable=path, env=self._environment, close_fds=False,
                 preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, self._mask),
             )  # fmt: skip
         except OSError as error:

@@ -258,6 +258,7 @@ def info() -> None:
     console.print()
     for tool, use in {
         "g++": "builds simulations", "make": "builds simulations", "perl": "builds simulations",
+        "gcc": "builds what `tiptoe run` loads into programs",
         "curl": "client of the demo (else Python's)", "tshark": "second opinion on captures",
     }.items():  # fmt: skip
         console.print(f"{tool:<8}{'found' if shutil.which(tool) else 'missing':<9}[dim]{use}[/]")

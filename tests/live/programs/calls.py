@@ -587,6 +587,18 @@ def reuse_port():
 
 
 @scenario
+def written_too_early():
+    """Before connect nothing can be sent, and nothing of it appears afterwards."""
+    with socket.socket() as made:
+        with contextlib.suppress(OSError):
+            made.send(b"too early")
+        made.connect((HOST, PORT))
+        made.sendall(b"sink\nin time")
+        made.shutdown(socket.SHUT_WR)
+        return read_all(made).decode()
+
+
+@scenario
 def threads():
     answers = []
 

@@ -133,8 +133,13 @@ class Broker:
             return False
 
         if request.op is Op.SOCKET:
-            with self._add(ProgramSocket(self, Options(request.b))).open(nonblocking=bool(request.a)) as theirs:
-                answer(Reply(), theirs)
+            made = self._add(ProgramSocket(self, Options(request.b)))
+            try:
+                with made.open(nonblocking=bool(request.a)) as theirs:
+                    answer(Reply(), theirs)
+            except OSError as error:  # our own descriptors are used up
+                self.endpoints.pop(made.serial, None)
+                answer(Reply(error.errno or errno.ENFILE))
             return
         endpoint = self.endpoints.get(request.serial) or self._over.get(request.serial)
         if endpoint is None:
@@ -194,7 +199,14 @@ class Broker:
 
     def accepted(self, listener: Endpoint, offloaded: Socket, peer: tuple[str, int]) -> None:
         """A listening socket has a connection for the program."""
-        self._add(ProgramSocket(self, listener.options.inherited())).become(offloaded, peer, listener)
+        made = self._add(ProgramSocket(self, listener.options.inherited()))
+        try:
+            made.become(offloaded, peer, listener)
+        except OSError as error:  # our own descriptors are used up
+            made.abort(os.strerror(error.errno or errno.ENFILE))
+            self.endpoints.pop(made.serial, None)
+            with contextlib.suppress(OSError):
+                offloaded.close()
 
     def _connect_near(self, endpoint: ProgramSocket, request: Request, answer: Callable[..., bool]) -> bool:
         """Join two programs of this run by a pair of their own. The program that connects gets a new socket for its old

@@ -125,6 +125,8 @@ class ProgramSocket(Endpoint):
         self.listener = None
         self.record = self.broker.new_record(peer, self.local[1])
         self.state = State.CONNECTING
+        assert self.end is not None
+        discard(self.end)  # what was written too early must not be taken for what fill writes
         self._junk = fill(descriptor)
         self.broker.board.watch_offloaded(offloaded, self.turn)
         self.broker.board.call_soon(self.turn)
@@ -166,6 +168,13 @@ class ProgramSocket(Endpoint):
             action=Action.FALL_BACK, family=self.family, ip=parse_ipv4(ip), port=port,
             data=pack_options(self.options.as_set()),
         )  # fmt: skip
+
+
+def discard(end: socket.socket) -> None:
+    """Throw away everything in the queue."""
+    with contextlib.suppress(BlockingIOError):
+        while end.recv(1 << 16):
+            pass
 
 
 def fill(descriptor: int) -> int:

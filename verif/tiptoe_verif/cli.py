@@ -24,6 +24,7 @@ class OneLineErrors(TyperGroup):
 
         from .live.session import UsageError
         from .native.harness import RuleBroken
+        from .run.preload import ProgramError
         from .sim.toolchain import ToolError
         from .wire.monitor import WireError
 
@@ -33,7 +34,8 @@ class OneLineErrors(TyperGroup):
             raise typer.Exit(130) from None
         except (UsageError, ToolError, DeviceError, RuleBroken, WireError, OSError) as error:
             errors.print(f"[bold red]error:[/] {escape(str(error).splitlines()[0])}")
-            raise typer.Exit(2 if isinstance(error, UsageError) else 1) from None
+            code = error.code if isinstance(error, ProgramError) else 2 if isinstance(error, UsageError) else 1
+            raise typer.Exit(code) from None
 
 
 app = typer.Typer(
@@ -58,6 +60,27 @@ def demo(
     raise typer.Exit(run_demo(size=size * 1024, config=_config(config), seed=seed, without_tap=without_tap))
 
 
+Ip = Annotated[str, typer.Option(help="The engine's address.")]
+Mac = Annotated[str, typer.Option(help="The engine's MAC address.")]
+HostIp = Annotated[str, typer.Option(help="Address of the kernel's side of the TAP.")]
+Prefix = Annotated[int, typer.Option(help="Prefix length of the subnet.", min=8, max=30)]
+Gateway = Annotated[str, typer.Option(help="Router for addresses beyond the subnet (none: they are out of reach).")]
+Tap = Annotated[str, typer.Option(help="Name of the TAP interface.")]
+Mtu = Annotated[int, typer.Option(help="Of the TAP interface.", min=576, max=1500)]
+Netns = Annotated[bool, typer.Option(help="Put the kernel's side into a network namespace of its own.")]
+Config = Annotated[str, typer.Option(help="Configuration of the engine (see: tiptoe info).")]
+MemoryLatency = Annotated[int, typer.Option(help="Host memory latency in cycles.", min=1)]
+TimeWait = Annotated[float, typer.Option(help="Length of TIME_WAIT in the engine, seconds.", min=0.001)]
+Loss = Annotated[float, typer.Option(help="Probability that a frame is lost.", min=0, max=1)]
+Reorder = Annotated[float, typer.Option(help="... that others overtake it.", min=0, max=1)]
+Duplicate = Annotated[float, typer.Option(help="... that it arrives twice.", min=0, max=1)]
+Corrupt = Annotated[float, typer.Option(help="... that a bit of it is inverted.", min=0, max=1)]
+Delay = Annotated[float, typer.Option(help="Delay of every frame, milliseconds.", min=0)]
+Jitter = Annotated[float, typer.Option(help="Random further delay, milliseconds.", min=0)]
+Seed = Annotated[int, typer.Option(help="Of all of these.")]
+Pcap = Annotated[Path, typer.Option(help="Capture at the engine's port.")]
+
+
 @app.command()
 def live(
     listen: Annotated[
@@ -70,47 +93,23 @@ def live(
         typer.Option(metavar="LOCALPORT=HOST:PORT", help="Carry connections to a local port through the engine to "
                      "HOST:PORT. Repeatable."),
     ] = [],  # noqa: B006
-    ip: Annotated[str, typer.Option(help="The engine's address.")] = "10.77.0.2",
-    mac: Annotated[str, typer.Option(help="The engine's MAC address.")] = "02:00:00:00:00:02",
-    host_ip: Annotated[str, typer.Option(help="Address of the kernel's side of the TAP.")] = "10.77.0.1",
-    prefix: Annotated[int, typer.Option(help="Prefix length of the subnet.", min=8, max=30)] = 24,
-    tap: Annotated[str, typer.Option(help="Name of the TAP interface.")] = "tiptoe0",
-    mtu: Annotated[int, typer.Option(help="Of the TAP interface.", min=576, max=1500)] = 1500,
-    netns: Annotated[bool, typer.Option(help="Put the kernel's side into a network namespace of its own.")] = False,
-    config: Annotated[str, typer.Option(help="Configuration of the engine (see: tiptoe info).")] = "sim",
-    memory_latency: Annotated[int, typer.Option(help="Host memory latency in cycles.", min=1)] = 20,
-    time_wait: Annotated[float, typer.Option(help="Length of TIME_WAIT in the engine, seconds.", min=0.001)] = 2.0,
-    loss: Annotated[float, typer.Option(help="Probability that a frame is lost.", min=0, max=1)] = 0.0,
-    reorder: Annotated[float, typer.Option(help="... that others overtake it.", min=0, max=1)] = 0.0,
-    duplicate: Annotated[float, typer.Option(help="... that it arrives twice.", min=0, max=1)] = 0.0,
-    corrupt: Annotated[float, typer.Option(help="... that a bit of it is inverted.", min=0, max=1)] = 0.0,
-    delay: Annotated[float, typer.Option(help="Delay of every frame, milliseconds.", min=0)] = 0.0,
-    jitter: Annotated[float, typer.Option(help="Random further delay, milliseconds.", min=0)] = 0.0,
-    seed: Annotated[int, typer.Option(help="Of all of these.")] = 1,
-    pcap: Annotated[Path, typer.Option(help="Capture at the engine's port.")] = BUILD / "live" / "live.pcap",
+    ip: Ip = "10.77.0.2", mac: Mac = "02:00:00:00:00:02", host_ip: HostIp = "10.77.0.1", prefix: Prefix = 24,
+    gateway: Gateway = "", tap: Tap = "tiptoe0", mtu: Mtu = 1500, netns: Netns = False, config: Config = "sim",
+    memory_latency: MemoryLatency = 20, time_wait: TimeWait = 2.0,
+    loss: Loss = 0.0, reorder: Reorder = 0.0, duplicate: Duplicate = 0.0, corrupt: Corrupt = 0.0,
+    delay: Delay = 0.0, jitter: Jitter = 0.0, seed: Seed = 1, pcap: Pcap = BUILD / "live" / "live.pcap",
     seconds: Annotated[float, typer.Option(help="End after so long; 0: with Ctrl-C.", min=0)] = 0.0,
-) -> None:
+) -> None:  # fmt: skip
     """Run the simulated engine on a TAP interface: stock servers and clients on either side, TCP in the engine."""
-    from .live.session import LiveSession, LiveSetup, UsageError, parse_forward, parse_listen
-    from .native.device import Conditions
-    from .wire.impairment import Impairment
-    from .wire.segment import ip_number, mac_number
+    from .live.session import LiveSession, UsageError, parse_forward, parse_listen
 
-    try:
-        for address in (ip, host_ip):
-            ip_number(address)
-        mac_number(mac)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
-    setup = LiveSetup(
-        config=_config(config), tap=tap, ip=ip, mac=mac, host_ip=host_ip, prefix=prefix, mtu=mtu, namespace=netns,
-        listen=[parse_listen(text) for text in listen], forward=[parse_forward(text) for text in forward],
-        conditions=Conditions(memory_latency=memory_latency), time_wait_s=time_wait, seed=seed, pcap=pcap,
-        impairment=Impairment(
-            loss=loss, reorder=reorder, duplicate=duplicate, corrupt=corrupt, delay_us=delay * 1000,
-            jitter_us=jitter * 1000, seed=seed,
-        ),
+    setup = _live_setup(
+        ip=ip, mac=mac, host_ip=host_ip, prefix=prefix, gateway=gateway, tap=tap, mtu=mtu, netns=netns, config=config,
+        memory_latency=memory_latency, time_wait=time_wait, seed=seed, pcap=pcap, delay=delay, jitter=jitter,
+        line=dict(loss=loss, reorder=reorder, duplicate=duplicate, corrupt=corrupt),
     )  # fmt: skip
+    setup.listen = [parse_listen(text) for text in listen]
+    setup.forward = [parse_forward(text) for text in forward]
     if not setup.listen and not setup.forward:
         raise UsageError("nothing to do: give --listen PORT=TARGET or --forward LOCALPORT=HOST:PORT")
     with build_progress() as progress:
@@ -118,6 +117,51 @@ def live(
     with session:
         _announce(session)
         _run_live(session, seconds)
+
+
+@app.command(context_settings={"allow_interspersed_args": False})
+def run(
+    program: Annotated[list[str], typer.Argument(metavar="PROGRAM [ARGS]", help="What to run, after --.")],
+    ip: Ip = "10.77.0.2", mac: Mac = "02:00:00:00:00:02", host_ip: HostIp = "10.77.0.1", prefix: Prefix = 24,
+    gateway: Gateway = "", tap: Tap = "tiptoe0", mtu: Mtu = 1500, netns: Netns = False, config: Config = "sim",
+    memory_latency: MemoryLatency = 20, time_wait: TimeWait = 2.0,
+    loss: Loss = 0.0, reorder: Reorder = 0.0, duplicate: Duplicate = 0.0, corrupt: Corrupt = 0.0,
+    delay: Delay = 0.0, jitter: Jitter = 0.0, seed: Seed = 1, pcap: Pcap = BUILD / "live" / "run.pcap",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No announcement, no summary.")] = False,
+) -> None:  # fmt: skip
+    """Run a stock dynamic program whose TCP sockets are served by the engine; its exit code is ours."""
+    from .run.command import run_program
+
+    setup = _live_setup(
+        ip=ip, mac=mac, host_ip=host_ip, prefix=prefix, gateway=gateway, tap=tap, mtu=mtu, netns=netns, config=config,
+        memory_latency=memory_latency, time_wait=time_wait, seed=seed, pcap=pcap, delay=delay, jitter=jitter,
+        line=dict(loss=loss, reorder=reorder, duplicate=duplicate, corrupt=corrupt),
+    )  # fmt: skip
+    raise typer.Exit(run_program(setup, program, quiet=quiet))
+
+
+def _live_setup(
+    *, ip: str, mac: str, host_ip: str, prefix: int, gateway: str, tap: str, mtu: int, netns: bool, config: str,
+    memory_latency: int, time_wait: float, seed: int, pcap: Path, delay: float, jitter: float, line: dict[str, float],
+) -> Any:  # fmt: skip
+    """The choices of a live run, checked."""
+    from .live.session import LiveSetup, UsageError
+    from .native.device import Conditions
+    from .wire.impairment import Impairment
+    from .wire.segment import ip_number, mac_number
+
+    try:
+        for address in (ip, host_ip, *([gateway] if gateway else [])):
+            ip_number(address)
+        mac_number(mac)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    return LiveSetup(
+        config=_config(config), tap=tap, ip=ip, mac=mac, host_ip=host_ip, prefix=prefix, gateway=gateway or None,
+        mtu=mtu, namespace=netns, conditions=Conditions(memory_latency=memory_latency), time_wait_s=time_wait,
+        seed=seed, pcap=pcap,
+        impairment=Impairment(**line, delay_us=delay * 1000, jitter_us=jitter * 1000, seed=seed),
+    )  # fmt: skip
 
 
 def _announce(session: Any) -> None:
@@ -214,6 +258,7 @@ def info() -> None:
     console.print()
     for tool, use in {
         "g++": "builds simulations", "make": "builds simulations", "perl": "builds simulations",
+        "gcc": "builds what `tiptoe run` loads into programs",
         "curl": "client of the demo (else Python's)", "tshark": "second opinion on captures",
     }.items():  # fmt: skip
         console.print(f"{tool:<8}{'found' if shutil.which(tool) else 'missing':<9}[dim]{use}[/]")

@@ -22,28 +22,28 @@ _STEPS = {
 }
 
 
-def bar(*, transient: bool = False) -> Progress:
+def bar(*, transient: bool = False, on: Console = console) -> Progress:
     """A progress display for steps with a fraction done; it stays visible when it ends."""
     return Progress(
         TextColumn("{task.description:<38}"), BarColumn(24), TaskProgressColumn(), TimeElapsedColumn(),
-        console=console, transient=transient,
+        console=on, transient=transient,
     )  # fmt: skip
 
 
 @contextlib.contextmanager
-def build_progress() -> Iterator[BuildProgress]:
+def build_progress(on: Console = console) -> Iterator[BuildProgress]:
     """Shows the steps of a build, a line each where there is no terminal; nothing if the build is there already."""
-    if not console.is_terminal:
+    if not on.is_terminal:
         said: set[str] = {"generate"}
 
         def say(step: str, done: float) -> None:
             if step not in said:
                 said.add(step)
-                console.print(_STEPS.get(step, step))
+                on.print(_STEPS.get(step, step))
 
         yield say
         return
-    with bar(transient=True) as display:
+    with bar(transient=True, on=on) as display:
         task = display.add_task("engine", total=1.0)
 
         def update(step: str, done: float) -> None:

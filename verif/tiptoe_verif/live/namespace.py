@@ -60,7 +60,9 @@ class NetNamespace:
             raise TapError(answer["error"])
         for level, kind, data in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                return array.array("i", data)[0]
+                descriptor = array.array("i", data)[0]
+                os.set_inheritable(descriptor, False)
+                return descriptor
         return None
 
     def open_tap(self, name: str, *, address: str, prefix: int = 24, mtu: int = 1500, mac: str = "") -> int:

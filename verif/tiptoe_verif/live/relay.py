@@ -67,7 +67,7 @@ class Switchboard:
 
     # --- readiness ---
 
-    def watch_host(self, host: socket.socket, function: Callable[[], None], events: int) -> None:
+    def watch_host(self, host: socket.socket | select.epoll, function: Callable[[], None], events: int) -> None:
         """Call ``function`` when the host socket is ready for ``events``; later calls change the events (0: none)."""
         descriptor = host.fileno()
         if not events:
@@ -79,7 +79,7 @@ class Switchboard:
             self.epoll.register(descriptor, events)
         self._by_descriptor[descriptor] = function
 
-    def forget_host(self, host: socket.socket) -> None:
+    def forget_host(self, host: socket.socket | select.epoll) -> None:
         """The socket is about to be closed."""
         if self._by_descriptor.pop(host.fileno(), None) is not None:
             with contextlib.suppress(OSError):

@@ -80,6 +80,8 @@ class LiveSetup:
         The kernel's side of the TAP; empty MAC: the kernel chooses.
     prefix : int
         Length of the subnet's prefix.
+    gateway : str or None
+        Router of the engine for addresses beyond the subnet.
     mtu : int
         Of the TAP.
     namespace : bool
@@ -97,6 +99,7 @@ class LiveSetup:
     host_ip: str = "10.77.0.1"
     host_mac: str = ""
     prefix: int = 24
+    gateway: str | None = None
     mtu: int = 1500
     namespace: bool = False
     listen: list[tuple[int, Target]] = field(default_factory=list)
@@ -141,9 +144,9 @@ class LiveSession:
         self.tap = make(setup.tap, address=setup.host_ip, prefix=setup.prefix, mtu=setup.mtu, mac=setup.host_mac)
         self._stack.callback(os.close, self.tap)
         self.engine = LiveEngine(
-            self.tap, setup.config, ip=setup.ip, mac=setup.mac, prefix=setup.prefix, impairment=setup.impairment,
-            conditions=setup.conditions, time_wait_s=setup.time_wait_s, seed=setup.seed, pcap=setup.pcap,
-            monitor=setup.monitor, driver=setup.driver, progress=progress,
+            self.tap, setup.config, ip=setup.ip, mac=setup.mac, prefix=setup.prefix, gateway=setup.gateway,
+            impairment=setup.impairment, conditions=setup.conditions, time_wait_s=setup.time_wait_s, seed=setup.seed,
+            pcap=setup.pcap, monitor=setup.monitor, driver=setup.driver, progress=progress,
         )  # fmt: skip
         self._stack.callback(self.engine.close)
         self.board = Switchboard(self.engine.stack)

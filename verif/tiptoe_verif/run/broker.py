@@ -1,0 +1,293 @@
+"""Answers the interposer's requests, and keeps the programs' sockets."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import select
+import socket
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from tiptoe_driver import Socket
+from tiptoe_driver.routes import format_ipv4, parse_ipv4
+
+from ..live.relay import Record, Switchboard
+from ..native.harness import Stop
+from .calls import ProgramSocket
+from .endpoint import Endpoint
+from .listener import Listener
+from .options import Options
+from .protocol import MOST_BYTES, TOKEN_BYTES, Action, Op, Reply, Request, parse_request
+
+_REMEMBERED = 4096
+"""Sockets that are over and may still be asked about."""
+_SETTLE_CYCLES = 4000
+LOOPBACK = 0x7F000001
+Watcher = Callable[[int], None]
+
+
+class Broker:
+    """Between programs and driver; lives on a switchboard.
+
+    Parameters
+    ----------
+    engine : LiveEngine
+        Where the sockets are.
+    program : str
+        Name for the summary.
+
+    Attributes
+    ----------
+    control : str
+        Value of the environment variable that the interposer reads.
+    """
+
+    def __init__(self, engine: Any, board: Switchboard, program: str) -> None:
+        self.engine, self.board, self.program = engine, board, program
+        self.stack = engine.stack
+        self._requests, self._ends = select.epoll(), select.epoll()
+        self._watchers: dict[int, Watcher] = {}
+        self._token = secrets.token_bytes(TOKEN_BYTES)
+        self._name = f"tiptoe-{secrets.token_hex(8)}"
+        self.control = f"{self._name}:{self._token.hex()}"
+        self._serial = self._near_port = 0
+        self.endpoints: dict[int, ProgramSocket] = {}
+        self._over: OrderedDict[int, ProgramSocket] = OrderedDict()
+        # An abstract name needs no file that a program could have no right to, or see no more after chroot.
+        self._server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._server.bind("\0" + self._name)
+        self._server.listen(128)
+        self._server.setblocking(False)
+        self._requests.register(self._server, select.EPOLLIN)
+        self._watchers[self._server.fileno()] = self._arrivals
+        # One bound method each, for the switchboard's bookkeeping.
+        board.watch_host(self._ends, partial(self._service, self._ends), select.EPOLLIN)
+        board.watch_host(self._requests, partial(self._service, self._requests), select.EPOLLIN)
+
+    # --- readiness ---
+
+    def watch(self, end: socket.socket, function: Watcher, events: int) -> None:
+        """Call ``function`` with the events that happen to an end of a pair."""
+        self._watchers[end.fileno()] = function
+        self._ends.register(end, events)
+
+    def forget(self, end: socket.socket) -> None:
+        """It is about to be closed."""
+        if self._watchers.pop(end.fileno(), None) is not None:
+            self._ends.unregister(end)
+
+    def _service(self, epoll: select.epoll) -> None:
+        for descriptor, events in epoll.poll(0):
+            function = self._watchers.get(descriptor)
+            if function is not None:
+                function(events)
+
+    # --- requests ---
+
+    def _arrivals(self, _: int) -> None:
+        while True:
+            try:
+                channel, _ = self._server.accept()
+            except OSError:
+                return
+            channel.setblocking(False)
+            if not self._take(channel):
+                self._watchers[channel.fileno()] = partial(self._again, channel)
+                self._requests.register(channel, select.EPOLLIN)
+
+    def _again(self, channel: socket.socket, _: int) -> None:
+        self._take(channel)
+
+    def _take(self, channel: socket.socket) -> bool:
+        """Take the request of a connection, if it is there."""
+        try:
+            message, descriptors, _, _ = socket.recv_fds(channel, MOST_BYTES, 4)
+        except BlockingIOError:
+            return False
+        except OSError:
+            message, descriptors = b"", []
+        if self._watchers.pop(channel.fileno(), None) is not None:
+            self._requests.unregister(channel)
+        request = parse_request(message, self._token)
+        try:
+            if request is None:
+                channel.close()
+            else:
+                self._service(self._ends)  # what was closed before this call is closed for it
+                self._serve(channel, request, descriptors)
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        return True
+
+    def _serve(self, channel: socket.socket, request: Request, descriptors: list[int]) -> None:
+        def answer(reply: Reply, theirs: socket.socket | None = None) -> bool:
+            with channel, contextlib.suppress(OSError):  # the program may have gone meanwhile
+                socket.send_fds(channel, [reply.pack()], [theirs.fileno()] if theirs is not None else [])
+                return True
+            return False
+
+        if request.op is Op.SOCKET:
+            made = self._add(ProgramSocket(self, Options(request.b)))
+            try:
+                with made.open(nonblocking=bool(request.a)) as theirs:
+                    answer(Reply(), theirs)
+            except OSError as error:  # our own descriptors are used up
+                self.endpoints.pop(made.serial, None)
+                answer(Reply(error.errno or errno.ENFILE))
+            return
+        endpoint = self.endpoints.get(request.serial) or self._over.get(request.serial)
+        if endpoint is None:
+            answer(Reply(errno.ENOTCONN))
+        elif request.op is Op.CONNECT and descriptors:
+
+            def connected(reply: Reply) -> bool:
+                if reply.action is Action.NEAR:
+                    return self._connect_near(endpoint, request, answer)
+                if reply.action is not Action.REPLACE:
+                    return answer(reply)
+                with self._add(ProgramSocket(self, endpoint.options)).open() as theirs:
+                    return answer(reply, theirs)
+
+            try:
+                endpoint.connect(request, descriptors[0], connected)
+            except OSError as error:
+                answer(Reply(error.errno or errno.EIO))
+        else:
+            try:
+                answer(self._call(endpoint, request))
+            except OSError as error:
+                answer(Reply(error.errno or errno.EIO))
+
+    def _call(self, endpoint: ProgramSocket, request: Request) -> Reply:
+        """Calls that are answered at once."""
+        if request.op is Op.BIND:
+            return endpoint.bind(request)
+        if request.op is Op.LISTEN:
+            return endpoint.listen(request.a)
+        if request.op is Op.ACCEPTING:
+            return Reply(0 if endpoint.listening else errno.EINVAL)
+        if request.op is Op.GETSOCKNAME:
+            return endpoint.getsockname()
+        if request.op is Op.GETPEERNAME:
+            return endpoint.getpeername()
+        if request.op is Op.GETSOCKOPT:
+            return endpoint.getsockopt(request.a, request.b)
+        if request.op is Op.SETSOCKOPT:
+            return endpoint.setsockopt(request.a, request.b, request.data)
+        return Reply(errno.EINVAL)
+
+    # --- what endpoints need ---
+
+    def next_serial(self) -> int:
+        """A number no socket had."""
+        self._serial += 1
+        return self._serial
+
+    def name_of(self, serial: int) -> str:
+        """Name of the broker's end of a pair, by which the interposer knows the program's."""
+        return f"\0{self._name}/{serial:x}"
+
+    def _add(self, endpoint: ProgramSocket) -> ProgramSocket:
+        self.endpoints[endpoint.serial] = endpoint
+        return endpoint
+
+    def accepted(self, listener: Endpoint, offloaded: Socket, peer: tuple[str, int]) -> None:
+        """A listening socket has a connection for the program."""
+        made = self._add(ProgramSocket(self, listener.options.inherited()))
+        try:
+            made.become(offloaded, peer, listener)
+        except OSError as error:  # our own descriptors are used up
+            made.abort(os.strerror(error.errno or errno.ENFILE))
+            self.endpoints.pop(made.serial, None)
+            with contextlib.suppress(OSError):
+                offloaded.close()
+
+    def _connect_near(self, endpoint: ProgramSocket, request: Request, answer: Callable[..., bool]) -> bool:
+        """Join two programs of this run by a pair of their own. The program that connects gets a new socket for its old
+        one and asks again; then it is told that it is connected."""
+        listener = self.near_listener(request.ip, request.port)
+        assert listener is not None
+        host = format_ipv4(request.ip or LOOPBACK)
+        self._near_port = 32768 + (self._near_port + 1) % 16384
+        ours, theirs = (host, endpoint.local[1] or self._near_port), (host, request.port)
+        caller, called = ProgramSocket(self, endpoint.options), ProgramSocket(self, listener.members[0].options.inherited())
+        caller.become_near(ours, theirs, told=False)
+        called.become_near(theirs, ours, told=True)
+        one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        other.bind(self.name_of(caller.serial))  # each is known by the name of the socket it is connected to
+        one.bind(self.name_of(called.serial))
+        with one:
+            if not listener.connect_near(other, called):
+                other.close()
+                return answer(Reply(errno.ECONNREFUSED))
+            for made in (caller, called):
+                self._remember(made)
+            return answer(Reply(action=Action.REPLACE), one)
+
+    def near_listener(self, address: int, port: int) -> Listener | None:
+        """Who listens in this run where a program wants to connect to: at the engine's address, or, for all
+        addresses, at a loopback one."""
+        near = self.is_ours(address) or address >> 24 == 127
+        return next((made for made in self._listeners() if near and made.local[1] == port and made.listening
+                     and (made.local[0] == "0.0.0.0" or address == parse_ipv4(made.local[0]))), None)  # fmt: skip
+
+    def shared_listener(self, endpoint: ProgramSocket, local: tuple[str, int]) -> Listener | None:
+        """With SO_REUSEPORT: what another socket with it has bound already, joined by this one."""
+        for made in self._listeners():
+            if made.local == (local[0] or "0.0.0.0", local[1]) and all(
+                member.options.reuses_port for member in (endpoint, *made.members)
+            ):
+                made.members.append(endpoint)
+                return made
+        return None
+
+    def _listeners(self) -> list[Listener]:
+        return [endpoint.listener for endpoint in self.endpoints.values() if endpoint.listener is not None]
+
+    def ended(self, serial: int) -> None:
+        """A socket is over; it is remembered for the last questions."""
+        endpoint = self.endpoints.pop(serial, None)
+        if endpoint is not None:
+            self._remember(endpoint)
+
+    def _remember(self, endpoint: ProgramSocket) -> None:
+        self._over[endpoint.serial] = endpoint
+        if len(self._over) > _REMEMBERED:
+            self._over.popitem(last=False)
+
+    def new_record(self, peer: tuple[str, int], local_port: int) -> Record:
+        """A line for the summary."""
+        record = Record(peer, local_port, self.program, self.stack.now_us())
+        self.board.records.append(record)
+        return record
+
+    def is_ours(self, address: int) -> bool:
+        """Whether to listen on this address is the engine's business; 0 (any) is."""
+        return address in (0, self.engine.ip)
+
+    def reaches(self, address: int) -> bool:
+        """Whether the engine can connect to this address."""
+        return address >> 24 not in (0, 127) and self.stack.routes.lookup(address) is not None
+
+    def listeners_refused(self) -> int:
+        """Counts listeners the engine had no room for."""
+        return int(self.engine.toe.engine.counters["listen_table_full"])
+
+    def settle(self) -> None:
+        """Let the engine carry out the commands on their way."""
+        self.engine.harness.run(_SETTLE_CYCLES, Stop.SETTLED)
+
+    def close(self) -> None:
+        """Reset what is still open."""
+        for endpoint in list(self.endpoints.values()):
+            endpoint.abort("ended with the run")
+        for epoll in (self._requests, self._ends):
+            self.board.forget_host(epoll)
+            epoll.close()
+        self._server.close()

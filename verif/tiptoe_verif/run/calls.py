@@ -1,0 +1,186 @@
+"""The calls a program makes on one of its TCP sockets, with Linux's results."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+
+from tiptoe_driver.routes import format_ipv4, parse_ipv4
+
+from .endpoint import ERRNO, Answer, Endpoint, State
+from .listener import Listener
+from .protocol import Action, Kind, Reply, Request, pack_options
+
+
+class ProgramSocket(Endpoint):
+    """A socket of the program, with its calls. OSError is as good as a reply with its errno."""
+
+    def bind(self, request: Request) -> Reply:
+        """bind()."""
+        if self.state is not State.FRESH or self.listener is not None:
+            return Reply(errno.EINVAL)
+        address = self._local_address(request)
+        if address is None or not self.broker.is_ours(address):
+            return self._fall_back()
+        local = (format_ipv4(address) if address else "", request.port)
+        self.listener = self.broker.shared_listener(self, local)
+        if self.listener is not None:
+            self.offloaded = self.listener.offloaded
+        else:
+            offloaded = self._make_offloaded()
+            try:
+                offloaded.bind(local)
+            except OSError:
+                self._drop_offloaded()
+                raise
+            self.listener = Listener(offloaded, self)
+        self.local = self.listener.local
+        return Reply()
+
+    def _local_address(self, request: Request) -> int | None:
+        """The IPv4 address to bind to; None: it is none of IPv4."""
+        if request.kind == Kind.V4:
+            if self.family != socket.AF_INET:
+                raise OSError(errno.EINVAL, "")
+            return request.ip
+        if self.family == socket.AF_INET:
+            raise OSError(errno.EAFNOSUPPORT, "")
+        if request.kind == Kind.V6_OTHER or self.options.v6only:
+            return None
+        return 0 if request.kind == Kind.V6_ANY else request.ip
+
+    def listen(self, backlog: int) -> Reply:
+        """listen()."""
+        if self.state not in (State.FRESH, State.LISTENING):
+            return Reply(errno.EINVAL)
+        if self.listener is None:
+            offloaded = self._make_offloaded()
+            offloaded.bind(("", 0))
+            self.listener = Listener(offloaded, self)
+            self.local = self.listener.local
+        assert self.end is not None
+        listener = self.listener
+        listener.backlog = min(max(backlog, 1) if backlog >= 0 else 4096, 4096)
+        refused = self.broker.listeners_refused()
+        listener.offloaded.listen(listener.backlog)
+        if self.state is State.FRESH:
+            if self.broker.listeners_refused() != refused:
+                listener.leave(self)
+                self.listener = self.offloaded = None
+                return Reply(errno.ENOBUFS)  # the engine's listen table is full
+            self.state = State.LISTENING
+            self.end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # room for few records
+            self.broker.board.watch_offloaded(listener.offloaded, listener.turn)
+            self.broker.settle()  # a SYN that overtook the command would be refused
+            self.broker.board.call_soon(listener.turn)
+        return Reply()
+
+    def connect(self, request: Request, descriptor: int, answer: Answer) -> None:
+        """connect(); ``descriptor`` is the program's end, ``request.a`` whether the program waits."""
+        reply = self._connect(request, descriptor)
+        if reply is None:
+            if request.a:
+                self._waiting.append(answer)
+                return
+            reply = Reply(errno.EINPROGRESS)
+        answer(reply)
+
+    def _connect(self, request: Request, descriptor: int) -> Reply | None:
+        """The result; None: in progress."""
+        if self.state is State.CONNECTING:
+            return None if request.a else Reply(errno.EALREADY)
+        if self.state is State.CONNECTED and not self._told:
+            self._told = True
+            return Reply()
+        if self.state in (State.CONNECTED, State.LISTENING):
+            return Reply(errno.EISCONN)
+        if self.state is State.DEAD:
+            if self.flow is not None or self.near:
+                return Reply(errno.EISCONN)
+            if self._told:
+                return Reply(action=Action.REPLACE)
+            self._told = True  # as Linux tells the end of an attempt that SO_ERROR was asked about before
+            return Reply(self.take_error() or errno.ECONNABORTED)
+        if request.kind == Kind.V4 and self.family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, "")
+        if request.kind != Kind.V4 and self.family == socket.AF_INET:
+            raise OSError(errno.EAFNOSUPPORT, "")
+        near = self.broker.near_listener(request.ip, request.port) if request.kind != Kind.V6_OTHER else None
+        if near is not None:
+            return Reply(action=Action.NEAR)
+        if request.kind in (Kind.V6_ANY, Kind.V6_OTHER) or not self.broker.reaches(request.ip):
+            return self._fall_back()
+        if self.broker.is_ours(request.ip):
+            return Reply(errno.ECONNREFUSED)
+        offloaded = self.offloaded or self._make_offloaded()
+        peer = (format_ipv4(request.ip), request.port)
+        error = offloaded.connect_ex(peer)
+        if error not in (0, errno.EINPROGRESS):
+            if self.listener is None:
+                self._drop_offloaded()
+            return Reply(ERRNO.get(error, error))
+        self.peer, self.local = peer, offloaded.getsockname()
+        self.listener = None
+        self.record = self.broker.new_record(peer, self.local[1])
+        self.state = State.CONNECTING
+        assert self.end is not None
+        discard(self.end)  # what was written too early must not be taken for what fill writes
+        self._junk = fill(descriptor)
+        self.broker.board.watch_offloaded(offloaded, self.turn)
+        self.broker.board.call_soon(self.turn)
+        return None
+
+    def getsockname(self) -> Reply:
+        """getsockname()."""
+        return Reply(family=self.family, ip=parse_ipv4(self.local[0]), port=self.local[1])
+
+    def getpeername(self) -> Reply:
+        """getpeername()."""
+        if self.state is not State.CONNECTED or self.peer is None:
+            return Reply(errno.ENOTCONN)
+        return Reply(family=self.family, ip=parse_ipv4(self.peer[0]), port=self.peer[1])
+
+    def getsockopt(self, level: int, name: int) -> Reply:
+        """getsockopt()."""
+        if (level, name) == (socket.SOL_SOCKET, socket.SO_ERROR):
+            if self.near:
+                return Reply(errno.ENOTCONN)  # what the kernel says is right
+            return Reply(data=self.take_error().to_bytes(4, "little"))
+        moved = (self.flow.sent, self.flow.received) if self.flow is not None else (0, 0)
+        listening = self.state is State.LISTENING
+        return Reply(data=self.options.get(self.offloaded, level, name, listening, moved))
+
+    def setsockopt(self, level: int, name: int, value: bytes) -> Reply:
+        """setsockopt()."""
+        self.options.set(self.offloaded, level, name, value)
+        return Reply()
+
+    def take_error(self) -> int:
+        """SO_ERROR."""
+        error, self._error = self._error, 0
+        return error
+
+    def _fall_back(self) -> Reply:
+        ip, port = self.local
+        return Reply(
+            action=Action.FALL_BACK, family=self.family, ip=parse_ipv4(ip), port=port,
+            data=pack_options(self.options.as_set()),
+        )  # fmt: skip
+
+
+def discard(end: socket.socket) -> None:
+    """Throw away everything in the queue."""
+    with contextlib.suppress(BlockingIOError):
+        while end.recv(1 << 16):
+            pass
+
+
+def fill(descriptor: int) -> int:
+    """Make the program's end unwritable, as a TCP socket is until it is connected; how many bytes that took."""
+    count = 0
+    with socket.socket(fileno=os.dup(descriptor)) as theirs, contextlib.suppress(BlockingIOError):
+        while True:
+            count += theirs.send(bytes(1 << 16), socket.MSG_DONTWAIT)
+    return count

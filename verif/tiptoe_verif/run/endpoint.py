@@ -1,0 +1,250 @@
+"""One TCP socket of a program: the pair, the socket of the driver behind it, and its life (the calls: calls.py)."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import socket
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+from tiptoe_driver import Socket
+from tiptoe_driver.routes import parse_ipv4
+
+from ..live.relay import Record
+from .flow import Ending, Flow, consume
+from .listener import Listener
+from .options import Options
+from .protocol import Reply, pack_accepted
+
+if TYPE_CHECKING:
+    from .broker import Broker
+
+_PAIR_BYTES = 212992
+# A pair's end is writable when no more than a quarter of its buffer is taken (the kernel doubles the number). The byte that
+# always stays (see flow.py) holds the memory of all that came with it: 50 KB of a send, 70 KB of a sendfile.
+_KEEPING_BYTES = 4 * 81920
+_EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+
+ERRNO = {errno.EHOSTDOWN: errno.EHOSTUNREACH, errno.EPERM: errno.ENOBUFS}
+"""What Linux calls it: no answer to ARP; no connection id left."""
+
+
+class State(Enum):
+    """Where a socket is in its life."""
+
+    FRESH = auto()
+    LISTENING = auto()
+    CONNECTING = auto()
+    CONNECTED = auto()
+    DEAD = auto()
+
+
+Answer = Callable[[Reply], bool]
+"""Sends a reply; whether somebody still waited for it."""
+
+
+class Endpoint:
+    """A socket of the program.
+
+    Attributes
+    ----------
+    serial : int
+        Its name's number.
+    live : bool
+        The broker has an end of it still.
+    """
+
+    def __init__(self, broker: Broker, options: Options) -> None:
+        self.broker, self.options = broker, options
+        self.serial = broker.next_serial()
+        self.family = options.family
+        self.state = State.FRESH
+        self.offloaded: Socket | None = None
+        self.flow: Flow | None = None
+        self.record: Record | None = None
+        self.listener: Listener | None = None
+        self.near = False  # connected to a program of the same run
+        self.local: tuple[str, int] = ("0.0.0.0", 0)
+        self.peer: tuple[str, int] | None = None
+        self._error = 0
+        self._waiting: list[Answer] = []
+        self._told = False  # a connect() has returned the result of the attempt
+        self._junk = 0
+        self._keeps = True
+        self._events = 0
+        self.turn: Callable[[], None] = self._turn  # one bound method, for the switchboard's bookkeeping
+        self.end: socket.socket | None = None
+
+    def open(self, *, nonblocking: bool = False) -> socket.socket:
+        """Make the pair; returns the program's end, which is to be passed on and closed."""
+        theirs, self.end = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        theirs.setblocking(not nonblocking)
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _PAIR_BYTES)
+        # A system that grants less: resets look like an end of the stream there.
+        self._keeps = theirs.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) >= _KEEPING_BYTES
+        self.end.bind(self.broker.name_of(self.serial))
+        self.end.setblocking(False)
+        self.broker.watch(self.end, self._happened, _EVENTS)
+        return theirs
+
+    @property
+    def live(self) -> bool:
+        """Whether the broker still has its end."""
+        return self.end is not None
+
+    @property
+    def listening(self) -> bool:
+        """Whether accept makes sense."""
+        return self.state is State.LISTENING
+
+    @property
+    def held(self) -> bool:
+        """Whether a process still has the program's end."""
+        return self.end is not None and not self._events & select.EPOLLHUP
+
+    def _happened(self, events: int) -> None:
+        if events & select.EPOLLERR and self.end is not None:
+            error = self.end.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            events = events if error else events & ~select.EPOLLERR
+        self._events |= events & (select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR)
+        if self._events & select.EPOLLHUP and self.state is not State.CONNECTED:
+            self._turn()  # a port is free for the next call at once
+        else:
+            self.broker.board.call_soon(self.turn)
+
+    # --- the driver's socket ---
+
+    def _make_offloaded(self) -> Socket:
+        self.offloaded = Socket(self.broker.stack)
+        self.offloaded.setblocking(False)
+        self.options.apply(self.offloaded)
+        return self.offloaded
+
+    def _drop_offloaded(self) -> None:
+        if self.offloaded is not None:
+            with contextlib.suppress(OSError):
+                self.offloaded.close()
+            self.offloaded = None
+
+    # --- turns ---
+
+    def _turn(self) -> None:
+        if self.end is None:
+            return
+        if self.state is State.CONNECTED:
+            self._relay()
+        elif self._events & (select.EPOLLHUP | select.EPOLLERR):
+            self._finish(Ending.CLOSED)  # closed by the program
+        elif self.state is State.LISTENING:
+            assert self.listener is not None
+            self.listener.turn()
+        elif self.state is State.CONNECTING:
+            self._look_at_attempt()
+
+    def _look_at_attempt(self) -> None:
+        """Whether the active open is decided."""
+        assert self.offloaded is not None and self.end is not None
+        if not self.offloaded.writable():
+            return
+        error = self.offloaded.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if not error:
+            try:
+                self.peer = self.offloaded.getpeername()
+            except OSError:
+                error = errno.ECONNABORTED
+        waiting, self._waiting = self._waiting, []
+        if error:
+            error = ERRNO.get(error, error)
+            self._finish(Ending.FAILED, os.strerror(error))
+        else:
+            self.state = State.CONNECTED
+            self.flow = Flow(self.end, self.offloaded, kept=int(self._keeps))
+            consume(self.end, self._junk - self._keeps)  # now the program's end is writable
+            self.broker.board.call_soon(self.turn)
+        for answer in waiting:  # who was interrupted meanwhile has not been told
+            self._told |= answer(Reply(error))
+        self._error = 0 if self._told else error
+
+    def hand_over(self, made: socket.socket, child: Endpoint) -> bool:
+        """Give a connection's socket to the program that accepts on this one; whether that went well."""
+        assert self.end is not None and child.peer is not None
+        record = pack_accepted(child.serial, child.family, parse_ipv4(child.peer[0]), child.peer[1])
+        try:
+            socket.send_fds(self.end, [record], [made.fileno()])
+        except OSError:
+            return False
+        return True
+
+    def become(self, offloaded: Socket, peer: tuple[str, int], parent: Endpoint) -> None:
+        """Be a connection accepted on ``parent``, and handed over."""
+        offloaded.setblocking(False)
+        self.offloaded, self.peer = offloaded, peer
+        self.local = offloaded.getsockname()
+        self.options.apply(offloaded)
+        self.state, self._told = State.CONNECTED, True
+        self.record = self.broker.new_record(peer, self.local[1])
+        with self.open() as theirs:
+            assert self.end is not None
+            if self._keeps:
+                theirs.send(b"\0")  # the byte that stays
+            self.flow = Flow(self.end, offloaded, kept=int(self._keeps))
+            if not parent.hand_over(theirs, self):
+                self._finish(Ending.ABORTED)
+                return
+        self.broker.board.watch_offloaded(offloaded, self.turn)
+        self.broker.board.call_soon(self.turn)
+
+    def become_near(self, local: tuple[str, int], peer: tuple[str, int], *, told: bool) -> None:
+        """Be one end of a connection between two programs of this run, whose data the broker never sees."""
+        self.state, self.near, self._told = State.CONNECTED, True, told
+        self.local, self.peer = local, peer
+
+    def _relay(self) -> None:
+        assert self.flow is not None and self.end is not None
+        ending: Ending | None
+        try:
+            if self._events & select.EPOLLHUP and self.options.resets_on_close:
+                ending, more = Ending.ABORTED, False  # no FIN, and what was not sent yet is not sent
+            else:
+                ending, more = self.flow.turn(self._events)
+        except OSError as error:
+            self.flow.error = error.errno or errno.EIO
+            ending, more = Ending.FAILED, False
+        if self.record is not None:
+            self.record.sent, self.record.received = self.flow.sent, self.flow.received
+        if ending is Ending.FAILED:
+            self._error = self.flow.error
+            self._finish(ending, os.strerror(self.flow.error))
+        elif ending is not None:
+            self._finish(ending)
+        elif more:
+            self.broker.board.call_soon(self.turn)
+
+    def _finish(self, ending: Ending, text: str = "") -> None:
+        """Part with the program's end, and close the driver's socket."""
+        if self.listener is not None:
+            self.listener.leave(self)
+            self.listener = self.offloaded = None
+        elif self.offloaded is not None:
+            with contextlib.suppress(OSError, ValueError):
+                if ending is Ending.ABORTED and self.state is State.CONNECTED:
+                    self.offloaded.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+                self.offloaded.close()
+        self.state = State.DEAD
+        if self.record is not None:
+            self.record.ending = text or ending.value
+            self.record.closed_us = self.broker.stack.now_us()
+        if self.end is not None:
+            self.broker.forget(self.end)
+            self.end.close()
+            self.end = None
+        self.broker.ended(self.serial)
+
+    def abort(self, text: str) -> None:
+        """End with the run."""
+        if self.end is not None:
+            self._finish(Ending.ABORTED, text)

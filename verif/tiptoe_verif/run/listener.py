@@ -1,0 +1,95 @@
+"""A listening socket of the driver, and the programs' sockets that accept from it: several with SO_REUSEPORT.
+
+Connections are handed over in turns. Few go ahead to a program: its end's buffer has room for some records, and the others wait
+in the driver's queue, which knows the backlog. Connections from programs of the same run come here too; they are pairs of
+sockets between the two programs, as a host's own stack keeps its local connections from the wire.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from tiptoe_driver import Socket
+
+if TYPE_CHECKING:
+    from .endpoint import Endpoint
+
+
+class Listener:
+    """One port of the engine.
+
+    Attributes
+    ----------
+    offloaded : Socket
+        Bound; listening once a program listens.
+    members : list of Endpoint
+        The programs' sockets bound to it.
+    """
+
+    def __init__(self, offloaded: Socket, first: Endpoint) -> None:
+        self.offloaded = offloaded
+        self.members = [first]
+        self.local = offloaded.getsockname()
+        self.backlog = 0
+        self.turn: Callable[[], None] = self._turn
+        self._next = 0
+        self._near: deque[tuple[socket.socket, Endpoint]] = deque()
+
+    def leave(self, member: Endpoint) -> None:
+        """A program has closed its socket; the last one ends the listening."""
+        if member in self.members:
+            self.members.remove(member)
+        if not self.members:
+            with contextlib.suppress(OSError):
+                self.offloaded.close()
+            for made, _ in self._near:
+                made.close()
+            self._near.clear()
+
+    @property
+    def listening(self) -> bool:
+        """Whether a program listens."""
+        return any(member.listening for member in self.members)
+
+    def connect_near(self, made: socket.socket, child: Endpoint) -> bool:
+        """Queue a connection of a program of this run; False if the queue is full."""
+        if len(self._near) > self.backlog:
+            return False
+        self._near.append((made, child))
+        self._turn()
+        return True
+
+    def _turn(self) -> None:
+        so = self.offloaded.so
+        while self._near or (so is not None and so.so_comp):
+            member = self._ready_member()
+            if member is None:
+                return  # an edge of its end will tell
+            if self._near:
+                made, child = self._near.popleft()
+                with made:
+                    member.hand_over(made, child)
+                continue
+            try:
+                offloaded, peer = self.offloaded.accept()
+            except OSError:
+                continue  # gone before it was accepted
+            member.broker.accepted(member, offloaded, peer)
+
+    def _ready_member(self) -> Endpoint | None:
+        """The next one in turn that listens and has room for a record: what was accepted cannot be put back."""
+        for _ in self.members:
+            self._next = (self._next + 1) % len(self.members)
+            member = self.members[self._next]
+            if not member.listening or member.end is None:
+                continue
+            poll = select.poll()
+            poll.register(member.end, select.POLLOUT)
+            if any(events & select.POLLOUT for _, events in poll.poll(0)):
+                return member
+        return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ _FLAGS += ["--output-split", "20000", "--output-split-cfuncs", "2000"]
 _ATTRIBUTES = ("generator", "top", "src", "amaranth.hierarchy", "amaranth.decoding")
 _WRITERS = [Path(__file__), Path(__file__).with_name("registers.py")]
 """What makes the Verilog, besides the design."""
+_STARTED = time.time()
 
 
 def to_verilog(design: Any, name: str) -> str:
@@ -57,7 +59,10 @@ def cached_verilog(name: str, factory: Callable[[], Any], *, key: str = "") -> s
     spec = importlib.util.find_spec("tiptoe_hdl")
     assert spec is not None and spec.submodule_search_locations is not None
     folder = Path(list(spec.submodule_search_locations)[0])
-    sources = [path.read_text() for path in [*sorted(folder.rglob("*.py")), *_WRITERS]]
+    files = [*sorted(folder.rglob("*.py")), *_WRITERS]
+    if max(path.stat().st_mtime for path in files) > _STARTED:
+        return to_verilog(factory(), name)  # edited since: what is imported here may be older than the files
+    sources = [path.read_text() for path in files]
     with cached_dir("verilog", name, digest(name, key, *sources)) as (path, complete):
         file = path / f"{name}.v"
         if not complete:

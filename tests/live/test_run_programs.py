@@ -19,6 +19,8 @@ from pathlib import Path
 import pytest
 
 from tiptoe_verif.live.namespace import NetNamespace
+from tiptoe_verif.native.device import engine_config
+from tiptoe_verif.native.harness import build_engine
 from tiptoe_verif.wire import tshark
 from tiptoe_verif.wire.pcap import read_pcap
 from tiptoe_verif.wire.segment import parse_tcp
@@ -135,8 +137,14 @@ class Runner:
             assert tshark.faults(self.pcap, opaque=True) == []
 
 
+@pytest.fixture(scope="module")
+def engine_is_built():
+    """So that no command has to tell of a build."""
+    build_engine(engine_config("tiny"))
+
+
 @pytest.fixture
-def runner(namespace, out_dir):
+def runner(engine_is_built, namespace, out_dir):
     made = Runner(namespace, out_dir)
     yield made
     for process in made.processes:

@@ -110,6 +110,12 @@ class CommandExecution(wiring.Component):
             m.d.comb += self.ask[name].eq(~asked)
             m.d.sync += asked.eq(~answer.valid)
 
+        def step(state, request, following):
+            with m.State(state):
+                ask(request)
+                with m.If(answer.valid):
+                    m.next = following
+
         def note(openable=0, unbound=0):
             """What PROVISION, OPEN and RELEASE leave in the memory of ids, besides the generation."""
             m.d.comb += [
@@ -148,10 +154,7 @@ class CommandExecution(wiring.Component):
                         m.next = "Report"
 
             # ---- OPEN: initial sequence number, connection table, endpoint; then the pipeline
-            with m.State("Isn"):
-                ask("isn_request")
-                with m.If(answer.valid):
-                    m.next = "Table"
+            step("Isn", "isn_request", "Table")
             with m.State("Table"):  # of RELEASE too, and the change undone
                 ask("table")
                 with m.If(answer.valid):
@@ -164,10 +167,7 @@ class CommandExecution(wiring.Component):
                         m.next = "Endpoint"
                     with m.Else():
                         m.next = "Flow"
-            with m.State("Endpoint"):
-                ask("endpoint")
-                with m.If(answer.valid):
-                    m.next = "Flow"
+            step("Endpoint", "endpoint", "Flow")
 
             # ---- the pipeline
             with m.State("Flow"):
@@ -196,10 +196,7 @@ class CommandExecution(wiring.Component):
                         with m.If(plan.opens):
                             note()
                         m.next = "Report"
-            with m.State("Broken"):
-                ask("broken")
-                with m.If(answer.valid):
-                    m.next = "Idle"
+            step("Broken", "broken", "Idle")
             with m.State("Provision"):
                 stock = self.command.p.stock
                 note(openable=~stock, unbound=~stock)
@@ -208,10 +205,7 @@ class CommandExecution(wiring.Component):
                     m.next = "Stock"
                 with m.Else():
                     m.next = "Report"
-            with m.State("Stock"):
-                ask("stock")
-                with m.If(answer.valid):
-                    m.next = "Report"
+            step("Stock", "stock", "Report")
             with m.State("Settle"):
                 # Until `_settled` has seen the counts noted.
                 with m.If(timer != 0):
@@ -220,18 +214,9 @@ class CommandExecution(wiring.Component):
                     m.next = "Report"
 
             # ---- the rest
-            with m.State("Listen"):
-                ask("listen")
-                with m.If(answer.valid):
-                    m.next = "Report"
-            with m.State("Drop"):
-                ask("drop")
-                with m.If(answer.valid):
-                    m.next = "Report"
-            with m.State("Frame"):
-                ask("frame")
-                with m.If(answer.valid):
-                    m.next = "Finish"  # the frame's end is reported, not its beginning
+            step("Listen", "listen", "Report")
+            step("Drop", "drop", "Report")
+            step("Frame", "frame", "Finish")  # the frame's end is reported, not its beginning
             with m.State("Report"):
                 m.d.comb += self.report.eq(plan.always_done | (status != Status.OK))
                 m.next = "Finish"

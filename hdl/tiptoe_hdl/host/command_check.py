@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
 from ..messages import Status
+from ..wire.ones import ones_below
 from .abi import COMMAND_HEADER, COMMANDS, Opcode
 from .command_fetch import DWORDS
 
@@ -67,7 +68,7 @@ class CommandCheck(wiring.Component):
         def ring_ok(name):
             base, log2 = field(Opcode.PROVISION, f"{name}_base"), field(Opcode.PROVISION, f"{name}_log2")
             mask = Signal(24, name=f"{name}_mask")
-            m.d.sync += mask.eq(Cat(log2 > bit for bit in range(len(mask))))
+            m.d.sync += mask.eq(ones_below(log2, len(mask)))
             aligned = check(f"{name}_aligned", ~(base[:24] & mask).any())
             reachable = check(f"{name}_reachable", ~base[cfg.addr_width:].any())
             sized = check(f"{name}_sized", in_range(log2, 12, 24))

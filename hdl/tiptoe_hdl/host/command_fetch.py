@@ -7,6 +7,7 @@ from amaranth.utils import ceil_log2
 
 from ..config import EngineConfig
 from ..messages import ErrorEvent, dma_read_data, dma_request
+from ..wire.ones import ones_below
 from ..wire.valid_only import valid_only
 from .abi import COMMAND_BYTES, ErrorCode
 
@@ -137,7 +138,7 @@ class CommandFetcher(wiring.Component):
         used = Signal(range(SLOTS + 1))
         slot = Signal(range(SLOTS))
         asked = Signal()
-        m.d.sync += [mask.eq(Cat(self.log2 > bit for bit in range(len(mask)))), used.eq(used + asked - self._freed)]
+        m.d.sync += [mask.eq(ones_below(self.log2, len(mask))), used.eq(used + asked - self._freed)]
         m.d.comb += [
             self.request.p.addr.eq(self.base | Cat(Const(0, ceil_log2(COMMAND_BYTES)), requested[:16] & mask)),
             self.request.p.length.eq(number * COMMAND_BYTES),

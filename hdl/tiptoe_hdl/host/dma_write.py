@@ -8,8 +8,8 @@ from amaranth.utils import ceil_log2
 from ..config import EngineConfig
 from ..messages import dma_request
 from ..wire.half_buffer import HalfBuffer
+from ..wire.ones import ones_below
 from ..wire.queue import Queue
-from ..wire.realign import lanes_below
 from ..wire.skid import SkidBuffer
 from . import axi
 from .burst import BurstSplitter
@@ -176,8 +176,8 @@ class DmaWriter(wiring.Component):
             entry.client.eq(burst.client),
             entry.len.eq(burst.len),
             entry.single.eq(burst.len == 0),
-            entry.first_strobe.eq(Mux(burst.first, ~lanes_below(burst.first_lane, lanes), every)),
-            entry.last_strobe.eq(Mux(burst.last, lanes_below(burst.last_lane + 1, lanes), every)),
+            entry.first_strobe.eq(Mux(burst.first, ~ones_below(burst.first_lane, lanes), every)),
+            entry.last_strobe.eq(Mux(burst.last, ones_below(burst.last_lane + 1, lanes), every)),
         ]
 
         source = Signal(self._clients)  # the client whose words go out, one bit each; none: idle

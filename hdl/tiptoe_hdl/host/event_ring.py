@@ -7,6 +7,7 @@ from amaranth.utils import ceil_log2
 
 from ..config import EngineConfig
 from ..messages import ErrorEvent, dma_request
+from ..wire.ones import ones_below
 from ..wire.queue import Queue
 from ..wire.valid_only import valid_only
 from .abi import EVENT_BYTES, PHASE, ErrorCode
@@ -139,7 +140,7 @@ class EventRing(wiring.Component):
             store.data.eq(entry.word_select(word, self._cfg.data_width)), ending.eq(0),
         ]
         index = Signal(max(LOG2_ENTRIES))
-        m.d.sync += index.eq(Cat(self.log2 > bit for bit in range(len(index))))
+        m.d.sync += index.eq(ones_below(self.log2, len(index)))
         with m.FSM():
             with m.State("Idle"):
                 m.d.sync += [slot.eq(free_slot), word.eq(0)]

@@ -1,11 +1,12 @@
 """Realigner: moves a transfer's bytes from one lane alignment to another (frames, rings, bus)."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
+from amaranth.hdl import Const, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from ..config import EngineConfig
+from .ones import ones_below
 from .skid import SkidBuffer
 
 
@@ -18,11 +19,6 @@ def realign_command(cfg: EngineConfig) -> data.StructLayout:
 def realigned_word(cfg: EngineConfig) -> data.StructLayout:
     """A word out of the realigner; ``keep`` marks the transfer's bytes, all other lanes are zero."""
     return data.StructLayout({"data": cfg.data_width, "keep": cfg.bytes_per_beat, "last": 1})
-
-
-def lanes_below(count: Value, lanes: int) -> Value:
-    """Mask of the lanes under ``count``."""
-    return Cat(Const(lane, range(lanes)) < count for lane in range(lanes))
 
 
 def _plan(cfg: EngineConfig) -> data.StructLayout:
@@ -114,9 +110,9 @@ class Realigner(wiring.Component):
             m.d.sync += [
                 plan.valid.eq(sums.valid),
                 p.rotate.eq(s.dst - s.src),
-                p.held.eq(Mux(single, 0, lanes_below((s.dst - s.src)[:lane_bits], lanes))),
-                p.first_keep.eq(~lanes_below(s.dst, lanes)),
-                p.last_keep.eq(lanes_below(s.dst_end[:lane_bits] + 1, lanes)),
+                p.held.eq(Mux(single, 0, ones_below((s.dst - s.src)[:lane_bits], lanes))),
+                p.first_keep.eq(~ones_below(s.dst, lanes)),
+                p.last_keep.eq(ones_below(s.dst_end[:lane_bits] + 1, lanes)),
                 p.words_m1.eq(s.src_end[lane_bits:]),
                 p.prime.eq(down & ~single),
                 p.flush.eq(~single & (down ^ words_differ)),

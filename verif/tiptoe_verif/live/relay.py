@@ -19,9 +19,11 @@ from typing import Any
 
 from tiptoe_driver import Socket, Stack
 
-_CHUNK = 1 << 16
-_TURN = 1 << 19  # bytes one connection moves before others get their turn
-_RESET = struct.pack("ii", 1, 0)
+CHUNK = 1 << 16
+TURN = 1 << 19
+"""Bytes one connection moves before others get their turn."""
+RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER with no time: a close is a reset."""
 BUILT_IN = ("echo", "discard", "chargen")
 """Targets that need no server: RFC 862, RFC 863, RFC 864."""
 
@@ -222,7 +224,7 @@ class Connection:
             return
         self.record.ending = why
         with contextlib.suppress(OSError):
-            self.offloaded.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self.offloaded.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         self._close()
 
     def _close(self) -> None:
@@ -248,7 +250,7 @@ class Half:
         while not self.done and self.moved - before < limit:
             if not self.waiting and not self.ended:
                 try:
-                    data = self._receive(_CHUNK)
+                    data = self._receive(CHUNK)
                 except BlockingIOError:
                     break
                 self.waiting = memoryview(data)
@@ -333,10 +335,10 @@ class Relay(Connection):
         if not self._connected():
             self._watch()
             return
-        moved = self.outward.move(_TURN)
-        more = moved >= _TURN
-        moved = self.inward.move(_TURN)
-        more |= moved >= _TURN
+        moved = self.outward.move(TURN)
+        more = moved >= TURN
+        moved = self.inward.move(TURN)
+        more |= moved >= TURN
         self.record.received, self.record.sent = self.outward.moved, self.inward.moved
         if self.outward.done and self.inward.done:
             self.finish()
@@ -358,7 +360,7 @@ class Relay(Connection):
     def abort(self, why: str) -> None:
         """See :class:`Connection`."""
         with contextlib.suppress(OSError):
-            self.host.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self.host.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         super().abort(why)
 
     def _close(self) -> None:
@@ -383,7 +385,7 @@ class BuiltIn(Connection):
 
     def move(self) -> None:
         """See :class:`Connection`."""
-        moved = self._half.move(_TURN)
+        moved = self._half.move(TURN)
         self.record.received = self._half.moved
         if self._generate:
             # The pattern has no end: it stops when the peer closes.
@@ -392,14 +394,14 @@ class BuiltIn(Connection):
             self.record.sent = self._half.moved if self.record.target == "echo" else 0
         if self._half.done:
             self.finish()
-        elif moved >= _TURN:
+        elif moved >= TURN:
             self.board.call_soon(self.turn)
 
     def _fill(self) -> int:
         begin = self.record.sent
         with contextlib.suppress(BlockingIOError):
-            while self.record.sent - begin < _TURN:
-                taken = self.offloaded.send(memoryview(CHARGEN)[self._at : self._at + _CHUNK])
+            while self.record.sent - begin < TURN:
+                taken = self.offloaded.send(memoryview(CHARGEN)[self._at : self._at + CHUNK])
                 self.record.sent += taken
                 self._at = (self._at + taken) % len(CHARGEN)
         return self.record.sent - begin

@@ -47,10 +47,6 @@ class Stop(IntFlag):
     ERROR = 2048
 
 
-_STOPS: dict[int, Stop] = {}
-"""Those made already: making one takes longer than a short run."""
-
-
 class RuleBroken(AssertionError):
     """The engine broke a rule of a bus or of the wire; the message says which, and when."""
 
@@ -89,7 +85,6 @@ class _FrameInfo(ctypes.Structure):
 
 _FRAME_TO_ENGINE, _FRAME_ERROR = 1, 2
 _TAKE_BYTES, _TAKE_FRAMES = 1 << 20, 1024
-_FRAME_BYTES = 65536  # the longest frame (longer ones of the engine break a rule)
 
 _SIGNATURES: dict[str, tuple[Any, str]] = {
     # name: (result, arguments after the handle); p pointer, s string, u uint32, U uint64, I int64, d double
@@ -153,9 +148,8 @@ class Harness:
 
     def __init__(self, library: Path, *, memory_bytes: int = 1 << 26, seed: int = 1) -> None:
         self._library = ctypes.CDLL(str(library))
-        self._functions: dict[str, Any] = {}
         for name, (result, arguments) in _SIGNATURES.items():
-            self._functions[name] = function = getattr(self._library, f"tiptoe_{name}")
+            function = getattr(self._library, f"tiptoe_{name}")
             function.restype = result
             function.argtypes = [ctypes.c_void_p, *(_TYPES[letter] for letter in arguments)]
         self._library.tiptoe_trace_suffix.restype = ctypes.c_char_p
@@ -166,7 +160,6 @@ class Harness:
         address = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
         self._handle = self._library.tiptoe_create(address, memory_bytes, seed)
         self._bytes = ctypes.create_string_buffer(_TAKE_BYTES)
-        self._bytes_address = ctypes.addressof(self._bytes)
         self._infos = (_FrameInfo * _TAKE_FRAMES)()
         self._run = self._library.tiptoe_run
         self.data_bytes: int = self._call("data_bytes")
@@ -174,7 +167,7 @@ class Harness:
     def _call(self, name: str, *arguments: Any) -> Any:
         if self._handle is None:
             raise RuntimeError("the simulation is closed")
-        return self._functions[name](self._handle, *arguments)
+        return getattr(self._library, f"tiptoe_{name}")(self._handle, *arguments)
 
     def close(self) -> None:
         """Free the engine; the memory stays readable. Twice does no harm."""
@@ -213,7 +206,7 @@ class Harness:
     def _checked(self, stop: int) -> Stop:
         if stop & Stop.ERROR:
             raise RuleBroken(self._call("error").decode())
-        return _STOPS.get(stop) or _STOPS.setdefault(stop, Stop(stop))
+        return Stop(stop)
 
     def tick_every(self, cycles: int) -> None:
         """Pulse the tick input every ``cycles`` cycles from now on; 0: no more."""
@@ -275,17 +268,15 @@ class Harness:
         frames: list[Frame] = []
         while True:
             count = self._call("take", int(log), self._bytes, _TAKE_BYTES, self._infos, _TAKE_FRAMES)
+            if count == 0:
+                return frames
             offset = 0
-            for number in range(count):
-                info = self._infos[number]
-                length = info.length
-                data = ctypes.string_at(self._bytes_address + offset, length)
-                offset += length
+            for info in self._infos[:count]:
+                data = ctypes.string_at(ctypes.addressof(self._bytes) + offset, info.length)
+                offset += info.length
                 frames.append(
                     Frame(data, info.first, info.last, bool(info.flags & _FRAME_TO_ENGINE), info.time_ns)
                 )
-            if count < _TAKE_FRAMES and offset <= _TAKE_BYTES - _FRAME_BYTES:
-                return frames  # there was room for one more
 
     def log_frames(self, on: bool = True, *, only: bool = False) -> None:
         """Keep frames of both directions, in order of their last word, for ``take_frames(log=True)``; with ``only``,

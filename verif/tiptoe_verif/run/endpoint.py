@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from tiptoe_driver import Socket
 from tiptoe_driver.routes import parse_ipv4
 
-from ..live.relay import Record
+from ..live.relay import RESET, Record
 from .flow import Ending, Flow, consume
 from .listener import Listener
 from .options import Options
@@ -232,7 +232,7 @@ class Endpoint:
         elif self.offloaded is not None:
             with contextlib.suppress(OSError, ValueError):
                 if ending is Ending.ABORTED and self.state is State.CONNECTED:
-                    self.offloaded.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+                    self.offloaded.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
                 self.offloaded.close()
         self.state = State.DEAD
         if self.record is not None:

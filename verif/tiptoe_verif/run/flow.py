@@ -15,11 +15,7 @@ from enum import Enum
 
 from tiptoe_driver import Socket
 
-from ..live.relay import Half
-
-_CHUNK = 1 << 16
-TURN = 1 << 19
-"""Bytes one connection moves before others get their turn."""
+from ..live.relay import CHUNK, TURN, Half
 
 
 class Ending(Enum):
@@ -121,7 +117,7 @@ class Flow:
             if self.sent - begin >= TURN:
                 return True
             try:
-                data = memoryview(self._end.recv(_CHUNK + 1, socket.MSG_PEEK))[self._kept :]
+                data = memoryview(self._end.recv(CHUNK + 1, socket.MSG_PEEK))[self._kept :]
                 if data:
                     taken = self._offloaded.send(data)
                     consume(self._end, taken)
@@ -141,4 +137,4 @@ class Flow:
 def consume(end: socket.socket, count: int) -> None:
     """Take bytes that are known to be in the queue."""
     while count > 0:
-        count -= len(end.recv(min(count, _CHUNK)))
+        count -= len(end.recv(min(count, CHUNK)))

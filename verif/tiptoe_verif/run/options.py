@@ -9,6 +9,8 @@ import struct
 from tiptoe_driver import Socket
 from tiptoe_driver.structures import sototcpcb
 
+from ..live.relay import RESET
+
 SOL_SOCKET, IPPROTO_TCP, IPPROTO_IP, IPPROTO_IPV6 = (
     socket.SOL_SOCKET, socket.IPPROTO_TCP, socket.IPPROTO_IP, socket.IPPROTO_IPV6,
 )  # fmt: skip
@@ -42,7 +44,6 @@ _REMEMBERED: dict[tuple[int, int], int] = {
 _LINGER = (SOL_SOCKET, socket.SO_LINGER)
 _CONGESTION = (IPPROTO_TCP, 13)
 _DOUBLED = {(SOL_SOCKET, socket.SO_SNDBUF), (SOL_SOCKET, socket.SO_RCVBUF)}
-_RESET = struct.pack("@ii", 1, 0)
 
 # enum in Linux's tcp_states.h, by the driver's name of the state
 _LINUX_STATES = {
@@ -76,7 +77,7 @@ class Options:
     @property
     def resets_on_close(self) -> bool:
         """SO_LINGER with no time: close is a RST."""
-        return self._values.get(_LINGER, b"")[:8] == _RESET
+        return self._values.get(_LINGER, b"")[:8] == RESET
 
     @property
     def v6only(self) -> bool:
@@ -120,7 +121,7 @@ class Options:
     def _tell_driver(self, offloaded: Socket, key: tuple[int, int], value: bytes) -> None:
         if key in DRIVER:
             offloaded.setsockopt(*key, _NUMBER.unpack_from(value)[0])
-        elif key == _LINGER and value[:8] != _RESET:
+        elif key == _LINGER and value[:8] != RESET:
             # A close that lingers would let the program wait; the kernel's close of our pair does not wait anyway.
             offloaded.setsockopt(*key, bytes(8))
         elif key == _LINGER:

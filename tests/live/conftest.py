@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tiptoe_verif.live.namespace import why_no_tap
+from tiptoe_verif.live.namespace import NetNamespace, why_no_tap
 from tiptoe_verif.live.session import LiveSession, LiveSetup
 from tiptoe_verif.wire import tshark
 from tiptoe_verif.wire.pcap import read_pcap
@@ -204,6 +204,13 @@ def receive_some(made, most: int) -> bytes:
         return made.recv(min(most, 65536))
     except BlockingIOError:
         return b""
+
+
+@pytest.fixture
+def namespace():
+    """A network namespace."""
+    with NetNamespace() as made:
+        yield made
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import pytest
 
-from tiptoe_verif.live.namespace import NetNamespace
 from tiptoe_verif.wire import tshark
 from tiptoe_verif.wire.pcap import read_pcap
 
@@ -28,12 +27,6 @@ TIPTOE = str(Path(sys.executable).with_name("tiptoe"))
 class Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *_):
         pass
-
-
-@pytest.fixture
-def namespace():
-    with NetNamespace() as made:
-        yield made
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import pytest
 
-from tiptoe_verif.live.namespace import NetNamespace
 from tiptoe_verif.native.device import engine_config
 from tiptoe_verif.native.harness import build_engine
 from tiptoe_verif.wire import tshark
@@ -42,12 +41,6 @@ def need(*tools):
     for tool in tools:
         if shutil.which(tool, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None:
             pytest.skip(f"{tool} is not installed")
-
-
-@pytest.fixture
-def namespace():
-    with NetNamespace() as made:
-        yield made
 
 
 @pytest.fixture

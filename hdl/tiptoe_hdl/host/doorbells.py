@@ -37,7 +37,7 @@ class Doorbells(wiring.Component):
     error : Out(valid-only ErrorEvent)
     count_bad_doorbell : Out(1)
     clear : In(1)
-        Empties the queue.
+        Empties the queue; what is taken in its first cycle is lost too.
     """
 
     def __init__(self, cfg: EngineConfig):
@@ -68,7 +68,7 @@ class Doorbells(wiring.Component):
             skid.i.p.which.eq(self.i.p.word[0]),
             skid.i.p.position.eq(self.i.p.data),
             # Refused writes wait for room too: whether one is taken does not depend on what it is.
-            self.i.ready.eq(skid.i.ready & ~self.clear),
+            self.i.ready.eq(skid.i.ready),
             self.o.valid.eq(queue.o.valid),
             self.o.payload.eq(queue.o.payload),
             queue.o.ready.eq(self.o.ready),

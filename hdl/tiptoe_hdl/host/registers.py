@@ -122,6 +122,9 @@ class Registers(wiring.Component):
         ]
         word = slave.write.p.word
         is_doorbell = word[-1]
+        # A cycle late, so that the reset's way is not part of the bus side's.
+        closed = Signal()
+        m.d.sync += closed.eq(self.soft_reset)
         writable = Signal()
         with m.Switch(word):
             for register in register_map().registers:
@@ -130,11 +133,11 @@ class Registers(wiring.Component):
                     with m.Case(*range(first, first + register.count)):
                         m.d.comb += writable.eq(slave.write.p.full)
         m.d.comb += [
-            doorbells.i.valid.eq(slave.write.valid & is_doorbell & ~self.soft_reset),
+            doorbells.i.valid.eq(slave.write.valid & is_doorbell & ~closed),
             doorbells.i.p.word.eq(word[:17]),
             doorbells.i.p.data.eq(slave.write.p.data),
             doorbells.i.p.full.eq(slave.write.p.full),
-            slave.write.ready.eq((doorbells.i.ready | ~is_doorbell) & ~self.soft_reset),
+            slave.write.ready.eq((doorbells.i.ready | ~is_doorbell) & ~closed),
             slave.write_response.eq(
                 Mux(Mux(is_doorbell, doorbells.accepted, writable), Response.OKAY, Response.SLVERR)),
         ]

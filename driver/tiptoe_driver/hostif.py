@@ -1,7 +1,7 @@
 """The host's ordinary network interface on the engine: frames of no offloaded connection, both ways.
 
-Answers ARP and ICMP echo (RFC 792) itself; every other frame goes to ``input_hook``, behind which another stack
-may sit.
+ARP and the ICMP messages that concern us are dealt with here; every other frame goes to ``input_hook``, behind which
+another stack may sit.
 """
 
 from __future__ import annotations
@@ -12,24 +12,11 @@ from collections.abc import Callable
 from . import abi_gen as abi
 from .arp import ETHERTYPE_ARP, ArpTable
 from .engine import Engine
+from .icmp import IcmpInput
 from .stack import Stack
 from .structures import ifnet
 
 ETHERTYPE_IPV4 = 0x0800
-IPPROTO_ICMP = 1
-ICMP_ECHO_REPLY = 0
-ICMP_ECHO = 8
-
-
-def internet_checksum(data: bytes | bytearray | memoryview) -> int:
-    """RFC 1071 checksum; 0 over data that includes a right one."""
-    if len(data) % 2:
-        data = bytes(data) + b"\0"
-    # 2**16 is 1 modulo 2**16 - 1, so the whole number's remainder is the ones' complement sum.
-    total = int.from_bytes(data) % 0xFFFF
-    if total == 0 and any(data):
-        total = 0xFFFF
-    return total ^ 0xFFFF
 
 
 class HostInterface:
@@ -43,7 +30,7 @@ class HostInterface:
     Attributes
     ----------
     input_hook : callable or None
-        Gets every received frame that is neither ARP nor ICMP echo for us; returns whether it took the frame.
+        Gets every received frame that is neither ARP nor an ICMP message for us (icmp.py); returns whether it took it.
     capture : callable or None
         Sees every frame: True for received, and the frame.
     """
@@ -63,6 +50,7 @@ class HostInterface:
         self._buffers = [block.address + n * abi.HOST_FRAME_SLOT_BYTES for n in range(engine.options.frame_buffers)]
         self.arp = ArpTable(stack, ifp.if_lladdr, ifp.if_addr, self._transmit_arp, neighbour_changed,
                             engine.options.arp_retry_us, engine.options.arp_tries)
+        self._icmp = IcmpInput(stack, ifp, engine.counters, self._transmit_ip)
 
     # ------------------------------------------------------------------ out
 
@@ -96,6 +84,9 @@ class HostInterface:
     def _transmit_arp(self, dmac: int, packet: bytes) -> bool:
         return self.transmit(self._ethernet(dmac, ETHERTYPE_ARP) + packet)
 
+    def _transmit_ip(self, dmac: int, packet: bytes) -> bool:
+        return self.transmit(self._ethernet(dmac, ETHERTYPE_IPV4) + packet)
+
     def _ethernet(self, dmac: int, ethertype: int) -> bytes:
         return dmac.to_bytes(6) + self._ifp.if_lladdr.to_bytes(6) + ethertype.to_bytes(2)
 
@@ -110,40 +101,7 @@ class HostInterface:
             if not self.arp.input(frame[14:]):
                 self._counters["frames_bad_arp"] += 1
             return
-        if ethertype == ETHERTYPE_IPV4 and self._echo(frame):
+        if ethertype == ETHERTYPE_IPV4 and self._icmp.input(frame):
             return
         if self.input_hook is None or not self.input_hook(bytes(frame)):
             self._counters["frames_unclaimed"] += 1
-
-    def _echo(self, frame: memoryview) -> bool:
-        """Answer an ICMP echo request for us; whether the frame was one (sound or not)."""
-        packet = frame[14:]
-        if len(packet) < 28 or packet[0] >> 4 != 4 or packet[9] != IPPROTO_ICMP:
-            return False
-        header = (packet[0] & 0xF) * 4
-        total = int.from_bytes(packet[2:4])
-        fragment = int.from_bytes(packet[6:8]) & 0x3FFF
-        if header < 20 or total < header + 8 or total > len(packet) or fragment:
-            return False
-        icmp = packet[header:total]
-        if int.from_bytes(packet[16:20]) != self._ifp.if_addr or icmp[0] != ICMP_ECHO:
-            return False
-        source = int.from_bytes(packet[12:16])
-        if (internet_checksum(packet[:header]) or internet_checksum(icmp) or source >> 28 >= 0xE or not source
-                or frame[6] & 1):
-            self._counters["frames_bad_icmp"] += 1
-            return True
-        reply = bytearray(icmp)
-        reply[0] = ICMP_ECHO_REPLY
-        reply[2:4] = b"\0\0"
-        reply[2:4] = internet_checksum(reply).to_bytes(2)
-        ip = bytearray(packet[:20])  # the request's options are not sent back
-        ip[0] = 0x45
-        ip[2:4] = (20 + len(reply)).to_bytes(2)
-        ip[6:8] = b"\0\0"
-        ip[8] = 64
-        ip[10:12] = b"\0\0"
-        ip[12:16], ip[16:20] = packet[16:20], packet[12:16]
-        ip[10:12] = internet_checksum(ip).to_bytes(2)
-        self.transmit(self._ethernet(int.from_bytes(frame[6:12]), ETHERTYPE_IPV4) + ip + reply)
-        return True

@@ -215,6 +215,8 @@ class toepcb:
         Receive position up to which data has arrived; the peer's FIN is not counted.
     rcv_credited : int
         Receive position last handed back to the device: consumed up to here.
+    maxseg : int
+        Segment size in bytes of payload that the device was told, or told itself.
     credits : int
         Bytes of receive window returned to the device since the connection began (it does not wrap).
     refcount : int
@@ -232,6 +234,7 @@ class toepcb:
     snd_una: int = 0
     rcv_position: int = 0
     rcv_credited: int = 0
+    maxseg: int = 0
     credits: int = 0
 
     @property

@@ -50,6 +50,7 @@ from .structures import (
     sototcpcb,
     tcpcb,
 )
+from .tcp_errors import tcp_output_error
 from .tcp_subr import tcp_close, tcp_detach, tcp_drop
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ def tcp_usr_send(so: socket, flags: int, data: memoryview) -> int:
                 return 0
             if flags & PRUS_MORETOCOME:
                 tp.t_flags |= TF_MORETOCOME
-            error = tcp_gen_send(tp)
+            error = tcp_output_error(tp, tcp_gen_send(tp))
             tp.t_flags &= ~TF_MORETOCOME
             return error
     finally:
@@ -183,7 +184,7 @@ def tcp_usr_shutdown(so: socket) -> int:
         tp = sototcpcb(so)
         socantsendmore(so)
         tcp_usrclosed(tp)
-        return 0 if inp.inp_flags & INP_DROPPED else tcp_gen_disconnect(tp)
+        return 0 if inp.inp_flags & INP_DROPPED else tcp_output_error(tp, tcp_gen_disconnect(tp))
 
 
 def tcp_usr_disconnect(so: socket) -> int:
@@ -231,7 +232,7 @@ def tcp_disconnect(tp: tcpcb) -> None:
             sbflush(so.so_rcv)
         tcp_usrclosed(tp)
         if not tp.t_inpcb.inp_flags & INP_DROPPED:
-            tcp_gen_disconnect(tp)
+            tcp_output_error(tp, tcp_gen_disconnect(tp))
 
 
 def tcp_usrclosed(tp: tcpcb) -> None:

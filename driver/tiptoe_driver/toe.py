@@ -47,11 +47,10 @@ class Tiptoe(toedev):
         self.engine = Engine(device, self, self.tod_ifp.if_lladdr, self.tod_ifp.if_addr, options or EngineOptions())
         self.counters = self.engine.counters
         self.hostif = HostInterface(stack, self.engine, self.tod_ifp, self._neighbour_changed)
-        mss = min(mtu, self.engine.capabilities.max_frame_bytes - 14) - 40
-        self.calls = calls = ToeCalls(self.engine)
+        self.calls = calls = ToeCalls(self.engine, self.tod_ifp)
         self.events = ToeEvents(stack, calls)
-        self.active = ActiveOpens(stack, calls, self.hostif, mss)
-        self.passive = PassiveOpens(stack, calls, self.tod_ifp, mss)
+        self.active = ActiveOpens(stack, calls, self.hostif)
+        self.passive = PassiveOpens(stack, calls, self.tod_ifp)
         self.tod_usrreqs = calls.usrreqs = toe_usrreqs(
             calls.tu_send, calls.tu_rcvd, calls.tu_disconnect, calls.tu_reset, calls.tu_detach,
             self.passive.tu_syncache_event)

@@ -29,9 +29,11 @@ from .structures import (
     TP_RESOLVING,
     TP_SEND_FIN,
     TP_TERMINAL,
+    ifnet,
     tcpcb,
     toepcb,
 )
+from .tcp_errors import IP_TCP_HEADERS, TCP_MINMSS
 
 
 class ToeCalls:
@@ -47,20 +49,26 @@ class ToeCalls:
 
     usrreqs: toe_usrreqs
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, ifp: ifnet) -> None:
         self.engine = engine
+        self._ifp = ifp
         self.four_tuples: set[tuple[int, int, int, int]] = set()
+
+    @property
+    def max_mss(self) -> int:
+        """Largest segment that interface and engine carry now, in bytes of payload."""
+        mtu = min(self._ifp.if_mtu, self.engine.capabilities.max_frame_bytes - 14)
+        return max(mtu - IP_TCP_HEADERS, TCP_MINMSS)
 
     # ------------------------------------------------------------------ toe_usrreqs
 
     def tu_send(self, tp: tcpcb) -> int:
-        """New data may be in so_snd; in a closing state its FIN follows it."""
+        """New data may be in so_snd; in a closing state its FIN follows it. ENETDOWN, EMSGSIZE: see push."""
         toep = self.usable(tp)
         if toep is None:
             return errno.EPERM
-        if tp.t_state in (TCPS_FIN_WAIT_1, TCPS_CLOSING, TCPS_LAST_ACK) or tp.t_flags & TF_NEEDFIN:
-            toep.flags |= TP_SEND_FIN
-        return self.push(toep, tp)
+        closing = tp.t_state in (TCPS_FIN_WAIT_1, TCPS_CLOSING, TCPS_LAST_ACK) or tp.t_flags & TF_NEEDFIN
+        return self.push(toep, tp, TP_SEND_FIN if closing else 0)
 
     def tu_rcvd(self, tp: tcpcb) -> int:
         """Data may have been consumed from so_rcv."""
@@ -75,9 +83,10 @@ class ToeCalls:
         toep = self.usable(tp)
         if toep is None:
             return errno.EPERM
-        toep.flags |= TP_SEND_FIN
-        self.return_credits(toep, tp)  # close throws away what was not read
-        return self.push(toep, tp)
+        error = self.push(toep, tp, TP_SEND_FIN)
+        if not error:
+            self.return_credits(toep, tp)  # close throws away what was not read
+        return error
 
     def tu_reset(self, tp: tcpcb) -> int:
         """RST to the peer; the toepcb is detached."""
@@ -109,16 +118,31 @@ class ToeCalls:
             return None
         return toep
 
-    def push(self, toep: toepcb, tp: tcpcb) -> int:
-        """Tell the device how far so_snd reaches, and that the FIN follows when it does."""
+    def push(self, toep: toepcb, tp: tcpcb, send_fin: int = 0) -> int:
+        """Tell the device how far so_snd reaches, that the FIN follows (``send_fin``: TP_SEND_FIN), and a lower t_maxseg.
+
+        EPERM: there is data behind the FIN. ENETDOWN: link down. EMSGSIZE: the interface's MTU has become less than
+        the segments of the connection. On an error the device is told nothing; without news there is none.
+        """
         so = tp.t_inpcb.inp_socket
         if so is None or toep.flags & (TP_ESTABLISHED | TP_TERMINAL) != TP_ESTABLISHED:
+            toep.flags |= send_fin
             return 0  # what is in the ring goes out when the connection is established
         end = so.so_snd.tail
-        if toep.flags & TP_FIN_SENT:
-            return 0 if end == toep.snd_told else errno.EPERM
-        if toep.flags & TP_SEND_FIN:
-            toep.flags |= TP_FIN_SENT
+        send_fin = 0 if toep.flags & TP_FIN_SENT else toep.flags & TP_SEND_FIN | send_fin
+        shrinks = tp.t_maxseg < toep.maxseg
+        if send_fin or shrinks or end != toep.snd_told:
+            if toep.flags & TP_FIN_SENT and end != toep.snd_told:
+                return errno.EPERM
+            if not self._ifp.if_up:
+                return errno.ENETDOWN
+            if tp.t_maxseg > self.max_mss:
+                return errno.EMSGSIZE
+        if shrinks:
+            toep.maxseg = tp.t_maxseg
+            self.engine.commands.post_control(abi.pack_path_mtu(0, tid=toep.tid, mss=tp.t_maxseg))
+        if send_fin:
+            toep.flags |= TP_SEND_FIN | TP_FIN_SENT
             tp.t_flags |= TF_SENTFIN
             self.engine.commands.post_control(abi.pack_close(0, tid=toep.tid, snd_end=end))
         elif end != toep.snd_told:
@@ -162,6 +186,7 @@ class ToeCalls:
         so.so_rings = toep.rings.hold()
         sbattach(so.so_snd, toep.rings.snd)
         sbattach(so.so_rcv, toep.rings.rcv)
+        tp.t_maxseg = toep.maxseg = min(tp.t_maxseg_user or self.max_mss, self.max_mss)
         toep.tp = tp
         toep.flags |= TP_ATTACHED
         toep.refcount += 1

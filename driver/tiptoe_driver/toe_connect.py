@@ -28,20 +28,13 @@ _OPEN_ERRNO: dict[int, int] = {abi.Status.EXISTS: errno.EADDRINUSE, abi.Status.T
 
 
 class ActiveOpens:
-    """Connections that we begin.
+    """Connections that we begin."""
 
-    Parameters
-    ----------
-    mss : int
-        Largest segment the interface carries, in bytes of payload.
-    """
-
-    def __init__(self, stack: Stack, calls: ToeCalls, hostif: HostInterface, mss: int) -> None:
+    def __init__(self, stack: Stack, calls: ToeCalls, hostif: HostInterface) -> None:
         self._stack = stack
         self._calls = calls
         self._engine = calls.engine
         self._hostif = hostif
-        self._mss = mss
         self._rcv_scale = window_scale(calls.engine.ids.ring_pool.rcv_bytes)
         self._next_hops: dict[int, int] = {}  # index by IPv4 address
 
@@ -61,7 +54,6 @@ class ActiveOpens:
         toep.flags |= TP_RESOLVING
         if self._rcv_scale:
             tp.t_flags |= TF_REQ_SCALE
-        tp.t_maxseg = min(tp.t_maxseg_user or self._mss, self._mss)
         tp.rcv_wnd = toep.rings.rcv.size
         self._calls.attach(toep, tp)
         next_hop = ro.next_hop(nam.sin_addr)
@@ -82,7 +74,7 @@ class ActiveOpens:
         self._engine.commands.post_control(abi.pack_open(
             0, tid=toep.tid, laddr=laddr, faddr=faddr, lport=lport, fport=fport,
             dmac=mac, use_next_hop=int(index is not None), next_hop=index or 0,
-            mss=tp.t_maxseg, rcv_scale=self._rcv_scale))
+            mss=toep.maxseg, rcv_scale=self._rcv_scale))
 
     def _next_hop_index(self, ip: int, mac: int) -> int | None:
         """Entry of the next-hop table for a neighbour; None when the table is full."""

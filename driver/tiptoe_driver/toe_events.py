@@ -123,11 +123,11 @@ class ToeEvents:
                 with so.lock:
                     sbdrop(so.so_snd, min(acked, so.so_snd.sb_cc))
                 tp.snd_una = advance(tp.iss + 1, toep.snd_una)
+                tp.t_softerror = 0
                 sowwakeup(so)
             if arrived and not self._arrived(toep, tp, so, arrived):
                 return
             self._calls.return_credits(toep, tp)
-            tp.t_maxseg = event.mss or tp.t_maxseg
             if event.peer_closed and not toep.flags & TP_PEER_CLOSED:
                 self._peer_closed(toep, tp, so)
             if event.state in ACKED_OUR_FIN or (event.terminal and event.reason == abi.Reason.NORMAL):
@@ -144,7 +144,9 @@ class ToeEvents:
         tp.snd_scale, tp.rcv_scale = event.snd_scale, event.rcv_scale
         if event.rcv_scale or event.snd_scale:
             tp.t_flags |= TF_RCVD_SCALE
-        tp.t_maxseg = event.mss or tp.t_maxseg
+        toep.maxseg = event.mss or toep.maxseg
+        tp.t_maxseg = min(tp.t_maxseg, toep.maxseg, self._calls.max_mss)
+        tp.t_softerror = 0
         self._calls.update_window(toep, tp)
         tp.t_state = TCPS_ESTABLISHED
         if tp.t_flags & TF_NEEDFIN:
@@ -209,7 +211,10 @@ class ToeEvents:
 
     def _terminal(self, toep: toepcb, tp: tcpcb, so: socket, event: abi.ConnectionEvent) -> None:
         """The device has no connection any more. P and I are held."""
-        so.so_error = so.so_error or terminal_errno(event.reason, tp.t_state)
+        error = terminal_errno(event.reason, tp.t_state)
+        if error == errno.ETIMEDOUT and tp.t_softerror:
+            error = tp.t_softerror  # why nothing was heard of the peer
+        so.so_error = so.so_error or error
         tp.t_state = TCPS_CLOSED
         self._calls.detach(toep)
         tcp_close(tp)

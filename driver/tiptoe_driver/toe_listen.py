@@ -51,11 +51,6 @@ class synq_entry:
 class PassiveOpens:
     """Listeners on one engine, and their half-open connections.
 
-    Parameters
-    ----------
-    mss : int
-        Largest segment the interface carries, in bytes of payload.
-
     Attributes
     ----------
     listeners : list
@@ -64,13 +59,12 @@ class PassiveOpens:
         synq_entry by syncache reference.
     """
 
-    def __init__(self, stack: Stack, calls: ToeCalls, ifp: ifnet, mss: int) -> None:
+    def __init__(self, stack: Stack, calls: ToeCalls, ifp: ifnet) -> None:
         self._stack = stack
         self._calls = calls
         self._engine = calls.engine
         self._counters = calls.engine.counters
         self._ifp = ifp
-        self._mss = mss
         self._rcv_bytes = calls.engine.ids.ring_pool.rcv_bytes
         self.listeners: list[listen_ctx | None] = [None] * calls.engine.capabilities.listeners
         self._by_tcpcb: dict[tcpcb, listen_ctx] = {}
@@ -98,7 +92,7 @@ class PassiveOpens:
 
         self._engine.commands.post_control(abi.pack_listen(
             self._engine.commands.tag(done), listener=lid, laddr=inp.inp_laddr, lport=inp.inp_lport,
-            mss=self._mss, rcv_scale=window_scale(self._rcv_bytes), wnd=min(self._rcv_bytes, 0xFFFF)))
+            mss=self._calls.max_mss, rcv_scale=window_scale(self._rcv_bytes), wnd=min(self._rcv_bytes, 0xFFFF)))
 
     def stop(self, tp: tcpcb) -> None:
         """Event handler: ``tp`` listens no more; the engine resets its half-open connections. Unknown: ignored."""

@@ -10,9 +10,10 @@
 
 from .device import Device
 from .options import DeviceError, EngineOptions
+from .policy import OffloadPolicy, Opening, PolicyRule
 from .sockets import SO_NO_OFFLOAD, Socket, create_connection, select
 from .stack import Stack
 from .toe import Tiptoe
 
-__all__ = ["SO_NO_OFFLOAD", "Device", "DeviceError", "EngineOptions", "Socket", "Stack", "Tiptoe",
-           "create_connection", "select"]
+__all__ = ["SO_NO_OFFLOAD", "Device", "DeviceError", "EngineOptions", "OffloadPolicy", "Opening", "PolicyRule", "Socket",
+           "Stack", "Tiptoe", "create_connection", "select"]

@@ -46,13 +46,15 @@ class ArpTable:
         Told when a known neighbour has another MAC address: IP, MAC.
     retry_us, tries : int
         Interval and number of requests before a neighbour counts as down.
+    down_us : int
+        How long it does, unless it is heard of.
     """
 
     LIMIT = 1024
     """Neighbours remembered; the oldest resolved one makes room."""
 
     def __init__(self, stack: Stack, mac: int, address: int, transmit: Callable[[int, bytes], object],
-                 changed: Callable[[int, int], None], retry_us: int, tries: int) -> None:
+                 changed: Callable[[int, int], None], retry_us: int, tries: int, down_us: int) -> None:
         self._stack = stack
         self._mac = mac
         self._address = address
@@ -60,12 +62,18 @@ class ArpTable:
         self._changed = changed
         self._retry_us = retry_us
         self._tries = tries
+        self._down_us = down_us
         self._entries: dict[int, ArpEntry] = {}
+        self._down: dict[int, int] = {}  # time until which a neighbour counts as down
 
     def lookup(self, ip: int) -> int | None:
         """MAC address of ``ip`` if known."""
         entry = self._entries.get(ip)
         return entry.mac if entry is not None else None
+
+    def down(self, ip: int) -> bool:
+        """Whether ``ip`` has not answered, a short time ago."""
+        return ip in self._down and self._stack.now_us() < self._down[ip]
 
     def resolve(self, ip: int, waiter: Waiter) -> None:
         """Call ``waiter`` with the MAC address of ``ip``: at once if known, later, or with None."""
@@ -91,6 +99,7 @@ class ArpTable:
             return False
         if sip == self._address:
             return True  # somebody claims our address: not to be learned
+        self._down.pop(sip, None)
         if sip in self._entries:
             self._learn(sip, smac)
         elif operation == OP_REQUEST and tip == self._address and sip:
@@ -119,12 +128,18 @@ class ArpTable:
     def _request(self, ip: int, entry: ArpEntry) -> None:
         if entry.tries == self._tries:
             del self._entries[ip]
+            self._note_down(ip)
             for waiter in entry.waiters:
                 waiter(None)
             return
         entry.tries += 1
         self._transmit(BROADCAST, arp_packet(OP_REQUEST, self._mac, self._address, 0, ip))
         entry.timer = self._stack.callout(self._retry_us, lambda: self._request(ip, entry))
+
+    def _note_down(self, ip: int) -> None:
+        now = self._stack.now_us()
+        self._down = {other: until for other, until in self._down.items() if until > now}
+        self._down[ip] = now + self._down_us
 
     def _make_room(self) -> None:
         if len(self._entries) >= self.LIMIT:

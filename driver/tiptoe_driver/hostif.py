@@ -49,7 +49,7 @@ class HostInterface:
         block = engine.memory.allocate(engine.options.frame_buffers * abi.HOST_FRAME_SLOT_BYTES)
         self._buffers = [block.address + n * abi.HOST_FRAME_SLOT_BYTES for n in range(engine.options.frame_buffers)]
         self.arp = ArpTable(stack, ifp.if_lladdr, ifp.if_addr, self._transmit_arp, neighbour_changed,
-                            engine.options.arp_retry_us, engine.options.arp_tries)
+                            engine.options.arp_retry_us, engine.options.arp_tries, engine.options.arp_down_us)
         self._icmp = IcmpInput(stack, ifp, engine.counters, self._transmit_ip)
 
     # ------------------------------------------------------------------ out

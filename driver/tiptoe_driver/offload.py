@@ -86,7 +86,8 @@ def tcp_offload_connect(so: socket, nam: sockaddr_in) -> int:
     """Offload the connection of ``so`` to ``nam`` if its egress interface can: errno 0, and TF_TOE set.
 
     EHOSTUNREACH: no route. EINVAL: the interface has no offload device or it is switched off. ENETDOWN: link down.
-    EPERM: no room on the device. ENOBUFS: its command ring is full. On failure nothing has changed.
+    EPERM: no room on the device, or its policy refuses. ENOBUFS: its command ring is full. EHOSTDOWN, EHOSTUNREACH: the
+    next hop has not answered lately. On failure nothing has changed.
     """
     inp = sotoinpcb(so)
     inp.lock.require()

@@ -52,6 +52,10 @@ class EngineOptions:
         How long a connection that nobody reads any more waits for the peer's FIN.
     arp_retry_us, arp_tries : int
         Interval and number of ARP requests before a next hop counts as down.
+    arp_down_us : int
+        How long a next hop then counts as down without being asked again, unless it is heard of.
+    link_down_us : int
+        Link outage after which connections that could not send end with ENETDOWN.
     """
 
     snd_ring_bytes: int = 1 << 17
@@ -72,6 +76,8 @@ class EngineOptions:
     seed: int | None = None
     arp_retry_us: int = 1_000_000
     arp_tries: int = 3
+    arp_down_us: int = 20_000_000
+    link_down_us: int = 600_000_000
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import errno
+
 from . import abi_gen as abi
 from .device import Device
 from .engine import Engine
 from .hostif import HostInterface
 from .offload import sockaddr_in, toe_usrreqs, toedev
 from .options import EngineOptions
+from .policy import OffloadPolicy, Opening
 from .routes import parse_ipv4, parse_mac, route
 from .stack import Stack
-from .structures import IFCAP_TOE, TP_EVENTS_PENDING, TP_STOCK, TP_TERMINAL, ifnet, socket, toepcb
+from .structures import (
+    IFCAP_TOE,
+    TP_EVENTS_PENDING,
+    TP_STOCK,
+    TP_TERMINAL,
+    ifnet,
+    socket,
+    sotoinpcb,
+    tcpcb,
+    toepcb,
+)
 from .toe_calls import ToeCalls
 from .toe_connect import ActiveOpens
 from .toe_events import ToeEvents
+from .toe_link import LinkChanges
 from .toe_listen import PassiveOpens
 
 
@@ -36,12 +50,16 @@ class Tiptoe(toedev):
         Next hop of the default route; empty: none.
     mtu : int
         Longest IP packet in bytes.
+    policy : OffloadPolicy
+        Which connections are offloaded; may be replaced, for those that begin later.
     """
 
     def __init__(self, stack: Stack, device: Device, *, address: str, mac: str, name: str = "tiptoe0",
-                 gateway: str = "", mtu: int = 1500, options: EngineOptions | None = None) -> None:
+                 gateway: str = "", mtu: int = 1500, options: EngineOptions | None = None,
+                 policy: OffloadPolicy | None = None) -> None:
         ip, _, prefix = address.partition("/")
         self.stack = stack
+        self.policy = policy or OffloadPolicy()
         self.tod_ifp = ifnet(name, parse_ipv4(ip), int(prefix or 32), parse_mac(mac), mtu,
                              IFCAP_TOE, IFCAP_TOE, True, self)
         self.engine = Engine(device, self, self.tod_ifp.if_lladdr, self.tod_ifp.if_addr, options or EngineOptions())
@@ -51,15 +69,16 @@ class Tiptoe(toedev):
         self.events = ToeEvents(stack, calls)
         self.active = ActiveOpens(stack, calls, self.hostif)
         self.passive = PassiveOpens(stack, calls, self.tod_ifp)
+        self.link = LinkChanges(stack, calls, self.hostif, self.tod_ifp, self.engine.options.link_down_us)
         self.tod_usrreqs = calls.usrreqs = toe_usrreqs(
             calls.tu_send, calls.tu_rcvd, calls.tu_disconnect, calls.tu_reset, calls.tu_detach,
             self.passive.tu_syncache_event)
         stack.attach_interface(self.tod_ifp, parse_ipv4(gateway))
         stack.devices.append(self)
-        stack.tcp_offload_listen_start.register(PassiveOpens.start, self.passive)
+        stack.tcp_offload_listen_start.register(Tiptoe._listen_start, self)
         stack.tcp_offload_listen_stop.register(PassiveOpens.stop, self.passive)
         for tp in stack.listeners():
-            self.passive.start(tp)
+            self._listen_start(tp)
 
     # ------------------------------------------------------------------ Pollable
 
@@ -82,12 +101,33 @@ class Tiptoe(toedev):
     # ------------------------------------------------------------------ toedev
 
     def tod_connect(self, so: socket, ro: route, nam: sockaddr_in) -> int:
-        """Begin an active open."""
+        """Begin an active open; EPERM when the policy is against it."""
+        if not self.policy.offloads(Opening.CONNECT, sotoinpcb(so).four_tuple):
+            self.counters["policy_refused"] += 1
+            return errno.EPERM
         return self.active.connect(so, ro, nam)
 
     def tod_four_tuple_busy(self, four_tuple: tuple[int, int, int, int]) -> bool:
         """Whether the engine still has a connection with this four-tuple."""
         return four_tuple in self.calls.four_tuples
+
+    def _listen_start(self, tp: tcpcb) -> None:
+        """Event handler: ``tp`` listens. What the policy is against is left to the software stack."""
+        laddr, lport, faddr, fport = tp.t_inpcb.four_tuple
+        if self.policy.offloads(Opening.LISTEN, (laddr or self.tod_ifp.if_addr, lport, faddr, fport)):
+            self.passive.start(tp)
+        else:
+            self.counters["policy_refused"] += 1
+
+    # ------------------------------------------------------------------ ifnet
+
+    def if_link_state_change(self, up: bool) -> None:
+        """The interface's link has come up or gone down (the MAC's driver tells)."""
+        self.link.if_link_state_change(up)
+
+    def if_set_mtu(self, mtu: int) -> None:
+        """The interface carries packets of up to ``mtu`` bytes from now on; ValueError outside 68 to 65535."""
+        self.link.if_set_mtu(mtu)
 
     # ------------------------------------------------------------------ EngineClient
 

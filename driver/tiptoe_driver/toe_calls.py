@@ -67,8 +67,7 @@ class ToeCalls:
         toep = self.usable(tp)
         if toep is None:
             return errno.EPERM
-        closing = tp.t_state in (TCPS_FIN_WAIT_1, TCPS_CLOSING, TCPS_LAST_ACK) or tp.t_flags & TF_NEEDFIN
-        return self.push(toep, tp, TP_SEND_FIN if closing else 0)
+        return self.push(toep, tp, TP_SEND_FIN if self.closing(tp) else 0)
 
     def tu_rcvd(self, tp: tcpcb) -> int:
         """Data may have been consumed from so_rcv."""
@@ -117,6 +116,11 @@ class ToeCalls:
         if toep is None or toep.tp is not tp or toep.flags & TP_ABORT_SENT:
             return None
         return toep
+
+    @staticmethod
+    def closing(tp: tcpcb) -> bool:
+        """Whether the user has closed the send side: a FIN follows the data."""
+        return bool(tp.t_state in (TCPS_FIN_WAIT_1, TCPS_CLOSING, TCPS_LAST_ACK) or tp.t_flags & TF_NEEDFIN)
 
     def push(self, toep: toepcb, tp: tcpcb, send_fin: int = 0) -> int:
         """Tell the device how far so_snd reaches, that the FIN follows (``send_fin``: TP_SEND_FIN), and a lower t_maxseg.

@@ -46,6 +46,9 @@ class ActiveOpens:
             return errno.EPERM
         if inp.four_tuple in self._calls.four_tuples:
             return errno.EADDRINUSE
+        next_hop = ro.next_hop(nam.sin_addr)
+        if self._hostif.arp.down(next_hop):
+            return _unresolved(ro)
         toep, error = self._engine.ids.acquire()
         if toep is None:
             return error
@@ -56,7 +59,6 @@ class ActiveOpens:
             tp.t_flags |= TF_REQ_SCALE
         tp.rcv_wnd = toep.rings.rcv.size
         self._calls.attach(toep, tp)
-        next_hop = ro.next_hop(nam.sin_addr)
         self._hostif.arp.resolve(next_hop, lambda mac: self._resolved(toep, tp, ro, next_hop, mac))
         return 0
 
@@ -65,7 +67,7 @@ class ActiveOpens:
         if toep.tp is not tp or not toep.flags & TP_RESOLVING:
             return  # closed meanwhile
         if mac is None:
-            self._drop(toep, errno.EHOSTUNREACH if ro.ro_gateway else errno.EHOSTDOWN)
+            self._drop(toep, _unresolved(ro))
             return
         toep.flags = toep.flags & ~TP_RESOLVING | TP_EVENTS_PENDING
         toep.refcount += 1
@@ -111,3 +113,8 @@ class ActiveOpens:
             with self._stack.tcbinfo.lock, tp.t_inpcb.lock:
                 tcp_drop(tp, error)
                 self._calls.detach(toep)
+
+
+def _unresolved(ro: route) -> int:
+    """The errno of a next hop that does not answer: the host itself is down, or there is no way to it."""
+    return errno.EHOSTUNREACH if ro.ro_gateway else errno.EHOSTDOWN

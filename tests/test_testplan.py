@@ -16,6 +16,10 @@ SEND-1 SEND-2 SEND-3 LOCK-1 RCVD-1 RCVD-2 RCVD-3 DISC-1 DISC-2 DISC-3 RESET-1 RE
 SC-1 SC-2 SC-3 SC-4 LSN-1 LSN-2 CONN-1 GEN-1 GEN-2 OPT-1 CAP-1 CAP-2 TW-1 ZC-1 WIRE-1
 """.split()
 
+ERRORS = """
+0 EPERM EINVAL ENOBUFS EMSGSIZE EHOSTDOWN EHOSTUNREACH ENETDOWN ENETUNREACH ECONNREFUSED ECONNRESET EPIPE ETIMEDOUT
+""".split()
+
 LIFECYCLE = """
 active-open passive-open data-both-ways half-close-by-us half-close-by-peer simultaneous-open simultaneous-close
 reset-by-us reset-by-peer time-wait closed-port listen-stop
@@ -55,6 +59,11 @@ def test_every_contract_row_has_tests_or_says_why_not():
     assert set(rows) == set(CONTRACT_ROWS)
     for row, entry in rows.items():
         assert entry.get("tests") or entry.get("later"), f"{row} has neither tests nor a reason"
+
+
+def test_every_error_of_the_contract_has_tests():
+    assert set(PLAN["error"]) == set(ERRORS)
+    assert all(entry["tests"] for entry in PLAN["error"].values())
 
 
 def test_lifecycle_is_driven_in_cocotb_and_against_linux():

@@ -16,6 +16,7 @@ ICMP_ECHO_REPLY = 0
 ICMP_UNREACH = 3
 ICMP_ECHO = 8
 ICMP_TIMXCEED = 11
+ICMP_PARAMPROB = 12
 
 # FreeBSD's icmp_input and inetctlerrmap; time exceeded is as soft as a host unreachable (RFC 1122).
 _UNREACH_ERRNO = {
@@ -23,8 +24,11 @@ _UNREACH_ERRNO = {
     **dict.fromkeys((2, 3, 9, 10, 13), errno.ECONNREFUSED),  # protocol, port, prohibited by an administrator
     4: errno.EMSGSIZE,
 }
-_TIMXCEED_ERRNO = dict.fromkeys((0, 1), errno.EHOSTUNREACH)
-_ERRNO = {ICMP_UNREACH: _UNREACH_ERRNO, ICMP_TIMXCEED: _TIMXCEED_ERRNO}
+_ERRNO = {
+    ICMP_UNREACH: _UNREACH_ERRNO,
+    ICMP_TIMXCEED: dict.fromkeys((0, 1), errno.EHOSTUNREACH),
+    ICMP_PARAMPROB: dict.fromkeys((0, 1), errno.ENOPROTOOPT),
+}
 
 _PLATEAUS = (32000, 17914, 8166, 4352, 2002, 1492, 1006, 508, 296, 68)
 """MTUs of the Internet's links, RFC 1191 section 7.1."""

@@ -18,9 +18,13 @@ from tiptoe_driver.routes import format_ipv4
 from tiptoe_driver.structures import SS_ISCONNECTED, TF_TOE
 from tiptoe_hdl.host.abi import Opcode
 
-UNREACH, TIMXCEED, NEEDFRAG = 3, 11, 4
+UNREACH, TIMXCEED, PARAMPROB, NEEDFRAG = 3, 11, 12, 4
 REFUSED = [(UNREACH, code) for code in (2, 3, 9, 10, 13)]
-SOFT = [(UNREACH, code) for code in (0, 1, 5, 6, 7, 8, 11, 12, 14, 15)] + [(TIMXCEED, 0), (TIMXCEED, 1)]
+SOFT = {
+    **dict.fromkeys([(UNREACH, code) for code in (0, 1, 5, 6, 7, 8, 11, 12, 14, 15)], errno.EHOSTUNREACH),
+    **dict.fromkeys([(TIMXCEED, code) for code in (0, 1)], errno.EHOSTUNREACH),
+    **dict.fromkeys([(PARAMPROB, code) for code in (0, 1)], errno.ENOPROTOOPT),
+}  # fmt: skip
 M = 0xFFFF_FFFF
 
 
@@ -71,13 +75,13 @@ def test_unreachable_port_or_protocol_refuses_an_attempt(bench: Bench, kind: int
 
 
 @pytest.mark.parametrize(("kind", "code"), SOFT)
-def test_unreachable_host_is_told_when_the_attempt_times_out(bench: Bench, kind: int, code: int) -> None:
+def test_soft_error_is_told_when_the_attempt_times_out(bench: Bench, kind: int, code: int) -> None:
     conn = bench.opening()
     give(bench, icmp(kind, code, segment(conn, 12345)))
-    assert conn.tp.t_softerror == errno.EHOSTUNREACH and not conn.so.so_error
+    assert conn.tp.t_softerror == SOFT[kind, code] and not conn.so.so_error
     assert not conn.commands(Opcode.ABORT)
     conn.end(Reason.TIMEOUT)
-    assert conn.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.EHOSTUNREACH
+    assert conn.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == SOFT[kind, code]
 
 
 def test_an_attempt_that_succeeds_all_the_same_forgets_the_error(bench: Bench) -> None:
@@ -100,15 +104,14 @@ def test_other_reasons_than_time_out_are_told_as_they_are(bench: Bench) -> None:
 # ---------------------------------------------------------------------- live connections
 
 
-@pytest.mark.parametrize(("kind", "code"), REFUSED + SOFT)
+@pytest.mark.parametrize(("kind", "code"), [*REFUSED, *SOFT])
 def test_nothing_ends_an_established_connection(bench: Bench, kind: int, code: int) -> None:
     conn = in_flight(bench)
     for _ in range(10):
         give(bench, icmp(kind, code, segment(conn, conn.tp.snd_una + 1460)))
     assert bench.dev.counters["icmp_errors"] == 10
     assert conn.so.so_state & SS_ISCONNECTED and not conn.so.so_error and not conn.commands(Opcode.ABORT)
-    soft = (kind, code) in SOFT
-    assert conn.tp.t_softerror == (errno.EHOSTUNREACH if soft else 0)
+    assert conn.tp.t_softerror == SOFT.get((kind, code), 0)
     conn.ack(3000)
     assert conn.tp.t_softerror == 0  # it goes on: the error is history
 
@@ -208,6 +211,7 @@ def test_errors_of_no_connection_of_ours_go_to_the_hook(bench: Bench) -> None:
         icmp(TIMXCEED, 2, segment(conn, conn.tp.snd_una)),
         icmp(UNREACH, 1, segment(conn, conn.tp.snd_una)[:27]),
         icmp(UNREACH, 1, bytes(IP(src=OUR_IP, dst=PEER_IP, frag=3) / TCP(sport=80, dport=80))),
+        icmp(4, 0, segment(conn, conn.tp.snd_una)),  # source quench
         icmp(5, 1, segment(conn, conn.tp.snd_una)),
         icmp(UNREACH, 1, segment(conn, conn.tp.snd_una), dst="10.0.0.77"),
         icmp(UNREACH, 1, segment(software, software.tp.snd_una)),

@@ -22,7 +22,6 @@ TCP_MINMSS = 216
 """Smallest segment in bytes that the network may talk us into (net.inet.tcp.minmss)."""
 IP_TCP_HEADERS = 40
 """Bytes of an IPv4 and a TCP header without options."""
-_DEFAULT_MTU = 576
 
 
 class Ctl(Enum):
@@ -83,8 +82,10 @@ def tcp_output_error(tp: tcpcb, error: int) -> int:
     an error would have the user send it twice. After EMSGSIZE it is sent in smaller segments.
     """
     if error == errno.EMSGSIZE:
-        ro = tp.t_inpcb.stack.routes.lookup(tp.t_inpcb.inp_faddr)
-        error = tcp_mtudisc(tp, ro.ro_ifp.if_mtu if ro is not None else _DEFAULT_MTU)
+        inp = tp.t_inpcb
+        # Not the route's: that may have changed since, while the device keeps its connections.
+        mtus = (ifp.if_mtu for ifp in inp.stack.interfaces if ifp.if_addr == inp.inp_laddr)
+        error = tcp_mtudisc(tp, min(mtus, default=0))
     if error in (errno.ENETDOWN, errno.EHOSTDOWN, errno.EHOSTUNREACH) and tp.t_state >= TCPS_SYN_RECEIVED:
         tp.t_softerror = error
         return 0

@@ -28,10 +28,10 @@ SOFT = {
 M = 0xFFFF_FFFF
 
 
-def segment(conn: Connection, seq: int, length: int = 1460) -> bytes:
-    """The packet of ours that a router complains of."""
+def segment(conn: Connection, seq: int, **ip: object) -> bytes:
+    """The packet of ours that a router complains of, of 1500 bytes."""
     laddr, lport, faddr, fport = conn.tp.t_inpcb.four_tuple
-    return bytes(IP(src=format_ipv4(laddr), dst=format_ipv4(faddr), len=40 + length, flags="DF") / TCP(
+    return bytes(IP(src=format_ipv4(laddr), dst=format_ipv4(faddr), len=1500, flags="DF", **ip) / TCP(
         sport=lport, dport=fport, seq=seq & M, flags="A"))
 
 
@@ -210,7 +210,7 @@ def test_errors_of_no_connection_of_ours_go_to_the_hook(bench: Bench) -> None:
         icmp(UNREACH, 99, segment(conn, conn.tp.snd_una)),
         icmp(TIMXCEED, 2, segment(conn, conn.tp.snd_una)),
         icmp(UNREACH, 1, segment(conn, conn.tp.snd_una)[:27]),
-        icmp(UNREACH, 1, bytes(IP(src=OUR_IP, dst=PEER_IP, frag=3) / TCP(sport=80, dport=80))),
+        icmp(UNREACH, 1, segment(conn, conn.tp.snd_una, frag=3)),
         icmp(4, 0, segment(conn, conn.tp.snd_una)),  # source quench
         icmp(5, 1, segment(conn, conn.tp.snd_una)),
         icmp(UNREACH, 1, segment(conn, conn.tp.snd_una), dst="10.0.0.77"),

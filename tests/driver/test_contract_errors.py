@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
@@ -343,6 +344,16 @@ def test_emsgsize_is_cured_by_path_mtu_discovery(bench: Bench) -> None:
     assert len(conn.commands(Opcode.PATH_MTU)) == 1
 
 
+@pytest.mark.parametrize("end", [lambda sock: sock.shutdown(socket.SHUT_WR), lambda sock: sock.close()])
+def test_emsgsize_is_cured_when_the_user_closes(bench: Bench, end: Callable[[Socket], None]) -> None:
+    conn = bench.connected()
+    conn.sock.send(bytes(3000))
+    bench.dev.tod_ifp.if_mtu = 1000
+    end(conn.sock)
+    assert [(c["op"], c.get("mss")) for c in conn.commands(Opcode.PATH_MTU, Opcode.CLOSE)] == [
+        (Opcode.PATH_MTU, 960), (Opcode.CLOSE, None)]
+
+
 @pytest.mark.parametrize(("mtu", "mss"), [(1499, 1459), (576, 536), (256, 216), (68, 216)])
 def test_if_set_mtu_lowers_connections_and_what_is_opened_later(bench: Bench, mtu: int, mss: int) -> None:
     conn = bench.connected()
@@ -367,22 +378,23 @@ def test_mtu_lowered_during_the_handshake(bench: Bench) -> None:
     assert [c["mss"] for c in conn.commands(Opcode.PATH_MTU)] == [960]
 
 
-@pytest.mark.parametrize("close", [False, True])
-def test_an_outage_is_survived(bench: Bench, close: bool) -> None:
+@pytest.mark.parametrize("close", [None, lambda sock: sock.shutdown(socket.SHUT_WR), lambda sock: sock.close()])
+def test_an_outage_is_survived(bench: Bench, close: Callable[[Socket], None] | None) -> None:
     conn = bench.connected()
-    tp = conn.tp
+    tp, so, sock = conn.tp, conn.so, conn.sock
     bench.dev.if_link_state_change(False)
     assert conn.sock.send(b"held back") == 9  # an error would have the user send it twice
     assert tp.t_softerror == errno.ENETDOWN
-    assert conn.so.so_snd.sb_cc == 9 and not conn.doorbells("snd")
+    assert so.so_snd.sb_cc == 9 and not conn.doorbells("snd")
     if close:
-        conn.sock.close()
+        close(sock)
         assert tp.t_state == State.FIN_WAIT_1 and not conn.commands(Opcode.CLOSE)
     bench.dev.if_link_state_change(True)
     if close:
         assert [c["snd_end"] for c in conn.commands(Opcode.CLOSE)] == [9]
         conn.ack(9, state=State.TIME_WAIT, peer_closed=1)
         conn.end()
+        sock.close()
         assert bench.dev.engine.free_ids == FULL and list(bench.stack.tcbinfo) == []
     else:
         assert conn.doorbells("snd") == [9]

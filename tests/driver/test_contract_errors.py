@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
@@ -13,7 +12,7 @@ import pytest
 from tests.driver.bench import PEER_IP, Bench, Connection, arp_reply
 from tests.driver.fake_device import FakeDevice
 from tiptoe_driver import OffloadPolicy, PolicyRule, Socket
-from tiptoe_driver.abi_gen import Reason, State
+from tiptoe_driver.abi_gen import Reason
 from tiptoe_driver.offload import sockaddr_in, tcp_gen_disconnect, tcp_gen_send, tcp_offload_connect
 from tiptoe_driver.routes import parse_ipv4
 from tiptoe_driver.sockbuf import sbappend, sbdrop
@@ -324,118 +323,6 @@ def test_a_full_command_ring_refuses_no_control_command() -> None:
     bench.stack.wait(10)
     assert [(c["op"], c["tid"]) for c in bench.device.ops(Opcode.CLOSE, Opcode.ABORT)] == [
         (Opcode.CLOSE, closing.tid), (Opcode.ABORT, aborted.tid)]
-
-
-# ---------------------------------------------------------------------- what the user sees
-
-
-def test_emsgsize_is_cured_by_path_mtu_discovery(bench: Bench) -> None:
-    """The interface's MTU is lowered behind the driver's back: the user's send goes out in smaller segments."""
-    conn = bench.connected()
-    no_route(bench)  # does not matter to the device's connections
-    bench.dev.tod_ifp.if_mtu = 1000
-    assert conn.sock.send(bytes(3000)) == 3000
-    assert [c["mss"] for c in conn.commands(Opcode.PATH_MTU)] == [960]
-    assert conn.tp.t_maxseg == 960 and conn.tp.snd_nxt == conn.tp.snd_max
-    assert conn.doorbells("snd") == [3000]
-    assert conn.tp.t_softerror == 0
-    conn.report(mss=1460)  # a snapshot from before the command
-    assert conn.sock.send(bytes(100)) == 100
-    assert len(conn.commands(Opcode.PATH_MTU)) == 1
-
-
-@pytest.mark.parametrize("end", [lambda sock: sock.shutdown(socket.SHUT_WR), lambda sock: sock.close()])
-def test_emsgsize_is_cured_when_the_user_closes(bench: Bench, end: Callable[[Socket], None]) -> None:
-    conn = bench.connected()
-    conn.sock.send(bytes(3000))
-    bench.dev.tod_ifp.if_mtu = 1000
-    end(conn.sock)
-    assert [(c["op"], c.get("mss")) for c in conn.commands(Opcode.PATH_MTU, Opcode.CLOSE)] == [
-        (Opcode.PATH_MTU, 960), (Opcode.CLOSE, None)]
-
-
-@pytest.mark.parametrize(("mtu", "mss"), [(1499, 1459), (576, 536), (256, 216), (68, 216)])
-def test_if_set_mtu_lowers_connections_and_what_is_opened_later(bench: Bench, mtu: int, mss: int) -> None:
-    conn = bench.connected()
-    conn.sock.send(bytes(3000))
-    bench.dev.if_set_mtu(mtu)
-    assert [c["mss"] for c in conn.commands(Opcode.PATH_MTU)] == [mss]
-    bench.opening(81)
-    assert bench.device.last(Opcode.OPEN)["mss"] == mss
-    bench.listening()
-    assert bench.device.last(Opcode.LISTEN)["mss"] == mss
-    bench.dev.if_set_mtu(1500)
-    bench.opening(82)
-    assert bench.device.last(Opcode.OPEN)["mss"] == 1460
-    assert len(conn.commands(Opcode.PATH_MTU)) == 1
-
-
-def test_mtu_lowered_during_the_handshake(bench: Bench) -> None:
-    conn = bench.opening()
-    bench.dev.if_set_mtu(1000)
-    assert not conn.commands(Opcode.PATH_MTU)
-    conn.report(established=1, state=State.ESTABLISHED, mss=1460)
-    assert [c["mss"] for c in conn.commands(Opcode.PATH_MTU)] == [960]
-
-
-@pytest.mark.parametrize("close", [None, lambda sock: sock.shutdown(socket.SHUT_WR), lambda sock: sock.close()])
-def test_an_outage_is_survived(bench: Bench, close: Callable[[Socket], None] | None) -> None:
-    conn = bench.connected()
-    tp, so, sock = conn.tp, conn.so, conn.sock
-    bench.dev.if_link_state_change(False)
-    assert conn.sock.send(b"held back") == 9  # an error would have the user send it twice
-    assert tp.t_softerror == errno.ENETDOWN
-    assert so.so_snd.sb_cc == 9 and not conn.doorbells("snd")
-    if close:
-        close(sock)
-        assert tp.t_state == State.FIN_WAIT_1 and not conn.commands(Opcode.CLOSE)
-    bench.dev.if_link_state_change(True)
-    if close:
-        assert [c["snd_end"] for c in conn.commands(Opcode.CLOSE)] == [9]
-        conn.ack(9, state=State.TIME_WAIT, peer_closed=1)
-        conn.end()
-        sock.close()
-        assert bench.dev.engine.free_ids == FULL and list(bench.stack.tcbinfo) == []
-    else:
-        assert conn.doorbells("snd") == [9]
-        conn.ack(9)
-        assert tp.t_softerror == 0
-    bench.stack.sleep(lambda: False, 700_000_000)
-    assert not conn.commands(Opcode.ABORT)
-
-
-def test_an_outage_without_end_ends_what_cannot_be_sent(bench: Bench) -> None:
-    waiting, closing, idle = (bench.connected(port) for port in (80, 81, 82))
-    bench.dev.if_link_state_change(False)
-    waiting.sock.send(b"held back")
-    closing.sock.close()
-    bench.stack.sleep(lambda: bool(waiting.so.so_error), 601_000_000)
-    assert bench.device.time == 600_000_000
-    with pytest.raises(OSError) as caught:
-        waiting.sock.recv(1)
-    assert caught.value.errno == errno.ENETDOWN
-    assert {c["tid"] for c in bench.device.ops(Opcode.ABORT)} == {waiting.tid, closing.tid}
-    idle.deliver(b"still here")
-    assert idle.sock.recv(20) == b"still here"
-
-
-def test_every_outage_has_its_own_limit(bench: Bench) -> None:
-    conn = bench.connected()
-    for up in (False, True, False):
-        bench.dev.if_link_state_change(up)
-        bench.stack.sleep(lambda: False, 250_000_000)
-    conn.sock.send(b"held back")
-    bench.stack.sleep(lambda: bool(conn.so.so_error), 2_000_000_000)
-    assert (bench.device.time, conn.so.so_error) == (1_100_000_000, errno.ENETDOWN)
-
-
-def test_a_link_that_comes_up_announces_our_address(bench: Bench) -> None:
-    bench.dev.if_link_state_change(True)
-    assert bench.device.sent_frames() == []  # it was up
-    bench.dev.if_link_state_change(False)
-    bench.dev.if_link_state_change(True)
-    [frame] = bench.device.sent_frames()
-    assert frame[:6] == b"\xff" * 6 and frame[28:32] == frame[38:42] == parse_ipv4("10.0.0.1").to_bytes(4)
 
 
 def test_a_next_hop_counts_as_down_for_a_while(bench: Bench) -> None:

@@ -9,10 +9,11 @@
 """
 
 from .device import Device
+from .lifecycle import DeviceState
 from .options import DeviceError, EngineOptions
 from .sockets import SO_NO_OFFLOAD, Socket, create_connection, select
 from .stack import Stack
 from .toe import Tiptoe
 
-__all__ = ["SO_NO_OFFLOAD", "Device", "DeviceError", "EngineOptions", "Socket", "Stack", "Tiptoe",
+__all__ = ["SO_NO_OFFLOAD", "Device", "DeviceError", "DeviceState", "EngineOptions", "Socket", "Stack", "Tiptoe",
            "create_connection", "select"]

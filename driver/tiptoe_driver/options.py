@@ -50,6 +50,8 @@ class EngineOptions:
         Makes the secret keys reproducible in tests; None: random.
     fin_wait_2_us : int
         How long a connection that nobody reads any more waits for the peer's FIN.
+    watchdog_us : int
+        Interval at which the device is asked whether it is still there; 0: never, the next slow read finds out.
     arp_retry_us, arp_tries : int
         Interval and number of ARP requests before a next hop counts as down.
     """
@@ -72,6 +74,7 @@ class EngineOptions:
     seed: int | None = None
     arp_retry_us: int = 1_000_000
     arp_tries: int = 3
+    watchdog_us: int = 0
 
 
 @dataclass(frozen=True)

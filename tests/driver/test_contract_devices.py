@@ -362,7 +362,7 @@ def test_lsn_1_handlers_interface_and_routes_go_with_the_device(both: Two, way: 
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_zc_1_what_has_arrived_is_read_after_the_removal(both: Two, way: str) -> None:
+def test_what_has_arrived_is_read_after_the_removal(both: Two, way: str) -> None:
     """The reader keeps its data though the device's memory is another's now."""
     one = both.one
     listener = one.listening()

@@ -208,9 +208,6 @@ class Engine:
         May return early without any."""
         if self.poll():
             return True
-        if not self.running:  # time passes all the same
-            self.device.wait(timeout_us)
-            return False
         if self.commands.backlog:
             # Room in the command ring raises no interrupt: look again soon.
             timeout_us = 10 if timeout_us is None else min(timeout_us, 10)

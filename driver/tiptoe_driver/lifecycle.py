@@ -18,7 +18,6 @@ from .structures import (
     TCPS_TIME_WAIT,
     TP_EVENTS_PENDING,
     TP_RELEASING,
-    TP_TERMINAL,
     toepcb,
 )
 from .tcp_subr import tcp_close
@@ -158,8 +157,7 @@ class Lifecycle:
         self._engine.stop()
 
     def _end(self, toep: toepcb) -> None:
-        """The connection is no more, whatever the engine thinks: its socket is told, nothing is written for it."""
-        toep.flags |= TP_TERMINAL
+        """The connection is no more, whatever the engine thinks, and its socket is told."""
         if toep.fin_wait_2 is not None:
             toep.fin_wait_2.cancel()
         tp = toep.tp

@@ -10,10 +10,14 @@ import socket
 from collections.abc import Callable, Iterator
 
 import pytest
+from scapy.layers.inet import IP, TCP
+from scapy.layers.l2 import Ether
 
 from tiptoe_driver import DeviceState, EngineOptions, Socket, Stack, Tiptoe
 from tiptoe_driver import abi_gen as reg
 from tiptoe_driver.gate import ALL_ONES
+from tiptoe_driver.offload import if_setcap
+from tiptoe_driver.structures import IFCAP_TOE
 from tiptoe_verif.native.simulation import Simulation, Wire
 
 IPS = "10.0.0.1", "10.0.1.1"
@@ -307,3 +311,33 @@ def test_blocking_calls_on_two_devices_whose_clocks_are_apart(out_dir) -> None:
         lines.check()
     finally:
         lines.close()
+
+
+def test_cap_1_syn_is_handed_to_the_host_while_switched_off() -> None:
+    """With a stack beside it (rst_unknown off), a SYN that the device should not take is the host's, unanswered."""
+    with Simulation("tiny", ip=IPS[0], driver={**OPTIONS, "rst_unknown": False}) as sim:
+        listener = sim.socket()
+        listener.bind(("", 80))
+        listener.listen()
+        taken: list[bytes] = []
+        sim.toe.hostif.input_hook = lambda frame: bool(taken.append(frame)) or True
+
+        def syn(sport: int) -> tuple[list[TCP], int]:
+            """TCP segments sent within 20 ms of a SYN, and frames that reached the host."""
+            taken.clear()
+            sim.captured()
+            sim.inject(bytes(Ether(dst=sim.toe.tod_ifp.if_lladdr.to_bytes(6).hex(":"), src="02:00:00:00:00:09")
+                             / IP(src=PEERS[0], dst=IPS[0]) / TCP(sport=sport, dport=80, flags="S", seq=1)))
+            sim.run_us(20_000)
+            frames = [Ether(frame) for frame in sim.captured()]
+            return [frame[TCP] for frame in frames if TCP in frame], len(taken)
+
+        for port, capenable in ((5000, IFCAP_TOE), (5001, 0), (5002, IFCAP_TOE)):
+            assert if_setcap(sim.toe.tod_ifp, capenable) == 0
+            sim.run_us(5_000)
+            sent, to_host = syn(port)
+            if capenable:
+                assert [str(segment.flags) for segment in sent] == ["SA"] and not to_host
+            else:
+                assert not sent and to_host == 1
+        sim.check()

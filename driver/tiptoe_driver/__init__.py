@@ -9,11 +9,12 @@
 """
 
 from .device import Device
+from .lifecycle import DeviceState
 from .options import DeviceError, EngineOptions
 from .policy import OffloadPolicy, Opening, PolicyRule
 from .sockets import SO_NO_OFFLOAD, Socket, create_connection, select
 from .stack import Stack
 from .toe import Tiptoe
 
-__all__ = ["SO_NO_OFFLOAD", "Device", "DeviceError", "EngineOptions", "OffloadPolicy", "Opening", "PolicyRule", "Socket",
-           "Stack", "Tiptoe", "create_connection", "select"]
+__all__ = ["SO_NO_OFFLOAD", "Device", "DeviceError", "DeviceState", "EngineOptions", "OffloadPolicy", "Opening",
+           "PolicyRule", "Socket", "Stack", "Tiptoe", "create_connection", "select"]

@@ -109,6 +109,14 @@ class ArpTable:
             self._transmit(smac, arp_packet(OP_REPLY, self._mac, self._address, smac, sip))
         return True
 
+    def stop(self) -> None:
+        """Ask no more; those who wait are forgotten without a word. What is known stays known."""
+        for ip, entry in list(self._entries.items()):
+            if entry.timer is not None:
+                entry.timer.cancel()
+            if entry.mac is None:
+                del self._entries[ip]
+
     def announce(self) -> None:
         """Gratuitous ARP: tell everybody our address."""
         self._transmit(BROADCAST, arp_packet(OP_REQUEST, self._mac, self._address, 0, self._address))

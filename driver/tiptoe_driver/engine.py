@@ -12,8 +12,9 @@ from typing import Protocol
 
 from . import abi_gen as abi
 from .device import Device
+from .gate import DeviceGate
 from .ids import ConnectionIds
-from .memory import Block, HostMemory, RingPool
+from .memory import HostMemory, RingPool
 from .options import DeviceError, EngineOptions, identify
 from .positions import MASK
 from .rings import CommandRing, EventRing
@@ -55,33 +56,36 @@ class Engine:
         What went wrong, by name: stale_events, bad_positions, failed_commands, lost_ids...
     ids : ConnectionIds
         The connection ids.
+    running : bool
+        The engine is on: its events are taken.
     """
 
     EVENT_BATCH = 64
     """Events handled before the engine may reuse their entries."""
 
     def __init__(self, device: Device, client: EngineClient, mac: int, address: int, options: EngineOptions) -> None:
-        self.device = device
+        self.counters: Counter[str] = Counter()
+        self.device = device = DeviceGate(device, self.counters)
         self.options = options
         self.client = client
-        self.counters: Counter[str] = Counter()
+        self._addresses = mac, address
+        self._rng = random.Random(options.seed) if options.seed is not None else random.SystemRandom()
         self.capabilities = caps = identify(device)
-        self._reset()
+        if not self._reset():
+            raise DeviceError("the engine does not come out of reset")
         limit = min(len(device.memory), 1 << caps.addr_width)
         if options.memory_limit is not None:
             limit = min(limit, options.memory_limit)
         self.memory = HostMemory(device.memory, options.memory_base, limit)
         entries = options.command_entries or min(max(64, 4 * caps.connections), 16384)
-        command_block = self.memory.allocate(entries * abi.COMMAND_BYTES)
+        self._command_block = self.memory.allocate(entries * abi.COMMAND_BYTES)
         # Room for everything that can be under way at once: the engine never waits for the host.
         events = caps.connections + 2 * caps.syncache_entries + entries + options.frame_slots + 16
-        event_block = self.memory.allocate(events * abi.EVENT_BYTES)
+        self._event_block = self.memory.allocate(events * abi.EVENT_BYTES)
         self._frame_block = self.memory.allocate(options.frame_slots * abi.HOST_FRAME_SLOT_BYTES)
-        self.commands = CommandRing(device, command_block, options.command_reserve or entries // 4)
-        self.events = EventRing(device, event_block)
-        self._frames_taken = 0
-        self._frames_told = 0
-        self._configure(mac, address, command_block, event_block)
+        self.commands = CommandRing(device, self._command_block, options.command_reserve or entries // 4)
+        self.events = EventRing(device, self._event_block)
+        self._configure()
         reserve = caps.connections // 4 if options.active_reserve is None else options.active_reserve
         self.ids = ConnectionIds(
             caps.connections, caps.connections // 2 if options.stock is None else options.stock,
@@ -98,8 +102,8 @@ class Engine:
 
     # ------------------------------------------------------------------ bring-up
 
-    def _reset(self) -> None:
-        """Soft reset, then wait until the engine's memories are scrubbed."""
+    def _reset(self) -> bool:
+        """Soft reset: its bus transfers end, its memories are scrubbed. Whether the engine has come out of it."""
         device = self.device
         device.write32(abi.REG_IRQ_MASK, 0)
         device.write32(abi.REG_CONTROL, abi.CONTROL_SOFT_RESET)
@@ -107,15 +111,19 @@ class Engine:
             if (not device.read32(abi.REG_CONTROL) & abi.CONTROL_SOFT_RESET
                     and device.read32(abi.REG_STATUS) & abi.STATUS_READY):
                 break
+            if device.gone:
+                return False
             device.wait(100)
         else:
-            raise DeviceError("the engine does not come out of reset")
-        self.clear_interrupt()
+            return False
+        device.write32(abi.REG_IRQ_STATUS, abi.IRQ_STATUS_EVENT | abi.IRQ_STATUS_ERROR)
+        return True
 
-    def _configure(self, mac: int, address: int, command_block: Block, event_block: Block) -> None:
+    def _configure(self) -> None:
         """Tell the engine addresses, rings and keys, and switch it on."""
-        device, options = self.device, self.options
-        rng = random.Random(options.seed) if options.seed is not None else random.SystemRandom()
+        device, options, rng = self.device, self.options, self._rng
+        mac, address = self._addresses
+        command_block, event_block = self._command_block, self._event_block
         registers = {
             abi.REG_MAC_LO: mac & MASK, abi.REG_MAC_HI: mac >> 32, abi.REG_IP_ADDR: address,
             abi.REG_COMMAND_RING_LO: command_block.address & MASK,
@@ -138,15 +146,38 @@ class Engine:
                        | (abi.CONTROL_EXTERNAL_TICK if options.external_tick else 0)
                        | (abi.CONTROL_RST_UNKNOWN if options.rst_unknown else 0)
                        | (abi.CONTROL_PROMISCUOUS if options.promiscuous else 0))
+        self._frames_taken = self._frames_told = 0
+        self.running = True
 
-    def stop(self) -> None:
-        """Switch the engine off: it sends and receives nothing any more."""
-        self.device.write32(abi.REG_CONTROL, 0)
-        self.device.write32(abi.REG_IRQ_MASK, 0)
+    def stop(self) -> bool:
+        """Switch the engine off by a soft reset: it sends and receives nothing any more. Returns whether host memory
+        is certainly ours alone now; if not, the engine hangs (``reset_failed``), and its rings stay set aside."""
+        self.running = False
+        self.commands.close()
+        if not self._reset() and not self.device.gone:
+            self.counters["reset_failed"] += 1
+            return False
+        self.ids.reset()
+        return True
+
+    def restart(self) -> None:
+        """Bring a stopped engine up again, with every id free and new keys. DeviceError when it does not come."""
+        if identify(self.device) != self.capabilities:
+            raise DeviceError("another engine answers here: attach it anew")
+        if not self._reset():
+            raise DeviceError("the engine does not come out of reset")
+        self.commands.reset()
+        self.events.reset()
+        self.ids.reset()
+        self._configure()
 
     def read_counters(self) -> dict[str, int]:
-        """The engine's own counters by name, modulo 2**32 (one slow register read each)."""
-        return {counter.name: self.device.read32(abi.REG_COUNTER + 4 * counter) for counter in abi.Counter}
+        """The engine's own counters by name, modulo 2**32 (one slow register read each). DeviceError when the device
+        answers no more."""
+        counters = {counter.name: self.device.read32(abi.REG_COUNTER + 4 * counter) for counter in abi.Counter}
+        if self.device.gone:
+            raise DeviceError("the device does not answer")
+        return counters
 
     @property
     def free_ids(self) -> int:
@@ -158,6 +189,8 @@ class Engine:
     def poll(self) -> bool:
         """Handle every event that waits; whether there was any. Never raises for what the device wrote."""
         handled = 0
+        if not self.running:
+            return False
         while (event := self.events.take()) is not None:
             handled += 1
             self._handlers[type(event)](event)
@@ -188,7 +221,8 @@ class Engine:
     def clear_interrupt(self) -> None:
         """Lower the interrupt line. For behind a :meth:`poll`, which has written EVENT_CONSUMER: if an event has come
         meanwhile, the device raises the line again."""
-        self.device.write32(abi.REG_IRQ_STATUS, abi.IRQ_STATUS_EVENT | abi.IRQ_STATUS_ERROR)
+        if self.running:
+            self.device.write32(abi.REG_IRQ_STATUS, abi.IRQ_STATUS_EVENT | abi.IRQ_STATUS_ERROR)
 
     def _acknowledge(self) -> None:
         self.events.acknowledge()

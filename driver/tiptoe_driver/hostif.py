@@ -47,7 +47,8 @@ class HostInterface:
         self.capture: Callable[[bool, bytes], None] | None = None
         self._queue: deque[bytes] = deque()
         block = engine.memory.allocate(engine.options.frame_buffers * abi.HOST_FRAME_SLOT_BYTES)
-        self._buffers = [block.address + n * abi.HOST_FRAME_SLOT_BYTES for n in range(engine.options.frame_buffers)]
+        self._all_buffers = [block.address + n * abi.HOST_FRAME_SLOT_BYTES for n in range(engine.options.frame_buffers)]
+        self._buffers = list(self._all_buffers)
         self.arp = ArpTable(stack, ifp.if_lladdr, ifp.if_addr, self._transmit_arp, neighbour_changed,
                             engine.options.arp_retry_us, engine.options.arp_tries, engine.options.arp_down_us)
         self._icmp = IcmpInput(stack, ifp, engine.counters, self._transmit_ip)
@@ -59,7 +60,7 @@ class HostInterface:
         if not 14 <= len(frame) <= min(self._engine.capabilities.max_frame_bytes, abi.HOST_FRAME_SLOT_BYTES):
             self._counters["frames_bad_length"] += 1
             return False
-        if len(self._queue) >= self.QUEUE_LIMIT:
+        if len(self._queue) >= self.QUEUE_LIMIT or not self._engine.running:
             self._counters["frames_dropped"] += 1
             return False
         self._queue.append(frame.ljust(60, b"\0"))
@@ -80,6 +81,13 @@ class HostInterface:
 
             self._engine.commands.post(abi.pack_send_frame(
                 self._engine.commands.tag(done), addr=address, length=len(frame)))
+
+    def stop(self) -> None:
+        """The engine is off: frames that wait are dropped, all buffers are ours again. Neighbours stay known."""
+        self.arp.stop()
+        self._counters["frames_dropped"] += len(self._queue)
+        self._queue.clear()
+        self._buffers = list(self._all_buffers)
 
     def _transmit_arp(self, dmac: int, packet: bytes) -> bool:
         return self.transmit(self._ethernet(dmac, ETHERTYPE_ARP) + packet)

@@ -52,6 +52,17 @@ class ConnectionIds:
         self._ready: deque[toepcb] = deque()
         self._generations = bytearray(total)
 
+    def reset(self) -> None:
+        """The engine was reset and knows no id any more: all are free again, the lost ones too. Generations go on,
+        so that no event of before is taken for one of a new connection."""
+        for toep in self.toepcbs:
+            if toep is not None:
+                toep.rings.drop()
+        self.toepcbs = [None] * len(self.toepcbs)
+        self._free = deque(range(len(self.toepcbs)))
+        self._ready.clear()
+        self.stocked = self._passive = self._stock_target = 0
+
     @property
     def available(self) -> int:
         """Ids that are neither in use nor in stock."""

@@ -109,6 +109,10 @@ class ByteRing:
         self.size = size
         """Bytes of the ring."""
 
+    def move_out(self) -> None:
+        """Go on in memory of our own: the device's is not ours any more."""
+        self._memory = memoryview(bytearray(self._memory))
+
     def write(self, position: int, data: memoryview | bytes) -> None:
         """Copy ``data`` (at most ``size`` bytes) to ``position`` on."""
         start = position & self._mask
@@ -184,13 +188,25 @@ class RingPool:
         self.memory = memory
         self.snd_bytes = snd_bytes
         self.rcv_bytes = rcv_bytes
-        self.allocated = 0
+        self._pairs: list[RingPair] = []
         self._free: list[RingPair] = []
+
+    @property
+    def allocated(self) -> int:
+        """Pairs made."""
+        return len(self._pairs)
 
     @property
     def in_use(self) -> int:
         """Pairs handed out."""
         return self.allocated - len(self._free)
+
+    def move_out(self) -> None:
+        """The device's memory is not ours any more: what readers still want of it is copied."""
+        for pair in self._pairs:
+            if pair.references:
+                pair.snd.move_out()
+                pair.rcv.move_out()
 
     def get(self) -> RingPair | None:
         """A pair with one user, or None when memory is used up."""
@@ -205,8 +221,9 @@ class RingPool:
         except OutOfMemory:
             self.memory.free(snd)
             return None
-        self.allocated += 1
-        return RingPair(self, snd, rcv).hold()
+        pair = RingPair(self, snd, rcv)
+        self._pairs.append(pair)
+        return pair.hold()
 
     def put(self, pair: RingPair) -> None:
         """Take a pair back (by RingPair.drop)."""

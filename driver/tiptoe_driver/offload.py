@@ -58,6 +58,10 @@ class toedev(ABC):
     def tod_four_tuple_busy(self, four_tuple: tuple[int, int, int, int]) -> bool:
         """Whether the device still has a connection (closing, in TIME_WAIT) with this four-tuple."""
 
+    @abstractmethod
+    def tod_capability(self, enable: bool) -> None:
+        """IFCAP_TOE was switched on or off: listeners come or go, connections stay."""
+
 
 class EventHandlerList:
     """One EVENTHANDLER of the kernel: functions that are all called when it is invoked."""
@@ -85,9 +89,10 @@ class EventHandlerList:
 def tcp_offload_connect(so: socket, nam: sockaddr_in) -> int:
     """Offload the connection of ``so`` to ``nam`` if its egress interface can: errno 0, and TF_TOE set.
 
-    EHOSTUNREACH: no route. EINVAL: the interface has no offload device or it is switched off. ENETDOWN: link down.
-    EPERM: no room on the device, or its policy refuses. ENOBUFS: its command ring is full. EHOSTDOWN, EHOSTUNREACH: the
-    next hop has not answered lately. On failure nothing has changed.
+    EHOSTUNREACH: no route. EINVAL: the interface has no offload device or it is switched off. ENETDOWN: link down,
+    or the device is stopped. EADDRNOTAVAIL: the socket is bound to another interface's address. EPERM: no room on the
+    device, or its policy refuses. ENOBUFS: its command ring is full. EHOSTDOWN, EHOSTUNREACH: the next hop has not
+    answered lately. On failure nothing has changed.
     """
     inp = sotoinpcb(so)
     inp.lock.require()
@@ -97,10 +102,24 @@ def tcp_offload_connect(so: socket, nam: sockaddr_in) -> int:
     ifp = ro.ro_ifp
     if not ifp.if_capabilities & IFCAP_TOE or not ifp.if_capenable & IFCAP_TOE or ifp.if_toedev is None:
         return errno.EINVAL
-    if not ifp.if_up:
+    if not ifp.if_up or not ifp.if_running:
         return errno.ENETDOWN
     with ToeCall(inp.lock):
         return ifp.if_toedev.tod_connect(so, ro, nam)
+
+
+def if_setcap(ifp: ifnet, reqcap: int) -> int:
+    """SIOCSIFCAP: switch capabilities of an interface on and off; returns an errno, EINVAL for one it does not have.
+
+    Without IFCAP_TOE new connections go to the software stack; those that are offloaded live on.
+    """
+    if reqcap & ~ifp.if_capabilities:
+        return errno.EINVAL
+    changed = ifp.if_capenable ^ reqcap
+    ifp.if_capenable = reqcap
+    if changed & IFCAP_TOE and ifp.if_toedev is not None:
+        ifp.if_toedev.tod_capability(bool(reqcap & IFCAP_TOE))
+    return 0
 
 
 def tp_offload(tp: tcpcb) -> bool:

@@ -50,6 +50,8 @@ class EngineOptions:
         Makes the secret keys reproducible in tests; None: random.
     fin_wait_2_us : int
         How long a connection that nobody reads any more waits for the peer's FIN.
+    watchdog_us : int
+        Interval at which the device is asked whether it is still there; 0: never, the next slow read finds out.
     arp_retry_us, arp_tries : int
         Interval and number of ARP requests before a next hop counts as down.
     arp_down_us : int
@@ -78,6 +80,7 @@ class EngineOptions:
     arp_tries: int = 3
     arp_down_us: int = 20_000_000
     link_down_us: int = 600_000_000
+    watchdog_us: int = 0
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,20 @@ class CommandRing:
         self._head = 0  # commands known to have been read by the engine
         self._tag = 0
         self._waiting: dict[int, tuple[int, Done]] = {}  # tag: command count when posted, handler
+        self.closed = False
+        """The engine reads no commands: there is no room, and control commands are forgotten."""
+
+    def close(self) -> None:
+        """The engine reads no commands any more; those that wait are forgotten."""
+        self.closed = True
+        self.backlog.clear()
+
+    def reset(self) -> None:
+        """The engine was reset: the ring begins anew, empty. Tags go on, so that none is soon used again."""
+        self._tail = self._head = 0
+        self.backlog.clear()
+        self._waiting.clear()
+        self.closed = False
 
     @property
     def free(self) -> int:
@@ -57,7 +71,7 @@ class CommandRing:
 
     def room(self, count: int) -> bool:
         """Whether ``count`` ordinary commands can be posted now."""
-        if self.backlog:
+        if self.backlog or self.closed:
             return False
         return self._has(count + self.reserve)
 
@@ -78,6 +92,8 @@ class CommandRing:
 
     def post_control(self, command: bytes) -> None:
         """Write a control command; it waits in the backlog when the ring is full."""
+        if self.closed:
+            return
         if self.backlog or not self._has(1):
             self.backlog.append(command)
         else:
@@ -128,11 +144,15 @@ class EventRing:
     def __init__(self, device: Device, block: Block) -> None:
         self._device = device
         self._memory = device.memory[block.address:block.address + block.size]
-        self._memory[:] = bytes(block.size)
         self.entries = block.size // abi.EVENT_BYTES
-        self._head = 0  # events read, modulo 2**32
         self.unknown = 0
         """Events of a type this driver does not know; they are skipped."""
+        self.reset()
+
+    def reset(self) -> None:
+        """The engine was reset: the ring begins anew, and what it holds is no event."""
+        self._memory[:] = bytes(len(self._memory))
+        self._head = 0  # events read, modulo 2**32
 
     @property
     def pending(self) -> bool:

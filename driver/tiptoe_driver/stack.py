@@ -13,7 +13,7 @@ from typing import Protocol
 from .in_pcb import inpcbinfo
 from .locks import LockModel
 from .offload import EventHandlerList
-from .routes import RouteTable
+from .routes import RouteTable, format_ipv4
 from .structures import (
     SO_NO_OFFLOAD,
     TCPS_LISTEN,
@@ -69,7 +69,7 @@ class Stack:
     """
 
     SLICE_US = 100
-    """How long one device is waited for when there are several."""
+    """How long devices are waited for in turn when there are several."""
 
     def __init__(
         self,
@@ -87,6 +87,9 @@ class Stack:
         self.routes = RouteTable()
         self.interfaces: list[ifnet] = []
         self.devices: list[Pollable] = []
+        self._clocks: dict[Pollable, int] = {}  # stack's time less the device's
+        self._now_us = 0  # when the last device went
+        self._turn = 0
         self.syncache = Syncache(self)
         self.tcp_offload_listen_start = EventHandlerList()
         self.tcp_offload_listen_stop = EventHandlerList()
@@ -96,16 +99,42 @@ class Stack:
 
     def attach_interface(self, ifp: ifnet, gateway: int = 0) -> None:
         """Add an interface with its subnet's route, and a default route when it has a ``gateway``."""
+        self.check_address(ifp.if_addr)
         self.interfaces.append(ifp)
         self.routes.add_interface(ifp, gateway)
+
+    def check_address(self, address: int) -> None:
+        """Raise ValueError when an interface has this address already: two devices would answer for one socket."""
+        for other in self.interfaces:
+            if other.if_addr == address:
+                raise ValueError(f"{format_ipv4(address)} is the address of {other.if_xname}")
 
     def detach_interface(self, ifp: ifnet) -> None:
         """Remove an interface and its routes."""
         self.interfaces.remove(ifp)
         self.routes.remove_interface(ifp)
 
+    def attach_device(self, device: Pollable) -> None:
+        """Drive ``device`` from now on. Its clock goes on from the stack's time; the first one's is the stack's."""
+        if self.devices or self._now_us:
+            self._clocks[device] = self.now_us() - device.now_us()
+        else:
+            self._clocks[device] = 0
+        self.devices.append(device)
+
+    def detach_device(self, device: Pollable) -> None:
+        """Drive ``device`` no more. Time goes on with the next device's clock; without any it stands still."""
+        self._now_us = self.now_us()
+        self.devices.remove(device)
+        del self._clocks[device]
+        if self.devices:
+            first = self.devices[0]
+            self._clocks[first] = self._now_us - first.now_us()
+
     def listeners(self) -> Iterator[tcpcb]:
         """Every listening, offloadable connection: a device registered late learns of them here."""
+        if self.offload_disabled:
+            return
         for inp in self.tcbinfo:
             so = inp.inp_socket
             if so is not None and not so.so_options & SO_NO_OFFLOAD and intotcpcb(inp).t_state == TCPS_LISTEN:
@@ -114,8 +143,12 @@ class Stack:
     # ------------------------------------------------------------------ time
 
     def now_us(self) -> int:
-        """Microseconds on the first device's clock."""
-        return self.devices[0].now_us() if self.devices else 0
+        """Microseconds on the first device's clock; never less than before when that device goes."""
+        return self._time_of(self.devices[0]) if self.devices else self._now_us
+
+    def _time_of(self, device: Pollable) -> int:
+        """The stack's time by the clock of ``device``."""
+        return device.now_us() + self._clocks[device]
 
     def callout(self, delay_us: int, function: Callable[[], None]) -> Callout:
         """Call ``function`` after ``delay_us``."""
@@ -126,7 +159,7 @@ class Stack:
     def poll(self) -> bool:
         """Handle everything that has happened; whether there was anything. Takes no time on the device's clock."""
         busy = False
-        for device in self.devices:
+        for device in list(self.devices):
             busy |= device.poll()
         return self._run_callouts() or busy
 
@@ -141,11 +174,20 @@ class Stack:
         if len(self.devices) == 1:
             happened = self.devices[0].wait(limit)
         else:
-            part = self.SLICE_US if limit is None else min(limit, self.SLICE_US)
-            happened = False
-            for device in self.devices:
-                happened |= device.wait(part)
+            happened = self._wait_in_turn(self.SLICE_US if limit is None else min(limit, self.SLICE_US))
         return self._run_callouts() or happened
+
+    def _wait_in_turn(self, part_us: int) -> bool:
+        """Wait for each device until ``part_us`` from now, another one first each time. Clocks that run only while
+        waited for stay together: what is ahead waits for the one that is behind."""
+        until = min(map(self._time_of, self.devices)) + part_us
+        self._turn += 1
+        first = self._turn % len(self.devices)
+        happened = False
+        for device in self.devices[first:] + self.devices[:first]:
+            if device in self._clocks:  # not gone meanwhile
+                happened |= device.wait(max(0, until - self._time_of(device)))
+        return happened
 
     def sleep(self, condition: Callable[[], bool], timeout_us: int | None) -> bool:
         """Let time pass until ``condition`` holds or ``timeout_us`` is over; whether it holds."""

@@ -17,7 +17,7 @@ from .sockbuf import sockbuf
 
 if TYPE_CHECKING:
     from .offload import toe_usrreqs, toedev
-    from .stack import Stack
+    from .stack import Callout, Stack
 
 TCPS_CLOSED = State.CLOSED
 TCPS_LISTEN = State.LISTEN
@@ -82,6 +82,8 @@ class ifnet:
         What it can do and what of it is switched on: IFCAP_TOE.
     if_up : bool
         Link state.
+    if_running : bool
+        IFF_DRV_RUNNING: the device works; False while it is stopped, or gone.
     if_toedev : toedev or None
         Its offload device.
     """
@@ -95,6 +97,7 @@ class ifnet:
     if_capenable: int = 0
     if_up: bool = True
     if_toedev: toedev | None = None
+    if_running: bool = True
 
 
 @dataclass(slots=True, eq=False)
@@ -221,6 +224,8 @@ class toepcb:
         Bytes of receive window returned to the device since the connection began (it does not wrap).
     refcount : int
         References held: by the tcpcb and by what is pending on the device.
+    fin_wait_2 : Callout or None
+        Ends a connection that nobody reads and whose peer does not close.
     """
 
     tep_id: int
@@ -236,6 +241,7 @@ class toepcb:
     rcv_credited: int = 0
     maxseg: int = 0
     credits: int = 0
+    fin_wait_2: Callout | None = None
 
     @property
     def tid(self) -> int:

@@ -8,6 +8,7 @@ from . import abi_gen as abi
 from .device import Device
 from .engine import Engine
 from .hostif import HostInterface
+from .lifecycle import DeviceState, Lifecycle
 from .offload import sockaddr_in, toe_usrreqs, toedev
 from .options import EngineOptions
 from .policy import OffloadPolicy, Opening
@@ -58,6 +59,7 @@ class Tiptoe(toedev):
                  gateway: str = "", mtu: int = 1500, options: EngineOptions | None = None,
                  policy: OffloadPolicy | None = None) -> None:
         ip, _, prefix = address.partition("/")
+        stack.check_address(parse_ipv4(ip))
         self.stack = stack
         self.policy = policy or OffloadPolicy()
         self.tod_ifp = ifnet(name, parse_ipv4(ip), int(prefix or 32), parse_mac(mac), mtu,
@@ -68,17 +70,55 @@ class Tiptoe(toedev):
         self.calls = calls = ToeCalls(self.engine, self.tod_ifp)
         self.events = ToeEvents(stack, calls)
         self.active = ActiveOpens(stack, calls, self.hostif)
-        self.passive = PassiveOpens(stack, calls, self.tod_ifp)
+        self.passive = PassiveOpens(stack, calls, self.tod_ifp, self._offloads_listener)
         self.link = LinkChanges(stack, calls, self.hostif, self.tod_ifp, self.engine.options.link_down_us)
         self.tod_usrreqs = calls.usrreqs = toe_usrreqs(
             calls.tu_send, calls.tu_rcvd, calls.tu_disconnect, calls.tu_reset, calls.tu_detach,
             self.passive.tu_syncache_event)
         stack.attach_interface(self.tod_ifp, parse_ipv4(gateway))
-        stack.devices.append(self)
-        stack.tcp_offload_listen_start.register(Tiptoe._listen_start, self)
-        stack.tcp_offload_listen_stop.register(PassiveOpens.stop, self.passive)
-        for tp in stack.listeners():
-            self._listen_start(tp)
+        stack.attach_device(self)
+        self.lifecycle = Lifecycle(self)
+        self.listen_tags = [
+            (handlers, handlers.register(function, self.passive)) for handlers, function in (
+                (stack.tcp_offload_listen_start, PassiveOpens.start),
+                (stack.tcp_offload_listen_stop, PassiveOpens.stop))]
+        self.passive.resume()
+
+    # ------------------------------------------------------------------ stop, restart, removal
+
+    @property
+    def state(self) -> DeviceState:
+        """Whether the device can be used."""
+        return self.lifecycle.state
+
+    def stop(self, timeout_us: int = 100_000) -> None:
+        """Stop the device: new connections fail with ENETDOWN, those it has with ECONNABORTED, their peers get a RST.
+
+        Waits up to ``timeout_us`` for the engine to report their ends, then switches it off. The interface and its
+        routes stay. Lets time pass, as ``restart``, ``reset`` and ``detach`` do: call none of them from an upcall.
+        """
+        self.lifecycle.stop(timeout_us)
+
+    def restart(self) -> None:
+        """Bring the device up again, after ``stop``; one that runs is stopped first. Its listeners are back, the
+        neighbours it knew too. DeviceError when the engine does not come up; the device stays stopped then."""
+        self.lifecycle.stop(100_000)
+        self.lifecycle.restart()
+
+    def reset(self) -> None:
+        """Recover a device that misbehaves: like stop and restart, but connections end without a word to the peers.
+        Ids that were lost are back."""
+        self.lifecycle.reset()
+
+    def detach(self) -> None:
+        """Remove the device, in use or not, and for good: connections end with ECONNABORTED (their peers are told by
+        ``stop`` only), interface, routes and listeners are withdrawn, the engine is switched off if it still answers.
+        What has arrived can still be read. A second call does nothing."""
+        self.lifecycle.remove()
+
+    def alive(self) -> bool:
+        """Ask the device whether it is still there (a slow read). One that does not answer is removed at once."""
+        return self.lifecycle.look()
 
     # ------------------------------------------------------------------ Pollable
 
@@ -86,12 +126,14 @@ class Tiptoe(toedev):
         """Handle what the engine has reported; whether there was anything."""
         busy = self.engine.poll()
         self.hostif.flush()
+        self.lifecycle.found()
         return busy
 
     def wait(self, timeout_us: int | None) -> bool:
         """Let time pass until the engine reports something."""
         busy = self.engine.wait(timeout_us)
         self.hostif.flush()
+        self.lifecycle.found()
         return busy
 
     def now_us(self) -> int:
@@ -102,6 +144,8 @@ class Tiptoe(toedev):
 
     def tod_connect(self, so: socket, ro: route, nam: sockaddr_in) -> int:
         """Begin an active open; EPERM when the policy is against it."""
+        if sotoinpcb(so).inp_laddr != self.tod_ifp.if_addr:
+            return errno.EADDRNOTAVAIL  # the engine takes no segments for another address
         if not self.policy.offloads(Opening.CONNECT, sotoinpcb(so).four_tuple):
             self.counters["policy_refused"] += 1
             return errno.EPERM
@@ -111,13 +155,18 @@ class Tiptoe(toedev):
         """Whether the engine still has a connection with this four-tuple."""
         return four_tuple in self.calls.four_tuples
 
-    def _listen_start(self, tp: tcpcb) -> None:
-        """Event handler: ``tp`` listens. What the policy is against is left to the software stack."""
-        laddr, lport, faddr, fport = tp.t_inpcb.four_tuple
-        if self.policy.offloads(Opening.LISTEN, (laddr or self.tod_ifp.if_addr, lport, faddr, fport)):
-            self.passive.start(tp)
+    def tod_capability(self, enable: bool) -> None:
+        """IFCAP_TOE was switched: without it the engine listens for nobody. Half-open connections of its listeners
+        are reset."""
+        if enable:
+            self.passive.resume()
         else:
-            self.counters["policy_refused"] += 1
+            self.passive.withdraw()
+
+    def _offloads_listener(self, tp: tcpcb) -> bool:
+        """Whether the policy lets the engine listen for ``tp``; what it is against is left to the software stack."""
+        laddr, lport, faddr, fport = tp.t_inpcb.four_tuple
+        return self.policy.offloads(Opening.LISTEN, (laddr or self.tod_ifp.if_addr, lport, faddr, fport))
 
     # ------------------------------------------------------------------ ifnet
 

@@ -38,6 +38,10 @@ class ActiveOpens:
         self._rcv_scale = window_scale(calls.engine.ids.ring_pool.rcv_bytes)
         self._next_hops: dict[int, int] = {}  # index by IPv4 address
 
+    def reset(self) -> None:
+        """The engine was reset: its next-hop table is empty."""
+        self._next_hops.clear()
+
     def connect(self, so: socket, ro: route, nam: sockaddr_in) -> int:
         """Begin an active open. When the next hop's MAC address is not known yet, OPEN waits for ARP."""
         inp = sotoinpcb(so)

@@ -197,7 +197,8 @@ class ToeEvents:
         """Nobody will read any more: the peer's FIN is waited for ``fin_wait_2_us``, then the connection is reset."""
         if not toep.flags & TP_FIN_WAIT_2:
             toep.flags |= TP_FIN_WAIT_2
-            self._stack.callout(self._calls.engine.options.fin_wait_2_us, lambda: self._fin_wait_2_over(toep, toep.tid))
+            toep.fin_wait_2 = self._stack.callout(
+                self._calls.engine.options.fin_wait_2_us, lambda: self._fin_wait_2_over(toep, toep.tid))
 
     def _fin_wait_2_over(self, toep: toepcb, tid: int) -> None:
         if toep.tid != tid or toep.flags & (TP_TERMINAL | TP_PEER_CLOSED):

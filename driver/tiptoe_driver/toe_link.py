@@ -41,9 +41,7 @@ class LinkChanges:
         if up == self._ifp.if_up:
             return
         self._ifp.if_up = up
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self.stop()
         if not up:
             self._timer = self._stack.callout(self._limit_us, self._give_up)
             return
@@ -51,6 +49,12 @@ class LinkChanges:
         for _, tp in self._connections():
             with self._stack.tcbinfo.lock, tp.t_inpcb.lock:
                 tcp_output_error(tp, tcp_gen_send(tp))
+
+    def stop(self) -> None:
+        """The device has no connections any more that an outage could end."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def if_set_mtu(self, mtu: int) -> None:
         """Packets may have ``mtu`` bytes from now on. Connections follow a smaller one at once, sending again what is not

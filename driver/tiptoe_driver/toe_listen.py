@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -51,6 +52,11 @@ class synq_entry:
 class PassiveOpens:
     """Listeners on one engine, and their half-open connections.
 
+    Parameters
+    ----------
+    wanted : callable
+        Whether the policy lets the engine listen for a tcpcb.
+
     Attributes
     ----------
     listeners : list
@@ -59,27 +65,34 @@ class PassiveOpens:
         synq_entry by syncache reference.
     """
 
-    def __init__(self, stack: Stack, calls: ToeCalls, ifp: ifnet) -> None:
+    def __init__(self, stack: Stack, calls: ToeCalls, ifp: ifnet, wanted: Callable[[tcpcb], bool]) -> None:
         self._stack = stack
         self._calls = calls
         self._engine = calls.engine
         self._counters = calls.engine.counters
         self._ifp = ifp
+        self._wanted = wanted
         self._rcv_bytes = calls.engine.ids.ring_pool.rcv_bytes
         self.listeners: list[listen_ctx | None] = [None] * calls.engine.capabilities.listeners
         self._by_tcpcb: dict[tcpcb, listen_ctx] = {}
+        self._withdrawn: list[tcpcb] = []  # listeners that come back with resume
+        self._unserved = False  # a listener found the table full
         self.half_open: dict[int, synq_entry] = {}
 
     def start(self, tp: tcpcb) -> None:
-        """Event handler: ``tp`` listens. Ignored when it is known, not for our address, or the table is full."""
+        """Event handler: ``tp`` listens. Ignored when it is known, not for our address, not wanted, or the table is full."""
         inp = tp.t_inpcb
         if tp in self._by_tcpcb or inp.inp_laddr not in (0, self._ifp.if_addr):
             return
-        if not self._ifp.if_capenable & IFCAP_TOE:
+        if not self._may_listen():
+            return
+        if not self._wanted(tp):
+            self._counters["policy_refused"] += 1
             return
         lid = next((n for n, lctx in enumerate(self.listeners) if lctx is None), None)
         if lid is None:
             self._counters["listen_table_full"] += 1
+            self._unserved = True
             return
         lctx = self.listeners[lid] = self._by_tcpcb[tp] = listen_ctx(lid, tp, inp.inp_lport)
         self._engine.ids.stock_up()
@@ -96,6 +109,8 @@ class PassiveOpens:
 
     def stop(self, tp: tcpcb) -> None:
         """Event handler: ``tp`` listens no more; the engine resets its half-open connections. Unknown: ignored."""
+        if tp in self._withdrawn:
+            self._withdrawn.remove(tp)
         lctx = self._by_tcpcb.pop(tp, None)
         if lctx is None:
             return
@@ -103,8 +118,43 @@ class PassiveOpens:
 
         def done(status: int, argument: int) -> None:
             self.listeners[lctx.lid] = None
+            if self._unserved:
+                self.resume()
 
         self._engine.commands.post_control(abi.pack_unlisten(self._engine.commands.tag(done), listener=lctx.lid))
+
+    def _may_listen(self) -> bool:
+        """Whether the device takes new connections."""
+        return bool(self._ifp.if_capenable & IFCAP_TOE and self._ifp.if_running)
+
+    def withdraw(self) -> None:
+        """Stop listening on this engine, though the sockets listen on; ``resume`` begins anew."""
+        for tp in list(self._by_tcpcb):
+            self.stop(tp)
+            self._withdrawn.append(tp)
+
+    def resume(self) -> None:
+        """Listen for every socket that does: those withdrawn, and those that came meanwhile."""
+        if not self._may_listen():
+            return
+        self._unserved = False
+        withdrawn, self._withdrawn = self._withdrawn, []
+        for tp in [*withdrawn, *self._stack.listeners()]:
+            self.start(tp)
+
+    def forget_half_open(self) -> None:
+        """Half-open connections become no sockets: should a handshake complete all the same, it is reset."""
+        for entry in self.half_open.values():
+            entry.dropped = True
+            self._stack.syncache.chkrst(entry.four_tuple, entry)
+
+    def reset(self) -> None:
+        """The engine was reset: it has no listener and no half-open connection. Listeners are back with ``resume``."""
+        self._withdrawn += self._by_tcpcb
+        self._by_tcpcb.clear()
+        self.listeners = [None] * len(self.listeners)
+        self.forget_half_open()
+        self.half_open.clear()
 
     # ------------------------------------------------------------------ half-open connections
 

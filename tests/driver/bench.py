@@ -16,29 +16,31 @@ PEER_IP, PEER_MAC = "10.0.0.2", "02:00:00:00:00:02"
 M = 0xFFFF_FFFF
 
 
-def arp_reply(ip: str = PEER_IP, mac: str = PEER_MAC) -> bytes:
+def arp_reply(ip: str = PEER_IP, mac: str = PEER_MAC, our_ip: str = OUR_IP) -> bytes:
     """The peer's answer to our ARP request."""
     ours, theirs = (bytes.fromhex(text.replace(":", "")) for text in (OUR_MAC, mac))
     return (ours + theirs + bytes.fromhex("08060001080006040002") + theirs + parse_ipv4(ip).to_bytes(4)
-            + ours + parse_ipv4(OUR_IP).to_bytes(4))
+            + ours + parse_ipv4(our_ip).to_bytes(4))
 
 
 class Bench:
-    """Stack, driver and scripted device."""
+    """Stack, driver and scripted device. Further benches may share a stack, each with addresses of its own."""
 
     def __init__(self, device: FakeDevice | None = None, *, gateway: str = "10.0.0.254", stack: Stack | None = None,
-                 **options: Any) -> None:
+                 ip: str = OUR_IP, peer_ip: str = PEER_IP, **options: Any) -> None:
         options = {"snd_ring_bytes": 4096, "rcv_ring_bytes": 4096, "frame_slots": 8, "frame_buffers": 8, "seed": 1,
                    **options}
         self.device = device or FakeDevice()
         self.stack = stack or Stack()
         self.accepted: list[Connection] = []
-        self.dev = Tiptoe(self.stack, self.device, address=OUR_IP + "/24", mac=OUR_MAC, gateway=gateway,
+        self.ip, self.peer_ip = ip, peer_ip
+        self.dev = Tiptoe(self.stack, self.device, address=ip + "/24", mac=OUR_MAC, gateway=gateway,
                           options=EngineOptions(**options))
 
     def know_peer(self) -> None:
         """Let ARP know the peer."""
-        request = arp_reply()[:20] + b"\0\1" + arp_reply()[22:]
+        reply = arp_reply(self.peer_ip, our_ip=self.ip)
+        request = reply[:20] + b"\0\1" + reply[22:]
         self.device.frame(request)
         self.stack.poll()
         self.device.forget()
@@ -51,10 +53,10 @@ class Bench:
 
     def opening(self, port: int = 80) -> Connection:
         """An active open whose OPEN is on the device, unanswered."""
-        if self.dev.hostif.arp.lookup(parse_ipv4(PEER_IP)) is None:
+        if self.dev.hostif.arp.lookup(parse_ipv4(self.peer_ip)) is None:
             self.know_peer()
         sock = self.socket()
-        sock.connect_ex((PEER_IP, port))
+        sock.connect_ex((self.peer_ip, port))
         return Connection(self, sock, self.device.last(Opcode.OPEN)["tid"])
 
     def connected(self, port: int = 80) -> Connection:
@@ -75,8 +77,8 @@ class Bench:
         """The device has answered a SYN from the peer."""
         if listener is None:
             listener = next(n for n, lctx in enumerate(self.dev.passive.listeners) if lctx and lctx.lport == port)
-        self.device.event(EventType.SYN_RECEIVED, syncache_ref=ref, listener=listener, faddr=parse_ipv4(PEER_IP),
-                          laddr=parse_ipv4(OUR_IP), fport=fport, lport=port, iss=1000, irs=2000, mss=1460)
+        self.device.event(EventType.SYN_RECEIVED, syncache_ref=ref, listener=listener, faddr=parse_ipv4(self.peer_ip),
+                          laddr=parse_ipv4(self.ip), fport=fport, lport=port, iss=1000, irs=2000, mss=1460)
         self.stack.poll()
 
     def handshake_done(self, ref: int, **values: int) -> Connection:

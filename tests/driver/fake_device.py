@@ -46,6 +46,8 @@ class FakeDevice:
         Writes and reads of registers and doorbells.
     answer : callable
         Status of a command, None to leave it unanswered; by default OK for the commands that always get an answer.
+    pulled : bool
+        The card is gone: reads are all ones, writes do nothing.
     script : list
         Functions called one at a time by ``wait`` instead of time passing without events.
     """
@@ -74,12 +76,15 @@ class FakeDevice:
         self._fetched = 0
         self._events = 0
         self.frames = 0
+        self.pulled = False
 
     # ------------------------------------------------------------------ the seam
 
     def write32(self, address: int, value: int) -> None:
         assert 0 <= value < 1 << 32 and address % 4 == 0
         self.accesses += 1
+        if self.pulled:
+            return
         if address >= reg.DOORBELL_BASE:
             tep_id, which = divmod(address - reg.DOORBELL_BASE, reg.DOORBELL_STRIDE)
             self.doorbells.append((tep_id, {0: "snd", 4: "rcv"}[which], value))
@@ -87,8 +92,11 @@ class FakeDevice:
         if address == reg.REG_IRQ_STATUS:
             self.irq = self._events != self.registers.get(reg.REG_EVENT_CONSUMER, 0)
             return
-        if address == reg.REG_CONTROL:
-            value &= ~reg.CONTROL_SOFT_RESET
+        if address == reg.REG_CONTROL and value & reg.CONTROL_SOFT_RESET:
+            value = 0
+            self._fetched = self._events = self.frames = 0
+            self.registers[reg.REG_COMMAND_TAIL] = self.registers[reg.REG_EVENT_CONSUMER] = 0
+            self.irq = False
         self.registers[address] = value
         if address == reg.REG_COMMAND_TAIL and self.read_commands:
             self.fetch()
@@ -96,6 +104,8 @@ class FakeDevice:
     def read32(self, address: int) -> int:
         self.accesses += 1
         self.reads.append(address)
+        if self.pulled:
+            return 0xFFFF_FFFF
         if address == reg.REG_COMMAND_HEAD:
             return self._fetched
         return self.registers.get(address, 0)
@@ -104,14 +114,19 @@ class FakeDevice:
         return self.time
 
     def wait(self, timeout_us: int | None) -> bool:
-        if not self.irq:
+        if not self.line:
             if self.script:
                 self.script.pop(0)()
                 self.time += 1
             else:
                 assert timeout_us is not None, "the driver would wait for ever"
                 self.time += timeout_us
-        return self.irq
+        return self.line
+
+    @property
+    def line(self) -> bool:
+        """The interrupt line."""
+        return self.irq and not self.pulled and bool(self.registers.get(reg.REG_IRQ_MASK))
 
     # ------------------------------------------------------------------ commands
 

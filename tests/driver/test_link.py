@@ -124,3 +124,9 @@ def test_a_link_that_comes_up_announces_our_address(bench: Bench) -> None:
     bench.dev.if_link_state_change(True)
     [frame] = bench.device.sent_frames()
     assert frame[:6] == b"\xff" * 6 and frame[28:32] == frame[38:42] == parse_ipv4("10.0.0.1").to_bytes(4)
+
+
+def test_removed_device_is_timed_no_more(bench: Bench) -> None:
+    bench.dev.if_link_state_change(False)
+    bench.dev.detach()
+    assert bench.stack._time_left(None) is None

@@ -13,6 +13,7 @@ from .options import DeviceError, EngineOptions
 from .sockets import SO_NO_OFFLOAD, Socket, create_connection, select
 from .stack import Stack
 from .toe import Tiptoe
+from .user_buffers import UserBuffer
 
-__all__ = ["SO_NO_OFFLOAD", "Device", "DeviceError", "EngineOptions", "Socket", "Stack", "Tiptoe",
+__all__ = ["SO_NO_OFFLOAD", "Device", "DeviceError", "EngineOptions", "Socket", "Stack", "Tiptoe", "UserBuffer",
            "create_connection", "select"]

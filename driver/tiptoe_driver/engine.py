@@ -18,6 +18,7 @@ from .options import DeviceError, EngineOptions, identify
 from .positions import MASK
 from .rings import CommandRing, EventRing
 from .structures import TP_READY, TP_RELEASING, TP_STOCK, toepcb
+from .user_buffers import UserBuffers
 
 
 class EngineClient(Protocol):
@@ -55,6 +56,8 @@ class Engine:
         What went wrong, by name: stale_events, bad_positions, failed_commands, lost_ids...
     ids : ConnectionIds
         The connection ids.
+    buffers : UserBuffers
+        Memory that applications own.
     """
 
     EVENT_BATCH = 64
@@ -67,9 +70,8 @@ class Engine:
         self.counters: Counter[str] = Counter()
         self.capabilities = caps = identify(device)
         self._reset()
-        limit = min(len(device.memory), 1 << caps.addr_width)
-        if options.memory_limit is not None:
-            limit = min(limit, options.memory_limit)
+        reachable = min(len(device.memory), 1 << caps.addr_width)
+        limit = reachable if options.memory_limit is None else min(reachable, options.memory_limit)
         self.memory = HostMemory(device.memory, options.memory_base, limit)
         entries = options.command_entries or min(max(64, 4 * caps.connections), 16384)
         command_block = self.memory.allocate(entries * abi.COMMAND_BYTES)
@@ -87,6 +89,7 @@ class Engine:
             caps.connections, caps.connections // 2 if options.stock is None else options.stock,
             caps.connections - reserve, self.commands,
             RingPool(self.memory, options.snd_ring_bytes, options.rcv_ring_bytes), self.counters)
+        self.buffers = UserBuffers(self.memory, reachable, options.snd_ring_bytes, options.rcv_ring_bytes)
         self._handlers: dict[type, Callable[..., None]] = {
             abi.ConnectionEvent: self._connection,
             abi.SynReceivedEvent: client.syn_received,

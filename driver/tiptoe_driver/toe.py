@@ -15,6 +15,7 @@ from .toe_calls import ToeCalls
 from .toe_connect import ActiveOpens
 from .toe_events import ToeEvents
 from .toe_listen import PassiveOpens
+from .user_buffers import UserBuffer
 
 
 class Tiptoe(toedev):
@@ -61,6 +62,18 @@ class Tiptoe(toedev):
         stack.tcp_offload_listen_stop.register(PassiveOpens.stop, self.passive)
         for tp in stack.listeners():
             self.passive.start(tp)
+
+    # ------------------------------------------------------------------ the application's buffers
+
+    def allocate_buffer(self, size: int) -> UserBuffer:
+        """Memory for a ring that the application owns: ``size`` bytes, a power of two from 4 KiB to 16 MiB. ValueError
+        for another size, OutOfMemory when there is none left."""
+        return self.engine.buffers.allocate(size)
+
+    def register_buffer(self, address: int, size: int) -> UserBuffer:
+        """The same for memory of the application's own choice, aligned to its size, outside the range that
+        ``EngineOptions`` leaves to the driver. ValueError or BufferError when it cannot be a ring."""
+        return self.engine.buffers.register(address, size)
 
     # ------------------------------------------------------------------ Pollable
 

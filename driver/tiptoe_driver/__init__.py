@@ -15,6 +15,7 @@ from .policy import OffloadPolicy, Opening, PolicyRule
 from .sockets import SO_NO_OFFLOAD, Socket, create_connection, select
 from .stack import Stack
 from .toe import Tiptoe
+from .user_buffers import UserBuffer
 
 __all__ = ["SO_NO_OFFLOAD", "Device", "DeviceError", "DeviceState", "EngineOptions", "OffloadPolicy", "Opening",
-           "PolicyRule", "Socket", "Stack", "Tiptoe", "create_connection", "select"]
+           "PolicyRule", "Socket", "Stack", "Tiptoe", "UserBuffer", "create_connection", "select"]

@@ -19,6 +19,7 @@ from .options import DeviceError, EngineOptions, identify
 from .positions import MASK
 from .rings import CommandRing, EventRing
 from .structures import TP_READY, TP_RELEASING, TP_STOCK, toepcb
+from .user_buffers import UserBuffers
 
 
 class EngineClient(Protocol):
@@ -58,6 +59,8 @@ class Engine:
         The connection ids.
     running : bool
         The engine is on: its events are taken.
+    buffers : UserBuffers
+        Memory that applications own.
     """
 
     EVENT_BATCH = 64
@@ -73,9 +76,8 @@ class Engine:
         self.capabilities = caps = identify(device)
         if not self._reset():
             raise DeviceError("the engine does not come out of reset")
-        limit = min(len(device.memory), 1 << caps.addr_width)
-        if options.memory_limit is not None:
-            limit = min(limit, options.memory_limit)
+        reachable = min(len(device.memory), 1 << caps.addr_width)
+        limit = reachable if options.memory_limit is None else min(reachable, options.memory_limit)
         self.memory = HostMemory(device.memory, options.memory_base, limit)
         entries = options.command_entries or min(max(64, 4 * caps.connections), 16384)
         self._command_block = self.memory.allocate(entries * abi.COMMAND_BYTES)
@@ -91,6 +93,7 @@ class Engine:
             caps.connections, caps.connections // 2 if options.stock is None else options.stock,
             caps.connections - reserve, self.commands,
             RingPool(self.memory, options.snd_ring_bytes, options.rcv_ring_bytes), self.counters)
+        self.buffers = UserBuffers(self.memory, reachable, options.snd_ring_bytes, options.rcv_ring_bytes)
         self._handlers: dict[type, Callable[..., None]] = {
             abi.ConnectionEvent: self._connection,
             abi.SynReceivedEvent: client.syn_received,

@@ -10,7 +10,7 @@ import errno
 from collections import Counter, deque
 
 from . import abi_gen as abi
-from .memory import RingPool
+from .memory import RingPair, RingPool
 from .rings import CommandRing
 from .structures import TP_PASSIVE, TP_READY, TP_RELEASING, TP_STOCK, toepcb
 
@@ -79,9 +79,15 @@ class ConnectionIds:
         toep = self.toepcbs[tep_id] if tep_id < len(self.toepcbs) else None
         return toep if toep is not None and toep.tid == tid else None
 
-    def acquire(self) -> tuple[toepcb | None, int]:
-        """A provisioned id for an active open whose OPEN has room in the command ring too; or None and an errno."""
-        if self._ready:
+    def acquire(self, lent: RingPair | None = None) -> tuple[toepcb | None, int]:
+        """A provisioned id for an active open whose OPEN has room in the command ring too; or None and an errno.
+        With ``lent`` its rings are those: an id that is not provisioned yet is needed."""
+        if lent is not None and self._ready and not self._free:
+            toep = self._ready[0]
+            self.unstock(toep)
+            self.release(toep)
+            return None, errno.ENOBUFS  # there will be one when the engine has answered
+        if self._ready and lent is None:
             if not self._commands.room(1):
                 return None, errno.ENOBUFS
             toep = self._ready.popleft()
@@ -91,11 +97,15 @@ class ConnectionIds:
             return None, errno.EPERM
         if not self._commands.room(2):
             return None, errno.ENOBUFS
-        made = self._provision(0)
+        made = self._provision(0, lent)
         return (made, 0) if made is not None else (None, errno.EPERM)
 
     def give_back(self, toep: toepcb) -> None:
-        """An acquired id was not opened after all: it waits for the next active open."""
+        """An acquired id was not opened after all: it waits for the next active open. With the application's rings
+        it would wait for ever: it is released."""
+        if toep.rings.lent:
+            self.release(toep)
+            return
         toep.flags = TP_READY
         self._ready.append(toep)
 
@@ -123,7 +133,8 @@ class ConnectionIds:
             self._ready.remove(toep)
 
     def release(self, toep: toepcb) -> None:
-        """Give the id back; the terminal event has come. The rings stay until the engine has let go of them."""
+        """Give the id back; the terminal event has come, or it was never opened. The rings stay until the engine has let
+        go of them."""
         toep.flags |= TP_RELEASING
         laddr, lport, faddr, fport = toep.four_tuple
 
@@ -144,9 +155,9 @@ class ConnectionIds:
         self._counters["lost_ids"] += 1
         toep.flags |= TP_RELEASING
 
-    def _provision(self, flags: int) -> toepcb | None:
+    def _provision(self, flags: int, lent: RingPair | None = None) -> toepcb | None:
         """Provision the next free id; None when there is no memory for rings."""
-        rings = self.ring_pool.get()
+        rings = self.ring_pool.get() if lent is None else lent.hold()
         if rings is None:
             return None
         tep_id = self._free.popleft()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 
 class OutOfMemory(Exception):
@@ -43,7 +44,8 @@ class HostMemory:
             raise ValueError(f"range {base:#x} to {limit:#x} is not within {len(memory):#x} bytes of host memory")
         self.memory = memory
         self._free: dict[int, set[int]] = {}
-        self._range = (base, limit)
+        self.range = (base, limit)
+        """The addresses handed out lie from the first to before the second."""
         address = -(-base >> self.MIN_LOG2) << self.MIN_LOG2
         while address < limit:
             log2 = (limit - address).bit_length() - 1
@@ -96,9 +98,14 @@ class ByteRing:
     ----------
     memory : memoryview
         The ring's bytes; a power of two of them.
+
+    Attributes
+    ----------
+    copied_in, copied_out : int
+        Bytes the host has copied into the ring and out of it since it was made: nothing else in the driver copies payload.
     """
 
-    __slots__ = ("_mask", "_memory", "size")
+    __slots__ = ("_mask", "_memory", "copied_in", "copied_out", "size")
 
     def __init__(self, memory: memoryview) -> None:
         size = len(memory)
@@ -108,6 +115,8 @@ class ByteRing:
         self._mask = size - 1
         self.size = size
         """Bytes of the ring."""
+        self.copied_in = 0
+        self.copied_out = 0
 
     def move_out(self) -> None:
         """Go on in memory of our own: the device's is not ours any more."""
@@ -115,6 +124,7 @@ class ByteRing:
 
     def write(self, position: int, data: memoryview | bytes) -> None:
         """Copy ``data`` (at most ``size`` bytes) to ``position`` on."""
+        self.copied_in += len(data)
         start = position & self._mask
         first = self.size - start
         if len(data) <= first:
@@ -125,6 +135,7 @@ class ByteRing:
 
     def read_into(self, position: int, buffer: memoryview) -> None:
         """Fill ``buffer`` (at most ``size`` bytes) from ``position`` on."""
+        self.copied_out += len(buffer)
         start = position & self._mask
         first = self.size - start
         if len(buffer) <= first:
@@ -132,6 +143,11 @@ class ByteRing:
         else:
             buffer[:first] = self._memory[start:]
             buffer[first:] = self._memory[:len(buffer) - first]
+
+    def read(self, position: int, length: int) -> bytes:
+        """A copy of the ``length`` bytes from ``position`` on."""
+        self.copied_out += length
+        return b"".join(self.pieces(position, length))
 
     def pieces(self, position: int, length: int) -> tuple[memoryview, memoryview]:
         """The ``length`` bytes from ``position`` on where they lie: two views, the second empty unless they wrap."""
@@ -142,15 +158,31 @@ class ByteRing:
         return self._memory[start:], self._memory[:end & self._mask]
 
 
+class RingOwner(Protocol):
+    """Where a pair of rings comes from and goes back to."""
+
+    memory: HostMemory
+
+    def put(self, pair: RingPair) -> None:
+        """Nobody uses the pair any more."""
+
+
 class RingPair:
     """The send ring and the receive ring of one connection, counted by their users.
 
     A connection's id can be released while its user still reads: the rings live until both have let go.
+
+    Attributes
+    ----------
+    lent : bool
+        A ring of it is the application's: the pair serves the socket it was lent to, and no other.
     """
+
+    lent = False
 
     __slots__ = ("pool", "rcv", "rcv_block", "references", "snd", "snd_block")
 
-    def __init__(self, pool: RingPool, snd_block: Block, rcv_block: Block) -> None:
+    def __init__(self, pool: RingOwner, snd_block: Block, rcv_block: Block) -> None:
         self.pool = pool
         self.snd_block = snd_block
         self.rcv_block = rcv_block
@@ -182,9 +214,8 @@ class RingPool:
     """
 
     def __init__(self, memory: HostMemory, snd_bytes: int, rcv_bytes: int) -> None:
-        for name, size in (("send", snd_bytes), ("receive", rcv_bytes)):
-            if size & (size - 1) or not 1 << 12 <= size <= 1 << 24:
-                raise ValueError(f"{name} ring of {size} bytes: must be a power of two from 4096 to 16777216")
+        check_ring_size("send ring", snd_bytes)
+        check_ring_size("receive ring", rcv_bytes)
         self.memory = memory
         self.snd_bytes = snd_bytes
         self.rcv_bytes = rcv_bytes
@@ -230,6 +261,12 @@ class RingPool:
         self._free.append(pair)
 
 
+def check_ring_size(what: str, size: int) -> None:
+    """ValueError when the engine takes no ring of ``size`` bytes."""
+    if size & (size - 1) or not 1 << 12 <= size <= 1 << 24:
+        raise ValueError(f"{what} of {size} bytes: must be a power of two from 4096 to 16777216")
+
+
 def window_scale(ring_bytes: int) -> int:
     """Smallest window scale whose 16-bit window covers the ring (RFC 7323 section 2.3)."""
     scale = 0
@@ -238,4 +275,5 @@ def window_scale(ring_bytes: int) -> int:
     return scale
 
 
-__all__ = ["Block", "ByteRing", "HostMemory", "OutOfMemory", "RingPair", "RingPool", "window_scale"]
+__all__ = ["Block", "ByteRing", "HostMemory", "OutOfMemory", "RingOwner", "RingPair", "RingPool", "check_ring_size",
+           "window_scale"]

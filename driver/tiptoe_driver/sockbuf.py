@@ -73,7 +73,7 @@ def sbappend(sb: sockbuf, data: memoryview) -> int:
 
 
 def sbcommit(sb: sockbuf, count: int) -> None:
-    """The device has written ``count`` more bytes at the end."""
+    """``count`` more bytes have been written at the end: by the device, or in place by the user."""
     if not 0 <= count <= sbspace(sb):
         raise ValueError(f"{count} bytes beyond the end of a socket buffer with room for {sbspace(sb)}")
     sb.sb_cc += count
@@ -90,6 +90,25 @@ def sbdrop(sb: sockbuf, count: int) -> None:
 def sbflush(sb: sockbuf) -> None:
     """Drop everything."""
     sbdrop(sb, sb.sb_cc)
+
+
+def sbdata(sb: sockbuf) -> tuple[memoryview, ...]:
+    """What the buffer holds, where it lies: one view, two when it wraps, none when it is empty."""
+    return () if sb.ring is None else _in_place(sb.ring, sb.head, sb.sb_cc)
+
+
+def sbroom(sb: sockbuf) -> tuple[memoryview, ...]:
+    """The room behind the end, where it lies."""
+    return () if sb.ring is None else _in_place(sb.ring, sb.tail, sbspace(sb))
+
+
+def _in_place(ring: ByteRing, position: int, length: int) -> tuple[memoryview, ...]:
+    return tuple(piece for piece in ring.pieces(position, length) if len(piece))
+
+
+def sbread(sb: sockbuf, limit: int) -> bytes:
+    """A copy of up to ``limit`` bytes from the front, without dropping."""
+    return b"" if sb.ring is None else sb.ring.read(sb.head, min(limit, sb.sb_cc))
 
 
 def sbcopy(sb: sockbuf, buffer: memoryview) -> int:

@@ -26,7 +26,9 @@ from .structures import (
     sototcpcb,
 )
 from .tcp_usrreq import tcp_usr_bind, tcp_usr_connect, tcp_usr_listen
-from .uipc_socket import MSG_PEEK, soaccept, soclose, socreate, soreceive, sosend, soshutdown
+from .uipc_socket import MSG_PEEK, soaccept, soclose, socreate, soreceive, soreceive_bytes, sosend, soshutdown
+from .uipc_zerocopy import Views, solend, soreceive_done, soreceive_view, sosend_done, sosend_view
+from .user_buffers import UserBuffer
 
 T = TypeVar("T")
 Address = tuple[str, int]
@@ -89,7 +91,9 @@ class Socket:
     # ------------------------------------------------------------------ connections
 
     def listen(self, backlog: int = 128) -> None:
-        """Accept connections."""
+        """Accept connections. They have rings of the stock, never the application's buffers."""
+        if self._open().so_lent is not None:
+            raise os_error(errno.EOPNOTSUPP)
         self._check(tcp_usr_listen(self._open(), backlog))
 
     def accept(self) -> tuple[Socket, Address]:
@@ -163,16 +167,8 @@ class Socket:
         so = self._open()
         if bufsize < 0:
             raise ValueError("negative buffersize in recv")
-        if not bufsize:
-            return b""
-
-        def receive() -> tuple[int, bytes]:
-            buffer = bytearray(min(bufsize, max(so.so_rcv.sb_cc, 1)))
-            error, count = soreceive(so, memoryview(buffer), peek)
-            return error, bytes(buffer[:count])
-
         peek = self._receive_flags(flags)
-        return self._retry(receive)
+        return self._retry(lambda: soreceive_bytes(so, bufsize, peek))
 
     def recv_into(self, buffer: bytearray | memoryview, nbytes: int = 0, flags: int = 0) -> int:
         """Receive into ``buffer`` (up to ``nbytes`` when not 0); returns how many bytes, 0 at the end of the stream."""
@@ -189,6 +185,44 @@ class Socket:
         if flags & ~stdlib.MSG_PEEK:
             raise os_error(errno.EOPNOTSUPP)
         return MSG_PEEK if flags else 0
+
+    # ------------------------------------------------------------------ data without copies
+
+    def set_buffers(self, *, rcv: UserBuffer | None = None, snd: UserBuffer | None = None) -> None:
+        """Before connect: the connection's receive and send ring are these buffers of the application; None: the
+        driver's memory. They are in use until the socket is closed and the engine has let go.
+
+        BufferError when a buffer is in use, freed, or of another device than the other; OutOfMemory when there is none
+        for the direction without a buffer; EISCONN, EOPNOTSUPP (a listener: accepted connections have rings of the
+        stock). connect fails with EXDEV when its route leads through another device.
+        """
+        so = self._open()
+        self._check(solend(so, None))
+        owner = rcv if rcv is not None else snd
+        if owner is not None:
+            self._check(solend(so, owner.lend(rcv=rcv, snd=snd)))
+
+    def recv_view(self) -> Views:
+        """What has arrived, in place: one or two read-only views (two where the ring wraps), none at the end of the
+        stream. Blocks like recv. They are good until ``consume`` gives their bytes back, or close."""
+        so = self._open()
+        return self._retry(lambda: soreceive_view(so))
+
+    def consume(self, count: int) -> None:
+        """Done with the first ``count`` bytes that have arrived: the peer may send as many more. ValueError when
+        there are not as many."""
+        soreceive_done(self._open(), count)
+
+    def send_view(self) -> Views:
+        """The room for bytes to be sent, in place: one or two writable views. Blocks like send until there is some.
+        They are good until ``commit`` or ``send`` takes their room, or close."""
+        so = self._open()
+        return self._retry(lambda: sosend_view(so))
+
+    def commit(self, count: int) -> None:
+        """Send the first ``count`` bytes of the room, which the caller has filled. ValueError when there is less
+        room; the errors of send."""
+        self._check(sosend_done(self._open(), count))
 
     # ------------------------------------------------------------------ readiness
 

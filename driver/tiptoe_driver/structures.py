@@ -105,7 +105,8 @@ class socket:
     """FreeBSD's struct socket, as far as TCP needs it.
 
     ``so_timeo`` counts the wakeups of a close that lingers. ``so_comp`` holds connections ready for accept.
-    ``so_upcall`` is called after every change that may make the socket ready.
+    ``so_upcall`` is called after every change that may make the socket ready. ``so_lent`` are rings in the application's
+    buffers, for the connection to come.
     """
 
     lock: Lock
@@ -122,6 +123,7 @@ class socket:
     so_head: socket | None = None
     so_pcb: inpcb | None = None
     so_rings: RingPair | None = None
+    so_lent: RingPair | None = None
     so_upcall: Callable[[socket], None] | None = None
 
 

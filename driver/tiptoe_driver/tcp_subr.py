@@ -71,3 +71,6 @@ def tcp_detach(so: socket, inp: inpcb) -> None:
         so.so_rings.drop()
         so.so_rings = None
         so.so_snd.ring = so.so_rcv.ring = None
+    if so.so_lent is not None:
+        so.so_lent.drop()
+        so.so_lent = None

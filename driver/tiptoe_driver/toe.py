@@ -30,6 +30,7 @@ from .toe_connect import ActiveOpens
 from .toe_events import ToeEvents
 from .toe_link import LinkChanges
 from .toe_listen import PassiveOpens
+from .user_buffers import UserBuffer
 
 
 class Tiptoe(toedev):
@@ -119,6 +120,18 @@ class Tiptoe(toedev):
     def alive(self) -> bool:
         """Ask the device whether it is still there (a slow read). One that does not answer is removed at once."""
         return self.lifecycle.look()
+
+    # ------------------------------------------------------------------ the application's buffers
+
+    def allocate_buffer(self, size: int) -> UserBuffer:
+        """Memory for a ring that the application owns: ``size`` bytes, a power of two from 4 KiB to 16 MiB. ValueError
+        for another size, OutOfMemory when there is none left."""
+        return self.engine.buffers.allocate(size)
+
+    def register_buffer(self, address: int, size: int) -> UserBuffer:
+        """The same for memory of the application's own choice, aligned to its size, outside the range that
+        ``EngineOptions`` leaves to the driver. ValueError or BufferError when it cannot be a ring."""
+        return self.engine.buffers.register(address, size)
 
     # ------------------------------------------------------------------ Pollable
 

@@ -35,7 +35,6 @@ class ActiveOpens:
         self._calls = calls
         self._engine = calls.engine
         self._hostif = hostif
-        self._rcv_scale = window_scale(calls.engine.ids.ring_pool.rcv_bytes)
         self._next_hops: dict[int, int] = {}  # index by IPv4 address
 
     def reset(self) -> None:
@@ -53,13 +52,15 @@ class ActiveOpens:
         next_hop = ro.next_hop(nam.sin_addr)
         if self._hostif.arp.down(next_hop):
             return _unresolved(ro)
-        toep, error = self._engine.ids.acquire()
+        if so.so_lent is not None and so.so_lent.pool is not self._engine.buffers:
+            return errno.EXDEV  # the buffers are another device's
+        toep, error = self._engine.ids.acquire(so.so_lent)
         if toep is None:
             return error
         toep.four_tuple = inp.four_tuple
         self._calls.four_tuples.add(toep.four_tuple)
         toep.flags |= TP_RESOLVING
-        if self._rcv_scale:
+        if window_scale(toep.rings.rcv.size):
             tp.t_flags |= TF_REQ_SCALE
         tp.rcv_wnd = toep.rings.rcv.size
         self._calls.attach(toep, tp)
@@ -80,7 +81,7 @@ class ActiveOpens:
         self._engine.commands.post_control(abi.pack_open(
             0, tid=toep.tid, laddr=laddr, faddr=faddr, lport=lport, fport=fport,
             dmac=mac, use_next_hop=int(index is not None), next_hop=index or 0,
-            mss=toep.maxseg, rcv_scale=self._rcv_scale))
+            mss=toep.maxseg, rcv_scale=window_scale(toep.rings.rcv.size)))
 
     def _next_hop_index(self, ip: int, mac: int) -> int | None:
         """Entry of the next-hop table for a neighbour; None when the table is full."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from . import tcp_usrreq
 from .locks import Lock, Rank
-from .sockbuf import SBS_CANTRCVMORE, SBS_CANTSENDMORE, sbcopy, sbdrop, sbflush, sbspace, sockbuf
+from .sockbuf import SBS_CANTRCVMORE, SBS_CANTSENDMORE, sbcopy, sbdrop, sbflush, sbread, sbspace, sockbuf
 from .socketvar import PRUS_EOF, may_free, sorwakeup
 from .structures import (
     SO_ACCEPTCONN,
@@ -63,13 +63,9 @@ def sosend(so: socket, data: memoryview, flags: int = 0) -> tuple[int, int]:
     ``flags``: PRUS_EOF closes the send side after the data when all of it was taken.
     """
     with so.lock:
-        if so.so_error:
-            error, so.so_error = so.so_error, 0
+        error = send_error(so)
+        if error:
             return error, 0
-        if so.so_snd.sb_state & SBS_CANTSENDMORE:
-            return errno.EPIPE, 0
-        if not so.so_state & (SS_ISCONNECTED | SS_ISCONNECTING):
-            return errno.ENOTCONN, 0
         count = min(len(data), sbspace(so.so_snd))
         if not count and len(data):
             return errno.EAGAIN, 0
@@ -79,26 +75,60 @@ def sosend(so: socket, data: memoryview, flags: int = 0) -> tuple[int, int]:
     return error, 0 if error else count
 
 
+def send_error(so: socket) -> int:
+    """Why nothing can be sent, whatever the room; 0 when it can. so_error is cleared."""
+    if so.so_error:
+        error, so.so_error = so.so_error, 0
+        return error
+    if so.so_snd.sb_state & SBS_CANTSENDMORE:
+        return errno.EPIPE
+    if not so.so_state & (SS_ISCONNECTED | SS_ISCONNECTING):
+        return errno.ENOTCONN
+    return 0
+
+
 def soreceive(so: socket, buffer: memoryview, flags: int = 0) -> tuple[int, int]:
     """Take what has arrived, as much as fits; returns errno and the number of bytes, 0 at the end of the stream."""
     with so.lock:
         count = sbcopy(so.so_rcv, buffer)
-        if count and not flags & MSG_PEEK:
-            sbdrop(so.so_rcv, count)
         if not count and len(buffer):
-            if so.so_error:
-                error = so.so_error
-                if not flags & MSG_PEEK:
-                    so.so_error = 0
-                return error, 0
-            if so.so_rcv.sb_state & SBS_CANTRCVMORE:
-                return 0, 0
-            if not so.so_state & (SS_ISCONNECTED | SS_ISCONNECTING):
-                return errno.ENOTCONN, 0
-            return errno.EAGAIN, 0
-    if count and not flags & MSG_PEEK:
-        tcp_usrreq.tcp_usr_rcvd(so)
+            return receive_error(so, flags), 0
+    if not flags & MSG_PEEK:
+        soconsume(so, count)
     return 0, count
+
+
+def soreceive_bytes(so: socket, limit: int, flags: int = 0) -> tuple[int, bytes]:
+    """Like soreceive, up to ``limit`` bytes in an object of their own: copied once, whatever has arrived."""
+    with so.lock:
+        data = sbread(so.so_rcv, limit)
+        if not data and limit:
+            return receive_error(so, flags), b""
+    if not flags & MSG_PEEK:
+        soconsume(so, len(data))
+    return 0, data
+
+
+def receive_error(so: socket, flags: int = 0) -> int:
+    """Why nothing is there to receive; 0 at the end of the stream. so_error is cleared unless MSG_PEEK."""
+    if so.so_error:
+        error = so.so_error
+        if not flags & MSG_PEEK:
+            so.so_error = 0
+        return error
+    if so.so_rcv.sb_state & SBS_CANTRCVMORE:
+        return 0
+    if not so.so_state & (SS_ISCONNECTED | SS_ISCONNECTING):
+        return errno.ENOTCONN
+    return errno.EAGAIN
+
+
+def soconsume(so: socket, count: int) -> None:
+    """The user is done with ``count`` bytes: they leave so_rcv, the device gets their credits."""
+    if count:
+        with so.lock:
+            sbdrop(so.so_rcv, count)
+        tcp_usrreq.tcp_usr_rcvd(so)
 
 
 def sodisconnect(so: socket) -> int:

@@ -75,6 +75,22 @@ def test_frames_loop_with_stamps(width):
     harness.close()
 
 
+def test_writes_to_a_range_are_counted(harness):
+    ranges = {"whole": (0x200, 0x220), "cut": (0x203, 0x21E), "beside": (0x220, 0x240), "byte": (0x207, 0x208)}
+    written = {name: harness.count_writes(low, high) for name, (low, high) in ranges.items()}
+    copy(harness, 0x100, 0x200, 4)
+    assert {name: count() for name, count in written.items()} == {"whole": 32, "cut": 27, "beside": 0, "byte": 1}
+    harness.add_error(0x200, 0x220, reads=False)
+    copy(harness, 0x100, 0x200, 4)
+    assert written["whole"]() == 32  # refused: it has not reached memory
+    harness.clear_errors()
+    copy(harness, 0x100, 0x210, 4)
+    assert (written["whole"](), written["beside"]()) == (48, 16)
+    for wrong in ((8, 8), (-1, 8), (0, len(harness.memory) + 1)):
+        with pytest.raises(ValueError, match="no range"):
+            harness.count_writes(*wrong)
+
+
 def test_frames_enter_at_their_cycle(harness):
     harness.inject(b"second" * 10, not_before=500)
     harness.inject(b"first." * 10, not_before=300)

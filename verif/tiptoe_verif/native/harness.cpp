@@ -244,6 +244,11 @@ void tiptoe_add_error(Harness* h, uint64_t low, uint64_t high, uint32_t response
     h->memory.errors.push_back({low, high, response, reads, writes, count});
 }
 void tiptoe_clear_errors(Harness* h) { h->memory.errors.clear(); }
+uint32_t tiptoe_count_writes(Harness* h, uint64_t low, uint64_t high) {
+    h->memory.write_counts.push_back({low, high, 0});
+    return uint32_t(h->memory.write_counts.size() - 1);
+}
+uint64_t tiptoe_written(Harness* h, uint32_t range) { return h->memory.write_counts.at(range).bytes; }
 void tiptoe_stalls(Harness* h, uint32_t rx, uint32_t tx, uint32_t registers) {
     h->source.stall = rx;
     h->sink.stall = tx;

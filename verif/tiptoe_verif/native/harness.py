@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntFlag
 from pathlib import Path
@@ -91,7 +92,8 @@ _SIGNATURES: dict[str, tuple[Any, str]] = {
     "data_bytes": (ctypes.c_uint32, ""), "irq": (ctypes.c_uint32, ""), "error": (ctypes.c_char_p, ""),
     "counts": (None, "p"), "cycle": (ctypes.c_uint64, ""), "rested_ns": (ctypes.c_uint64, ""),
     "tap_dropped": (ctypes.c_uint64, ""), "memory_options": (None, "uuuu"), "add_error": (None, "UUuuuI"),
-    "clear_errors": (None, ""), "stalls": (None, "uuu"), "line": (None, "ddu"), "tick_every": (None, "U"),
+    "clear_errors": (None, ""), "count_writes": (ctypes.c_uint32, "UU"), "written": (ctypes.c_uint64, "u"),
+    "stalls": (None, "uuu"), "line": (None, "ddu"), "tick_every": (None, "U"),
     "tick": (None, "U"), "log_frames": (None, "uu"), "write32": (None, "uu"), "read32": (ctypes.c_uint32, "uUp"),
     "registers_pending": (ctypes.c_uint32, ""), "inject": (None, "suuU"), "rx_pending": (ctypes.c_uint32, ""),
     "next_due": (ctypes.c_uint64, ""), "take": (ctypes.c_uint32, "upUpu"), "run": (ctypes.c_uint32, "Uu"),
@@ -300,6 +302,14 @@ class Harness:
     def clear_errors(self) -> None:
         """Forget all :meth:`add_error`."""
         self._call("clear_errors")
+
+    def count_writes(self, low: int, high: int) -> Callable[[], int]:
+        """Begin to count the bytes that the engine writes to [low, high) of host memory; the function returned tells
+        how many there have been. Bytes count when they reach memory, once for each time."""
+        if not 0 <= low < high <= len(self.memory):
+            raise ValueError(f"{low:#x} to {high:#x} is no range of {len(self.memory):#x} bytes of host memory")
+        number = self._call("count_writes", low, high)
+        return lambda: int(self._call("written", number))
 
     def set_stalls(self, *, rx: float = 0.0, tx: float = 0.0, registers: float = 0.0) -> None:
         """Chance per cycle of: tvalid low inside a frame to the engine; tready low; a pause on the register port."""

@@ -23,11 +23,17 @@ struct ErrorRange {
     int64_t remaining;   // bursts still to fail; negative: for ever
 };
 
+// Counts the bytes that the engine writes to [low, high): strobed lanes, once for each time they reach memory.
+struct WriteCount {
+    uint64_t low, high, bytes;
+};
+
 template <class Top> class MemoryPort {
   public:
     static constexpr unsigned BYTES = sizeof(Top::m_axi_wdata);
     MemoryOptions options;
     std::vector<ErrorRange> errors;
+    std::vector<WriteCount> write_counts;
 
     MemoryPort(Top& top, Context& context, uint8_t* memory, uint64_t size, uint64_t seed)
         : top_(top), context_(context), memory_(memory), size_(size), random_(seed ^ 0xA41) {}
@@ -240,6 +246,7 @@ template <class Top> class MemoryPort {
                 context_.report.fail(context_.cycle(), "wstrb 0x%x outside the lanes of the write at 0x%llx", word.strobe,
                                      (unsigned long long)address);
             if (burst.response == 0) {
+                if (!write_counts.empty()) count_write(base, word.strobe);
                 if (word.strobe == (BYTES == 16 ? 0xFFFFu : (1u << BYTES) - 1)) {
                     memcpy(memory_ + base, word.data, BYTES);
                 } else {
@@ -250,6 +257,12 @@ template <class Top> class MemoryPort {
             words_.pop_front();
             words_claimed_--;
         }
+    }
+
+    void count_write(uint64_t base, uint32_t strobe) {
+        for (WriteCount& range : write_counts)
+            for (unsigned lane = 0; lane < BYTES; lane++)
+                range.bytes += (strobe >> lane & 1) && base + lane >= range.low && base + lane < range.high;
     }
 
     Top& top_;

@@ -48,7 +48,7 @@ class Tiptoe(toedev):
         self.counters = self.engine.counters
         self.hostif = HostInterface(stack, self.engine, self.tod_ifp, self._neighbour_changed)
         mss = min(mtu, self.engine.capabilities.max_frame_bytes - 14) - 40
-        self.calls = calls = ToeCalls(self.engine)
+        self.calls = calls = ToeCalls(stack, self.engine)
         self.events = ToeEvents(stack, calls)
         self.active = ActiveOpens(stack, calls, self.hostif, mss)
         self.passive = PassiveOpens(stack, calls, self.tod_ifp, mss)

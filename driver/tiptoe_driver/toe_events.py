@@ -30,7 +30,6 @@ from .structures import (
     TP_BAD_DOORBELL,
     TP_ESTABLISHED,
     TP_EVENTS_PENDING,
-    TP_FIN_WAIT_2,
     TP_PEER_CLOSED,
     TP_SEND_FIN,
     TP_TERMINAL,
@@ -106,7 +105,7 @@ class ToeEvents:
         if arrived:
             self._calls.abort(toep)
         elif event.state == TCPS_FIN_WAIT_2:
-            self._limit_fin_wait_2(toep)
+            self._calls.limit_fin_wait_2(toep)
 
     def _attached_event(self, toep: toepcb, tp: tcpcb, event: abi.ConnectionEvent) -> None:
         """An event of a connection with its tcpcb. I is held, and P when the event may end the connection."""
@@ -187,25 +186,9 @@ class ToeEvents:
             tp.t_state = TCPS_FIN_WAIT_2
             if so.so_rcv.sb_state & SBS_CANTRCVMORE:
                 soisdisconnected(so)
-                self._limit_fin_wait_2(toep)
+                self._calls.limit_fin_wait_2(toep)
         elif tp.t_state == TCPS_CLOSING:
             tcp_twstart(tp)
-
-    def _limit_fin_wait_2(self, toep: toepcb) -> None:
-        """Nobody will read any more: the peer's FIN is waited for ``fin_wait_2_us``, then the connection is reset."""
-        if not toep.flags & TP_FIN_WAIT_2:
-            toep.flags |= TP_FIN_WAIT_2
-            self._stack.callout(self._calls.engine.options.fin_wait_2_us, lambda: self._fin_wait_2_over(toep, toep.tid))
-
-    def _fin_wait_2_over(self, toep: toepcb, tid: int) -> None:
-        if toep.tid != tid or toep.flags & (TP_TERMINAL | TP_PEER_CLOSED):
-            return
-        tp = toep.tp
-        if tp is None:
-            self._calls.abort(toep)
-            return
-        with self._stack.tcbinfo.lock, tp.t_inpcb.lock:
-            tcp_drop(tp, errno.ETIMEDOUT)
 
     def _terminal(self, toep: toepcb, tp: tcpcb, so: socket, event: abi.ConnectionEvent) -> None:
         """The device has no connection any more. P and I are held."""

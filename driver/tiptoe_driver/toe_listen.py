@@ -39,7 +39,6 @@ class synq_entry:
 
     ref: int
     syn: abi.SynReceivedEvent
-    lctx: listen_ctx
     dropped: bool = False
 
     @property
@@ -121,11 +120,17 @@ class PassiveOpens:
         if old is not None:  # its SYNCACHE_GONE was lost
             self._counters["stale_events"] += 1
             self._stack.syncache.chkrst(old.four_tuple, old)
-        if lctx is None or lctx.lport != event.lport:
+        if event.listener >= len(self.listeners):
             self._counters["stale_events"] += 1
             self._drop_syn(event.syncache_ref)
             return
-        entry = self.half_open[event.syncache_ref] = synq_entry(event.syncache_ref, event, lctx)
+        entry = self.half_open[event.syncache_ref] = synq_entry(event.syncache_ref, event)
+        if lctx is None or lctx.lport != event.lport:
+            # The answer to UNLISTEN has overtaken this event. SYNCACHE_GONE follows, or the CONNECTION event of a
+            # handshake that was faster: only who knows its four-tuple can release that.
+            entry.dropped = True
+            self._drop_syn(event.syncache_ref)
+            return
         listener = lctx.tp.t_inpcb.inp_socket
         if lctx.state is ListenState.STOPPING or listener is None:
             entry.dropped = True  # UNLISTEN, on its way, resets it

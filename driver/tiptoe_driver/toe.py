@@ -59,8 +59,10 @@ class Tiptoe(toedev):
         stack.devices.append(self)
         stack.tcp_offload_listen_start.register(PassiveOpens.start, self.passive)
         stack.tcp_offload_listen_stop.register(PassiveOpens.stop, self.passive)
-        for tp in stack.listeners():
-            self.passive.start(tp)
+        with stack.tcbinfo.lock:
+            for tp in stack.listeners():
+                with tp.t_inpcb.lock:
+                    self.passive.start(tp)
 
     # ------------------------------------------------------------------ Pollable
 

@@ -95,13 +95,15 @@ class ToeCalls:
             return errno.EPERM
         so = tp.t_inpcb.inp_socket
         if so is not None:
-            sbflush(so.so_snd)
+            with so.lock:
+                sbflush(so.so_snd)
         self.abort(toep)
         self.detach(toep)
         return 0
 
     def tu_detach(self, tp: tcpcb) -> None:
         """The socket goes away. A connection whose FIN is on its way completes without it; any other is reset."""
+        tp.t_inpcb.lock.require()
         toep = tp.t_toe
         if toep is None:
             return
@@ -114,7 +116,8 @@ class ToeCalls:
     # ------------------------------------------------------------------ what they are made of
 
     def usable(self, tp: tcpcb) -> toepcb | None:
-        """The toepcb of a connection that calls may still be made for."""
+        """The toepcb of a connection that calls may still be made for. I is held."""
+        tp.t_inpcb.lock.require()
         toep = tp.t_toe
         if toep is None or toep.tp is not tp or toep.flags & TP_ABORT_SENT:
             return None
@@ -173,11 +176,11 @@ class ToeCalls:
         if toep.flags & (TP_TERMINAL | TP_PEER_CLOSED):
             return
         tp = toep.tp
-        if tp is None:
-            self.abort(toep)
-            return
-        with self._stack.tcbinfo.lock, tp.t_inpcb.lock:
-            tcp_drop(tp, errno.ETIMEDOUT)
+        if tp is not None:
+            with self._stack.tcbinfo.lock, tp.t_inpcb.lock:
+                if toep.tp is tp:
+                    tcp_drop(tp, errno.ETIMEDOUT)
+        self.abort(toep)  # of a connection detached; the other has been
 
     # ------------------------------------------------------------------ toepcb
 

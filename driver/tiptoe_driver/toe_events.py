@@ -14,7 +14,7 @@ from .sockbuf import SBS_CANTRCVMORE, sbcommit, sbdrop, sbflush
 from .socketvar import socantrcvmore, soisconnected, soisdisconnected, sorwakeup, sowwakeup
 from .stack import Stack
 from .structures import (
-    SS_NOFDREF,
+    INP_SOCKREF,
     TCPS_CLOSE_WAIT,
     TCPS_CLOSED,
     TCPS_CLOSING,
@@ -65,17 +65,24 @@ class ToeEvents:
             toep.flags |= TP_BAD_DOORBELL
             self._counters["bad_doorbells"] += 1
         tp = toep.tp
+        may_end = event.terminal or event.peer_closed  # then P comes before I
+        # Without a lock held, tp is a guess: whoever had I meanwhile may have detached it.
+        if tp is not None and not may_end:
+            with tp.t_inpcb.lock:
+                if toep.tp is not tp:
+                    tp = None
+                elif tp.t_inpcb.inp_flags & INP_SOCKREF:
+                    may_end = True  # the user has closed: data ends the connection
+                else:
+                    self._attached_event(toep, tp, event)
+        if tp is not None and may_end:
+            with self._stack.tcbinfo.lock, tp.t_inpcb.lock:
+                if toep.tp is tp:
+                    self._attached_event(toep, tp, event)
+                else:
+                    tp = None
         if tp is None:
             self._orphan_event(toep, event)
-        else:
-            so = tp.t_inpcb.inp_socket
-            closing = event.terminal or event.peer_closed or (so is not None and so.so_state & SS_NOFDREF)
-            if closing:  # may end the connection: P comes before I
-                with self._stack.tcbinfo.lock, tp.t_inpcb.lock:
-                    self._attached_event(toep, tp, event)
-            else:
-                with tp.t_inpcb.lock:
-                    self._attached_event(toep, tp, event)
         if event.terminal:
             self._calls.let_go(toep, TP_EVENTS_PENDING)
 
@@ -156,7 +163,7 @@ class ToeEvents:
     def _arrived(self, toep: toepcb, tp: tcpcb, so: socket, count: int) -> bool:
         """``count`` bytes have arrived in the receive ring; False when that ended the connection."""
         tp.rcv_nxt = advance(tp.rcv_nxt, count)
-        if so.so_state & SS_NOFDREF and tp.t_state > TCPS_CLOSE_WAIT and not toep.flags & TP_TERMINAL:
+        if tp.t_inpcb.inp_flags & INP_SOCKREF and tp.t_state > TCPS_CLOSE_WAIT and not toep.flags & TP_TERMINAL:
             # Data after close: nobody will ever read it.
             self._counters["received_after_close"] += 1
             tcp_drop(tp, errno.ECONNABORTED)

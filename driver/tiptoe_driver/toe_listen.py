@@ -76,8 +76,9 @@ class PassiveOpens:
         self.half_open: dict[int, synq_entry] = {}
 
     def start(self, tp: tcpcb) -> None:
-        """Event handler: ``tp`` listens. Ignored when it is known, not for our address, or the table is full."""
+        """Event handler: ``tp`` listens. Ignored when it is known, not for our address, or the table is full. I is held."""
         inp = tp.t_inpcb
+        inp.lock.require()
         if tp in self._by_tcpcb or inp.inp_laddr not in (0, self._ifp.if_addr):
             return
         if not self._ifp.if_capenable & IFCAP_TOE:
@@ -100,7 +101,8 @@ class PassiveOpens:
             mss=self._mss, rcv_scale=window_scale(self._rcv_bytes), wnd=min(self._rcv_bytes, 0xFFFF)))
 
     def stop(self, tp: tcpcb) -> None:
-        """Event handler: ``tp`` listens no more; the engine resets its half-open connections. Unknown: ignored."""
+        """Event handler: ``tp`` listens no more; the engine resets its half-open connections. Unknown: ignored. I is held."""
+        tp.t_inpcb.lock.require()
         lctx = self._by_tcpcb.pop(tp, None)
         if lctx is None:
             return
@@ -148,6 +150,7 @@ class PassiveOpens:
 
     def tu_syncache_event(self, event: int, toep: synq_entry) -> None:
         """The stack will make no connection of a half-open one: drop it on the engine. B is held."""
+        self._stack.syncache.lock(toep.four_tuple).require()
         if event not in (TOE_SC_DROP, TOE_SC_ENTRY_PRESENT) or toep.dropped:
             return
         toep.dropped = True

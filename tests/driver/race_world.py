@@ -180,6 +180,24 @@ class RaceWorld:
     def peer_give_up(self) -> None:
         self.engine.give_up(HALF_OPEN)
 
+    def inside(self, point: int, outer: tuple[str, str], inner: tuple[str, str]) -> bool:
+        """One step while another waits for a lock, the ``point``-th that it comes to with none held: two threads. Whether
+        there was such a point."""
+        locks, left = self.stack.locks, [None] * point
+
+        def preempt() -> None:
+            if left:
+                left.pop()
+                return
+            locks.preempt = None
+            self.step(*inner)
+
+        locks.preempt = preempt
+        self.step(*outer)
+        reached = locks.preempt is None
+        locks.preempt = None
+        return reached
+
     # ------------------------------------------------------------------ beginnings
 
     def connecting(self) -> None:

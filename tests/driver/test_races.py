@@ -139,6 +139,54 @@ def test_detach_1_next_connection_takes_the_id(story: str) -> None:
          driver="poll poll")
 
 
+def preempted(world: Callable[[], RaceWorld], outer: tuple[str, str], inner: tuple[str, str]) -> int:
+    """Run ``inner`` wherever ``outer`` comes to a lock with none held; how many such places there are."""
+    point = 0
+    while True:
+        made = world()
+        if not made.inside(point, outer, inner):
+            return point
+        made.check()
+        made.finish()
+        point += 1
+
+
+@pytest.mark.parametrize("how", ["close", "abort", "detach", "shutdown"])
+@pytest.mark.parametrize("state", PATHS, ids=lambda state: state.name)
+def test_detach_3_call_of_another_thread_while_an_event_waits_for_a_lock(state: State, how: str) -> None:
+    for story in STORIES:
+        def world(story: str = story) -> RaceWorld:
+            made = RaceWorld().reach(state)
+            made.step("peer", story)
+            return made
+
+        if world().bench.dev.engine.events.pending:  # else the segment comes too late for this state
+            assert preempted(world, ("driver", "poll"), ("user", how))
+
+
+@pytest.mark.parametrize("inner", [("timer", "expire"), ("user", "stop")], ids="-".join)
+@pytest.mark.parametrize("story", ["last_ack", "last_ack_data_fin", "give_up"])
+def test_sc_4_drop_of_another_thread_while_the_handshake_waits_for_a_lock(story: str, inner: tuple[str, str]) -> None:
+    def world() -> RaceWorld:
+        made = RaceWorld().half_open()
+        made.step("peer", story)
+        return made
+
+    assert preempted(world, ("driver", "poll"), inner)
+
+
+@pytest.mark.parametrize("inner", [("timer", "expire"), ("user", "stop")], ids="-".join)
+def test_lsn_2_stop_of_another_thread_while_a_syn_waits_for_a_lock(inner: tuple[str, str]) -> None:
+    def world() -> RaceWorld:
+        made = RaceWorld()
+        made.user_listen()
+        made.settle()
+        made.peer_half_syn()
+        return made
+
+    assert preempted(world, ("driver", "poll"), inner) > 1
+
+
 # ---------------------------------------------------------------------- passive opens
 
 HANDSHAKES = ("last_ack", "last_ack_data", "last_ack_data_fin", "last_ack_rst", "last_ack_early", "last_ack_early rst",

@@ -23,6 +23,7 @@ from tiptoe_driver.structures import (
 )
 from tiptoe_driver.syncache import EXPIRE_US
 from tiptoe_driver.tcp_subr import tcp_close
+from tiptoe_driver.tcp_usrreq import tcp_usr_abort
 from tiptoe_hdl.host.abi import EventType, Opcode
 
 PORT = 80
@@ -125,15 +126,20 @@ class RaceWorld:
             self.user_close()
 
     def user_detach(self) -> None:
-        """tu_detach in whatever state, as the header has it: the socket goes away. The stack's own close does it only where
-        the connection is over."""
+        """tu_detach in whatever state, the connection being over for the stack; its own close does it only where it is
+        over for the device too. The user still has the socket."""
         if self.sock is not None:
             assert self.sock.so is not None
             tp = sototcpcb(self.sock.so)
             with self.stack.tcbinfo.lock, tp.t_inpcb.lock:
                 tcp_gen_detach(tp)
                 tcp_close(tp)
-            self.user_close()
+
+    def user_reset(self) -> None:
+        """The stack ends the connection; the user still has the socket."""
+        if self.sock is not None:
+            assert self.sock.so is not None
+            tcp_usr_abort(self.sock.so)
 
     def user_listen(self) -> None:
         self.listener = self.bench.listening(PORT)

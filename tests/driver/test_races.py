@@ -65,7 +65,7 @@ def test_explorer_runs_every_order_once_and_tells_which_one_failed() -> None:
 STORIES = ("ack", "data", "fin", "data_fin", "ack_fin", "rst", "data_rst", "timeout", "dma_error")
 
 
-@pytest.mark.parametrize("how", ["close", "abort", "detach"])
+@pytest.mark.parametrize("how", ["close", "abort", "reset", "detach"])
 @pytest.mark.parametrize("state", PATHS, ids=lambda state: state.name)
 def test_detach_3_every_event_around_the_end(state: State, how: str) -> None:
     """Each event of the device, written and handled before, between and after a close, abort or detach."""
@@ -151,7 +151,7 @@ def preempted(world: Callable[[], RaceWorld], outer: tuple[str, str], inner: tup
         point += 1
 
 
-@pytest.mark.parametrize("how", ["close", "abort", "detach", "shutdown"])
+@pytest.mark.parametrize("how", ["close", "abort", "reset", "detach", "shutdown"])
 @pytest.mark.parametrize("state", PATHS, ids=lambda state: state.name)
 def test_detach_3_call_of_another_thread_while_an_event_waits_for_a_lock(state: State, how: str) -> None:
     for story in STORIES:

@@ -11,6 +11,7 @@ sequence numbers are not.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,6 +52,7 @@ class Tcb:
     snd_una: int = 0
     rcv_bell: int = 0
     told: bool = False  # the terminal event is in the ring
+    told_at: int = 0    # as this one
     posted: list[Opcode] = field(default_factory=list)  # by the driver for this connection
 
     @property
@@ -87,6 +89,8 @@ class EngineModel(FakeDevice):
         Four-tuples of passive opens that ended without our doing: the peer's RST or silence.
     refusals : list
         What the next OPENs are answered with, last first.
+    events_read : callable
+        How many events the driver has taken from the ring.
     hold_syn_events : bool
         SYN_RECEIVED and SYNCACHE_GONE wait for :meth:`report`, as they do when the event ring is slow: COMMAND_DONE may
         overtake them, CONNECTION may not overtake its SYN_RECEIVED.
@@ -112,6 +116,7 @@ class EngineModel(FakeDevice):
         self.given_up: list[FourTuple] = []
         self.hold_syn_events = False
         self.refusals: list[Status] = []
+        self.events_read: Callable[[], int] = lambda: 0
         self._syn_events: deque[tuple[EventType, Entry, dict[str, int]]] = deque()
         self._held: deque[tuple[Tcb, dict[str, int]]] = deque()
 
@@ -139,6 +144,8 @@ class EngineModel(FakeDevice):
             else:
                 self._rule(Opcode.OPEN in tcb.posted or tcb in self.opened, f"{name}: no connection")
                 self._rule(op not in tcb.posted, f"{name} twice")
+                self._rule(op == Opcode.RELEASE or not tcb.told or self.events_read() < tcb.told_at,
+                           f"{name} after the terminal event was read")
                 self._rule(op == Opcode.RELEASE or Opcode.ABORT not in tcb.posted, f"{name} after ABORT")
                 self._rule(op != Opcode.RELEASE or tcb.told, f"{name} before the terminal event")
             tcb.posted.append(op)
@@ -335,6 +342,7 @@ class EngineModel(FakeDevice):
         assert not tcb.told, "the model wrote an event after the terminal one"
         tcb.told = bool(values["terminal"])
         self.event(EventType.CONNECTION, **values)
+        tcb.told_at = self._events
 
     def die(self, tcb: Tcb, reason: Reason) -> None:
         """The connection's end."""

@@ -51,6 +51,7 @@ class RaceWorld:
         self.engine = EngineModel()
         self.stack = Stack(seed=1)
         self.bench = Bench(self.engine, stack=self.stack, active_reserve=4)
+        self.engine.events_read = lambda: self.bench.dev.engine.events._head
         self.silent = silent
         self.sock: Socket | None = None
         self.listener: Socket | None = None

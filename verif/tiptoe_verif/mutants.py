@@ -86,8 +86,9 @@ def run_tests(folder: Path, tests: tuple[str, ...], root: Path = ROOT) -> tuple[
     said, or -1 after ALL_S."""
     search = [str(folder), *(str(root / part) for part in ("hdl", "driver", "verif"))]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(search), "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-o", "addopts=", "--tb=no", "-rf", f"--timeout={TEST_S}",
-               "--import-mode=importlib", *(f"tests/{test}" for test in tests)]  # fmt: skip
+    options = ["-q", "-x", "-p", "no:cacheprovider", "-o", "addopts=", "--import-mode=importlib", "--tb=no", "-rf",
+               f"--timeout={TEST_S}"]  # fmt: skip
+    command = [sys.executable, "-m", "pytest", *options, *(f"tests/{test}" for test in tests)]
     try:
         done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=ALL_S)
     except subprocess.TimeoutExpired:
@@ -106,7 +107,7 @@ def try_mutant(mutant: Mutant, root: Path = ROOT) -> tuple[bool, str]:
         shutil.copytree(root / DRIVER, copy, ignore=shutil.ignore_patterns("__pycache__"))
         mutant.apply(copy)
         status, said = run_tests(Path(folder), mutant.tests, root)
-    failed = [line.split()[1] for line in said.splitlines() if line.startswith("FAILED ")]
+    failed = [line.removeprefix("FAILED ").partition(" - ")[0] for line in said.splitlines() if line.startswith("FAILED ")]
     if status == 1 and failed:
         return True, failed[0].partition("::")[2]
     if status == 0:

@@ -13,7 +13,7 @@ define need
 command -v $(1) >/dev/null || { echo "error: $(1) not found: install it first ($(2))" >&2; exit 1; }
 endef
 
-.PHONY: help setup demo test bench synth soak lint format check lock clean distclean
+.PHONY: help setup demo test bench synth soak mutants lint format check lock clean distclean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -47,6 +47,9 @@ synth: setup ## place and route for ECP5: LUT, FF, block RAM, Fmax against the b
 
 soak: setup ## long seeded runs
 	@$(BIN)/python -m pytest -n $(JOBS) -m soak --timeout 7200 $(ARGS)
+
+mutants: setup ## break the driver, a row of the contract at a time: a test must notice
+	@$(BIN)/python -m tiptoe_verif.mutants $(ROWS)
 
 lint: setup ## ruff and mypy
 	@$(BIN)/ruff check --quiet --output-format concise . && echo "ruff: clean"

@@ -1,12 +1,15 @@
 """The stack's locks as a checked model.
 
 The driver runs in one thread; the locks exist to prove that it keeps FreeBSD's rules: order P (pcbinfo) → I (inpcb)
-→ B (syncache bucket) → K (socket); and during a toe_usrreqs call the caller's I is held from entry to exit and P is
-not taken (contract row LOCK-1). Breaking a rule raises LockError.
+→ B (syncache bucket) → K (socket); one lock of a kind at a time, but for inpcbs under P; and during a toe_usrreqs call the
+caller's I is held from entry to exit and P is not taken (contract row LOCK-1). Breaking a rule raises LockError.
+
+Where a thread would wait for a lock, another may run: a test sets ``LockModel.preempt`` to be that other thread.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import IntEnum
 from types import TracebackType
 
@@ -25,14 +28,21 @@ class Rank(IntEnum):
 
 
 class LockModel:
-    """The locks held in one stack."""
+    """The locks held in one stack.
 
-    __slots__ = ("held", "pinned")
+    Attributes
+    ----------
+    preempt : callable or None
+        Called before a lock is taken while none is held.
+    """
+
+    __slots__ = ("held", "pinned", "preempt")
 
     def __init__(self) -> None:
         self.held: list[Lock] = []
         self.pinned: list[Lock] = []
         """inpcb locks of the toe_usrreqs calls in progress."""
+        self.preempt: Callable[[], None] | None = None
 
 
 class Lock:
@@ -57,6 +67,8 @@ class Lock:
     def acquire(self) -> None:
         """Take the lock."""
         model = self.model
+        if model.preempt is not None and not model.held:
+            model.preempt()
         if self.rank is Rank.P and model.pinned:
             raise LockError("pcbinfo lock taken during a toe_usrreqs call")
         if self.owned:
@@ -64,6 +76,8 @@ class Lock:
         for other in model.held:
             if other.rank > self.rank:
                 raise LockError(f"lock {self.rank.name} taken while {other.rank.name} is held")
+            if other.rank is self.rank and not (self.rank is Rank.I and model.held[0].rank is Rank.P):
+                raise LockError(f"second lock {self.rank.name} taken: the order of the two is not defined")
         self.owned = True
         model.held.append(self)
 

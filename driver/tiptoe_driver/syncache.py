@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any
 from .in_pcb import inpcbinfo
 from .locks import Lock, Rank
 from .offload import TOE_SC_DROP, TOE_SC_ENTRY_PRESENT, toe_usrreqs
-from .structures import INP_DROPPED, TCPS_LISTEN, TCPS_SYN_RECEIVED, socket, sotoinpcb, sototcpcb, tcpcb
+from .structures import (
+    INP_DROPPED,
+    TCPS_LISTEN,
+    TCPS_SYN_RECEIVED,
+    intotcpcb,
+    socket,
+    sotoinpcb,
+    sototcpcb,
+    tcpcb,
+)
 from .uipc_socket import sonewconn
 
 if TYPE_CHECKING:
@@ -65,15 +74,14 @@ class Syncache:
         the bucket is full, the oldest entry is dropped. Returns whether the entry was made.
         """
         inp = listener.so_pcb
-        if inp is None:
-            tu.tu_syncache_event(TOE_SC_DROP, toepcb)
-            return False
-        with inp.stack.tcbinfo.lock, inp.lock:
-            tp = sototcpcb(listener)
-            listening = tp.t_state == TCPS_LISTEN and not inp.inp_flags & INP_DROPPED
+        tp = None
+        if inp is not None:
+            with inp.stack.tcbinfo.lock, inp.lock:
+                if intotcpcb(inp).t_state == TCPS_LISTEN and not inp.inp_flags & INP_DROPPED:
+                    tp = intotcpcb(inp)
         bucket = self._bucket(inc)
         with bucket.lock:
-            if not listening:
+            if tp is None:
                 tu.tu_syncache_event(TOE_SC_DROP, toepcb)
                 return False
             if inc in bucket.entries:
@@ -131,6 +139,10 @@ class Syncache:
         with bucket.lock:
             if bucket.entries.get(sc.sc_inc) is sc:
                 self._drop(bucket, sc)
+
+    def lock(self, inc: in_conninfo) -> Lock:
+        """The bucket lock B that entries of ``inc`` lie behind."""
+        return self._bucket(inc).lock
 
     def _bucket(self, inc: in_conninfo) -> Bucket:
         index = hash(inc) % HASHSIZE

@@ -68,7 +68,7 @@ class Tiptoe(toedev):
         self.engine = Engine(device, self, self.tod_ifp.if_lladdr, self.tod_ifp.if_addr, options or EngineOptions())
         self.counters = self.engine.counters
         self.hostif = HostInterface(stack, self.engine, self.tod_ifp, self._neighbour_changed)
-        self.calls = calls = ToeCalls(self.engine, self.tod_ifp)
+        self.calls = calls = ToeCalls(stack, self.engine, self.tod_ifp)
         self.events = ToeEvents(stack, calls)
         self.active = ActiveOpens(stack, calls, self.hostif)
         self.passive = PassiveOpens(stack, calls, self.tod_ifp, self._offloads_listener)

@@ -12,10 +12,12 @@ from . import abi_gen as abi
 from .engine import Engine
 from .offload import toe_usrreqs
 from .positions import advance, distance
-from .sockbuf import sbattach, sbflush
+from .sockbuf import SBS_CANTRCVMORE, sbattach, sbflush
+from .stack import Stack
 from .structures import (
     TCPS_CLOSING,
     TCPS_FIN_WAIT_1,
+    TCPS_FIN_WAIT_2,
     TCPS_LAST_ACK,
     TF_NEEDFIN,
     TF_SENTFIN,
@@ -25,6 +27,8 @@ from .structures import (
     TP_ESTABLISHED,
     TP_EVENTS_PENDING,
     TP_FIN_SENT,
+    TP_FIN_WAIT_2,
+    TP_PEER_CLOSED,
     TP_RELEASING,
     TP_RESOLVING,
     TP_SEND_FIN,
@@ -34,6 +38,7 @@ from .structures import (
     toepcb,
 )
 from .tcp_errors import IP_TCP_HEADERS, TCP_MINMSS
+from .tcp_subr import tcp_drop
 
 
 class ToeCalls:
@@ -49,7 +54,8 @@ class ToeCalls:
 
     usrreqs: toe_usrreqs
 
-    def __init__(self, engine: Engine, ifp: ifnet) -> None:
+    def __init__(self, stack: Stack, engine: Engine, ifp: ifnet) -> None:
+        self._stack = stack
         self.engine = engine
         self._ifp = ifp
         self.four_tuples: set[tuple[int, int, int, int]] = set()
@@ -85,6 +91,9 @@ class ToeCalls:
         error = self.push(toep, tp, TP_SEND_FIN)
         if not error:
             self.return_credits(toep, tp)  # close throws away what was not read
+        so = tp.t_inpcb.inp_socket
+        if tp.t_state == TCPS_FIN_WAIT_2 and so is not None and so.so_rcv.sb_state & SBS_CANTRCVMORE:
+            self.limit_fin_wait_2(toep)
         return error
 
     def tu_reset(self, tp: tcpcb) -> int:
@@ -94,24 +103,29 @@ class ToeCalls:
             return errno.EPERM
         so = tp.t_inpcb.inp_socket
         if so is not None:
-            sbflush(so.so_snd)
+            with so.lock:
+                sbflush(so.so_snd)
         self.abort(toep)
         self.detach(toep)
         return 0
 
     def tu_detach(self, tp: tcpcb) -> None:
         """The socket goes away. A connection whose FIN is on its way completes without it; any other is reset."""
+        tp.t_inpcb.lock.require()
         toep = tp.t_toe
         if toep is None:
             return
         if not toep.flags & TP_FIN_SENT:
             self.abort(toep)
+        elif tp.t_state == TCPS_FIN_WAIT_2:
+            self.limit_fin_wait_2(toep)
         self.detach(toep)
 
     # ------------------------------------------------------------------ what they are made of
 
     def usable(self, tp: tcpcb) -> toepcb | None:
-        """The toepcb of a connection that calls may still be made for."""
+        """The toepcb of a connection that calls may still be made for. I is held."""
+        tp.t_inpcb.lock.require()
         toep = tp.t_toe
         if toep is None or toep.tp is not tp or toep.flags & TP_ABORT_SENT:
             return None
@@ -179,6 +193,23 @@ class ToeCalls:
         if toep.flags & (TP_EVENTS_PENDING | TP_ABORT_SENT | TP_TERMINAL) == TP_EVENTS_PENDING:
             self.engine.commands.post_control(abi.pack_abort(0, tid=toep.tid))
         toep.flags |= TP_ABORT_SENT
+
+    def limit_fin_wait_2(self, toep: toepcb) -> None:
+        """Nobody will read any more: the peer's FIN is waited for ``fin_wait_2_us``, then the connection is reset."""
+        if not toep.flags & TP_FIN_WAIT_2:
+            toep.flags |= TP_FIN_WAIT_2
+            toep.fin_wait_2 = self._stack.callout(
+                self.engine.options.fin_wait_2_us, lambda: self._fin_wait_2_over(toep))
+
+    def _fin_wait_2_over(self, toep: toepcb) -> None:
+        if toep.flags & (TP_TERMINAL | TP_PEER_CLOSED):
+            return
+        tp = toep.tp
+        if tp is not None:
+            with self._stack.tcbinfo.lock, tp.t_inpcb.lock:
+                if toep.tp is tp:
+                    tcp_drop(tp, errno.ETIMEDOUT)
+        self.abort(toep)  # of a connection detached; the other has been
 
     # ------------------------------------------------------------------ toepcb
 

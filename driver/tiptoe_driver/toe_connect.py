@@ -64,16 +64,25 @@ class ActiveOpens:
             tp.t_flags |= TF_REQ_SCALE
         tp.rcv_wnd = toep.rings.rcv.size
         self._calls.attach(toep, tp)
-        self._hostif.arp.resolve(next_hop, lambda mac: self._resolved(toep, tp, ro, next_hop, mac))
+        mac = self._hostif.arp.lookup(next_hop)
+        if mac is not None:
+            self._open(toep, tp, next_hop, mac)
+        else:
+            self._hostif.arp.resolve(next_hop, lambda mac: self._resolved(toep, tp, ro, next_hop, mac))
         return 0
 
     def _resolved(self, toep: toepcb, tp: tcpcb, ro: route, next_hop: int, mac: int | None) -> None:
-        """ARP has answered (``mac``) or given up (None)."""
-        if toep.tp is not tp or not toep.flags & TP_RESOLVING:
-            return  # closed meanwhile
-        if mac is None:
-            self._drop(toep, _unresolved(ro))
-            return
+        """ARP has answered (``mac``) or given up (None), later than connect."""
+        with self._stack.tcbinfo.lock, tp.t_inpcb.lock:
+            if toep.tp is not tp or not toep.flags & TP_RESOLVING:
+                return  # closed meanwhile
+            if mac is not None:
+                self._open(toep, tp, next_hop, mac)
+            else:
+                self._drop(toep, tp, _unresolved(ro))
+
+    def _open(self, toep: toepcb, tp: tcpcb, next_hop: int, mac: int) -> None:
+        """Post OPEN. I is held."""
         toep.flags = toep.flags & ~TP_RESOLVING | TP_EVENTS_PENDING
         toep.refcount += 1
         laddr, lport, faddr, fport = toep.four_tuple
@@ -108,16 +117,17 @@ class ActiveOpens:
             self._engine.ids.lose(toep)
         else:
             toep.flags |= TP_RESOLVING  # provisioned still: it can serve the next active open
-        self._drop(toep, error)
-        self._calls.let_go(toep, TP_EVENTS_PENDING)
-
-    def _drop(self, toep: toepcb, error: int) -> None:
-        """End an active open that came to nothing."""
         tp = toep.tp
         if tp is not None:
             with self._stack.tcbinfo.lock, tp.t_inpcb.lock:
-                tcp_drop(tp, error)
-                self._calls.detach(toep)
+                if toep.tp is tp:
+                    self._drop(toep, tp, error)
+        self._calls.let_go(toep, TP_EVENTS_PENDING)
+
+    def _drop(self, toep: toepcb, tp: tcpcb, error: int) -> None:
+        """End an active open that came to nothing. P and I are held."""
+        tcp_drop(tp, error)
+        self._calls.detach(toep)
 
 
 def _unresolved(ro: route) -> int:

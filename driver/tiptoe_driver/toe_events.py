@@ -14,7 +14,7 @@ from .sockbuf import SBS_CANTRCVMORE, sbcommit, sbdrop, sbflush
 from .socketvar import socantrcvmore, soisconnected, soisdisconnected, sorwakeup, sowwakeup
 from .stack import Stack
 from .structures import (
-    SS_NOFDREF,
+    INP_SOCKREF,
     TCPS_CLOSE_WAIT,
     TCPS_CLOSED,
     TCPS_CLOSING,
@@ -30,7 +30,6 @@ from .structures import (
     TP_BAD_DOORBELL,
     TP_ESTABLISHED,
     TP_EVENTS_PENDING,
-    TP_FIN_WAIT_2,
     TP_PEER_CLOSED,
     TP_SEND_FIN,
     TP_TERMINAL,
@@ -66,17 +65,24 @@ class ToeEvents:
             toep.flags |= TP_BAD_DOORBELL
             self._counters["bad_doorbells"] += 1
         tp = toep.tp
+        may_end = event.terminal or event.peer_closed  # then P comes before I
+        # Without a lock held, tp is a guess: whoever had I meanwhile may have detached it.
+        if tp is not None and not may_end:
+            with tp.t_inpcb.lock:
+                if toep.tp is not tp:
+                    tp = None
+                elif tp.t_inpcb.inp_flags & INP_SOCKREF:
+                    may_end = True  # the user has closed: data ends the connection
+                else:
+                    self._attached_event(toep, tp, event)
+        if tp is not None and may_end:
+            with self._stack.tcbinfo.lock, tp.t_inpcb.lock:
+                if toep.tp is tp:
+                    self._attached_event(toep, tp, event)
+                else:
+                    tp = None
         if tp is None:
             self._orphan_event(toep, event)
-        else:
-            so = tp.t_inpcb.inp_socket
-            closing = event.terminal or event.peer_closed or (so is not None and so.so_state & SS_NOFDREF)
-            if closing:  # may end the connection: P comes before I
-                with self._stack.tcbinfo.lock, tp.t_inpcb.lock:
-                    self._attached_event(toep, tp, event)
-            else:
-                with tp.t_inpcb.lock:
-                    self._attached_event(toep, tp, event)
         if event.terminal:
             self._calls.let_go(toep, TP_EVENTS_PENDING)
 
@@ -106,7 +112,7 @@ class ToeEvents:
         if arrived:
             self._calls.abort(toep)
         elif event.state == TCPS_FIN_WAIT_2:
-            self._limit_fin_wait_2(toep)
+            self._calls.limit_fin_wait_2(toep)
 
     def _attached_event(self, toep: toepcb, tp: tcpcb, event: abi.ConnectionEvent) -> None:
         """An event of a connection with its tcpcb. I is held, and P when the event may end the connection."""
@@ -159,7 +165,7 @@ class ToeEvents:
     def _arrived(self, toep: toepcb, tp: tcpcb, so: socket, count: int) -> bool:
         """``count`` bytes have arrived in the receive ring; False when that ended the connection."""
         tp.rcv_nxt = advance(tp.rcv_nxt, count)
-        if so.so_state & SS_NOFDREF and tp.t_state > TCPS_CLOSE_WAIT and not toep.flags & TP_TERMINAL:
+        if tp.t_inpcb.inp_flags & INP_SOCKREF and tp.t_state > TCPS_CLOSE_WAIT and not toep.flags & TP_TERMINAL:
             # Data after close: nobody will ever read it.
             self._counters["received_after_close"] += 1
             tcp_drop(tp, errno.ECONNABORTED)
@@ -189,26 +195,9 @@ class ToeEvents:
             tp.t_state = TCPS_FIN_WAIT_2
             if so.so_rcv.sb_state & SBS_CANTRCVMORE:
                 soisdisconnected(so)
-                self._limit_fin_wait_2(toep)
+                self._calls.limit_fin_wait_2(toep)
         elif tp.t_state == TCPS_CLOSING:
             tcp_twstart(tp)
-
-    def _limit_fin_wait_2(self, toep: toepcb) -> None:
-        """Nobody will read any more: the peer's FIN is waited for ``fin_wait_2_us``, then the connection is reset."""
-        if not toep.flags & TP_FIN_WAIT_2:
-            toep.flags |= TP_FIN_WAIT_2
-            toep.fin_wait_2 = self._stack.callout(
-                self._calls.engine.options.fin_wait_2_us, lambda: self._fin_wait_2_over(toep, toep.tid))
-
-    def _fin_wait_2_over(self, toep: toepcb, tid: int) -> None:
-        if toep.tid != tid or toep.flags & (TP_TERMINAL | TP_PEER_CLOSED):
-            return
-        tp = toep.tp
-        if tp is None:
-            self._calls.abort(toep)
-            return
-        with self._stack.tcbinfo.lock, tp.t_inpcb.lock:
-            tcp_drop(tp, errno.ETIMEDOUT)
 
     def _terminal(self, toep: toepcb, tp: tcpcb, so: socket, event: abi.ConnectionEvent) -> None:
         """The device has no connection any more. P and I are held."""

@@ -40,7 +40,6 @@ class synq_entry:
 
     ref: int
     syn: abi.SynReceivedEvent
-    lctx: listen_ctx
     dropped: bool = False
 
     @property
@@ -80,8 +79,10 @@ class PassiveOpens:
         self.half_open: dict[int, synq_entry] = {}
 
     def start(self, tp: tcpcb) -> None:
-        """Event handler: ``tp`` listens. Ignored when it is known, not for our address, not wanted, or the table is full."""
+        """Event handler: ``tp`` listens. Ignored when it is known, not for our address, not wanted, or the table is full. I
+        is held."""
         inp = tp.t_inpcb
+        inp.lock.require()
         if tp in self._by_tcpcb or inp.inp_laddr not in (0, self._ifp.if_addr):
             return
         if not self._may_listen():
@@ -108,7 +109,8 @@ class PassiveOpens:
             mss=self._calls.max_mss, rcv_scale=window_scale(self._rcv_bytes), wnd=min(self._rcv_bytes, 0xFFFF)))
 
     def stop(self, tp: tcpcb) -> None:
-        """Event handler: ``tp`` listens no more; the engine resets its half-open connections. Unknown: ignored."""
+        """Event handler: ``tp`` listens no more; the engine resets its half-open connections. Unknown: ignored. I is held."""
+        tp.t_inpcb.lock.require()
         if tp in self._withdrawn:
             self._withdrawn.remove(tp)
         lctx = self._by_tcpcb.pop(tp, None)
@@ -129,9 +131,11 @@ class PassiveOpens:
 
     def withdraw(self) -> None:
         """Stop listening on this engine, though the sockets listen on; ``resume`` begins anew."""
-        for tp in list(self._by_tcpcb):
-            self.stop(tp)
-            self._withdrawn.append(tp)
+        with self._stack.tcbinfo.lock:
+            for tp in list(self._by_tcpcb):
+                with tp.t_inpcb.lock:
+                    self.stop(tp)
+                self._withdrawn.append(tp)
 
     def resume(self) -> None:
         """Listen for every socket that does: those withdrawn, and those that came meanwhile."""
@@ -139,8 +143,10 @@ class PassiveOpens:
             return
         self._unserved = False
         withdrawn, self._withdrawn = self._withdrawn, []
-        for tp in [*withdrawn, *self._stack.listeners()]:
-            self.start(tp)
+        with self._stack.tcbinfo.lock:
+            for tp in [*withdrawn, *self._stack.listeners()]:
+                with tp.t_inpcb.lock:
+                    self.start(tp)
 
     def forget_half_open(self) -> None:
         """Half-open connections become no sockets: should a handshake complete all the same, it is reset."""
@@ -165,11 +171,17 @@ class PassiveOpens:
         if old is not None:  # its SYNCACHE_GONE was lost
             self._counters["stale_events"] += 1
             self._stack.syncache.chkrst(old.four_tuple, old)
-        if lctx is None or lctx.lport != event.lport:
+        if event.listener >= len(self.listeners):
             self._counters["stale_events"] += 1
             self._drop_syn(event.syncache_ref)
             return
-        entry = self.half_open[event.syncache_ref] = synq_entry(event.syncache_ref, event, lctx)
+        entry = self.half_open[event.syncache_ref] = synq_entry(event.syncache_ref, event)
+        if lctx is None or lctx.lport != event.lport:
+            # The answer to UNLISTEN has overtaken this event. SYNCACHE_GONE follows, or the CONNECTION event of a
+            # handshake that was faster: only who knows its four-tuple can release that.
+            entry.dropped = True
+            self._drop_syn(event.syncache_ref)
+            return
         listener = lctx.tp.t_inpcb.inp_socket
         if lctx.state is ListenState.STOPPING or listener is None:
             entry.dropped = True  # UNLISTEN, on its way, resets it
@@ -187,6 +199,7 @@ class PassiveOpens:
 
     def tu_syncache_event(self, event: int, toep: synq_entry) -> None:
         """The stack will make no connection of a half-open one: drop it on the engine. B is held."""
+        self._stack.syncache.lock(toep.four_tuple).require()
         if event not in (TOE_SC_DROP, TOE_SC_ENTRY_PRESENT) or toep.dropped:
             return
         toep.dropped = True

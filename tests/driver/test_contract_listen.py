@@ -111,7 +111,8 @@ def test_lsn_1_duplicate_start_and_unknown_stop_are_harmless(bench: Bench) -> No
     other = bench.socket()
     assert other.so is not None
     stranger = sototcpcb(other.so)
-    tcp_gen_listen_close(stranger)
+    with stranger.t_inpcb.lock:
+        tcp_gen_listen_close(stranger)
     assert len(bench.device.ops(Opcode.UNLISTEN)) == 1
 
 
@@ -253,13 +254,16 @@ def test_sc_2_drop_resets_once_and_a_later_expand_fails(bench: Bench) -> None:
     bench.listening()
     bench.syn(1)
     entry = bench.dev.passive.half_open[1]
-    for _ in range(2):
-        bench.dev.tod_usrreqs.tu_syncache_event(TOE_SC_DROP, entry)
+    bucket = bench.stack.syncache.lock(entry.four_tuple)
+    with bucket:
+        for _ in range(2):
+            bench.dev.tod_usrreqs.tu_syncache_event(TOE_SC_DROP, entry)
     assert [c["syncache_ref"] for c in bench.device.ops(Opcode.SYNCACHE_DROP)] == [1]
     bench.device.event(EventType.SYNCACHE_GONE, syncache_ref=1, listener=0)
     bench.stack.poll()
     assert bench.dev.passive.half_open == {} and bench.stack.syncache.count == 0
-    bench.dev.tod_usrreqs.tu_syncache_event(TOE_SC_DROP, entry)
+    with bucket:
+        bench.dev.tod_usrreqs.tu_syncache_event(TOE_SC_DROP, entry)
     assert len(bench.device.ops(Opcode.SYNCACHE_DROP)) == 1
 
 

@@ -1,7 +1,7 @@
 """The host's ordinary network interface on the engine: frames of no offloaded connection, both ways.
 
-Answers ARP and ICMP echo (RFC 792) itself; every other frame goes to ``input_hook``, behind which another stack
-may sit.
+Answers ARP and ICMP echo (RFC 792) itself; every other frame goes to ``input_hook``. A whole stack of another kind may own
+the interface instead: every frame goes to ``owner``, which answers for the address; the driver only listens to ARP then.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ class HostInterface:
     ----------
     input_hook : callable or None
         Gets every received frame that is neither ARP nor ICMP echo for us; returns whether it took the frame.
+    owner : callable or None
+        Gets every received frame, and has the last word on it: a stack with our addresses that answers ARP and ICMP echo.
     capture : callable or None
         Sees every frame: True for received, and the frame.
     """
@@ -57,6 +59,7 @@ class HostInterface:
         self._ifp = ifp
         self._counters = engine.counters
         self.input_hook: Callable[[bytes], bool] | None = None
+        self.owner: Callable[[bytes], None] | None = None
         self.capture: Callable[[bool, bytes], None] | None = None
         self._queue: deque[bytes] = deque()
         block = engine.memory.allocate(engine.options.frame_buffers * abi.HOST_FRAME_SLOT_BYTES)
@@ -77,6 +80,11 @@ class HostInterface:
         self._queue.append(frame.ljust(60, b"\0"))
         self.flush()
         return True
+
+    @property
+    def room(self) -> int:
+        """Frames that ``transmit`` takes now."""
+        return self.QUEUE_LIMIT - len(self._queue)
 
     def flush(self) -> None:
         """Hand waiting frames to the engine as far as there are buffers and commands."""
@@ -107,8 +115,12 @@ class HostInterface:
             self.capture(True, bytes(frame))
         ethertype = int.from_bytes(frame[12:14])
         if ethertype == ETHERTYPE_ARP:
-            if not self.arp.input(frame[14:]):
+            if not self.arp.input(frame[14:], answer=self.owner is None):
                 self._counters["frames_bad_arp"] += 1
+            if self.owner is None:
+                return
+        if self.owner is not None:
+            self.owner(bytes(frame))
             return
         if ethertype == ETHERTYPE_IPV4 and self._echo(frame):
             return

@@ -62,6 +62,19 @@ class Tiptoe(toedev):
         for tp in stack.listeners():
             self.passive.start(tp)
 
+    def set_capenable(self, capenable: int) -> None:
+        """SIOCSIFCAP: switch capabilities of the interface on and off (contract: CAP-1). Without IFCAP_TOE new connections,
+        passive ones too, are the software stack's; old ones live on."""
+        changed = (self.tod_ifp.if_capenable ^ capenable) & IFCAP_TOE
+        self.tod_ifp.if_capenable = capenable & self.tod_ifp.if_capabilities
+        if not changed or self.stack.offload_disabled:
+            return
+        for tp in list(self.stack.listeners()):
+            if self.tod_ifp.if_capenable & IFCAP_TOE:
+                self.passive.start(tp)
+            else:
+                self.passive.stop(tp)
+
     # ------------------------------------------------------------------ Pollable
 
     def poll(self) -> bool:

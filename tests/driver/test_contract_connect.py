@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from tests.driver.bench import OUR_MAC, PEER_IP, Bench, arp_reply
+from tests.driver.bench import OUR_IP, OUR_MAC, PEER_IP, Bench, arp_reply
 from tests.driver.fake_device import FakeDevice
 from tiptoe_driver import Socket, Stack
 from tiptoe_driver.abi_gen import Reason, State, Status
@@ -256,15 +256,26 @@ def test_window_scale_zero_is_not_absent() -> None:
 
 
 class SoftwareStack:
-    """Test double of a software TCP: remembers what tcp_output was called for."""
+    """Test double of a software TCP: remembers what it was asked for."""
 
     def __init__(self, stack: Stack) -> None:
         self.outputs: list[tcpcb] = []
-        stack.software_output = self.output
+        self.listening: list[tcpcb] = []
+        self.refusal = 0
+        stack.software = self
 
     def output(self, tp: tcpcb) -> int:
         self.outputs.append(tp)
         return 0
+
+    def listen(self, tp: tcpcb) -> int:
+        if not self.refusal:
+            self.listening.append(tp)
+        return self.refusal
+
+    def close(self, tp: tcpcb) -> None:
+        if tp in self.listening:
+            self.listening.remove(tp)
 
 
 def test_gen_1_offloaded_calls_go_to_the_device(bench: Bench) -> None:
@@ -328,6 +339,42 @@ def test_cap_1_switched_off_old_connections_live_on(bench: Bench) -> None:
     conn.sock.send(b"x")
     assert conn.doorbells("snd") == [1]
     assert bench.socket().connect_ex((PEER_IP, 81)) == errno.EINVAL
+
+
+def test_cap_1_switched_off_listeners_leave_the_device(bench: Bench) -> None:
+    listener = bench.listening()
+    bench.dev.set_capenable(0)
+    assert bench.device.last(Opcode.UNLISTEN)["listener"] == 0
+    bench.stack.poll()
+    bench.device.forget()
+    late = bench.listening(81)
+    bench.dev.set_capenable(0)  # unchanged
+    assert not bench.device.ops(Opcode.LISTEN, Opcode.UNLISTEN)
+    bench.dev.set_capenable(IFCAP_TOE)
+    assert {command["lport"] for command in bench.device.ops(Opcode.LISTEN)} == {80, 81}
+    listener.close()
+    late.close()
+
+
+def test_software_refuses_to_listen(bench: Bench) -> None:
+    software = SoftwareStack(bench.stack)
+    software.refusal = errno.EADDRINUSE
+    sock = bench.socket()
+    sock.bind(("", 80))
+    with pytest.raises(OSError) as refused:
+        sock.listen()
+    assert refused.value.errno == errno.EADDRINUSE
+    assert not bench.device.ops(Opcode.LISTEN) and sototcpcb(sock.so).t_state == State.CLOSED
+    software.refusal = 0
+    sock.listen()
+    assert len(software.listening) == 1 and bench.device.ops(Opcode.LISTEN)
+    sock.close()
+    assert not software.listening
+
+
+def test_own_address_is_not_offloaded(bench: Bench) -> None:
+    assert bench.socket().connect_ex((OUR_IP, 80)) == errno.EINVAL
+    assert not bench.device.ops(Opcode.PROVISION, Opcode.OPEN)
 
 
 def test_next_hop_table_full_uses_the_mac_itself() -> None:

@@ -378,7 +378,8 @@ def test_signals_are_passed_on(runner, namespace):
 
 
 @pytest.mark.parametrize(
-    ("options", "answer"), [([], b"16 4\n"), (["--host-stack"], b"24 24\n")], ids=["engine alone", "host stack"]
+    ("options", "answer"), [(["--no-host-stack"], b"16 4\n"), (["--host-stack"], b"24 24\n")],
+    ids=["engine alone", "host stack"],
 )
 def test_more_than_the_engine_has_room_for(runner, namespace, options, answer):
     """An engine for 16 connections and 4 listeners; beyond, a kernel on the host's side has to help."""

@@ -30,6 +30,8 @@ from tiptoe_driver.structures import (
     sotoinpcb,
     sototcpcb,
 )
+from tiptoe_verif.live import session
+from tiptoe_verif.live.tap import TapError
 from tiptoe_verif.wire.segment import ACK, FIN, RST, SYN, ip_number
 
 from .conftest import ENGINE, KERNEL, Bench, readable, receive_some, send_some
@@ -130,7 +132,6 @@ def capability_off(bench, made):
 
 def no_route(bench, made):
     bench.engine.stack.routes.remove_interface(bench.toe.tod_ifp)
-    made.bind((ENGINE, 0))
 
 
 def link_down(bench, made):
@@ -576,6 +577,17 @@ def test_udp_reaches_the_kernel(bench):
             server.sendto(data[::-1], peer)
             bench.until(lambda: select.select([client], [], [], 0)[0], "the answer")
             assert client.recv(100) == b"yreuq"
+
+
+def test_host_side_where_the_system_grants_none(make_bench, monkeypatch):
+    def refuse():
+        raise TapError("not here")
+
+    monkeypatch.setattr(session, "NetNamespace", refuse)
+    with pytest.raises(TapError, match="not here"):
+        session.LiveSession(session.LiveSetup(config="tiny", host_stack=True, tap="tiptoe9"))
+    with session.LiveSession(session.LiveSetup(config="tiny", host_stack=None, tap="tiptoe9")) as made:
+        assert made.host is None and made.engine.toe.engine.options.rst_unknown
 
 
 def test_closing_the_host_side_gives_the_interface_back(bench):

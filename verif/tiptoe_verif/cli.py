@@ -68,9 +68,10 @@ Gateway = Annotated[str, typer.Option(help="Router for addresses beyond the subn
 Tap = Annotated[str, typer.Option(help="Name of the TAP interface.")]
 Mtu = Annotated[int, typer.Option(help="Of the TAP interface.", min=576, max=1500)]
 Netns = Annotated[bool, typer.Option(help="Put the kernel's side into a network namespace of its own.")]
-HostStackOption = Annotated[
-    bool, typer.Option("--host-stack", help="A kernel of the engine's own address, in a namespace of its own, carries what "
-                       "is not offloaded, and answers ping and closed ports."),
+HostStack = Annotated[
+    bool | None,
+    typer.Option(help="A kernel with the engine's address carries what is not offloaded, answers ping and closed ports. "
+                 "Default: if this system grants a namespace for it."),
 ]  # fmt: skip
 Config = Annotated[str, typer.Option(help="Configuration of the engine (see: tiptoe info).")]
 MemoryLatency = Annotated[int, typer.Option(help="Host memory latency in cycles.", min=1)]
@@ -99,7 +100,7 @@ def live(
     ] = [],  # noqa: B006
     ip: Ip = "10.77.0.2", mac: Mac = "02:00:00:00:00:02", host_ip: HostIp = "10.77.0.1", prefix: Prefix = 24,
     gateway: Gateway = "", tap: Tap = "tiptoe0", mtu: Mtu = 1500, netns: Netns = False, config: Config = "sim",
-    host_stack: HostStackOption = False,
+    host_stack: HostStack = None,
     memory_latency: MemoryLatency = 20, time_wait: TimeWait = 2.0,
     loss: Loss = 0.0, reorder: Reorder = 0.0, duplicate: Duplicate = 0.0, corrupt: Corrupt = 0.0,
     delay: Delay = 0.0, jitter: Jitter = 0.0, seed: Seed = 1, pcap: Pcap = BUILD / "live" / "live.pcap",
@@ -130,7 +131,7 @@ def run(
     program: Annotated[list[str], typer.Argument(metavar="PROGRAM [ARGS]", help="What to run, after --.")],
     ip: Ip = "10.77.0.2", mac: Mac = "02:00:00:00:00:02", host_ip: HostIp = "10.77.0.1", prefix: Prefix = 24,
     gateway: Gateway = "", tap: Tap = "tiptoe0", mtu: Mtu = 1500, netns: Netns = False, config: Config = "sim",
-    host_stack: HostStackOption = False,
+    host_stack: HostStack = None,
     memory_latency: MemoryLatency = 20, time_wait: TimeWait = 2.0,
     loss: Loss = 0.0, reorder: Reorder = 0.0, duplicate: Duplicate = 0.0, corrupt: Corrupt = 0.0,
     delay: Delay = 0.0, jitter: Jitter = 0.0, seed: Seed = 1, pcap: Pcap = BUILD / "live" / "run.pcap",
@@ -150,7 +151,7 @@ def run(
 
 def _live_setup(
     *, ip: str, mac: str, host_ip: str, prefix: int, gateway: str, tap: str, mtu: int, netns: bool, config: str,
-    host_stack: bool,
+    host_stack: bool | None,
     memory_latency: int, time_wait: float, seed: int, pcap: Path, delay: float, jitter: float, line: dict[str, float],
 ) -> Any:  # fmt: skip
     """The choices of a live run, checked."""

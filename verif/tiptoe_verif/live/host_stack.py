@@ -7,7 +7,6 @@ and it carries the connections that are not offloaded.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 
@@ -31,6 +30,8 @@ class HostStack:
         Gets :class:`KernelTcp` as its software TCP.
     toe : Tiptoe
         Whose interface becomes the kernel's.
+    namespace : NetNamespace
+        Of this kernel; nothing else may be in it.
     name : str
         Of the interface in the namespace.
     mtu : int
@@ -41,7 +42,7 @@ class HostStack:
     Attributes
     ----------
     namespace : NetNamespace
-        Where the interface is.
+        As given.
     tcp : KernelTcp
         The connections that are not offloaded.
     received, sent : int
@@ -50,21 +51,17 @@ class HostStack:
         Frames the kernel's interface did not take.
     """
 
-    def __init__(self, stack: Stack, toe: Tiptoe, *, name: str, mtu: int = 1500, gateway: str = "") -> None:
+    def __init__(
+        self, stack: Stack, toe: Tiptoe, namespace: NetNamespace, *, name: str, mtu: int = 1500, gateway: str = ""
+    ) -> None:
         ifp = toe.tod_ifp
         self.received = self.sent = self.refused = 0
         self._stack, self._hostif = stack, toe.hostif
-        self._closer = contextlib.ExitStack()
-        try:
-            self.namespace = self._closer.enter_context(NetNamespace())
-            mac = ifp.if_lladdr.to_bytes(6, "big").hex(":")
-            self._tap = self.namespace.open_tap(
-                name, address=format_ipv4(ifp.if_addr), prefix=ifp.if_prefix, mtu=mtu, mac=mac, gateway=gateway
-            )  # fmt: skip
-            self._closer.callback(os.close, self._tap)
-        except BaseException:
-            self._closer.close()
-            raise
+        self.namespace = namespace
+        self._tap = namespace.open_tap(
+            name, address=format_ipv4(ifp.if_addr), prefix=ifp.if_prefix, mtu=mtu,
+            mac=ifp.if_lladdr.to_bytes(6, "big").hex(":"), gateway=gateway,
+        )  # fmt: skip
         self.tcp = KernelTcp(stack, self.namespace.socket)
         self.epoll = select.epoll()
         """Readable when ``poll`` has work."""
@@ -110,7 +107,7 @@ class HostStack:
         return self._stack.now_us()
 
     def close(self) -> None:
-        """Give the interface back to the driver, and end the kernel's side. Twice does no harm."""
+        """Give the interface back to the driver, and remove the kernel's. Twice does no harm."""
         if self.epoll.closed:
             return
         self._stack.devices.remove(self)
@@ -118,4 +115,4 @@ class HostStack:
         self._hostif.owner = None
         self.tcp.shut_down()
         self.epoll.close()
-        self._closer.close()
+        os.close(self._tap)

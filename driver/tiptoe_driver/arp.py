@@ -88,8 +88,8 @@ class ArpTable:
         else:
             entry.waiters.append(waiter)
 
-    def input(self, packet: memoryview) -> bool:
-        """An ARP packet came; whether it was a sound one."""
+    def input(self, packet: memoryview, *, answer: bool = True) -> bool:
+        """An ARP packet came; whether it was a sound one. ``answer``: requests for our address are ours to answer."""
         if len(packet) < 28 or bytes(packet[:6]) != _HEADER:
             return False
         operation = int.from_bytes(packet[6:8])
@@ -105,7 +105,7 @@ class ArpTable:
         elif operation == OP_REQUEST and tip == self._address and sip:
             self._make_room()
             self._entries[sip] = ArpEntry(mac=smac)
-        if operation == OP_REQUEST and tip == self._address:
+        if answer and operation == OP_REQUEST and tip == self._address:
             self._transmit(smac, arp_packet(OP_REPLY, self._mac, self._address, smac, sip))
         return True
 

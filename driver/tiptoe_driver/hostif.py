@@ -1,7 +1,8 @@
 """The host's ordinary network interface on the engine: frames of no offloaded connection, both ways.
 
-ARP and the ICMP messages that concern us are dealt with here; every other frame goes to ``input_hook``, behind which
-another stack may sit.
+ARP and the ICMP messages that concern us are dealt with here; every other frame goes to ``input_hook``. A whole stack of
+another kind may own the interface instead: every frame goes to ``owner``, which answers for the address; the driver then only
+listens to ARP and to ICMP errors about offloaded connections.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ class HostInterface:
     ----------
     input_hook : callable or None
         Gets every received frame that is neither ARP nor an ICMP message for us (icmp.py); returns whether it took it.
+    owner : callable or None
+        A stack with our addresses that answers ARP and ICMP echo: it gets every received frame but ICMP errors about
+        offloaded connections, and has the last word on it.
     capture : callable or None
         Sees every frame: True for received, and the frame.
     """
@@ -44,6 +48,7 @@ class HostInterface:
         self._ifp = ifp
         self._counters = engine.counters
         self.input_hook: Callable[[bytes], bool] | None = None
+        self.owner: Callable[[bytes], None] | None = None
         self.capture: Callable[[bool, bytes], None] | None = None
         self._queue: deque[bytes] = deque()
         block = engine.memory.allocate(engine.options.frame_buffers * abi.HOST_FRAME_SLOT_BYTES)
@@ -66,6 +71,11 @@ class HostInterface:
         self._queue.append(frame.ljust(60, b"\0"))
         self.flush()
         return True
+
+    @property
+    def room(self) -> int:
+        """Frames that ``transmit`` takes now."""
+        return self.QUEUE_LIMIT - len(self._queue)
 
     def flush(self) -> None:
         """Hand waiting frames to the engine as far as there are buffers and commands."""
@@ -106,10 +116,14 @@ class HostInterface:
             self.capture(True, bytes(frame))
         ethertype = int.from_bytes(frame[12:14])
         if ethertype == ETHERTYPE_ARP:
-            if not self.arp.input(frame[14:]):
+            if not self.arp.input(frame[14:], answer=self.owner is None):
                 self._counters["frames_bad_arp"] += 1
+            if self.owner is None:
+                return
+        if ethertype == ETHERTYPE_IPV4 and self._icmp.input(frame, answer=self.owner is None):
             return
-        if ethertype == ETHERTYPE_IPV4 and self._icmp.input(frame):
+        if self.owner is not None:
+            self.owner(bytes(frame))
             return
         if self.input_hook is None or not self.input_hook(bytes(frame)):
             self._counters["frames_unclaimed"] += 1

@@ -73,8 +73,9 @@ class IcmpInput:
         self._counters = counters
         self._transmit = transmit
 
-    def input(self, frame: memoryview) -> bool:
-        """An IPv4 frame came; whether it was an ICMP message that concerns us (sound or not)."""
+    def input(self, frame: memoryview, *, answer: bool = True) -> bool:
+        """An IPv4 frame came; whether it was an ICMP message that concerns us (sound or not). Without ``answer`` echo does
+        not."""
         packet = frame[14:]
         if len(packet) < 28 or packet[0] >> 4 != 4 or packet[9] != IPPROTO_ICMP:
             return False
@@ -85,7 +86,7 @@ class IcmpInput:
             return False
         message = packet[header:total]
         kind = message[0]
-        if int.from_bytes(packet[16:20]) != self._ifp.if_addr or (kind != ICMP_ECHO and kind not in _ERRNO):
+        if int.from_bytes(packet[16:20]) != self._ifp.if_addr or not (kind in _ERRNO or answer and kind == ICMP_ECHO):
             return False
         source = int.from_bytes(packet[12:16])
         if (internet_checksum(packet[:header]) or internet_checksum(message) or source >> 28 >= 0xE or not source

@@ -64,9 +64,12 @@ class inpcbinfo:
         laddr = inp.inp_laddr
         if not laddr:
             ro = inp.stack.routes.lookup(faddr)
-            if ro is None:
+            if ro is not None:
+                laddr = ro.ro_ifp.if_addr
+            elif inp.stack.software is not None and inp.stack.interfaces:
+                laddr = inp.stack.interfaces[0].if_addr  # the software stack has routes of its own
+            else:
                 return errno.ENETUNREACH
-            laddr = ro.ro_ifp.if_addr
         if inp.inp_lport:
             if self._busy(inp, (laddr, inp.inp_lport, faddr, fport)):
                 return errno.EADDRINUSE

@@ -102,6 +102,8 @@ def tcp_offload_connect(so: socket, nam: sockaddr_in) -> int:
     ifp = ro.ro_ifp
     if not ifp.if_capabilities & IFCAP_TOE or not ifp.if_capenable & IFCAP_TOE or ifp.if_toedev is None:
         return errno.EINVAL
+    if nam.sin_addr == ifp.if_addr:
+        return errno.EINVAL  # stays in the host: the loopback interface has no offload device
     if not ifp.if_up or not ifp.if_running:
         return errno.ENETDOWN
     with ToeCall(inp.lock):
@@ -135,10 +137,10 @@ def SO_OFFLOADABLE(so: socket) -> bool:
 def tcp_output(tp: tcpcb) -> int:
     """The software stack's way out, for connections that are not offloaded.
 
-    Goes to the host stack installed as ``stack.software_output``; EOPNOTSUPP when there is none.
+    Goes to the software TCP installed as ``stack.software``; EOPNOTSUPP when there is none.
     """
-    output = tp.t_inpcb.stack.software_output
-    return errno.EOPNOTSUPP if output is None else output(tp)
+    software = tp.t_inpcb.stack.software
+    return errno.EOPNOTSUPP if software is None else software.output(tp)
 
 
 def tcp_gen_connect(so: socket, nam: sockaddr_in) -> int:
@@ -149,7 +151,7 @@ def tcp_gen_connect(so: socket, nam: sockaddr_in) -> int:
     error = errno.EOPNOTSUPP
     if not stack.offload_disabled and SO_OFFLOADABLE(so):
         error = tcp_offload_connect(so, nam)
-    if error and stack.software_output is not None:
+    if error and stack.software is not None:
         error = tcp_output(tp)
     return error
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterator
 from itertools import count
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from .in_pcb import inpcbinfo
 from .locks import LockModel
@@ -22,6 +22,9 @@ from .structures import (
     tcpcb,
 )
 from .syncache import Syncache
+
+if TYPE_CHECKING:
+    from .software import SoftwareTcp
 
 
 class Pollable(Protocol):
@@ -64,8 +67,8 @@ class Stack:
 
     Attributes
     ----------
-    software_output : callable or None
-        tcp_output of the software stack, for connections that are not offloaded; None: there is no such stack.
+    software : SoftwareTcp or None
+        The software TCP, for connections that are not offloaded; None: there is none.
     """
 
     SLICE_US = 100
@@ -93,7 +96,7 @@ class Stack:
         self.syncache = Syncache(self)
         self.tcp_offload_listen_start = EventHandlerList()
         self.tcp_offload_listen_stop = EventHandlerList()
-        self.software_output: Callable[[tcpcb], int] | None = None
+        self.software: SoftwareTcp | None = None
         self._callouts: list[tuple[int, int, Callout]] = []
         self._callout_order = count()
 

@@ -39,6 +39,8 @@ def tcp_close(tp: tcpcb) -> None:
     if tp.t_state == TCPS_LISTEN:
         tcp_gen_listen_close(tp)
     tp.t_state = TCPS_CLOSED
+    if stack.software is not None:
+        stack.software.close(tp)
     stack.tcbinfo.drop(inp)
     so = inp.inp_socket
     if so is None:
@@ -63,6 +65,8 @@ def tcp_detach(so: socket, inp: inpcb) -> None:
     """Socket and inpcb part: whatever the device still does for the connection, it does without them. P and I held."""
     if inp.inp_ppcb is not None:
         tcp_gen_detach(inp.inp_ppcb)
+        if inp.stack.software is not None:
+            inp.stack.software.close(inp.inp_ppcb)
     if not inp.inp_flags & INP_DROPPED:
         inp.stack.tcbinfo.drop(inp)
     inp.inp_socket = None

@@ -96,6 +96,10 @@ def tcp_usr_listen(so: socket, backlog: int) -> int:
             if error:
                 return error
         so.so_qlimit = min(max(backlog, 0), SOMAXCONN)
+        if inp.stack.software is not None:
+            error = inp.stack.software.listen(tp)
+            if error:
+                return error
         if tp.t_state == TCPS_LISTEN:
             return 0
         so.so_options |= SO_ACCEPTCONN

@@ -171,3 +171,26 @@ class Connection:
         buffer = bytearray(length)
         self.toep.rings.snd.read_into(position, memoryview(buffer))
         return bytes(buffer)
+
+
+class SoftwareStack:
+    """Test double of a software TCP: remembers what it was asked for."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.outputs: list[tcpcb] = []
+        self.listening: list[tcpcb] = []
+        self.refusal = 0
+        stack.software = self
+
+    def output(self, tp: tcpcb) -> int:
+        self.outputs.append(tp)
+        return 0
+
+    def listen(self, tp: tcpcb) -> int:
+        if not self.refusal:
+            self.listening.append(tp)
+        return self.refusal
+
+    def close(self, tp: tcpcb) -> None:
+        if tp in self.listening:
+            self.listening.remove(tp)

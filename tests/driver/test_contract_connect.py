@@ -7,11 +7,11 @@ import socket
 
 import pytest
 
-from tests.driver.bench import OUR_MAC, PEER_IP, Bench, arp_reply
+from tests.driver.bench import OUR_IP, OUR_MAC, PEER_IP, Bench, SoftwareStack, arp_reply
 from tests.driver.fake_device import FakeDevice
 from tiptoe_driver import Socket, Stack
 from tiptoe_driver.abi_gen import Reason, State, Status
-from tiptoe_driver.offload import sockaddr_in, tcp_offload_connect
+from tiptoe_driver.offload import if_setcap, sockaddr_in, tcp_offload_connect
 from tiptoe_driver.routes import parse_ipv4, parse_mac
 from tiptoe_driver.sockets import SO_NO_OFFLOAD
 from tiptoe_driver.structures import (
@@ -22,7 +22,6 @@ from tiptoe_driver.structures import (
     TF_TOE,
     sotoinpcb,
     sototcpcb,
-    tcpcb,
 )
 from tiptoe_hdl.host.abi import Opcode
 
@@ -255,18 +254,6 @@ def test_window_scale_zero_is_not_absent() -> None:
 # ---------------------------------------------------------------------- GEN, OPT, CAP
 
 
-class SoftwareStack:
-    """Test double of a software TCP: remembers what tcp_output was called for."""
-
-    def __init__(self, stack: Stack) -> None:
-        self.outputs: list[tcpcb] = []
-        stack.software_output = self.output
-
-    def output(self, tp: tcpcb) -> int:
-        self.outputs.append(tp)
-        return 0
-
-
 def test_gen_1_offloaded_calls_go_to_the_device(bench: Bench) -> None:
     software = SoftwareStack(bench.stack)
     conn = bench.connected()
@@ -328,6 +315,42 @@ def test_cap_1_switched_off_old_connections_live_on(bench: Bench) -> None:
     conn.sock.send(b"x")
     assert conn.doorbells("snd") == [1]
     assert bench.socket().connect_ex((PEER_IP, 81)) == errno.EINVAL
+
+
+def test_cap_1_switched_off_listeners_leave_the_device(bench: Bench) -> None:
+    listener = bench.listening()
+    if_setcap(bench.dev.tod_ifp, 0)
+    assert bench.device.last(Opcode.UNLISTEN)["listener"] == 0
+    bench.stack.poll()
+    bench.device.forget()
+    late = bench.listening(81)
+    if_setcap(bench.dev.tod_ifp, 0)  # unchanged
+    assert not bench.device.ops(Opcode.LISTEN, Opcode.UNLISTEN)
+    if_setcap(bench.dev.tod_ifp, IFCAP_TOE)
+    assert {command["lport"] for command in bench.device.ops(Opcode.LISTEN)} == {80, 81}
+    listener.close()
+    late.close()
+
+
+def test_software_refuses_to_listen(bench: Bench) -> None:
+    software = SoftwareStack(bench.stack)
+    software.refusal = errno.EADDRINUSE
+    sock = bench.socket()
+    sock.bind(("", 80))
+    with pytest.raises(OSError) as refused:
+        sock.listen()
+    assert refused.value.errno == errno.EADDRINUSE
+    assert not bench.device.ops(Opcode.LISTEN) and sototcpcb(sock.so).t_state == State.CLOSED
+    software.refusal = 0
+    sock.listen()
+    assert len(software.listening) == 1 and bench.device.ops(Opcode.LISTEN)
+    sock.close()
+    assert not software.listening
+
+
+def test_own_address_is_not_offloaded(bench: Bench) -> None:
+    assert bench.socket().connect_ex((OUR_IP, 80)) == errno.EINVAL
+    assert not bench.device.ops(Opcode.PROVISION, Opcode.OPEN)
 
 
 def test_next_hop_table_full_uses_the_mac_itself() -> None:

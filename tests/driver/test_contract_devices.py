@@ -9,7 +9,7 @@ from dataclasses import fields
 
 import pytest
 
-from tests.driver.bench import OUR_IP, PEER_IP, Bench, Connection, arp_reply
+from tests.driver.bench import OUR_IP, PEER_IP, Bench, Connection, SoftwareStack, arp_reply
 from tests.driver.fake_device import FakeDevice
 from tiptoe_driver import DeviceError, DeviceState, EngineOptions, Socket, Stack, Tiptoe
 from tiptoe_driver import abi_gen as reg
@@ -714,13 +714,13 @@ def test_cap_1_switched_off_and_on(both: Two) -> None:
 
 
 def test_cap_1_switched_off_new_connections_are_the_software_stacks(both: Two) -> None:
-    taken: list[tcpcb] = []
-    both.stack.software_output = lambda tp: bool(taken.append(tp)) * 0
+    software = SoftwareStack(both.stack)
     both.one.know_peer()
     both.one.device.forget()
     set_toe(both.one, False)
     assert both.one.socket().connect_ex((PEERS[0], 80)) == errno.EINPROGRESS
-    assert len(taken) == 1 and not taken[0].t_flags & TF_TOE and both.one.device.accesses == 0
+    [taken] = software.outputs
+    assert not taken.t_flags & TF_TOE and both.one.device.accesses == 0
     assert Connection(both.two, *open_on(both.two)).tp.t_flags & TF_TOE
 
 

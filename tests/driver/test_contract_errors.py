@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.driver.bench import PEER_IP, Bench, Connection, arp_reply
+from tests.driver.bench import PEER_IP, Bench, Connection, SoftwareStack, arp_reply
 from tests.driver.fake_device import FakeDevice
 from tiptoe_driver import OffloadPolicy, PolicyRule, Socket
 from tiptoe_driver.abi_gen import Reason
@@ -198,12 +198,11 @@ def test_gen_1_every_refusal_leaves_the_connection_to_the_software_stack(name: s
     """But for a missing route: no stack can do without one."""
     bench = knowing_peer(CONNECT[name])
     CONNECT[name].bring(bench)
-    outputs: list[tcpcb] = []
-    bench.stack.software_output = lambda tp: bool(outputs.append(tp)) or 0
+    software = SoftwareStack(bench.stack)
     sock = bench.socket()
     assert sock.so is not None
     assert sock.connect_ex((CONNECT[name].ip, 80)) == errno.EINPROGRESS
-    assert outputs == [sototcpcb(sock.so)] and sototcpcb(sock.so).t_toe is None
+    assert software.outputs == [sototcpcb(sock.so)] and sototcpcb(sock.so).t_toe is None
 
 
 # ---------------------------------------------------------------------- calls for a live connection

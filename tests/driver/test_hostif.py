@@ -138,3 +138,18 @@ def test_internet_checksum(length: int) -> None:
     assert internet_checksum(data) == checksum(data)
     assert internet_checksum(bytes(length)) == 0xFFFF
     assert internet_checksum(b"\xff" * length) == checksum(b"\xff" * length)
+
+
+def test_owner_gets_every_frame_and_answers_for_itself(bench: Bench) -> None:
+    seen: list[bytes] = []
+    bench.dev.hostif.owner = seen.append
+    packets = [
+        Ether(src=PEER_MAC, dst="ff:ff:ff:ff:ff:ff") / ARP(op="who-has", hwsrc=PEER_MAC, psrc=PEER_IP, pdst=OUR_IP),
+        Ether(src=PEER_MAC, dst=OUR_MAC) / IP(src=PEER_IP, dst=OUR_IP) / ICMP(type="echo-request") / b"data",
+        Ether(src=PEER_MAC, dst=OUR_MAC) / IP(src=PEER_IP, dst=OUR_IP) / TCP(dport=80),
+    ]
+    assert [send(bench, packet) for packet in packets] == [[], [], []]
+    assert [frame[:len(packet)] for frame, packet in zip(seen, packets, strict=True)] == [bytes(p) for p in packets]
+    assert bench.dev.hostif.arp.lookup(parse_ipv4(PEER_IP)) == parse_mac(PEER_MAC)  # the driver has learned from it
+    bench.dev.hostif.owner = None
+    assert len(send(bench, packets[1])) == 1

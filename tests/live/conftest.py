@@ -218,9 +218,9 @@ def make_bench(out_dir):
     """Makes benches; afterwards each one's capture has to please tshark."""
     benches = []
 
-    def make(**options) -> Bench:
+    def make(cls=Bench, **options) -> Bench:
         options = {"config": "tiny", "namespace": True, "pcap": out_dir / "live.pcap"} | options
-        benches.append(Bench(LiveSession(LiveSetup(**options))))
+        benches.append(cls(LiveSession(LiveSetup(**options))))
         return benches[-1]
 
     yield make

@@ -177,3 +177,27 @@ def test_demo_with_two_engines():
     assert result.returncode == 0, result.stdout + result.stderr
     assert "two engines face each other on a lossy line" in result.stdout
     assert result.stdout.count("equal") == 2
+
+
+@pytest.mark.tap
+def test_host_stack_serves_when_the_listen_table_is_full(namespace, out_dir):
+    """Six listeners on an engine for four."""
+    ports = range(9000, 9006)
+    listen = [word for port in ports for word in ("--listen", f"{port}=echo")]
+    live = LiveProcess(
+        namespace, "--config", "tiny", "--host-stack", "--pcap", str(out_dir / "live.pcap"), *listen
+    )
+    try:
+        for port in ports:
+            with namespace.socket() as client:
+                client.settimeout(60)
+                client.connect((ENGINE, port))
+                client.sendall(b"echo?")
+                assert client.recv(100) == b"echo?"
+        time.sleep(0.3)
+        out = live.end()
+    finally:
+        if live.process.poll() is None:
+            live.process.kill()
+            live.process.communicate()
+    assert "6 connections" in out and re.search(r"not offloaded +2 ", out)

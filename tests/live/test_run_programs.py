@@ -377,6 +377,20 @@ def test_signals_are_passed_on(runner, namespace):
     assert runner.end(process, signal.SIGUSR1) == (3, "caught\n", "")
 
 
+@pytest.mark.parametrize(
+    ("options", "answer"), [(["--no-host-stack"], b"16 4\n"), (["--host-stack"], b"24 24\n")],
+    ids=["engine alone", "host stack"],
+)
+def test_more_than_the_engine_has_room_for(runner, namespace, options, answer):
+    """An engine for 16 connections and 4 listeners; beyond, a kernel on the host's side has to help."""
+    peer = Peer(namespace_listener(namespace, "0.0.0.0", 0), namespace.socket)
+    program = [sys.executable, PROGRAMS / "many.py", KERNEL, peer.port, 24]
+    code, out, err = runner.run(*program, options=["--quiet", *options])
+    peer.close()
+    assert (code, out, err) == (0, answer, "")
+    runner.check_capture()
+
+
 def test_programs_that_cannot_be_run_are_one_line(runner, out_dir):
     assert runner.run("no-such-program") == (127, b"", "error: no-such-program: not found\n")
     text = out_dir / "text"

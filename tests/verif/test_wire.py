@@ -211,6 +211,15 @@ def test_wrong_frame(monitor, frame, message):
         monitor.from_engine(frame)
 
 
+@pytest.mark.parametrize("fragment", [{"flags": "MF"}, {"frag": 100}], ids=["first", "last"])
+def test_fragments_of_the_hosts_datagrams_pass(monitor, fragment):
+    ethernet, data = Ether(src=OUR_MAC, dst=THEIR_MAC), bytes(range(200))
+    for protocol in (1, 17):
+        monitor.from_engine(bytes(ethernet / IP(src=US, dst=THEM, proto=protocol, **fragment) / data))
+    with pytest.raises(WireError, match="fragment"):
+        monitor.from_engine(bytes(ethernet / IP(src=US, dst=THEM, proto=6, **fragment) / data))
+
+
 def test_beyond_window(monitor):
     monitor.from_engine(ours("A", data=bytes(600)))
     with pytest.raises(WireError, match="1 bytes beyond the peer's window"):

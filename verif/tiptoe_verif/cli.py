@@ -68,6 +68,11 @@ Gateway = Annotated[str, typer.Option(help="Router for addresses beyond the subn
 Tap = Annotated[str, typer.Option(help="Name of the TAP interface.")]
 Mtu = Annotated[int, typer.Option(help="Of the TAP interface.", min=576, max=1500)]
 Netns = Annotated[bool, typer.Option(help="Put the kernel's side into a network namespace of its own.")]
+HostStack = Annotated[
+    bool | None,
+    typer.Option(help="A kernel with the engine's address carries what is not offloaded, answers ping and closed ports. "
+                 "Default: if this system grants a namespace for it."),
+]  # fmt: skip
 Config = Annotated[str, typer.Option(help="Configuration of the engine (see: tiptoe info).")]
 MemoryLatency = Annotated[int, typer.Option(help="Host memory latency in cycles.", min=1)]
 TimeWait = Annotated[float, typer.Option(help="Length of TIME_WAIT in the engine, seconds.", min=0.001)]
@@ -95,6 +100,7 @@ def live(
     ] = [],  # noqa: B006
     ip: Ip = "10.77.0.2", mac: Mac = "02:00:00:00:00:02", host_ip: HostIp = "10.77.0.1", prefix: Prefix = 24,
     gateway: Gateway = "", tap: Tap = "tiptoe0", mtu: Mtu = 1500, netns: Netns = False, config: Config = "sim",
+    host_stack: HostStack = None,
     memory_latency: MemoryLatency = 20, time_wait: TimeWait = 2.0,
     loss: Loss = 0.0, reorder: Reorder = 0.0, duplicate: Duplicate = 0.0, corrupt: Corrupt = 0.0,
     delay: Delay = 0.0, jitter: Jitter = 0.0, seed: Seed = 1, pcap: Pcap = BUILD / "live" / "live.pcap",
@@ -105,6 +111,7 @@ def live(
 
     setup = _live_setup(
         ip=ip, mac=mac, host_ip=host_ip, prefix=prefix, gateway=gateway, tap=tap, mtu=mtu, netns=netns, config=config,
+        host_stack=host_stack,
         memory_latency=memory_latency, time_wait=time_wait, seed=seed, pcap=pcap, delay=delay, jitter=jitter,
         line=dict(loss=loss, reorder=reorder, duplicate=duplicate, corrupt=corrupt),
     )  # fmt: skip
@@ -124,6 +131,7 @@ def run(
     program: Annotated[list[str], typer.Argument(metavar="PROGRAM [ARGS]", help="What to run, after --.")],
     ip: Ip = "10.77.0.2", mac: Mac = "02:00:00:00:00:02", host_ip: HostIp = "10.77.0.1", prefix: Prefix = 24,
     gateway: Gateway = "", tap: Tap = "tiptoe0", mtu: Mtu = 1500, netns: Netns = False, config: Config = "sim",
+    host_stack: HostStack = None,
     memory_latency: MemoryLatency = 20, time_wait: TimeWait = 2.0,
     loss: Loss = 0.0, reorder: Reorder = 0.0, duplicate: Duplicate = 0.0, corrupt: Corrupt = 0.0,
     delay: Delay = 0.0, jitter: Jitter = 0.0, seed: Seed = 1, pcap: Pcap = BUILD / "live" / "run.pcap",
@@ -134,6 +142,7 @@ def run(
 
     setup = _live_setup(
         ip=ip, mac=mac, host_ip=host_ip, prefix=prefix, gateway=gateway, tap=tap, mtu=mtu, netns=netns, config=config,
+        host_stack=host_stack,
         memory_latency=memory_latency, time_wait=time_wait, seed=seed, pcap=pcap, delay=delay, jitter=jitter,
         line=dict(loss=loss, reorder=reorder, duplicate=duplicate, corrupt=corrupt),
     )  # fmt: skip
@@ -142,6 +151,7 @@ def run(
 
 def _live_setup(
     *, ip: str, mac: str, host_ip: str, prefix: int, gateway: str, tap: str, mtu: int, netns: bool, config: str,
+    host_stack: bool | None,
     memory_latency: int, time_wait: float, seed: int, pcap: Path, delay: float, jitter: float, line: dict[str, float],
 ) -> Any:  # fmt: skip
     """The choices of a live run, checked."""
@@ -158,8 +168,8 @@ def _live_setup(
         raise UsageError(str(error)) from None
     return LiveSetup(
         config=_config(config), tap=tap, ip=ip, mac=mac, host_ip=host_ip, prefix=prefix, gateway=gateway or None,
-        mtu=mtu, namespace=netns, conditions=Conditions(memory_latency=memory_latency), time_wait_s=time_wait,
-        seed=seed, pcap=pcap,
+        mtu=mtu, namespace=netns, host_stack=host_stack, conditions=Conditions(memory_latency=memory_latency),
+        time_wait_s=time_wait, seed=seed, pcap=pcap,
         impairment=Impairment(**line, delay_us=delay * 1000, jitter_us=jitter * 1000, seed=seed),
     )  # fmt: skip
 
@@ -172,6 +182,9 @@ def _announce(session: Any) -> None:
             f"  in a namespace of its own: nsenter -t {session.namespace.pid} -n -U --preserve-credentials COMMAND",
             style="dim", soft_wrap=True,
         )  # fmt: skip
+    if session.host:
+        enter = f"nsenter -t {session.host.namespace.pid} -n -U --preserve-credentials COMMAND"
+        console.print(f"  {setup.ip} is also a kernel's, for what is not offloaded: {enter}", style="dim", soft_wrap=True)
     for port, target in setup.listen:
         name = target if isinstance(target, str) else f"{target[0]}:{target[1]}"
         console.print(f"  {setup.ip}:{port} → {name}")
@@ -203,7 +216,7 @@ def _run_live(session: Any, seconds: float) -> None:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    totals = totals_table([engine], seconds=engine.engine_seconds, channels=engine.channels)
+    totals = totals_table([engine], seconds=engine.engine_seconds, channels=engine.channels, host=session.host)
     show(console, "summary", connections_table(session.board.records), "", totals)
     show_file(console, "capture", engine.pcap)
 

@@ -40,6 +40,8 @@ class LiveEngine(EngineDevice):
         Length of TIME_WAIT in the engine. Linux keeps its own for 60 s; here ids are few.
     driver : dict
         Further options for the driver.
+    offload_disabled : bool
+        TCP_OFFLOAD_DISABLE: the engine is an ordinary network card.
     config, ip, mac, conditions, memory_bytes, seed, pcap, monitor, trace, library, progress
         See :class:`~tiptoe_verif.native.device.EngineDevice`.
 
@@ -68,6 +70,7 @@ class LiveEngine(EngineDevice):
         trace: Path | None = None,
         library: Path | None = None,
         driver: dict[str, Any] | None = None,
+        offload_disabled: bool = False,
         progress: Progress | None = None,
     ) -> None:
         super().__init__(
@@ -92,7 +95,9 @@ class LiveEngine(EngineDevice):
         )  # fmt: skip
         options = dict(driver or {})
         options["registers"] = {REG_MSL_TICKS: max(1, round(time_wait_s * 1000))} | dict(options.get("registers", {}))
-        attach_driver(self, prefix=prefix, gateway=gateway, tick_cycles=0, options=options)
+        attach_driver(
+            self, prefix=prefix, gateway=gateway, tick_cycles=0, options=options, offload_disabled=offload_disabled
+        )  # fmt: skip
 
     @property
     def wake(self) -> int:

@@ -65,9 +65,11 @@ class NetNamespace:
                 return descriptor
         return None
 
-    def open_tap(self, name: str, *, address: str, prefix: int = 24, mtu: int = 1500, mac: str = "") -> int:
+    def open_tap(
+        self, name: str, *, address: str, prefix: int = 24, mtu: int = 1500, mac: str = "", gateway: str = ""
+    ) -> int:
         """Like :func:`tiptoe_verif.live.tap.open_tap`, with the kernel's side in the namespace."""
-        request = {"name": name, "address": address, "prefix": prefix, "mtu": mtu, "mac": mac}
+        request = {"name": name, "address": address, "prefix": prefix, "mtu": mtu, "mac": mac, "gateway": gateway}
         self._socket.send(json.dumps(request).encode())
         tap = self._answer()
         assert tap is not None

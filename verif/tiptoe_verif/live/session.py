@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import select
 import socket
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,9 +15,10 @@ from ..native.device import Conditions
 from ..sim.toolchain import Progress
 from ..wire.impairment import Impairment
 from .engine import LiveEngine
+from .host_stack import HostStack
 from .namespace import NetNamespace
 from .relay import BUILT_IN, Switchboard
-from .tap import open_tap
+from .tap import TapError, open_tap
 
 Target = str | tuple[str, int]
 
@@ -86,6 +88,10 @@ class LiveSetup:
         Of the TAP.
     namespace : bool
         The kernel's side lives in a network namespace of its own.
+    host_stack : bool or None
+        A kernel on the host's side carries what is not offloaded (host_stack.py); None: if a namespace for it is to be had.
+    offload_disabled : bool
+        TCP_OFFLOAD_DISABLE: everything goes to that kernel.
     listen : list of (port, target)
         Offloaded listeners.
     forward : list of (local port, (host, port))
@@ -102,6 +108,8 @@ class LiveSetup:
     gateway: str | None = None
     mtu: int = 1500
     namespace: bool = False
+    host_stack: bool | None = False
+    offload_disabled: bool = False
     listen: list[tuple[int, Target]] = field(default_factory=list)
     forward: list[tuple[int, tuple[str, int]]] = field(default_factory=list)
     impairment: Impairment | None = None
@@ -124,6 +132,8 @@ class LiveSession:
         The relays and their records.
     namespace : NetNamespace or None
         Where the kernel's side of the TAP lives, if not here.
+    host : HostStack or None
+        The kernel on the host's side.
     forwarded : list of int
         Local ports of ``setup.forward``, in order.
     """
@@ -143,14 +153,26 @@ class LiveSession:
         make = self.namespace.open_tap if self.namespace else open_tap
         self.tap = make(setup.tap, address=setup.host_ip, prefix=setup.prefix, mtu=setup.mtu, mac=setup.host_mac)
         self._stack.callback(os.close, self.tap)
+        host_namespace = self._host_namespace()
+        driver = ({"rst_unknown": False} if host_namespace else {}) | setup.driver
         self.engine = LiveEngine(
             self.tap, setup.config, ip=setup.ip, mac=setup.mac, prefix=setup.prefix, gateway=setup.gateway,
             impairment=setup.impairment, conditions=setup.conditions, time_wait_s=setup.time_wait_s, seed=setup.seed,
-            pcap=setup.pcap, monitor=setup.monitor, driver=setup.driver, progress=progress,
+            pcap=setup.pcap, monitor=setup.monitor, driver=driver, progress=progress,
+            offload_disabled=setup.offload_disabled,
         )  # fmt: skip
         self._stack.callback(self.engine.close)
+        self.host = None
+        if host_namespace:
+            self.host = HostStack(
+                self.engine.stack, self.engine.toe, host_namespace, name=setup.tap, mtu=setup.mtu,
+                gateway=setup.gateway or "",
+            )  # fmt: skip
+            self._stack.callback(self.host.close)
         self.board = Switchboard(self.engine.stack)
         self._stack.callback(self.board.close)
+        if self.host is not None:
+            self.board.epoll.register(self.host.epoll, select.EPOLLIN)
         self.engine.wake = self.board.epoll.fileno()
         self.engine.tasks.append(self._relay)
         for port, target in setup.listen:
@@ -162,6 +184,16 @@ class LiveSession:
             except OSError as error:
                 reason = os.strerror(error.errno or 0)
                 raise UsageError(f"cannot listen on port {port} of this machine ({reason})") from None
+
+    def _host_namespace(self) -> NetNamespace | None:
+        if self.setup.host_stack is False:
+            return None
+        try:
+            return self._stack.enter_context(NetNamespace())
+        except TapError:
+            if self.setup.host_stack:
+                raise
+            return None
 
     def _relay(self) -> bool:
         self.board.service()

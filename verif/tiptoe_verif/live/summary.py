@@ -11,6 +11,7 @@ from rich.table import Table
 
 from ..paths import ROOT
 from ..wire.impairment import Channel
+from .host_stack import HostStack
 from .relay import Record
 
 _SHOWN = 12
@@ -54,8 +55,8 @@ def connections_table(records: Iterable[Record]) -> Table:
 
 
 def totals_table(
-    engines: list[Any], *, seconds: float, channels: tuple[Channel, ...] | None = None
-) -> Table:
+    engines: list[Any], *, seconds: float, channels: tuple[Channel, ...] | None = None, host: HostStack | None = None
+) -> Table:  # fmt: skip
     """What the engines did: frames, segments, retransmissions, cycles. ``engines`` are EngineDevices with a driver.
 
     Reads the engines' counters, so it has to come before they are closed.
@@ -87,6 +88,9 @@ def totals_table(
     table.add_row("wire bytes per cycle", f"{rate:.2f}", "[dim]over the whole run, idle time too[/dim]")
     for name, channel in zip(("line in", "line out"), channels or (), strict=False):
         table.add_row(name, "", f"[dim]{channel.summary()}[/dim]")
+    if host is not None:
+        table.add_row("not offloaded", f"{host.tcp.opened + host.tcp.accepted:,}", "[dim]connections of the host's kernel[/dim]")
+        table.add_row("its frames in, out", f"{host.received:,}", f"{host.sent:,}")
     monitors = [engine.monitor for engine in engines if engine.monitor is not None]
     if monitors:
         checked = sum(monitor.frames for monitor in monitors)

@@ -13,9 +13,11 @@ from pathlib import Path
 _TUNSETIFF = 0x400454CA
 _IFF_TAP, _IFF_NO_PI = 0x0002, 0x1000
 _SIOCGIFFLAGS, _SIOCSIFFLAGS = 0x8913, 0x8914
+_SIOCADDRT = 0x890B
 _SIOCSIFADDR, _SIOCSIFNETMASK, _SIOCSIFMTU, _SIOCSIFHWADDR = 0x8916, 0x891C, 0x8922, 0x8924
 _IFF_UP, _IFF_RUNNING, _IFF_MULTICAST = 0x1, 0x40, 0x1000
 _ARPHRD_ETHER = 1
+_RTF_UP, _RTF_GATEWAY = 0x1, 0x2
 TUN = Path("/dev/net/tun")
 
 
@@ -23,8 +25,12 @@ class TapError(OSError):
     """No TAP interface is to be had; the message is fit to be shown to the user."""
 
 
-def open_tap(name: str, *, address: str, prefix: int = 24, mtu: int = 1500, mac: str = "") -> int:
+def open_tap(
+    name: str, *, address: str, prefix: int = 24, mtu: int = 1500, mac: str = "", gateway: str = ""
+) -> int:
     """Create the TAP interface ``name``, configure the kernel's side, and return the other side's descriptor.
+
+    With ``gateway`` this becomes the kernel's default route.
 
     The descriptor does not block. Frames carry complete checksums and are never longer than the MTU, since no offloads
     are asked for. IPv6 and multicast are switched off, so that only traffic somebody wants appears. The interface
@@ -46,6 +52,8 @@ def open_tap(name: str, *, address: str, prefix: int = 24, mtu: int = 1500, mac:
             raise _explained(f"create the TAP interface {name}", error) from None
         try:
             _configure(name, address, prefix, mtu, mac)
+            if gateway:
+                _route(gateway)
         except OSError as error:
             raise _explained(f"configure the TAP interface {name}", error) from None
     except BaseException:
@@ -89,3 +97,17 @@ def _configure(name: str, address: str, prefix: int, mtu: int, mac: str) -> None
             )
             fcntl.ioctl(control, request, packed)
     bring_up(name)
+
+
+def _route(gateway: str) -> None:
+    """A default route (struct rtentry)."""
+
+    def address(text: str) -> bytes:
+        return struct.pack("HH4s8x", socket.AF_INET, 0, socket.inet_aton(text))
+
+    entry = struct.pack(
+        "@L16s16s16sHhLPhPLLH", 0, address("0.0.0.0"), address(gateway), address("0.0.0.0"), _RTF_UP | _RTF_GATEWAY,
+        0, 0, 0, 0, 0, 0, 0, 0,
+    )  # fmt: skip
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        fcntl.ioctl(control, _SIOCADDRT, entry + bytes(8))

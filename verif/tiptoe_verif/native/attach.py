@@ -16,17 +16,18 @@ _SETTLE_CYCLES = 10_000
 
 def attach_driver(
     device: EngineDevice, *, prefix: int, gateway: str | None, tick_cycles: int, options: dict[str, Any],
-    seed: int | None = None,
+    seed: int | None = None, offload_disabled: bool = False,
 ) -> None:  # fmt: skip
     """Bring the engine up with the driver, and give ``device`` its ``stack`` and ``toe``.
 
     ``tick_cycles`` 0: TCP's clock is the tick input. ``options`` are those of ``EngineOptions``. ``seed``: of the ephemeral
-    ports; live, they are random, since the peer remembers the ones of the run before.
+    ports; live, they are random, since the peer remembers the ones of the run before. ``offload_disabled``:
+    TCP_OFFLOAD_DISABLE.
     """
     options = {"seed": device.seed, "external_tick": tick_cycles == 0} | options
     if tick_cycles:
         options["registers"] = {REG_TICK_CYCLES: tick_cycles} | dict(options.get("registers", {}))
-    device.stack = Stack(seed=seed)
+    device.stack = Stack(seed=seed, offload_disabled=offload_disabled)
     device.toe = Tiptoe(
         device.stack, device, address=f"{ip_text(device.ip)}/{prefix}", mac=mac_text(device.mac),
         gateway=gateway or "", options=EngineOptions(**options),

@@ -66,7 +66,7 @@ class ProgramSocket(Endpoint):
         refused = self.broker.listeners_refused()
         listener.offloaded.listen(listener.backlog)
         if self.state is State.FRESH:
-            if self.broker.listeners_refused() != refused:
+            if self.broker.stack.software is None and self.broker.listeners_refused() != refused:
                 listener.leave(self)
                 self.listener = self.offloaded = None
                 return Reply(errno.ENOBUFS)  # the engine's listen table is full

@@ -149,10 +149,13 @@ def run_program(setup: LiveSetup, arguments: Sequence[str], *, quiet: bool) -> i
             if session.namespace:
                 enter = f"nsenter -t {session.namespace.pid} -n -U --preserve-credentials COMMAND"
                 log.print(f"  in a namespace of its own: {enter}", style="dim", soft_wrap=True)
+            if session.host:
+                enter = f"nsenter -t {session.host.namespace.pid} -n -U --preserve-credentials COMMAND"
+                log.print(f"  {setup.ip} is also a kernel's, for what is not offloaded: {enter}", style="dim", soft_wrap=True)
         code = Run(session, arguments, library, mask, quiet=quiet).until_the_end(path)
         engine = session.engine
         if not quiet:
-            totals = totals_table([engine], seconds=engine.engine_seconds, channels=engine.channels)
+            totals = totals_table([engine], seconds=engine.engine_seconds, channels=engine.channels, host=session.host)
             show(log, "summary", connections_table(session.board.records), "", totals)
             if engine.pcap is not None:
                 show_file(log, "capture", engine.pcap)

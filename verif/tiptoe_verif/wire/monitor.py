@@ -18,6 +18,7 @@ from .segment import (
     IPV4,
     RST,
     SYN,
+    TCP,
     Malformed,
     Segment,
     checksum_holds,
@@ -228,12 +229,13 @@ class WireMonitor:
             if len(frame) < 42 or frame[14:20] != b"\0\x01\x08\0\x06\x04":
                 raise Malformed("ARP packet")
         elif kind == IPV4:
-            protocol, src, _, begin, end = parse_ip(frame)
+            protocol, src, _, begin, end = parse_ip(frame, fragments=True)
             if self.ip and src != self.ip:
                 raise Malformed(f"source address {ip_text(src)} is not the engine's")
-            if protocol == ICMP and not checksum_holds(frame[begin:end]):
+            whole = not int.from_bytes(frame[20:22], "big") & 0x3FFF
+            if protocol == ICMP and whole and not checksum_holds(frame[begin:end]):
                 raise Malformed("ICMP checksum is wrong")
-            return parse_tcp(frame)
+            return parse_tcp(frame) if protocol == TCP else None
         return None
 
     def _sent(self, segment: Segment, time_ns: int) -> None:

@@ -90,11 +90,12 @@ def checksum_holds(data: bytes) -> bool:
     return int.from_bytes(data, "big") % 0xFFFF == 0
 
 
-def parse_ip(frame: bytes, *, strict: bool = True) -> tuple[int, int, int, int, int]:
+def parse_ip(frame: bytes, *, strict: bool = True, fragments: bool = False) -> tuple[int, int, int, int, int]:
     """Protocol, source, destination, and begin and end of the payload of an IPv4 frame.
 
-    Raises :exc:`Malformed` for a wrong header, a wrong length and a fragment; if ``strict``, also for what a receiver
-    has to put up with: bytes behind the packet, a time to live of 0.
+    Raises :exc:`Malformed` for a wrong header, a wrong length and, unless ``fragments`` of others than TCP are all
+    right, a fragment; if ``strict``, also for what a receiver has to put up with: bytes behind the packet, a time to live
+    of 0.
     """
     if len(frame) < HEADER + 20:
         raise Malformed(f"IPv4 frame of {len(frame)} bytes")
@@ -108,7 +109,7 @@ def parse_ip(frame: bytes, *, strict: bool = True) -> tuple[int, int, int, int, 
         raise Malformed(f"IP total length {total}, but {len(frame) - HEADER} bytes follow the Ethernet header")
     if not checksum_holds(frame[HEADER : HEADER + header]):
         raise Malformed("IP header checksum is wrong")
-    if fragment & 0x3FFF:
+    if fragment & 0x3FFF and (protocol == TCP or not fragments):
         raise Malformed("a fragment")
     if strict and ttl == 0:
         raise Malformed("time to live is 0")

@@ -174,6 +174,7 @@ class Opcode(IntEnum):
     NEXT_HOP = 9
     PATH_MTU = 10
     SEND_FRAME = 11
+    READ_TCB = 12
 
 
 class EventType(IntEnum):
@@ -238,7 +239,7 @@ class Counter(IntEnum):
 
 # Commands that COMMAND_DONE answers in any case; the others only when they fail.
 ALWAYS_DONE = frozenset({
-    Opcode.RELEASE, Opcode.LISTEN, Opcode.UNLISTEN, Opcode.SYNCACHE_DROP, Opcode.SEND_FRAME,
+    Opcode.RELEASE, Opcode.LISTEN, Opcode.UNLISTEN, Opcode.SYNCACHE_DROP, Opcode.SEND_FRAME, Opcode.READ_TCB,
 })
 
 # Field tables: (name, dword, lowest bit, width); 64-bit fields have their low dword first.
@@ -329,6 +330,12 @@ COMMANDS: dict[Opcode, tuple[tuple[str, int, int, int], ...]] = {
         ("addr", 2, 0, 64),
         ("length", 4, 0, 16),
     ),
+    Opcode.READ_TCB: (
+        ("opcode", 0, 0, 8),
+        ("tag", 0, 16, 16),
+        ("tid", 1, 0, 32),
+        ("page", 2, 0, 3),
+    ),
 }
 
 EVENTS: dict[EventType, tuple[tuple[str, int, int, int], ...]] = {
@@ -377,6 +384,7 @@ EVENTS: dict[EventType, tuple[tuple[str, int, int, int], ...]] = {
         ("opcode", 1, 0, 8),
         ("status", 1, 8, 8),
         ("tag", 1, 16, 16),
+        ("value", 2, 0, 64),
         ("type", 7, 0, 8),
         ("phase", 7, 31, 1),
     ),
@@ -393,6 +401,58 @@ EVENTS: dict[EventType, tuple[tuple[str, int, int, int], ...]] = {
         ("phase", 7, 31, 1),
     ),
 }
+
+# Pages of READ_TCB: (name, lowest bit, width) in COMMAND_DONE's value.
+TCB_PAGES: tuple[tuple[tuple[str, int, int], ...], ...] = (
+    (
+        ("snd_una", 0, 32),
+        ("snd_nxt", 32, 32),
+    ),
+    (
+        ("snd_max", 0, 32),
+        ("snd_end", 32, 32),
+    ),
+    (
+        ("rcv_nxt", 0, 32),
+        ("rcv_adv", 32, 32),
+    ),
+    (
+        ("snd_wnd", 0, 30),
+        ("rexmits", 32, 16),
+        ("maxseg", 48, 12),
+        ("rexmt_shift", 60, 4),
+    ),
+    (
+        ("cwnd", 0, 24),
+        ("ssthresh", 24, 24),
+        ("dupacks", 48, 2),
+        ("in_recovery", 50, 1),
+        ("persist", 51, 1),
+    ),
+    (
+        ("srtt", 0, 20),
+        ("rttvar", 20, 20),
+        ("rto", 40, 20),
+        ("rtt_valid", 60, 1),
+    ),
+    (
+        ("iss", 0, 32),
+        ("irs", 32, 32),
+    ),
+    (
+        ("state", 0, 4),
+        ("snd_scale", 4, 4),
+        ("rcv_scale", 8, 4),
+        ("ws_ok", 12, 1),
+        ("established", 13, 1),
+        ("fin_queued", 14, 1),
+        ("fin_sent", 15, 1),
+        ("fin_acked", 16, 1),
+        ("peer_closed", 17, 1),
+        ("ooo_valid", 18, 2),
+        ("rcv_lim", 32, 32),
+    ),
+)
 
 _COMMAND = [Struct(f"<{n}I{COMMAND_BYTES - 4 * n}x") for n in range(COMMAND_BYTES // 4 + 1)]
 
@@ -660,6 +720,23 @@ def pack_send_frame(
     )
 
 
+def pack_read_tcb(
+    tag: int,
+    *,
+    tid: int,
+    page: int,
+) -> bytes:
+    """The command READ_TCB."""
+    _check("tag", tag, 16)
+    _check("tid", tid, 32)
+    _check("page", page, 3)
+    return _COMMAND[3].pack(
+        12 | (tag << 16),
+        tid,
+        page,
+    )
+
+
 class ConnectionEvent(NamedTuple):
     """CONNECTION event."""
 
@@ -756,6 +833,7 @@ class CommandDoneEvent(NamedTuple):
     opcode: int
     status: int
     tag: int
+    value: int
 
     @classmethod
     def unpack(cls, d: Sequence[int]) -> CommandDoneEvent:
@@ -765,6 +843,7 @@ class CommandDoneEvent(NamedTuple):
             d[1] & 0xff,
             (d[1] >> 8) & 0xff,
             d[1] >> 16,
+            d[2] | d[3] << 32,
         )
 
 

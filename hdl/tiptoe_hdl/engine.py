@@ -181,6 +181,7 @@ class Engine(wiring.Component):
             connect_same(m, isn.iss[client], block.isn)
             self._link(m, f"flow_request_{client}", block.flow, flow.request[client])
             connect_same(m, flow.response[client], block.flow_status)
+        m.d.comb += self._commands.tcb_page.eq(flow.tcb_page)
 
     def _connect_host(self, m):
         registers, commands, events, flow = self.registers, self._commands, self._events, self._flow

@@ -76,6 +76,8 @@ class FlowOp(enum.Enum, shape=unsigned(4)):
     """New effective maximum segment size in ``mss``."""
     DMA_ABORT = 7
     """Like ABORT, reason DMA_ERROR (generation not checked)."""
+    READ = 8
+    """Changes nothing; page ``a`` of the TCB (``TCB_PAGES`` of host/abi.py) is shown with the response."""
 
 
 FourTuple = data.StructLayout({"laddr": 32, "faddr": 32, "lport": 16, "fport": 16})
@@ -267,7 +269,7 @@ def dma_read_data(cfg: EngineConfig) -> data.StructLayout:
     return data.StructLayout({"data": cfg.data_width, "last": 1, "error": 1})
 
 
-CommandDone = data.StructLayout({"argument": 32, "opcode": 8, "status": Status, "tag": 16})
+CommandDone = data.StructLayout({"argument": 32, "opcode": 8, "status": Status, "tag": 16, "value": 64})
 """Command processor to event writer: a COMMAND_DONE event."""
 
 FrameEvent = data.StructLayout({"slot": 16, "length": 12})

@@ -36,6 +36,7 @@ class Bench:
         self.memory = bytearray(1 << 18)
         self.tail = 0
         self.log, self.done, self.errors, self.reads = [], [], [], []
+        self.values = []
         self.status = {}
         self.bad_addresses = set()
         self.bad_count = 0
@@ -132,6 +133,7 @@ class Bench:
             _, _, valid, payload = await ctx.tick().sample(port.valid, port.payload)
             if ready and valid:
                 self.done.append((payload.tag, payload.opcode, payload.status, payload.argument))
+                self.values.append(payload.value)
 
     async def reader(self, ctx):
         """DMA reader: takes requests at once, data later; AXI errors at ``bad_addresses``."""
@@ -322,6 +324,24 @@ def test_close_abort_path_mtu(make, op, a, status):
     assert [entry[2] for entry in bench.done] == ([] if status == Status.OK else [status])
 
 
+@pytest.mark.parametrize("status", [Status.OK, Status.BAD_GENERATION])
+def test_read_tcb_gives_the_page(status):
+    bench = Bench()
+    value = 0xFEDC_BA98_7654_3210
+
+    async def main(ctx):
+        ctx.set(bench.dut.tcb_page, value)
+        bench.status = {"flow": [Status.OK, status, Status.BAD_STATE]}
+        await bench.run(ctx, abi.pack_abort(3, tid=tid(2, 3)), abi.pack_read_tcb(4, tid=tid(2, 3), page=5),
+                        abi.pack_abort(5, tid=tid(2, 3)))
+
+    bench.simulate(main)
+    flow = bench.log[1][1]
+    assert (flow["op"], flow["id"], flow["generation"], flow["a"]) == (FlowOp.READ, 2, 3, 5)
+    assert [(entry[0], entry[2]) for entry in bench.done] == [(4, status), (5, Status.BAD_STATE)], "always answered"
+    assert bench.values == [value, 0], "other commands have no value"
+
+
 def test_release_waits_for_what_was_issued_before():
     bench = Bench()
     dut = bench.dut
@@ -433,8 +453,8 @@ def raw(opcode, tag, *dwords):
 
 LISTEN = dict(listener=0, laddr=0, lport=80, mss=1460, rcv_scale=0, wnd=1)
 BAD = [
-    *((raw(opcode, 1, 0), Status.UNKNOWN_OPCODE) for opcode in (12, 13, 128, 255)),
-    *((raw(opcode, 1, word), Status.BAD_ID) for opcode in (1, 2, 3, 4, 5, 10) for word in (16, 0xFFFF, 1 << 24)),
+    *((raw(opcode, 1, 0), Status.UNKNOWN_OPCODE) for opcode in (13, 14, 128, 255)),
+    *((raw(opcode, 1, word), Status.BAD_ID) for opcode in (1, 2, 3, 4, 5, 10, 12) for word in (16, 0xFFFF, 1 << 24)),
     *((provision(1, 0, **{f"{ring}_log2": log2}), Status.BAD_ARGUMENT)
       for ring in ("snd", "rcv") for log2 in (0, 11, 25, 31)),
     *((provision(1, 0, **{f"{ring}_base": 1 << bit}), Status.BAD_ARGUMENT) for ring in ("snd", "rcv")

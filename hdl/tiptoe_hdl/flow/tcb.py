@@ -74,6 +74,7 @@ FIELDS = {
     "rttvar": TICK_BITS,
     "rto": TICK_BITS,
     "rexmt_shift": 4,
+    "rexmits": 16,  # segments sent again since the id was opened; wraps
     # receive side
     "irs": 32,
     "rcv_nxt": 32,

@@ -16,7 +16,8 @@ MIN_MSS = 48
 CHECK_CYCLES = 4
 """From the command to its status."""
 
-WITH_TID = (Opcode.PROVISION, Opcode.OPEN, Opcode.CLOSE, Opcode.ABORT, Opcode.RELEASE, Opcode.PATH_MTU)
+WITH_TID = (Opcode.PROVISION, Opcode.OPEN, Opcode.CLOSE, Opcode.ABORT, Opcode.RELEASE, Opcode.PATH_MTU,
+            Opcode.READ_TCB)
 
 
 def max_mss(cfg: EngineConfig) -> int:

@@ -19,6 +19,7 @@ FLOW_COMMANDS = {
     Opcode.ABORT: FlowOp.ABORT,
     Opcode.RELEASE: FlowOp.RELEASE,
     Opcode.PATH_MTU: FlowOp.PATH_MTU,
+    Opcode.READ_TCB: FlowOp.READ,
 }
 
 
@@ -47,6 +48,7 @@ FIRST = {
     Opcode.NEXT_HOP: First.NEXT_HOP,
     Opcode.PATH_MTU: First.FLOW,
     Opcode.SEND_FRAME: First.FRAME,
+    Opcode.READ_TCB: First.FLOW,
 }
 
 Command = data.StructLayout({"opcode": Opcode, "failed": 1, "generation": 8, "stock": 1})
@@ -59,6 +61,7 @@ Plan = data.StructLayout({
     "provisions": 1,
     "opens": 1,
     "releases": 1,
+    "reads": 1,
     "binds": 1,           # changes the connection table before it asks the pipeline
     "always_done": 1,     # COMMAND_DONE answers it in any case
 })
@@ -91,6 +94,7 @@ class CommandPlan(wiring.Component):
             plan.provisions.eq(opcode == Opcode.PROVISION),
             plan.opens.eq(opcode == Opcode.OPEN),
             plan.releases.eq(opcode == Opcode.RELEASE),
+            plan.reads.eq(opcode == Opcode.READ_TCB),
             plan.binds.eq((opcode == Opcode.OPEN) | ((opcode == Opcode.RELEASE) & ~known.unbound)),
             plan.first.eq(First.NOTHING),
             plan.always_done.eq(0),

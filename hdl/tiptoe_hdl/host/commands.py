@@ -67,6 +67,8 @@ class CommandProcessor(wiring.Component):
     enable, base, log2, tail, head, request, data
         See CommandFetcher.
     flow : Out(stream of flow_request), flow_status : In(stream of FlowResponse)
+    tcb_page : In(64)
+        What FlowOp.READ asked for, when its status comes and until the next request.
     table : Out(stream of table_update), table_status : In(stream of FlowResponse)
     isn_request : Out(stream of FourTuple), isn : In(stream of 32 bits)
     endpoint : Out(stream of endpoint_write)
@@ -99,6 +101,7 @@ class CommandProcessor(wiring.Component):
             "request": Out(stream.Signature(dma_request(cfg))),
             "data": In(stream.Signature(dma_read_data(cfg))),
             "flow": Out(stream.Signature(flow_request(cfg))), "flow_status": status,
+            "tcb_page": In(64),
             "table": Out(stream.Signature(table_update(cfg))), "table_status": status,
             "isn_request": Out(stream.Signature(FourTuple)), "isn": In(stream.Signature(32)),
             "endpoint": Out(stream.Signature(endpoint_write(cfg))),
@@ -258,5 +261,6 @@ class CommandProcessor(wiring.Component):
             result.p.argument.eq(Mux(command.failed, command.count, command.dwords[1])),
             result.p.opcode.eq(Mux(command.failed, Opcode.NOP, self._field(Opcode.NOP, "opcode"))),
             result.p.status.eq(execution.status),
+            result.p.value.eq(self.tcb_page & execution.plan.reads.replicate(64)),
             result.p.tag.eq(Mux(command.failed, 0, self._field(Opcode.NOP, "tag"))),
         ]

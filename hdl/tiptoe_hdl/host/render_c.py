@@ -65,6 +65,11 @@ def render_c(registers: RegisterMap) -> str:
     out += _field_defines("EVT", "TRAILER", abi.EVENT_TRAILER)
     for event, fields in abi.EVENTS.items():
         out += _field_defines("EVT", event.name, fields)
+    out += ["", "/* Pages of READ_TCB: fields of COMMAND_DONE's value. */"]
+    for number, page in enumerate(abi.TCB_PAGES):
+        for name, low, width in page:
+            stem = f"TIPTOE_TCB_{name.upper()}"
+            out += [_define(f"{stem}_PAGE", number), _define(f"{stem}_SHIFT", low), _define(f"{stem}_WIDTH", width)]
     out += ["", """\
 /* Read a field of at most 32 bits of an event, or put one into a command that was zeroed. */
 #define TIPTOE_GET(entry, field) \\
@@ -74,5 +79,10 @@ def render_c(registers: RegisterMap) -> str:
 /* The same for fields of 33 to 64 bits, which begin at bit 0. */
 #define TIPTOE_PUT64(entry, field, value) \\
 	((entry)[field##_DWORD] |= (uint32_t)(value), \\
-	(entry)[field##_DWORD + 1] |= (uint32_t)((uint64_t)(value) >> 32))""", "", "#endif"]
+	(entry)[field##_DWORD + 1] |= (uint32_t)((uint64_t)(value) >> 32))
+#define TIPTOE_GET64(entry, field) \\
+	((entry)[field##_DWORD] | (uint64_t)(entry)[field##_DWORD + 1] << 32)
+/* A field of the page that READ_TCB gave. */
+#define TIPTOE_GET_TCB(value, field) \\
+	((uint32_t)((value) >> field##_SHIFT & ((UINT64_C(1) << field##_WIDTH) - 1)))""", "", "#endif"]
     return "\n".join(out) + "\n"

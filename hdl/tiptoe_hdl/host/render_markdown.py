@@ -28,6 +28,11 @@ The ring never overflows: the engine waits for EVENT_CONSUMER, and progress of a
 snapshot meanwhile. A ring of any size will do.
 """
 
+TCB_INTRODUCTION = """\
+What READ_TCB reads, by its `page`; the names are those of RFC 9293 and of hdl/tiptoe_hdl/flow/tcb.py. Sequence numbers are what
+stands in segments. Times are in ticks, `srtt` times 8, `rttvar` times 4. A page is read in one moment; two pages are not.
+"""
+
 FRAMES_INTRODUCTION = f"""\
 Slots of {abi.HOST_FRAME_SLOT_BYTES} bytes in the frame ring hold received frames that are the host's; the frame begins at byte 2,
 so that its IP header is aligned. The driver writes FRAME_CONSUMER after it took frames; frames that find no
@@ -131,5 +136,10 @@ def render_rings() -> str:
     out += ["## Values", ""]
     for title, enum in (("State", State), ("Reason", Reason), ("Status", Status), ("ErrorCode", abi.ErrorCode)):
         out += _enum(title, enum)
+    out += ["## Pages of a TCB", "", TCB_INTRODUCTION]
+    out += _table(("page", "bits", "field"), (
+        (number, _bits(low, width), name)
+        for number, page in enumerate(abi.TCB_PAGES) for name, low, width in page
+    ))
     out += ["## Host frames", "", FRAMES_INTRODUCTION]
     return "\n".join(out)

@@ -57,6 +57,8 @@ def _pack(opcode: abi.Opcode) -> list[str]:
 
 
 def _unpack_term(dword: int, low: int, width: int) -> str:
+    if width == 64:
+        return f"d[{dword}] | d[{dword + 1}] << 32"
     if width == 32:
         return f"d[{dword}]"
     term = f"d[{dword}] >> {low}" if low else f"d[{dword}]"
@@ -121,6 +123,11 @@ def render_python(registers: RegisterMap) -> str:
                   ((f"Opcode.{o.name}", (*abi.COMMAND_HEADER, *fields)) for o, fields in abi.COMMANDS.items()))
     out += _table("EVENTS", table_type.format("EventType"),
                   ((f"EventType.{e.name}", (*fields, *abi.EVENT_TRAILER)) for e, fields in abi.EVENTS.items()))
+    out += ["# Pages of READ_TCB: (name, lowest bit, width) in COMMAND_DONE's value.",
+            "TCB_PAGES: tuple[tuple[tuple[str, int, int], ...], ...] = ("]
+    for page in abi.TCB_PAGES:
+        out += ["    (", *(f"        (\"{name}\", {low}, {width})," for name, low, width in page), "    ),"]
+    out += [")", ""]
     out += ['_COMMAND = [Struct(f"<{n}I{COMMAND_BYTES - 4 * n}x") for n in range(COMMAND_BYTES // 4 + 1)]', "", "",
             "def _check(name: str, value: int, width: int) -> None:",
             "    if value >> width:",

@@ -104,6 +104,7 @@ def apply(s):
             (~s.generation_ok, Status.BAD_GENERATION.value),
             (s.op_open, Mux(s.do_open, ok, bad_state)),
             (s.op_release, Mux(s.do_release, ok, bad_state)),
+            (s.op_read, ok),
             (~s.is_alive, bad_state),
             (s.op_close & ~s.sendable & ~s.fin_queued, bad_state),
             (s.op_close & s.sendable & ~s.end_ok, Status.BAD_ARGUMENT.value),

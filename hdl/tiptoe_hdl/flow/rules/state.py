@@ -101,6 +101,7 @@ def apply(s):
         rexmt_shift=choose(
             s.rexmt_shift, (fresh | s.took_ack | persist_exit, 0), (s.timeout | s.probe, s.next_shift)
         ),
+        rexmits=Mux(fresh, 0, s.rexmits),
         timer_on_then=s.rexmt_on & ~fresh & ~persist_exit,
         persist_then=(s.persist | s.probe) & ~fresh & ~persist_exit,
         timeout_then=s.timeout,

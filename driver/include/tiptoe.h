@@ -23,6 +23,7 @@
 #define TIPTOE_REG_TICK_CYCLES                       0x030u
 #define TIPTOE_REG_TICK_TIME                         0x034u
 #define TIPTOE_REG_ISN_TIME                          0x038u
+#define TIPTOE_REG_CONGESTION                        0x03cu
 #define TIPTOE_REG_MSL_TICKS                         0x040u
 #define TIPTOE_REG_RTO_MIN                           0x044u
 #define TIPTOE_REG_RTO_MAX                           0x048u
@@ -95,6 +96,10 @@
 #define TIPTOE_IP_HEADER_TTL_SHIFT                   0u
 #define TIPTOE_IP_HEADER_TOS_MASK                    0x0000ff00u
 #define TIPTOE_IP_HEADER_TOS_SHIFT                   8u
+#define TIPTOE_CONGESTION_NEWRENO_MASK               0x00000001u
+#define TIPTOE_CONGESTION_NEWRENO_SHIFT              0u
+#define TIPTOE_CONGESTION_RENO_MASK                  0x00000002u
+#define TIPTOE_CONGESTION_RENO_SHIFT                 1u
 #define TIPTOE_RETRIES_REXMT_MAX_MASK                0x000000ffu
 #define TIPTOE_RETRIES_REXMT_MAX_SHIFT               0u
 #define TIPTOE_RETRIES_SYN_RETRIES_MASK              0x0000ff00u
@@ -158,6 +163,12 @@ enum tiptoe_status {
 	TIPTOE_STATUS_DMA_ERROR = 8,
 };
 
+/* Congestion control algorithms (RFC 5681); they differ in how fast recovery ends. */
+enum tiptoe_congestion {
+	TIPTOE_CONGESTION_NEWRENO = 0,
+	TIPTOE_CONGESTION_RENO = 1,
+};
+
 /* Commands. */
 enum tiptoe_opcode {
 	TIPTOE_OPCODE_NOP = 0,
@@ -173,6 +184,8 @@ enum tiptoe_opcode {
 	TIPTOE_OPCODE_PATH_MTU = 10,
 	TIPTOE_OPCODE_SEND_FRAME = 11,
 	TIPTOE_OPCODE_READ_TCB = 12,
+	TIPTOE_OPCODE_SET_IP_HEADER = 13,
+	TIPTOE_OPCODE_SET_CONGESTION = 14,
 };
 
 /* Events. */
@@ -359,6 +372,21 @@ enum tiptoe_counter {
 #define TIPTOE_CMD_READ_TCB_PAGE_DWORD               2u
 #define TIPTOE_CMD_READ_TCB_PAGE_SHIFT               0u
 #define TIPTOE_CMD_READ_TCB_PAGE_WIDTH               3u
+#define TIPTOE_CMD_SET_IP_HEADER_TID_DWORD           1u
+#define TIPTOE_CMD_SET_IP_HEADER_TID_SHIFT           0u
+#define TIPTOE_CMD_SET_IP_HEADER_TID_WIDTH           32u
+#define TIPTOE_CMD_SET_IP_HEADER_TTL_DWORD           2u
+#define TIPTOE_CMD_SET_IP_HEADER_TTL_SHIFT           0u
+#define TIPTOE_CMD_SET_IP_HEADER_TTL_WIDTH           8u
+#define TIPTOE_CMD_SET_IP_HEADER_TOS_DWORD           2u
+#define TIPTOE_CMD_SET_IP_HEADER_TOS_SHIFT           8u
+#define TIPTOE_CMD_SET_IP_HEADER_TOS_WIDTH           8u
+#define TIPTOE_CMD_SET_CONGESTION_TID_DWORD          1u
+#define TIPTOE_CMD_SET_CONGESTION_TID_SHIFT          0u
+#define TIPTOE_CMD_SET_CONGESTION_TID_WIDTH          32u
+#define TIPTOE_CMD_SET_CONGESTION_ALGORITHM_DWORD    2u
+#define TIPTOE_CMD_SET_CONGESTION_ALGORITHM_SHIFT    0u
+#define TIPTOE_CMD_SET_CONGESTION_ALGORITHM_WIDTH    8u
 
 /* Events. */
 #define TIPTOE_EVT_TRAILER_TYPE_DWORD                7u
@@ -573,6 +601,9 @@ enum tiptoe_counter {
 #define TIPTOE_TCB_OOO_VALID_PAGE                    7u
 #define TIPTOE_TCB_OOO_VALID_SHIFT                   18u
 #define TIPTOE_TCB_OOO_VALID_WIDTH                   2u
+#define TIPTOE_TCB_RENO_PAGE                         7u
+#define TIPTOE_TCB_RENO_SHIFT                        20u
+#define TIPTOE_TCB_RENO_WIDTH                        1u
 #define TIPTOE_TCB_RCV_LIM_PAGE                      7u
 #define TIPTOE_TCB_RCV_LIM_SHIFT                     32u
 #define TIPTOE_TCB_RCV_LIM_WIDTH                     32u

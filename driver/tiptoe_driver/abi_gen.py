@@ -26,6 +26,7 @@ REG_IP_HEADER = 0x02c
 REG_TICK_CYCLES = 0x030
 REG_TICK_TIME = 0x034
 REG_ISN_TIME = 0x038
+REG_CONGESTION = 0x03c
 REG_MSL_TICKS = 0x040
 REG_RTO_MIN = 0x044
 REG_RTO_MAX = 0x048
@@ -95,6 +96,10 @@ IP_HEADER_TTL = 0xff
 IP_HEADER_TTL_SHIFT = 0
 IP_HEADER_TOS = 0xff00
 IP_HEADER_TOS_SHIFT = 8
+CONGESTION_NEWRENO = 0x1
+CONGESTION_NEWRENO_SHIFT = 0
+CONGESTION_RENO = 0x2
+CONGESTION_RENO_SHIFT = 1
 RETRIES_REXMT_MAX = 0xff
 RETRIES_REXMT_MAX_SHIFT = 0
 RETRIES_SYN_RETRIES = 0xff00
@@ -159,6 +164,13 @@ class Status(IntEnum):
     DMA_ERROR = 8
 
 
+class Congestion(IntEnum):
+    """Congestion control algorithms (RFC 5681); they differ in how fast recovery ends."""
+
+    NEWRENO = 0
+    RENO = 1
+
+
 class Opcode(IntEnum):
     """Commands."""
 
@@ -175,6 +187,8 @@ class Opcode(IntEnum):
     PATH_MTU = 10
     SEND_FRAME = 11
     READ_TCB = 12
+    SET_IP_HEADER = 13
+    SET_CONGESTION = 14
 
 
 class EventType(IntEnum):
@@ -336,6 +350,19 @@ COMMANDS: dict[Opcode, tuple[tuple[str, int, int, int], ...]] = {
         ("tid", 1, 0, 32),
         ("page", 2, 0, 3),
     ),
+    Opcode.SET_IP_HEADER: (
+        ("opcode", 0, 0, 8),
+        ("tag", 0, 16, 16),
+        ("tid", 1, 0, 32),
+        ("ttl", 2, 0, 8),
+        ("tos", 2, 8, 8),
+    ),
+    Opcode.SET_CONGESTION: (
+        ("opcode", 0, 0, 8),
+        ("tag", 0, 16, 16),
+        ("tid", 1, 0, 32),
+        ("algorithm", 2, 0, 8),
+    ),
 }
 
 EVENTS: dict[EventType, tuple[tuple[str, int, int, int], ...]] = {
@@ -450,6 +477,7 @@ TCB_PAGES: tuple[tuple[tuple[str, int, int], ...], ...] = (
         ("fin_acked", 16, 1),
         ("peer_closed", 17, 1),
         ("ooo_valid", 18, 2),
+        ("reno", 20, 1),
         ("rcv_lim", 32, 32),
     ),
 )
@@ -734,6 +762,42 @@ def pack_read_tcb(
         12 | (tag << 16),
         tid,
         page,
+    )
+
+
+def pack_set_ip_header(
+    tag: int,
+    *,
+    tid: int,
+    ttl: int,
+    tos: int,
+) -> bytes:
+    """The command SET_IP_HEADER."""
+    _check("tag", tag, 16)
+    _check("tid", tid, 32)
+    _check("ttl", ttl, 8)
+    _check("tos", tos, 8)
+    return _COMMAND[3].pack(
+        13 | (tag << 16),
+        tid,
+        ttl | (tos << 8),
+    )
+
+
+def pack_set_congestion(
+    tag: int,
+    *,
+    tid: int,
+    algorithm: int,
+) -> bytes:
+    """The command SET_CONGESTION."""
+    _check("tag", tag, 16)
+    _check("tid", tid, 32)
+    _check("algorithm", algorithm, 8)
+    return _COMMAND[3].pack(
+        14 | (tag << 16),
+        tid,
+        algorithm,
     )
 
 

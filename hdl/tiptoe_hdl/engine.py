@@ -159,6 +159,7 @@ class Engine(wiring.Component):
             self._link(m, f"endpoint_{client}", block.endpoint, tx.endpoint[client])
         self._link(m, "snd_ring", commands.snd_ring, tx.ring)
         self._link(m, "next_hop", commands.next_hop, tx.next_hop)
+        self._link(m, "ip_header", commands.ip_header, tx.ip_header)
         connect_same(m, tx.request, reader.request[PAYLOAD])
         self._link(m, "payload", reader.data[PAYLOAD], tx.data, SkidBuffer)
         connect_same(m, tx.o, self._tx_gate.i)

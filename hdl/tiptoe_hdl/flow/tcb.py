@@ -63,6 +63,7 @@ FIELDS = {
     "dupacks": 2,
     "in_recovery": 1,
     "recover": 32,
+    "reno": 1,  # algorithm: Congestion.RENO rather than NEWRENO
     "rexmt_one": 1,  # retransmit one segment at snd_una as soon as possible
     "force": 1,  # window probe: send one byte whatever the window
     # round-trip time, RFC 6298; ticks, srtt times 8, rttvar times 4

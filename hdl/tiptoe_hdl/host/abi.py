@@ -30,6 +30,8 @@ class Opcode(IntEnum):
     PATH_MTU = 10
     SEND_FRAME = 11
     READ_TCB = 12
+    SET_IP_HEADER = 13
+    SET_CONGESTION = 14
 
 
 COMMAND_HEADER = (("opcode", 0, 0, 8), ("tag", 0, 16, 16))
@@ -56,6 +58,8 @@ COMMANDS = {
     Opcode.PATH_MTU: (("tid", 1, 0, 32), ("mss", 8, 0, 16)),
     Opcode.SEND_FRAME: (("addr", 2, 0, 64), ("length", 4, 0, 16)),
     Opcode.READ_TCB: (("tid", 1, 0, 32), ("page", 2, 0, 3)),
+    Opcode.SET_IP_HEADER: (("tid", 1, 0, 32), ("ttl", 2, 0, 8), ("tos", 2, 8, 8)),
+    Opcode.SET_CONGESTION: (("tid", 1, 0, 32), ("algorithm", 2, 0, 8)),
 }
 
 
@@ -73,6 +77,8 @@ COMMAND_TEXT = {
     Opcode.PATH_MTU: "New largest segment for a connection.",
     Opcode.SEND_FRAME: "Transmits `length` bytes (14 to LIMITS.MAX_FRAME_BYTES) at `addr` as an Ethernet frame. COMMAND_DONE comes when the memory was read.",
     Opcode.READ_TCB: "Reads a page of a connection's TCB: COMMAND_DONE has it in `value`. Allowed from PROVISION to RELEASE.",
+    Opcode.SET_IP_HEADER: "Time to live and type of service of the connection's segments from now on, in place of the register IP_HEADER's, until the id is provisioned anew. A SYN,ACK has the register's.",
+    Opcode.SET_CONGESTION: "Congestion control algorithm of a connection that is open; NEWRENO until then. Register CONGESTION tells which there are.",
 }
 """What each command does, for the documentation."""
 
@@ -139,7 +145,7 @@ TCB_PAGES = (
     (("iss", 0, 32), ("irs", 32, 32)),
     (("state", 0, 4), ("snd_scale", 4, 4), ("rcv_scale", 8, 4), ("ws_ok", 12, 1), ("established", 13, 1),
      ("fin_queued", 14, 1), ("fin_sent", 15, 1), ("fin_acked", 16, 1), ("peer_closed", 17, 1), ("ooo_valid", 18, 2),
-     ("rcv_lim", 32, 32)),
+     ("reno", 20, 1), ("rcv_lim", 32, 32)),
 )
 """Pages of a TCB that READ_TCB reads, fields as (name, lowest bit, width); names of flow/tcb.py. Sequence numbers are
 what stands in segments. Times are in ticks: srtt times 8, rttvar times 4. A page is read at once; two pages are not."""

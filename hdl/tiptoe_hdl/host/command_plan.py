@@ -20,10 +20,11 @@ FLOW_COMMANDS = {
     Opcode.RELEASE: FlowOp.RELEASE,
     Opcode.PATH_MTU: FlowOp.PATH_MTU,
     Opcode.READ_TCB: FlowOp.READ,
+    Opcode.SET_CONGESTION: FlowOp.CONGESTION,
 }
 
 
-class First(enum.Enum, shape=3):
+class First(enum.Enum, shape=4):
     """What a command begins with."""
 
     NOTHING = 0
@@ -34,6 +35,7 @@ class First(enum.Enum, shape=3):
     DROP = 5
     NEXT_HOP = 6
     FRAME = 7
+    IP_HEADER = 8
 
 
 FIRST = {
@@ -49,6 +51,8 @@ FIRST = {
     Opcode.PATH_MTU: First.FLOW,
     Opcode.SEND_FRAME: First.FRAME,
     Opcode.READ_TCB: First.FLOW,
+    Opcode.SET_IP_HEADER: First.IP_HEADER,
+    Opcode.SET_CONGESTION: First.FLOW,
 }
 
 Command = data.StructLayout({"opcode": Opcode, "failed": 1, "generation": 8, "stock": 1})
@@ -62,6 +66,7 @@ Plan = data.StructLayout({
     "opens": 1,
     "releases": 1,
     "reads": 1,
+    "names_owner": 1,     # the id's generation is judged here, not by the pipeline
     "binds": 1,           # changes the connection table before it asks the pipeline
     "always_done": 1,     # COMMAND_DONE answers it in any case
 })
@@ -95,6 +100,8 @@ class CommandPlan(wiring.Component):
             plan.opens.eq(opcode == Opcode.OPEN),
             plan.releases.eq(opcode == Opcode.RELEASE),
             plan.reads.eq(opcode == Opcode.READ_TCB),
+            plan.names_owner.eq(
+                (opcode == Opcode.OPEN) | (opcode == Opcode.RELEASE) | (opcode == Opcode.SET_IP_HEADER)),
             plan.binds.eq((opcode == Opcode.OPEN) | ((opcode == Opcode.RELEASE) & ~known.unbound)),
             plan.first.eq(First.NOTHING),
             plan.always_done.eq(0),
@@ -120,6 +127,6 @@ class CommandPlan(wiring.Component):
         with m.Elif(self.checked == Status.OK):
             with m.If(plan.opens & ~openable):
                 m.d.sync += plan.judgement.eq(Status.BAD_STATE)
-            with m.Elif((plan.opens | plan.releases) & other_generation):
+            with m.Elif(plan.names_owner & other_generation):
                 m.d.sync += plan.judgement.eq(Status.BAD_GENERATION)
         return m

@@ -1,6 +1,6 @@
 """Renders driver/include/tiptoe.h, a header for C11 and C++: the same constants for drivers in C."""
 
-from ..messages import Counter, Reason, State, Status
+from ..messages import Congestion, Counter, Reason, State, Status
 from . import abi
 from .register_map import RegisterMap
 from .render_python import NOTICE, field_masks
@@ -54,8 +54,9 @@ def render_c(registers: RegisterMap) -> str:
             _define("TIPTOE_EVENT_PHASE_DWORD", abi.PHASE[0]), _define("TIPTOE_EVENT_PHASE_SHIFT", abi.PHASE[1]),
             _define("TIPTOE_HOST_FRAME_SLOT_BYTES", abi.HOST_FRAME_SLOT_BYTES),
             _define("TIPTOE_HOST_FRAME_OFFSET", 2), ""]
-    for prefix, enum in (("STATE", State), ("REASON", Reason), ("STATUS", Status), ("OPCODE", abi.Opcode),
-                         ("EVENT", abi.EventType), ("ERROR", abi.ErrorCode), ("COUNTER", Counter)):
+    for prefix, enum in (("STATE", State), ("REASON", Reason), ("STATUS", Status), ("CONGESTION", Congestion),
+                         ("OPCODE", abi.Opcode), ("EVENT", abi.EventType), ("ERROR", abi.ErrorCode),
+                         ("COUNTER", Counter)):
         out += _enum(prefix, enum)
     out += ["/* Commands: fields as little-endian dwords; 64-bit fields have their low dword first. */"]
     out += _field_defines("CMD", "HEADER", abi.COMMAND_HEADER)

@@ -3,7 +3,7 @@
 import inspect
 import re
 
-from ..messages import Counter, Reason, State, Status
+from ..messages import Congestion, Counter, Reason, State, Status
 from . import abi
 from .register_map import Register, RegisterMap
 from .render_python import NOTICE
@@ -134,7 +134,8 @@ def render_rings() -> str:
     for event, fields in abi.EVENTS.items():
         out += [f"### {event.name} ({int(event)})", "", abi.EVENT_TEXT[event], "", *_fields(fields)]
     out += ["## Values", ""]
-    for title, enum in (("State", State), ("Reason", Reason), ("Status", Status), ("ErrorCode", abi.ErrorCode)):
+    for title, enum in (("State", State), ("Reason", Reason), ("Status", Status), ("Congestion", Congestion),
+                        ("ErrorCode", abi.ErrorCode)):
         out += _enum(title, enum)
     out += ["## Pages of a TCB", "", TCB_INTRODUCTION]
     out += _table(("page", "bits", "field"), (

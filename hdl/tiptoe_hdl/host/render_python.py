@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from ..messages import Counter, Reason, State, Status
+from ..messages import Congestion, Counter, Reason, State, Status
 from . import abi
 from .register_map import Register, RegisterMap
 
@@ -112,7 +112,7 @@ def render_python(registers: RegisterMap) -> str:
             f"HOST_FRAME_SLOT_BYTES = {abi.HOST_FRAME_SLOT_BYTES}",
             "HOST_FRAME_OFFSET = 2  # the frame's first byte in its slot",
             f"EVENT_PHASE_DWORD = {abi.PHASE[0]}", f"EVENT_PHASE_BIT = {abi.PHASE[1]}", "", ""]
-    for enum in (State, Reason, Status, abi.Opcode, abi.EventType, abi.ErrorCode, Counter):
+    for enum in (State, Reason, Status, Congestion, abi.Opcode, abi.EventType, abi.ErrorCode, Counter):
         out += _enum(enum)
     always = ", ".join(f"Opcode.{opcode.name}" for opcode in sorted(abi.ALWAYS_DONE))
     out += ["# Commands that COMMAND_DONE answers in any case; the others only when they fail.",

@@ -76,6 +76,7 @@ def judge(s):
         do_close=close,
         do_abort=alive & ((known & s.op_abort) | (s.is_request & s.op_dma_abort)),
         do_release=known & s.op_release & (s.terminal | s.virgin),
+        do_congestion=known & s.op_congestion & alive,
         do_path_mtu=known & s.op_path_mtu & alive & s.established,
         fresh=provision | accept | opens,
         end_taken=(snd_bell & s.provisioned & sendable & s.end_ok) | close,

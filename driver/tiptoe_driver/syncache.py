@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any
 from .in_pcb import inpcbinfo
 from .locks import Lock, Rank
 from .offload import TOE_SC_DROP, TOE_SC_ENTRY_PRESENT, toe_usrreqs
-from .structures import INP_DROPPED, TCPS_LISTEN, TCPS_SYN_RECEIVED, socket, sotoinpcb, sototcpcb, tcpcb
+from .structures import (
+    INP_DROPPED,
+    TCPS_LISTEN,
+    TCPS_SYN_RECEIVED,
+    TF_NODELAY,
+    socket,
+    sotoinpcb,
+    sototcpcb,
+    tcpcb,
+)
 from .uipc_socket import sonewconn
 
 if TYPE_CHECKING:
@@ -114,6 +123,7 @@ class Syncache:
             tcbinfo.set_foreign(inp, inc[2], inc[3])
             tp = sototcpcb(so)
             tp.t_state = TCPS_SYN_RECEIVED
+            _inherit(sc.sc_listener, tp)
             fill(tp)
         return so
 
@@ -149,3 +159,11 @@ class Syncache:
         self.count -= 1
         if sc.sc_timer is not None:
             sc.sc_timer.cancel()
+
+
+def _inherit(listener: tcpcb, tp: tcpcb) -> None:
+    """A listener's options are those of its connections."""
+    tp.t_inpcb.inp_ip_tos = listener.t_inpcb.inp_ip_tos
+    tp.t_inpcb.inp_ip_ttl = listener.t_inpcb.inp_ip_ttl
+    tp.t_flags |= listener.t_flags & TF_NODELAY
+    tp.t_cc = listener.t_cc

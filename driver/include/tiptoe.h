@@ -23,6 +23,7 @@
 #define TIPTOE_REG_TICK_CYCLES                       0x030u
 #define TIPTOE_REG_TICK_TIME                         0x034u
 #define TIPTOE_REG_ISN_TIME                          0x038u
+#define TIPTOE_REG_CONGESTION                        0x03cu
 #define TIPTOE_REG_MSL_TICKS                         0x040u
 #define TIPTOE_REG_RTO_MIN                           0x044u
 #define TIPTOE_REG_RTO_MAX                           0x048u
@@ -95,6 +96,10 @@
 #define TIPTOE_IP_HEADER_TTL_SHIFT                   0u
 #define TIPTOE_IP_HEADER_TOS_MASK                    0x0000ff00u
 #define TIPTOE_IP_HEADER_TOS_SHIFT                   8u
+#define TIPTOE_CONGESTION_NEWRENO_MASK               0x00000001u
+#define TIPTOE_CONGESTION_NEWRENO_SHIFT              0u
+#define TIPTOE_CONGESTION_RENO_MASK                  0x00000002u
+#define TIPTOE_CONGESTION_RENO_SHIFT                 1u
 #define TIPTOE_RETRIES_REXMT_MAX_MASK                0x000000ffu
 #define TIPTOE_RETRIES_REXMT_MAX_SHIFT               0u
 #define TIPTOE_RETRIES_SYN_RETRIES_MASK              0x0000ff00u
@@ -158,6 +163,12 @@ enum tiptoe_status {
 	TIPTOE_STATUS_DMA_ERROR = 8,
 };
 
+/* Congestion control algorithms (RFC 5681); they differ in how fast recovery ends. */
+enum tiptoe_congestion {
+	TIPTOE_CONGESTION_NEWRENO = 0,
+	TIPTOE_CONGESTION_RENO = 1,
+};
+
 /* Commands. */
 enum tiptoe_opcode {
 	TIPTOE_OPCODE_NOP = 0,
@@ -172,6 +183,9 @@ enum tiptoe_opcode {
 	TIPTOE_OPCODE_NEXT_HOP = 9,
 	TIPTOE_OPCODE_PATH_MTU = 10,
 	TIPTOE_OPCODE_SEND_FRAME = 11,
+	TIPTOE_OPCODE_READ_TCB = 12,
+	TIPTOE_OPCODE_SET_IP_HEADER = 13,
+	TIPTOE_OPCODE_SET_CONGESTION = 14,
 };
 
 /* Events. */
@@ -352,6 +366,27 @@ enum tiptoe_counter {
 #define TIPTOE_CMD_SEND_FRAME_LENGTH_DWORD           4u
 #define TIPTOE_CMD_SEND_FRAME_LENGTH_SHIFT           0u
 #define TIPTOE_CMD_SEND_FRAME_LENGTH_WIDTH           16u
+#define TIPTOE_CMD_READ_TCB_TID_DWORD                1u
+#define TIPTOE_CMD_READ_TCB_TID_SHIFT                0u
+#define TIPTOE_CMD_READ_TCB_TID_WIDTH                32u
+#define TIPTOE_CMD_READ_TCB_PAGE_DWORD               2u
+#define TIPTOE_CMD_READ_TCB_PAGE_SHIFT               0u
+#define TIPTOE_CMD_READ_TCB_PAGE_WIDTH               3u
+#define TIPTOE_CMD_SET_IP_HEADER_TID_DWORD           1u
+#define TIPTOE_CMD_SET_IP_HEADER_TID_SHIFT           0u
+#define TIPTOE_CMD_SET_IP_HEADER_TID_WIDTH           32u
+#define TIPTOE_CMD_SET_IP_HEADER_TTL_DWORD           2u
+#define TIPTOE_CMD_SET_IP_HEADER_TTL_SHIFT           0u
+#define TIPTOE_CMD_SET_IP_HEADER_TTL_WIDTH           8u
+#define TIPTOE_CMD_SET_IP_HEADER_TOS_DWORD           2u
+#define TIPTOE_CMD_SET_IP_HEADER_TOS_SHIFT           8u
+#define TIPTOE_CMD_SET_IP_HEADER_TOS_WIDTH           8u
+#define TIPTOE_CMD_SET_CONGESTION_TID_DWORD          1u
+#define TIPTOE_CMD_SET_CONGESTION_TID_SHIFT          0u
+#define TIPTOE_CMD_SET_CONGESTION_TID_WIDTH          32u
+#define TIPTOE_CMD_SET_CONGESTION_ALGORITHM_DWORD    2u
+#define TIPTOE_CMD_SET_CONGESTION_ALGORITHM_SHIFT    0u
+#define TIPTOE_CMD_SET_CONGESTION_ALGORITHM_WIDTH    8u
 
 /* Events. */
 #define TIPTOE_EVT_TRAILER_TYPE_DWORD                7u
@@ -456,6 +491,9 @@ enum tiptoe_counter {
 #define TIPTOE_EVT_COMMAND_DONE_TAG_DWORD            1u
 #define TIPTOE_EVT_COMMAND_DONE_TAG_SHIFT            16u
 #define TIPTOE_EVT_COMMAND_DONE_TAG_WIDTH            16u
+#define TIPTOE_EVT_COMMAND_DONE_VALUE_DWORD          2u
+#define TIPTOE_EVT_COMMAND_DONE_VALUE_SHIFT          0u
+#define TIPTOE_EVT_COMMAND_DONE_VALUE_WIDTH          64u
 #define TIPTOE_EVT_FRAME_SLOT_DWORD                  0u
 #define TIPTOE_EVT_FRAME_SLOT_SHIFT                  0u
 #define TIPTOE_EVT_FRAME_SLOT_WIDTH                  32u
@@ -469,6 +507,107 @@ enum tiptoe_counter {
 #define TIPTOE_EVT_ERROR_ARGUMENT_SHIFT              0u
 #define TIPTOE_EVT_ERROR_ARGUMENT_WIDTH              32u
 
+/* Pages of READ_TCB: fields of COMMAND_DONE's value. */
+#define TIPTOE_TCB_SND_UNA_PAGE                      0u
+#define TIPTOE_TCB_SND_UNA_SHIFT                     0u
+#define TIPTOE_TCB_SND_UNA_WIDTH                     32u
+#define TIPTOE_TCB_SND_NXT_PAGE                      0u
+#define TIPTOE_TCB_SND_NXT_SHIFT                     32u
+#define TIPTOE_TCB_SND_NXT_WIDTH                     32u
+#define TIPTOE_TCB_SND_MAX_PAGE                      1u
+#define TIPTOE_TCB_SND_MAX_SHIFT                     0u
+#define TIPTOE_TCB_SND_MAX_WIDTH                     32u
+#define TIPTOE_TCB_SND_END_PAGE                      1u
+#define TIPTOE_TCB_SND_END_SHIFT                     32u
+#define TIPTOE_TCB_SND_END_WIDTH                     32u
+#define TIPTOE_TCB_RCV_NXT_PAGE                      2u
+#define TIPTOE_TCB_RCV_NXT_SHIFT                     0u
+#define TIPTOE_TCB_RCV_NXT_WIDTH                     32u
+#define TIPTOE_TCB_RCV_ADV_PAGE                      2u
+#define TIPTOE_TCB_RCV_ADV_SHIFT                     32u
+#define TIPTOE_TCB_RCV_ADV_WIDTH                     32u
+#define TIPTOE_TCB_SND_WND_PAGE                      3u
+#define TIPTOE_TCB_SND_WND_SHIFT                     0u
+#define TIPTOE_TCB_SND_WND_WIDTH                     30u
+#define TIPTOE_TCB_REXMITS_PAGE                      3u
+#define TIPTOE_TCB_REXMITS_SHIFT                     32u
+#define TIPTOE_TCB_REXMITS_WIDTH                     16u
+#define TIPTOE_TCB_MAXSEG_PAGE                       3u
+#define TIPTOE_TCB_MAXSEG_SHIFT                      48u
+#define TIPTOE_TCB_MAXSEG_WIDTH                      12u
+#define TIPTOE_TCB_REXMT_SHIFT_PAGE                  3u
+#define TIPTOE_TCB_REXMT_SHIFT_SHIFT                 60u
+#define TIPTOE_TCB_REXMT_SHIFT_WIDTH                 4u
+#define TIPTOE_TCB_CWND_PAGE                         4u
+#define TIPTOE_TCB_CWND_SHIFT                        0u
+#define TIPTOE_TCB_CWND_WIDTH                        24u
+#define TIPTOE_TCB_SSTHRESH_PAGE                     4u
+#define TIPTOE_TCB_SSTHRESH_SHIFT                    24u
+#define TIPTOE_TCB_SSTHRESH_WIDTH                    24u
+#define TIPTOE_TCB_DUPACKS_PAGE                      4u
+#define TIPTOE_TCB_DUPACKS_SHIFT                     48u
+#define TIPTOE_TCB_DUPACKS_WIDTH                     2u
+#define TIPTOE_TCB_IN_RECOVERY_PAGE                  4u
+#define TIPTOE_TCB_IN_RECOVERY_SHIFT                 50u
+#define TIPTOE_TCB_IN_RECOVERY_WIDTH                 1u
+#define TIPTOE_TCB_PERSIST_PAGE                      4u
+#define TIPTOE_TCB_PERSIST_SHIFT                     51u
+#define TIPTOE_TCB_PERSIST_WIDTH                     1u
+#define TIPTOE_TCB_SRTT_PAGE                         5u
+#define TIPTOE_TCB_SRTT_SHIFT                        0u
+#define TIPTOE_TCB_SRTT_WIDTH                        20u
+#define TIPTOE_TCB_RTTVAR_PAGE                       5u
+#define TIPTOE_TCB_RTTVAR_SHIFT                      20u
+#define TIPTOE_TCB_RTTVAR_WIDTH                      20u
+#define TIPTOE_TCB_RTO_PAGE                          5u
+#define TIPTOE_TCB_RTO_SHIFT                         40u
+#define TIPTOE_TCB_RTO_WIDTH                         20u
+#define TIPTOE_TCB_RTT_VALID_PAGE                    5u
+#define TIPTOE_TCB_RTT_VALID_SHIFT                   60u
+#define TIPTOE_TCB_RTT_VALID_WIDTH                   1u
+#define TIPTOE_TCB_ISS_PAGE                          6u
+#define TIPTOE_TCB_ISS_SHIFT                         0u
+#define TIPTOE_TCB_ISS_WIDTH                         32u
+#define TIPTOE_TCB_IRS_PAGE                          6u
+#define TIPTOE_TCB_IRS_SHIFT                         32u
+#define TIPTOE_TCB_IRS_WIDTH                         32u
+#define TIPTOE_TCB_STATE_PAGE                        7u
+#define TIPTOE_TCB_STATE_SHIFT                       0u
+#define TIPTOE_TCB_STATE_WIDTH                       4u
+#define TIPTOE_TCB_SND_SCALE_PAGE                    7u
+#define TIPTOE_TCB_SND_SCALE_SHIFT                   4u
+#define TIPTOE_TCB_SND_SCALE_WIDTH                   4u
+#define TIPTOE_TCB_RCV_SCALE_PAGE                    7u
+#define TIPTOE_TCB_RCV_SCALE_SHIFT                   8u
+#define TIPTOE_TCB_RCV_SCALE_WIDTH                   4u
+#define TIPTOE_TCB_WS_OK_PAGE                        7u
+#define TIPTOE_TCB_WS_OK_SHIFT                       12u
+#define TIPTOE_TCB_WS_OK_WIDTH                       1u
+#define TIPTOE_TCB_ESTABLISHED_PAGE                  7u
+#define TIPTOE_TCB_ESTABLISHED_SHIFT                 13u
+#define TIPTOE_TCB_ESTABLISHED_WIDTH                 1u
+#define TIPTOE_TCB_FIN_QUEUED_PAGE                   7u
+#define TIPTOE_TCB_FIN_QUEUED_SHIFT                  14u
+#define TIPTOE_TCB_FIN_QUEUED_WIDTH                  1u
+#define TIPTOE_TCB_FIN_SENT_PAGE                     7u
+#define TIPTOE_TCB_FIN_SENT_SHIFT                    15u
+#define TIPTOE_TCB_FIN_SENT_WIDTH                    1u
+#define TIPTOE_TCB_FIN_ACKED_PAGE                    7u
+#define TIPTOE_TCB_FIN_ACKED_SHIFT                   16u
+#define TIPTOE_TCB_FIN_ACKED_WIDTH                   1u
+#define TIPTOE_TCB_PEER_CLOSED_PAGE                  7u
+#define TIPTOE_TCB_PEER_CLOSED_SHIFT                 17u
+#define TIPTOE_TCB_PEER_CLOSED_WIDTH                 1u
+#define TIPTOE_TCB_OOO_VALID_PAGE                    7u
+#define TIPTOE_TCB_OOO_VALID_SHIFT                   18u
+#define TIPTOE_TCB_OOO_VALID_WIDTH                   2u
+#define TIPTOE_TCB_RENO_PAGE                         7u
+#define TIPTOE_TCB_RENO_SHIFT                        20u
+#define TIPTOE_TCB_RENO_WIDTH                        1u
+#define TIPTOE_TCB_RCV_LIM_PAGE                      7u
+#define TIPTOE_TCB_RCV_LIM_SHIFT                     32u
+#define TIPTOE_TCB_RCV_LIM_WIDTH                     32u
+
 /* Read a field of at most 32 bits of an event, or put one into a command that was zeroed. */
 #define TIPTOE_GET(entry, field) \
 	(((entry)[field##_DWORD] >> field##_SHIFT) & (uint32_t)((UINT64_C(1) << field##_WIDTH) - 1))
@@ -478,5 +617,10 @@ enum tiptoe_counter {
 #define TIPTOE_PUT64(entry, field, value) \
 	((entry)[field##_DWORD] |= (uint32_t)(value), \
 	(entry)[field##_DWORD + 1] |= (uint32_t)((uint64_t)(value) >> 32))
+#define TIPTOE_GET64(entry, field) \
+	((entry)[field##_DWORD] | (uint64_t)(entry)[field##_DWORD + 1] << 32)
+/* A field of the page that READ_TCB gave. */
+#define TIPTOE_GET_TCB(value, field) \
+	((uint32_t)((value) >> field##_SHIFT & ((UINT64_C(1) << field##_WIDTH) - 1)))
 
 #endif

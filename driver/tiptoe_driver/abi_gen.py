@@ -26,6 +26,7 @@ REG_IP_HEADER = 0x02c
 REG_TICK_CYCLES = 0x030
 REG_TICK_TIME = 0x034
 REG_ISN_TIME = 0x038
+REG_CONGESTION = 0x03c
 REG_MSL_TICKS = 0x040
 REG_RTO_MIN = 0x044
 REG_RTO_MAX = 0x048
@@ -95,6 +96,10 @@ IP_HEADER_TTL = 0xff
 IP_HEADER_TTL_SHIFT = 0
 IP_HEADER_TOS = 0xff00
 IP_HEADER_TOS_SHIFT = 8
+CONGESTION_NEWRENO = 0x1
+CONGESTION_NEWRENO_SHIFT = 0
+CONGESTION_RENO = 0x2
+CONGESTION_RENO_SHIFT = 1
 RETRIES_REXMT_MAX = 0xff
 RETRIES_REXMT_MAX_SHIFT = 0
 RETRIES_SYN_RETRIES = 0xff00
@@ -159,6 +164,13 @@ class Status(IntEnum):
     DMA_ERROR = 8
 
 
+class Congestion(IntEnum):
+    """Congestion control algorithms (RFC 5681); they differ in how fast recovery ends."""
+
+    NEWRENO = 0
+    RENO = 1
+
+
 class Opcode(IntEnum):
     """Commands."""
 
@@ -174,6 +186,9 @@ class Opcode(IntEnum):
     NEXT_HOP = 9
     PATH_MTU = 10
     SEND_FRAME = 11
+    READ_TCB = 12
+    SET_IP_HEADER = 13
+    SET_CONGESTION = 14
 
 
 class EventType(IntEnum):
@@ -238,7 +253,7 @@ class Counter(IntEnum):
 
 # Commands that COMMAND_DONE answers in any case; the others only when they fail.
 ALWAYS_DONE = frozenset({
-    Opcode.RELEASE, Opcode.LISTEN, Opcode.UNLISTEN, Opcode.SYNCACHE_DROP, Opcode.SEND_FRAME,
+    Opcode.RELEASE, Opcode.LISTEN, Opcode.UNLISTEN, Opcode.SYNCACHE_DROP, Opcode.SEND_FRAME, Opcode.READ_TCB,
 })
 
 # Field tables: (name, dword, lowest bit, width); 64-bit fields have their low dword first.
@@ -329,6 +344,25 @@ COMMANDS: dict[Opcode, tuple[tuple[str, int, int, int], ...]] = {
         ("addr", 2, 0, 64),
         ("length", 4, 0, 16),
     ),
+    Opcode.READ_TCB: (
+        ("opcode", 0, 0, 8),
+        ("tag", 0, 16, 16),
+        ("tid", 1, 0, 32),
+        ("page", 2, 0, 3),
+    ),
+    Opcode.SET_IP_HEADER: (
+        ("opcode", 0, 0, 8),
+        ("tag", 0, 16, 16),
+        ("tid", 1, 0, 32),
+        ("ttl", 2, 0, 8),
+        ("tos", 2, 8, 8),
+    ),
+    Opcode.SET_CONGESTION: (
+        ("opcode", 0, 0, 8),
+        ("tag", 0, 16, 16),
+        ("tid", 1, 0, 32),
+        ("algorithm", 2, 0, 8),
+    ),
 }
 
 EVENTS: dict[EventType, tuple[tuple[str, int, int, int], ...]] = {
@@ -377,6 +411,7 @@ EVENTS: dict[EventType, tuple[tuple[str, int, int, int], ...]] = {
         ("opcode", 1, 0, 8),
         ("status", 1, 8, 8),
         ("tag", 1, 16, 16),
+        ("value", 2, 0, 64),
         ("type", 7, 0, 8),
         ("phase", 7, 31, 1),
     ),
@@ -393,6 +428,59 @@ EVENTS: dict[EventType, tuple[tuple[str, int, int, int], ...]] = {
         ("phase", 7, 31, 1),
     ),
 }
+
+# Pages of READ_TCB: (name, lowest bit, width) in COMMAND_DONE's value.
+TCB_PAGES: tuple[tuple[tuple[str, int, int], ...], ...] = (
+    (
+        ("snd_una", 0, 32),
+        ("snd_nxt", 32, 32),
+    ),
+    (
+        ("snd_max", 0, 32),
+        ("snd_end", 32, 32),
+    ),
+    (
+        ("rcv_nxt", 0, 32),
+        ("rcv_adv", 32, 32),
+    ),
+    (
+        ("snd_wnd", 0, 30),
+        ("rexmits", 32, 16),
+        ("maxseg", 48, 12),
+        ("rexmt_shift", 60, 4),
+    ),
+    (
+        ("cwnd", 0, 24),
+        ("ssthresh", 24, 24),
+        ("dupacks", 48, 2),
+        ("in_recovery", 50, 1),
+        ("persist", 51, 1),
+    ),
+    (
+        ("srtt", 0, 20),
+        ("rttvar", 20, 20),
+        ("rto", 40, 20),
+        ("rtt_valid", 60, 1),
+    ),
+    (
+        ("iss", 0, 32),
+        ("irs", 32, 32),
+    ),
+    (
+        ("state", 0, 4),
+        ("snd_scale", 4, 4),
+        ("rcv_scale", 8, 4),
+        ("ws_ok", 12, 1),
+        ("established", 13, 1),
+        ("fin_queued", 14, 1),
+        ("fin_sent", 15, 1),
+        ("fin_acked", 16, 1),
+        ("peer_closed", 17, 1),
+        ("ooo_valid", 18, 2),
+        ("reno", 20, 1),
+        ("rcv_lim", 32, 32),
+    ),
+)
 
 _COMMAND = [Struct(f"<{n}I{COMMAND_BYTES - 4 * n}x") for n in range(COMMAND_BYTES // 4 + 1)]
 
@@ -660,6 +748,59 @@ def pack_send_frame(
     )
 
 
+def pack_read_tcb(
+    tag: int,
+    *,
+    tid: int,
+    page: int,
+) -> bytes:
+    """The command READ_TCB."""
+    _check("tag", tag, 16)
+    _check("tid", tid, 32)
+    _check("page", page, 3)
+    return _COMMAND[3].pack(
+        12 | (tag << 16),
+        tid,
+        page,
+    )
+
+
+def pack_set_ip_header(
+    tag: int,
+    *,
+    tid: int,
+    ttl: int,
+    tos: int,
+) -> bytes:
+    """The command SET_IP_HEADER."""
+    _check("tag", tag, 16)
+    _check("tid", tid, 32)
+    _check("ttl", ttl, 8)
+    _check("tos", tos, 8)
+    return _COMMAND[3].pack(
+        13 | (tag << 16),
+        tid,
+        ttl | (tos << 8),
+    )
+
+
+def pack_set_congestion(
+    tag: int,
+    *,
+    tid: int,
+    algorithm: int,
+) -> bytes:
+    """The command SET_CONGESTION."""
+    _check("tag", tag, 16)
+    _check("tid", tid, 32)
+    _check("algorithm", algorithm, 8)
+    return _COMMAND[3].pack(
+        14 | (tag << 16),
+        tid,
+        algorithm,
+    )
+
+
 class ConnectionEvent(NamedTuple):
     """CONNECTION event."""
 
@@ -756,6 +897,7 @@ class CommandDoneEvent(NamedTuple):
     opcode: int
     status: int
     tag: int
+    value: int
 
     @classmethod
     def unpack(cls, d: Sequence[int]) -> CommandDoneEvent:
@@ -765,6 +907,7 @@ class CommandDoneEvent(NamedTuple):
             d[1] & 0xff,
             (d[1] >> 8) & 0xff,
             d[1] >> 16,
+            d[2] | d[3] << 32,
         )
 
 

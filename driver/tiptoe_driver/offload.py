@@ -10,11 +10,14 @@ import errno
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .locks import ToeCall
 from .routes import route
 from .structures import IFCAP_TOE, SO_NO_OFFLOAD, TF_TOE, ifnet, socket, sotoinpcb, sototcpcb, tcpcb
+
+if TYPE_CHECKING:
+    from .tcp_info import tcp_info
 
 TOE_SC_ENTRY_PRESENT = 1
 """Syncache event: the four-tuple is in the syncache already."""
@@ -53,6 +56,22 @@ class toedev(ABC):
     @abstractmethod
     def tod_connect(self, so: socket, ro: route, nam: sockaddr_in) -> int:
         """Begin an active open; returns an errno, and leaves no trace when that is not 0. The inpcb lock is held."""
+
+    @abstractmethod
+    def tod_ctloutput(self, tp: tcpcb, level: int, name: int) -> None:
+        """An option of an offloaded connection was set (levels and names of the standard library). I is held."""
+
+    @abstractmethod
+    def tod_tcp_info(self, tp: tcpcb, answer: Callable[[tcp_info | None], None]) -> int:
+        """Ask for what the device knows of an offloaded connection; ``answer`` gets it later, or None when it is over. I
+        is held.
+
+        Returns an errno: EPERM when the device has no such connection, ENOBUFS when it cannot be asked now.
+        """
+
+    @abstractmethod
+    def tod_congestion(self, algorithm: int) -> bool:
+        """Whether the device has this congestion control algorithm (CAP-2)."""
 
     @abstractmethod
     def tod_four_tuple_busy(self, four_tuple: tuple[int, int, int, int]) -> bool:
@@ -197,6 +216,13 @@ def tcp_gen_reset(tp: tcpcb) -> int:
         return tcp_output(tp)
     with ToeCall(tp.t_inpcb.lock):
         return tu.tu_reset(tp)
+
+
+def tcp_gen_ctloutput(tp: tcpcb, level: int, name: int) -> None:
+    """An option was set: the device of an offloaded connection follows. No wrapper of the header's, a sibling of theirs."""
+    if tp_offload(tp) and tp.tod is not None:
+        with ToeCall(tp.t_inpcb.lock):
+            tp.tod.tod_ctloutput(tp, level, name)
 
 
 def tcp_gen_detach(tp: tcpcb) -> None:

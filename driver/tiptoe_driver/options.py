@@ -44,6 +44,8 @@ class EngineOptions:
         Frames for other MAC addresses go to the host.
     external_tick : bool
         TCP's clock is the engine's tick input.
+    tick_us : int
+        A tick of TCP's clock in microseconds, for what is told of times.
     registers : mapping
         Further registers to write before the engine is enabled, value by address (timers: REG_MSL_TICKS...).
     seed : int or None
@@ -74,6 +76,7 @@ class EngineOptions:
     rst_unknown: bool = True
     promiscuous: bool = False
     external_tick: bool = False
+    tick_us: int = 1000
     registers: Mapping[int, int] = field(default_factory=dict)
     seed: int | None = None
     arp_retry_us: int = 1_000_000
@@ -94,6 +97,8 @@ class Capabilities:
     data_bytes: int
     addr_width: int
     max_frame_bytes: int
+    congestion: int
+    """A bit for each algorithm (abi_gen.Congestion)."""
 
 
 def identify(device: Device) -> Capabilities:
@@ -115,5 +120,6 @@ def identify(device: Device) -> Capabilities:
         next_hops=size(abi.CAPABILITIES_LOG2_NEXT_HOPS, abi.CAPABILITIES_LOG2_NEXT_HOPS_SHIFT),
         data_bytes=(limits & abi.LIMITS_DATA_BYTES) >> abi.LIMITS_DATA_BYTES_SHIFT,
         addr_width=(limits & abi.LIMITS_ADDR_WIDTH) >> abi.LIMITS_ADDR_WIDTH_SHIFT,
+        congestion=device.read32(abi.REG_CONGESTION),
         max_frame_bytes=(limits & abi.LIMITS_MAX_FRAME_BYTES) >> abi.LIMITS_MAX_FRAME_BYTES_SHIFT,
     )

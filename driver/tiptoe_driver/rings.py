@@ -15,6 +15,8 @@ from .positions import MASK
 
 Done = Callable[[int, int], None]
 """Called with ``status`` and ``argument`` of a command's COMMAND_DONE."""
+DoneEvent = Callable[[abi.CommandDoneEvent], None]
+"""Called with the whole COMMAND_DONE."""
 
 
 class CommandRing:
@@ -43,7 +45,7 @@ class CommandRing:
         self._tail = 0  # commands written, modulo 2**32
         self._head = 0  # commands known to have been read by the engine
         self._tag = 0
-        self._waiting: dict[int, tuple[int, Done]] = {}  # tag: command count when posted, handler
+        self._waiting: dict[int, tuple[int, DoneEvent]] = {}  # tag: command count when posted, handler
         self.closed = False
         """The engine reads no commands: there is no room, and control commands are forgotten."""
 
@@ -77,6 +79,10 @@ class CommandRing:
 
     def tag(self, done: Done) -> int:
         """A tag whose COMMAND_DONE will be handed to ``done``. For the next command posted."""
+        return self.tag_event(lambda event: done(event.status, event.argument))
+
+    def tag_event(self, done: DoneEvent) -> int:
+        """The same for who wants the whole event."""
         while True:
             self._tag = self._tag % 0xFFFF + 1  # 0 is the tag of commands nobody waits for
             if self._tag not in self._waiting:
@@ -113,7 +119,7 @@ class CommandRing:
         if (self._tail - posted - 1) & MASK < (self._tail - self._head) & MASK:
             # Commands are read in order: what came before this one has been read too.
             self._head = (posted + 1) & MASK
-        handler(event.status, event.argument)
+        handler(event)
         return True
 
     def _has(self, count: int) -> bool:

@@ -25,6 +25,7 @@ from .structures import (
     sotoinpcb,
     sototcpcb,
 )
+from .tcp_info import linux_tcp_info, tcp_fill_info, tcp_info
 from .tcp_usrreq import tcp_usr_bind, tcp_usr_connect, tcp_usr_listen
 from .uipc_socket import MSG_PEEK, soaccept, soclose, socreate, soreceive, soreceive_bytes, sosend, soshutdown
 from .uipc_zerocopy import Views, solend, soreceive_done, soreceive_view, sosend_done, sosend_view
@@ -265,8 +266,26 @@ class Socket:
         sosetopt(self._open(), level, optname, value)
 
     def getsockopt(self, level: int, optname: int, buflen: int = 0) -> Any:
-        """Options as in setsockopt; also SO_ERROR (which it clears), SO_SNDBUF, SO_RCVBUF, SO_TYPE, SO_ACCEPTCONN."""
+        """Options as in setsockopt; also SO_ERROR (which it clears), SO_SNDBUF, SO_RCVBUF, SO_TYPE, SO_ACCEPTCONN, and
+        TCP_INFO, Linux's struct as bytes, of :meth:`info`."""
+        if (level, optname) == (stdlib.IPPROTO_TCP, stdlib.TCP_INFO):
+            return linux_tcp_info(self.info())[:buflen or None]
         return sogetopt(self._open(), level, optname, buflen)
+
+    INFO_US = 10_000
+    """How long :meth:`info` waits for the device."""
+
+    def info(self) -> tcp_info:
+        """What is known of the connection (TCP_INFO). The device is asked for its TCB: time passes, some microseconds, on a
+        non-blocking socket too."""
+        tp = sototcpcb(self._open())
+        answers: list[tcp_info | None] = []
+        if tp.tod is not None:
+            with tp.t_inpcb.lock:
+                error = tp.tod.tod_tcp_info(tp, answers.append)
+            if not error:
+                self.stack.sleep(lambda: bool(answers), self.INFO_US)
+        return (answers[0] if answers else None) or tcp_fill_info(tp)
 
     # ------------------------------------------------------------------ helpers
 

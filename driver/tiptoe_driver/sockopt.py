@@ -7,7 +7,10 @@ import os
 import socket as stdlib
 import struct
 
+from .abi_gen import Congestion
+from .offload import tcp_gen_ctloutput, tcp_gen_send
 from .structures import (
+    IPDEFTTL,
     SO_ACCEPTCONN,
     SO_KEEPALIVE,
     SO_LINGER,
@@ -16,9 +19,12 @@ from .structures import (
     SO_REUSEADDR,
     TCPS_SYN_SENT,
     TF_NODELAY,
+    TF_TOE,
     socket,
+    sotoinpcb,
     sototcpcb,
 )
+from .tcp_errors import TCP_MINMSS, tcp_output_error
 
 _FLAG_OPTIONS = {
     stdlib.SO_REUSEADDR: SO_REUSEADDR,
@@ -26,6 +32,9 @@ _FLAG_OPTIONS = {
     stdlib.SO_OOBINLINE: SO_OOBINLINE,
     SO_NO_OFFLOAD: SO_NO_OFFLOAD,
 }
+_ALGORITHMS = {algorithm.name.lower().encode(): algorithm for algorithm in Congestion}
+_ECN = 0x3
+"""The part of the type of service that is the transport's (RFC 3168 section 5)."""
 
 
 def os_error(error: int) -> OSError:
@@ -49,6 +58,9 @@ def sosetopt(so: socket, level: int, optname: int, value: int | bytes) -> None:
         so.so_options = so.so_options | SO_LINGER if on else so.so_options & ~SO_LINGER
         so.so_linger = max(0, seconds)
         return
+    if level == stdlib.IPPROTO_TCP and optname == stdlib.TCP_CONGESTION:
+        _set_congestion(so, value)
+        return
     number = value if isinstance(value, int) else int.from_bytes(value[:4], "little", signed=True)
     if level == stdlib.SOL_SOCKET and optname in _FLAG_OPTIONS:
         bit = _FLAG_OPTIONS[optname]
@@ -57,11 +69,54 @@ def sosetopt(so: socket, level: int, optname: int, value: int | bytes) -> None:
         tp = sototcpcb(so)
         tp.t_flags = tp.t_flags | TF_NODELAY if number else tp.t_flags & ~TF_NODELAY
     elif level == stdlib.IPPROTO_TCP and optname == stdlib.TCP_MAXSEG:
-        if not 88 <= number <= 65535 or sototcpcb(so).t_state >= TCPS_SYN_SENT:
-            raise os_error(errno.EINVAL)
-        sototcpcb(so).t_maxseg_user = number
+        _set_maxseg(so, number)
+    elif level == stdlib.IPPROTO_IP and optname in (stdlib.IP_TOS, stdlib.IP_TTL):
+        _set_ip_header(so, optname, number)
     else:
         raise os_error(errno.ENOPROTOOPT)
+
+
+def _set_maxseg(so: socket, number: int) -> None:
+    """TCP_MAXSEG: before connect the most that is offered and sent; of a connection, segments may only become smaller."""
+    inp, tp = sotoinpcb(so), sototcpcb(so)
+    with inp.lock:
+        if tp.t_state < TCPS_SYN_SENT:
+            if not 88 <= number <= 65535:
+                raise os_error(errno.EINVAL)
+            tp.t_maxseg_user = number
+        elif not tp.t_flags & TF_TOE or not TCP_MINMSS <= number <= tp.t_maxseg:
+            raise os_error(errno.EINVAL)
+        else:
+            tp.t_maxseg = number
+            tcp_output_error(tp, tcp_gen_send(tp))
+
+
+def _set_ip_header(so: socket, optname: int, number: int) -> None:
+    """IP_TOS and IP_TTL; -1 stands for the default time to live."""
+    inp = sotoinpcb(so)
+    with inp.lock:
+        if optname == stdlib.IP_TOS:
+            if not 0 <= number <= 255:
+                raise os_error(errno.EINVAL)
+            inp.inp_ip_tos = number & ~_ECN
+        else:
+            if not (1 <= number <= 255 or number == -1):
+                raise os_error(errno.EINVAL)
+            inp.inp_ip_ttl = IPDEFTTL if number == -1 else number
+        tcp_gen_ctloutput(sototcpcb(so), stdlib.IPPROTO_IP, optname)
+
+
+def _set_congestion(so: socket, value: int | bytes) -> None:
+    """TCP_CONGESTION: an algorithm by its name, ENOENT when there is none of this name, or the device does not have it."""
+    if not isinstance(value, bytes):
+        raise os_error(errno.EINVAL)
+    algorithm = _ALGORITHMS.get(value.rstrip(b"\0"))
+    inp, tp = sotoinpcb(so), sototcpcb(so)
+    with inp.lock:
+        if algorithm is None or (tp.tod is not None and not tp.tod.tod_congestion(algorithm)):
+            raise os_error(errno.ENOENT)
+        tp.t_cc = algorithm
+        tcp_gen_ctloutput(tp, stdlib.IPPROTO_TCP, stdlib.TCP_CONGESTION)
 
 
 def sogetopt(so: socket, level: int, optname: int, buflen: int = 0) -> int | bytes:
@@ -69,6 +124,8 @@ def sogetopt(so: socket, level: int, optname: int, buflen: int = 0) -> int | byt
     if level == stdlib.SOL_SOCKET and optname == stdlib.SO_LINGER:
         packed = struct.pack("@ii", int(bool(so.so_options & SO_LINGER)), so.so_linger)
         return packed[:buflen] if buflen else struct.unpack_from("@i", packed)[0]
+    if level == stdlib.IPPROTO_TCP and optname == stdlib.TCP_CONGESTION:
+        return sototcpcb(so).t_cc.name.lower().encode().ljust(16, b"\0")[:buflen or 16]
     number = _option(so, level, optname)
     return struct.pack("@i", number)[:buflen] if buflen else number
 
@@ -93,4 +150,8 @@ def _option(so: socket, level: int, optname: int) -> int:
             return int(bool(tp.t_flags & TF_NODELAY))
         if optname == stdlib.TCP_MAXSEG:
             return tp.t_maxseg
+    if level == stdlib.IPPROTO_IP and optname == stdlib.IP_TOS:
+        return sotoinpcb(so).inp_ip_tos
+    if level == stdlib.IPPROTO_IP and optname == stdlib.IP_TTL:
+        return sotoinpcb(so).inp_ip_ttl
     raise os_error(errno.ENOPROTOOPT)

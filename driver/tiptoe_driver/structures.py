@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .abi_gen import State
+from .abi_gen import Congestion, State
 from .locks import Lock, Rank
 from .memory import RingPair
 from .sockbuf import sockbuf
@@ -64,6 +64,7 @@ INP_DROPPED = 0x04000000
 INP_SOCKREF = 0x08000000
 
 IFCAP_TOE = 0x4000
+IPDEFTTL = 64
 
 
 @dataclass(slots=True, eq=False)
@@ -140,6 +141,7 @@ class inpcb:
     inp_lport: int = 0
     inp_fport: int = 0
     inp_ip_tos: int = 0
+    inp_ip_ttl: int = IPDEFTTL
     inp_flags: int = 0
 
     @property
@@ -155,7 +157,8 @@ class tcpcb:
     Sequence numbers are modulo 2**32. ``iss`` and ``irs`` are the SYNs' own numbers; the first data byte follows.
     ``snd_una`` leaves out our FIN; ``snd_nxt`` and ``snd_max`` tell how far data was handed to the device, which
     alone knows what of it is on the wire; ``rcv_nxt`` counts the peer's FIN once. ``t_maxseg`` in bytes of
-    payload; ``t_maxseg_user`` is the user's wish (TCP_MAXSEG), 0 for none.
+    payload; ``t_maxseg_user`` is the user's wish (TCP_MAXSEG), 0 for none. ``t_cc`` is the congestion control algorithm,
+    ``tod`` the device of an offloaded connection.
     """
 
     t_inpcb: inpcb
@@ -163,6 +166,7 @@ class tcpcb:
     t_flags: int = 0
     t_toe: toepcb | None = None
     t_tu: toe_usrreqs | None = None
+    tod: toedev | None = None
     t_softerror: int = 0
     iss: int = 0
     irs: int = 0
@@ -175,6 +179,7 @@ class tcpcb:
     rcv_adv: int = 0
     t_maxseg: int = 536
     t_maxseg_user: int = 0
+    t_cc: Congestion = Congestion.NEWRENO
     snd_scale: int = 0
     rcv_scale: int = 0
     ts_recent: int = 0

@@ -17,6 +17,7 @@ from .structures import (
     INP_DROPPED,
     TCPS_LISTEN,
     TCPS_SYN_RECEIVED,
+    TF_NODELAY,
     intotcpcb,
     socket,
     sotoinpcb,
@@ -122,6 +123,7 @@ class Syncache:
             tcbinfo.set_foreign(inp, inc[2], inc[3])
             tp = sototcpcb(so)
             tp.t_state = TCPS_SYN_RECEIVED
+            _inherit(sc.sc_listener, tp)
             fill(tp)
         return so
 
@@ -161,3 +163,11 @@ class Syncache:
         self.count -= 1
         if sc.sc_timer is not None:
             sc.sc_timer.cancel()
+
+
+def _inherit(listener: tcpcb, tp: tcpcb) -> None:
+    """A listener's options are those of its connections."""
+    tp.t_inpcb.inp_ip_tos = listener.t_inpcb.inp_ip_tos
+    tp.t_inpcb.inp_ip_ttl = listener.t_inpcb.inp_ip_ttl
+    tp.t_flags |= listener.t_flags & TF_NODELAY
+    tp.t_cc = listener.t_cc

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 
 from . import abi_gen as abi
 from .device import Device
@@ -22,9 +23,11 @@ from .structures import (
     ifnet,
     socket,
     sotoinpcb,
+    sototcpcb,
     tcpcb,
     toepcb,
 )
+from .tcp_info import tcp_info
 from .toe_calls import ToeCalls
 from .toe_connect import ActiveOpens
 from .toe_events import ToeEvents
@@ -73,6 +76,7 @@ class Tiptoe(toedev):
         self.active = ActiveOpens(stack, calls, self.hostif)
         self.passive = PassiveOpens(stack, calls, self.tod_ifp, self._offloads_listener)
         self.link = LinkChanges(stack, calls, self.hostif, self.tod_ifp, self.engine.options.link_down_us)
+        calls.tod = self
         self.tod_usrreqs = calls.usrreqs = toe_usrreqs(
             calls.tu_send, calls.tu_rcvd, calls.tu_disconnect, calls.tu_reset, calls.tu_detach,
             self.passive.tu_syncache_event)
@@ -156,9 +160,11 @@ class Tiptoe(toedev):
     # ------------------------------------------------------------------ toedev
 
     def tod_connect(self, so: socket, ro: route, nam: sockaddr_in) -> int:
-        """Begin an active open; EPERM when the policy is against it."""
+        """Begin an active open; EPERM when the policy is against it, or the engine lacks its congestion control."""
         if sotoinpcb(so).inp_laddr != self.tod_ifp.if_addr:
             return errno.EADDRNOTAVAIL  # the engine takes no segments for another address
+        if not self.tod_congestion(sototcpcb(so).t_cc):
+            return errno.EPERM
         if not self.policy.offloads(Opening.CONNECT, sotoinpcb(so).four_tuple):
             self.counters["policy_refused"] += 1
             return errno.EPERM
@@ -167,6 +173,18 @@ class Tiptoe(toedev):
     def tod_four_tuple_busy(self, four_tuple: tuple[int, int, int, int]) -> bool:
         """Whether the engine still has a connection with this four-tuple."""
         return four_tuple in self.calls.four_tuples
+
+    def tod_ctloutput(self, tp: tcpcb, level: int, name: int) -> None:
+        """An option of a connection was set."""
+        self.calls.options.changed(tp, level, name)
+
+    def tod_tcp_info(self, tp: tcpcb, answer: Callable[[tcp_info | None], None]) -> int:
+        """Ask the engine for a TCB."""
+        return self.calls.options.read(tp, answer)
+
+    def tod_congestion(self, algorithm: int) -> bool:
+        """Whether register CONGESTION lists the algorithm."""
+        return bool(self.engine.capabilities.congestion >> algorithm & 1)
 
     def tod_capability(self, enable: bool) -> None:
         """IFCAP_TOE was switched: without it the engine listens for nobody. Half-open connections of its listeners

@@ -10,7 +10,7 @@ import errno
 
 from . import abi_gen as abi
 from .engine import Engine
-from .offload import toe_usrreqs
+from .offload import toe_usrreqs, toedev
 from .positions import advance, distance
 from .sockbuf import SBS_CANTRCVMORE, sbattach, sbflush
 from .stack import Stack
@@ -39,6 +39,7 @@ from .structures import (
 )
 from .tcp_errors import IP_TCP_HEADERS, TCP_MINMSS
 from .tcp_subr import tcp_drop
+from .toe_options import ToeOptions
 
 
 class ToeCalls:
@@ -48,15 +49,20 @@ class ToeCalls:
     ----------
     usrreqs : toe_usrreqs
         Given to every offloaded tcpcb.
+    tod : toedev
+        Likewise.
+    options : ToeOptions
     four_tuples : set
         Connections that the engine has, or will have when OPEN is posted.
     """
 
     usrreqs: toe_usrreqs
+    tod: toedev
 
     def __init__(self, stack: Stack, engine: Engine, ifp: ifnet) -> None:
         self._stack = stack
         self.engine = engine
+        self.options = ToeOptions(engine)
         self._ifp = ifp
         self.four_tuples: set[tuple[int, int, int, int]] = set()
 
@@ -227,6 +233,7 @@ class ToeCalls:
         toep.refcount += 1
         tp.t_toe = toep
         tp.t_tu = self.usrreqs
+        tp.tod = self.tod
         tp.t_flags |= TF_TOE
 
     def detach(self, toep: toepcb) -> None:
@@ -234,7 +241,7 @@ class ToeCalls:
         tp = toep.tp
         if tp is not None:
             tp.t_toe = None
-            tp.t_tu = None
+            tp.t_tu = tp.tod = None
             tp.t_flags &= ~TF_TOE
         toep.tp = None
         self.let_go(toep, TP_ATTACHED)

@@ -91,6 +91,7 @@ class ActiveOpens:
             0, tid=toep.tid, laddr=laddr, faddr=faddr, lport=lport, fport=fport,
             dmac=mac, use_next_hop=int(index is not None), next_hop=index or 0,
             mss=toep.maxseg, rcv_scale=window_scale(toep.rings.rcv.size)))
+        self._calls.options.begin(toep, tp)
 
     def _next_hop_index(self, ip: int, mac: int) -> int | None:
         """Entry of the next-hop table for a neighbour; None when the table is full."""

@@ -232,7 +232,11 @@ class PassiveOpens:
             self._stack.syncache.chkrst(entry.four_tuple, entry)
         elif not entry.dropped:
             with self._stack.tcbinfo.lock:
-                so = self._stack.syncache.expand(entry.four_tuple, entry, lambda tp: self._calls.attach(toep, tp))
+                so = self._stack.syncache.expand(entry.four_tuple, entry, lambda tp: self._attach(toep, tp))
         if so is None:
             self._calls.abort(toep)
         entry.dropped = True
+
+    def _attach(self, toep: toepcb, tp: tcpcb) -> None:
+        self._calls.attach(toep, tp)
+        self._calls.options.begin(toep, tp)

@@ -159,6 +159,7 @@ class Engine(wiring.Component):
             self._link(m, f"endpoint_{client}", block.endpoint, tx.endpoint[client])
         self._link(m, "snd_ring", commands.snd_ring, tx.ring)
         self._link(m, "next_hop", commands.next_hop, tx.next_hop)
+        self._link(m, "ip_header", commands.ip_header, tx.ip_header)
         connect_same(m, tx.request, reader.request[PAYLOAD])
         self._link(m, "payload", reader.data[PAYLOAD], tx.data, SkidBuffer)
         connect_same(m, tx.o, self._tx_gate.i)
@@ -181,6 +182,7 @@ class Engine(wiring.Component):
             connect_same(m, isn.iss[client], block.isn)
             self._link(m, f"flow_request_{client}", block.flow, flow.request[client])
             connect_same(m, flow.response[client], block.flow_status)
+        m.d.comb += self._commands.tcb_page.eq(flow.tcb_page)
 
     def _connect_host(self, m):
         registers, commands, events, flow = self.registers, self._commands, self._events, self._flow

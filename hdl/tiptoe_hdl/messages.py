@@ -43,6 +43,13 @@ class Reason(enum.Enum, shape=unsigned(4)):
     DMA_ERROR = 6
 
 
+class Congestion(enum.Enum, shape=unsigned(1)):
+    """Congestion control algorithms (RFC 5681); they differ in how fast recovery ends."""
+
+    NEWRENO = 0  # RFC 6582: with the ACK of all that was sent when the loss was found
+    RENO = 1     # RFC 5681 section 3.2: with the first ACK of new data
+
+
 class Status(enum.Enum, shape=unsigned(8)):
     """Outcome of a command (COMMAND_DONE events)."""
 
@@ -76,6 +83,10 @@ class FlowOp(enum.Enum, shape=unsigned(4)):
     """New effective maximum segment size in ``mss``."""
     DMA_ABORT = 7
     """Like ABORT, reason DMA_ERROR (generation not checked)."""
+    READ = 8
+    """Changes nothing; page ``a`` of the TCB (``TCB_PAGES`` of host/abi.py) is shown with the response."""
+    CONGESTION = 9
+    """Loss recovery by algorithm ``a`` (Congestion)."""
 
 
 FourTuple = data.StructLayout({"laddr": 32, "faddr": 32, "lport": 16, "fport": 16})
@@ -204,6 +215,12 @@ def ring_write(cfg: EngineConfig) -> data.StructLayout:
     return data.StructLayout({"id": cfg.id_bits, "base": cfg.addr_width, "log2": 5})
 
 
+def ip_header_write(cfg: EngineConfig) -> data.StructLayout:
+    """PROVISION (``own`` 0: the registers' values) and SET_IP_HEADER: what stands in a connection's IP headers,
+    accepted every cycle."""
+    return data.StructLayout({"id": cfg.id_bits, "own": 1, "ttl": 8, "tos": 8})
+
+
 def next_hop_write(cfg: EngineConfig) -> data.StructLayout:
     """NEXT_HOP: the MAC address of a next-hop entry, accepted every cycle."""
     return data.StructLayout({"index": cfg.next_hop_bits, "mac": 48})
@@ -267,7 +284,7 @@ def dma_read_data(cfg: EngineConfig) -> data.StructLayout:
     return data.StructLayout({"data": cfg.data_width, "last": 1, "error": 1})
 
 
-CommandDone = data.StructLayout({"argument": 32, "opcode": 8, "status": Status, "tag": 16})
+CommandDone = data.StructLayout({"argument": 32, "opcode": 8, "status": Status, "tag": 16, "value": 64})
 """Command processor to event writer: a COMMAND_DONE event."""
 
 FrameEvent = data.StructLayout({"slot": 16, "length": 12})

@@ -48,6 +48,8 @@ class FakeDevice:
         Status of a command, None to leave it unanswered; by default OK for the commands that always get an answer.
     pulled : bool
         The card is gone: reads are all ones, writes do nothing.
+    tcb : dict
+        Fields that READ_TCB finds; what is missing is 0.
     script : list
         Functions called one at a time by ``wait`` instead of time passing without events.
     """
@@ -62,6 +64,7 @@ class FakeDevice:
             reg.REG_CAPABILITIES: sum((size.bit_length() - 1) << shift for size, shift in (
                 (connections, 0), (listeners, 8), (syncache, 16), (next_hops, 24))),
             reg.REG_LIMITS: 8 | 40 << 8 | 1514 << 16,
+            reg.REG_CONGESTION: reg.CONGESTION_NEWRENO | reg.CONGESTION_RENO,
             reg.REG_STATUS: reg.STATUS_READY,
         }
         self.time = 0
@@ -73,6 +76,7 @@ class FakeDevice:
         self.script: list[Callable[[], None]] = []
         self.read_commands = True
         self.answer: Callable[[dict[str, Any]], int | None] = self.default_answer
+        self.tcb: dict[str, int] = {}
         self._fetched = 0
         self._events = 0
         self.frames = 0
@@ -152,8 +156,13 @@ class FakeDevice:
     def done(self, command: dict[str, Any], status: int = 0) -> None:
         """COMMAND_DONE of a command."""
         argument = next((command[name] for name in ("tid", "listener", "syncache_ref", "index") if name in command), 0)
+        value = self.page(command["page"]) if command["op"] == abi.Opcode.READ_TCB else 0
         self.event(abi.EventType.COMMAND_DONE, argument=argument, opcode=command["op"], status=status,
-                   tag=command["tag"])
+                   tag=command["tag"], value=value)
+
+    def page(self, number: int) -> int:
+        """A page of ``tcb``."""
+        return sum(self.tcb.get(name, 0) << low for name, low, _ in abi.TCB_PAGES[number])
 
     def ops(self, *ops: abi.Opcode) -> list[dict[str, Any]]:
         """The commands of these kinds."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 
 from tiptoe_hdl.config import TINY
 from tiptoe_hdl.flow.flow import Flow
+from tiptoe_hdl.host.abi import TCB_PAGES
 from tiptoe_hdl.messages import ACK, FIN, PSH, RST, SYN, FlowOp, Reason, State, Status
 from tiptoe_verif.sim.block import BlockSim
 
@@ -213,6 +214,15 @@ class FlowBench:
         self.cycles(40)
         (report,) = self.seen.reports
         return report
+
+    def tcb(self, id=1):
+        """All pages of READ_TCB as a dictionary."""
+        fields = {}
+        for number, page in enumerate(TCB_PAGES):
+            assert self.request(FlowOp.READ, id=id, a=number) == Status.OK
+            word = self.sim["tcb_page"]
+            fields |= {name: word >> low & (1 << width) - 1 for name, low, width in page}
+        return fields
 
     def state(self, id=1):
         """The connection's state."""

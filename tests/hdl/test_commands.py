@@ -36,6 +36,7 @@ class Bench:
         self.memory = bytearray(1 << 18)
         self.tail = 0
         self.log, self.done, self.errors, self.reads = [], [], [], []
+        self.values, self.ip_headers = [], []
         self.status = {}
         self.bad_addresses = set()
         self.bad_count = 0
@@ -124,6 +125,13 @@ class Bench:
                 self.errors.append((error.code, error.argument))
             self.bad_count += bad
 
+    async def ip_header_writes(self, ctx):
+        port = self.dut.ip_header
+        async for _, _, valid, payload in ctx.tick().sample(port.valid, port.payload):
+            if valid:
+                ttl_tos = (payload.ttl, payload.tos) if payload.own else None
+                self.ip_headers.append((payload.id, ttl_tos))
+
     async def host(self, ctx):
         port = self.dut.done
         while True:
@@ -132,6 +140,7 @@ class Bench:
             _, _, valid, payload = await ctx.tick().sample(port.valid, port.payload)
             if ready and valid:
                 self.done.append((payload.tag, payload.opcode, payload.status, payload.argument))
+                self.values.append(payload.value)
 
     async def reader(self, ctx):
         """DMA reader: takes requests at once, data later; AXI errors at ``bad_addresses``."""
@@ -202,7 +211,7 @@ class Bench:
             self.asked("broken"),
             self.asked("listen", "listen_status"), self.asked("drop", "drop_status"),
             self.pulses("snd_ring"), self.pulses("rcv_ring"), self.pulses("clear"), self.pulses("next_hop"),
-            self.watch, self.host, self.reader, self.frames,
+            self.watch, self.ip_header_writes, self.host, self.reader, self.frames,
         ]
         watched = ("flow", "table", "isn_request", "endpoint", "stock", "listen", "drop", "frame", "broken", "done",
                    "request")
@@ -311,15 +320,41 @@ def test_open_of_a_wrong_id_changes_nothing(before, status):
     (abi.pack_close(4, tid=tid(2, 3), snd_end=0xFFFF_FFFF), FlowOp.CLOSE, 0xFFFF_FFFF),
     (abi.pack_abort(4, tid=tid(2, 3)), FlowOp.ABORT, None),
     (abi.pack_path_mtu(4, tid=tid(2, 3), mss=536), FlowOp.PATH_MTU, None),
+    (abi.pack_set_congestion(4, tid=tid(2, 3), algorithm=1), FlowOp.CONGESTION, 1),
 ])
 @pytest.mark.parametrize("status", [Status.OK, Status.BAD_STATE, Status.BAD_GENERATION])
-def test_close_abort_path_mtu(make, op, a, status):
+def test_close_abort_path_mtu_congestion(make, op, a, status):
     bench = run(make, flow=[status])
     (port, flow), = bench.log
     assert (port, flow["op"], flow["id"], flow["generation"]) == ("flow", op, 2, 3)
     assert a is None or flow["a"] == a
     assert op != FlowOp.PATH_MTU or flow["mss"] == 536
     assert [entry[2] for entry in bench.done] == ([] if status == Status.OK else [status])
+
+
+@pytest.mark.parametrize("status", [Status.OK, Status.BAD_GENERATION])
+def test_read_tcb_gives_the_page(status):
+    bench = Bench()
+    value = 0xFEDC_BA98_7654_3210
+
+    async def main(ctx):
+        ctx.set(bench.dut.tcb_page, value)
+        bench.status = {"flow": [Status.OK, status, Status.BAD_STATE]}
+        await bench.run(ctx, abi.pack_abort(3, tid=tid(2, 3)), abi.pack_read_tcb(4, tid=tid(2, 3), page=5),
+                        abi.pack_abort(5, tid=tid(2, 3)))
+
+    bench.simulate(main)
+    flow = bench.log[1][1]
+    assert (flow["op"], flow["id"], flow["generation"], flow["a"]) == (FlowOp.READ, 2, 3, 5)
+    assert [(entry[0], entry[2]) for entry in bench.done] == [(4, status), (5, Status.BAD_STATE)], "always answered"
+    assert bench.values == [value, 0], "other commands have no value"
+
+
+def test_set_ip_header_of_the_right_generation_only():
+    bench = run(provision(1, 5), *(abi.pack_set_ip_header(2 + generation, tid=tid(5, generation), ttl=7, tos=0xB8)
+                                   for generation in (1, 2)))
+    assert bench.ip_headers == [(5, None), (5, (7, 0xB8))], "PROVISION takes the register's"
+    assert bench.done == [(4, HdlOpcode.SET_IP_HEADER, Status.BAD_GENERATION, tid(5, 2))]
 
 
 def test_release_waits_for_what_was_issued_before():
@@ -433,8 +468,8 @@ def raw(opcode, tag, *dwords):
 
 LISTEN = dict(listener=0, laddr=0, lport=80, mss=1460, rcv_scale=0, wnd=1)
 BAD = [
-    *((raw(opcode, 1, 0), Status.UNKNOWN_OPCODE) for opcode in (12, 13, 128, 255)),
-    *((raw(opcode, 1, word), Status.BAD_ID) for opcode in (1, 2, 3, 4, 5, 10) for word in (16, 0xFFFF, 1 << 24)),
+    *((raw(opcode, 1, 0), Status.UNKNOWN_OPCODE) for opcode in (15, 16, 128, 255)),
+    *((raw(opcode, 1, word), Status.BAD_ID) for opcode in (1, 2, 3, 4, 5, 10, 12, 13, 14) for word in (16, 0xFFFF, 1 << 24)),
     *((provision(1, 0, **{f"{ring}_log2": log2}), Status.BAD_ARGUMENT)
       for ring in ("snd", "rcv") for log2 in (0, 11, 25, 31)),
     *((provision(1, 0, **{f"{ring}_base": 1 << bit}), Status.BAD_ARGUMENT) for ring in ("snd", "rcv")
@@ -449,6 +484,7 @@ BAD = [
     (abi.pack_syncache_drop(1, syncache_ref=1 << 16), Status.BAD_ARGUMENT),
     *((abi.pack_next_hop(1, index=index, dmac=0), Status.BAD_ARGUMENT) for index in (4, 1 << 30)),
     *((abi.pack_path_mtu(1, tid=0, mss=mss), Status.BAD_ARGUMENT) for mss in (0, 47, 1461)),
+    *((abi.pack_set_congestion(1, tid=0, algorithm=algorithm), Status.BAD_ARGUMENT) for algorithm in (2, 255)),
     *((abi.pack_send_frame(1, addr=0, length=length), Status.BAD_ARGUMENT) for length in (0, 13, 1515, 65535)),
     (abi.pack_send_frame(1, addr=1 << 32, length=60), Status.BAD_ARGUMENT),
 ]

@@ -210,7 +210,8 @@ def test_every_field_of_a_connection_event(width, rng):
 def test_every_field_of_the_other_events(width, rng):
     bench = Bench(TINY.with_(data_width=width))
     syn = random_fields(EventType.SYN_RECEIVED, rng)
-    done = {"argument": 0xFFEEDDCC, "opcode": 0xAB, "status": Status.EXISTS, "tag": 0x8001}
+    done = {"argument": 0xFFEEDDCC, "opcode": 0xAB, "status": Status.EXISTS, "tag": 0x8001,
+            "value": 0xFEDCBA9876543210}
 
     async def say(bench, ctx):
         dut = bench.dut
@@ -228,7 +229,8 @@ def test_every_field_of_the_other_events(width, rng):
     one(say, bench=bench)
     assert bench.events == [
         abi.SynReceivedEvent(**syn), abi.SyncacheGoneEvent(syn["syncache_ref"], syn["listener"]),
-        abi.CommandDoneEvent(0xFFEEDDCC, 0xAB, Status.EXISTS.value, 0x8001), abi.FrameEvent(0x1234, 1514),
+        abi.CommandDoneEvent(0xFFEEDDCC, 0xAB, Status.EXISTS.value, 0x8001, 0xFEDCBA9876543210),
+        abi.FrameEvent(0x1234, 1514),
         abi.ErrorEvent(ErrorCode.PAYLOAD_READ, 0x80000001),
     ]
     assert bench.errors == 1

@@ -1,7 +1,9 @@
 """Loss recovery in the pipeline: RFC 6298, RFC 5681, RFC 6582, and probing of a closed window (RFC 9293 section 3.8.6.1)."""
 
 import pytest
-from flow_bench import FlowBench, Reason, Segment, State
+from flow_bench import FlowBench, FlowOp, Reason, Segment, State, Status
+
+from tiptoe_hdl.messages import Congestion
 
 
 def data(sent):
@@ -51,6 +53,56 @@ def test_established_three_duplicate_acks_retransmit():
     assert sent == []
     report = b.report()
     assert report.snd_una_position == 10000
+
+
+def lossy(b, algorithm):
+    """Ten segments sent by this algorithm, the first one lost, and repeated after three duplicate ACKs."""
+    b.established(mss=1000, wnd=60000)
+    assert b.request(FlowOp.CONGESTION, a=algorithm.value) == Status.OK
+    b.bell(0, 10000)
+    for _ in range(3):
+        sent, _ = b.receive(Segment("A", ack=1, wnd=60000))
+    assert data(sent) == [(1, 1000)]
+
+
+@pytest.mark.parametrize("algorithm, repeated", [(Congestion.NEWRENO, [(3001, 1000)]), (Congestion.RENO, [])])
+def test_established_partial_ack_by_algorithm(algorithm, repeated):
+    b = FlowBench()
+    lossy(b, algorithm)
+    sent, _ = b.receive(Segment("A", ack=3001, wnd=60000))
+    assert data(sent) == repeated
+    assert b.tcb()["in_recovery"] == (algorithm == Congestion.NEWRENO)
+
+
+def test_established_reno_leaves_recovery_with_half_the_flight():
+    b = FlowBench()
+    lossy(b, Congestion.RENO)
+    b.receive(Segment("A", ack=3001, wnd=60000))
+    tcb = b.tcb()
+    assert tcb["cwnd"] == tcb["ssthresh"] == 5000 and tcb["reno"] == 1
+
+
+@pytest.mark.parametrize("algorithm", Congestion)
+def test_established_algorithm_may_change_in_recovery(algorithm):
+    b = FlowBench()
+    lossy(b, Congestion.NEWRENO)
+    assert b.request(FlowOp.CONGESTION, a=algorithm.value) == Status.OK
+    b.receive(Segment("A", ack=3001, wnd=60000))
+    b.receive(Segment("A", ack=10001, wnd=60000))
+    assert b.tcb()["in_recovery"] == 0
+
+
+def test_a_new_life_of_the_id_begins_with_newreno():
+    b = FlowBench()
+    b.established()
+    assert b.request(FlowOp.CONGESTION, a=Congestion.RENO.value) == Status.OK
+    assert b.request(FlowOp.ABORT) == b.request(FlowOp.RELEASE) == Status.OK
+    assert b.request(FlowOp.CONGESTION, a=0) == Status.BAD_ID
+    assert b.provision() == Status.OK
+    assert b.request(FlowOp.CONGESTION, a=1) == Status.BAD_STATE, "not open"
+    b.request(FlowOp.RELEASE)
+    b.established()
+    assert b.tcb()["reno"] == 0
 
 
 def test_established_window_closed_is_probed_forever():

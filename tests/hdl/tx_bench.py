@@ -39,6 +39,7 @@ class Endpoint:
     next_hop: int
     base: int
     log2: int
+    ip_header: tuple[int, int] | None  # ttl and tos of its own
 
 
 @dataclass
@@ -93,6 +94,7 @@ class TxBench:
                 {"laddr": rng.getrandbits(32), "faddr": rng.getrandbits(32),
                  "lport": rng.getrandbits(16), "fport": rng.getrandbits(16)},
                 rng.getrandbits(48), id & 1, rng.randrange(self.cfg.next_hops), id << 14, log2,
+                (rng.getrandbits(8), rng.getrandbits(8)) if id & 2 else None,
             )  # fmt: skip
 
     # Jobs
@@ -160,6 +162,7 @@ class TxBench:
     def reference(self, job: Job, identification: int) -> bytes:
         """The frame by scapy."""
         message = job.message
+        ttl, tos = TTL, TOS
         if job.source == FRAME:
             frame = bytes(self.memory[message["addr"]:message["addr"] + job.length])
             return frame + bytes(max(0, 60 - len(frame)))
@@ -167,6 +170,7 @@ class TxBench:
             endpoint = self.endpoints[message["id"]]
             dmac = self.hops[endpoint.next_hop] if endpoint.use_next_hop else endpoint.dmac
             tuple_, payload = endpoint.tuple, self.ring_bytes(job)
+            ttl, tos = endpoint.ip_header or (ttl, tos)
         else:
             tuple_, dmac, payload = message["tuple"], message["dmac"], b""
         options: list[tuple[str, Any]] = []
@@ -176,7 +180,7 @@ class TxBench:
                 options += [("NOP", None), ("WScale", message["ws"])]
         packet = (
             Ether(src=mac_text(MAC), dst=mac_text(dmac), type=0x0800)
-            / IP(src=ip_text(tuple_["laddr"]), dst=ip_text(tuple_["faddr"]), tos=TOS, ttl=TTL,
+            / IP(src=ip_text(tuple_["laddr"]), dst=ip_text(tuple_["faddr"]), tos=tos, ttl=ttl,
                  id=identification, flags="DF")
             / TCP(sport=tuple_["lport"], dport=tuple_["fport"], seq=message["seq"], ack=message["ack"],
                   flags=message["flags"], window=message["wnd"], urgptr=0, options=options)
@@ -202,6 +206,15 @@ class TxBench:
             ctx.set(dut.ring.valid, 1)
             await ctx.tick()
         ctx.set(dut.ring.valid, 0)
+        for id, one in self.endpoints.items():
+            values = [(1, 1, 2), (0, 3, 4)]  # the last write counts
+            if one.ip_header:
+                values.append((1, *one.ip_header))
+            for own, ttl, tos in values:
+                ctx.set(dut.ip_header.payload, {"id": id, "own": own, "ttl": ttl, "tos": tos})
+                ctx.set(dut.ip_header.valid, 1)
+                await ctx.tick()
+        ctx.set(dut.ip_header.valid, 0)
         # Both endpoint writers at once, each with half of the ids.
         waiting = [[id for id in self.endpoints if id % 2 == which] for which in (0, 1)]
         while any(waiting):

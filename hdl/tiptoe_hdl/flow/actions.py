@@ -1,10 +1,11 @@
 """What a pass over a TCB sets off: segment, verdict, report, response, notice (architecture idea 5)."""
 
-from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
+from ..host.abi import TCB_PAGES
 from ..messages import (
     ACK,
     SYN,
@@ -50,6 +51,8 @@ class Actions(wiring.Component):
     report : Out(stream connection_report)
     response : Out(stream FlowResponse), two of them
         For the command processor (0) and the listen unit (1).
+    tcb_page : Out(64)
+        What FlowOp.READ asked for, from its response to the next request.
     notify : Out(valid-only id)
         The host should hear of this connection (not for segments: their notice travels with the verdict).
     push : Out(valid-only id)
@@ -72,6 +75,7 @@ class Actions(wiring.Component):
                 "verdict": Out(stream.Signature(rx_verdict(cfg))),
                 "report": Out(stream.Signature(connection_report(cfg))),
                 "response": Out(stream.Signature(FlowResponse)).array(2),
+                "tcb_page": Out(64),
                 "notify": Out(valid_only(cfg.id_bits)),
                 "push": Out(valid_only(cfg.id_bits)),
                 "timer": Out(valid_only(timer_write(cfg))),
@@ -156,6 +160,10 @@ class Actions(wiring.Component):
             with m.Elif(response.ready):
                 m.d.sync += response.valid.eq(0)
 
+        pages = Array(self._page(t, page) for page in TCB_PAGES)
+        with m.If(self.i.valid & r.is_request & (r.e_port == 0)):
+            m.d.sync += self.tcb_page.eq(pages[r.e_page])
+
         m.d.sync += [
             self.notify.valid.eq(self.i.valid & r.changed & ~r.is_segment & ~r.is_report),
             self.notify.payload.eq(r.id),
@@ -187,3 +195,15 @@ class Actions(wiring.Component):
                 self.i.valid & ~r.is_report & r[name]
             )
         return m
+
+    @staticmethod
+    def _page(tcb, page):
+        """The 64 bits of a page of the TCB."""
+        parts, at = [], 0
+        for name, low, width in page:
+            value = Value.cast(tcb[name])
+            if len(value) != width:
+                raise ValueError(f"{name} has {len(value)} bits in the TCB, {width} in its page")
+            parts += [Const(0, low - at), value]
+            at = low + width
+        return Cat(*parts, Const(0, 64 - at))

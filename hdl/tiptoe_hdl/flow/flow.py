@@ -32,6 +32,8 @@ class Flow(wiring.Component):
     doorbell : In(stream doorbell)
     request : In(stream flow_request) two, response : Out(stream FlowResponse) two
         Command processor (0) and listen unit (1); one request of each at a time.
+    tcb_page : Out(64)
+        What the command processor's READ asked for, from its response on.
     report_request : In(stream id), report : Out(stream connection_report)
     notify : Out(valid-only id)
     tx : Out(stream tx_segment)
@@ -50,6 +52,7 @@ class Flow(wiring.Component):
                 "doorbell": In(stream.Signature(doorbell(cfg))),
                 "request": In(stream.Signature(flow_request(cfg))).array(2),
                 "response": Out(stream.Signature(FlowResponse)).array(2),
+                "tcb_page": Out(64),
                 "report_request": In(stream.Signature(cfg.id_bits)),
                 "report": Out(stream.Signature(connection_report(cfg))),
                 "notify": Out(valid_only(cfg.id_bits)),
@@ -94,6 +97,7 @@ class Flow(wiring.Component):
             issue.verdict_returned.eq(actions.verdict_returned),
             issue.report_returned.eq(actions.report_returned),
             self.ready.eq(pipeline.ready & sweep.ready),
+            self.tcb_page.eq(actions.tcb_page),
             sweep.tick.eq(self.tick),
             pipeline.now.eq(sweep.now),
             pipeline.parameters.eq(self.parameters),

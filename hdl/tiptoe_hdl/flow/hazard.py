@@ -51,8 +51,9 @@ class Hazard(wiring.Component):
         write, read = events.write_port(), events.read_port(domain="comb")
         following = waiting.o.payload
         candidate = Signal(head, reset_less=True)
-        valid, clash = Signal(), Signal()
-        load = ~valid | ~clash
+        valid = Signal()
+        clash = Signal(3)  # any of them: in parts, so that each is decided in few steps
+        load = ~valid | ~clash.any()
         m.d.comb += [
             waiting.i.valid.eq(self.i.valid),
             waiting.i.payload.id.eq(self.i.payload.id),
@@ -62,7 +63,7 @@ class Hazard(wiring.Component):
             # Written all the time: what stands behind the last event does not count.
             write.en.eq(1),
             write.data.eq(self.i.payload),
-            self.o.valid.eq(valid & ~clash),
+            self.o.valid.eq(valid & ~clash.any()),
             self.o.payload.eq(read.data),
             self.id.eq(candidate.id),
         ]
@@ -94,5 +95,10 @@ class Hazard(wiring.Component):
         A report takes whatever the memory holds: the news it is to tell were written before it was asked for, and later
         ones are told again. Only it must not read the word in the cycle in which that is written.
         """
-        others = Cat(met[k] for k in range(RESULT) if k + 1 != FORWARD).any()
-        return Mux(event.is_report, met[RESULT - 1], others)
+        others = [met[k] for k in range(RESULT) if k + 1 != FORWARD]
+        half = len(others) // 2
+        return Cat(
+            ~event.is_report & Cat(others[:half]).any(),
+            ~event.is_report & Cat(others[half:]).any(),
+            event.is_report & met[RESULT - 1],
+        )

@@ -31,6 +31,7 @@ def pass_result(cfg: EngineConfig) -> data.StructLayout:
             "is_report": 1,
             "may_output": 1,
             "e_port": 1,
+            "e_page": 3,
             "status": Status,
             "changed": 1,
             "push": 1,

@@ -63,6 +63,7 @@ FIELDS = {
     "dupacks": 2,
     "in_recovery": 1,
     "recover": 32,
+    "reno": 1,  # algorithm: Congestion.RENO rather than NEWRENO
     "rexmt_one": 1,  # retransmit one segment at snd_una as soon as possible
     "force": 1,  # window probe: send one byte whatever the window
     # round-trip time, RFC 6298; ticks, srtt times 8, rttvar times 4
@@ -74,6 +75,7 @@ FIELDS = {
     "rttvar": TICK_BITS,
     "rto": TICK_BITS,
     "rexmt_shift": 4,
+    "rexmits": 16,  # segments sent again since the id was opened; wraps
     # receive side
     "irs": 32,
     "rcv_nxt": 32,

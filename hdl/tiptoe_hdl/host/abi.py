@@ -29,6 +29,9 @@ class Opcode(IntEnum):
     NEXT_HOP = 9
     PATH_MTU = 10
     SEND_FRAME = 11
+    READ_TCB = 12
+    SET_IP_HEADER = 13
+    SET_CONGESTION = 14
 
 
 COMMAND_HEADER = (("opcode", 0, 0, 8), ("tag", 0, 16, 16))
@@ -54,6 +57,9 @@ COMMANDS = {
     Opcode.NEXT_HOP: (("index", 1, 0, 32), ("dmac", 6, 0, 48)),
     Opcode.PATH_MTU: (("tid", 1, 0, 32), ("mss", 8, 0, 16)),
     Opcode.SEND_FRAME: (("addr", 2, 0, 64), ("length", 4, 0, 16)),
+    Opcode.READ_TCB: (("tid", 1, 0, 32), ("page", 2, 0, 3)),
+    Opcode.SET_IP_HEADER: (("tid", 1, 0, 32), ("ttl", 2, 0, 8), ("tos", 2, 8, 8)),
+    Opcode.SET_CONGESTION: (("tid", 1, 0, 32), ("algorithm", 2, 0, 8)),
 }
 
 
@@ -70,11 +76,14 @@ COMMAND_TEXT = {
     Opcode.NEXT_HOP: "Sets the MAC address of entry `index` of the next-hop table.",
     Opcode.PATH_MTU: "New largest segment for a connection.",
     Opcode.SEND_FRAME: "Transmits `length` bytes (14 to LIMITS.MAX_FRAME_BYTES) at `addr` as an Ethernet frame. COMMAND_DONE comes when the memory was read.",
+    Opcode.READ_TCB: "Reads a page of a connection's TCB: COMMAND_DONE has it in `value`. Allowed from PROVISION to RELEASE.",
+    Opcode.SET_IP_HEADER: "Time to live and type of service of the connection's segments from now on, in place of the register IP_HEADER's, until the id is provisioned anew. A SYN,ACK has the register's.",
+    Opcode.SET_CONGESTION: "Congestion control algorithm of a connection that is open; NEWRENO until then. Register CONGESTION tells which there are.",
 }
 """What each command does, for the documentation."""
 
 ALWAYS_DONE = frozenset({
-    Opcode.RELEASE, Opcode.LISTEN, Opcode.UNLISTEN, Opcode.SYNCACHE_DROP, Opcode.SEND_FRAME,
+    Opcode.RELEASE, Opcode.LISTEN, Opcode.UNLISTEN, Opcode.SYNCACHE_DROP, Opcode.SEND_FRAME, Opcode.READ_TCB,
 })
 """Commands that COMMAND_DONE answers in any case; the others only when they fail."""
 
@@ -106,7 +115,8 @@ EVENTS = {
         ("fport", 3, 0, 16), ("lport", 3, 16, 16), ("iss", 4, 0, 32), ("irs", 5, 0, 32),
         ("mss", 6, 0, 16), ("ws", 6, 16, 4), ("ws_present", 6, 20, 1)),
     EventType.SYNCACHE_GONE: (("syncache_ref", 0, 0, 16), ("listener", 0, 16, 8)),
-    EventType.COMMAND_DONE: (("argument", 0, 0, 32), ("opcode", 1, 0, 8), ("status", 1, 8, 8), ("tag", 1, 16, 16)),
+    EventType.COMMAND_DONE: (("argument", 0, 0, 32), ("opcode", 1, 0, 8), ("status", 1, 8, 8), ("tag", 1, 16, 16),
+                             ("value", 2, 0, 64)),
     # A frame of the host lies in the host frame ring: slot = producer count modulo slots.
     EventType.FRAME: (("slot", 0, 0, 32), ("length", 1, 0, 16)),
     EventType.ERROR: (("code", 0, 0, 8), ("argument", 1, 0, 32)),
@@ -118,11 +128,27 @@ EVENT_TEXT = {
     EventType.CONNECTION: "A snapshot of one connection: absolute positions and sticky flags. Later progress folds into an entry not yet written. Data up to `rcv_position` is in host memory; with `peer_closed` the peer's FIN counts as one more. `snd_una_position` is acknowledged. `peer_closed` and `terminal` come only when every received byte is in host memory (after a failed payload write `terminal` does not wait for it); `terminal` comes once, last.",
     EventType.SYN_RECEIVED: "A listener answered a SYN: a half-open connection exists.",
     EventType.SYNCACHE_GONE: "A half-open connection ended without becoming a connection.",
-    EventType.COMMAND_DONE: "Outcome of a command. `argument` is dword 1 of the command. A command that could not be read has opcode NOP, status DMA_ERROR, tag 0 and its count since reset in `argument`.",
+    EventType.COMMAND_DONE: "Outcome of a command. `argument` is dword 1 of the command; `value`: the page, of a successful READ_TCB. A command that could not be read has opcode NOP, status DMA_ERROR, tag 0 and its count since reset in `argument`.",
     EventType.FRAME: "A received frame lies in slot `slot` (modulo the number of slots) of the host frame ring, from byte 2 on.",
     EventType.ERROR: "Something went wrong that no command answers for. Of several at once the newest is kept.",
 }
 """What each event says, for the documentation."""
+
+
+TCB_PAGES = (
+    (("snd_una", 0, 32), ("snd_nxt", 32, 32)),
+    (("snd_max", 0, 32), ("snd_end", 32, 32)),
+    (("rcv_nxt", 0, 32), ("rcv_adv", 32, 32)),
+    (("snd_wnd", 0, 30), ("rexmits", 32, 16), ("maxseg", 48, 12), ("rexmt_shift", 60, 4)),
+    (("cwnd", 0, 24), ("ssthresh", 24, 24), ("dupacks", 48, 2), ("in_recovery", 50, 1), ("persist", 51, 1)),
+    (("srtt", 0, 20), ("rttvar", 20, 20), ("rto", 40, 20), ("rtt_valid", 60, 1)),
+    (("iss", 0, 32), ("irs", 32, 32)),
+    (("state", 0, 4), ("snd_scale", 4, 4), ("rcv_scale", 8, 4), ("ws_ok", 12, 1), ("established", 13, 1),
+     ("fin_queued", 14, 1), ("fin_sent", 15, 1), ("fin_acked", 16, 1), ("peer_closed", 17, 1), ("ooo_valid", 18, 2),
+     ("reno", 20, 1), ("rcv_lim", 32, 32)),
+)
+"""Pages of a TCB that READ_TCB reads, fields as (name, lowest bit, width); names of flow/tcb.py. Sequence numbers are
+what stands in segments. Times are in ticks: srtt times 8, rttvar times 4. A page is read at once; two pages are not."""
 
 
 class ErrorCode(IntEnum):

@@ -5,7 +5,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
-from ..messages import Status
+from ..messages import Congestion, Status
 from ..wire.ones import ones_below
 from .abi import COMMAND_HEADER, COMMANDS, Opcode
 from .command_fetch import DWORDS
@@ -16,7 +16,8 @@ MIN_MSS = 48
 CHECK_CYCLES = 4
 """From the command to its status."""
 
-WITH_TID = (Opcode.PROVISION, Opcode.OPEN, Opcode.CLOSE, Opcode.ABORT, Opcode.RELEASE, Opcode.PATH_MTU)
+WITH_TID = (Opcode.PROVISION, Opcode.OPEN, Opcode.CLOSE, Opcode.ABORT, Opcode.RELEASE, Opcode.PATH_MTU,
+            Opcode.READ_TCB, Opcode.SET_IP_HEADER, Opcode.SET_CONGESTION)
 
 
 def max_mss(cfg: EngineConfig) -> int:
@@ -87,6 +88,7 @@ class CommandCheck(wiring.Component):
         ref_ok = check("ref_ok", ~index[16:].any())
         frame_ok = check("frame_ok", in_range(field(Opcode.SEND_FRAME, "length"), 14, cfg.max_frame_bytes)
                          & ~field(Opcode.SEND_FRAME, "addr")[cfg.addr_width:].any())
+        algorithm_ok = check("algorithm_ok", field(Opcode.SET_CONGESTION, "algorithm") < len(Congestion))
         rings_ok = ring_ok("snd") & ring_ok("rcv")
 
         arguments = {
@@ -98,6 +100,7 @@ class CommandCheck(wiring.Component):
             Opcode.NEXT_HOP: index_ok,
             Opcode.PATH_MTU: mss_ok,
             Opcode.SEND_FRAME: frame_ok,
+            Opcode.SET_CONGESTION: algorithm_ok,
         }
         good = Signal()
         known = Signal()

@@ -47,8 +47,8 @@ class CommandExecution(wiring.Component):
         For ``table``: insert, not delete.
     aborting : Out(1)
         The request is made for ``abort``, not for the command.
-    provisioned : Out(1), next_hop : Out(1)
-        Pulses: rings and placed position, or the next hop, are to be set.
+    provisioned : Out(1), next_hop : Out(1), ip_header : Out(1)
+        Pulses: rings and placed position, or the next hop, or fields of the IP header are to be set.
     frame_room : In(1)
         A frame may begin; stays until one begins.
     verdicts_issued, verdicts_done, segments_issued, segments_done : In(8)
@@ -64,7 +64,7 @@ class CommandExecution(wiring.Component):
             "abort": In(stream.Signature(data.StructLayout({"id": cfg.id_bits}))),
             "ask": Out(data.StructLayout(dict.fromkeys(REQUESTS, 1))), "answer": In(valid_only(Status)),
             "op": Out(FlowOp), "insert": Out(1), "aborting": Out(1),
-            "provisioned": Out(1), "next_hop": Out(1), "frame_room": In(1),
+            "provisioned": Out(1), "next_hop": Out(1), "ip_header": Out(1), "frame_room": In(1),
             "verdicts_issued": In(8), "verdicts_done": In(8),
             "segments_issued": In(8), "segments_done": In(8),
             "status": Out(Status), "report": Out(1), "reportable": In(1),
@@ -149,6 +149,9 @@ class CommandExecution(wiring.Component):
                             m.next = "Frame"
                     with m.Case(First.NEXT_HOP):
                         m.d.comb += self.next_hop.eq(1)
+                        m.next = "Report"
+                    with m.Case(First.IP_HEADER):
+                        m.d.comb += self.ip_header.eq(1)
                         m.next = "Report"
                     with m.Default():
                         m.next = "Report"

@@ -19,10 +19,12 @@ FLOW_COMMANDS = {
     Opcode.ABORT: FlowOp.ABORT,
     Opcode.RELEASE: FlowOp.RELEASE,
     Opcode.PATH_MTU: FlowOp.PATH_MTU,
+    Opcode.READ_TCB: FlowOp.READ,
+    Opcode.SET_CONGESTION: FlowOp.CONGESTION,
 }
 
 
-class First(enum.Enum, shape=3):
+class First(enum.Enum, shape=4):
     """What a command begins with."""
 
     NOTHING = 0
@@ -33,6 +35,7 @@ class First(enum.Enum, shape=3):
     DROP = 5
     NEXT_HOP = 6
     FRAME = 7
+    IP_HEADER = 8
 
 
 FIRST = {
@@ -47,6 +50,9 @@ FIRST = {
     Opcode.NEXT_HOP: First.NEXT_HOP,
     Opcode.PATH_MTU: First.FLOW,
     Opcode.SEND_FRAME: First.FRAME,
+    Opcode.READ_TCB: First.FLOW,
+    Opcode.SET_IP_HEADER: First.IP_HEADER,
+    Opcode.SET_CONGESTION: First.FLOW,
 }
 
 Command = data.StructLayout({"opcode": Opcode, "failed": 1, "generation": 8, "stock": 1})
@@ -59,6 +65,8 @@ Plan = data.StructLayout({
     "provisions": 1,
     "opens": 1,
     "releases": 1,
+    "reads": 1,
+    "names_owner": 1,     # the id's generation is judged here, not by the pipeline
     "binds": 1,           # changes the connection table before it asks the pipeline
     "always_done": 1,     # COMMAND_DONE answers it in any case
 })
@@ -91,6 +99,9 @@ class CommandPlan(wiring.Component):
             plan.provisions.eq(opcode == Opcode.PROVISION),
             plan.opens.eq(opcode == Opcode.OPEN),
             plan.releases.eq(opcode == Opcode.RELEASE),
+            plan.reads.eq(opcode == Opcode.READ_TCB),
+            plan.names_owner.eq(
+                (opcode == Opcode.OPEN) | (opcode == Opcode.RELEASE) | (opcode == Opcode.SET_IP_HEADER)),
             plan.binds.eq((opcode == Opcode.OPEN) | ((opcode == Opcode.RELEASE) & ~known.unbound)),
             plan.first.eq(First.NOTHING),
             plan.always_done.eq(0),
@@ -116,6 +127,6 @@ class CommandPlan(wiring.Component):
         with m.Elif(self.checked == Status.OK):
             with m.If(plan.opens & ~openable):
                 m.d.sync += plan.judgement.eq(Status.BAD_STATE)
-            with m.Elif((plan.opens | plan.releases) & other_generation):
+            with m.Elif(plan.names_owner & other_generation):
                 m.d.sync += plan.judgement.eq(Status.BAD_GENERATION)
         return m

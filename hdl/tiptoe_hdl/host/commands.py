@@ -19,6 +19,7 @@ from ..messages import (
     dma_request,
     endpoint_write,
     flow_request,
+    ip_header_write,
     listen_write,
     next_hop_write,
     ring_write,
@@ -67,6 +68,8 @@ class CommandProcessor(wiring.Component):
     enable, base, log2, tail, head, request, data
         See CommandFetcher.
     flow : Out(stream of flow_request), flow_status : In(stream of FlowResponse)
+    tcb_page : In(64)
+        What FlowOp.READ asked for, when its status comes and until the next request.
     table : Out(stream of table_update), table_status : In(stream of FlowResponse)
     isn_request : Out(stream of FourTuple), isn : In(stream of 32 bits)
     endpoint : Out(stream of endpoint_write)
@@ -78,6 +81,7 @@ class CommandProcessor(wiring.Component):
     listen : Out(stream of listen_write), listen_status : In(stream of FlowResponse)
     drop : Out(stream of 16 bits), drop_status : In(stream of FlowResponse)
     next_hop : Out(valid-only next_hop_write)
+    ip_header : Out(valid-only ip_header_write)
     frame : Out(stream of tx_frame), frame_done : In(stream of FlowResponse)
     abort : In(stream of struct of id)
         A payload write failed: the connection ends.
@@ -99,6 +103,7 @@ class CommandProcessor(wiring.Component):
             "request": Out(stream.Signature(dma_request(cfg))),
             "data": In(stream.Signature(dma_read_data(cfg))),
             "flow": Out(stream.Signature(flow_request(cfg))), "flow_status": status,
+            "tcb_page": In(64),
             "table": Out(stream.Signature(table_update(cfg))), "table_status": status,
             "isn_request": Out(stream.Signature(FourTuple)), "isn": In(stream.Signature(32)),
             "endpoint": Out(stream.Signature(endpoint_write(cfg))),
@@ -109,6 +114,7 @@ class CommandProcessor(wiring.Component):
             "listen": Out(stream.Signature(listen_write(cfg))), "listen_status": status,
             "drop": Out(stream.Signature(unsigned(16))), "drop_status": status,
             "next_hop": Out(valid_only(next_hop_write(cfg))),
+            "ip_header": Out(valid_only(ip_header_write(cfg))),
             "frame": Out(stream.Signature(tx_frame(cfg))), "frame_done": status,
             "abort": In(stream.Signature(data.StructLayout({"id": cfg.id_bits}))),
             "broken": Out(stream.Signature(unsigned(cfg.id_bits))),
@@ -174,6 +180,8 @@ class CommandProcessor(wiring.Component):
             self.rcv_ring.valid.eq(execution.provisioned),
             self.clear.valid.eq(execution.provisioned),
             self.next_hop.valid.eq(execution.next_hop),
+            self.ip_header.valid.eq(execution.ip_header | execution.provisioned),
+            self.ip_header.payload.own.eq(execution.ip_header),
             *(getattr(execution, name).eq(getattr(self, name)) for name in (
                 "verdicts_issued", "verdicts_done", "segments_issued", "segments_done")),
         ]
@@ -244,6 +252,9 @@ class CommandProcessor(wiring.Component):
             self.drop.payload.eq(field(Opcode.SYNCACHE_DROP, "syncache_ref")),
             self.next_hop.payload.index.eq(field(Opcode.NEXT_HOP, "index")),
             self.next_hop.payload.mac.eq(field(Opcode.NEXT_HOP, "dmac")),
+            self.ip_header.payload.id.eq(id),
+            self.ip_header.payload.ttl.eq(field(Opcode.SET_IP_HEADER, "ttl")),
+            self.ip_header.payload.tos.eq(field(Opcode.SET_IP_HEADER, "tos")),
             self.frame.p.addr.eq(field(Opcode.SEND_FRAME, "addr")),
             self.frame.p.length.eq(field(Opcode.SEND_FRAME, "length")),
         ]
@@ -258,5 +269,6 @@ class CommandProcessor(wiring.Component):
             result.p.argument.eq(Mux(command.failed, command.count, command.dwords[1])),
             result.p.opcode.eq(Mux(command.failed, Opcode.NOP, self._field(Opcode.NOP, "opcode"))),
             result.p.status.eq(execution.status),
+            result.p.value.eq(self.tcb_page & execution.plan.reads.replicate(64)),
             result.p.tag.eq(Mux(command.failed, 0, self._field(Opcode.NOP, "tag"))),
         ]

@@ -157,7 +157,7 @@ class EventWriter(wiring.Component):
     def _done_entry(self):
         done = self.done.p
         return event_entry(EventType.COMMAND_DONE, argument=done.argument, opcode=done.opcode,
-                           status=done.status, tag=done.tag)
+                           status=done.status, tag=done.tag, value=done.value)
 
     def _frame_entry(self):
         return event_entry(EventType.FRAME, slot=self.frame.p.slot, length=self.frame.p.length)

@@ -1,6 +1,6 @@
 """Renders driver/include/tiptoe.h, a header for C11 and C++: the same constants for drivers in C."""
 
-from ..messages import Counter, Reason, State, Status
+from ..messages import Congestion, Counter, Reason, State, Status
 from . import abi
 from .register_map import RegisterMap
 from .render_python import NOTICE, field_masks
@@ -54,8 +54,9 @@ def render_c(registers: RegisterMap) -> str:
             _define("TIPTOE_EVENT_PHASE_DWORD", abi.PHASE[0]), _define("TIPTOE_EVENT_PHASE_SHIFT", abi.PHASE[1]),
             _define("TIPTOE_HOST_FRAME_SLOT_BYTES", abi.HOST_FRAME_SLOT_BYTES),
             _define("TIPTOE_HOST_FRAME_OFFSET", 2), ""]
-    for prefix, enum in (("STATE", State), ("REASON", Reason), ("STATUS", Status), ("OPCODE", abi.Opcode),
-                         ("EVENT", abi.EventType), ("ERROR", abi.ErrorCode), ("COUNTER", Counter)):
+    for prefix, enum in (("STATE", State), ("REASON", Reason), ("STATUS", Status), ("CONGESTION", Congestion),
+                         ("OPCODE", abi.Opcode), ("EVENT", abi.EventType), ("ERROR", abi.ErrorCode),
+                         ("COUNTER", Counter)):
         out += _enum(prefix, enum)
     out += ["/* Commands: fields as little-endian dwords; 64-bit fields have their low dword first. */"]
     out += _field_defines("CMD", "HEADER", abi.COMMAND_HEADER)
@@ -65,6 +66,11 @@ def render_c(registers: RegisterMap) -> str:
     out += _field_defines("EVT", "TRAILER", abi.EVENT_TRAILER)
     for event, fields in abi.EVENTS.items():
         out += _field_defines("EVT", event.name, fields)
+    out += ["", "/* Pages of READ_TCB: fields of COMMAND_DONE's value. */"]
+    for number, page in enumerate(abi.TCB_PAGES):
+        for name, low, width in page:
+            stem = f"TIPTOE_TCB_{name.upper()}"
+            out += [_define(f"{stem}_PAGE", number), _define(f"{stem}_SHIFT", low), _define(f"{stem}_WIDTH", width)]
     out += ["", """\
 /* Read a field of at most 32 bits of an event, or put one into a command that was zeroed. */
 #define TIPTOE_GET(entry, field) \\
@@ -74,5 +80,10 @@ def render_c(registers: RegisterMap) -> str:
 /* The same for fields of 33 to 64 bits, which begin at bit 0. */
 #define TIPTOE_PUT64(entry, field, value) \\
 	((entry)[field##_DWORD] |= (uint32_t)(value), \\
-	(entry)[field##_DWORD + 1] |= (uint32_t)((uint64_t)(value) >> 32))""", "", "#endif"]
+	(entry)[field##_DWORD + 1] |= (uint32_t)((uint64_t)(value) >> 32))
+#define TIPTOE_GET64(entry, field) \\
+	((entry)[field##_DWORD] | (uint64_t)(entry)[field##_DWORD + 1] << 32)
+/* A field of the page that READ_TCB gave. */
+#define TIPTOE_GET_TCB(value, field) \\
+	((uint32_t)((value) >> field##_SHIFT & ((UINT64_C(1) << field##_WIDTH) - 1)))""", "", "#endif"]
     return "\n".join(out) + "\n"

@@ -3,7 +3,7 @@
 import inspect
 import re
 
-from ..messages import Counter, Reason, State, Status
+from ..messages import Congestion, Counter, Reason, State, Status
 from . import abi
 from .register_map import Register, RegisterMap
 from .render_python import NOTICE
@@ -26,6 +26,11 @@ An entry has {abi.EVENT_BYTES} bytes and is written at once. Its phase bit is 1 
 second, and so on: the driver reads entries while the phase is the one of its pass, then writes EVENT_CONSUMER.
 The ring never overflows: the engine waits for EVENT_CONSUMER, and progress of a connection folds into one
 snapshot meanwhile. A ring of any size will do.
+"""
+
+TCB_INTRODUCTION = """\
+What READ_TCB reads, by its `page`; the names are those of RFC 9293 and of hdl/tiptoe_hdl/flow/tcb.py. Sequence numbers are what
+stands in segments. Times are in ticks, `srtt` times 8, `rttvar` times 4. A page is read in one moment; two pages are not.
 """
 
 FRAMES_INTRODUCTION = f"""\
@@ -129,7 +134,13 @@ def render_rings() -> str:
     for event, fields in abi.EVENTS.items():
         out += [f"### {event.name} ({int(event)})", "", abi.EVENT_TEXT[event], "", *_fields(fields)]
     out += ["## Values", ""]
-    for title, enum in (("State", State), ("Reason", Reason), ("Status", Status), ("ErrorCode", abi.ErrorCode)):
+    for title, enum in (("State", State), ("Reason", Reason), ("Status", Status), ("Congestion", Congestion),
+                        ("ErrorCode", abi.ErrorCode)):
         out += _enum(title, enum)
+    out += ["## Pages of a TCB", "", TCB_INTRODUCTION]
+    out += _table(("page", "bits", "field"), (
+        (number, _bits(low, width), name)
+        for number, page in enumerate(abi.TCB_PAGES) for name, low, width in page
+    ))
     out += ["## Host frames", "", FRAMES_INTRODUCTION]
     return "\n".join(out)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from ..messages import Counter, Reason, State, Status
+from ..messages import Congestion, Counter, Reason, State, Status
 from . import abi
 from .register_map import Register, RegisterMap
 
@@ -57,6 +57,8 @@ def _pack(opcode: abi.Opcode) -> list[str]:
 
 
 def _unpack_term(dword: int, low: int, width: int) -> str:
+    if width == 64:
+        return f"d[{dword}] | d[{dword + 1}] << 32"
     if width == 32:
         return f"d[{dword}]"
     term = f"d[{dword}] >> {low}" if low else f"d[{dword}]"
@@ -110,7 +112,7 @@ def render_python(registers: RegisterMap) -> str:
             f"HOST_FRAME_SLOT_BYTES = {abi.HOST_FRAME_SLOT_BYTES}",
             "HOST_FRAME_OFFSET = 2  # the frame's first byte in its slot",
             f"EVENT_PHASE_DWORD = {abi.PHASE[0]}", f"EVENT_PHASE_BIT = {abi.PHASE[1]}", "", ""]
-    for enum in (State, Reason, Status, abi.Opcode, abi.EventType, abi.ErrorCode, Counter):
+    for enum in (State, Reason, Status, Congestion, abi.Opcode, abi.EventType, abi.ErrorCode, Counter):
         out += _enum(enum)
     always = ", ".join(f"Opcode.{opcode.name}" for opcode in sorted(abi.ALWAYS_DONE))
     out += ["# Commands that COMMAND_DONE answers in any case; the others only when they fail.",
@@ -121,6 +123,11 @@ def render_python(registers: RegisterMap) -> str:
                   ((f"Opcode.{o.name}", (*abi.COMMAND_HEADER, *fields)) for o, fields in abi.COMMANDS.items()))
     out += _table("EVENTS", table_type.format("EventType"),
                   ((f"EventType.{e.name}", (*fields, *abi.EVENT_TRAILER)) for e, fields in abi.EVENTS.items()))
+    out += ["# Pages of READ_TCB: (name, lowest bit, width) in COMMAND_DONE's value.",
+            "TCB_PAGES: tuple[tuple[tuple[str, int, int], ...], ...] = ("]
+    for page in abi.TCB_PAGES:
+        out += ["    (", *(f"        (\"{name}\", {low}, {width})," for name, low, width in page), "    ),"]
+    out += [")", ""]
     out += ['_COMMAND = [Struct(f"<{n}I{COMMAND_BYTES - 4 * n}x") for n in range(COMMAND_BYTES // 4 + 1)]', "", "",
             "def _check(name: str, value: int, width: int) -> None:",
             "    if value >> width:",

@@ -40,16 +40,16 @@ from .job import (
 from .outlet import Outlet
 
 
-def wire_bytes(header, total_length, identification, mac, tos, ttl) -> list[Value]:
+def wire_bytes(header, total_length, identification, mac) -> list[Value]:
     """The header's bytes in the order of the wire, with places for both options; checksums and what is unused zero."""
     syn = header.flags[SYN]
     scaled = header.options == Options.MSS_WS
     ethernet = pack(ETHERNET, {"destination": header.dmac, "source": mac, "ethertype": ETHERTYPE_IPV4})
     ipv4 = pack(IPV4, {
-        "version": 4, "ihl": IPV4_BYTES // 4, "tos": tos, "total_length": total_length,
+        "version": 4, "ihl": IPV4_BYTES // 4, "tos": header.tos, "total_length": total_length,
         "identification": identification,
         "reserved": 0, "dont_fragment": 1, "more_fragments": 0, "fragment_offset": 0,
-        "ttl": ttl, "protocol": PROTOCOL_TCP, "checksum": 0,
+        "ttl": header.ttl, "protocol": PROTOCOL_TCP, "checksum": 0,
         "source": header.tuple.laddr, "destination": header.tuple.faddr,
     })  # fmt: skip
     data_offset = TCP_BYTES // 4 + Value.cast(header.options)  # an option of either kind is one word
@@ -87,8 +87,8 @@ class HeaderBuilder(wiring.Component):
     Members
     -------
     i : In stream of ``tx_header``
-    mac, tos, ttl : In
-        The Ethernet source address; IPv4's type of service and time to live. Must not change while frames go out.
+    mac : In
+        The Ethernet source address. Must not change while frames go out.
     o_word : Out, valid-only, ``header_word``
         Words for the header memory, in slots of 64 bytes, in the order of the headers.
     o_sums : Out stream of ``HeaderSums``
@@ -100,8 +100,6 @@ class HeaderBuilder(wiring.Component):
         super().__init__({
             "i": In(stream.Signature(tx_header(cfg))),
             "mac": In(48),
-            "tos": In(8),
-            "ttl": In(8),
             "o_word": Out(valid_only(header_word(cfg))),
             "o_sums": Out(stream.Signature(HeaderSums)),
         })
@@ -134,7 +132,7 @@ class HeaderBuilder(wiring.Component):
                         m.d.sync += penultimate.eq(payload_start(cfg, options) - 1)
         now = Signal(8 * SLOT_BYTES)
         with m.If(free):
-            m.d.sync += now.eq(Cat(wire_bytes(header, total_length, identification, self.mac, self.tos, self.ttl)))
+            m.d.sync += now.eq(Cat(wire_bytes(header, total_length, identification, self.mac)))
         with m.Else():
             m.d.sync += now[:-cfg.data_width].eq(now[cfg.data_width:])
         m.d.comb += [
@@ -166,13 +164,13 @@ class HeaderBuilder(wiring.Component):
                         with m.Case(ws):
                             m.d.comb += constants.eq(0x7000 + octets + 8 + 0x0204 + 0x0103 + 0x0300 + ws)
         mss = header.mss & header.flags[SYN].replicate(16)
-        high, low, rest, always = Signal(18), Signal(18), Signal(18), Signal(17)
+        high, low, rest, service = Signal(18), Signal(18), Signal(18), Signal(17)
         m.d.sync += [
             high.eq(header.seq[16:] + header.ack[16:] + header.wnd),
             low.eq(header.seq[:16] + header.ack[:16] + mss),
             rest.eq(constants + header.flags + header.length),
             # Version, header length, TOS; don't fragment; TTL, protocol.
-            always.eq(Cat(self.tos, Const(0x85, 8)) + Cat(Const(PROTOCOL_TCP, 8), self.ttl)),
+            service.eq(Cat(header.tos, Const(0x85, 8)) + Cat(Const(PROTOCOL_TCP, 8), header.ttl)),
         ]
 
         # Cycle 1.
@@ -189,7 +187,7 @@ class HeaderBuilder(wiring.Component):
             addresses.eq(laddr[16:] + laddr[:16] + faddr[16:]),
             ports.eq(faddr[:16] + lport + fport),
             address.eq(faddr[:16]),
-            ip_rest.eq(identification + total_length + always),
+            ip_rest.eq(identification + total_length + service),
         ]
 
         # Cycle 2 on.

@@ -72,7 +72,7 @@ def tx_header(cfg: EngineConfig) -> data.StructLayout:
     """Resolver to header builder: one TCP segment; ``length`` is that of its payload."""
     return data.StructLayout({
         "tuple": FourTuple, "dmac": 48, "seq": 32, "ack": 32, "flags": 8, "wnd": 16,
-        "options": Options, "mss": 16, "ws": 4, "length": 12,
+        "options": Options, "mss": 16, "ws": 4, "length": 12, "ttl": 8, "tos": 8,
     })  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from ..messages import (
     dma_read_data,
     dma_request,
     endpoint_write,
+    ip_header_write,
     next_hop_write,
     ring_write,
     tx_frame,
@@ -52,11 +53,12 @@ class TxPath(wiring.Component):
     -------
     segment, control, frame : In streams of ``tx_segment``, ``TxControl``, ``tx_frame``
     endpoint[2] : In streams of ``endpoint_write``
-    ring, next_hop : In, valid-only
-        Send rings; MAC addresses.
+    ring, next_hop, ip_header : In, valid-only
+        Send rings; MAC addresses; time to live and type of service of a connection.
     mac : In, 48 bits
     ttl, tos : In, 8 bits
-        Source address, time to live and type of service of all segments; may change while nothing is sent.
+        Source address of all segments, time to live and type of service of those that have no own; may change while
+        nothing is sent.
     request, data : stream of ``dma_request`` out, of ``dma_read_data`` in
         The DMA reader.
     o : Out stream of ``beat``
@@ -77,6 +79,7 @@ class TxPath(wiring.Component):
             "endpoint": In(stream.Signature(endpoint_write(cfg))).array(2),
             "ring": In(valid_only(ring_write(cfg))),
             "next_hop": In(valid_only(next_hop_write(cfg))),
+            "ip_header": In(valid_only(ip_header_write(cfg))),
             "mac": In(48),
             "ttl": In(8),
             "tos": In(8),
@@ -111,13 +114,14 @@ class TxPath(wiring.Component):
             outside(inner, port)
         outside(resolver.ring, self.ring)
         outside(resolver.next_hop, self.next_hop)
+        outside(resolver.ip_header, self.ip_header)
         outside(fetcher.request, self.request)
         outside(fetcher.data, self.data)
         outside(assembler.o, self.o)
         outside(sequencer.frame_done, self.frame_done)
         outside(sequencer.error, self.error)
         m.d.comb += [
-            builder.tos.eq(self.tos), builder.ttl.eq(self.ttl), builder.mac.eq(self.mac),
+            resolver.tos.eq(self.tos), resolver.ttl.eq(self.ttl), builder.mac.eq(self.mac),
             self.segments_done.eq(sequencer.segments_done),
             self.count_tx_frames.eq(sequencer.count_tx_frames),
             self.count_tx_segments.eq(sequencer.count_tx_segments),

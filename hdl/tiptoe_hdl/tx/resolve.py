@@ -12,6 +12,7 @@ from ..messages import (
     TxControl,
     endpoint,
     endpoint_write,
+    ip_header_write,
     next_hop_write,
     ring_write,
     tx_frame,
@@ -38,6 +39,7 @@ HOST_FRAMES = 16
 
 _fields = data.StructLayout({
     "seq": 32, "ack": 32, "flags": 8, "wnd": 16, "options": Options, "mss": 16, "ws": 4, "length": 12,
+    "ttl": 8, "tos": 8,
 })  # fmt: skip
 """Fields of ``tx_header`` that are the source's."""
 
@@ -62,8 +64,10 @@ class Resolver(wiring.Component):
         The sources.
     endpoint[2] : In streams of ``endpoint_write``
         Both writers in turn; an entry is used from three cycles later on.
-    ring, next_hop : In, valid-only
+    ring, next_hop, ip_header : In, valid-only
         Table writes, used from two cycles later on.
+    ttl, tos : In, 8 bits
+        Of segments of no connection, and of connections that have none of their own.
     o : Out stream
         ``header`` (void unless ``header_valid``), ``fetch`` (void unless ``fetch_valid``).
     info : Out, valid-only, ``tx_info``
@@ -83,6 +87,9 @@ class Resolver(wiring.Component):
             "endpoint": In(stream.Signature(endpoint_write(cfg))).array(2),
             "ring": In(valid_only(ring_write(cfg))),
             "next_hop": In(valid_only(next_hop_write(cfg))),
+            "ip_header": In(valid_only(ip_header_write(cfg))),
+            "ttl": In(8),
+            "tos": In(8),
             "o": Out(wiring.Signature({
                 "valid": Out(1), "ready": In(1),
                 "header": Out(tx_header(cfg)), "header_valid": Out(1),
@@ -128,12 +135,15 @@ class Resolver(wiring.Component):
         m.d.sync += hosts.eq(hosts + (phase[0] & is_host) - self.host_finished)
 
         endpoint_now, base, log2, hop_mac = self._tables(m)
+        own = self._own_ip_header(m)
 
         # The frame's fields, whichever source: from phase 2 on in registers.
         now = Signal(_fields)
         ws_present = Mux(is_segment, segment.ws_present, control.ws_present)
         for name in ("seq", "ack", "flags", "wnd", "mss", "ws"):
             m.d.sync += now[name].eq(Mux(is_segment, segment[name], control[name]))
+        for name in ("ttl", "tos"):
+            m.d.sync += now[name].eq(Mux(is_segment & own.own, own[name], getattr(self, name)))
         syn = Mux(is_segment, segment.flags[SYN], control.flags[SYN])
         m.d.sync += Value.cast(now.options).eq(Mux(syn, Mux(ws_present, Options.MSS_WS, Options.MSS), Options.NONE))
         no_header = len(Options)
@@ -288,3 +298,18 @@ class Resolver(wiring.Component):
         hop_mac = Signal(48)
         m.d.sync += hop_mac.eq(read.data)
         return endpoint_now, base, log2, hop_mac
+
+    def _own_ip_header(self, m: Module):
+        """What the connection of ``segment.payload`` has of its own; combinational."""
+        layout = data.StructLayout({"own": 1, "ttl": 8, "tos": 8})
+        m.submodules.ip_headers = table = memory.Memory(
+            shape=layout, depth=self._cfg.connections, init=[], attrs={"ram_style": "distributed"}
+        )
+        write, read = table.write_port(), table.read_port(domain="comb")
+        m.d.comb += [
+            write.en.eq(self.ip_header.valid),
+            write.addr.eq(self.ip_header.payload.id),
+            read.addr.eq(self.segment.payload.id),
+        ]
+        m.d.comb += [write.data[name].eq(self.ip_header.payload[name]) for name in layout.members]
+        return read.data

@@ -1,6 +1,7 @@
-"""Congestion control and loss recovery: RFC 5681 with byte counting (RFC 3465, L = 1) and NewReno (RFC 6582).
+"""Congestion control and loss recovery: RFC 5681 with byte counting (RFC 3465, L = 1); NewReno (RFC 6582) or Reno.
 
-A later algorithm replaces this file: it owns cwnd, ssthresh, bytes_acked, dupacks, in_recovery, recover, rexmt_one.
+A later algorithm joins or replaces this file: it owns cwnd, ssthresh, bytes_acked, dupacks, in_recovery, recover, reno,
+rexmt_one.
 """
 
 from amaranth.hdl import Cat, Const, Mux
@@ -33,6 +34,7 @@ def count(s):
     """Step 2."""
     acked = s.d_ack[:CWND_BITS]
     return dict(
+        ack_ends_recovery=s.ack_covers_recover | s.reno,
         acked=acked,
         growth=Mux(acked < s.maxseg, acked, s.maxseg)[:CWND_BITS],
         deflated=Mux(s.cwnd > acked, (s.cwnd - acked)[:CWND_BITS], 0),
@@ -59,8 +61,8 @@ def candidates(s):
     third = duplicate & (s.dupacks == DUPACK_THRESHOLD - 1) & s.ack_beyond_recover & ~s.in_recovery
     window_full = new_ack & ~s.in_recovery & ~s.slow_start & window_acked
     choice = dict(
-        if_full=new_ack & s.in_recovery & s.ack_covers_recover,
-        if_partial=new_ack & s.in_recovery & ~s.ack_covers_recover,
+        if_full=new_ack & s.in_recovery & s.ack_ends_recovery,
+        if_partial=new_ack & s.in_recovery & ~s.ack_ends_recovery,
         if_slow_start=new_ack & ~s.in_recovery & s.slow_start,
         if_plus=window_full | (duplicate & s.in_recovery),
         if_third=third,
@@ -119,6 +121,7 @@ def apply(s):
         bytes_acked=choose(s.bytes_acked, (s.fresh | s.timeout, 0), (s.go, acked_by_segment)),
         dupacks=choose(s.dupacks, (s.fresh | s.timeout | new_ack, 0), (duplicate, s.dupacks_next)),
         in_recovery=(s.in_recovery | enter) & ~(s.fresh | s.timeout | full),
+        reno=choose(s.reno, (s.fresh, 0), (s.do_congestion, s.e_seq[0])),
         recover=choose(s.recover, (s.fresh, s.e_seq), (s.timeout | enter, s.snd_max)),
         rexmt_one=(s.rexmt_one & ~(s.fresh | s.timeout | full)) | enter | partial,
         fast_retransmit=enter,

@@ -153,6 +153,7 @@ def send(s):
         # The window of a SYN is not scaled (RFC 7323 section 2.2).
         tx_wnd=Mux(s.tx_syn & ~s.reset, _field(s.window), _field(s.window_scaled)),
         fin_sent=s.fin_sent | (s.sent & s.fin),
+        rexmits=(s.rexmits + s.retransmitted)[:16],
         rexmt_one=s.rexmt_one & ~s.may_output,
         force=s.force & ~s.may_output,
         ack_now=s.ack_now & ~s.emit,

@@ -1,5 +1,7 @@
 """SEGMENT ARRIVES: what an incoming segment is, RFC 9293 section 3.10.7, with RFC 5961's challenge ACKs."""
 
+from amaranth.hdl import Mux
+
 from ...messages import ACK, FIN, RST, SYN, State
 from ...wire.sequence import distance, seq_gt, seq_le, seq_lt
 from . import in_states
@@ -125,6 +127,7 @@ def decide(s):
         last_acked=go & s.acks_fin & (s.state == State.LAST_ACK.value),
         takes_wnd=(go & s.wnd_newer) | syn_taken | (go & s.is_syn_received),
         ends_persist=ends_persist,
+        flight_acked=Mux(s.d_nxt[31], 0, s.d_nxt),  # an ACK beyond snd_nxt pulls it along
         if_to_una=ends_persist & ~s.ack_new,
         if_to_ack=s.ack_new & ends_persist,
         retime_wait=outside & (s.state == State.TIME_WAIT.value),

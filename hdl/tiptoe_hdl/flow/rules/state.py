@@ -77,7 +77,12 @@ def apply(s):
             (to_una, s.snd_una),
             (pulls_nxt, s.e_ack),
         ),
-        flight_nxt=choose(s.flight_nxt, (s.do_accept, 1), (fresh | to_una | pulls_nxt, 0), (s.took_ack, s.d_nxt)),
+        flight_nxt=choose(
+            s.flight_nxt,
+            (s.do_accept, 1),
+            (fresh | s.timer_rewinds | s.do_path_mtu | s.simultaneous | persist_exit, 0),
+            (s.took_ack, s.flight_acked),
+        ),
         snd_max=choose(s.snd_max, (s.do_accept, s.e_seq_plus_1), (fresh, s.e_seq)),
         # snd_nxt stands before snd_max: what goes out next is a retransmission
         behind=choose(s.nxt_before_max, (fresh, 0), (to_una, s.in_flight), (pulls_nxt, ~s.ack_all)),
@@ -101,6 +106,7 @@ def apply(s):
         rexmt_shift=choose(
             s.rexmt_shift, (fresh | s.took_ack | persist_exit, 0), (s.timeout | s.probe, s.next_shift)
         ),
+        rexmits=Mux(fresh, 0, s.rexmits),
         timer_on_then=s.rexmt_on & ~fresh & ~persist_exit,
         persist_then=(s.persist | s.probe) & ~fresh & ~persist_exit,
         timeout_then=s.timeout,

@@ -1,0 +1,110 @@
+"""What is known of a connection: FreeBSD's struct tcp_info, and Linux's layout of it for programs."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .abi_gen import State
+from .positions import advance, distance
+from .structures import tcpcb
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class tcp_info:
+    """A connection at one moment; names of FreeBSD's netinet/tcp.h, times in microseconds, sizes in bytes.
+
+    ``tcpi_rtt`` and ``tcpi_rttvar`` are 0 before the first measurement. ``tcpi_rxtshift`` counts time-outs in a row.
+    ``tcpi_unacked`` is what is sent and not acknowledged, ``tcpi_notsent`` what waits in the send buffer. ``tcpi_device``:
+    the device was asked; without it (not offloaded, over, or no answer) what only the device knows is 0.
+    """
+
+    tcpi_state: State
+    tcpi_device: bool = False
+    tcpi_wscale: bool = False
+    tcpi_snd_wscale: int = 0
+    tcpi_rcv_wscale: int = 0
+    tcpi_snd_mss: int = 0
+    tcpi_rto: int = 0
+    tcpi_rtt: int = 0
+    tcpi_rttvar: int = 0
+    tcpi_snd_ssthresh: int = 0
+    tcpi_snd_cwnd: int = 0
+    tcpi_snd_wnd: int = 0
+    tcpi_rcv_space: int = 0
+    tcpi_snd_una: int = 0
+    tcpi_snd_nxt: int = 0
+    tcpi_snd_max: int = 0
+    tcpi_rcv_nxt: int = 0
+    tcpi_rcv_adv: int = 0
+    tcpi_unacked: int = 0
+    tcpi_notsent: int = 0
+    tcpi_snd_rexmitpack: int = 0
+    tcpi_rxtshift: int = 0
+    tcpi_dupacks: int = 0
+    tcpi_in_recovery: bool = False
+    tcpi_persist: bool = False
+
+
+def tcp_fill_info(tp: tcpcb, tcb: Mapping[str, int] | None = None, tick_us: int = 1000) -> tcp_info:
+    """From the stack's tcpcb, and from the device's TCB as READ_TCB gives it (names of ``abi_gen.TCB_PAGES``).
+
+    ``tick_us``: a tick of the device in microseconds.
+    """
+    so = tp.t_inpcb.inp_socket
+    buffered = so.so_snd.sb_cc if so is not None else 0
+    told = distance(tp.snd_max, tp.snd_una)
+    if tcb is None:
+        return tcp_info(
+            tcpi_state=tp.t_state, tcpi_wscale=bool(tp.snd_scale or tp.rcv_scale), tcpi_snd_wscale=tp.snd_scale,
+            tcpi_rcv_wscale=tp.rcv_scale, tcpi_snd_mss=tp.t_maxseg, tcpi_rcv_space=tp.rcv_wnd, tcpi_snd_una=tp.snd_una,
+            tcpi_snd_nxt=tp.snd_nxt, tcpi_snd_max=tp.snd_max, tcpi_rcv_nxt=tp.rcv_nxt, tcpi_rcv_adv=tp.rcv_adv,
+            tcpi_unacked=told, tcpi_notsent=max(0, buffered - told))
+    measured = tcb["rtt_valid"]
+    return tcp_info(
+        tcpi_state=State(tcb["state"]), tcpi_device=True, tcpi_wscale=bool(tcb["ws_ok"]),
+        tcpi_snd_wscale=tcb["snd_scale"], tcpi_rcv_wscale=tcb["rcv_scale"], tcpi_snd_mss=tcb["maxseg"],
+        tcpi_rto=tcb["rto"] * tick_us, tcpi_rtt=measured * tcb["srtt"] * tick_us // 8,
+        tcpi_rttvar=measured * tcb["rttvar"] * tick_us // 4, tcpi_snd_ssthresh=tcb["ssthresh"],
+        tcpi_snd_cwnd=tcb["cwnd"], tcpi_snd_wnd=tcb["snd_wnd"], tcpi_rcv_space=distance(tcb["rcv_adv"], tcb["rcv_nxt"]),
+        tcpi_snd_una=tcb["snd_una"], tcpi_snd_nxt=tcb["snd_nxt"], tcpi_snd_max=tcb["snd_max"],
+        tcpi_rcv_nxt=tcb["rcv_nxt"], tcpi_rcv_adv=tcb["rcv_adv"], tcpi_unacked=distance(tcb["snd_max"], tcb["snd_una"]),
+        # Our SYN and FIN have sequence numbers and no place in the buffer.
+        tcpi_notsent=distance(advance(tcb["snd_end"], tcb["fin_sent"]), tcb["snd_max"]),
+        tcpi_snd_rexmitpack=tcb["rexmits"], tcpi_rxtshift=tcb["rexmt_shift"], tcpi_dupacks=tcb["dupacks"],
+        tcpi_in_recovery=bool(tcb["in_recovery"]), tcpi_persist=bool(tcb["persist"]))
+
+
+_LINUX_STATES = {
+    State.ESTABLISHED: 1, State.SYN_SENT: 2, State.SYN_RECEIVED: 3, State.FIN_WAIT_1: 4, State.FIN_WAIT_2: 5,
+    State.TIME_WAIT: 6, State.CLOSED: 7, State.CLOSE_WAIT: 8, State.LAST_ACK: 9, State.LISTEN: 10, State.CLOSING: 11,
+}
+_LINUX = struct.Struct("=8B24I4Q6I4Q")
+"""struct tcp_info of Linux up to tcpi_sndbuf_limited."""
+_OPEN, _RECOVERY, _LOSS = 0, 3, 4
+"""tcpi_ca_state."""
+_TCPI_OPT_WSCALE = 4
+_NO_SSTHRESH = 0xFF_FFFF, 0x7FFF_FFFF
+"""The device's and Linux's way to say that nothing was lost yet."""
+
+
+def linux_tcp_info(info: tcp_info, *, bytes_acked: int = 0, bytes_received: int = 0) -> bytes:
+    """The struct that Linux's getsockopt(TCP_INFO) fills. Linux counts windows and flight in segments, we in bytes."""
+    mss = max(info.tcpi_snd_mss, 1)
+    lost = info.tcpi_rxtshift > 0 and not info.tcpi_persist
+    words = [0] * 24
+    words[0] = info.tcpi_rto
+    words[2] = words[3] = words[19] = info.tcpi_snd_mss  # snd_mss, rcv_mss, advmss
+    words[4] = -(-info.tcpi_unacked // mss)
+    words[13] = info.tcpi_snd_mss + 40 if info.tcpi_snd_mss else 0  # pmtu
+    words[15], words[16] = info.tcpi_rtt, info.tcpi_rttvar
+    words[17] = _NO_SSTHRESH[1] if info.tcpi_snd_ssthresh == _NO_SSTHRESH[0] else info.tcpi_snd_ssthresh // mss
+    words[18] = info.tcpi_snd_cwnd // mss
+    words[22] = info.tcpi_rcv_space
+    words[23] = info.tcpi_snd_rexmitpack  # total_retrans
+    return _LINUX.pack(
+        _LINUX_STATES[info.tcpi_state], _LOSS if lost else _RECOVERY if info.tcpi_in_recovery else _OPEN,
+        info.tcpi_rxtshift, int(info.tcpi_persist and info.tcpi_rxtshift), 0,
+        _TCPI_OPT_WSCALE if info.tcpi_wscale else 0, info.tcpi_snd_wscale | info.tcpi_rcv_wscale << 4, 0, *words,
+        0, 2**64 - 1, bytes_acked, bytes_received, 0, 0, info.tcpi_notsent, 0, 0, 0, 0, 0, 0, 0)

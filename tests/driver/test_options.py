@@ -1,0 +1,248 @@
+"""Socket options of live connections on their way to the device, and TCP_INFO (contract rows OPT-1, CAP-2)."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from typing import Any
+
+import pytest
+
+from tests.driver.bench import PEER_IP, Bench, arp_reply
+from tests.driver.fake_device import FakeDevice
+from tiptoe_driver import Socket
+from tiptoe_driver import abi_gen as reg
+from tiptoe_driver.abi_gen import State, Status
+from tiptoe_driver.structures import IPDEFTTL, TF_NODELAY, sotoinpcb, sototcpcb
+from tiptoe_hdl.host.abi import Opcode
+
+TOS = socket.IPPROTO_IP, socket.IP_TOS
+TTL = socket.IPPROTO_IP, socket.IP_TTL
+CC = socket.IPPROTO_TCP, socket.TCP_CONGESTION
+MAXSEG = socket.IPPROTO_TCP, socket.TCP_MAXSEG
+INFO = socket.IPPROTO_TCP, socket.TCP_INFO
+
+TCB = {
+    "state": State.ESTABLISHED, "snd_una": 1101, "snd_nxt": 1201, "snd_max": 1301, "snd_end": 1501, "rcv_nxt": 2500,
+    "rcv_adv": 6500, "snd_wnd": 5000, "cwnd": 14600, "ssthresh": 7300, "srtt": 8 * 25, "rttvar": 4 * 3, "rto": 201,
+    "rtt_valid": 1, "maxseg": 1460, "rexmits": 7, "rexmt_shift": 2, "dupacks": 1, "in_recovery": 1, "ws_ok": 1,
+    "snd_scale": 3, "rcv_scale": 5,
+}
+
+
+def options_told(bench: Bench) -> list[dict[str, Any]]:
+    """SET_* commands, without their tags."""
+    return [{name: value for name, value in command.items() if name not in ("opcode", "tag")}
+            for command in bench.device.ops(Opcode.SET_IP_HEADER, Opcode.SET_CONGESTION, Opcode.PATH_MTU)]
+
+
+def ip_header(tid: int, ttl: int = IPDEFTTL, tos: int = 0) -> dict[str, Any]:
+    return {"op": Opcode.SET_IP_HEADER, "tid": tid, "ttl": ttl, "tos": tos}
+
+
+def congestion(tid: int, algorithm: int) -> dict[str, Any]:
+    return {"op": Opcode.SET_CONGESTION, "tid": tid, "algorithm": algorithm}
+
+
+def test_option_of_a_live_connection_reaches_the_device(bench: Bench) -> None:
+    conn = bench.connected()
+    conn.sock.setsockopt(*TOS, 0xB8)
+    conn.sock.setsockopt(*TTL, 5)
+    conn.sock.setsockopt(*CC, b"reno")
+    assert options_told(bench) == [
+        ip_header(conn.tid, tos=0xB8), ip_header(conn.tid, 5, 0xB8), congestion(conn.tid, 1)]
+    conn.sock.setsockopt(*TTL, -1)
+    conn.sock.setsockopt(*CC, b"newreno\0\0")
+    assert options_told(bench)[3:] == [ip_header(conn.tid, tos=0xB8), congestion(conn.tid, 0)]
+    assert (conn.sock.getsockopt(*TOS), conn.sock.getsockopt(*TTL)) == (0xB8, 64)
+    assert conn.sock.getsockopt(*CC, 16).rstrip(b"\0") == b"newreno"
+
+
+def test_option_set_before_connect_follows_open(bench: Bench) -> None:
+    bench.know_peer()
+    sock = bench.socket()
+    sock.setsockopt(*TOS, 0x10)
+    sock.setsockopt(*CC, b"reno")
+    assert options_told(bench) == []
+    sock.connect_ex((PEER_IP, 80))
+    tid = bench.device.last(Opcode.OPEN)["tid"]
+    ops = [c["op"] for c in bench.device.ops(Opcode.OPEN, Opcode.SET_IP_HEADER, Opcode.SET_CONGESTION)]
+    assert ops == [Opcode.OPEN, Opcode.SET_IP_HEADER, Opcode.SET_CONGESTION]
+    assert options_told(bench) == [ip_header(tid, tos=0x10), congestion(tid, 1)]
+
+
+def test_option_set_while_arp_is_asked_follows_open_too(bench: Bench) -> None:
+    sock = bench.socket()
+    sock.connect_ex((PEER_IP, 80))
+    sock.setsockopt(*TTL, 9)
+    assert options_told(bench) == []
+    bench.device.frame(arp_reply())
+    bench.stack.poll()
+    assert options_told(bench) == [ip_header(bench.device.last(Opcode.OPEN)["tid"], 9)]
+
+
+def test_defaults_cost_no_command(bench: Bench) -> None:
+    bench.connected()
+    assert options_told(bench) == []
+
+
+def test_accepted_connections_have_the_listener_s_options(bench: Bench) -> None:
+    listener = bench.listening()
+    listener.setsockopt(*TOS, 0x20)
+    listener.setsockopt(*CC, b"reno")
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    bench.syn(1)
+    conn = bench.handshake_done(1)
+    assert options_told(bench) == [ip_header(conn.tid, tos=0x20), congestion(conn.tid, 1)]
+    child, _ = listener.accept()
+    assert child.getsockopt(*TOS) == 0x20 and child.getsockopt(*CC, 16).startswith(b"reno")
+    assert child.so is not None and sototcpcb(child.so).t_flags & TF_NODELAY
+
+
+def test_maxseg_of_a_live_connection_may_only_fall(bench: Bench) -> None:
+    conn = bench.connected()
+    conn.sock.setsockopt(*MAXSEG, 700)
+    assert options_told(bench) == [{"op": Opcode.PATH_MTU, "tid": conn.tid, "mss": 700}]
+    assert conn.sock.getsockopt(*MAXSEG) == 700
+    for wrong in (701, 215, 0):
+        with pytest.raises(OSError) as caught:
+            conn.sock.setsockopt(*MAXSEG, wrong)
+        assert caught.value.errno == errno.EINVAL
+    assert len(options_told(bench)) == 1 and conn.tp.t_maxseg == 700
+
+
+@pytest.mark.parametrize("option, value, error", [
+    ((socket.IPPROTO_IP, socket.IP_TOS), 256, errno.EINVAL), ((socket.IPPROTO_IP, socket.IP_TOS), -1, errno.EINVAL),
+    ((socket.IPPROTO_IP, socket.IP_TTL), 0, errno.EINVAL), ((socket.IPPROTO_IP, socket.IP_TTL), 256, errno.EINVAL),
+    ((socket.IPPROTO_TCP, socket.TCP_CONGESTION), 1, errno.EINVAL),
+])
+def test_wrong_values_change_nothing(bench: Bench, option: tuple[int, int], value: int, error: int) -> None:
+    conn = bench.connected()
+    with pytest.raises(OSError) as caught:
+        conn.sock.setsockopt(*option, value)
+    assert caught.value.errno == error
+    assert options_told(bench) == []
+    assert (conn.sock.getsockopt(*TOS), conn.sock.getsockopt(*TTL)) == (0, 64)
+
+
+def test_ecn_bits_are_the_transport_s(bench: Bench) -> None:
+    conn = bench.connected()
+    conn.sock.setsockopt(*TOS, 0xFF)
+    assert options_told(bench) == [ip_header(conn.tid, tos=0xFC)]
+
+
+def test_cap_2_unknown_algorithm_is_a_clear_error(bench: Bench) -> None:
+    conn = bench.connected()
+    for name in (b"cubic", b"", b"NEWRENO"):
+        with pytest.raises(OSError) as caught:
+            conn.sock.setsockopt(*CC, name)
+        assert caught.value.errno == errno.ENOENT
+    assert conn.sock.getsockopt(*CC, 16).rstrip(b"\0") == b"newreno" and options_told(bench) == []
+
+
+def test_cap_2_only_what_the_capability_register_lists() -> None:
+    device = FakeDevice()
+    device.registers[reg.REG_CONGESTION] = reg.CONGESTION_NEWRENO
+    bench = Bench(device)
+    conn = bench.connected()
+    with pytest.raises(OSError) as caught:
+        conn.sock.setsockopt(*CC, b"reno")
+    assert caught.value.errno == errno.ENOENT
+    # A socket that wants it is not for this device: nothing is begun on it.
+    bench.device.forget()
+    sock = bench.socket()
+    sock.setsockopt(*CC, b"reno")
+    assert sock.connect_ex((PEER_IP, 80)) == errno.EPERM
+    assert bench.device.commands == []
+    sock.setsockopt(*CC, b"newreno")
+    assert sock.connect_ex((PEER_IP, 80)) == errno.EINPROGRESS
+
+
+@pytest.mark.parametrize("when", ["closed", "over"])
+def test_options_of_no_connection_touch_no_device(bench: Bench, when: str) -> None:
+    conn = bench.connected()
+    if when == "over":
+        conn.end()
+    sock = conn.sock if when == "over" else bench.socket()
+    bench.device.forget()
+    sock.setsockopt(*TOS, 4)
+    sock.setsockopt(*CC, b"reno")
+    assert options_told(bench) == []
+    assert not sock.info().tcpi_device and bench.device.commands == []
+
+
+# ---------------------------------------------------------------------- TCP_INFO
+
+
+def polled(bench: Bench, sock: Socket) -> Any:
+    """info() with the device reading commands while time passes."""
+    bench.device.script = [bench.device.fetch] * 20
+    return sock.info()
+
+
+def test_info_is_the_device_s_tcb(bench: Bench) -> None:
+    conn = bench.connected()
+    bench.device.tcb = TCB
+    info = polled(bench, conn.sock)
+    assert info.tcpi_device and info.tcpi_state == State.ESTABLISHED
+    assert (info.tcpi_rtt, info.tcpi_rttvar, info.tcpi_rto) == (25_000, 3_000, 201_000)
+    assert (info.tcpi_snd_cwnd, info.tcpi_snd_ssthresh, info.tcpi_snd_wnd) == (14600, 7300, 5000)
+    assert (info.tcpi_unacked, info.tcpi_notsent, info.tcpi_rcv_space) == (200, 200, 4000)
+    assert (info.tcpi_snd_rexmitpack, info.tcpi_rxtshift, info.tcpi_dupacks) == (7, 2, 1)
+    assert (info.tcpi_snd_wscale, info.tcpi_rcv_wscale, info.tcpi_in_recovery) == (3, 5, True)
+
+
+def test_info_before_a_round_trip_has_no_time(bench: Bench) -> None:
+    conn = bench.connected()
+    bench.device.tcb = {**TCB, "rtt_valid": 0}
+    info = polled(bench, conn.sock)
+    assert (info.tcpi_rtt, info.tcpi_rttvar) == (0, 0)
+
+
+def test_info_in_the_layout_of_linux(bench: Bench) -> None:
+    conn = bench.connected()
+    bench.device.tcb = TCB
+    bench.device.script = [bench.device.fetch] * 20
+    raw = conn.sock.getsockopt(*INFO, 192)
+    assert raw[0] == 1 and raw[1] == 4 and raw[2] == 2 and raw[5] & 4 and raw[6] == 3 | 5 << 4
+    words = struct.unpack_from("=24I", raw, 8)
+    assert (words[0], words[2], words[15], words[16], words[17], words[18]) == (201_000, 1460, 25_000, 3_000, 5, 10)
+    assert words[23] == 7
+
+
+@pytest.mark.parametrize("break_it", ["busy", "refused", "silent"])
+def test_info_without_an_answer_tells_what_the_stack_knows(bench: Bench, break_it: str) -> None:
+    conn = bench.connected()
+    if break_it == "busy":
+        bench.device.read_commands = False
+        while bench.dev.engine.commands.room(8):
+            bench.dev.engine.commands.post(reg.pack_nop(0))
+    elif break_it == "refused":
+        bench.device.answer = lambda command: Status.BAD_ID
+    else:
+        bench.device.answer = lambda command: None
+    info = conn.sock.info() if break_it != "refused" else polled(bench, conn.sock)
+    assert not info.tcpi_device and info.tcpi_state == State.ESTABLISHED and info.tcpi_snd_mss == 1460
+
+
+def test_info_of_a_connection_that_ends_meanwhile(bench: Bench) -> None:
+    conn = bench.connected()
+    bench.device.tcb = TCB
+    bench.device.answer = lambda command: None
+    answers: list[Any] = []
+    with sotoinpcb(conn.so).lock:
+        assert bench.dev.tod_tcp_info(conn.tp, answers.append) == 0
+    conn.end()
+    for command in bench.device.ops(Opcode.READ_TCB):
+        bench.device.done(command)
+    bench.stack.poll()
+    assert answers == [None]
+
+
+def test_info_of_a_listener_asks_nobody(bench: Bench) -> None:
+    listener = bench.listening()
+    bench.device.forget()
+    assert listener.info().tcpi_state == State.LISTEN and bench.device.commands == []
+
+

@@ -15,7 +15,7 @@ import pytest
 
 from tiptoe_driver import SO_NO_OFFLOAD, Socket
 from tiptoe_driver.abi_gen import DOORBELL_BASE, Opcode
-from tiptoe_driver.hostif import internet_checksum
+from tiptoe_driver.icmp import internet_checksum
 from tiptoe_driver.offload import if_setcap, tp_offload
 from tiptoe_driver.structures import (
     IFCAP_TOE,

@@ -94,12 +94,16 @@ class ConnectionEvents(wiring.Component):
         m.d.comb += [
             self.broken.ready.eq(~notify_valid & ~clear_valid),
             self.placed.ready.eq(~notify_valid & ~clear_valid & ~self.broken.valid),
-            pending.mark.valid.eq(notify_valid | (~clear_valid & (self.broken.valid | self.placed.valid))),
-            pending.mark.payload.eq(
-                Mux(notify_valid, notify, Mux(self.broken.valid, self.broken.payload, self.placed.p.id))),
             position_write.addr.eq(Mux(clear_valid, clear, self.placed.p.id)),
             position_write.data.eq(Mux(clear_valid, 0, self.placed.p.upto)),
             position_write.en.eq(clear_valid | (self.placed.valid & self.placed.ready)),
+        ]
+
+        # Marked a cycle later: the position is there before the report that the mark leads to.
+        m.d.sync += [
+            pending.mark.valid.eq(notify_valid | (~clear_valid & (self.broken.valid | self.placed.valid))),
+            pending.mark.payload.eq(
+                Mux(notify_valid, notify, Mux(self.broken.valid, self.broken.payload, self.placed.p.id))),
         ]
 
         # Written a cycle later, long before the mark leads to a report.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import select
+import time
 
 from tiptoe_driver import Stack, Tiptoe
 from tiptoe_driver.routes import format_ipv4
@@ -70,7 +71,7 @@ class HostStack:
         self._reading = True
         self._hostif.owner = self._to_kernel
         stack.software = self.tcp
-        stack.devices.append(self)
+        stack.attach_device(self)
 
     def _to_kernel(self, frame: bytes) -> None:
         try:
@@ -103,14 +104,14 @@ class HostStack:
         return self.poll()
 
     def now_us(self) -> int:
-        """The stack's clock."""
-        return self._stack.now_us()
+        """Wall time, as the live engine's."""
+        return time.monotonic_ns() // 1000
 
     def close(self) -> None:
         """Give the interface back to the driver, and remove the kernel's. Twice does no harm."""
         if self.epoll.closed:
             return
-        self._stack.devices.remove(self)
+        self._stack.detach_device(self)
         self._stack.software = None
         self._hostif.owner = None
         self.tcp.shut_down()

@@ -16,6 +16,16 @@ def _less(a, b, one_more):
     return (Cat(Const(1, 1), a) + Cat(~one_more, ~b))[1:33]
 
 
+def _below(value, limit):
+    """A 32-bit value, not negative, is less than one of 12 bits."""
+    return ~value[12:].any() & (value[:12] < limit)
+
+
+def _up_to(value, limit):
+    """... or equal to it."""
+    return ~value[12:].any() & ~(limit < value[:12])
+
+
 def measure(s):
     """Step 5: how much there is, how much may go, how far the receive window could open.
 
@@ -50,6 +60,8 @@ def measure(s):
 def limit(s):
     """Step 6: data and window compared, and what can be said without the outcome.
 
+    Both candidates are compared before one is chosen: the choice is the last level of logic, not the first.
+
     ``short``: the window ends before the segment that could go. The FIN goes ``alone`` behind data sent before.
     """
     room = Mux(s.wnd_smaller, s.room_wnd, s.room_cwnd)
@@ -58,8 +70,10 @@ def limit(s):
     negative = avail[31]
     fin_possible = s.fin_queued & s.can_fin & ~negative & ~s.up_to_max
     unlimited = s.rexmt_one | s.force
-    smaller = ~avail[12:].any() & (avail[:12] < s.maxseg)
-    room_in_segment = ~room[12:].any() & (room[:12] < s.maxseg)
+    smaller = Mux(s.up_to_max, _below(s.avail_max, s.maxseg), _below(s.avail_end, s.maxseg))
+    fits = Mux(s.up_to_max, _up_to(s.avail_max, s.maxseg), _up_to(s.avail_end, s.maxseg))
+    one_left = Mux(s.up_to_max, s.avail_max == 1, s.avail_end == 1)
+    room_in_segment = Mux(s.wnd_smaller, _below(s.room_wnd, s.maxseg), _below(s.room_cwnd, s.maxseg))
     return dict(
         room=room[:12],
         short=room[31] | (~negative & room_in_segment & (room < avail)),
@@ -77,8 +91,8 @@ def limit(s):
         first_time=~s.behind & ~s.rexmt_one,
         fin_possible=fin_possible,
         fin_alone=fin_possible & ~some,
-        rest_goes=~s.force | (avail == 1),
-        avail_fits=~negative & (smaller | (avail == s.maxseg)),
+        rest_goes=~s.force | one_left,
+        avail_fits=~negative & fits,
         some=s.can_send & some,
         most=Mux(negative, 0, Mux(smaller, avail[:12], s.maxseg))[:12],
         # Silly-window avoidance of the receiver: the edge moves by two segments or half the ring, or not at all.

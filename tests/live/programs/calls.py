@@ -75,9 +75,14 @@ def poll_of(made, interest=select.POLLIN | select.POLLOUT | select.POLLRDHUP, wa
 
 
 def wait_for(made, event, seconds=20):
+    """Until ``event`` itself is there: POLLHUP and POLLERR may come a moment before it."""
     poll = select.poll()
     poll.register(made, event)
-    return bool(poll.poll(seconds * 1000))
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if any(mask & event for _, mask in poll.poll(seconds * 1000)):
+            return True
+    return False
 
 
 def closed_port():

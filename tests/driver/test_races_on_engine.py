@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from scapy.layers.inet import IP, TCP
@@ -65,11 +66,11 @@ class Remote:
 
 
 class Races:
-    """One engine with a listener, for one connection after another; ports go up."""
+    """One engine with a listener, for one connection after another; ports go up. ``driver``: further options of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, **driver: Any) -> None:
         self.sim = Simulation("tiny", ip=OURS, mac=OUR_MAC, memory_bytes=1 << 22, tick_us=TICK_US, driver={
-            "snd_ring_bytes": 4096, "rcv_ring_bytes": 4096, "rst_unknown": False, "registers": {reg.REG_MSL_TICKS: 1}})
+            "snd_ring_bytes": 4096, "rcv_ring_bytes": 4096, "rst_unknown": False, "registers": {reg.REG_MSL_TICKS: 1}, **driver})
         self.sim.run_us(1000)
         self.port = 5000
         self.listener: Socket | None = None

@@ -188,8 +188,8 @@ class PassiveOpens:
             return
         tw = self._stack.time_wait.find(entry.four_tuple)
         if tw is not None and not tw.reopened_by(event.irs):
-            self._counters["time_wait_old_syns"] += 1
             entry.dropped = True
+            self._counters["time_wait_old_syns"] += 1
             self._drop_syn(event.syncache_ref)
             return
         self._stack.syncache.add(entry.four_tuple, listener, self._calls.usrreqs, entry)

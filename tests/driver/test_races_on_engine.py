@@ -15,7 +15,7 @@ from tests.driver.race_world import LINGER_0
 from tiptoe_driver import Socket
 from tiptoe_driver import abi_gen as reg
 from tiptoe_verif.native.simulation import Simulation
-from tiptoe_verif.wire.segment import parse_tcp
+from tiptoe_verif.wire.segment import Segment, parse_tcp
 
 OURS, OUR_MAC, THEIRS, THEIR_MAC = "10.0.0.1", "02:00:00:00:00:01", "10.0.0.2", "02:00:00:00:00:02"
 TICK_US = 32
@@ -48,13 +48,16 @@ class Remote:
         """Take what the engine has sent."""
         for frame in self.sim.captured():
             segment = parse_tcp(frame)
-            if segment is None or segment.dport != self.port:
-                continue
-            self.resets += bool(segment.flags & RST)
-            if segment.length and not segment.flags & RST:
-                self.ack = (segment.seq + segment.length) & 0xFFFF_FFFF
-                if segment.flags & FIN:
-                    self.send("A" if self.closed else "FA")
+            if segment is not None and segment.dport == self.port:
+                self.take(segment)
+
+    def take(self, segment: Segment) -> None:
+        """A segment has come."""
+        self.resets += bool(segment.flags & RST)
+        if segment.length and not segment.flags & RST:
+            self.ack = (segment.seq + segment.length) & 0xFFFF_FFFF
+            if segment.flags & FIN:
+                self.send("A" if self.closed else "FA")
 
     def until(self, condition: Callable[[], object], what: str) -> None:
         """Let time pass, and answer, until ``condition`` holds."""

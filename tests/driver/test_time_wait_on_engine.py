@@ -21,17 +21,10 @@ from tiptoe_verif.native.simulation import Pair
 from tiptoe_verif.wire.segment import Segment, parse_tcp
 
 HOST: dict[str, Any] = {"time_wait": "host", "rst_unknown": False}
-RINGS: dict[str, Any] = {"snd_ring_bytes": 4096, "rcv_ring_bytes": 4096}
 MSL_TICKS = 150
 """2 MSL of the engine in milliseconds; of the host in these tests too."""
 FIN, SYN, RST, ACK = 1, 2, 4, 16
 M = 0xFFFF_FFFF
-
-
-def segment(frame: bytes) -> Segment:
-    parsed = parse_tcp(frame)
-    assert parsed is not None
-    return parsed
 
 
 # ---------------------------------------------------------------------- against a scripted peer
@@ -44,14 +37,9 @@ class Recorder(Remote):
         super().__init__(races.sim, races.port)
         self.sent: list[Segment] = []
 
-    def turn(self) -> None:
-        frames = self.sim.captured()
-        self.sent += [seg for frame in frames if (seg := parse_tcp(frame)) is not None and seg.dport == self.port]
-        self.sim.captured = lambda: frames  # type: ignore[method-assign]
-        try:
-            super().turn()
-        finally:
-            del self.sim.captured
+    def take(self, segment: Segment) -> None:
+        self.sent.append(segment)
+        super().take(segment)
 
     def inject(self, flags: str, seq: int, ack: int) -> list[Segment]:
         """Send a segment as it is; what comes back within a millisecond."""
@@ -67,7 +55,7 @@ class Recorder(Remote):
 @pytest.fixture(scope="module")
 def lone() -> Iterator[Races]:
     """One engine for the tests of this part; 2 MSL are for ever."""
-    made = Races(**HOST, time_wait_us=3_600_000_000)
+    made = Races(**HOST, time_wait_us=3_600_000_000, registers={reg.REG_MSL_TICKS: 60000})
     yield made
     made.sim.check()
     made.sim.close()
@@ -120,14 +108,14 @@ def test_tw_1_values_are_those_of_the_wire(lone: Races, received: bytes, sent: b
     assert (tw.iss, tw.irs) == (syn.seq, 1000)
     assert tw.snd_nxt == last.seq == (syn.seq + 1 + len(sent) + 1) & M
     assert tw.rcv_nxt == last.ack == 1000 + 1 + len(received) + 1
-    assert tw.last_win == last.window
+    assert tw.last_win == last.wnd
     # And what the host says is what the engine would have said.
     [answer] = remote.inject("FA", their_fin, our_end)
-    assert (answer.seq, answer.ack, answer.window, answer.flags) == (last.seq, last.ack, last.window, last.flags)
+    assert (answer.seq, answer.ack, answer.wnd, answer.flags) == (last.seq, last.ack, last.wnd, last.flags)
     assert lone.sim.toe.counters["time_wait_segments"] and not remote.resets
 
 
-@pytest.mark.parametrize(("flags", "offset", "answered"), [("A", 1, False), ("PA", -5, True), ("R", 1, False), ("S", 0, True)])
+@pytest.mark.parametrize(("flags", "offset", "answered"), [("A", 1, False), ("PA", -5, True), ("R", 1, False)])
 def test_tw_1_later_segments_reach_the_host(lone: Races, flags: str, offset: int, answered: bool) -> None:
     remote = closed_by_us(lone)
     their_fin = remote.seq
@@ -164,7 +152,7 @@ def test_tw_1_old_syn_opens_nothing(lone: Races) -> None:
     remote.inject("FA", remote.seq, remote.ack)
     tw = time_wait_of(lone, remote)
     answers = remote.inject("S", 1000, 0)
-    assert [seg.flags for seg in answers] == [SYN | ACK, RST | ACK] or [seg.flags for seg in answers] == [SYN | ACK, RST]
+    assert [seg.flags for seg in answers] == [SYN | ACK, RST | ACK]
     assert time_wait_of(lone, remote) is tw and not lone.listen().readable() and not lone.sim.toe.passive.half_open
 
 
@@ -172,7 +160,7 @@ def test_tw_1_fin_again_at_every_moment_of_the_handover(lone: Races) -> None:
     """From before the engine's event to behind RELEASE. Only where ABORT is carried out and RELEASE is not, for a moment, does
     the engine answer a FIN with RST; the peer has been told of its end by then."""
     told: dict[str, list[int]] = {"ack": [], "reset": []}
-    for offset in range(0, 900, 15):
+    for offset in range(0, 900, 30):
         remote = closed_by_us(lone)
         fin = remote.seq
         remote.sim.inject(bytes(Ether(src=THEIR_MAC, dst=OUR_MAC) / IP(src=THEIRS, dst=OURS) / TCP(
@@ -187,22 +175,23 @@ def test_tw_1_fin_again_at_every_moment_of_the_handover(lone: Races) -> None:
         assert [seg.flags for seg in remote.inject("FA", fin, remote.ack)] == [ACK]
     for name in ("stale_events", "lost_ids", "bad_positions"):
         assert not lone.sim.toe.counters[name]
-    print(told)
-    assert min(told["ack"]) == 0 and max(told["ack"]) > 500 and len(told["reset"]) <= 8
+    assert min(told["ack"]) < min(told["reset"]) and max(told["ack"]) > max(told["reset"])
+    assert max(told["reset"]) - min(told["reset"]) < 300  # cycles from ABORT to RELEASE
 
 
 # ---------------------------------------------------------------------- two engines
 
 
-def pair(time_wait: dict[str, Any], **options: Any) -> Pair:
+def pair(time_wait: dict[str, Any], rcv_ring_bytes: int = 4096, **options: Any) -> Pair:
     """The first one closes first."""
-    driver = {**RINGS, "registers": {reg.REG_MSL_TICKS: MSL_TICKS, reg.REG_RTO_MIN: 20, reg.REG_RTO_INITIAL: 20}}
+    driver = {"snd_ring_bytes": 4096, "rcv_ring_bytes": rcv_ring_bytes, "registers": {
+        reg.REG_MSL_TICKS: MSL_TICKS, reg.REG_RTO_MIN: 20, reg.REG_RTO_INITIAL: 20}}
     return Pair("tiny", memory_bytes=1 << 22, driver=driver, a={"driver": {**driver, **time_wait}}, **options)
 
 
 def test_tw_1_lost_last_ack(out_dir) -> None:
     """The peer's FIN comes again when the engine has forgotten the connection: the host's ACK ends LAST_ACK."""
-    with pair({**HOST, "time_wait_us": MSL_TICKS * 1000}, pcap=out_dir / "wire.pcap") as two:
+    with pair({**HOST, "time_wait_us": MSL_TICKS * 1000}, rcv_ring_bytes=1 << 17, pcap=out_dir / "wire.pcap") as two:
         listener = two.b.socket()
         listener.bind(("", 80))
         listener.listen()
@@ -216,7 +205,8 @@ def test_tw_1_lost_last_ack(out_dir) -> None:
         client.close()
         two.run_until(lambda: server_tp.t_state == State.CLOSE_WAIT, 100_000, "half-close")
         channel, back = two.wire.channels
-        lost: list[bytes] = []
+        lost: list[Segment] = []
+        acks: list[Segment] = []
         fins: list[Segment] = []
         resets: list[Segment] = []
 
@@ -227,9 +217,11 @@ def test_tw_1_lost_last_ack(out_dir) -> None:
                     resets.append(seg)
                 if seg is not None and seg.flags & FIN:
                     fins.append(seg)
-                if drop and fins and not lost and seg is not None and seg.flags == ACK:
-                    lost.append(frame)
-                    return []
+                if drop and fins and seg is not None and seg.flags == ACK:
+                    acks.append(seg)
+                    if not lost:
+                        lost.append(seg)
+                        return []
                 return send(frame, time_us)
 
             return watched
@@ -239,10 +231,13 @@ def test_tw_1_lost_last_ack(out_dir) -> None:
         server.recv(2000)
         server.close()
         two.run_until(lambda: lost and all_free(two.a.toe), 100_000, "a's id")
-        assert server_tp.t_state == State.LAST_ACK and len(two.a.stack.time_wait) == 1
+        scale = server_tp.snd_scale
+        assert scale and server_tp.t_state == State.LAST_ACK and len(two.a.stack.time_wait) == 1
         before = two.a.now_us()
         two.run_until(lambda: server_tp.t_state == State.CLOSED, 400_000, "b's end")
         assert len(fins) == 2 and fins[0].seq == fins[1].seq and not resets
+        [first, second] = acks  # the engine's, which was lost, and the host's: the same, the scaled window too
+        assert second == first and 1 << 16 < second.wnd << scale <= 1 << 17
         assert server.so is None and two.a.toe.counters["time_wait_segments"] == 1
         two.run_until(lambda: not two.a.stack.time_wait, 2 * MSL_TICKS * 1000, "2 MSL")
         assert two.a.now_us() - before > MSL_TICKS * 1000  # begun anew by the FIN

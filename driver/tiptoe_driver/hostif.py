@@ -2,7 +2,7 @@
 
 ARP and the ICMP messages that concern us are dealt with here; every other frame goes to ``input_hook``. A whole stack of
 another kind may own the interface instead: every frame goes to ``owner``, which answers for the address; the driver then only
-listens to ARP and to ICMP errors about offloaded connections.
+listens to ARP and to ICMP errors about offloaded connections, and answers for connections in TIME_WAIT.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from .arp import ETHERTYPE_ARP, ArpTable
 from .engine import Engine
 from .icmp import IcmpInput
 from .stack import Stack
-from .structures import ifnet
+from .structures import FourTuple, ifnet
+from .tcp_input import TcpInput
 
 ETHERTYPE_IPV4 = 0x0800
 
@@ -27,14 +28,17 @@ class HostInterface:
     ----------
     neighbour_changed : callable
         Told when a known neighbour has another MAC address: IP, MAC.
+    on_device : callable
+        Whether the device has a connection of a four-tuple.
 
     Attributes
     ----------
     input_hook : callable or None
-        Gets every received frame that is neither ARP nor an ICMP message for us (icmp.py); returns whether it took it.
+        Gets every received frame that is neither ARP nor an ICMP message for us (icmp.py) nor of a connection in TIME_WAIT;
+        returns whether it took it.
     owner : callable or None
         A stack with our addresses that answers ARP and ICMP echo: it gets every received frame but ICMP errors about
-        offloaded connections, and has the last word on it.
+        offloaded connections and segments of those in TIME_WAIT, and has the last word on it.
     capture : callable or None
         Sees every frame: True for received, and the frame.
     """
@@ -43,7 +47,7 @@ class HostInterface:
     """Frames that may wait for a buffer or for room in the command ring."""
 
     def __init__(self, stack: Stack, engine: Engine, ifp: ifnet,
-                 neighbour_changed: Callable[[int, int], None]) -> None:
+                 neighbour_changed: Callable[[int, int], None], on_device: Callable[[FourTuple], bool]) -> None:
         self._engine = engine
         self._ifp = ifp
         self._counters = engine.counters
@@ -57,6 +61,8 @@ class HostInterface:
         self.arp = ArpTable(stack, ifp.if_lladdr, ifp.if_addr, self._transmit_arp, neighbour_changed,
                             engine.options.arp_retry_us, engine.options.arp_tries, engine.options.arp_down_us)
         self._icmp = IcmpInput(stack, ifp, engine.counters, self._transmit_ip)
+        self._tcp = TcpInput(stack, ifp, engine.counters, self._transmit_ip, on_device,
+                             resets=not engine.options.rst_unknown)
 
     # ------------------------------------------------------------------ out
 
@@ -122,8 +128,20 @@ class HostInterface:
                 return
         if ethertype == ETHERTYPE_IPV4 and self._icmp.input(frame, answer=self.owner is None):
             return
-        if self.owner is not None:
-            self.owner(bytes(frame))
+        segment = self._tcp.parse(frame, owned=self.owner is not None) if ethertype == ETHERTYPE_IPV4 else None
+        if segment is not None and self._tcp.in_time_wait(segment):
             return
-        if self.input_hook is None or not self.input_hook(bytes(frame)):
+        if self._taken(bytes(frame)):
+            if segment is not None:
+                self._tcp.taken(segment)
+        elif segment is not None:
+            self._tcp.unknown(segment)
+        else:
             self._counters["frames_unclaimed"] += 1
+
+    def _taken(self, frame: bytes) -> bool:
+        """Whether another stack has taken the frame."""
+        if self.owner is not None:
+            self.owner(frame)
+            return True
+        return self.input_hook is not None and self.input_hook(frame)

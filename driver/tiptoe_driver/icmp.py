@@ -5,10 +5,13 @@ from __future__ import annotations
 import errno
 from collections import Counter
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from .stack import Stack
 from .structures import ifnet
 from .tcp_errors import Ctl, tcp_ctlinput
+
+if TYPE_CHECKING:
+    from .stack import Stack
 
 IPPROTO_ICMP = 1
 IPPROTO_TCP = 6

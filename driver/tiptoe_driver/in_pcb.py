@@ -121,8 +121,8 @@ class inpcbinfo:
         self._by_tuple[inp.four_tuple] = inp
 
     def _busy(self, inp: inpcb, four_tuple: tuple[int, int, int, int]) -> bool:
-        """Whether a connection, or the remains of one on a device, has this four-tuple."""
-        return four_tuple in self._by_tuple or any(
+        """Whether a connection, or the remains of one in TIME_WAIT or on a device, has this four-tuple."""
+        return four_tuple in self._by_tuple or inp.stack.time_wait.find(four_tuple) is not None or any(
             ifp.if_toedev is not None and ifp.if_toedev.tod_four_tuple_busy(four_tuple)
             for ifp in inp.stack.interfaces)
 

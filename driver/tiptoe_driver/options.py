@@ -60,6 +60,16 @@ class EngineOptions:
         How long a next hop then counts as down without being asked again, unless it is heard of.
     link_down_us : int
         Link outage after which connections that could not send end with ENETDOWN.
+    time_wait : str
+        Who keeps TIME_WAIT: "engine", or "host": the stack, which frees the connection id at once. The latter needs
+        ``rst_unknown=False``: late segments have to reach the host.
+    time_wait_us : int
+        How long the host keeps it (2 MSL); the engine has REG_MSL_TICKS.
+
+    Raises
+    ------
+    ValueError
+        For another ``time_wait``, or for "host" with ``rst_unknown``.
     """
 
     snd_ring_bytes: int = 1 << 17
@@ -84,6 +94,14 @@ class EngineOptions:
     arp_down_us: int = 20_000_000
     link_down_us: int = 600_000_000
     watchdog_us: int = 0
+    time_wait: str = "engine"
+    time_wait_us: int = 60_000_000
+
+    def __post_init__(self) -> None:
+        if self.time_wait not in ("engine", "host"):
+            raise ValueError(f'time_wait is "engine" or "host", not {self.time_wait!r}')
+        if self.time_wait == "host" and self.rst_unknown:
+            raise ValueError('time_wait="host" needs rst_unknown=False: the engine would answer late segments with RST')
 
 
 @dataclass(frozen=True)

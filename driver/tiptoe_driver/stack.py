@@ -22,6 +22,7 @@ from .structures import (
     tcpcb,
 )
 from .syncache import Syncache
+from .tcp_timewait import TimeWait
 
 if TYPE_CHECKING:
     from .software import SoftwareTcp
@@ -94,6 +95,7 @@ class Stack:
         self._now_us = 0  # when the last device went
         self._turn = 0
         self.syncache = Syncache(self)
+        self.time_wait = TimeWait(self)
         self.tcp_offload_listen_start = EventHandlerList()
         self.tcp_offload_listen_stop = EventHandlerList()
         self.software: SoftwareTcp | None = None
@@ -113,7 +115,8 @@ class Stack:
                 raise ValueError(f"{format_ipv4(address)} is the address of {other.if_xname}")
 
     def detach_interface(self, ifp: ifnet) -> None:
-        """Remove an interface and its routes."""
+        """Remove an interface and its routes; TIME_WAITs of its address are over."""
+        self.time_wait.forget_address(ifp.if_addr)
         self.interfaces.remove(ifp)
         self.routes.remove_interface(ifp)
 

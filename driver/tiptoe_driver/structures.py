@@ -18,6 +18,7 @@ from .sockbuf import sockbuf
 if TYPE_CHECKING:
     from .offload import toe_usrreqs, toedev
     from .stack import Callout, Stack
+    from .tcp_timewait import tcptw
 
 TCPS_CLOSED = State.CLOSED
 TCPS_LISTEN = State.LISTEN
@@ -65,6 +66,9 @@ INP_SOCKREF = 0x08000000
 
 IFCAP_TOE = 0x4000
 IPDEFTTL = 64
+
+FourTuple = tuple[int, int, int, int]
+"""Local address and port, foreign address and port."""
 
 
 @dataclass(slots=True, eq=False)
@@ -130,7 +134,8 @@ class socket:
 
 @dataclass(slots=True, eq=False)
 class inpcb:
-    """Internet protocol control block: the four-tuple and what belongs to it. Ports in host order."""
+    """Internet protocol control block: the four-tuple and what belongs to it. Ports in host order. ``inp_tw``: the stack keeps
+    its TIME_WAIT."""
 
     lock: Lock
     stack: Stack
@@ -143,6 +148,7 @@ class inpcb:
     inp_ip_tos: int = 0
     inp_ip_ttl: int = IPDEFTTL
     inp_flags: int = 0
+    inp_tw: tcptw | None = None
 
     @property
     def four_tuple(self) -> tuple[int, int, int, int]:
@@ -201,6 +207,7 @@ TP_RESOLVING = 0x200      # OPEN waits for the next hop's MAC address
 TP_READY = 0x400          # provisioned for an active open
 TP_TERMINAL = 0x800       # the terminal event has come, or OPEN failed: nothing is written for it any more
 TP_BAD_DOORBELL = 0x1000  # the engine has complained of a doorbell
+TP_TIME_WAIT = 0x8000     # its TIME_WAIT is for the stack to keep
 
 
 @dataclass(slots=True, eq=False)

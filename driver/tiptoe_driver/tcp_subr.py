@@ -46,7 +46,13 @@ def tcp_close(tp: tcpcb) -> None:
     if so is None:
         return
     soisdisconnected(so)
-    if inp.inp_flags & INP_SOCKREF:
+    release_socket(inp)
+
+
+def release_socket(inp: inpcb) -> None:
+    """The protocol needs a socket no longer that the user has closed: it is freed. P and I are held."""
+    so = inp.inp_socket
+    if so is not None and inp.inp_flags & INP_SOCKREF:
         inp.inp_flags &= ~INP_SOCKREF
         so.so_state &= ~SS_PROTOREF
         if may_free(so):
@@ -54,7 +60,7 @@ def tcp_close(tp: tcpcb) -> None:
 
 
 def tcp_twstart(tp: tcpcb) -> None:
-    """Both FINs are exchanged; the device keeps TIME_WAIT. P and I are held."""
+    """Both FINs are exchanged; the device keeps TIME_WAIT, or hands it to the stack later. P and I are held."""
     tp.t_state = TCPS_TIME_WAIT
     tp.t_inpcb.inp_flags |= INP_TIMEWAIT
     if tp.t_inpcb.inp_socket is not None:
@@ -62,12 +68,13 @@ def tcp_twstart(tp: tcpcb) -> None:
 
 
 def tcp_detach(so: socket, inp: inpcb) -> None:
-    """Socket and inpcb part: whatever the device still does for the connection, it does without them. P and I held."""
+    """Socket and inpcb part: whatever the device still does for the connection, it does without them. In
+    TIME_WAIT kept by the stack the inpcb stays. P and I held."""
     if inp.inp_ppcb is not None:
         tcp_gen_detach(inp.inp_ppcb)
         if inp.stack.software is not None:
             inp.stack.software.close(inp.inp_ppcb)
-    if not inp.inp_flags & INP_DROPPED:
+    if not inp.inp_flags & INP_DROPPED and inp.inp_tw is None:
         inp.stack.tcbinfo.drop(inp)
     inp.inp_socket = None
     so.so_pcb = None

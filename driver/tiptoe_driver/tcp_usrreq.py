@@ -216,7 +216,7 @@ def _end(so: socket, how: Callable[[tcpcb], None]) -> None:
     with inp.stack.tcbinfo.lock, inp.lock:
         if not inp.inp_flags & _OVER:
             how(sototcpcb(so))
-        if not inp.inp_flags & INP_DROPPED:
+        if not inp.inp_flags & INP_DROPPED and inp.inp_tw is None:
             so.so_state |= SS_PROTOREF
             inp.inp_flags |= INP_SOCKREF
 

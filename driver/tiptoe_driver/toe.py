@@ -20,6 +20,7 @@ from .structures import (
     TP_EVENTS_PENDING,
     TP_STOCK,
     TP_TERMINAL,
+    FourTuple,
     ifnet,
     socket,
     sotoinpcb,
@@ -70,7 +71,7 @@ class Tiptoe(toedev):
                              IFCAP_TOE, IFCAP_TOE, True, self)
         self.engine = Engine(device, self, self.tod_ifp.if_lladdr, self.tod_ifp.if_addr, options or EngineOptions())
         self.counters = self.engine.counters
-        self.hostif = HostInterface(stack, self.engine, self.tod_ifp, self._neighbour_changed)
+        self.hostif = HostInterface(stack, self.engine, self.tod_ifp, self._neighbour_changed, self._on_device)
         self.calls = calls = ToeCalls(stack, self.engine, self.tod_ifp)
         self.events = ToeEvents(stack, calls)
         self.active = ActiveOpens(stack, calls, self.hostif)
@@ -239,6 +240,11 @@ class Tiptoe(toedev):
     def frame_received(self, frame: memoryview) -> None:
         """A frame for the host."""
         self.hostif.input(frame)
+
+    def _on_device(self, four_tuple: FourTuple) -> bool:
+        """Whether the engine has a connection, or a half-open one, of this four-tuple."""
+        return self.tod_four_tuple_busy(four_tuple) or any(
+            entry.four_tuple == four_tuple for entry in self.passive.half_open.values())
 
     def _neighbour_changed(self, ip: int, mac: int) -> None:
         self.active.neighbour_changed(ip, mac)

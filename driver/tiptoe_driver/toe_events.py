@@ -39,6 +39,7 @@ from .structures import (
 )
 from .tcp_subr import tcp_close, tcp_drop, tcp_twstart
 from .toe_calls import ToeCalls
+from .toe_time_wait import TimeWaitHandover
 
 ACKED_OUR_FIN = (TCPS_FIN_WAIT_2, TCPS_TIME_WAIT)
 """States of the device in which the peer has acknowledged our FIN."""
@@ -56,6 +57,7 @@ class ToeEvents:
         self._stack = stack
         self._calls = calls
         self._counters = calls.engine.counters
+        self._time_wait = TimeWaitHandover(stack, calls)
 
     def snapshot(self, toep: toepcb, event: abi.ConnectionEvent) -> None:
         """A connection's event: find out what is new since the last one."""
@@ -85,6 +87,8 @@ class ToeEvents:
             self._orphan_event(toep, event)
         if event.terminal:
             self._calls.let_go(toep, TP_EVENTS_PENDING)
+        elif event.state == TCPS_TIME_WAIT and event.peer_closed:
+            self._time_wait.begin(toep)
 
     def _progress(self, toep: toepcb, event: abi.ConnectionEvent) -> tuple[int, int]:
         """Bytes newly acknowledged and newly arrived; (0, 0) and a counter when the positions cannot be."""

@@ -186,6 +186,12 @@ class PassiveOpens:
         if lctx.state is ListenState.STOPPING or listener is None:
             entry.dropped = True  # UNLISTEN, on its way, resets it
             return
+        tw = self._stack.time_wait.find(entry.four_tuple)
+        if tw is not None and not tw.reopened_by(event.irs):
+            entry.dropped = True
+            self._counters["time_wait_old_syns"] += 1
+            self._drop_syn(event.syncache_ref)
+            return
         self._stack.syncache.add(entry.four_tuple, listener, self._calls.usrreqs, entry)
 
     def syncache_gone(self, event: abi.SyncacheGoneEvent) -> None:
@@ -231,6 +237,9 @@ class PassiveOpens:
         if not event.established:
             self._stack.syncache.chkrst(entry.four_tuple, entry)
         elif not entry.dropped:
+            tw = self._stack.time_wait.find(entry.four_tuple)
+            if tw is not None:
+                self._stack.time_wait.close(tw)  # not with the SYN, which may be an old duplicate
             with self._stack.tcbinfo.lock:
                 so = self._stack.syncache.expand(entry.four_tuple, entry, lambda tp: self._attach(toep, tp))
         if so is None:

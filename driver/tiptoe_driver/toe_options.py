@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket as stdlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from . import abi_gen as abi
 from .engine import Engine
@@ -40,24 +40,33 @@ class ToeOptions:
             self._set_congestion(toep, tp)
 
     def read(self, tp: tcpcb, answer: Answer) -> int:
-        """READ_TCB, a command for each page; ``answer`` is called when all are there. EPERM, ENOBUFS: as tod_tcp_info."""
+        """Have ``answer`` called with what the device knows of a connection. EPERM, ENOBUFS: as tod_tcp_info."""
         toep = tp.t_toe
-        commands = self._engine.commands
-        if toep is None or not self._known(toep):
+        if toep is None:
             return errno.EPERM
-        if not commands.room(len(abi.TCB_PAGES)):
+
+        def done(tcb: Mapping[str, int] | None) -> None:
+            answer(None if tcb is None or toep.tp is not tp else tcp_fill_info(tp, tcb, self._engine.options.tick_us))
+
+        return self.read_tcb(toep, range(len(abi.TCB_PAGES)), done)
+
+    def read_tcb(self, toep: toepcb, pages: Sequence[int], answer: Callable[[Mapping[str, int] | None], None]) -> int:
+        """READ_TCB, a command for each page; ``answer`` is called when all are there, with their fields, or None when one is
+        missing. EPERM: the device has no such connection; ENOBUFS: no room in the command ring."""
+        commands = self._engine.commands
+        if not self._known(toep):
+            return errno.EPERM
+        if not commands.room(len(pages)):
             return errno.ENOBUFS
-        tid = toep.tid
         words: list[int | None] = []
 
         def done(event: abi.CommandDoneEvent) -> None:
             words.append(event.value if event.status == abi.Status.OK else None)
-            if len(words) == len(abi.TCB_PAGES):
-                fields = _fields(words) if toep.tp is tp and toep.tid == tid else None
-                answer(None if fields is None else tcp_fill_info(tp, fields, self._engine.options.tick_us))
+            if len(words) == len(pages):
+                answer(_fields(words, pages))
 
-        for page in range(len(abi.TCB_PAGES)):
-            commands.post(abi.pack_read_tcb(commands.tag_event(done), tid=tid, page=page))
+        for page in pages:
+            commands.post(abi.pack_read_tcb(commands.tag_event(done), tid=toep.tid, page=page))
         return 0
 
     @staticmethod
@@ -74,11 +83,11 @@ class ToeOptions:
         self._engine.commands.post_control(abi.pack_set_congestion(0, tid=toep.tid, algorithm=tp.t_cc))
 
 
-def _fields(words: list[int | None]) -> dict[str, int] | None:
-    """A TCB by its pages; None when one of them is missing."""
+def _fields(words: list[int | None], pages: Sequence[int]) -> dict[str, int] | None:
+    """Fields of a TCB by its pages; None when one of them is missing."""
     fields: dict[str, int] = {}
-    for word, layout in zip(words, abi.TCB_PAGES, strict=True):
+    for word, page in zip(words, pages, strict=True):
         if word is None:
             return None
-        fields |= {name: word >> low & (1 << width) - 1 for name, low, width in layout}
+        fields |= {name: word >> low & (1 << width) - 1 for name, low, width in abi.TCB_PAGES[page]}
     return fields

@@ -143,7 +143,7 @@ class EngineModel(FakeDevice):
                 tcb.posted.clear()  # an OPEN refused leaves the id as it was
             else:
                 self._rule(Opcode.OPEN in tcb.posted or tcb in self.opened, f"{name}: no connection")
-                self._rule(op not in tcb.posted, f"{name} twice")
+                self._rule(op not in tcb.posted or op == Opcode.READ_TCB, f"{name} twice")
                 self._rule(op == Opcode.RELEASE or not tcb.told or self.events_read() < tcb.told_at,
                            f"{name} after the terminal event was read")
                 self._rule(op == Opcode.RELEASE or Opcode.ABORT not in tcb.posted, f"{name} after ABORT")
@@ -226,6 +226,10 @@ class EngineModel(FakeDevice):
             assert tcb.four_tuple is not None
             self.resets.append(tcb.four_tuple)
         self.die(tcb, Reason.LOCAL_ABORT)
+        return Status.OK
+
+    def _read_tcb(self, command: dict[str, Any]) -> Status:
+        self.tcb = {"state": self.tcbs[command["tid"] & 0xFFFF].state}
         return Status.OK
 
     def _release(self, command: dict[str, Any]) -> Status:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+from typing import Any
 
 from tests.driver import peer
 from tests.driver.bench import OUR_IP, PEER_IP, Bench, arp_reply
@@ -45,12 +46,14 @@ class RaceWorld:
     ----------
     silent : bool
         The peer says nothing any more after the scenario's steps.
+    options
+        Of the driver.
     """
 
-    def __init__(self, *, silent: bool = False) -> None:
+    def __init__(self, *, silent: bool = False, **options: Any) -> None:
         self.engine = EngineModel()
         self.stack = Stack(seed=1)
-        self.bench = Bench(self.engine, stack=self.stack, active_reserve=4)
+        self.bench = Bench(self.engine, stack=self.stack, active_reserve=4, **options)
         self.engine.events_read = lambda: self.bench.dev.engine.events._head
         self.silent = silent
         self.sock: Socket | None = None

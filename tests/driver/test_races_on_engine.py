@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from scapy.layers.inet import IP, TCP
@@ -14,7 +15,7 @@ from tests.driver.race_world import LINGER_0
 from tiptoe_driver import Socket
 from tiptoe_driver import abi_gen as reg
 from tiptoe_verif.native.simulation import Simulation
-from tiptoe_verif.wire.segment import parse_tcp
+from tiptoe_verif.wire.segment import Segment, parse_tcp
 
 OURS, OUR_MAC, THEIRS, THEIR_MAC = "10.0.0.1", "02:00:00:00:00:01", "10.0.0.2", "02:00:00:00:00:02"
 TICK_US = 32
@@ -47,13 +48,16 @@ class Remote:
         """Take what the engine has sent."""
         for frame in self.sim.captured():
             segment = parse_tcp(frame)
-            if segment is None or segment.dport != self.port:
-                continue
-            self.resets += bool(segment.flags & RST)
-            if segment.length and not segment.flags & RST:
-                self.ack = (segment.seq + segment.length) & 0xFFFF_FFFF
-                if segment.flags & FIN:
-                    self.send("A" if self.closed else "FA")
+            if segment is not None and segment.dport == self.port:
+                self.take(segment)
+
+    def take(self, segment: Segment) -> None:
+        """A segment has come."""
+        self.resets += bool(segment.flags & RST)
+        if segment.length and not segment.flags & RST:
+            self.ack = (segment.seq + segment.length) & 0xFFFF_FFFF
+            if segment.flags & FIN:
+                self.send("A" if self.closed else "FA")
 
     def until(self, condition: Callable[[], object], what: str) -> None:
         """Let time pass, and answer, until ``condition`` holds."""
@@ -65,11 +69,11 @@ class Remote:
 
 
 class Races:
-    """One engine with a listener, for one connection after another; ports go up."""
+    """One engine with a listener, for one connection after another; ports go up. ``driver``: further options of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, **driver: Any) -> None:
         self.sim = Simulation("tiny", ip=OURS, mac=OUR_MAC, memory_bytes=1 << 22, tick_us=TICK_US, driver={
-            "snd_ring_bytes": 4096, "rcv_ring_bytes": 4096, "rst_unknown": False, "registers": {reg.REG_MSL_TICKS: 1}})
+            "snd_ring_bytes": 4096, "rcv_ring_bytes": 4096, "rst_unknown": False, "registers": {reg.REG_MSL_TICKS: 1}, **driver})
         self.sim.run_us(1000)
         self.port = 5000
         self.listener: Socket | None = None

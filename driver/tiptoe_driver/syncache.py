@@ -6,7 +6,7 @@ SYN with syncache_add and turns the entry into a socket with syncache_expand whe
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -141,6 +141,10 @@ class Syncache:
         with bucket.lock:
             if bucket.entries.get(sc.sc_inc) is sc:
                 self._drop(bucket, sc)
+
+    def entries(self) -> Iterator[syncache]:
+        """Every entry."""
+        return (sc for bucket in list(self._buckets.values()) for sc in list(bucket.entries.values()))
 
     def lock(self, inc: in_conninfo) -> Lock:
         """The bucket lock B that entries of ``inc`` lie behind."""

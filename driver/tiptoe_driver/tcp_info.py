@@ -63,7 +63,9 @@ def tcp_fill_info(tp: tcpcb, tcb: Mapping[str, int] | None = None, tick_us: int 
             tcpi_unacked=told, tcpi_notsent=max(0, buffered - told))
     measured = tcb["rtt_valid"]
     return tcp_info(
-        tcpi_state=State(tcb["state"]), tcpi_device=True, tcpi_wscale=bool(tcb["ws_ok"]),
+        tcpi_state=State(tcb["state"]), tcpi_device=True,
+        # The device notes the agreement of an active open only; of an accepted connection it knows the scales.
+        tcpi_wscale=bool(tcb["ws_ok"] or tp.snd_scale or tp.rcv_scale),
         tcpi_snd_wscale=tcb["snd_scale"], tcpi_rcv_wscale=tcb["rcv_scale"], tcpi_snd_mss=tcb["maxseg"],
         tcpi_rto=tcb["rto"] * tick_us, tcpi_rtt=measured * tcb["srtt"] * tick_us // 8,
         tcpi_rttvar=measured * tcb["rttvar"] * tick_us // 4, tcpi_snd_ssthresh=tcb["ssthresh"],
@@ -78,7 +80,7 @@ def tcp_fill_info(tp: tcpcb, tcb: Mapping[str, int] | None = None, tick_us: int 
 
 NO_SSTHRESH = 0xFF_FFFF
 """``tcpi_snd_ssthresh`` as long as nothing was lost."""
-INFO_US = 10_000
+INFO_US = 100_000
 """How long :func:`tcp_ask_info` waits for the device."""
 
 

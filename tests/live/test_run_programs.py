@@ -374,7 +374,7 @@ def test_options_show_on_the_wire(runner, namespace, scenario, words, tos, ttl):
     source = bytes(map(int, ENGINE.split(".")))
     sent = [frame for _, frame in read_pcap(runner.pcap) if frame[26:30] == source and parse_tcp(frame) is not None]
     assert {(frame[15], frame[22]) for frame in sent if parse_tcp(frame).payload == words} == {(tos, ttl)}
-    # An option of a live connection counts from then on, a listener's from the first segment behind the handshake's.
+    # The handshake was before it.
     assert (sent[0][15], sent[0][22]) == (0, 64)
 
 

@@ -12,10 +12,11 @@ from .device import Device
 from .lifecycle import DeviceState
 from .options import DeviceError, EngineOptions
 from .policy import OffloadPolicy, Opening, PolicyRule
+from .snapshots import snapshot
 from .sockets import SO_NO_OFFLOAD, Socket, create_connection, select
 from .stack import Stack
 from .toe import Tiptoe
 from .user_buffers import UserBuffer
 
 __all__ = ["SO_NO_OFFLOAD", "Device", "DeviceError", "DeviceState", "EngineOptions", "OffloadPolicy", "Opening",
-           "PolicyRule", "Socket", "Stack", "Tiptoe", "UserBuffer", "create_connection", "select"]
+           "PolicyRule", "Socket", "Stack", "Tiptoe", "UserBuffer", "create_connection", "select", "snapshot"]

@@ -219,10 +219,14 @@ def tcp_gen_reset(tp: tcpcb) -> int:
 
 
 def tcp_gen_ctloutput(tp: tcpcb, level: int, name: int) -> None:
-    """An option was set: the device of an offloaded connection follows. No wrapper of the header's, a sibling of theirs."""
+    """An option was set: the device of an offloaded connection, or the software's TCP, follows. No wrapper of the
+    header's, a sibling of theirs."""
+    software = tp.t_inpcb.stack.software
     if tp_offload(tp) and tp.tod is not None:
         with ToeCall(tp.t_inpcb.lock):
             tp.tod.tod_ctloutput(tp, level, name)
+    elif software is not None:
+        software.ctloutput(tp, level, name)
 
 
 def tcp_gen_detach(tp: tcpcb) -> None:

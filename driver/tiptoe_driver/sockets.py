@@ -25,7 +25,7 @@ from .structures import (
     sotoinpcb,
     sototcpcb,
 )
-from .tcp_info import linux_tcp_info, tcp_fill_info, tcp_info
+from .tcp_info import linux_tcp_info, tcp_ask_info, tcp_fill_info, tcp_info
 from .tcp_usrreq import tcp_usr_bind, tcp_usr_connect, tcp_usr_listen
 from .uipc_socket import MSG_PEEK, soaccept, soclose, socreate, soreceive, soreceive_bytes, sosend, soshutdown
 from .uipc_zerocopy import Views, solend, soreceive_done, soreceive_view, sosend_done, sosend_view
@@ -272,20 +272,14 @@ class Socket:
             return linux_tcp_info(self.info())[:buflen or None]
         return sogetopt(self._open(), level, optname, buflen)
 
-    INFO_US = 10_000
-    """How long :meth:`info` waits for the device."""
-
     def info(self) -> tcp_info:
         """What is known of the connection (TCP_INFO). The device is asked for its TCB: time passes, some microseconds, on a
         non-blocking socket too."""
         tp = sototcpcb(self._open())
-        answers: list[tcp_info | None] = []
-        if tp.tod is not None:
-            with tp.t_inpcb.lock:
-                error = tp.tod.tod_tcp_info(tp, answers.append)
-            if not error:
-                self.stack.sleep(lambda: bool(answers), self.INFO_US)
-        return (answers[0] if answers else None) or tcp_fill_info(tp)
+        answers: list[tcp_info] = []
+        tcp_ask_info(tp, answers.append)
+        self.stack.sleep(lambda: bool(answers) or tp.tod is None, None)
+        return answers[0] if answers else tcp_fill_info(tp)
 
     # ------------------------------------------------------------------ helpers
 

@@ -32,7 +32,8 @@ _FLAG_OPTIONS = {
     stdlib.SO_OOBINLINE: SO_OOBINLINE,
     SO_NO_OFFLOAD: SO_NO_OFFLOAD,
 }
-_ALGORITHMS = {algorithm.name.lower().encode(): algorithm for algorithm in Congestion}
+ALGORITHMS = {algorithm.name.lower().encode(): algorithm for algorithm in Congestion}
+"""What TCP_CONGESTION names."""
 _ECN = 0x3
 """The part of the type of service that is the transport's (RFC 3168 section 5)."""
 
@@ -110,7 +111,7 @@ def _set_congestion(so: socket, value: int | bytes) -> None:
     """TCP_CONGESTION: an algorithm by its name, ENOENT when there is none of this name, or the device does not have it."""
     if not isinstance(value, bytes):
         raise os_error(errno.EINVAL)
-    algorithm = _ALGORITHMS.get(value.rstrip(b"\0"))
+    algorithm = ALGORITHMS.get(value.rstrip(b"\0"))
     inp, tp = sotoinpcb(so), sototcpcb(so)
     with inp.lock:
         if algorithm is None or (tp.tod is not None and not tp.tod.tod_congestion(algorithm)):

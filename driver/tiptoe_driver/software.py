@@ -28,6 +28,7 @@ from .tcp_subr import tcp_close, tcp_twstart
 
 if TYPE_CHECKING:
     from .stack import Stack
+    from .tcp_info import tcp_info
 
 
 class SoftwareTcp(Protocol):
@@ -44,6 +45,12 @@ class SoftwareTcp(Protocol):
     def close(self, tp: tcpcb) -> None:
         """``tp`` is over or its socket goes away: forget it. One that is not known is ignored. P and I are held."""
 
+    def ctloutput(self, tp: tcpcb, level: int, name: int) -> None:
+        """An option was set (levels and names of the standard library). One that is not known is ignored. I is held."""
+
+    def tcp_info(self, tp: tcpcb) -> tcp_info | None:
+        """What it knows of a connection of its own; None of any other."""
+
 
 def sballoc(so: socket, stack: Stack) -> None:
     """Give socket buffers that are no device's rings memory of their own."""
@@ -55,6 +62,7 @@ def sballoc(so: socket, stack: Stack) -> None:
 def tcp_established(tp: tcpcb, so: socket) -> None:
     """The handshake is complete."""
     tp.t_state = TCPS_ESTABLISHED
+    tp.t_starttime = tp.t_inpcb.stack.now_us()
     if tp.t_flags & TF_NEEDFIN:
         tp.t_flags &= ~TF_NEEDFIN
         tp.t_state = TCPS_FIN_WAIT_1

@@ -164,7 +164,8 @@ class tcpcb:
     ``snd_una`` leaves out our FIN; ``snd_nxt`` and ``snd_max`` tell how far data was handed to the device, which
     alone knows what of it is on the wire; ``rcv_nxt`` counts the peer's FIN once. ``t_maxseg`` in bytes of
     payload; ``t_maxseg_user`` is the user's wish (TCP_MAXSEG), 0 for none. ``t_cc`` is the congestion control algorithm,
-    ``tod`` the device of an offloaded connection.
+    ``tod`` the device of an offloaded connection. ``t_starttime``: when it was established, on the stack's clock in
+    microseconds; 0 before.
     """
 
     t_inpcb: inpcb
@@ -186,6 +187,7 @@ class tcpcb:
     t_maxseg: int = 536
     t_maxseg_user: int = 0
     t_cc: Congestion = Congestion.NEWRENO
+    t_starttime: int = 0
     snd_scale: int = 0
     rcv_scale: int = 0
     ts_recent: int = 0

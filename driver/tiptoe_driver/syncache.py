@@ -6,7 +6,7 @@ SYN with syncache_add and turns the entry into a socket with syncache_expand whe
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -123,7 +123,7 @@ class Syncache:
             tcbinfo.set_foreign(inp, inc[2], inc[3])
             tp = sototcpcb(so)
             tp.t_state = TCPS_SYN_RECEIVED
-            _inherit(sc.sc_listener, tp)
+            inherit(sc.sc_listener, tp)
             fill(tp)
         return so
 
@@ -141,6 +141,10 @@ class Syncache:
         with bucket.lock:
             if bucket.entries.get(sc.sc_inc) is sc:
                 self._drop(bucket, sc)
+
+    def entries(self) -> Iterator[syncache]:
+        """Every entry."""
+        return (sc for bucket in list(self._buckets.values()) for sc in list(bucket.entries.values()))
 
     def lock(self, inc: in_conninfo) -> Lock:
         """The bucket lock B that entries of ``inc`` lie behind."""
@@ -165,7 +169,7 @@ class Syncache:
             sc.sc_timer.cancel()
 
 
-def _inherit(listener: tcpcb, tp: tcpcb) -> None:
+def inherit(listener: tcpcb, tp: tcpcb) -> None:
     """A listener's options are those of its connections."""
     tp.t_inpcb.inp_ip_tos = listener.t_inpcb.inp_ip_tos
     tp.t_inpcb.inp_ip_ttl = listener.t_inpcb.inp_ip_ttl

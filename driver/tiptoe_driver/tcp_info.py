@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from .abi_gen import State
@@ -63,7 +63,9 @@ def tcp_fill_info(tp: tcpcb, tcb: Mapping[str, int] | None = None, tick_us: int 
             tcpi_unacked=told, tcpi_notsent=max(0, buffered - told))
     measured = tcb["rtt_valid"]
     return tcp_info(
-        tcpi_state=State(tcb["state"]), tcpi_device=True, tcpi_wscale=bool(tcb["ws_ok"]),
+        tcpi_state=State(tcb["state"]), tcpi_device=True,
+        # The device notes the agreement of an active open only; of an accepted connection it knows the scales.
+        tcpi_wscale=bool(tcb["ws_ok"] or tp.snd_scale or tp.rcv_scale),
         tcpi_snd_wscale=tcb["snd_scale"], tcpi_rcv_wscale=tcb["rcv_scale"], tcpi_snd_mss=tcb["maxseg"],
         tcpi_rto=tcb["rto"] * tick_us, tcpi_rtt=measured * tcb["srtt"] * tick_us // 8,
         tcpi_rttvar=measured * tcb["rttvar"] * tick_us // 4, tcpi_snd_ssthresh=tcb["ssthresh"],
@@ -76,6 +78,35 @@ def tcp_fill_info(tp: tcpcb, tcb: Mapping[str, int] | None = None, tick_us: int 
         tcpi_in_recovery=bool(tcb["in_recovery"]), tcpi_persist=bool(tcb["persist"]))
 
 
+NO_SSTHRESH = 0xFF_FFFF
+"""``tcpi_snd_ssthresh`` as long as nothing was lost."""
+INFO_US = 100_000
+"""How long :func:`tcp_ask_info` waits for the device."""
+
+
+def tcp_ask_info(tp: tcpcb, answer: Callable[[tcp_info], None], limit_us: int = INFO_US) -> None:
+    """Have ``answer`` called once with what is known of ``tp``: by the device, if it tells within ``limit_us``, else by
+    the stack. At once when there is nobody to ask, later in ``Stack.poll``. No lock may be held."""
+    stack = tp.t_inpcb.stack
+    told = False
+
+    def tell(info: tcp_info | None) -> None:
+        nonlocal told
+        if not told:
+            told = True
+            limit.cancel()
+            answer(info or tcp_fill_info(tp))
+
+    limit = stack.callout(limit_us, lambda: tell(None))
+    if tp.tod is None:
+        tell(stack.software.tcp_info(tp) if stack.software is not None else None)
+        return
+    with tp.t_inpcb.lock:
+        error = tp.tod.tod_tcp_info(tp, tell)
+    if error:
+        tell(None)
+
+
 _LINUX_STATES = {
     State.ESTABLISHED: 1, State.SYN_SENT: 2, State.SYN_RECEIVED: 3, State.FIN_WAIT_1: 4, State.FIN_WAIT_2: 5,
     State.TIME_WAIT: 6, State.CLOSED: 7, State.CLOSE_WAIT: 8, State.LAST_ACK: 9, State.LISTEN: 10, State.CLOSING: 11,
@@ -85,8 +116,7 @@ _LINUX = struct.Struct("=8B24I4Q6I4Q")
 _OPEN, _RECOVERY, _LOSS = 0, 3, 4
 """tcpi_ca_state."""
 _TCPI_OPT_WSCALE = 4
-_NO_SSTHRESH = 0xFF_FFFF, 0x7FFF_FFFF
-"""The device's and Linux's way to say that nothing was lost yet."""
+_LINUX_NO_SSTHRESH = 0x7FFF_FFFF
 
 
 def linux_tcp_info(info: tcp_info, *, bytes_acked: int = 0, bytes_received: int = 0) -> bytes:
@@ -99,7 +129,7 @@ def linux_tcp_info(info: tcp_info, *, bytes_acked: int = 0, bytes_received: int 
     words[4] = -(-info.tcpi_unacked // mss)
     words[13] = info.tcpi_snd_mss + 40 if info.tcpi_snd_mss else 0  # pmtu
     words[15], words[16] = info.tcpi_rtt, info.tcpi_rttvar
-    words[17] = _NO_SSTHRESH[1] if info.tcpi_snd_ssthresh == _NO_SSTHRESH[0] else info.tcpi_snd_ssthresh // mss
+    words[17] = _LINUX_NO_SSTHRESH if info.tcpi_snd_ssthresh == NO_SSTHRESH else info.tcpi_snd_ssthresh // mss
     words[18] = info.tcpi_snd_cwnd // mss
     words[22] = info.tcpi_rcv_space
     words[23] = info.tcpi_snd_rexmitpack  # total_retrans

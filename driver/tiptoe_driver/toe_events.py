@@ -159,6 +159,7 @@ class ToeEvents:
         tp.t_softerror = 0
         self._calls.update_window(toep, tp)
         tp.t_state = TCPS_ESTABLISHED
+        tp.t_starttime = self._stack.now_us()
         if tp.t_flags & TF_NEEDFIN:
             tp.t_state = TCPS_FIN_WAIT_1
             tp.t_flags &= ~TF_NEEDFIN

@@ -9,6 +9,7 @@ from tiptoe_driver import EngineOptions, Socket, Stack, Tiptoe
 from tiptoe_driver.abi_gen import Reason, State
 from tiptoe_driver.routes import parse_ipv4
 from tiptoe_driver.structures import TP_STOCK, sototcpcb, tcpcb, toepcb
+from tiptoe_driver.tcp_info import tcp_info
 from tiptoe_hdl.host.abi import EventType, Opcode
 
 OUR_IP, OUR_MAC = "10.0.0.1", "02:00:00:00:00:01"
@@ -179,6 +180,8 @@ class SoftwareStack:
     def __init__(self, stack: Stack) -> None:
         self.outputs: list[tcpcb] = []
         self.listening: list[tcpcb] = []
+        self.options: list[tuple[tcpcb, int, int]] = []
+        self.info: tcp_info | None = None
         self.refusal = 0
         stack.software = self
 
@@ -194,3 +197,9 @@ class SoftwareStack:
     def close(self, tp: tcpcb) -> None:
         if tp in self.listening:
             self.listening.remove(tp)
+
+    def ctloutput(self, tp: tcpcb, level: int, name: int) -> None:
+        self.options.append((tp, level, name))
+
+    def tcp_info(self, tp: tcpcb) -> tcp_info | None:
+        return self.info

@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
-from tests.driver.bench import PEER_IP, Bench, arp_reply
+from tests.driver.bench import PEER_IP, Bench, SoftwareStack, arp_reply
 from tests.driver.fake_device import FakeDevice
 from tiptoe_driver import Socket
 from tiptoe_driver import abi_gen as reg
 from tiptoe_driver.abi_gen import State, Status
+from tiptoe_driver.sockets import SO_NO_OFFLOAD
 from tiptoe_driver.structures import IPDEFTTL, TF_NODELAY, sotoinpcb, sototcpcb
+from tiptoe_driver.tcp_info import tcp_ask_info, tcp_info
 from tiptoe_hdl.host.abi import Opcode
 
 TOS = socket.IPPROTO_IP, socket.IP_TOS
@@ -246,3 +248,46 @@ def test_info_of_a_listener_asks_nobody(bench: Bench) -> None:
     assert listener.info().tcpi_state == State.LISTEN and bench.device.commands == []
 
 
+
+
+def test_info_is_answered_once(bench: Bench) -> None:
+    """The time limit and the device's late answer: whichever is first."""
+    conn = bench.connected()
+    bench.device.tcb = TCB
+    bench.device.answer = lambda command: None
+    answers: list[tcp_info] = []
+    tcp_ask_info(conn.tp, answers.append, 500)
+    assert answers == []
+    bench.stack.sleep(lambda: bool(answers), 1000)
+    assert bench.stack.now_us() >= 500
+    assert [info.tcpi_device for info in answers] == [False]
+    for command in bench.device.ops(Opcode.READ_TCB):
+        bench.device.done(command)
+    bench.stack.poll()
+    assert len(answers) == 1
+
+
+def test_options_and_info_of_a_software_connection_are_the_software_s(bench: Bench) -> None:
+    software = SoftwareStack(bench.stack)
+    sock = bench.socket()
+    sock.setsockopt(socket.SOL_SOCKET, SO_NO_OFFLOAD, 1)
+    sock.connect_ex((PEER_IP, 80))
+    bench.device.forget()
+    assert sock.so is not None
+    tp = sototcpcb(sock.so)
+    sock.setsockopt(*TOS, 0x10)
+    assert software.options == [(tp, *TOS)] and options_told(bench) == []
+    software.info = tcp_info(tcpi_state=State.SYN_SENT, tcpi_rtt=77)
+    assert sock.info() == software.info
+    software.info = None  # not one of its connections
+    assert sock.info().tcpi_state == State.SYN_SENT and bench.device.commands == []
+
+
+def test_established_since(bench: Bench) -> None:
+    conn = bench.opening()
+    bench.device.time = 300
+    assert conn.tp.t_starttime == 0
+    conn.report(established=1, state=State.ESTABLISHED)
+    bench.device.time = 700
+    conn.report(established=1, state=State.ESTABLISHED)
+    assert conn.tp.t_starttime == 300

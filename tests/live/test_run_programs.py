@@ -360,6 +360,24 @@ def test_calls_are_as_on_the_kernel(runner, namespace):
     runner.check_capture(1_000_000)
 
 
+@pytest.mark.parametrize(
+    ("scenario", "words", "tos", "ttl"),
+    [("options_of_a_live_connection", b"on", 0x10, 5), ("options_of_accepted_connections", b"taken", 0x28, 77)],
+)
+def test_options_show_on_the_wire(runner, namespace, scenario, words, tos, ttl):
+    peer = Peer(namespace_listener(namespace, "0.0.0.0", 0), namespace.socket)
+    try:
+        code, out, _ = runner.run(sys.executable, PROGRAMS / "calls.py", KERNEL, peer.port, scenario)
+    finally:
+        peer.close()
+    assert code == 0 and words.decode() in out.decode()
+    source = bytes(map(int, ENGINE.split(".")))
+    sent = [frame for _, frame in read_pcap(runner.pcap) if frame[26:30] == source and parse_tcp(frame) is not None]
+    assert {(frame[15], frame[22]) for frame in sent if parse_tcp(frame).payload == words} == {(tos, ttl)}
+    # The handshake was before it.
+    assert (sent[0][15], sent[0][22]) == (0, 64)
+
+
 # --- the command itself ---
 
 

@@ -119,6 +119,7 @@ def live(
     setup.forward = [parse_forward(text) for text in forward]
     if not setup.listen and not setup.forward:
         raise UsageError("nothing to do: give --listen PORT=TARGET or --forward LOCALPORT=HOST:PORT")
+    setup.stat = "live"
     with build_progress() as progress:
         session = LiveSession(setup, progress)
     with session:
@@ -146,7 +147,20 @@ def run(
         memory_latency=memory_latency, time_wait=time_wait, seed=seed, pcap=pcap, delay=delay, jitter=jitter,
         line=dict(loss=loss, reorder=reorder, duplicate=duplicate, corrupt=corrupt),
     )  # fmt: skip
+    setup.stat = f"run {program[0]}"
     raise typer.Exit(run_program(setup, program, quiet=quiet))
+
+
+@app.command()
+def stat(
+    pid: Annotated[int | None, typer.Option(help="Of the session, when several are running.", min=1)] = None,
+    watch: Annotated[float, typer.Option(metavar="SECONDS", help="Refresh so often, with rates; Ctrl-C ends.", min=0)] = 0.0,
+    as_json: Annotated[bool, typer.Option("--json", help="The snapshot itself, a line of JSON.")] = False,
+) -> None:
+    """Device and connections of a running `tiptoe live` or `tiptoe run`: bytes, RTT, windows, retransmissions."""
+    from .stat import show
+
+    raise typer.Exit(show(console, pid, watch, as_json))
 
 
 def _live_setup(
@@ -177,6 +191,8 @@ def _live_setup(
 def _announce(session: Any) -> None:
     setup = session.setup
     console.print(f"engine [bold]{setup.ip}[/] on {setup.tap}, kernel {setup.host_ip}/{setup.prefix}; Ctrl-C ends")
+    if session.why_no_stat:
+        console.print(f"  {session.why_no_stat}", style="dim", soft_wrap=True)
     if session.namespace:
         console.print(
             f"  in a namespace of its own: nsenter -t {session.namespace.pid} -n -U --preserve-credentials COMMAND",

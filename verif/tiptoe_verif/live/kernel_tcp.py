@@ -11,7 +11,9 @@ import errno
 import os
 import select
 import socket
+import struct
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from enum import IntEnum
 from functools import partial
 
@@ -44,6 +46,8 @@ from tiptoe_driver.structures import (
     sotoinpcb,
     tcpcb,
 )
+from tiptoe_driver.syncache import inherit
+from tiptoe_driver.tcp_info import NO_SSTHRESH, tcp_fill_info, tcp_info
 from tiptoe_driver.tcp_subr import tcp_close, tcp_drop
 from tiptoe_driver.uipc_socket import sonewconn
 
@@ -54,6 +58,8 @@ TIME_WAIT_US = 60_000_000
 _EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 _SENDS_FIN = (TCPS_FIN_WAIT_1, TCPS_CLOSING, TCPS_LAST_ACK)
 _SCRATCH = bytearray(1 << 16)
+_CA_RECOVERY = 3
+"""tcpi_ca_state in fast recovery."""
 
 
 class Linux(IntEnum):
@@ -63,6 +69,24 @@ class Linux(IntEnum):
     SYN_RECV = 3
     FIN_WAIT2 = 5
     CLOSE = 7
+
+
+def _set_ip_header(kernel: socket.socket, tp: tcpcb) -> None:
+    kernel.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, tp.t_inpcb.inp_ip_tos)
+    kernel.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, tp.t_inpcb.inp_ip_ttl)
+
+
+def _info_of_linux(tp: tcpcb, raw: bytes) -> tcp_info:
+    """From Linux's struct tcp_info, as far as :meth:`Connection.kernel_state` asks for it; what it does not tell is 0."""
+    words = struct.unpack_from("=24I", raw, 8)
+    mss = words[2]
+    ssthresh = NO_SSTHRESH if words[17] >= 0x7FFF_FFFF else words[17] * mss
+    return replace(
+        tcp_fill_info(tp), tcpi_snd_mss=mss, tcpi_rto=words[0], tcpi_rtt=words[15], tcpi_rttvar=words[16],
+        tcpi_snd_ssthresh=ssthresh, tcpi_snd_cwnd=words[18] * mss, tcpi_rcv_space=words[22],
+        tcpi_unacked=words[4] * mss, tcpi_snd_rexmitpack=words[23], tcpi_rxtshift=raw[2], tcpi_persist=raw[3] > 0,
+        tcpi_in_recovery=raw[1] == _CA_RECOVERY,
+    )  # fmt: skip
 
 
 class KernelTcp:
@@ -134,6 +158,23 @@ class KernelTcp:
             self._full.discard(link)  # type: ignore[arg-type]
             link.kernel.close()
 
+    def ctloutput(self, tp: tcpcb, level: int, name: int) -> None:
+        """Type of service and time to live; congestion control is the kernel's own."""
+        link = self._links.get(tp)
+        if link is not None and level == socket.IPPROTO_IP:
+            with contextlib.suppress(OSError):  # it may be over
+                _set_ip_header(link.kernel, tp)
+
+    def tcp_info(self, tp: tcpcb) -> tcp_info | None:
+        """What the kernel knows of one of its connections."""
+        link = self._links.get(tp)
+        if not isinstance(link, Connection):
+            return None
+        try:
+            return _info_of_linux(tp, link.kernel_state()[1])
+        except OSError:
+            return None
+
     # --- sockets ---
 
     def _bound(self, tp: tcpcb) -> socket.socket:
@@ -149,6 +190,7 @@ class KernelTcp:
                 kernel.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             if tp.t_maxseg_user:
                 kernel.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, tp.t_maxseg_user)
+            _set_ip_header(kernel, tp)
             kernel.bind((format_ipv4(inp.inp_laddr), inp.inp_lport))
         except BaseException:
             kernel.close()
@@ -198,6 +240,8 @@ class KernelTcp:
             link = Connection(self, tp, kernel)
             link.learn(link.kernel_state()[1])
             tp.t_state = TCPS_ESTABLISHED
+            tp.t_starttime = self.stack.now_us()
+            inherit(intotcpcb(head), tp)
             self.accepted += 1
             self.again(self._add(link))
         soisconnected(so)

@@ -18,6 +18,7 @@ from .engine import LiveEngine
 from .host_stack import HostStack
 from .namespace import NetNamespace
 from .relay import BUILT_IN, Switchboard
+from .stat_server import StatServer
 from .tap import TapError, open_tap
 
 Target = str | tuple[str, int]
@@ -96,6 +97,8 @@ class LiveSetup:
         Offloaded listeners.
     forward : list of (local port, (host, port))
         Local ports whose connections leave through the engine.
+    stat : str
+        What `tiptoe stat` calls the session; empty: it is not served.
     """
 
     config: str = "sim"
@@ -119,6 +122,7 @@ class LiveSetup:
     pcap: Path | None = None
     monitor: bool = True
     driver: dict[str, Any] = field(default_factory=dict)
+    stat: str = ""
 
 
 class LiveSession:
@@ -136,6 +140,10 @@ class LiveSession:
         The kernel on the host's side.
     forwarded : list of int
         Local ports of ``setup.forward``, in order.
+    stat : StatServer or None
+        Serves `tiptoe stat`.
+    why_no_stat : str
+        Why it is not served, though it should be.
     """
 
     def __init__(self, setup: LiveSetup, progress: Progress | None = None) -> None:
@@ -184,6 +192,14 @@ class LiveSession:
             except OSError as error:
                 reason = os.strerror(error.errno or 0)
                 raise UsageError(f"cannot listen on port {port} of this machine ({reason})") from None
+        self.stat: StatServer | None = None
+        self.why_no_stat = ""
+        if setup.stat:
+            try:
+                self.stat = StatServer(self.engine, self.board, setup.stat, self.host)
+                self._stack.callback(self.stat.close)
+            except OSError as error:  # no reason to do without the session
+                self.why_no_stat = f"`tiptoe stat` does not see this session: {error.strerror or error}"
 
     def _host_namespace(self) -> NetNamespace | None:
         if self.setup.host_stack is False:

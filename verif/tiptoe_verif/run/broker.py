@@ -158,6 +158,8 @@ class Broker:
                 endpoint.connect(request, descriptors[0], connected)
             except OSError as error:
                 answer(Reply(error.errno or errno.EIO))
+        elif (request.op, request.a, request.b) == (Op.GETSOCKOPT, socket.IPPROTO_TCP, socket.TCP_INFO):
+            endpoint.tcp_info(answer)
         else:
             try:
                 answer(self._call(endpoint, request))

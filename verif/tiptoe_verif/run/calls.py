@@ -8,9 +8,12 @@ import os
 import socket
 
 from tiptoe_driver.routes import format_ipv4, parse_ipv4
+from tiptoe_driver.structures import TCPS_ESTABLISHED, sototcpcb
+from tiptoe_driver.tcp_info import tcp_ask_info, tcp_info
 
 from .endpoint import ERRNO, Answer, Endpoint, State
 from .listener import Listener
+from .options import info_of
 from .protocol import Action, Kind, Reply, Request, pack_options
 
 
@@ -142,15 +145,28 @@ class ProgramSocket(Endpoint):
             return Reply(errno.ENOTCONN)
         return Reply(family=self.family, ip=parse_ipv4(self.peer[0]), port=self.peer[1])
 
+    def tcp_info(self, answer: Answer) -> None:
+        """getsockopt(TCP_INFO): answered when the device has told, while other sockets live on."""
+        flow, offloaded = self.flow, self.offloaded
+
+        def reply(info: tcp_info | None) -> None:
+            moved = (flow.sent, flow.received) if flow is not None else (0, 0)
+            answer(Reply(data=info_of(info, offloaded, *moved)))
+
+        if self.near:
+            reply(tcp_info(tcpi_state=TCPS_ESTABLISHED))
+        elif offloaded is None or offloaded.so is None or offloaded.so.so_pcb is None:
+            reply(None)
+        else:
+            tcp_ask_info(sototcpcb(offloaded.so), reply)
+
     def getsockopt(self, level: int, name: int) -> Reply:
-        """getsockopt()."""
+        """getsockopt() but for TCP_INFO."""
         if (level, name) == (socket.SOL_SOCKET, socket.SO_ERROR):
             if self.near:
                 return Reply(errno.ENOTCONN)  # what the kernel says is right
             return Reply(data=self.take_error().to_bytes(4, "little"))
-        moved = (self.flow.sent, self.flow.received) if self.flow is not None else (0, 0)
-        listening = self.state is State.LISTENING
-        return Reply(data=self.options.get(self.offloaded, level, name, listening, moved))
+        return Reply(data=self.options.get(self.offloaded, level, name, self.state is State.LISTENING))
 
     def setsockopt(self, level: int, name: int, value: bytes) -> Reply:
         """setsockopt()."""

@@ -146,6 +146,8 @@ def run_program(setup: LiveSetup, arguments: Sequence[str], *, quiet: bool) -> i
     with signals_blocked() as mask, LiveSession(setup) as session:
         if not quiet:
             log.print(f"engine [bold]{setup.ip}[/] on {setup.tap}, kernel {setup.host_ip}/{setup.prefix}")
+            if session.why_no_stat:
+                log.print(f"  {session.why_no_stat}", style="dim", soft_wrap=True)
             if session.namespace:
                 enter = f"nsenter -t {session.namespace.pid} -n -U --preserve-credentials COMMAND"
                 log.print(f"  in a namespace of its own: {enter}", style="dim", soft_wrap=True)

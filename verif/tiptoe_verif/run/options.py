@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 import struct
+from typing import TypeGuard
 
 from tiptoe_driver import Socket
-from tiptoe_driver.structures import sototcpcb
+from tiptoe_driver.abi_gen import State
+from tiptoe_driver.sockopt import ALGORITHMS
+from tiptoe_driver.structures import IPDEFTTL, TCPS_SYN_SENT, sototcpcb
+from tiptoe_driver.tcp_errors import TCP_MINMSS
+from tiptoe_driver.tcp_info import linux_tcp_info, tcp_info
 
 from ..live.relay import RESET
 
@@ -19,7 +25,8 @@ _BUFFER = 131072
 
 DRIVER = {
     (SOL_SOCKET, socket.SO_REUSEADDR), (SOL_SOCKET, socket.SO_KEEPALIVE), (SOL_SOCKET, socket.SO_OOBINLINE),
-    (IPPROTO_TCP, socket.TCP_NODELAY), (IPPROTO_TCP, socket.TCP_MAXSEG),
+    (IPPROTO_TCP, socket.TCP_NODELAY), (IPPROTO_TCP, socket.TCP_MAXSEG), (IPPROTO_IP, socket.IP_TOS),
+    (IPPROTO_IP, socket.IP_TTL),
 }  # fmt: skip
 """Passed on to the driver's socket, numbers all of them."""
 
@@ -34,7 +41,7 @@ _REMEMBERED: dict[tuple[int, int], int] = {
     (IPPROTO_TCP, socket.TCP_SYNCNT): 6, (IPPROTO_TCP, socket.TCP_LINGER2): 60,
     (IPPROTO_TCP, socket.TCP_DEFER_ACCEPT): 0, (IPPROTO_TCP, socket.TCP_QUICKACK): 1,
     (IPPROTO_TCP, socket.TCP_USER_TIMEOUT): 0, (IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT): -1,
-    (IPPROTO_IP, socket.IP_TOS): 0, (IPPROTO_IP, socket.IP_TTL): 64, (IPPROTO_IP, 10): 1,  # IP_MTU_DISCOVER
+    (IPPROTO_IP, 10): 1,  # IP_MTU_DISCOVER
     (IPPROTO_IP, 11): 0, (IPPROTO_IP, 24): 0,  # IP_RECVERR, IP_BIND_ADDRESS_NO_PORT
     (IPPROTO_IPV6, socket.IPV6_V6ONLY): 0, (IPPROTO_IPV6, socket.IPV6_TCLASS): 0,
     (IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS): 64,
@@ -42,14 +49,12 @@ _REMEMBERED: dict[tuple[int, int], int] = {
 """Kept for getsockopt, with the value before the first setsockopt."""
 
 _LINGER = (SOL_SOCKET, socket.SO_LINGER)
-_CONGESTION = (IPPROTO_TCP, 13)
+_CONGESTION = (IPPROTO_TCP, socket.TCP_CONGESTION)
+_MAXSEG, _TOS, _TTL = (IPPROTO_TCP, socket.TCP_MAXSEG), (IPPROTO_IP, socket.IP_TOS), (IPPROTO_IP, socket.IP_TTL)
+_DEFAULTS = {_MAXSEG: 536, _TTL: IPDEFTTL}
+_CA_NAME_MAX = 16
+DEFAULT_ALGORITHM = b"newreno"
 _DOUBLED = {(SOL_SOCKET, socket.SO_SNDBUF), (SOL_SOCKET, socket.SO_RCVBUF)}
-
-# enum in Linux's tcp_states.h, by the driver's name of the state
-_LINUX_STATES = {
-    "ESTABLISHED": 1, "SYN_SENT": 2, "SYN_RECEIVED": 3, "FIN_WAIT_1": 4, "FIN_WAIT_2": 5, "TIME_WAIT": 6, "CLOSED": 7,
-    "CLOSE_WAIT": 8, "LAST_ACK": 9, "LISTEN": 10, "CLOSING": 11,
-}  # fmt: skip
 
 
 class Options:
@@ -96,7 +101,8 @@ class Options:
             if len(value) < 8:
                 raise OSError(errno.EINVAL, "")
         elif key == _CONGESTION:
-            if value.rstrip(b"\0") not in (b"reno", b""):
+            value = value[: _CA_NAME_MAX - 1].split(b"\0")[0]
+            if value not in ALGORITHMS:
                 raise OSError(errno.ENOENT, "")
         elif key not in DRIVER and (key not in _REMEMBERED or self._foreign(level)):
             raise OSError(errno.ENOPROTOOPT, "")
@@ -105,10 +111,9 @@ class Options:
             if level != IPPROTO_IP or not value:
                 raise OSError(errno.EINVAL, "")
             value = _NUMBER.pack(value[0])
-        if offloaded is not None:
+        _check_number(key, value)
+        if _alive(offloaded):
             self._tell_driver(offloaded, key, value)
-        elif key == (IPPROTO_TCP, socket.TCP_MAXSEG) and not 88 <= _NUMBER.unpack_from(value)[0] <= 32767:
-            raise OSError(errno.EINVAL, "")
         self._values[key] = value
 
     def _foreign(self, level: int) -> bool:
@@ -119,35 +124,47 @@ class Options:
         return _REMEMBERED.get(key, 0) if value is None else int(_NUMBER.unpack_from(value)[0])
 
     def _tell_driver(self, offloaded: Socket, key: tuple[int, int], value: bytes) -> None:
-        if key in DRIVER:
-            offloaded.setsockopt(*key, _NUMBER.unpack_from(value)[0])
-        elif key == _LINGER and value[:8] != RESET:
+        if key == _LINGER:
             # A close that lingers would let the program wait; the kernel's close of our pair does not wait anyway.
-            offloaded.setsockopt(*key, bytes(8))
-        elif key == _LINGER:
-            offloaded.setsockopt(*key, value[:8])
+            offloaded.setsockopt(*key, value[:8] if value[:8] == RESET else bytes(8))
+        elif key == _CONGESTION:
+            if offloaded.getsockopt(*key, _CA_NAME_MAX).rstrip(b"\0") != value:
+                offloaded.setsockopt(*key, value)
+        elif key == _MAXSEG:
+            _tell_maxseg(offloaded, _NUMBER.unpack_from(value)[0])
+        elif key in DRIVER:
+            number = _NUMBER.unpack_from(value)[0] & (0xFF if key == _TOS else -1)
+            if key not in (_TOS, _TTL) or offloaded.getsockopt(*key) != number:  # accepted sockets have them already
+                offloaded.setsockopt(*key, number)
 
-    def get(self, offloaded: Socket | None, level: int, name: int, listening: bool, moved: tuple[int, int]) -> bytes:
-        """getsockopt; OSError for what is unknown. ``moved``: bytes sent and received."""
+    def get(self, offloaded: Socket | None, level: int, name: int, listening: bool) -> bytes:
+        """getsockopt but for TCP_INFO; OSError for what is unknown."""
         key = (level, name)
         if key == _LINGER:
             return self._values.get(key, bytes(8))[:8]
         if key == _CONGESTION:
-            return b"reno".ljust(16, b"\0")
-        if key == (IPPROTO_TCP, socket.TCP_INFO):
-            return tcp_info(offloaded, *moved)
+            if _alive(offloaded):
+                return bytes(offloaded.getsockopt(*key, _CA_NAME_MAX))
+            return self._values.get(key, DEFAULT_ALGORITHM).ljust(_CA_NAME_MAX, b"\0")
         if level == SOL_SOCKET and name in (constants := self._constants(listening)):
             return _NUMBER.pack(constants[name])
-        if key == (IPPROTO_TCP, socket.TCP_MAXSEG) and offloaded is not None:
-            return _NUMBER.pack(offloaded.getsockopt(*key))
+        if key in (_MAXSEG, _TOS, _TTL):
+            if _alive(offloaded) and (key != _MAXSEG or not _fresh(offloaded)):
+                return _NUMBER.pack(offloaded.getsockopt(*key))
+            return _NUMBER.pack(self._asked(key))
         if key in DRIVER:
-            default = 536 if key == (IPPROTO_TCP, socket.TCP_MAXSEG) else 0
-            number = _NUMBER.unpack_from(self._values.get(key, _NUMBER.pack(default)))[0]
-            return _NUMBER.pack(number if name == socket.TCP_MAXSEG else int(bool(number)))
+            return _NUMBER.pack(int(key in self._values and _NUMBER.unpack_from(self._values[key])[0] != 0))
         if key in _REMEMBERED and not self._foreign(level):
             number = self._number(key)
             return _NUMBER.pack(max(4608, 2 * number) if key in _DOUBLED and key in self._values else number)
         raise OSError(errno.ENOPROTOOPT, "")
+
+    def _asked(self, key: tuple[int, int]) -> int:
+        """What a number of the driver's will be once there is a socket of the driver."""
+        number = int(_NUMBER.unpack_from(self._values[key])[0]) if key in self._values else -1
+        if key == _TOS:
+            return max(number, 0) & 0xFC
+        return number if number > 0 else _DEFAULTS[key]
 
     def _constants(self, listening: bool) -> dict[int, int]:
         return {
@@ -156,23 +173,37 @@ class Options:
         }  # fmt: skip
 
 
-_INFO = struct.Struct("=8B24I4Q6I4Q")
-"""struct tcp_info of Linux up to tcpi_sndbuf_limited."""
+def _check_number(key: tuple[int, int], value: bytes) -> None:
+    """What Linux refuses, whether there is a socket of the driver or not."""
+    number = _NUMBER.unpack_from(value)[0] if key in (_MAXSEG, _TTL) else 0
+    if key == _MAXSEG and number and not 88 <= number <= 32767:
+        raise OSError(errno.EINVAL, "")
+    if key == _TTL and number != -1 and not 1 <= number <= 255:
+        raise OSError(errno.EINVAL, "")
 
 
-def tcp_info(offloaded: Socket | None, sent: int, received: int) -> bytes:
-    """struct tcp_info with what the driver knows; the rest (round-trip time, congestion window: the engine's) is 0."""
+def _alive(offloaded: Socket | None) -> TypeGuard[Socket]:
+    """Whether the driver has a socket that can be asked."""
+    return offloaded is not None and offloaded.so is not None and offloaded.so.so_pcb is not None
+
+
+def _fresh(offloaded: Socket) -> bool:
+    """Neither connecting nor connected."""
+    return offloaded.so is None or sototcpcb(offloaded.so).t_state < TCPS_SYN_SENT
+
+
+def _tell_maxseg(offloaded: Socket, number: int) -> None:
+    """TCP_MAXSEG: of a connection, segments only become smaller; what Linux would accept and not obey is accepted."""
+    if _fresh(offloaded):
+        if number:
+            offloaded.setsockopt(*_MAXSEG, number)
+    elif number and number < offloaded.getsockopt(*_MAXSEG):
+        with contextlib.suppress(OSError):  # carried by a kernel: it has no smaller ones either
+            offloaded.setsockopt(*_MAXSEG, max(number, TCP_MINMSS))
+
+
+def info_of(info: tcp_info | None, offloaded: Socket | None, sent: int, received: int) -> bytes:
+    """TCP_INFO as Linux's getsockopt gives it; ``info`` None: there is no connection. ``sent``, ``received``: bytes."""
     so = None if offloaded is None else offloaded.so
-    state, options, scales, words = _LINUX_STATES["CLOSED"], 0, 0, [0] * 24
-    if so is not None and so.so_pcb is not None:
-        tp = sototcpcb(so)
-        state = _LINUX_STATES[tp.t_state.name]
-        options = 4 if tp.snd_scale or tp.rcv_scale else 0  # TCPI_OPT_WSCALE
-        scales = tp.snd_scale & 15 | (tp.rcv_scale & 15) << 4
-        words[2] = words[3] = words[19] = tp.t_maxseg  # snd_mss, rcv_mss, advmss
-        words[4] = -(-so.so_snd.sb_cc // max(tp.t_maxseg, 1))  # unacked
-        words[13], words[22] = tp.t_maxseg + 40, so.so_rcv.sb_hiwat  # pmtu, rcv_space
     acked = sent if so is None else max(0, sent - so.so_snd.sb_cc)
-    return _INFO.pack(
-        state, 0, 0, 0, 0, options, scales, 0, *words, 0, 2**64 - 1, acked, received, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
-    )
+    return linux_tcp_info(info or tcp_info(tcpi_state=State.CLOSED), bytes_acked=acked, bytes_received=received)

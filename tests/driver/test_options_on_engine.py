@@ -1,0 +1,186 @@
+"""Options and TCP_INFO of live connections on the engine itself, seen on the wire (contract rows OPT-1, CAP-2)."""
+
+from __future__ import annotations
+
+import errno
+import random
+import socket
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tiptoe_driver import Socket
+from tiptoe_driver import abi_gen as reg
+from tiptoe_driver.snapshots import info_dict
+from tiptoe_driver.tcp_info import NO_SSTHRESH
+from tiptoe_verif.live.stat_server import snapshot
+from tiptoe_verif.native.simulation import Impairment, Pair
+from tiptoe_verif.wire.pcap import read_pcap
+from tiptoe_verif.wire.segment import Segment, parse_tcp
+
+DELAY_US = 20_000
+CC = socket.IPPROTO_TCP, socket.TCP_CONGESTION
+A, B = "10.0.0.1", "10.0.0.2"
+
+
+def pair(out_dir, **options) -> Pair:
+    driver = {"snd_ring_bytes": 1 << 16, "rcv_ring_bytes": 1 << 16, "registers": {reg.REG_MSL_TICKS: 3}}
+    return Pair("tiny", pcap=out_dir / "wire.pcap", driver=driver, memory_bytes=1 << 24, **options)
+
+
+@pytest.fixture
+def two(out_dir) -> Iterator[Pair]:
+    """Two engines 20 ms apart."""
+    with pair(out_dir, impairment=Impairment(delay_us=DELAY_US)) as made:
+        yield made
+        made.check()
+
+
+def connect(two: Pair, prepare: Callable[[Socket, Socket], None] = lambda client, listener: None) -> tuple[Socket, Socket]:
+    """A connection from a to b; ``prepare`` has client and listener before they connect and listen."""
+    listener, client = two.b.socket(), two.a.socket()
+    prepare(client, listener)
+    listener.bind(("", 80))
+    listener.listen()
+    assert client.connect_ex((B, 80)) == errno.EINPROGRESS
+    two.run_until(lambda: listener.readable() and client.writable(), 1_000_000, "established")
+    server, _ = listener.accept()
+    server.setblocking(False)
+    return client, server
+
+
+def from_ip(two: Pair, ip: str) -> list[tuple[Segment, bytes]]:
+    """TCP segments of one side so far, with their frames."""
+    two.a.capture.pcap.flush()
+    frames = [frame for _, frame in read_pcap(two.a.pcap)]
+    source = bytes(map(int, ip.split(".")))
+    return [(segment, frame) for frame in frames
+            if frame[26:30] == source and (segment := parse_tcp(frame)) is not None]
+
+
+def carry(two: Pair, source: Socket, sink: Socket, data: bytes) -> None:
+    """All of ``data``, and its acknowledgements back."""
+    sent, got = 0, bytearray()
+
+    def step() -> bool:
+        nonlocal sent
+        if sent < len(data):
+            try:
+                sent += source.send(data[sent:])
+            except BlockingIOError:
+                pass
+        try:
+            got.extend(sink.recv(65536))
+        except BlockingIOError:
+            pass
+        assert source.so is not None
+        return len(got) == len(data) and source.so.so_snd.sb_cc == 0
+
+    two.run_until(step, 20_000_000, "the data")
+    assert got == data
+
+
+def test_info_round_trip_time_is_the_line_s_and_the_window_opens(two: Pair) -> None:
+    """Slow start: SMSS more for each acknowledgement of new data (RFC 5681 section 3.1)."""
+    client, server = connect(two)
+    before = server.info()
+    assert (before.tcpi_rtt, before.tcpi_snd_cwnd, before.tcpi_snd_ssthresh) == (0, 10 * 1460, NO_SSTHRESH)
+    assert before.tcpi_device and before.tcpi_wscale and client.info().tcpi_wscale
+    for n in range(1, 3):
+        carry(two, server, client, bytes(2 * 1460))  # two segments are acknowledged at once
+        info = server.info()
+        assert 2 * DELAY_US <= info.tcpi_rtt <= 2 * DELAY_US + 2000
+        assert (info.tcpi_snd_cwnd, info.tcpi_snd_ssthresh) == ((10 + n) * 1460, NO_SSTHRESH)
+    assert info.tcpi_rto >= 2 * DELAY_US and info.tcpi_unacked == info.tcpi_notsent == info.tcpi_snd_rexmitpack == 0
+
+
+def test_info_counts_the_retransmissions_on_the_wire(out_dir, rng: random.Random) -> None:
+    with pair(out_dir, impairment=Impairment(delay_us=2000)) as two:
+        client, server = connect(two)
+        drop_once(two, 5, 20, 21, 27, 60)
+        carry(two, client, server, rng.randbytes(150_000))
+        info = client.info()
+        highest, again = 0, 0
+        begin = info.tcpi_snd_una - 150_000
+        for segment, _ in from_ip(two, A):
+            if segment.payload:
+                again += (segment.seq - begin) % (1 << 32) < highest
+                highest = max(highest, (segment.seq - begin) % (1 << 32) + len(segment.payload))
+        assert again >= 5 and info.tcpi_snd_rexmitpack == again
+        assert info.tcpi_snd_ssthresh < NO_SSTHRESH
+        taken = snapshot(two.a)
+        assert taken["connections"][0]["info"] == info_dict(info) and taken["engine"]["cycles"] > 1000
+        assert taken["devices"][0]["counters"]["TX_RETRANSMITS"] >= again
+        two.check()
+
+
+def headers(two: Pair, ip: str) -> list[tuple[int, int]]:
+    """Type of service and time to live of one side's segments."""
+    return [(frame[15], frame[22]) for _, frame in from_ip(two, ip)]
+
+
+@pytest.mark.parametrize("side", ["active", "accepted"])
+def test_opt_1_tos_and_ttl_of_a_live_connection(out_dir, side: str) -> None:
+    with pair(out_dir) as two:
+        client, server = connect(two)
+        source, sink, ip = (client, server, A) if side == "active" else (server, client, B)
+        carry(two, source, sink, b"before")
+        assert set(headers(two, ip)) == {(0, 64)}
+        source.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, 0xB8)
+        source.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 7)
+        two.run_us(1000)  # a doorbell overtakes a command
+        count = len(headers(two, ip))
+        carry(two, source, sink, b"behind it")
+        carry(two, sink, source, b"and acknowledged")
+        two.run_us(60_000)  # what is delayed
+        assert set(headers(two, ip)[count:]) == {(0xB8, 7)} and len(headers(two, ip)) > count + 1
+        other = B if ip == A else A
+        assert set(headers(two, other)) == {(0, 64)}
+        two.check()
+
+
+def test_opt_1_options_of_before_connect_and_listen_are_the_connection_s(out_dir) -> None:
+    def prepare(client: Socket, listener: Socket) -> None:
+        client.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, 0x20)
+        listener.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 9)
+
+    with pair(out_dir) as two:
+        client, server = connect(two, prepare)
+        carry(two, client, server, b"there")
+        carry(two, server, client, b"back")
+        assert [header for (segment, _), header in zip(from_ip(two, A), headers(two, A), strict=True)
+                if segment.payload] == [(0x20, 64)]
+        assert [header for (segment, _), header in zip(from_ip(two, B), headers(two, B), strict=True)
+                if segment.payload] == [(0, 9)]
+        two.check()
+
+
+def drop_once(two: Pair, *numbers: int) -> None:
+    """Lose the first sending of these segments with data of a, counted from 0."""
+    channel = two.wire.channels[0]
+    send, first = channel.send, {}
+
+    def lossy(frame: bytes, time_us: float) -> list[tuple[float, bytes]]:
+        segment = parse_tcp(frame)
+        if segment is not None and segment.payload and segment.seq not in first:
+            first[segment.seq] = len(first)
+            if first[segment.seq] in numbers:
+                return []
+        return send(frame, time_us)
+
+    channel.send = lossy  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("algorithm, at_once", [(b"newreno", True), (b"reno", False)])
+def test_cap_2_two_losses_in_a_window(out_dir, rng: random.Random, algorithm: bytes, at_once: bool) -> None:
+    """NewReno answers the partial acknowledgement with the second lost segment (RFC 6582 section 3.2 step 3); Reno's
+    recovery ends with it, and the second loss has to be found anew."""
+    with pair(out_dir, impairment=Impairment(delay_us=4000)) as two:
+        client, server = connect(two)
+        client.setsockopt(*CC, algorithm)
+        drop_once(two, 2, 6)
+        carry(two, client, server, rng.randbytes(10 * 1460))
+        counters = two.a.toe.engine.read_counters()
+        assert counters["FAST_RETRANSMITS"] >= 1
+        assert (counters["FAST_RETRANSMITS"] == 1 and counters["RTO_EXPIRED"] == 0) == at_once
+        two.check()

@@ -119,7 +119,8 @@ def test_tw_1_values_are_the_device_s(host: Bench, start: int, rcv_scale: int, a
 
 def test_tw_1_read_abort_release_once_each_in_order(host: Bench) -> None:
     conn = closing(host)
-    fin(conn)
+    conn.report(poll=False, peer_closed=1, state=State.TIME_WAIT)
+    fin(conn)  # another snapshot before READ_TCB is answered
     reads = [command["page"] for command in conn.commands(Opcode.READ_TCB)]
     assert len(reads) == len(set(reads)) and ops(conn) == [Opcode.READ_TCB] * len(reads) + [Opcode.ABORT]
     fin(conn)  # another snapshot before the engine has read ABORT
@@ -420,15 +421,25 @@ class HostWorld(RaceWorld):
         assert not (handed_over and self.engine.resets), "RST of a connection that was in TIME_WAIT"
 
 
-@pytest.mark.parametrize("story", ["fin", "fin rst", "fin two_msl", "ack_fin", "fin data", "fin dma_error"])
+@pytest.mark.parametrize(("story", "read"), [
+    ("fin", 0), ("ack_fin", 0), ("rst", 2), ("two_msl", 4), ("data", 4), ("dma_error", 4)])
 @pytest.mark.parametrize("how", ["close", "reset", "detach"])
-def test_tw_1_every_order_of_the_end(monkeypatch: pytest.MonkeyPatch, story: str, how: str) -> None:
-    """The peer's FIN and what may follow, the user's end, and the handover."""
+def test_tw_1_every_order_of_the_end(monkeypatch: pytest.MonkeyPatch, story: str, read: int, how: str) -> None:
+    """The peer's FIN, or what may follow it with so many READ_TCB carried out already, the user's end, and the handover."""
     monkeypatch.setattr("tiptoe_driver.structures.tcpcb", GuardedTcpcb)
-    state = State.FIN_WAIT_1 if story == "ack_fin" else State.FIN_WAIT_2
-    scenario = Scenario(lambda: HostWorld().reach(state), {
-        "user": [how], "peer": story.split(), "engine": ["command"] * 3, "driver": ["poll", "poll"]})
-    assert explore(scenario) == scenario.count
+
+    def world() -> HostWorld:
+        made = HostWorld()
+        made.reach(State.FIN_WAIT_1 if story == "ack_fin" else State.FIN_WAIT_2)
+        if read:
+            made.step("peer", "fin")
+            made.step("driver", "poll")
+            for _ in range(read):
+                made.step("engine", "command")
+        return made
+
+    scenario = Scenario(world, {"user": [how], "peer": [story], "engine": ["command"] * 2, "driver": ["poll", "poll"]})
+    assert explore(scenario) == scenario.count == 180
 
 
 # ---------------------------------------------------------------------- later frames

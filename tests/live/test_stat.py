@@ -243,6 +243,7 @@ def test_client_that_never_reads_stops_nobody(make_bench, monkeypatch, runtime):
 @pytest.mark.tap
 @pytest.mark.parametrize("when", ["before the answer", "in the middle of it"])
 def test_client_that_goes_away(make_bench, monkeypatch, when):
+    monkeypatch.setattr(stat_server, "PATIENCE_US", 600_000_000)  # it is not by patience that the session notices
     bench = make_bench(listen=[(7, "echo")], stat="test")
     server = bench.session.stat
     client = bench.connect(7)
@@ -256,7 +257,7 @@ def test_client_that_goes_away(make_bench, monkeypatch, when):
         bench.until(lambda: select.select([made], [], [], 0)[0], "the beginning")
         made.recv(1000)
     made.close()
-    bench.until(lambda: server.given_up == 1, "its end")
+    bench.until(lambda: server.given_up == 1, "its end", 20)
     assert server.served == 0 and not server._clients
     echoes(bench, client)
 

@@ -239,9 +239,11 @@ class FlowBench:
         assert syn.flags == "S" and syn.seq == 0
         return syn
 
-    def established(self, id=1, wnd=8192, mss=1460):
-        """Active open done; snd_una = snd_nxt = 1, rcv_nxt = 1."""
+    def established(self, id=1, wnd=8192, mss=1460, rtt=0):
+        """Active open done, ``rtt`` ticks after the SYN; snd_una = snd_nxt = 1, rcv_nxt = 1."""
         self.syn_sent(id)
+        if rtt:
+            self.ticks(rtt)
         sent, _ = self.receive(Segment("SA", seq=0, ack=1, wnd=wnd, mss=mss), id)
         assert [s.flags for s in sent] == ["A"], sent
         self.seen.notices.clear()

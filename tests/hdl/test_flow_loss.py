@@ -23,6 +23,34 @@ def test_syn_sent_timeout_doubles_then_gives_up():
     assert State(report.state) == State.CLOSED
 
 
+def shown_times(b):
+    tcb = b.tcb()
+    return tcb["rtt_valid"], tcb["srtt"] / 8, tcb["rttvar"] / 4, tcb["rto"]
+
+
+def test_syn_sent_the_handshake_is_the_first_measurement():
+    b = FlowBench(rto_min=1)
+    b.syn_sent()
+    b.ticks(30)
+    b.receive(Segment("SA", seq=0, ack=1, wnd=8192, mss=1000))
+    # RFC 6298 section 2.2: SRTT is the measurement, RTTVAR half of it, RTO = SRTT + 4 * RTTVAR.
+    assert shown_times(b) == (1, 30, 15, 90)
+    b.ticks(500)  # idle time is not measured
+    b.bell(0, 1000)
+    b.ticks(30)
+    b.receive(Segment("A", ack=1001))
+    assert shown_times(b) == (1, 30, 11.25, 75)
+
+
+def test_syn_sent_a_repeated_syn_measures_nothing():
+    b = FlowBench(rto_initial=10, rto_min=1)
+    b.syn_sent()
+    assert b.ticks_until_sent(20) == 10
+    b.ticks(3)
+    b.receive(Segment("SA", seq=0, ack=1, wnd=8192, mss=1000))
+    assert b.tcb()["rtt_valid"] == 0, "which of the two was acknowledged? (section 3, Karn's algorithm)"
+
+
 def test_established_timeout_goes_back_and_shrinks_cwnd():
     b = FlowBench(rto_initial=10, rto_min=10)
     b.established(mss=1000)
@@ -212,7 +240,7 @@ def test_established_beyond_window_is_cut_and_refused():
 
 def test_established_timeout_follows_the_round_trip_time():
     b = FlowBench(rto_initial=100, rto_min=5)
-    b.established(mss=1000, wnd=60000)
+    b.established(mss=1000, wnd=60000, rtt=20)
     position = 0
     for _ in range(30):  # a steady round trip of 20 ticks
         position += 100
@@ -227,16 +255,13 @@ def test_established_timeout_follows_the_round_trip_time():
 
 def test_established_retransmitted_segment_gives_no_sample():
     b = FlowBench(rto_initial=50, rto_min=5)
-    b.established(mss=1000, wnd=60000)
+    b.established(mss=1000, wnd=60000, rtt=10)  # R = 10: the time-out is 10 + 4 * 5 = 30
     b.bell(0, 100)
-    b.ticks(10)
-    b.receive(Segment("A", ack=101, wnd=60000))  # R = 10: the time-out is 10 + 4 * 5 = 30
-    b.bell(0, 200)
     assert 29 <= b.ticks_until_sent(60) <= 31
     b.sent()
     b.ticks(2)
-    b.receive(Segment("A", ack=201, wnd=60000))  # Karn: which transmission this acknowledges is unknown
-    b.bell(0, 300)
+    b.receive(Segment("A", ack=101, wnd=60000))  # Karn: which transmission this acknowledges is unknown
+    b.bell(0, 200)
     assert 29 <= b.ticks_until_sent(60) <= 31
 
 

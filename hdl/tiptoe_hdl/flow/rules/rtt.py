@@ -48,8 +48,8 @@ def smooth(s):
 
 
 def apply(s):
-    """Step 5. The first sample R gives srtt = R, rttvar = R/2."""
-    take = s.go & s.ack_new & s.rtt_done
+    """Step 5. The first sample R gives srtt = R, rttvar = R/2; it is the handshake's, of either side."""
+    take = s.took_ack & s.rtt_done
     first = ~s.rtt_valid
     return dict(
         srtt=choose(s.srtt, (s.fresh, 0), (take & first, (s.sample << 3)[:TICK_BITS]), (take, s.srtt_next)),

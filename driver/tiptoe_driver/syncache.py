@@ -123,7 +123,7 @@ class Syncache:
             tcbinfo.set_foreign(inp, inc[2], inc[3])
             tp = sototcpcb(so)
             tp.t_state = TCPS_SYN_RECEIVED
-            _inherit(sc.sc_listener, tp)
+            inherit(sc.sc_listener, tp)
             fill(tp)
         return so
 
@@ -165,7 +165,7 @@ class Syncache:
             sc.sc_timer.cancel()
 
 
-def _inherit(listener: tcpcb, tp: tcpcb) -> None:
+def inherit(listener: tcpcb, tp: tcpcb) -> None:
     """A listener's options are those of its connections."""
     tp.t_inpcb.inp_ip_tos = listener.t_inpcb.inp_ip_tos
     tp.t_inpcb.inp_ip_ttl = listener.t_inpcb.inp_ip_ttl

@@ -85,7 +85,7 @@ def both_ways(two: Pair, ends: tuple[Socket, Socket], rng: random.Random, size: 
 
 
 def over(two: Pair) -> Callable[[], bool]:
-    return lambda: not two.a.software._connections and not two.a.software._half_open
+    return lambda: two.a.software.idle
 
 
 # ---------------------------------------------------------------------- why it is not offloaded

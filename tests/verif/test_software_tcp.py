@@ -363,6 +363,26 @@ def test_window_is_the_room_and_its_edge_never_moves_left(line: Line) -> None:
     assert len(data) == at - 1 and line.tp.t_state is State.CLOSE_WAIT
 
 
+def test_no_silly_window(line: Line) -> None:
+    line.established()
+    at = 1
+    while (reply := line.send("A", at, 1, bytes(1000))[-1]).window:
+        at = (reply.ack - IRS) & M
+    at = (reply.ack - IRS) & M
+    line.sock.recv(500)
+    assert [each.window for each in line.send("A", at, 1, b"z")] == [0]
+    line.sock.recv(1000)
+    assert [each.window for each in line.send("A", at, 1, b"z")] == [1500]
+
+
+def test_ack_tells_the_highest_number_though_the_window_has_shrunk(line: Line) -> None:
+    line.established()
+    line.sock.send(bytes(4000))
+    line.send("A", 1, 1, window=1000)
+    assert [len(each.data) for each in line.pass_us(200_000)][-1:] == [1000]
+    assert line.told(line.send("PA", 1, 1, b"abc", window=1000)) == [("A", 4001, 4, b"")]
+
+
 def test_reader_opens_the_window(line: Line) -> None:
     line.established()
     at = 1
@@ -412,14 +432,14 @@ def test_syn_received(line: Line, step, replies, alive: bool) -> None:
     listener = line.listen()
     line.send("S", 0)
     assert line.told(line.send(*step)) == replies
-    assert bool(line.tcp._half_open) is alive and not listener.readable()
+    assert bool(line.tcp._passive.half_open) is alive and not listener.readable()
 
 
 def test_syn_ack_is_sent_again_and_given_up(line: Line) -> None:
     line.listen()
     line.send("S", 0)
     assert line.told(line.pass_us(300 * SECOND)) == [("SA", 0, 1, b"")] * RETRANSMISSIONS
-    assert not line.tcp._half_open
+    assert not line.tcp._passive.half_open
 
 
 def test_listener_closes_under_a_half_open_connection(line: Line) -> None:
@@ -427,20 +447,20 @@ def test_listener_closes_under_a_half_open_connection(line: Line) -> None:
     line.send("S", 0)
     listener.close()
     assert line.told(line.send("A", 1, 1)) == [("R", 1, 0, b"")]
-    assert not line.tcp._half_open
+    assert not line.tcp._passive.half_open
 
 
 def test_accept_queue_is_full(line: Line) -> None:
     listener = line.listen(backlog=1)
-    for port in range(6000, 6004):
+    for flags, port, replies in (("S", 6000, 1), ("S", 6001, 1), ("S", 6002, 1), ("A", 6000, 0), ("A", 6001, 0),
+                                 ("A", 6002, 0), ("S", 6003, 0)):
         line.ports = PORT, port
-        line.send("S", 0)
-        line.send("A", 1, 1)
+        assert len(line.send(flags, int(flags == "A"), 1)) == replies
     assert len(listener.so.so_comp) == 2 and line.tcp.counters["syns_dropped"] == 2
     listener.accept()
-    line.ports = PORT, 6003
-    line.send("S", 0)
-    line.send("A", 1, 1)
+    line.ports = PORT, 6002
+    assert line.told(line.pass_us(200_000)) == [("SA", 0, 1, b"")]
+    line.send("A", 1, 1)  # this time there is room
     assert len(listener.so.so_comp) == 2
 
 

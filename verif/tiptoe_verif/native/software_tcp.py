@@ -14,16 +14,13 @@ import errno
 import hashlib
 from collections import Counter, deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 
 from tiptoe_driver import Stack, Tiptoe
 from tiptoe_driver.abi_gen import HOST_FRAME_SLOT_BYTES
 from tiptoe_driver.positions import advance
 from tiptoe_driver.sockbuf import sbspace
-from tiptoe_driver.socketvar import soisconnected
 from tiptoe_driver.software import sballoc
-from tiptoe_driver.stack import Callout
 from tiptoe_driver.structures import (
     IPDEFTTL,
     TCPS_LISTEN,
@@ -31,33 +28,17 @@ from tiptoe_driver.structures import (
     TCPS_TIME_WAIT,
     inpcb,
     intotcpcb,
-    sotoinpcb,
     tcpcb,
 )
-from tiptoe_driver.syncache import inherit
 from tiptoe_driver.tcp_subr import tcp_close, tcp_drop
-from tiptoe_driver.uipc_socket import sonewconn
 
 from ..wire.segment import ACK, HEADER, IPV4, RST, SYN, TCP, Malformed, Segment, pack_tcp, parse_tcp
-from .software_connection import RETRANSMISSIONS, Connection, ahead
+from .software_connection import Connection, ahead
+from .software_listen import FourTuple, PassiveOpens, answer
 
-FourTuple = tuple[int, int, int, int]
-HALF_OPEN_LIMIT = 256
-"""Handshakes of peers that may be under way; SYNs beyond are dropped."""
 RESETS_A_SECOND = 200
 """RSTs that answer segments; more are dropped (FreeBSD's net.inet.icmp.icmplim)."""
 _LOOPBACK_US = 1
-
-
-@dataclass(slots=True, eq=False)
-class HalfOpen:
-    """A SYN for a listening socket that is answered: connection in SYN_RECEIVED, without a socket yet."""
-
-    syn: Segment
-    iss: int
-    wnd: int
-    tries: int = 0
-    timer: Callout | None = None
 
 
 class StandInTcp:
@@ -93,7 +74,7 @@ class StandInTcp:
         self._key = seed.to_bytes(16, "big", signed=True)
         self._toes: list[Tiptoe] = []
         self._connections: dict[tcpcb, Connection] = {}
-        self._half_open: dict[FourTuple, HalfOpen] = {}
+        self._passive = PassiveOpens(self)
         self._resets: deque[int] = deque(maxlen=RESETS_A_SECOND)  # their times
         for toe in toes:
             self.serve(toe)
@@ -135,6 +116,16 @@ class StandInTcp:
         if connection is not None:
             connection.end()
 
+    @property
+    def idle(self) -> bool:
+        """Whether no connection is left, not even a half-open one."""
+        return not self._connections and not self._passive.half_open
+
+    def begin(self, tp: tcpcb) -> Connection:
+        """Carry a connection from now on."""
+        connection = self._connections[tp] = Connection(self, tp)
+        return connection
+
     def _connect(self, tp: tcpcb) -> int:
         inp, so = tp.t_inpcb, tp.t_inpcb.inp_socket
         assert so is not None
@@ -149,8 +140,7 @@ class StandInTcp:
         tp.t_maxseg = self.own_mss(tp, inp.inp_faddr)
         tp.rcv_wnd = min(sbspace(so.so_rcv), 0xFFFF)
         self.counters["opened"] += 1
-        connection = self._connections[tp] = Connection(self, tp)
-        connection.open()
+        self.begin(tp).open()
         return 0
 
     # ------------------------------------------------------------------ out
@@ -224,7 +214,7 @@ class StandInTcp:
         seq, ack, flags = segment.ack, 0, RST
         if not segment.flags & ACK:
             seq, ack, flags = 0, advance(segment.seq, segment.length), RST | ACK
-        self.transmit(_answer(segment, seq, ack, flags))
+        self.transmit(answer(segment, seq, ack, flags))
 
     # ------------------------------------------------------------------ in
 
@@ -260,15 +250,15 @@ class StandInTcp:
                         connection.input(segment)
                         return
                     tcp_close(connection.tp)
-            self._passive(four_tuple, segment)
+            self._passive.input(four_tuple, segment)
 
     def _begins_anew(self, connection: Connection, segment: Segment) -> bool:
         """A SYN beyond a connection in TIME_WAIT, for a socket that listens (RFC 9293 section 3.6.1)."""
         return (segment.flags & (SYN | ACK | RST) == SYN and connection.tp.t_state == TCPS_TIME_WAIT
                 and ahead(segment.seq, connection.tp.rcv_nxt) > 0
-                and self._listener(segment) is not None)  # fmt: skip
+                and self.listener(segment) is not None)  # fmt: skip
 
-    def _listener(self, segment: Segment) -> inpcb | None:
+    def listener(self, segment: Segment) -> inpcb | None:
         """The socket that listens at the segment's destination; one bound to the address goes first."""
 
         def listeners() -> Iterator[inpcb]:
@@ -278,97 +268,3 @@ class StandInTcp:
                     yield inp
 
         return max(listeners(), key=lambda inp: inp.inp_laddr, default=None)
-
-    # ------------------------------------------------------------------ passive opens
-
-    def _passive(self, four_tuple: FourTuple, segment: Segment) -> None:
-        """A segment of no connection: LISTEN, SYN_RECEIVED or CLOSED. P is held."""
-        half, listener = self._half_open.get(four_tuple), self._listener(segment)
-        if half is not None and (listener is None or segment.flags & RST):
-            if listener is None or segment.seq == advance(half.syn.seq, 1):
-                self._forget(four_tuple)
-            half = None
-        flags = segment.flags & (SYN | RST | ACK)
-        if flags & RST:
-            return
-        if listener is None or flags & ACK and half is None:
-            self.counters["segments_unknown"] += 1
-            self.reset(segment)
-        elif flags == SYN:
-            self._syn(four_tuple, segment, half, listener)
-        elif half is not None and flags == ACK:
-            self._last_ack(four_tuple, segment, half, listener)
-
-    def _syn(self, four_tuple: FourTuple, segment: Segment, half: HalfOpen | None, listener: inpcb) -> None:
-        if half is not None and half.syn.seq != segment.seq:
-            self._forget(four_tuple)  # the peer begins anew
-            half = None
-        if half is None:
-            if not _has_room(listener) or len(self._half_open) >= HALF_OPEN_LIMIT:
-                self.counters["syns_dropped"] += 1
-                return
-            wnd = min(self.stack.recvspace, 0xFFFF)
-            half = self._half_open[four_tuple] = HalfOpen(segment, self.isn(four_tuple), wnd)
-            self._synchronise(four_tuple, half)
-        else:
-            self.transmit(self._syn_ack(half))
-
-    def _syn_ack(self, half: HalfOpen) -> Segment:
-        listener = self._listener(half.syn)
-        mss = self.own_mss(intotcpcb(listener), half.syn.src) if listener is not None else 0
-        return _answer(half.syn, half.iss, advance(half.syn.seq, 1), SYN | ACK, half.wnd, mss)
-
-    def _synchronise(self, four_tuple: FourTuple, half: HalfOpen) -> None:
-        """SYN,ACK, until it is answered."""
-        if half.tries > RETRANSMISSIONS or self._listener(half.syn) is None:
-            self._forget(four_tuple)
-            return
-        self.transmit(self._syn_ack(half))
-        half.timer = self.stack.callout(self.rto_us << half.tries, partial(self._synchronise, four_tuple, half))
-        half.tries += 1
-
-    def _forget(self, four_tuple: FourTuple) -> None:
-        half = self._half_open.pop(four_tuple)
-        if half.timer is not None:
-            half.timer.cancel()
-
-    def _last_ack(self, four_tuple: FourTuple, segment: Segment, half: HalfOpen, head: inpcb) -> None:
-        """An ACK in SYN_RECEIVED: of our SYN, or wrong."""
-        if segment.ack != advance(half.iss, 1):
-            self.reset(segment)
-            return
-        if not 0 <= ahead(segment.seq, advance(half.syn.seq, 1)) <= half.wnd:
-            self.transmit(_answer(segment, segment.ack, advance(half.syn.seq, 1), ACK, half.wnd))
-            return
-        assert head.inp_socket is not None
-        so = sonewconn(head.inp_socket, self.stack)
-        if so is None:
-            self.counters["syns_dropped"] += 1  # the SYN,ACK is sent again, and the peer will answer again
-            return
-        self._forget(four_tuple)
-        inp = sotoinpcb(so)
-        tp = intotcpcb(inp)
-        with inp.lock:
-            inp.inp_laddr = four_tuple[0]
-            self.stack.tcbinfo.add_port(inp, four_tuple[1])
-            self.stack.tcbinfo.set_foreign(inp, *four_tuple[2:])
-            inherit(intotcpcb(head), tp)
-            sballoc(so, self.stack)
-            tp.iss, tp.rcv_wnd = half.iss, half.wnd
-            tp.t_maxseg = self.own_mss(intotcpcb(head), segment.src)
-            self.counters["accepted"] += 1
-            connection = self._connections[tp] = Connection(self, tp)
-            connection.accepted(half.syn.seq, half.syn.mss)
-        soisconnected(so)
-        with inp.lock:
-            connection.input(segment)
-
-
-def _has_room(listener: inpcb) -> bool:
-    """Whether the accept queue takes another connection (see sonewconn)."""
-    so = listener.inp_socket
-    return so is not None and len(so.so_comp) <= 3 * so.so_qlimit // 2
-
-
-def _answer(segment: Segment, seq: int, ack: int, flags: int, wnd: int = 0, mss: int = 0) -> Segment:
-    return Segment(segment.dst, segment.src, segment.dport, segment.sport, seq, ack, flags, wnd, mss, None, b"")

@@ -10,20 +10,23 @@ from tiptoe_driver.abi_gen import REG_TICK_CYCLES
 from ..wire.segment import ip_text, mac_text
 from .device import EngineDevice
 from .harness import Stop
+from .software_tcp import StandInTcp
 
 _SETTLE_CYCLES = 10_000
 
 
 def attach_driver(
     device: EngineDevice, *, prefix: int, gateway: str | None, tick_cycles: int, options: dict[str, Any],
-    seed: int | None = None, offload_disabled: bool = False,
+    seed: int | None = None, offload_disabled: bool = False, stand_in: bool = False,
 ) -> None:  # fmt: skip
     """Bring the engine up with the driver, and give ``device`` its ``stack`` and ``toe``.
 
     ``tick_cycles`` 0: TCP's clock is the tick input. ``options`` are those of ``EngineOptions``. ``seed``: of the ephemeral
     ports; live, they are random, since the peer remembers the ones of the run before. ``offload_disabled``:
-    TCP_OFFLOAD_DISABLE.
+    TCP_OFFLOAD_DISABLE. ``stand_in``: connections that are not offloaded are carried by a StandInTcp, ``device.software``.
     """
+    if stand_in:
+        options = {"rst_unknown": False} | options
     options = {"seed": device.seed, "external_tick": tick_cycles == 0} | options
     if tick_cycles:
         options["registers"] = {REG_TICK_CYCLES: tick_cycles} | dict(options.get("registers", {}))
@@ -32,6 +35,8 @@ def attach_driver(
         device.stack, device, address=f"{ip_text(device.ip)}/{prefix}", mac=mac_text(device.mac),
         gateway=gateway or "", options=EngineOptions(**options),
     )  # fmt: skip
+    if stand_in:
+        device.software = StandInTcp(device.stack, device.toe, seed=device.seed)
     device.harness.run(_SETTLE_CYCLES, Stop.SETTLED)  # enabled when this returns
 
 

@@ -121,6 +121,8 @@ class EngineDevice(abc.ABC):
         """The TCP stack of tiptoe_driver, once attached."""
         self.toe: Any = None
         """The stack's device, once attached."""
+        self.software: Any = None
+        """The stand-in for a software TCP, where there is one."""
 
     # --- the driver's seam (tiptoe_driver.device.Device) ---
 

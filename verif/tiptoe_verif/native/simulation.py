@@ -22,12 +22,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 from tiptoe_hdl.config import EngineConfig
 
 from ..sim.toolchain import Progress
 from ..wire.impairment import Impairment
+from ..wire.segment import ip_text
 from .device import MEMORY_BYTES, Conditions, EngineDevice
 from .harness import RuleBroken, Stop
 from .world import Peer, Wire, World
@@ -69,6 +70,12 @@ class Simulation(EngineDevice):
         yours (``write32``, ``read32``, ``memory``).
     driver : dict, optional
         Options for the driver (``tiptoe_driver.EngineOptions``).
+    software : str, optional
+        What carries connections that are not offloaded: "stand-in", a TCP in Python for want of a kernel
+        (:class:`~tiptoe_verif.native.software_tcp.StandInTcp`, as attribute ``software``); it answers segments of nobody in
+        the engine's stead. Without it such connections fail.
+    offload_disabled : bool
+        TCP_OFFLOAD_DISABLE: nothing is offloaded.
 
     Attributes
     ----------
@@ -99,6 +106,8 @@ class Simulation(EngineDevice):
         library: Path | None = None,
         attach: bool = True,
         driver: dict[str, Any] | None = None,
+        software: Literal["stand-in"] | None = None,
+        offload_disabled: bool = False,
         progress: Progress | None = None,
     ) -> None:
         super().__init__(
@@ -112,6 +121,10 @@ class Simulation(EngineDevice):
                 f"a tick of {tick_us * cycles_per_us} cycles is too short to look at {self.config.connections} "
                 "connections: raise tick_us or cycles_per_us"
             )
+        if software not in (None, "stand-in"):
+            raise ValueError(f'software is "stand-in" or None, not {software!r}')
+        if not attach and (software or offload_disabled):
+            raise ValueError("software and offload_disabled are the driver's: attach it")
         self.cycles_per_us = cycles_per_us
         self.tick_us = tick_us
         self.world = World()
@@ -127,7 +140,7 @@ class Simulation(EngineDevice):
 
             attach_driver(
                 self, prefix=prefix, gateway=gateway, tick_cycles=tick_us * cycles_per_us, options=driver or {},
-                seed=seed,
+                seed=seed, offload_disabled=offload_disabled, stand_in=software == "stand-in",
             )  # fmt: skip
 
     # --- time ---
@@ -164,7 +177,8 @@ class Simulation(EngineDevice):
             if self.world.now_ns >= end:
                 where = f" (capture: {self.pcap})" if self.pcap else ""
                 self._flush()
-                raise SimulationTimeout(f"{what or 'the condition'}: not within {timeout_us:g} us{where}")
+                software = f"; {self.software.summary()}" if self.software is not None else ""
+                raise SimulationTimeout(f"{what or 'the condition'}: not within {timeout_us:g} us{where}{software}")
             self.world.run(min(end, self.world.now_ns + step_ns))
 
     def wait(self, timeout_us: int | None) -> bool:
@@ -293,6 +307,10 @@ class Simulation(EngineDevice):
 
     def __enter__(self) -> Simulation:
         return self
+
+    def __repr__(self) -> str:
+        software = self.software.summary() if self.software is not None else "connections that are not offloaded: none"
+        return f"<Simulation {ip_text(self.ip)} at {self.now_us()} us; {software}>"
 
 
 class Pair:

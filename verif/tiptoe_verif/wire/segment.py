@@ -1,4 +1,5 @@
-"""Reading frames: Ethernet, IPv4 and TCP headers (RFC 791, RFC 9293) as plain integers, with checksums verified.
+"""Frames as plain integers: reading Ethernet, IPv4 and TCP headers (RFC 791, RFC 9293), with checksums verified, and writing
+TCP segments.
 
 A reader of its own, without scapy: the wire monitor looks at every frame of every run, so it has to be quick.
 """
@@ -143,6 +144,33 @@ def parse_tcp(frame: bytes, *, strict: bool = True) -> Segment | None:
         raise Malformed("urgent pointer without URG")
     mss, ws = _options(frame[begin + 20 : begin + header], strict)
     return Segment(src, dst, sport, dport, seq, ack, flags, wnd, mss, ws, frame[begin + header : end])
+
+
+def pack_tcp(segment: Segment, *, tos: int = 0, ttl: int = 64) -> bytes:
+    """The IPv4 packet of ``segment``, not to be fragmented. Options are MSS and window scale, where it has them."""
+    options = b""
+    if segment.mss:
+        options += b"\x02\x04" + segment.mss.to_bytes(2, "big")
+    if segment.ws is not None:
+        options += b"\x01\x03\x03" + segment.ws.to_bytes(1, "big")
+    size = 20 + len(options) + len(segment.payload)
+    tcp = bytearray(
+        _TCP.pack(segment.sport, segment.dport, segment.seq, segment.ack, (20 + len(options)) << 2, segment.flags,
+                  segment.wnd, 0, 0)
+        + options + segment.payload
+    )  # fmt: skip
+    addresses = segment.src.to_bytes(4, "big") + segment.dst.to_bytes(4, "big")
+    tcp[16:18] = _checksum(addresses + TCP.to_bytes(2, "big") + size.to_bytes(2, "big") + tcp)
+    ip = bytearray(_IP.pack(0x45, tos, 20 + size, 0, 0x4000, ttl, TCP, 0, segment.src, segment.dst))
+    ip[10:12] = _checksum(ip)
+    return bytes(ip + tcp)
+
+
+def _checksum(data: bytes | bytearray) -> bytes:
+    """The internet checksum over ``data``, in which its own place is 0."""
+    if len(data) % 2:
+        data = data + b"\0"
+    return (-int.from_bytes(data, "big") % 0xFFFF).to_bytes(2, "big")
 
 
 def _options(data: bytes, strict: bool) -> tuple[int, int | None]:

@@ -30,6 +30,7 @@ from tiptoe_driver.structures import (
     intotcpcb,
     tcpcb,
 )
+from tiptoe_driver.tcp_info import tcp_fill_info, tcp_info
 from tiptoe_driver.tcp_subr import tcp_close, tcp_drop
 
 from ..wire.segment import ACK, HEADER, IPV4, RST, SYN, TCP, Malformed, Segment, pack_tcp, parse_tcp
@@ -115,6 +116,13 @@ class StandInTcp:
         connection = self._connections.pop(tp, None)
         if connection is not None:
             connection.end()
+
+    def ctloutput(self, tp: tcpcb, level: int, name: int) -> None:
+        """Nothing to do: every segment looks at the options."""
+
+    def tcp_info(self, tp: tcpcb) -> tcp_info | None:
+        """What the tcpcb says of one of our connections; there is no round-trip time and no congestion window."""
+        return tcp_fill_info(tp) if tp in self._connections else None
 
     @property
     def idle(self) -> bool:

@@ -6,6 +6,7 @@ import gc
 import os
 import random
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,11 @@ ROOT = Path(__file__).resolve().parent.parent
 gc.disable()
 _COLLECT_EVERY = 10
 _finished = 0
+
+
+# A job in the background of a script ignores SIGINT and hands that down: to what is tested with it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_teardown() -> None:

@@ -495,6 +495,7 @@ def options_of_a_live_connection():
         seen += [made_option(made, socket.IPPROTO_IP, socket.IP_TTL, value) for value in (64, 0, 5)]
         seen += congestion_of(made)
         seen += [error_of(made.setsockopt, socket.IPPROTO_TCP, socket.TCP_MAXSEG, value) for value in (600, 1400, 87, 40000)]
+        time.sleep(0.5)  # data does not wait for the commands before it (docs/driver.md)
         made.sendall(b"on")
         seen.append(made.recv(10).decode())
     return seen
@@ -511,6 +512,7 @@ def options_of_accepted_connections():
             connection, _ = made.accept()
             with connection:
                 connection.recv(100)
+                time.sleep(0.5)  # as above
                 connection.sendall(b"taken")
                 seen = [
                     connection.getsockopt(socket.IPPROTO_IP, socket.IP_TOS),

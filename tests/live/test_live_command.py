@@ -157,6 +157,7 @@ def test_local_port_in_use_is_one_line(namespace, out_dir):
     assert err == "error: cannot listen on port 9000 of this machine (Address already in use)\n"
 
 
+@pytest.mark.xdist_group("demo")  # one folder for its capture
 @pytest.mark.tap
 def test_demo_with_the_kernel(out_dir):
     result = subprocess.run(
@@ -169,6 +170,7 @@ def test_demo_with_the_kernel(out_dir):
     assert not tshark.available() or "no bad checksum, no malformed frame" in result.stdout
 
 
+@pytest.mark.xdist_group("demo")  # one folder for its capture
 def test_demo_with_two_engines():
     result = subprocess.run(
         [TIPTOE, "demo", "--size", "64", "--config", "tiny", "--without-tap"], capture_output=True, text=True,

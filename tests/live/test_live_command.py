@@ -1,5 +1,6 @@
 """The commands as a user runs them: `tiptoe live` between a stock server and a stock client, `tiptoe demo`."""
 
+import fcntl
 import hashlib
 import http.client
 import os
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tiptoe_verif.paths import BUILD
 from tiptoe_verif.wire import tshark
 from tiptoe_verif.wire.pcap import read_pcap
 
@@ -157,9 +159,17 @@ def test_local_port_in_use_is_one_line(namespace, out_dir):
     assert err == "error: cannot listen on port 9000 of this machine (Address already in use)\n"
 
 
-@pytest.mark.xdist_group("demo")  # one folder for its capture
+@pytest.fixture
+def demo_folder():
+    """The demo has one folder for its capture: one run at a time, whichever worker has it."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    with (BUILD / "demo.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 @pytest.mark.tap
-def test_demo_with_the_kernel(out_dir):
+def test_demo_with_the_kernel(out_dir, demo_folder):
     result = subprocess.run(
         [TIPTOE, "demo", "--size", "1024"], capture_output=True, text=True, timeout=500,
         env=os.environ | {"COLUMNS": "120"},
@@ -170,8 +180,7 @@ def test_demo_with_the_kernel(out_dir):
     assert not tshark.available() or "no bad checksum, no malformed frame" in result.stdout
 
 
-@pytest.mark.xdist_group("demo")  # one folder for its capture
-def test_demo_with_two_engines():
+def test_demo_with_two_engines(demo_folder):
     result = subprocess.run(
         [TIPTOE, "demo", "--size", "64", "--config", "tiny", "--without-tap"], capture_output=True, text=True,
         timeout=500, env=os.environ | {"COLUMNS": "120"},

@@ -51,8 +51,10 @@ soak: setup ## long seeded runs
 mutants: setup ## break the driver, a row of the contract at a time: a test must notice
 	@$(BIN)/python -m tiptoe_verif.mutants $(ROWS)
 
-lint: setup ## ruff and mypy
-	@$(BIN)/ruff check --quiet --output-format concise . && echo "ruff: clean"
+lint: setup ## ruff (rules and layout) and mypy
+	@$(BIN)/ruff check --quiet --output-format concise .
+	@$(BIN)/ruff format --check --quiet . || { echo "error: not laid out as ruff does it: make format" >&2; $(BIN)/ruff format --check . >&2; exit 1; }
+	@echo "ruff: clean"
 	@$(BIN)/mypy
 
 format: setup ## let ruff lay out and fix the code

@@ -18,5 +18,20 @@ from .stack import Stack
 from .toe import Tiptoe
 from .user_buffers import UserBuffer
 
-__all__ = ["SO_NO_OFFLOAD", "Device", "DeviceError", "DeviceState", "EngineOptions", "OffloadPolicy", "Opening",
-           "PolicyRule", "Socket", "Stack", "Tiptoe", "UserBuffer", "create_connection", "select", "snapshot"]
+__all__ = [
+    "SO_NO_OFFLOAD",
+    "Device",
+    "DeviceError",
+    "DeviceState",
+    "EngineOptions",
+    "OffloadPolicy",
+    "Opening",
+    "PolicyRule",
+    "Socket",
+    "Stack",
+    "Tiptoe",
+    "UserBuffer",
+    "create_connection",
+    "select",
+    "snapshot",
+]

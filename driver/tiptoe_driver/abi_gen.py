@@ -14,23 +14,23 @@ from typing import NamedTuple
 REG_ID = 0x000
 REG_VERSION = 0x004
 REG_CAPABILITIES = 0x008
-REG_LIMITS = 0x00c
+REG_LIMITS = 0x00C
 REG_CONTROL = 0x010
 REG_STATUS = 0x014
 REG_IRQ_STATUS = 0x018
-REG_IRQ_MASK = 0x01c
+REG_IRQ_MASK = 0x01C
 REG_MAC_LO = 0x020
 REG_MAC_HI = 0x024
 REG_IP_ADDR = 0x028
-REG_IP_HEADER = 0x02c
+REG_IP_HEADER = 0x02C
 REG_TICK_CYCLES = 0x030
 REG_TICK_TIME = 0x034
 REG_ISN_TIME = 0x038
-REG_CONGESTION = 0x03c
+REG_CONGESTION = 0x03C
 REG_MSL_TICKS = 0x040
 REG_RTO_MIN = 0x044
 REG_RTO_MAX = 0x048
-REG_RTO_INITIAL = 0x04c
+REG_RTO_INITIAL = 0x04C
 REG_DELACK_TICKS = 0x050
 REG_RETRIES = 0x054
 REG_ISN_KEY = 0x060  # 4 of them
@@ -38,39 +38,39 @@ REG_HASH_KEY = 0x070  # 2 of them
 REG_COMMAND_RING_LO = 0x080
 REG_COMMAND_RING_HI = 0x084
 REG_COMMAND_RING_LOG2 = 0x088
-REG_COMMAND_TAIL = 0x08c
+REG_COMMAND_TAIL = 0x08C
 REG_COMMAND_HEAD = 0x090
-REG_EVENT_RING_LO = 0x0a0
-REG_EVENT_RING_HI = 0x0a4
-REG_EVENT_RING_LOG2 = 0x0a8
-REG_EVENT_CONSUMER = 0x0ac
-REG_EVENT_PRODUCER = 0x0b0
-REG_FRAME_RING_LO = 0x0c0
-REG_FRAME_RING_HI = 0x0c4
-REG_FRAME_RING_LOG2 = 0x0c8
-REG_FRAME_CONSUMER = 0x0cc
+REG_EVENT_RING_LO = 0x0A0
+REG_EVENT_RING_HI = 0x0A4
+REG_EVENT_RING_LOG2 = 0x0A8
+REG_EVENT_CONSUMER = 0x0AC
+REG_EVENT_PRODUCER = 0x0B0
+REG_FRAME_RING_LO = 0x0C0
+REG_FRAME_RING_HI = 0x0C4
+REG_FRAME_RING_LOG2 = 0x0C8
+REG_FRAME_CONSUMER = 0x0CC
 REG_COUNTER = 0x200  # 32 of them
 
 # Fields: NAME_FIELD is the mask in place, NAME_FIELD_SHIFT the lowest bit.
-VERSION_PATCH = 0xff
+VERSION_PATCH = 0xFF
 VERSION_PATCH_SHIFT = 0
-VERSION_MINOR = 0xff00
+VERSION_MINOR = 0xFF00
 VERSION_MINOR_SHIFT = 8
-VERSION_MAJOR = 0xffff0000
+VERSION_MAJOR = 0xFFFF0000
 VERSION_MAJOR_SHIFT = 16
-CAPABILITIES_LOG2_CONNECTIONS = 0x1f
+CAPABILITIES_LOG2_CONNECTIONS = 0x1F
 CAPABILITIES_LOG2_CONNECTIONS_SHIFT = 0
-CAPABILITIES_LOG2_LISTENERS = 0x1f00
+CAPABILITIES_LOG2_LISTENERS = 0x1F00
 CAPABILITIES_LOG2_LISTENERS_SHIFT = 8
-CAPABILITIES_LOG2_SYNCACHE = 0x1f0000
+CAPABILITIES_LOG2_SYNCACHE = 0x1F0000
 CAPABILITIES_LOG2_SYNCACHE_SHIFT = 16
-CAPABILITIES_LOG2_NEXT_HOPS = 0x1f000000
+CAPABILITIES_LOG2_NEXT_HOPS = 0x1F000000
 CAPABILITIES_LOG2_NEXT_HOPS_SHIFT = 24
-LIMITS_DATA_BYTES = 0xff
+LIMITS_DATA_BYTES = 0xFF
 LIMITS_DATA_BYTES_SHIFT = 0
-LIMITS_ADDR_WIDTH = 0x7f00
+LIMITS_ADDR_WIDTH = 0x7F00
 LIMITS_ADDR_WIDTH_SHIFT = 8
-LIMITS_MAX_FRAME_BYTES = 0xfff0000
+LIMITS_MAX_FRAME_BYTES = 0xFFF0000
 LIMITS_MAX_FRAME_BYTES_SHIFT = 16
 CONTROL_ENABLE = 0x1
 CONTROL_ENABLE_SHIFT = 0
@@ -92,17 +92,17 @@ IRQ_MASK_EVENT = 0x1
 IRQ_MASK_EVENT_SHIFT = 0
 IRQ_MASK_ERROR = 0x2
 IRQ_MASK_ERROR_SHIFT = 1
-IP_HEADER_TTL = 0xff
+IP_HEADER_TTL = 0xFF
 IP_HEADER_TTL_SHIFT = 0
-IP_HEADER_TOS = 0xff00
+IP_HEADER_TOS = 0xFF00
 IP_HEADER_TOS_SHIFT = 8
 CONGESTION_NEWRENO = 0x1
 CONGESTION_NEWRENO_SHIFT = 0
 CONGESTION_RENO = 0x2
 CONGESTION_RENO_SHIFT = 1
-RETRIES_REXMT_MAX = 0xff
+RETRIES_REXMT_MAX = 0xFF
 RETRIES_REXMT_MAX_SHIFT = 0
-RETRIES_SYN_RETRIES = 0xff00
+RETRIES_SYN_RETRIES = 0xFF00
 RETRIES_SYN_RETRIES_SHIFT = 8
 
 ID_VALUE = 0x54504954
@@ -252,9 +252,16 @@ class Counter(IntEnum):
 
 
 # Commands that COMMAND_DONE answers in any case; the others only when they fail.
-ALWAYS_DONE = frozenset({
-    Opcode.RELEASE, Opcode.LISTEN, Opcode.UNLISTEN, Opcode.SYNCACHE_DROP, Opcode.SEND_FRAME, Opcode.READ_TCB,
-})
+ALWAYS_DONE = frozenset(
+    {
+        Opcode.RELEASE,
+        Opcode.LISTEN,
+        Opcode.UNLISTEN,
+        Opcode.SYNCACHE_DROP,
+        Opcode.SEND_FRAME,
+        Opcode.READ_TCB,
+    }
+)
 
 # Field tables: (name, dword, lowest bit, width); 64-bit fields have their low dword first.
 COMMANDS: dict[Opcode, tuple[tuple[str, int, int, int], ...]] = {
@@ -827,18 +834,18 @@ class ConnectionEvent(NamedTuple):
             d[0],
             d[1],
             d[2],
-            d[3] & 0xffff,
+            d[3] & 0xFFFF,
             d[3] >> 16,
             d[4],
             d[5],
-            d[6] & 0xf,
-            (d[6] >> 4) & 0xf,
-            (d[6] >> 8) & 0xf,
+            d[6] & 0xF,
+            (d[6] >> 4) & 0xF,
+            (d[6] >> 8) & 0xF,
             (d[6] >> 12) & 0x1,
             (d[6] >> 13) & 0x1,
             (d[6] >> 14) & 0x1,
             (d[6] >> 15) & 0x1,
-            (d[6] >> 16) & 0xf,
+            (d[6] >> 16) & 0xF,
         )
 
 
@@ -861,16 +868,16 @@ class SynReceivedEvent(NamedTuple):
     def unpack(cls, d: Sequence[int]) -> SynReceivedEvent:
         """From the eight dwords of an entry."""
         return cls(
-            d[0] & 0xffff,
-            (d[0] >> 16) & 0xff,
+            d[0] & 0xFFFF,
+            (d[0] >> 16) & 0xFF,
             d[1],
             d[2],
-            d[3] & 0xffff,
+            d[3] & 0xFFFF,
             d[3] >> 16,
             d[4],
             d[5],
-            d[6] & 0xffff,
-            (d[6] >> 16) & 0xf,
+            d[6] & 0xFFFF,
+            (d[6] >> 16) & 0xF,
             (d[6] >> 20) & 0x1,
         )
 
@@ -885,8 +892,8 @@ class SyncacheGoneEvent(NamedTuple):
     def unpack(cls, d: Sequence[int]) -> SyncacheGoneEvent:
         """From the eight dwords of an entry."""
         return cls(
-            d[0] & 0xffff,
-            (d[0] >> 16) & 0xff,
+            d[0] & 0xFFFF,
+            (d[0] >> 16) & 0xFF,
         )
 
 
@@ -904,8 +911,8 @@ class CommandDoneEvent(NamedTuple):
         """From the eight dwords of an entry."""
         return cls(
             d[0],
-            d[1] & 0xff,
-            (d[1] >> 8) & 0xff,
+            d[1] & 0xFF,
+            (d[1] >> 8) & 0xFF,
             d[1] >> 16,
             d[2] | d[3] << 32,
         )
@@ -922,7 +929,7 @@ class FrameEvent(NamedTuple):
         """From the eight dwords of an entry."""
         return cls(
             d[0],
-            d[1] & 0xffff,
+            d[1] & 0xFFFF,
         )
 
 
@@ -936,19 +943,12 @@ class ErrorEvent(NamedTuple):
     def unpack(cls, d: Sequence[int]) -> ErrorEvent:
         """From the eight dwords of an entry."""
         return cls(
-            d[0] & 0xff,
+            d[0] & 0xFF,
             d[1],
         )
 
 
-Event = (
-    ConnectionEvent
-    | SynReceivedEvent
-    | SyncacheGoneEvent
-    | CommandDoneEvent
-    | FrameEvent
-    | ErrorEvent
-)
+Event = ConnectionEvent | SynReceivedEvent | SyncacheGoneEvent | CommandDoneEvent | FrameEvent | ErrorEvent
 
 _ENTRY = Struct(f"<{EVENT_BYTES // 4}I")
 _UNPACK: dict[int, Callable[[Sequence[int]], Event]] = {

@@ -21,8 +21,7 @@ Waiter = Callable[[int | None], None]
 
 def arp_packet(operation: int, smac: int, sip: int, tmac: int, tip: int) -> bytes:
     """An ARP packet (28 bytes) for IPv4 over Ethernet."""
-    return (_HEADER + operation.to_bytes(2) + smac.to_bytes(6) + sip.to_bytes(4)
-            + tmac.to_bytes(6) + tip.to_bytes(4))
+    return _HEADER + operation.to_bytes(2) + smac.to_bytes(6) + sip.to_bytes(4) + tmac.to_bytes(6) + tip.to_bytes(4)
 
 
 @dataclass(slots=True, eq=False)
@@ -53,8 +52,17 @@ class ArpTable:
     LIMIT = 1024
     """Neighbours remembered; the oldest resolved one makes room."""
 
-    def __init__(self, stack: Stack, mac: int, address: int, transmit: Callable[[int, bytes], object],
-                 changed: Callable[[int, int], None], retry_us: int, tries: int, down_us: int) -> None:
+    def __init__(
+        self,
+        stack: Stack,
+        mac: int,
+        address: int,
+        transmit: Callable[[int, bytes], object],
+        changed: Callable[[int, int], None],
+        retry_us: int,
+        tries: int,
+        down_us: int,
+    ) -> None:
         self._stack = stack
         self._mac = mac
         self._address = address

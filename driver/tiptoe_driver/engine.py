@@ -90,9 +90,13 @@ class Engine:
         self._configure()
         reserve = caps.connections // 4 if options.active_reserve is None else options.active_reserve
         self.ids = ConnectionIds(
-            caps.connections, caps.connections // 2 if options.stock is None else options.stock,
-            caps.connections - reserve, self.commands,
-            RingPool(self.memory, options.snd_ring_bytes, options.rcv_ring_bytes), self.counters)
+            caps.connections,
+            caps.connections // 2 if options.stock is None else options.stock,
+            caps.connections - reserve,
+            self.commands,
+            RingPool(self.memory, options.snd_ring_bytes, options.rcv_ring_bytes),
+            self.counters,
+        )
         self.buffers = UserBuffers(self.memory, reachable, options.snd_ring_bytes, options.rcv_ring_bytes)
         self._handlers: dict[type, Callable[..., None]] = {
             abi.ConnectionEvent: self._connection,
@@ -111,8 +115,10 @@ class Engine:
         device.write32(abi.REG_IRQ_MASK, 0)
         device.write32(abi.REG_CONTROL, abi.CONTROL_SOFT_RESET)
         for _ in range(10_000):
-            if (not device.read32(abi.REG_CONTROL) & abi.CONTROL_SOFT_RESET
-                    and device.read32(abi.REG_STATUS) & abi.STATUS_READY):
+            if (
+                not device.read32(abi.REG_CONTROL) & abi.CONTROL_SOFT_RESET
+                and device.read32(abi.REG_STATUS) & abi.STATUS_READY
+            ):
                 break
             if device.gone:
                 return False
@@ -128,7 +134,9 @@ class Engine:
         mac, address = self._addresses
         command_block, event_block = self._command_block, self._event_block
         registers = {
-            abi.REG_MAC_LO: mac & MASK, abi.REG_MAC_HI: mac >> 32, abi.REG_IP_ADDR: address,
+            abi.REG_MAC_LO: mac & MASK,
+            abi.REG_MAC_HI: mac >> 32,
+            abi.REG_IP_ADDR: address,
             abi.REG_COMMAND_RING_LO: command_block.address & MASK,
             abi.REG_COMMAND_RING_HI: command_block.address >> 32,
             abi.REG_COMMAND_RING_LOG2: (self.commands.entries - 1).bit_length(),
@@ -145,10 +153,13 @@ class Engine:
         for register, value in registers.items():
             device.write32(register, value)
         device.write32(abi.REG_IRQ_MASK, abi.IRQ_MASK_EVENT | abi.IRQ_MASK_ERROR)
-        device.write32(abi.REG_CONTROL, abi.CONTROL_ENABLE
-                       | (abi.CONTROL_EXTERNAL_TICK if options.external_tick else 0)
-                       | (abi.CONTROL_RST_UNKNOWN if options.rst_unknown else 0)
-                       | (abi.CONTROL_PROMISCUOUS if options.promiscuous else 0))
+        device.write32(
+            abi.REG_CONTROL,
+            abi.CONTROL_ENABLE
+            | (abi.CONTROL_EXTERNAL_TICK if options.external_tick else 0)
+            | (abi.CONTROL_RST_UNKNOWN if options.rst_unknown else 0)
+            | (abi.CONTROL_PROMISCUOUS if options.promiscuous else 0),
+        )
         self._frames_taken = self._frames_told = 0
         self.running = True
 
@@ -259,16 +270,17 @@ class Engine:
         if event.slot % slots != self._frames_taken % slots:
             self.counters["bad_frame_events"] += 1
             return
-        self._frames_taken = (self._frames_taken + 1) & MASK  # whatever the slot holds, the next event is the next one's
+        self._frames_taken = (
+            self._frames_taken + 1
+        ) & MASK  # whatever the slot holds, the next event is the next one's
         if event.length == 0:
             self.counters["frames_not_written"] += 1
             return
         if not 14 <= event.length <= abi.HOST_FRAME_SLOT_BYTES - abi.HOST_FRAME_OFFSET:
             self.counters["bad_frame_events"] += 1
             return
-        start = (self._frame_block.address + event.slot % slots * abi.HOST_FRAME_SLOT_BYTES
-                 + abi.HOST_FRAME_OFFSET)
-        self.client.frame_received(self.device.memory[start:start + event.length])
+        start = self._frame_block.address + event.slot % slots * abi.HOST_FRAME_SLOT_BYTES + abi.HOST_FRAME_OFFSET
+        self.client.frame_received(self.device.memory[start : start + event.length])
 
     def _error(self, event: abi.ErrorEvent) -> None:
         try:

@@ -46,8 +46,14 @@ class HostInterface:
     QUEUE_LIMIT = 256
     """Frames that may wait for a buffer or for room in the command ring."""
 
-    def __init__(self, stack: Stack, engine: Engine, ifp: ifnet,
-                 neighbour_changed: Callable[[int, int], None], on_device: Callable[[FourTuple], bool]) -> None:
+    def __init__(
+        self,
+        stack: Stack,
+        engine: Engine,
+        ifp: ifnet,
+        neighbour_changed: Callable[[int, int], None],
+        on_device: Callable[[FourTuple], bool],
+    ) -> None:
         self._engine = engine
         self._ifp = ifp
         self._counters = engine.counters
@@ -58,11 +64,20 @@ class HostInterface:
         block = engine.memory.allocate(engine.options.frame_buffers * abi.HOST_FRAME_SLOT_BYTES)
         self._all_buffers = [block.address + n * abi.HOST_FRAME_SLOT_BYTES for n in range(engine.options.frame_buffers)]
         self._buffers = list(self._all_buffers)
-        self.arp = ArpTable(stack, ifp.if_lladdr, ifp.if_addr, self._transmit_arp, neighbour_changed,
-                            engine.options.arp_retry_us, engine.options.arp_tries, engine.options.arp_down_us)
+        self.arp = ArpTable(
+            stack,
+            ifp.if_lladdr,
+            ifp.if_addr,
+            self._transmit_arp,
+            neighbour_changed,
+            engine.options.arp_retry_us,
+            engine.options.arp_tries,
+            engine.options.arp_down_us,
+        )
         self._icmp = IcmpInput(stack, ifp, engine.counters, self._transmit_ip)
-        self._tcp = TcpInput(stack, ifp, engine.counters, self._transmit_ip, on_device,
-                             resets=not engine.options.rst_unknown)
+        self._tcp = TcpInput(
+            stack, ifp, engine.counters, self._transmit_ip, on_device, resets=not engine.options.rst_unknown
+        )
 
     # ------------------------------------------------------------------ out
 
@@ -88,15 +103,16 @@ class HostInterface:
         while self._queue and self._buffers and self._engine.commands.room(1):
             frame = self._queue.popleft()
             address = self._buffers.pop()
-            self._engine.device.memory[address:address + len(frame)] = frame
+            self._engine.device.memory[address : address + len(frame)] = frame
             if self.capture is not None:
                 self.capture(False, frame)
 
             def done(status: int, argument: int, address: int = address) -> None:
                 self._buffers.append(address)
 
-            self._engine.commands.post(abi.pack_send_frame(
-                self._engine.commands.tag(done), addr=address, length=len(frame)))
+            self._engine.commands.post(
+                abi.pack_send_frame(self._engine.commands.tag(done), addr=address, length=len(frame))
+            )
 
     def stop(self) -> None:
         """The engine is off: frames that wait are dropped, all buffers are ours again. Neighbours stay known."""

@@ -69,8 +69,9 @@ class IcmpInput:
         Errors about connections: told to TCP; not told, since they are about nothing that is under way.
     """
 
-    def __init__(self, stack: Stack, ifp: ifnet, counters: Counter[str],
-                 transmit: Callable[[int, bytes], object]) -> None:
+    def __init__(
+        self, stack: Stack, ifp: ifnet, counters: Counter[str], transmit: Callable[[int, bytes], object]
+    ) -> None:
         self._stack = stack
         self._ifp = ifp
         self._counters = counters
@@ -92,8 +93,13 @@ class IcmpInput:
         if int.from_bytes(packet[16:20]) != self._ifp.if_addr or not (kind in _ERRNO or answer and kind == ICMP_ECHO):
             return False
         source = int.from_bytes(packet[12:16])
-        if (internet_checksum(packet[:header]) or internet_checksum(message) or source >> 28 >= 0xE or not source
-                or frame[6] & 1):
+        if (
+            internet_checksum(packet[:header])
+            or internet_checksum(message)
+            or source >> 28 >= 0xE
+            or not source
+            or frame[6] & 1
+        ):
             self._counters["frames_bad_icmp"] += 1
             return True
         if kind == ICMP_ECHO:
@@ -127,9 +133,13 @@ class IcmpInput:
         fragment = int.from_bytes(quoted[6:8]) & 0x1FFF
         if header < 20 or len(quoted) < header + 8 or fragment:
             return False
-        tcp = quoted[header:header + 8]
-        four_tuple = (int.from_bytes(quoted[12:16]), int.from_bytes(tcp[0:2]),
-                      int.from_bytes(quoted[16:20]), int.from_bytes(tcp[2:4]))
+        tcp = quoted[header : header + 8]
+        four_tuple = (
+            int.from_bytes(quoted[12:16]),
+            int.from_bytes(tcp[0:2]),
+            int.from_bytes(quoted[16:20]),
+            int.from_bytes(tcp[2:4]),
+        )
         mtu = int.from_bytes(message[6:8]) or next_plateau(int.from_bytes(quoted[2:4]))
         result = tcp_ctlinput(self._stack, four_tuple, int.from_bytes(tcp[4:8]), error, mtu)
         if result is Ctl.NOT_OURS:

@@ -37,8 +37,15 @@ class ConnectionIds:
         Ids in stock for passive opens.
     """
 
-    def __init__(self, total: int, stock: int, passive_limit: int, commands: CommandRing, ring_pool: RingPool,
-                 counters: Counter[str]) -> None:
+    def __init__(
+        self,
+        total: int,
+        stock: int,
+        passive_limit: int,
+        commands: CommandRing,
+        ring_pool: RingPool,
+        counters: Counter[str],
+    ) -> None:
         self._commands = commands
         self.ring_pool = ring_pool
         self._counters = counters
@@ -116,8 +123,12 @@ class ConnectionIds:
 
     def replenish(self) -> None:
         """Bring the stock up to its target as far as ids, memory and the command ring allow."""
-        while (self.stocked < self._stock_target and self._free and self._passive < self._passive_limit
-               and self._commands.room(1)):
+        while (
+            self.stocked < self._stock_target
+            and self._free
+            and self._passive < self._passive_limit
+            and self._commands.room(1)
+        ):
             if self._provision(TP_STOCK | TP_PASSIVE) is None:
                 break
             self.stocked += 1
@@ -147,8 +158,9 @@ class ConnectionIds:
             self._passive -= bool(toep.flags & TP_PASSIVE)
             toep.rings.drop()
 
-        self._commands.post_control(abi.pack_release(
-            self._commands.tag(done), tid=toep.tid, laddr=laddr, faddr=faddr, lport=lport, fport=fport))
+        self._commands.post_control(
+            abi.pack_release(self._commands.tag(done), tid=toep.tid, laddr=laddr, faddr=faddr, lport=lport, fport=fport)
+        )
 
     def lose(self, toep: toepcb) -> None:
         """An id whose state on the engine is unknown: neither it nor its memory is used again before a reset."""
@@ -164,7 +176,15 @@ class ConnectionIds:
         self._generations[tep_id] = generation = (self._generations[tep_id] + 1) & 0xFF
         toep = toepcb(tep_id, generation, rings, flags)
         self.toepcbs[tep_id] = toep
-        self._commands.post(abi.pack_provision(
-            0, tid=toep.tid, snd_base=rings.snd_block.address, rcv_base=rings.rcv_block.address,
-            snd_log2=rings.snd_block.log2, rcv_log2=rings.rcv_block.log2, stock=int(bool(flags & TP_STOCK))))
+        self._commands.post(
+            abi.pack_provision(
+                0,
+                tid=toep.tid,
+                snd_base=rings.snd_block.address,
+                rcv_base=rings.rcv_block.address,
+                snd_log2=rings.snd_block.log2,
+                rcv_log2=rings.rcv_block.log2,
+                stock=int(bool(flags & TP_STOCK)),
+            )
+        )
         return toep

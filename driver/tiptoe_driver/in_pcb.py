@@ -76,7 +76,8 @@ class inpcbinfo:
         else:
             for lport in self._ephemeral():
                 if not self._busy(inp, (laddr, lport, faddr, fport)) and all(
-                        other.inp_fport for other in self._by_port.get(lport, ())):
+                    other.inp_fport for other in self._by_port.get(lport, ())
+                ):
                     break
             else:
                 return errno.EADDRNOTAVAIL
@@ -122,9 +123,14 @@ class inpcbinfo:
 
     def _busy(self, inp: inpcb, four_tuple: tuple[int, int, int, int]) -> bool:
         """Whether a connection, or the remains of one in TIME_WAIT or on a device, has this four-tuple."""
-        return four_tuple in self._by_tuple or inp.stack.time_wait.find(four_tuple) is not None or any(
-            ifp.if_toedev is not None and ifp.if_toedev.tod_four_tuple_busy(four_tuple)
-            for ifp in inp.stack.interfaces)
+        return (
+            four_tuple in self._by_tuple
+            or inp.stack.time_wait.find(four_tuple) is not None
+            or any(
+                ifp.if_toedev is not None and ifp.if_toedev.tod_four_tuple_busy(four_tuple)
+                for ifp in inp.stack.interfaces
+            )
+        )
 
     def _ephemeral(self) -> Iterator[int]:
         """Every ephemeral port once, going on where the last search ended."""

@@ -133,9 +133,14 @@ class Lifecycle:
         """Whether the engine has told the end of every connection, half-open ones too, or is gone."""
         commands = self._engine.commands
         return self._engine.device.gone or not (
-            commands.backlog or commands.waiting or self._dev.passive.half_open
-            or any(toep is not None and toep.flags & (TP_EVENTS_PENDING | TP_RELEASING) == TP_EVENTS_PENDING
-                   for toep in self._engine.ids.toepcbs))
+            commands.backlog
+            or commands.waiting
+            or self._dev.passive.half_open
+            or any(
+                toep is not None and toep.flags & (TP_EVENTS_PENDING | TP_RELEASING) == TP_EVENTS_PENDING
+                for toep in self._engine.ids.toepcbs
+            )
+        )
 
     def _halt(self) -> None:
         """End what there is without another word to the device but its reset."""

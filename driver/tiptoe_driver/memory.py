@@ -88,7 +88,7 @@ class HostMemory:
 
     def view(self, block: Block) -> memoryview:
         """The bytes of a block."""
-        return self.memory[block.address:block.address + block.size]
+        return self.memory[block.address : block.address + block.size]
 
 
 class ByteRing:
@@ -128,10 +128,10 @@ class ByteRing:
         start = position & self._mask
         first = self.size - start
         if len(data) <= first:
-            self._memory[start:start + len(data)] = data
+            self._memory[start : start + len(data)] = data
         else:
             self._memory[start:] = data[:first]
-            self._memory[:len(data) - first] = data[first:]
+            self._memory[: len(data) - first] = data[first:]
 
     def read_into(self, position: int, buffer: memoryview) -> None:
         """Fill ``buffer`` (at most ``size`` bytes) from ``position`` on."""
@@ -139,10 +139,10 @@ class ByteRing:
         start = position & self._mask
         first = self.size - start
         if len(buffer) <= first:
-            buffer[:] = self._memory[start:start + len(buffer)]
+            buffer[:] = self._memory[start : start + len(buffer)]
         else:
             buffer[:first] = self._memory[start:]
-            buffer[first:] = self._memory[:len(buffer) - first]
+            buffer[first:] = self._memory[: len(buffer) - first]
 
     def read(self, position: int, length: int) -> bytes:
         """A copy of the ``length`` bytes from ``position`` on."""
@@ -155,7 +155,7 @@ class ByteRing:
         end = start + length
         if end <= self.size:
             return self._memory[start:end], self._memory[:0]
-        return self._memory[start:], self._memory[:end & self._mask]
+        return self._memory[start:], self._memory[: end & self._mask]
 
 
 class RingOwner(Protocol):
@@ -275,5 +275,14 @@ def window_scale(ring_bytes: int) -> int:
     return scale
 
 
-__all__ = ["Block", "ByteRing", "HostMemory", "OutOfMemory", "RingOwner", "RingPair", "RingPool", "check_ring_size",
-           "window_scale"]
+__all__ = [
+    "Block",
+    "ByteRing",
+    "HostMemory",
+    "OutOfMemory",
+    "RingOwner",
+    "RingPair",
+    "RingPool",
+    "check_ring_size",
+    "window_scale",
+]

@@ -66,8 +66,13 @@ class OffloadPolicy:
         """Whether to offload a connection, or a listener (whose foreign side is 0)."""
         laddr, lport, faddr, fport = four_tuple
         for rule, local, foreign in self._rules:
-            if (rule.opening in (None, opening) and _within(laddr, local) and rule.lport in (0, lport)
-                    and _within(faddr, foreign) and rule.fport in (0, fport)):
+            if (
+                rule.opening in (None, opening)
+                and _within(laddr, local)
+                and rule.lport in (0, lport)
+                and _within(faddr, foreign)
+                and rule.fport in (0, fport)
+            ):
                 return rule.offload
         return True
 

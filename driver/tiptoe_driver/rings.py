@@ -35,7 +35,7 @@ class CommandRing:
 
     def __init__(self, device: Device, block: Block, reserve: int) -> None:
         self._device = device
-        self._memory = device.memory[block.address:block.address + block.size]
+        self._memory = device.memory[block.address : block.address + block.size]
         self.entries = block.size // abi.COMMAND_BYTES
         if not 0 < reserve < self.entries:
             raise ValueError(f"reserve of {reserve} in a command ring of {self.entries} entries")
@@ -133,7 +133,7 @@ class CommandRing:
 
     def _write(self, command: bytes) -> None:
         offset = self._tail % self.entries * abi.COMMAND_BYTES
-        self._memory[offset:offset + abi.COMMAND_BYTES] = command
+        self._memory[offset : offset + abi.COMMAND_BYTES] = command
         self._tail = (self._tail + 1) & MASK
         self._device.write32(abi.REG_COMMAND_TAIL, self._tail)
 
@@ -149,7 +149,7 @@ class EventRing:
 
     def __init__(self, device: Device, block: Block) -> None:
         self._device = device
-        self._memory = device.memory[block.address:block.address + block.size]
+        self._memory = device.memory[block.address : block.address + block.size]
         self.entries = block.size // abi.EVENT_BYTES
         self.unknown = 0
         """Events of a type this driver does not know; they are skipped."""

@@ -67,10 +67,15 @@ class SnapshotTaker:
             "devices": [_device(device) for device in devices],
             "listeners": listeners,
             "half_open": stack.syncache.count,
-            "connections": [row for _, row in self._waiting] + [
-                _orphan(toep, device) for device in devices for toep in device.engine.ids.toepcbs
-                if toep is not None and toep.tp is None and toep.flags & (TP_EVENTS_PENDING | TP_TERMINAL)
-                == TP_EVENTS_PENDING],
+            "connections": [row for _, row in self._waiting]
+            + [
+                _orphan(toep, device)
+                for device in devices
+                for toep in device.engine.ids.toepcbs
+                if toep is not None
+                and toep.tp is None
+                and toep.flags & (TP_EVENTS_PENDING | TP_TERMINAL) == TP_EVENTS_PENDING
+            ],
         }
         self._limit = stack.callout(limit_us, self.finish)
         self._next()
@@ -144,12 +149,19 @@ def _connection(tp: tcpcb, so: socket, now_us: int) -> dict[str, Any]:
     laddr, lport, faddr, fport = tp.t_inpcb.four_tuple
     ifp = getattr(tp.tod, "tod_ifp", None)
     return {
-        "local": _end(laddr, lport), "foreign": _end(faddr, fport), "state": tp.t_state.name,
+        "local": _end(laddr, lport),
+        "foreign": _end(faddr, fport),
+        "state": tp.t_state.name,
         "device": ifp.if_xname if ifp is not None else None,
         "age_us": now_us - tp.t_starttime if tp.t_starttime else None,
-        "sent": so.so_snd.tail, "acked": so.so_snd.head, "waiting": so.so_snd.sb_cc,
-        "received": so.so_rcv.tail, "unread": so.so_rcv.sb_cc,
-        "tos": tp.t_inpcb.inp_ip_tos, "ttl": tp.t_inpcb.inp_ip_ttl, "congestion": tp.t_cc.name.lower(),
+        "sent": so.so_snd.tail,
+        "acked": so.so_snd.head,
+        "waiting": so.so_snd.sb_cc,
+        "received": so.so_rcv.tail,
+        "unread": so.so_rcv.sb_cc,
+        "tos": tp.t_inpcb.inp_ip_tos,
+        "ttl": tp.t_inpcb.inp_ip_ttl,
+        "congestion": tp.t_cc.name.lower(),
         "info": info_dict(tcp_fill_info(tp)),
     }
 
@@ -158,20 +170,35 @@ def _orphan(toep: toepcb, device: Tiptoe) -> dict[str, Any]:
     """A connection that the device ends without a socket."""
     laddr, lport, faddr, fport = toep.four_tuple
     return {
-        "local": _end(laddr, lport), "foreign": _end(faddr, fport), "state": "DETACHED",
-        "device": device.tod_ifp.if_xname, "age_us": None, "sent": toep.snd_told, "acked": toep.snd_una,
-        "waiting": (toep.snd_told - toep.snd_una) & 0xFFFF_FFFF, "received": toep.rcv_position, "unread": 0,
-        "tos": None, "ttl": None, "congestion": None, "info": None,
+        "local": _end(laddr, lport),
+        "foreign": _end(faddr, fport),
+        "state": "DETACHED",
+        "device": device.tod_ifp.if_xname,
+        "age_us": None,
+        "sent": toep.snd_told,
+        "acked": toep.snd_una,
+        "waiting": (toep.snd_told - toep.snd_una) & 0xFFFF_FFFF,
+        "received": toep.rcv_position,
+        "unread": 0,
+        "tos": None,
+        "ttl": None,
+        "congestion": None,
+        "info": None,
     }
 
 
 def _listener(tp: tcpcb, so: socket, devices: list[Tiptoe]) -> dict[str, Any]:
-    there = {device.tod_ifp.if_xname: [lctx for lctx in device.passive.listeners if lctx is not None and lctx.tp is tp]
-             for device in devices}
+    there = {
+        device.tod_ifp.if_xname: [lctx for lctx in device.passive.listeners if lctx is not None and lctx.tp is tp]
+        for device in devices
+    }
     half_open = sum(sc.sc_listener is tp for sc in tp.t_inpcb.stack.syncache.entries())
     return {
-        "local": _end(tp.t_inpcb.inp_laddr, tp.t_inpcb.inp_lport), "devices": [name for name, found in there.items() if found],
-        "half_open": half_open, "queue": len(so.so_comp), "backlog": so.so_qlimit,
+        "local": _end(tp.t_inpcb.inp_laddr, tp.t_inpcb.inp_lport),
+        "devices": [name for name, found in there.items() if found],
+        "half_open": half_open,
+        "queue": len(so.so_comp),
+        "backlog": so.so_qlimit,
     }
 
 
@@ -183,15 +210,30 @@ def _device(device: Tiptoe) -> dict[str, Any]:
     except DeviceError:
         counters = None
     return {
-        "name": ifp.if_xname, "address": f"{format_ipv4(ifp.if_addr)}/{ifp.if_prefix}",
-        "mac": ifp.if_lladdr.to_bytes(6, "big").hex(":"), "mtu": ifp.if_mtu, "link_up": ifp.if_up,
-        "state": device.state.name, "offload": bool(ifp.if_capenable & IFCAP_TOE),
-        "ids": {"total": total, "in_use": total - ids.available - ids.stocked, "stock": ids.stocked, "free": ids.available},
+        "name": ifp.if_xname,
+        "address": f"{format_ipv4(ifp.if_addr)}/{ifp.if_prefix}",
+        "mac": ifp.if_lladdr.to_bytes(6, "big").hex(":"),
+        "mtu": ifp.if_mtu,
+        "link_up": ifp.if_up,
+        "state": device.state.name,
+        "offload": bool(ifp.if_capenable & IFCAP_TOE),
+        "ids": {
+            "total": total,
+            "in_use": total - ids.available - ids.stocked,
+            "stock": ids.stocked,
+            "free": ids.available,
+        },
         "half_open": {"in_use": len(device.passive.half_open), "total": engine.capabilities.syncache_entries},
-        "listeners": {"in_use": sum(lctx is not None for lctx in device.passive.listeners),
-                      "total": engine.capabilities.listeners},
-        "commands": {"entries": engine.commands.entries, "free": engine.commands.free,
-                     "backlog": len(engine.commands.backlog)},
-        "tick_us": engine.options.tick_us, "counters": counters,
+        "listeners": {
+            "in_use": sum(lctx is not None for lctx in device.passive.listeners),
+            "total": engine.capabilities.listeners,
+        },
+        "commands": {
+            "entries": engine.commands.entries,
+            "free": engine.commands.free,
+            "backlog": len(engine.commands.backlog),
+        },
+        "tick_us": engine.options.tick_us,
+        "counters": counters,
         "driver_counters": {name: count for name, count in sorted(device.counters.items()) if count},
     }

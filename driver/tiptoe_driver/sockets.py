@@ -67,8 +67,10 @@ class Socket:
         if self.so is None or self.so.so_pcb is None:
             return "<Socket closed>"
         inp = self.so.so_pcb
-        return (f"<Socket {format_ipv4(inp.inp_laddr)}:{inp.inp_lport} {format_ipv4(inp.inp_faddr)}:{inp.inp_fport} "
-                f"{sototcpcb(self.so).t_state.name}>")
+        return (
+            f"<Socket {format_ipv4(inp.inp_laddr)}:{inp.inp_lport} {format_ipv4(inp.inp_faddr)}:{inp.inp_fport} "
+            f"{sototcpcb(self.so).t_state.name}>"
+        )
 
     # ------------------------------------------------------------------ names
 
@@ -161,7 +163,7 @@ class Socket:
         """Send all of ``data``."""
         view = memoryview(data).cast("B")
         while len(view):
-            view = view[self.send(view, flags):]
+            view = view[self.send(view, flags) :]
 
     def recv(self, bufsize: int, flags: int = 0) -> bytes:
         """Receive up to ``bufsize`` bytes; empty at the end of the stream."""
@@ -269,7 +271,7 @@ class Socket:
         """Options as in setsockopt; also SO_ERROR (which it clears), SO_SNDBUF, SO_RCVBUF, SO_TYPE, SO_ACCEPTCONN, and
         TCP_INFO, Linux's struct as bytes, of :meth:`info`."""
         if (level, optname) == (stdlib.IPPROTO_TCP, stdlib.TCP_INFO):
-            return linux_tcp_info(self.info())[:buflen or None]
+            return linux_tcp_info(self.info())[: buflen or None]
         return sogetopt(self._open(), level, optname, buflen)
 
     def info(self) -> tcp_info:
@@ -333,8 +335,13 @@ def create_connection(stack: Stack, address: Address, timeout: float | None = No
     return sock
 
 
-def select(stack: Stack, rlist: Iterable[Socket], wlist: Iterable[Socket], xlist: Iterable[Socket] = (),
-           timeout: float | None = None) -> tuple[list[Socket], list[Socket], list[Socket]]:
+def select(
+    stack: Stack,
+    rlist: Iterable[Socket],
+    wlist: Iterable[Socket],
+    xlist: Iterable[Socket] = (),
+    timeout: float | None = None,
+) -> tuple[list[Socket], list[Socket], list[Socket]]:
     """Wait until a socket of ``rlist`` is readable or one of ``wlist`` writable; like select.select.
 
     ``xlist`` is accepted for likeness; nothing is exceptional here.

@@ -88,17 +88,22 @@ def socantrcvmore(so: socket) -> None:
 
 def soreadable(so: socket) -> bool:
     """Whether accept or receive would return at once."""
-    return bool(so.so_rcv.sb_cc >= so.so_rcv.sb_lowat or so.so_rcv.sb_state & SBS_CANTRCVMORE
-                or so.so_comp or so.so_error)
+    return bool(
+        so.so_rcv.sb_cc >= so.so_rcv.sb_lowat or so.so_rcv.sb_state & SBS_CANTRCVMORE or so.so_comp or so.so_error
+    )
 
 
 def sowriteable(so: socket) -> bool:
     """Whether send would return at once, or a connection attempt has ended."""
-    return bool(so.so_snd.sb_state & SBS_CANTSENDMORE or so.so_error
-                or (so.so_state & SS_ISCONNECTED and sbspace(so.so_snd) >= so.so_snd.sb_lowat))
+    return bool(
+        so.so_snd.sb_state & SBS_CANTSENDMORE
+        or so.so_error
+        or (so.so_state & SS_ISCONNECTED and sbspace(so.so_snd) >= so.so_snd.sb_lowat)
+    )
 
 
 def may_free(so: socket) -> bool:
     """Whether nobody holds the socket."""
-    return bool(so.so_state & SS_NOFDREF and not so.so_state & SS_PROTOREF and so.so_head is None
-                and so.so_pcb is not None)
+    return bool(
+        so.so_state & SS_NOFDREF and not so.so_state & SS_PROTOREF and so.so_head is None and so.so_pcb is not None
+    )

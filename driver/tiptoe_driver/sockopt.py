@@ -126,7 +126,7 @@ def sogetopt(so: socket, level: int, optname: int, buflen: int = 0) -> int | byt
         packed = struct.pack("@ii", int(bool(so.so_options & SO_LINGER)), so.so_linger)
         return packed[:buflen] if buflen else struct.unpack_from("@i", packed)[0]
     if level == stdlib.IPPROTO_TCP and optname == stdlib.TCP_CONGESTION:
-        return sototcpcb(so).t_cc.name.lower().encode().ljust(16, b"\0")[:buflen or 16]
+        return sototcpcb(so).t_cc.name.lower().encode().ljust(16, b"\0")[: buflen or 16]
     number = _option(so, level, optname)
     return struct.pack("@i", number)[:buflen] if buflen else number
 

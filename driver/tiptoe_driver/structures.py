@@ -194,22 +194,22 @@ class tcpcb:
 
 
 # toepcb flags
-TP_ATTACHED = 0x01        # a tcpcb refers to it
+TP_ATTACHED = 0x01  # a tcpcb refers to it
 TP_EVENTS_PENDING = 0x02  # the device may still send events: from OPEN or accept until the terminal event
-TP_SEND_FIN = 0x04        # the user has closed the send side
-TP_FIN_SENT = 0x08        # CLOSE was posted
-TP_ABORT_SENT = 0x10      # ABORT was posted
-TP_ESTABLISHED = 0x20     # the device said so
-TP_PEER_CLOSED = 0x40     # the peer's FIN has arrived, and all data before it
-TP_STOCK = 0x80           # in stock for passive opens
-TP_PASSIVE = 0x2000       # provisioned for passive opens
-TP_FIN_WAIT_2 = 0x4000    # its time in FIN_WAIT_2 is limited
-TP_RELEASING = 0x100      # RELEASE was posted
-TP_RESOLVING = 0x200      # OPEN waits for the next hop's MAC address
-TP_READY = 0x400          # provisioned for an active open
-TP_TERMINAL = 0x800       # the terminal event has come, or OPEN failed: nothing is written for it any more
+TP_SEND_FIN = 0x04  # the user has closed the send side
+TP_FIN_SENT = 0x08  # CLOSE was posted
+TP_ABORT_SENT = 0x10  # ABORT was posted
+TP_ESTABLISHED = 0x20  # the device said so
+TP_PEER_CLOSED = 0x40  # the peer's FIN has arrived, and all data before it
+TP_STOCK = 0x80  # in stock for passive opens
+TP_PASSIVE = 0x2000  # provisioned for passive opens
+TP_FIN_WAIT_2 = 0x4000  # its time in FIN_WAIT_2 is limited
+TP_RELEASING = 0x100  # RELEASE was posted
+TP_RESOLVING = 0x200  # OPEN waits for the next hop's MAC address
+TP_READY = 0x400  # provisioned for an active open
+TP_TERMINAL = 0x800  # the terminal event has come, or OPEN failed: nothing is written for it any more
 TP_BAD_DOORBELL = 0x1000  # the engine has complained of a doorbell
-TP_TIME_WAIT = 0x8000     # its TIME_WAIT is for the stack to keep
+TP_TIME_WAIT = 0x8000  # its TIME_WAIT is for the stack to keep
 
 
 @dataclass(slots=True, eq=False)

@@ -57,25 +57,50 @@ def tcp_fill_info(tp: tcpcb, tcb: Mapping[str, int] | None = None, tick_us: int 
     told = distance(tp.snd_max, tp.snd_una)
     if tcb is None:
         return tcp_info(
-            tcpi_state=tp.t_state, tcpi_wscale=bool(tp.snd_scale or tp.rcv_scale), tcpi_snd_wscale=tp.snd_scale,
-            tcpi_rcv_wscale=tp.rcv_scale, tcpi_snd_mss=tp.t_maxseg, tcpi_rcv_space=tp.rcv_wnd, tcpi_snd_una=tp.snd_una,
-            tcpi_snd_nxt=tp.snd_nxt, tcpi_snd_max=tp.snd_max, tcpi_rcv_nxt=tp.rcv_nxt, tcpi_rcv_adv=tp.rcv_adv,
-            tcpi_unacked=told, tcpi_notsent=max(0, buffered - told))
+            tcpi_state=tp.t_state,
+            tcpi_wscale=bool(tp.snd_scale or tp.rcv_scale),
+            tcpi_snd_wscale=tp.snd_scale,
+            tcpi_rcv_wscale=tp.rcv_scale,
+            tcpi_snd_mss=tp.t_maxseg,
+            tcpi_rcv_space=tp.rcv_wnd,
+            tcpi_snd_una=tp.snd_una,
+            tcpi_snd_nxt=tp.snd_nxt,
+            tcpi_snd_max=tp.snd_max,
+            tcpi_rcv_nxt=tp.rcv_nxt,
+            tcpi_rcv_adv=tp.rcv_adv,
+            tcpi_unacked=told,
+            tcpi_notsent=max(0, buffered - told),
+        )
     measured = tcb["rtt_valid"]
     return tcp_info(
-        tcpi_state=State(tcb["state"]), tcpi_device=True,
+        tcpi_state=State(tcb["state"]),
+        tcpi_device=True,
         # The device notes the agreement of an active open only; of an accepted connection it knows the scales.
         tcpi_wscale=bool(tcb["ws_ok"] or tp.snd_scale or tp.rcv_scale),
-        tcpi_snd_wscale=tcb["snd_scale"], tcpi_rcv_wscale=tcb["rcv_scale"], tcpi_snd_mss=tcb["maxseg"],
-        tcpi_rto=tcb["rto"] * tick_us, tcpi_rtt=measured * tcb["srtt"] * tick_us // 8,
-        tcpi_rttvar=measured * tcb["rttvar"] * tick_us // 4, tcpi_snd_ssthresh=tcb["ssthresh"],
-        tcpi_snd_cwnd=tcb["cwnd"], tcpi_snd_wnd=tcb["snd_wnd"], tcpi_rcv_space=distance(tcb["rcv_adv"], tcb["rcv_nxt"]),
-        tcpi_snd_una=tcb["snd_una"], tcpi_snd_nxt=tcb["snd_nxt"], tcpi_snd_max=tcb["snd_max"],
-        tcpi_rcv_nxt=tcb["rcv_nxt"], tcpi_rcv_adv=tcb["rcv_adv"], tcpi_unacked=distance(tcb["snd_max"], tcb["snd_una"]),
+        tcpi_snd_wscale=tcb["snd_scale"],
+        tcpi_rcv_wscale=tcb["rcv_scale"],
+        tcpi_snd_mss=tcb["maxseg"],
+        tcpi_rto=tcb["rto"] * tick_us,
+        tcpi_rtt=measured * tcb["srtt"] * tick_us // 8,
+        tcpi_rttvar=measured * tcb["rttvar"] * tick_us // 4,
+        tcpi_snd_ssthresh=tcb["ssthresh"],
+        tcpi_snd_cwnd=tcb["cwnd"],
+        tcpi_snd_wnd=tcb["snd_wnd"],
+        tcpi_rcv_space=distance(tcb["rcv_adv"], tcb["rcv_nxt"]),
+        tcpi_snd_una=tcb["snd_una"],
+        tcpi_snd_nxt=tcb["snd_nxt"],
+        tcpi_snd_max=tcb["snd_max"],
+        tcpi_rcv_nxt=tcb["rcv_nxt"],
+        tcpi_rcv_adv=tcb["rcv_adv"],
+        tcpi_unacked=distance(tcb["snd_max"], tcb["snd_una"]),
         # Our SYN and FIN have sequence numbers and no place in the buffer.
         tcpi_notsent=distance(advance(tcb["snd_end"], tcb["fin_sent"]), tcb["snd_max"]),
-        tcpi_snd_rexmitpack=tcb["rexmits"], tcpi_rxtshift=tcb["rexmt_shift"], tcpi_dupacks=tcb["dupacks"],
-        tcpi_in_recovery=bool(tcb["in_recovery"]), tcpi_persist=bool(tcb["persist"]))
+        tcpi_snd_rexmitpack=tcb["rexmits"],
+        tcpi_rxtshift=tcb["rexmt_shift"],
+        tcpi_dupacks=tcb["dupacks"],
+        tcpi_in_recovery=bool(tcb["in_recovery"]),
+        tcpi_persist=bool(tcb["persist"]),
+    )
 
 
 NO_SSTHRESH = 0xFF_FFFF
@@ -108,8 +133,17 @@ def tcp_ask_info(tp: tcpcb, answer: Callable[[tcp_info], None], limit_us: int = 
 
 
 _LINUX_STATES = {
-    State.ESTABLISHED: 1, State.SYN_SENT: 2, State.SYN_RECEIVED: 3, State.FIN_WAIT_1: 4, State.FIN_WAIT_2: 5,
-    State.TIME_WAIT: 6, State.CLOSED: 7, State.CLOSE_WAIT: 8, State.LAST_ACK: 9, State.LISTEN: 10, State.CLOSING: 11,
+    State.ESTABLISHED: 1,
+    State.SYN_SENT: 2,
+    State.SYN_RECEIVED: 3,
+    State.FIN_WAIT_1: 4,
+    State.FIN_WAIT_2: 5,
+    State.TIME_WAIT: 6,
+    State.CLOSED: 7,
+    State.CLOSE_WAIT: 8,
+    State.LAST_ACK: 9,
+    State.LISTEN: 10,
+    State.CLOSING: 11,
 }
 _LINUX = struct.Struct("=8B24I4Q6I4Q")
 """struct tcp_info of Linux up to tcpi_sndbuf_limited."""
@@ -134,7 +168,27 @@ def linux_tcp_info(info: tcp_info, *, bytes_acked: int = 0, bytes_received: int 
     words[22] = info.tcpi_rcv_space
     words[23] = info.tcpi_snd_rexmitpack  # total_retrans
     return _LINUX.pack(
-        _LINUX_STATES[info.tcpi_state], _LOSS if lost else _RECOVERY if info.tcpi_in_recovery else _OPEN,
-        info.tcpi_rxtshift, int(info.tcpi_persist and info.tcpi_rxtshift), 0,
-        _TCPI_OPT_WSCALE if info.tcpi_wscale else 0, info.tcpi_snd_wscale | info.tcpi_rcv_wscale << 4, 0, *words,
-        0, 2**64 - 1, bytes_acked, bytes_received, 0, 0, info.tcpi_notsent, 0, 0, 0, 0, 0, 0, 0)
+        _LINUX_STATES[info.tcpi_state],
+        _LOSS if lost else _RECOVERY if info.tcpi_in_recovery else _OPEN,
+        info.tcpi_rxtshift,
+        int(info.tcpi_persist and info.tcpi_rxtshift),
+        0,
+        _TCPI_OPT_WSCALE if info.tcpi_wscale else 0,
+        info.tcpi_snd_wscale | info.tcpi_rcv_wscale << 4,
+        0,
+        *words,
+        0,
+        2**64 - 1,
+        bytes_acked,
+        bytes_received,
+        0,
+        0,
+        info.tcpi_notsent,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+    )

@@ -39,8 +39,16 @@ class TcpInput:
         Older than the connection that the device has.
     """
 
-    def __init__(self, stack: Stack, ifp: ifnet, counters: Counter[str], transmit: Callable[[int, bytes], object],
-                 on_device: Callable[[FourTuple], bool], *, resets: bool) -> None:
+    def __init__(
+        self,
+        stack: Stack,
+        ifp: ifnet,
+        counters: Counter[str],
+        transmit: Callable[[int, bytes], object],
+        on_device: Callable[[FourTuple], bool],
+        *,
+        resets: bool,
+    ) -> None:
         self._stack = stack
         self._ifp = ifp
         self._counters = counters

@@ -52,26 +52,52 @@ def parse_segment(frame: memoryview, ifp: ifnet) -> Segment | None:
     tcp = packet[header:total]
     offset = (tcp[12] >> 4) * 4
     source = int.from_bytes(packet[12:16])
-    if (not 20 <= offset <= len(tcp) or int.from_bytes(packet[16:20]) != ifp.if_addr
-            or int.from_bytes(frame[0:6]) != ifp.if_lladdr or frame[6] & 1
-            or not source or source >> 28 >= 0xE or source == ifp.if_addr):
+    if (
+        not 20 <= offset <= len(tcp)
+        or int.from_bytes(packet[16:20]) != ifp.if_addr
+        or int.from_bytes(frame[0:6]) != ifp.if_lladdr
+        or frame[6] & 1
+        or not source
+        or source >> 28 >= 0xE
+        or source == ifp.if_addr
+    ):
         return None
     return Segment(
         (ifp.if_addr, int.from_bytes(tcp[2:4]), source, int.from_bytes(tcp[0:2])),
-        seq=int.from_bytes(tcp[4:8]), ack=int.from_bytes(tcp[8:12]), flags=tcp[13] & 0x3F, length=len(tcp) - offset,
-        smac=int.from_bytes(frame[6:12]), packet=packet[:total])
+        seq=int.from_bytes(tcp[4:8]),
+        ack=int.from_bytes(tcp[8:12]),
+        flags=tcp[13] & 0x3F,
+        length=len(tcp) - offset,
+        smac=int.from_bytes(frame[6:12]),
+        packet=packet[:total],
+    )
 
 
-def tcp_packet(four_tuple: FourTuple, seq: int, ack: int, flags: int, window: int = 0, *, ttl: int = IPDEFTTL,
-               tos: int = 0) -> bytes:
+def tcp_packet(
+    four_tuple: FourTuple, seq: int, ack: int, flags: int, window: int = 0, *, ttl: int = IPDEFTTL, tos: int = 0
+) -> bytes:
     """An IPv4 packet with a segment of ours that carries no data; ``window`` as it stands in the header."""
     laddr, lport, faddr, fport = four_tuple
     addresses = laddr.to_bytes(4) + faddr.to_bytes(4)
-    tcp = bytearray(lport.to_bytes(2) + fport.to_bytes(2) + seq.to_bytes(4) + ack.to_bytes(4) + bytes([5 << 4, flags])
-                    + window.to_bytes(2) + bytes(4))
+    tcp = bytearray(
+        lport.to_bytes(2)
+        + fport.to_bytes(2)
+        + seq.to_bytes(4)
+        + ack.to_bytes(4)
+        + bytes([5 << 4, flags])
+        + window.to_bytes(2)
+        + bytes(4)
+    )
     tcp[16:18] = internet_checksum(_pseudo_header(addresses, len(tcp)) + tcp).to_bytes(2)
-    ip = bytearray(bytes([0x45, tos]) + (20 + len(tcp)).to_bytes(2) + bytes(2) + _DONT_FRAGMENT.to_bytes(2)
-                   + bytes([ttl, IPPROTO_TCP]) + bytes(2) + addresses)
+    ip = bytearray(
+        bytes([0x45, tos])
+        + (20 + len(tcp)).to_bytes(2)
+        + bytes(2)
+        + _DONT_FRAGMENT.to_bytes(2)
+        + bytes([ttl, IPPROTO_TCP])
+        + bytes(2)
+        + addresses
+    )
     ip[10:12] = internet_checksum(ip).to_bytes(2)
     return bytes(ip + tcp)
 

@@ -61,8 +61,9 @@ class tcptw:
 
     def ack(self) -> bytes:
         """The ACK that the peer is waiting for (tcp_twrespond), as an IPv4 packet."""
-        return tcp_packet(self.four_tuple, self.snd_nxt, self.rcv_nxt, TH_ACK, self.last_win,
-                          ttl=self.tw_ttl, tos=self.tw_tos)
+        return tcp_packet(
+            self.four_tuple, self.snd_nxt, self.rcv_nxt, TH_ACK, self.last_win, ttl=self.tw_ttl, tos=self.tw_tos
+        )
 
 
 class TwCheck(Enum):
@@ -104,9 +105,18 @@ class TimeWait:
         """
         ahead = distance(tcb["rcv_adv"], tcb["rcv_nxt"]) if is_after(tcb["rcv_adv"], tcb["rcv_nxt"]) else 0
         tw = tcptw(
-            inp, four_tuple, snd_nxt=tcb["snd_nxt"], rcv_nxt=tcb["rcv_nxt"], iss=tcb["iss"], irs=tcb["irs"],
-            last_win=min(ahead >> tcb["rcv_scale"], 0xFFFF), t_recent=tcb.get("ts_recent", 0), tw_2msl_us=time_wait_us,
-            tw_ttl=IPDEFTTL if inp is None else inp.inp_ip_ttl, tw_tos=0 if inp is None else inp.inp_ip_tos)
+            inp,
+            four_tuple,
+            snd_nxt=tcb["snd_nxt"],
+            rcv_nxt=tcb["rcv_nxt"],
+            iss=tcb["iss"],
+            irs=tcb["irs"],
+            last_win=min(ahead >> tcb["rcv_scale"], 0xFFFF),
+            t_recent=tcb.get("ts_recent", 0),
+            tw_2msl_us=time_wait_us,
+            tw_ttl=IPDEFTTL if inp is None else inp.inp_ip_ttl,
+            tw_tos=0 if inp is None else inp.inp_ip_tos,
+        )
         self._entries[four_tuple] = tw
         self._restart(tw)
         self._stack.callout(time_wait_us, lambda: self._expire(tw))

@@ -60,15 +60,26 @@ class Tiptoe(toedev):
         Which connections are offloaded; may be replaced, for those that begin later.
     """
 
-    def __init__(self, stack: Stack, device: Device, *, address: str, mac: str, name: str = "tiptoe0",
-                 gateway: str = "", mtu: int = 1500, options: EngineOptions | None = None,
-                 policy: OffloadPolicy | None = None) -> None:
+    def __init__(
+        self,
+        stack: Stack,
+        device: Device,
+        *,
+        address: str,
+        mac: str,
+        name: str = "tiptoe0",
+        gateway: str = "",
+        mtu: int = 1500,
+        options: EngineOptions | None = None,
+        policy: OffloadPolicy | None = None,
+    ) -> None:
         ip, _, prefix = address.partition("/")
         stack.check_address(parse_ipv4(ip))
         self.stack = stack
         self.policy = policy or OffloadPolicy()
-        self.tod_ifp = ifnet(name, parse_ipv4(ip), int(prefix or 32), parse_mac(mac), mtu,
-                             IFCAP_TOE, IFCAP_TOE, True, self)
+        self.tod_ifp = ifnet(
+            name, parse_ipv4(ip), int(prefix or 32), parse_mac(mac), mtu, IFCAP_TOE, IFCAP_TOE, True, self
+        )
         self.engine = Engine(device, self, self.tod_ifp.if_lladdr, self.tod_ifp.if_addr, options or EngineOptions())
         self.counters = self.engine.counters
         self.hostif = HostInterface(stack, self.engine, self.tod_ifp, self._neighbour_changed, self._on_device)
@@ -79,15 +90,23 @@ class Tiptoe(toedev):
         self.link = LinkChanges(stack, calls, self.hostif, self.tod_ifp, self.engine.options.link_down_us)
         calls.tod = self
         self.tod_usrreqs = calls.usrreqs = toe_usrreqs(
-            calls.tu_send, calls.tu_rcvd, calls.tu_disconnect, calls.tu_reset, calls.tu_detach,
-            self.passive.tu_syncache_event)
+            calls.tu_send,
+            calls.tu_rcvd,
+            calls.tu_disconnect,
+            calls.tu_reset,
+            calls.tu_detach,
+            self.passive.tu_syncache_event,
+        )
         stack.attach_interface(self.tod_ifp, parse_ipv4(gateway))
         stack.attach_device(self)
         self.lifecycle = Lifecycle(self)
         self.listen_tags = [
-            (handlers, handlers.register(function, self.passive)) for handlers, function in (
+            (handlers, handlers.register(function, self.passive))
+            for handlers, function in (
                 (stack.tcp_offload_listen_start, PassiveOpens.start),
-                (stack.tcp_offload_listen_stop, PassiveOpens.stop))]
+                (stack.tcp_offload_listen_stop, PassiveOpens.stop),
+            )
+        ]
         self.passive.resume()
 
     # ------------------------------------------------------------------ stop, restart, removal
@@ -244,7 +263,8 @@ class Tiptoe(toedev):
     def _on_device(self, four_tuple: FourTuple) -> bool:
         """Whether the engine has a connection, or a half-open one, of this four-tuple."""
         return self.tod_four_tuple_busy(four_tuple) or any(
-            entry.four_tuple == four_tuple for entry in self.passive.half_open.values())
+            entry.four_tuple == four_tuple for entry in self.passive.half_open.values()
+        )
 
     def _neighbour_changed(self, ip: int, mac: int) -> None:
         self.active.neighbour_changed(ip, mac)

@@ -205,7 +205,8 @@ class ToeCalls:
         if not toep.flags & TP_FIN_WAIT_2:
             toep.flags |= TP_FIN_WAIT_2
             toep.fin_wait_2 = self._stack.callout(
-                self.engine.options.fin_wait_2_us, lambda: self._fin_wait_2_over(toep))
+                self.engine.options.fin_wait_2_us, lambda: self._fin_wait_2_over(toep)
+            )
 
     def _fin_wait_2_over(self, toep: toepcb) -> None:
         if toep.flags & (TP_TERMINAL | TP_PEER_CLOSED):

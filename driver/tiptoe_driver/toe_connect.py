@@ -87,10 +87,21 @@ class ActiveOpens:
         toep.refcount += 1
         laddr, lport, faddr, fport = toep.four_tuple
         index = self._next_hop_index(next_hop, mac)
-        self._engine.commands.post_control(abi.pack_open(
-            0, tid=toep.tid, laddr=laddr, faddr=faddr, lport=lport, fport=fport,
-            dmac=mac, use_next_hop=int(index is not None), next_hop=index or 0,
-            mss=toep.maxseg, rcv_scale=window_scale(toep.rings.rcv.size)))
+        self._engine.commands.post_control(
+            abi.pack_open(
+                0,
+                tid=toep.tid,
+                laddr=laddr,
+                faddr=faddr,
+                lport=lport,
+                fport=fport,
+                dmac=mac,
+                use_next_hop=int(index is not None),
+                next_hop=index or 0,
+                mss=toep.maxseg,
+                rcv_scale=window_scale(toep.rings.rcv.size),
+            )
+        )
         self._calls.options.begin(toep, tp)
 
     def _next_hop_index(self, ip: int, mac: int) -> int | None:

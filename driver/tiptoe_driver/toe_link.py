@@ -69,7 +69,11 @@ class LinkChanges:
     def _connections(self) -> Iterator[tuple[toepcb, tcpcb]]:
         """Established connections that have their tcpcb."""
         for toep in list(self._calls.engine.ids.toepcbs):
-            if toep is not None and toep.tp is not None and toep.flags & (TP_ESTABLISHED | TP_TERMINAL) == TP_ESTABLISHED:
+            if (
+                toep is not None
+                and toep.tp is not None
+                and toep.flags & (TP_ESTABLISHED | TP_TERMINAL) == TP_ESTABLISHED
+            ):
                 yield toep, toep.tp
 
     def _give_up(self) -> None:

@@ -104,9 +104,17 @@ class PassiveOpens:
                 self.listeners[lid] = None
                 del self._by_tcpcb[tp]
 
-        self._engine.commands.post_control(abi.pack_listen(
-            self._engine.commands.tag(done), listener=lid, laddr=inp.inp_laddr, lport=inp.inp_lport,
-            mss=self._calls.max_mss, rcv_scale=window_scale(self._rcv_bytes), wnd=min(self._rcv_bytes, 0xFFFF)))
+        self._engine.commands.post_control(
+            abi.pack_listen(
+                self._engine.commands.tag(done),
+                listener=lid,
+                laddr=inp.inp_laddr,
+                lport=inp.inp_lport,
+                mss=self._calls.max_mss,
+                rcv_scale=window_scale(self._rcv_bytes),
+                wnd=min(self._rcv_bytes, 0xFFFF),
+            )
+        )
 
     def stop(self, tp: tcpcb) -> None:
         """Event handler: ``tp`` listens no more; the engine resets its half-open connections. Unknown: ignored. I is held."""
@@ -215,8 +223,9 @@ class PassiveOpens:
     def _drop_syn(self, ref: int) -> None:
         """SYNCACHE_DROP. When the handshake has completed meanwhile, the CONNECTION event comes and is answered
         with ABORT."""
-        self._engine.commands.post_control(abi.pack_syncache_drop(
-            self._engine.commands.tag(lambda status, argument: None), syncache_ref=ref))
+        self._engine.commands.post_control(
+            abi.pack_syncache_drop(self._engine.commands.tag(lambda status, argument: None), syncache_ref=ref)
+        )
 
     def accept(self, toep: toepcb, event: abi.ConnectionEvent) -> None:
         """The engine has made a connection of a half-open one, with an id of the stock."""

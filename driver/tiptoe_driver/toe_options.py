@@ -77,7 +77,8 @@ class ToeOptions:
     def _set_ip_header(self, toep: toepcb, tp: tcpcb) -> None:
         inp = tp.t_inpcb
         self._engine.commands.post_control(
-            abi.pack_set_ip_header(0, tid=toep.tid, ttl=inp.inp_ip_ttl, tos=inp.inp_ip_tos))
+            abi.pack_set_ip_header(0, tid=toep.tid, ttl=inp.inp_ip_ttl, tos=inp.inp_ip_tos)
+        )
 
     def _set_congestion(self, toep: toepcb, tp: tcpcb) -> None:
         self._engine.commands.post_control(abi.pack_set_congestion(0, tid=toep.tid, algorithm=tp.t_cc))

@@ -13,8 +13,11 @@ from .stack import Stack
 from .structures import TCPS_TIME_WAIT, TP_ABORT_SENT, TP_TERMINAL, TP_TIME_WAIT, toepcb
 from .toe_calls import ToeCalls
 
-_PAGES = [number for number, page in enumerate(abi.TCB_PAGES)
-          if {name for name, _, _ in page} & {"snd_nxt", "rcv_nxt", "rcv_adv", "iss", "irs", "rcv_scale", "state"}]
+_PAGES = [
+    number
+    for number, page in enumerate(abi.TCB_PAGES)
+    if {name for name, _, _ in page} & {"snd_nxt", "rcv_nxt", "rcv_adv", "iss", "irs", "rcv_scale", "state"}
+]
 """Pages of the TCB with what a ``tcptw`` needs."""
 
 

@@ -39,8 +39,11 @@ def socreate(stack: Stack) -> socket:
 
 
 def _soalloc(stack: Stack) -> socket:
-    return socket(Lock(stack.locks, Rank.K), sockbuf(stack.sendspace, min(SEND_LOWAT, stack.sendspace)),
-                  sockbuf(stack.recvspace, 1))
+    return socket(
+        Lock(stack.locks, Rank.K),
+        sockbuf(stack.sendspace, min(SEND_LOWAT, stack.sendspace)),
+        sockbuf(stack.recvspace, 1),
+    )
 
 
 def sonewconn(head: socket, stack: Stack) -> socket | None:

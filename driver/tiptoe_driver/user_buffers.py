@@ -64,8 +64,10 @@ class UserBuffer:
         if self._buffers is None:
             raise BufferError(f"buffer at {self.address:#x} was freed: it cannot be {what}")
         if self._pair is not None:
-            raise BufferError(f"buffer at {self.address:#x} is in use: it cannot be {what} before its socket is closed "
-                              "and the engine has let go")
+            raise BufferError(
+                f"buffer at {self.address:#x} is in use: it cannot be {what} before its socket is closed "
+                "and the engine has let go"
+            )
 
     def __repr__(self) -> str:
         state = "freed" if self._buffers is None else "in use" if self._pair is not None else "idle"
@@ -122,10 +124,13 @@ class UserBuffers:
         if address % size:
             raise ValueError(f"buffer at {address:#x}: must be aligned to its size of {size} bytes")
         if not 0 <= address <= self._reachable - size:
-            raise ValueError(f"buffer at {address:#x} of {size} bytes: the device reaches memory up to {self._reachable:#x}")
-        for low, high, whose in [(*self.memory.range, "the driver"),
-                                 *((other.address, other.address + other.size, "another buffer")
-                                   for other in self._registered)]:
+            raise ValueError(
+                f"buffer at {address:#x} of {size} bytes: the device reaches memory up to {self._reachable:#x}"
+            )
+        for low, high, whose in [
+            (*self.memory.range, "the driver"),
+            *((other.address, other.address + other.size, "another buffer") for other in self._registered),
+        ]:
             if address < high and low < address + size:
                 raise BufferError(f"buffer at {address:#x} of {size} bytes: {whose} has {low:#x} to {high:#x}")
         buffer = UserBuffer(self, Block(address, size.bit_length() - 1))

@@ -66,9 +66,7 @@ class EngineConfig:
         if self.syncache_entries > self.connections:
             raise ValueError("syncache_entries must not exceed connections")
         if self.buckets_per_hash == 0:
-            object.__setattr__(
-                self, "buckets_per_hash", max(16, self.connections // 2)
-            )
+            object.__setattr__(self, "buckets_per_hash", max(16, self.connections // 2))
         if not _is_power_of_two(self.buckets_per_hash):
             raise ValueError(f"buckets_per_hash must be a power of two, not {self.buckets_per_hash}")
 
@@ -103,8 +101,13 @@ class EngineConfig:
 
 
 TINY = EngineConfig(
-    name="tiny", connections=16, listeners=4, syncache_entries=4, next_hops=4,
-    rx_buffer_bytes=8192, tx_buffer_bytes=8192,
+    name="tiny",
+    connections=16,
+    listeners=4,
+    syncache_entries=4,
+    next_hops=4,
+    rx_buffer_bytes=8192,
+    tx_buffer_bytes=8192,
 )
 """For unit tests: every table can be filled in a short simulation."""
 
@@ -115,8 +118,13 @@ SIM = EngineConfig(name="sim", connections=256, listeners=64, syncache_entries=1
 """The live simulation and the demo."""
 
 DATACENTRE = EngineConfig(
-    name="datacentre", connections=65536, listeners=256, syncache_entries=4096, next_hops=256,
-    rx_buffer_bytes=65536, tx_buffer_bytes=65536,
+    name="datacentre",
+    connections=65536,
+    listeners=256,
+    syncache_entries=4096,
+    next_hops=256,
+    rx_buffer_bytes=65536,
+    tx_buffer_bytes=65536,
 )
 """The largest one: simulation only."""
 

@@ -264,9 +264,7 @@ class Engine(wiring.Component):
         for counter in Counter:
             name = f"count_{counter.name.lower()}"
             sources = [
-                getattr(block, name)
-                for block in blocks
-                if block is not bank and name in block.signature.members
+                getattr(block, name) for block in blocks if block is not bank and name in block.signature.members
             ]
             if not sources:
                 raise TypeError(f"no block counts {counter.name}")

@@ -47,7 +47,7 @@ class Congestion(enum.Enum, shape=unsigned(1)):
     """Congestion control algorithms (RFC 5681); they differ in how fast recovery ends."""
 
     NEWRENO = 0  # RFC 6582: with the ACK of all that was sent when the loss was found
-    RENO = 1     # RFC 5681 section 3.2: with the first ACK of new data
+    RENO = 1  # RFC 5681 section 3.2: with the first ACK of new data
 
 
 class Status(enum.Enum, shape=unsigned(8)):
@@ -91,6 +91,10 @@ class FlowOp(enum.Enum, shape=unsigned(4)):
 
 FourTuple = data.StructLayout({"laddr": 32, "faddr": 32, "lport": 16, "fport": 16})
 """Local address and port, foreign address and port; 96 bits."""
+
+
+# From here on tables.
+# fmt: off
 
 
 def beat(cfg: EngineConfig) -> data.StructLayout:

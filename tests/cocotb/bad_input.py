@@ -90,7 +90,11 @@ def bad_frames(good: bytes, long: bytes) -> list[tuple[str, bytes, str]]:
         ("payload damaged", put(good, 60, bytes([good[60] ^ 1])), "RX_BAD_TCP"),
         ("TCP shorter than its header", put(good, 16, (39).to_bytes(2, "big"), True), "RX_BAD_TCP"),
         ("data offset 4", put(good, 46, b"\x40", True), "RX_BAD_TCP"),
-        ("data offset beyond the segment", put(put(good, 16, (44).to_bytes(2, "big")), 46, b"\xf0", True), "RX_BAD_TCP"),
+        (
+            "data offset beyond the segment",
+            put(put(good, 16, (44).to_bytes(2, "big")), 46, b"\xf0", True),
+            "RX_BAD_TCP",
+        ),
         ("a fragment", put(good, 20, b"\x20\x00", True), "RX_HOST_FRAMES"),
         ("the rest of a fragment", put(good, 20, b"\x00\x05", True), "RX_HOST_FRAMES"),
         ("another IP", put(good, 30, b"\x0a\x00\x00\x63", True), "RX_HOST_FRAMES"),
@@ -688,7 +692,9 @@ def test_host_frame_errors(b: Bench) -> None:
     b.memory.read_faults.clear()
     slots = b.register(abi.REG_FRAME_RING_LO)
     fault = b.memory.write_faults.add(slots, 16 * 2048, count=2)
-    request = bytes(Ether(src=host.mac, dst="ff:ff:ff:ff:ff:ff") / ARP(op=1, hwsrc=host.mac, psrc=host.ip, pdst=ENGINE_IP))
+    request = bytes(
+        Ether(src=host.mac, dst="ff:ff:ff:ff:ff:ff") / ARP(op=1, hwsrc=host.mac, psrc=host.ip, pdst=ENGINE_IP)
+    )
     seen = []
     b.line.hosts.append(lambda frame: seen.append(frame) if frame[12:14] == b"\x08\x06" else None)
     for _ in range(20):

@@ -36,7 +36,9 @@ def carry(b: Bench, sock, peer: ReferenceTcp, there: bytes, back: bytes, *, clos
             part = sock.recv(b.rng.choice(SIZES))
             ended |= not part
             got.extend(part)
-        return len(got) >= len(back) and len(peer.received) - before >= len(there) and ended and (peer.over or not close)
+        return (
+            len(got) >= len(back) and len(peer.received) - before >= len(there) and ended and (peer.over or not close)
+        )
 
     b.until(step, f"{len(there)} bytes there and {len(back)} back", 4_000_000)
     assert hashlib.sha256(got).digest() == hashlib.sha256(back).digest(), "other bytes came than were sent"
@@ -163,7 +165,9 @@ def test_reorder_and_duplication(b: Bench) -> None:
     assert b.counters()["RX_OUT_OF_ORDER"]
 
 
-@engine_test(impairment=Impairment(loss=0.03, reorder=0.05, reorder_us=2500, duplicate=0.03, corrupt=0.05, seed=13), stall=0.1)
+@engine_test(
+    impairment=Impairment(loss=0.03, reorder=0.05, reorder_us=2500, duplicate=0.03, corrupt=0.05, seed=13), stall=0.1
+)
 def test_every_impairment(b: Bench) -> None:
     """Loss, reordering, duplication and bit errors: the data arrives whole all the same."""
     lossy(b)
@@ -486,7 +490,9 @@ def test_ping(b: Bench) -> None:
     host = Host(b)
     replies = []
     b.line.hosts.append(lambda frame: replies.append(Ether(frame)))
-    b.line.give(bytes(Ether(src=host.mac, dst="ff:ff:ff:ff:ff:ff") / ARP(op=1, hwsrc=host.mac, psrc=host.ip, pdst="10.0.0.2")))
+    b.line.give(
+        bytes(Ether(src=host.mac, dst="ff:ff:ff:ff:ff:ff") / ARP(op=1, hwsrc=host.mac, psrc=host.ip, pdst="10.0.0.2"))
+    )
     b.until(lambda: any(ARP in p and p[ARP].op == 2 for p in replies), "ARP reply")
     for size in (0, 1, 56, 1472):
         request = Ether(src=host.mac, dst="02:00:00:00:00:02") / IP(src=host.ip, dst="10.0.0.2") / ICMP(id=7, seq=size)

@@ -20,23 +20,45 @@ M = 0xFFFF_FFFF
 def arp_reply(ip: str = PEER_IP, mac: str = PEER_MAC, our_ip: str = OUR_IP) -> bytes:
     """The peer's answer to our ARP request."""
     ours, theirs = (bytes.fromhex(text.replace(":", "")) for text in (OUR_MAC, mac))
-    return (ours + theirs + bytes.fromhex("08060001080006040002") + theirs + parse_ipv4(ip).to_bytes(4)
-            + ours + parse_ipv4(our_ip).to_bytes(4))
+    return (
+        ours
+        + theirs
+        + bytes.fromhex("08060001080006040002")
+        + theirs
+        + parse_ipv4(ip).to_bytes(4)
+        + ours
+        + parse_ipv4(our_ip).to_bytes(4)
+    )
 
 
 class Bench:
     """Stack, driver and scripted device. Further benches may share a stack, each with addresses of its own."""
 
-    def __init__(self, device: FakeDevice | None = None, *, gateway: str = "10.0.0.254", stack: Stack | None = None,
-                 ip: str = OUR_IP, peer_ip: str = PEER_IP, **options: Any) -> None:
-        options = {"snd_ring_bytes": 4096, "rcv_ring_bytes": 4096, "frame_slots": 8, "frame_buffers": 8, "seed": 1,
-                   **options}
+    def __init__(
+        self,
+        device: FakeDevice | None = None,
+        *,
+        gateway: str = "10.0.0.254",
+        stack: Stack | None = None,
+        ip: str = OUR_IP,
+        peer_ip: str = PEER_IP,
+        **options: Any,
+    ) -> None:
+        options = {
+            "snd_ring_bytes": 4096,
+            "rcv_ring_bytes": 4096,
+            "frame_slots": 8,
+            "frame_buffers": 8,
+            "seed": 1,
+            **options,
+        }
         self.device = device or FakeDevice()
         self.stack = stack or Stack()
         self.accepted: list[Connection] = []
         self.ip, self.peer_ip = ip, peer_ip
-        self.dev = Tiptoe(self.stack, self.device, address=ip + "/24", mac=OUR_MAC, gateway=gateway,
-                          options=EngineOptions(**options))
+        self.dev = Tiptoe(
+            self.stack, self.device, address=ip + "/24", mac=OUR_MAC, gateway=gateway, options=EngineOptions(**options)
+        )
 
     def know_peer(self) -> None:
         """Let ARP know the peer."""
@@ -78,8 +100,18 @@ class Bench:
         """The device has answered a SYN from the peer."""
         if listener is None:
             listener = next(n for n, lctx in enumerate(self.dev.passive.listeners) if lctx and lctx.lport == port)
-        self.device.event(EventType.SYN_RECEIVED, syncache_ref=ref, listener=listener, faddr=parse_ipv4(self.peer_ip),
-                          laddr=parse_ipv4(self.ip), fport=fport, lport=port, iss=1000, irs=2000, mss=1460)
+        self.device.event(
+            EventType.SYN_RECEIVED,
+            syncache_ref=ref,
+            listener=listener,
+            faddr=parse_ipv4(self.peer_ip),
+            laddr=parse_ipv4(self.ip),
+            fport=fport,
+            lport=port,
+            iss=1000,
+            irs=2000,
+            mss=1460,
+        )
         self.stack.poll()
 
     def handshake_done(self, ref: int, **values: int) -> Connection:
@@ -102,8 +134,13 @@ class Connection:
         self.syncache_ref = 0
         self.start = 0
         self.data_end = 0
-        self.state: dict[str, int] = {"iss": 1000, "irs": 2000, "mss": 1460, "state": State.SYN_SENT,
-                                      "snd_una_position": 0}
+        self.state: dict[str, int] = {
+            "iss": 1000,
+            "irs": 2000,
+            "mss": 1460,
+            "state": State.SYN_SENT,
+            "snd_una_position": 0,
+        }
 
     @property
     def sock(self) -> Socket:
@@ -130,8 +167,12 @@ class Connection:
         """Write a snapshot with these changes since the last one, and have the driver see it."""
         self.state.update(changes)
         self.bench.device.event(
-            EventType.CONNECTION, tid=self.tid, syncache_ref=self.syncache_ref,
-            rcv_position=(self.data_end + self.state.get("peer_closed", 0)) & M, **self.state)
+            EventType.CONNECTION,
+            tid=self.tid,
+            syncache_ref=self.syncache_ref,
+            rcv_position=(self.data_end + self.state.get("peer_closed", 0)) & M,
+            **self.state,
+        )
         if poll:
             self.bench.stack.poll()
 
@@ -164,8 +205,11 @@ class Connection:
 
     def doorbells(self, which: str) -> list[int]:
         """Positions rung for this connection."""
-        return [position for tep_id, kind, position in self.bench.device.doorbells
-                if tep_id == self.tid & 0xFFFF and kind == which]
+        return [
+            position
+            for tep_id, kind, position in self.bench.device.doorbells
+            if tep_id == self.tid & 0xFFFF and kind == which
+        ]
 
     def send_ring(self, position: int, length: int) -> bytes:
         """What lies in the send ring."""

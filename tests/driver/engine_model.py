@@ -52,7 +52,7 @@ class Tcb:
     snd_una: int = 0
     rcv_bell: int = 0
     told: bool = False  # the terminal event is in the ring
-    told_at: int = 0    # as this one
+    told_at: int = 0  # as this one
     posted: list[Opcode] = field(default_factory=list)  # by the driver for this connection
 
     @property
@@ -131,7 +131,9 @@ class EngineModel(FakeDevice):
         op = command["op"]
         if op == Opcode.PROVISION:
             self._rule(command["tid"] not in self._known, f"PROVISION with an old generation: {command['tid']:#x}")
-            self._known[command["tid"]] = Tcb(command["tid"], command["stock"], command["rcv_base"], 1 << command["rcv_log2"])
+            self._known[command["tid"]] = Tcb(
+                command["tid"], command["stock"], command["rcv_base"], 1 << command["rcv_log2"]
+            )
         elif "tid" in command:
             name = f"{op.name} of {command['tid']:#x}"
             tcb = self._known.get(command["tid"])
@@ -144,8 +146,10 @@ class EngineModel(FakeDevice):
             else:
                 self._rule(Opcode.OPEN in tcb.posted or tcb in self.opened, f"{name}: no connection")
                 self._rule(op not in tcb.posted or op == Opcode.READ_TCB, f"{name} twice")
-                self._rule(op == Opcode.RELEASE or not tcb.told or self.events_read() < tcb.told_at,
-                           f"{name} after the terminal event was read")
+                self._rule(
+                    op == Opcode.RELEASE or not tcb.told or self.events_read() < tcb.told_at,
+                    f"{name} after the terminal event was read",
+                )
                 self._rule(op == Opcode.RELEASE or Opcode.ABORT not in tcb.posted, f"{name} after ABORT")
                 self._rule(op != Opcode.RELEASE or tcb.told, f"{name} before the terminal event")
             tcb.posted.append(op)
@@ -269,11 +273,21 @@ class EngineModel(FakeDevice):
         entry = self.half_open[four_tuple] = Entry(self.refs % 4 | (self.refs & 0xFF) << 8, four_tuple, lid)
         self.entries.append(four_tuple)
         laddr, lport, faddr, fport = four_tuple
-        self._syn_event(EventType.SYN_RECEIVED, entry, laddr=laddr, lport=lport, faddr=faddr, fport=fport, iss=1000,
-                        irs=2000, mss=1460)
+        self._syn_event(
+            EventType.SYN_RECEIVED,
+            entry,
+            laddr=laddr,
+            lport=lport,
+            faddr=faddr,
+            fport=fport,
+            iss=1000,
+            irs=2000,
+            mss=1460,
+        )
 
-    def last_ack(self, four_tuple: FourTuple, *, data: bytes = b"", fin: int = 0, rst: bool = False,
-                 early: bool = False) -> None:
+    def last_ack(
+        self, four_tuple: FourTuple, *, data: bytes = b"", fin: int = 0, rst: bool = False, early: bool = False
+    ) -> None:
         """The handshake's last ACK, with what rides on it. ``early``: a snapshot is written before it is established."""
         entry = self.half_open.get(four_tuple)
         if entry is None or not self.stock:
@@ -333,11 +347,23 @@ class EngineModel(FakeDevice):
 
     def snapshot(self, tcb: Tcb) -> None:
         """The CONNECTION event of the state as it is now."""
-        self._write(tcb, {
-            "tid": tcb.tid, "rcv_position": tcb.received + tcb.peer_closed, "snd_una_position": tcb.snd_una,
-            "syncache_ref": tcb.ref, "mss": 1460, "iss": 1000, "irs": 2000, "state": tcb.state,
-            "established": tcb.established, "peer_closed": tcb.peer_closed, "reason": tcb.reason,
-            "terminal": int(tcb.reason != Reason.NONE)})
+        self._write(
+            tcb,
+            {
+                "tid": tcb.tid,
+                "rcv_position": tcb.received + tcb.peer_closed,
+                "snd_una_position": tcb.snd_una,
+                "syncache_ref": tcb.ref,
+                "mss": 1460,
+                "iss": 1000,
+                "irs": 2000,
+                "state": tcb.state,
+                "established": tcb.established,
+                "peer_closed": tcb.peer_closed,
+                "reason": tcb.reason,
+                "terminal": int(tcb.reason != Reason.NONE),
+            },
+        )
 
     def _write(self, tcb: Tcb, values: dict[str, int]) -> None:
         if any(kind == EventType.SYN_RECEIVED and entry.ref == tcb.ref for kind, entry, _ in self._syn_events):
@@ -359,5 +385,5 @@ class EngineModel(FakeDevice):
     def _place(self, tcb: Tcb, data: bytes) -> None:
         assert tcb.received + len(data) - tcb.rcv_bell <= tcb.rcv_size
         start = tcb.rcv_base + tcb.received % tcb.rcv_size
-        self.memory[start:start + len(data)] = data  # short tests: no ring wraps
+        self.memory[start : start + len(data)] = data  # short tests: no ring wraps
         tcb.received += len(data)

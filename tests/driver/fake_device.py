@@ -54,15 +54,23 @@ class FakeDevice:
         Functions called one at a time by ``wait`` instead of time passing without events.
     """
 
-    def __init__(self, connections: int = 16, listeners: int = 4, syncache: int = 4, next_hops: int = 4,
-                 memory_bytes: int = 1 << 22) -> None:
+    def __init__(
+        self,
+        connections: int = 16,
+        listeners: int = 4,
+        syncache: int = 4,
+        next_hops: int = 4,
+        memory_bytes: int = 1 << 22,
+    ) -> None:
         self._memory = bytearray(memory_bytes)
         self.memory = memoryview(self._memory)
         self.registers: dict[int, int] = {
             reg.REG_ID: reg.ID_VALUE,
             reg.REG_VERSION: reg.VERSION_VALUE,
-            reg.REG_CAPABILITIES: sum((size.bit_length() - 1) << shift for size, shift in (
-                (connections, 0), (listeners, 8), (syncache, 16), (next_hops, 24))),
+            reg.REG_CAPABILITIES: sum(
+                (size.bit_length() - 1) << shift
+                for size, shift in ((connections, 0), (listeners, 8), (syncache, 16), (next_hops, 24))
+            ),
             reg.REG_LIMITS: 8 | 40 << 8 | 1514 << 16,
             reg.REG_CONGESTION: reg.CONGESTION_NEWRENO | reg.CONGESTION_RENO,
             reg.REG_STATUS: reg.STATUS_READY,
@@ -139,7 +147,7 @@ class FakeDevice:
         while self._fetched != self.registers.get(reg.REG_COMMAND_TAIL, 0):
             entries = 1 << self.registers[reg.REG_COMMAND_RING_LOG2]
             start = self.ring(reg.REG_COMMAND_RING_LO) + self._fetched % entries * abi.COMMAND_BYTES
-            raw = bytes(self.memory[start:start + abi.COMMAND_BYTES])
+            raw = bytes(self.memory[start : start + abi.COMMAND_BYTES])
             op = abi.Opcode(raw[0])
             command = {"op": op, **decode(abi.COMMAND_HEADER + abi.COMMANDS[op], raw)}
             self._fetched = (self._fetched + 1) & 0xFFFF_FFFF
@@ -157,8 +165,14 @@ class FakeDevice:
         """COMMAND_DONE of a command."""
         argument = next((command[name] for name in ("tid", "listener", "syncache_ref", "index") if name in command), 0)
         value = self.page(command["page"]) if command["op"] == abi.Opcode.READ_TCB else 0
-        self.event(abi.EventType.COMMAND_DONE, argument=argument, opcode=command["op"], status=status,
-                   tag=command["tag"], value=value)
+        self.event(
+            abi.EventType.COMMAND_DONE,
+            argument=argument,
+            opcode=command["op"],
+            status=status,
+            tag=command["tag"],
+            value=value,
+        )
 
     def page(self, number: int) -> int:
         """A page of ``tcb``."""
@@ -194,7 +208,7 @@ class FakeDevice:
         entries = 1 << self.registers[reg.REG_EVENT_RING_LOG2]
         phase = 1 ^ (self._events // entries & 1)
         start = self.ring(reg.REG_EVENT_RING_LO) + self._events % entries * abi.EVENT_BYTES
-        self.memory[start:start + 32] = raw[:31] + bytes([raw[31] & 0x7F | phase << 7])
+        self.memory[start : start + 32] = raw[:31] + bytes([raw[31] & 0x7F | phase << 7])
         self._events += 1
         self.irq = True
 
@@ -202,10 +216,10 @@ class FakeDevice:
         """A frame for the host."""
         slots = 1 << self.registers[reg.REG_FRAME_RING_LOG2]
         start = self.ring(reg.REG_FRAME_RING_LO) + self.frames % slots * abi.HOST_FRAME_SLOT_BYTES + 2
-        self.memory[start:start + len(frame)] = frame
+        self.memory[start : start + len(frame)] = frame
         self.event(abi.EventType.FRAME, slot=self.frames % slots, length=len(frame))
         self.frames += 1
 
     def sent_frames(self) -> list[bytes]:
         """Frames of the SEND_FRAME commands, as they are in memory now."""
-        return [bytes(self.memory[c["addr"]:c["addr"] + c["length"]]) for c in self.ops(abi.Opcode.SEND_FRAME)]
+        return [bytes(self.memory[c["addr"] : c["addr"] + c["length"]]) for c in self.ops(abi.Opcode.SEND_FRAME)]

@@ -11,8 +11,10 @@ import tiptoe_driver
 from tiptoe_driver import structures
 
 _FOLDER = Path(tiptoe_driver.__file__).parent
-_DRIVER = frozenset(str(_FOLDER / f"{name}.py") for name in (
-    "toe", "toe_calls", "toe_connect", "toe_events", "toe_listen", "ids", "engine"))
+_DRIVER = frozenset(
+    str(_FOLDER / f"{name}.py")
+    for name in ("toe", "toe_calls", "toe_connect", "toe_events", "toe_listen", "ids", "engine")
+)
 """Files of the device's driver; the others are the stack, which may keep a tcpcb for as long as it likes."""
 _HARMLESS = frozenset({"t_inpcb", "t_toe", "__class__", "__hash__", "__eq__"})
 """What finds the lock, and what tells that there is no connection any more."""
@@ -46,4 +48,3 @@ def _check(tp: GuardedTcpcb, name: str) -> None:
         raise GuardError(f"{name} of a tcpcb that was detached")
     if not get(tp, "t_inpcb").lock.owned:
         raise GuardError(f"{name} of a tcpcb without its inpcb lock")
-

@@ -74,7 +74,9 @@ def replay(scenario: Scenario, order: str | Order) -> None:
         world.finish()
     except Exception as error:
         steps = "\n".join(f"  {number}. {text}" for number, text in enumerate(done, 1))
-        raise OrderFailed(f"{type(error).__name__}: {error}\nin the order\n{steps}\nreplay: {' '.join(order)!r}") from error
+        raise OrderFailed(
+            f"{type(error).__name__}: {error}\nin the order\n{steps}\nreplay: {' '.join(order)!r}"
+        ) from error
 
 
 def explore(scenario: Scenario) -> int:

@@ -81,8 +81,10 @@ def data_rst(engine: EngineModel, tcb: Tcb) -> None:
 
 def timeout(engine: EngineModel, tcb: Tcb) -> None:
     """Silence: the engine gives up what it has to retransmit."""
-    if tcb.alive and (tcb.state not in (State.ESTABLISHED, State.CLOSE_WAIT, State.FIN_WAIT_2, State.TIME_WAIT)
-                      or tcb.snd_una < tcb.snd_end):
+    if tcb.alive and (
+        tcb.state not in (State.ESTABLISHED, State.CLOSE_WAIT, State.FIN_WAIT_2, State.TIME_WAIT)
+        or tcb.snd_una < tcb.snd_end
+    ):
         engine.die(tcb, Reason.TIMEOUT)
 
 

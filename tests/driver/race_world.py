@@ -305,7 +305,8 @@ class RaceWorld:
             made, resets = engine.entries.count(four_tuple), engine.resets.count(four_tuple)
             ended = engine.given_up.count(four_tuple)
             assert len(self.accepted) + resets <= made <= len(self.accepted) + resets + ended, (
-                f"{made} half-open: {len(self.accepted)} sockets, {resets} resets, {ended} ended by the peer")
+                f"{made} half-open: {len(self.accepted)} sockets, {resets} resets, {ended} ended by the peer"
+            )
 
     def _nothing_left(self) -> None:
         engine, toe = self.engine, self.bench.dev

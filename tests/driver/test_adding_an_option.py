@@ -17,7 +17,9 @@ from tiptoe_verif.native.simulation import Pair
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "adding-an-option.md").read_text()
 PATH = r"[\w./-]+\.(?:py|md|toml|h)"
-ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in GUIDE.splitlines() if re.match(r"\| \d", line)]
+ROWS = [
+    [cell.strip() for cell in line.strip("|").split("|")] for line in GUIDE.splitlines() if re.match(r"\| \d", line)
+]
 
 
 def names_of(path: Path) -> set[str]:
@@ -59,8 +61,11 @@ def test_every_name_of_the_table_exists(row: list[str]) -> None:
 def test_every_test_and_function_of_the_steps_exists() -> None:
     steps = GUIDE.split("## Step by step")[1]
     everything = set().union(*(names_of(ROOT / path) for path in re.findall(r"`([\w./-]+\.py)`", GUIDE)))
-    wanted = [name for name in re.findall(r"`([\w.]+)`", steps)
-              if name.startswith("test_") or re.fullmatch(r"[A-Z]\w+\.\w+", name) and not re.fullmatch(PATH, name)]
+    wanted = [
+        name
+        for name in re.findall(r"`([\w.]+)`", steps)
+        if name.startswith("test_") or re.fullmatch(r"[A-Z]\w+\.\w+", name) and not re.fullmatch(PATH, name)
+    ]
     assert len(wanted) >= 4 and not [name for name in wanted if name not in everything]
 
 

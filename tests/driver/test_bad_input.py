@@ -125,19 +125,31 @@ def test_random_events_while_a_bystander_carries_data(rng: random.Random) -> Non
                 continue
             bench.device.raw_event(raw)
         elif kind is EventType.CONNECTION:
-            bench.device.event(kind, tid=rng.choice(victims).tid ^ rng.choice([0, 0, 0x10000, 1 << 20]),
-                               rcv_position=rng.getrandbits(32), snd_una_position=rng.getrandbits(rng.choice([3, 32])),
-                               state=rng.randrange(16), established=rng.randrange(2), peer_closed=rng.randrange(2),
-                               terminal=rng.random() < 0.01, reason=rng.randrange(16),
-                               syncache_ref=rng.randrange(4))
+            bench.device.event(
+                kind,
+                tid=rng.choice(victims).tid ^ rng.choice([0, 0, 0x10000, 1 << 20]),
+                rcv_position=rng.getrandbits(32),
+                snd_una_position=rng.getrandbits(rng.choice([3, 32])),
+                state=rng.randrange(16),
+                established=rng.randrange(2),
+                peer_closed=rng.randrange(2),
+                terminal=rng.random() < 0.01,
+                reason=rng.randrange(16),
+                syncache_ref=rng.randrange(4),
+            )
         elif kind is EventType.COMMAND_DONE:
-            bench.device.event(kind, argument=rng.choice(victims).tid, opcode=rng.randrange(16),
-                               status=rng.randrange(1, 16), tag=0)
+            bench.device.event(
+                kind, argument=rng.choice(victims).tid, opcode=rng.randrange(16), status=rng.randrange(1, 16), tag=0
+            )
         elif kind is EventType.FRAME:
             bench.device.event(kind, slot=rng.randrange(16), length=rng.getrandbits(16))
         else:
-            bench.device.event(kind, **{"syncache_ref": rng.randrange(4), "listener": rng.randrange(3)}
-                               if kind is not EventType.ERROR else {"code": rng.randrange(256)})
+            bench.device.event(
+                kind,
+                **{"syncache_ref": rng.randrange(4), "listener": rng.randrange(3)}
+                if kind is not EventType.ERROR
+                else {"code": rng.randrange(256)},
+            )
         if rng.random() < 0.2:
             data = rng.randbytes(rng.randrange(1, 300))
             sent += data

@@ -150,8 +150,7 @@ def test_connect_goes_to_the_gateway(bench: Bench) -> None:
     assert bench.device.last(Opcode.OPEN)["faddr"] == parse_ipv4("192.0.2.7")
 
 
-@pytest.mark.parametrize(("destination", "error"), [
-    (PEER_IP, errno.EHOSTDOWN), ("192.0.2.7", errno.EHOSTUNREACH)])
+@pytest.mark.parametrize(("destination", "error"), [(PEER_IP, errno.EHOSTDOWN), ("192.0.2.7", errno.EHOSTUNREACH)])
 def test_next_hop_that_does_not_resolve(bench: Bench, destination: str, error: int) -> None:
     sock = bench.socket()
     sock.setblocking(True)
@@ -180,9 +179,15 @@ def test_close_while_arp_is_pending_leaves_no_trace(bench: Bench) -> None:
     assert bench.dev.engine.free_ids == 16
 
 
-@pytest.mark.parametrize(("status", "error", "lost"), [
-    (Status.EXISTS, errno.EADDRINUSE, 0), (Status.TABLE_FULL, errno.ENOBUFS, 0), (Status.BAD_STATE, errno.EIO, 1),
-    (200, errno.EIO, 1)])
+@pytest.mark.parametrize(
+    ("status", "error", "lost"),
+    [
+        (Status.EXISTS, errno.EADDRINUSE, 0),
+        (Status.TABLE_FULL, errno.ENOBUFS, 0),
+        (Status.BAD_STATE, errno.EIO, 1),
+        (200, errno.EIO, 1),
+    ],
+)
 @pytest.mark.parametrize("closed_first", [False, True])
 def test_open_refused_by_the_device(bench: Bench, status: int, error: int, lost: int, closed_first: bool) -> None:
     conn = bench.opening()
@@ -205,9 +210,14 @@ def test_open_refused_by_the_device(bench: Bench, status: int, error: int, lost:
     assert again.sock.recv(10) == b"works"
 
 
-@pytest.mark.parametrize(("reason", "error"), [
-    (Reason.REFUSED, ConnectionRefusedError), (Reason.PEER_RESET, ConnectionRefusedError),
-    (Reason.TIMEOUT, TimeoutError)])
+@pytest.mark.parametrize(
+    ("reason", "error"),
+    [
+        (Reason.REFUSED, ConnectionRefusedError),
+        (Reason.PEER_RESET, ConnectionRefusedError),
+        (Reason.TIMEOUT, TimeoutError),
+    ],
+)
 def test_open_fails_on_the_wire(bench: Bench, reason: Reason, error: type[OSError]) -> None:
     conn = bench.opening()
     conn.sock.setblocking(True)
@@ -220,16 +230,18 @@ def test_open_fails_on_the_wire(bench: Bench, reason: Reason, error: type[OSErro
     assert [c["op"] for c in conn.commands(Opcode.ABORT, Opcode.RELEASE)] == [Opcode.RELEASE]
     # and for a caller that waits
     sock = Socket(bench.stack)
-    bench.device.script = [lambda: bench.device.event(
-        1, tid=bench.device.last(Opcode.OPEN)["tid"], terminal=1, reason=reason)]
+    bench.device.script = [
+        lambda: bench.device.event(1, tid=bench.device.last(Opcode.OPEN)["tid"], terminal=1, reason=reason)
+    ]
     with pytest.raises(error):
         sock.connect((PEER_IP, 81))
 
 
 def test_established_fields(bench: Bench) -> None:
     conn = bench.opening()
-    conn.report(established=1, state=State.ESTABLISHED, iss=0xFFFF_FFFF, irs=0x7FFF_FFFF, mss=1200,
-                snd_scale=7, rcv_scale=3)
+    conn.report(
+        established=1, state=State.ESTABLISHED, iss=0xFFFF_FFFF, irs=0x7FFF_FFFF, mss=1200, snd_scale=7, rcv_scale=3
+    )
     tp = conn.tp
     assert (tp.iss, tp.irs) == (0xFFFF_FFFF, 0x7FFF_FFFF)  # the SYNs' own numbers, not one later
     assert tp.snd_una == tp.snd_nxt == tp.snd_max == 0

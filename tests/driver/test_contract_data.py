@@ -180,7 +180,7 @@ def test_rcvd_1_sum_of_credits_is_what_was_consumed(bench: Bench, start: int) ->
     consumed = 0
     for step in (1, 1000, 3, 3092):
         before = conn.so.so_rcv.sb_cc
-        assert conn.sock.recv(step) == data[consumed:consumed + step]
+        assert conn.sock.recv(step) == data[consumed : consumed + step]
         consumed += step
         assert before - conn.so.so_rcv.sb_cc == step
         assert conn.doorbells("rcv")[-1] == (start + consumed) & 0xFFFF_FFFF
@@ -212,6 +212,7 @@ def test_rcvd_1_window_plus_buffer_plus_credits_is_constant(bench: Bench, rng: r
 def test_rcvd_1_credits_return_when_the_reader_bypasses_tu_rcvd(bench: Bench) -> None:
     """A reader that takes bytes without the call: they are credited with the next arrival."""
     from tiptoe_driver.sockbuf import sbdrop
+
     conn = bench.connected()
     conn.deliver(bytes(100))
     sbdrop(conn.so.so_rcv, 100)

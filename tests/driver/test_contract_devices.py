@@ -31,7 +31,8 @@ class Two:
         self.stack = Stack(seed=1)
         self.benches = [
             Bench(stack=self.stack, ip=ip, peer_ip=peer, gateway="10.0.1.254" if n else "", **options)
-            for n, (ip, peer) in enumerate(zip(IPS, PEERS, strict=True))]
+            for n, (ip, peer) in enumerate(zip(IPS, PEERS, strict=True))
+        ]
         self.one, self.two = self.benches
 
 
@@ -73,8 +74,9 @@ def test_conn_1_egress_interface_decides(both: Two) -> None:
         command = bench.device.last(Opcode.OPEN)
         assert (command["laddr"], command["faddr"]) == (parse_ipv4(bench.ip), parse_ipv4(bench.peer_ip))
     assert all(len(bench.device.ops(Opcode.OPEN)) == 1 for bench in both.benches)
-    both.two.device.frame(arp_reply("10.0.1.254", our_ip=IPS[1])[:20] + b"\0\1"
-                          + arp_reply("10.0.1.254", our_ip=IPS[1])[22:])
+    both.two.device.frame(
+        arp_reply("10.0.1.254", our_ip=IPS[1])[:20] + b"\0\1" + arp_reply("10.0.1.254", our_ip=IPS[1])[22:]
+    )
     both.stack.poll()
     assert both.one.socket().connect_ex(("192.0.2.1", 80)) == errno.EINPROGRESS  # by the default route
     assert both.two.device.last(Opcode.OPEN)["faddr"] == parse_ipv4("192.0.2.1")
@@ -242,8 +244,10 @@ CASES: dict[str, tuple[Callable[[Bench], Connection], int]] = {
     "fin_wait_1": (lambda b: reach(b, {"state": State.FIN_WAIT_1}, shut=0), errno.ECONNABORTED),
     "fin_wait_2": (lambda b: reach(b, {"state": State.FIN_WAIT_2}, shut=0), errno.ECONNABORTED),
     "closing": (lambda b: reach(b, {**FIN, "state": State.CLOSING}, shut=0), errno.ECONNABORTED),
-    "last_ack": (lambda b: reach(b, {**FIN, "state": State.CLOSE_WAIT}, {"state": State.LAST_ACK}, shut=1),
-                 errno.ECONNABORTED),
+    "last_ack": (
+        lambda b: reach(b, {**FIN, "state": State.CLOSE_WAIT}, {"state": State.LAST_ACK}, shut=1),
+        errno.ECONNABORTED,
+    ),
     "time_wait": (lambda b: reach(b, {"state": State.FIN_WAIT_2}, {**FIN, "state": State.TIME_WAIT}, shut=0), 0),
 }
 
@@ -307,8 +311,12 @@ def test_conn_1_removed_in_every_state_then_every_event(both: Two, state: str, w
     assert contents(tp) == kept
     # calls on the socket: a clear error, first the reason
     assert error_of(conn.sock) == error
-    for call in (lambda: conn.sock.send(b"x"), lambda: conn.sock.shutdown(socket.SHUT_WR),
-                 lambda: conn.sock.connect((PEER_IP, 80)), lambda: conn.sock.listen()):
+    for call in (
+        lambda: conn.sock.send(b"x"),
+        lambda: conn.sock.shutdown(socket.SHUT_WR),
+        lambda: conn.sock.connect((PEER_IP, 80)),
+        lambda: conn.sock.listen(),
+    ):
         with pytest.raises(OSError):
             call()
     assert conn.sock.recv(10) == b""
@@ -376,7 +384,7 @@ def test_what_has_arrived_is_read_after_the_removal(both: Two, way: str) -> None
     queued = one.handshake_done(0)
     queued.deliver(b"never accepted in time")
     WAYS[way](one)
-    one.device.memory[:] = b"\xAA" * len(one.device.memory)
+    one.device.memory[:] = b"\xaa" * len(one.device.memory)
     for sock, data in ((conn.sock, b"last words"), (listener.accept()[0], b"never accepted in time")):
         assert sock.recv(100) == data
         with pytest.raises(ConnectionAbortedError):
@@ -384,7 +392,7 @@ def test_what_has_arrived_is_read_after_the_removal(both: Two, way: str) -> None
         assert sock.recv(100) == b""
         sock.close()
     assert one.dev.engine.ids.ring_pool.in_use == 0
-    assert one.device.memory[:].tobytes() == b"\xAA" * len(one.device.memory)
+    assert one.device.memory[:].tobytes() == b"\xaa" * len(one.device.memory)
 
 
 def test_removed_device_is_attached_anew(both: Two) -> None:
@@ -423,7 +431,9 @@ def full_ring(bench: Bench) -> None:
     """The command ring seems full, so COMMAND_HEAD is read: in the midst of a call with its locks held."""
     conns = [bench.connected(100 + n) for n in range(4)]
     bench.device.pulled = True
-    bench.dev.engine.commands._head = (bench.dev.engine.commands._tail - bench.dev.engine.commands.entries) & 0xFFFF_FFFF
+    bench.dev.engine.commands._head = (
+        bench.dev.engine.commands._tail - bench.dev.engine.commands.entries
+    ) & 0xFFFF_FFFF
     for conn in conns:
         conn.sock.close()
     bench.stack.poll()
@@ -453,8 +463,9 @@ def reset_it(bench: Bench) -> None:
         bench.dev.reset()
 
 
-@pytest.mark.parametrize("notice", [pull, full_ring, counters, watchdog, stop_it, reset_it],
-                         ids=lambda notice: notice.__name__)
+@pytest.mark.parametrize(
+    "notice", [pull, full_ring, counters, watchdog, stop_it, reset_it], ids=lambda notice: notice.__name__
+)
 def test_device_that_answers_no_more_is_removed(notice: Callable[[Bench], None]) -> None:
     both = Two(watchdog_us=500)
     conn, bystander = both.one.connected(), both.two.connected()
@@ -493,8 +504,11 @@ def answering(bench: Bench, delay: int = 0) -> None:
     def answer(command: dict[str, int]) -> int | None:
         if command["op"] == Opcode.ABORT:
             tid = command["tid"]
-            bench.device.script.append(lambda: bench.device.event(
-                EventType.CONNECTION, tid=tid, terminal=1, reason=Reason.LOCAL_ABORT, established=1))
+            bench.device.script.append(
+                lambda: bench.device.event(
+                    EventType.CONNECTION, tid=tid, terminal=1, reason=Reason.LOCAL_ABORT, established=1
+                )
+            )
         return FakeDevice.default_answer(command)
 
     bench.device.answer = answer
@@ -589,7 +603,7 @@ def test_reset_recovers_lost_ids_and_garbage(both: Two, rng) -> None:
     conn = one.connected()
     start = one.device.ring(reg.REG_EVENT_RING_LO)
     size = one.dev.engine.events.entries * 32
-    one.device.memory[start:start + size] = rng.randbytes(size)
+    one.device.memory[start : start + size] = rng.randbytes(size)
     one.device.forget()
     one.dev.reset()
     assert not one.device.ops(Opcode.ABORT, Opcode.UNLISTEN)  # nothing is expected of such an engine
@@ -778,6 +792,11 @@ def test_attach_needs_nothing_of_a_device_that_went() -> None:
         stack.wait(1)
     device = FakeDevice()
     device.time = 99
-    Tiptoe(stack, device, address=OUR_IP + "/24", mac="02:00:00:00:00:01",
-           options=EngineOptions(snd_ring_bytes=4096, rcv_ring_bytes=4096, frame_slots=8, frame_buffers=8))
+    Tiptoe(
+        stack,
+        device,
+        address=OUR_IP + "/24",
+        mac="02:00:00:00:00:01",
+        options=EngineOptions(snd_ring_bytes=4096, rcv_ring_bytes=4096, frame_slots=8, frame_buffers=8),
+    )
     assert stack.now_us() == 5_000

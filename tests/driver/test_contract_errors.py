@@ -28,8 +28,14 @@ def shallow(thing: Any) -> dict[str, Any]:
     """Every field of a structure; other structures by identity, containers by content."""
     names = [f.name for f in fields(thing)] if is_dataclass(thing) else type(thing).__slots__
     values = {name: getattr(thing, name) for name in names}
-    return {name: value if isinstance(value, int | tuple | type(None)) else
-            tuple(value) if hasattr(value, "__iter__") else id(value) for name, value in values.items()}
+    return {
+        name: value
+        if isinstance(value, int | tuple | type(None))
+        else tuple(value)
+        if hasattr(value, "__iter__")
+        else id(value)
+        for name, value in values.items()
+    }
 
 
 def snapshot(bench: Bench, sock: Socket) -> dict[str, Any]:
@@ -235,9 +241,13 @@ LIVE = {
 
 
 @pytest.mark.parametrize(("function", "prepare", "bring", "error"), LIVE.values(), ids=LIVE)
-def test_errors_of_calls_for_a_connection(bench: Bench, function: Callable[[tcpcb], int],
-                                          prepare: Callable[[Connection], None],
-                                          bring: Callable[[Bench], Callable[[], object]], error: int) -> None:
+def test_errors_of_calls_for_a_connection(
+    bench: Bench,
+    function: Callable[[tcpcb], int],
+    prepare: Callable[[Connection], None],
+    bring: Callable[[Bench], Callable[[], object]],
+    error: int,
+) -> None:
     conn = bench.connected()
     conn.sock.send(bytes(10))
     conn.deliver(b"not read yet")
@@ -264,7 +274,8 @@ def test_errors_of_calls_for_a_connection(bench: Bench, function: Callable[[tcpc
 
 @pytest.mark.parametrize("bring", [link_down, smaller_mtu])
 def test_send_1_an_unchanged_buffer_is_no_error_whatever_is_wrong(
-        bench: Bench, bring: Callable[[Bench], Callable[[], object]]) -> None:
+    bench: Bench, bring: Callable[[Bench], Callable[[], object]]
+) -> None:
     conn = bench.connected()
     conn.sock.send(bytes(10))
     bring(bench)
@@ -321,7 +332,9 @@ def test_a_full_command_ring_refuses_no_control_command() -> None:
     assert sending.doorbells("snd") == [1]
     bench.stack.wait(10)
     assert [(c["op"], c["tid"]) for c in bench.device.ops(Opcode.CLOSE, Opcode.ABORT)] == [
-        (Opcode.CLOSE, closing.tid), (Opcode.ABORT, aborted.tid)]
+        (Opcode.CLOSE, closing.tid),
+        (Opcode.ABORT, aborted.tid),
+    ]
 
 
 def test_a_next_hop_counts_as_down_for_a_while(bench: Bench) -> None:

@@ -29,8 +29,14 @@ def two_devices() -> tuple[Stack, FakeDevice, FakeDevice]:
 
 
 def attach(stack: Stack, device: FakeDevice, n: int) -> Tiptoe:
-    return Tiptoe(stack, device, name=f"tiptoe{n}", address=f"10.0.{n}.1/24", mac=f"02:00:00:00:00:{n:02x}",
-                  options=EngineOptions(snd_ring_bytes=4096, rcv_ring_bytes=4096, frame_slots=8, frame_buffers=8))
+    return Tiptoe(
+        stack,
+        device,
+        name=f"tiptoe{n}",
+        address=f"10.0.{n}.1/24",
+        mac=f"02:00:00:00:00:{n:02x}",
+        options=EngineOptions(snd_ring_bytes=4096, rcv_ring_bytes=4096, frame_slots=8, frame_buffers=8),
+    )
 
 
 def listener_on(stack: Stack, port: int = 80, address: str = "") -> Socket:
@@ -195,8 +201,18 @@ def test_accept_a_connection_with_data_in_one_snapshot(bench: Bench) -> None:
     toep = bench.dev.engine.ids.toepcbs[tid & 0xFFFF]
     assert toep is not None
     toep.rings.rcv.write(0, b"GET /")
-    bench.device.event(EventType.CONNECTION, tid=tid, syncache_ref=1, established=1, peer_closed=1,
-                       state=State.CLOSE_WAIT, rcv_position=6, iss=1000, irs=2000, mss=1400)
+    bench.device.event(
+        EventType.CONNECTION,
+        tid=tid,
+        syncache_ref=1,
+        established=1,
+        peer_closed=1,
+        state=State.CLOSE_WAIT,
+        rcv_position=6,
+        iss=1000,
+        irs=2000,
+        mss=1400,
+    )
     bench.stack.poll()
     assert sock.readable()
     child, address = sock.accept()

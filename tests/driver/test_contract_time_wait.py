@@ -36,8 +36,17 @@ from tiptoe_hdl.host.abi import EventType, Opcode
 HOST = {"time_wait": "host", "rst_unknown": False}
 TWO_MSL = 60_000_000
 TCB = {
-    "state": State.TIME_WAIT, "iss": 1000, "irs": 2000, "snd_una": 1102, "snd_nxt": 1102, "snd_max": 1102,
-    "rcv_nxt": 2302, "rcv_adv": 2302 + 4000, "snd_scale": 3, "rcv_scale": 2, "ws_ok": 1,
+    "state": State.TIME_WAIT,
+    "iss": 1000,
+    "irs": 2000,
+    "snd_una": 1102,
+    "snd_nxt": 1102,
+    "snd_max": 1102,
+    "rcv_nxt": 2302,
+    "rcv_adv": 2302 + 4000,
+    "snd_scale": 3,
+    "rcv_scale": 2,
+    "ws_ok": 1,
 }
 """100 bytes one way, 300 the other, and both FINs."""
 ON_CONNECTION = (Opcode.READ_TCB, Opcode.ABORT, Opcode.RELEASE)
@@ -103,17 +112,27 @@ def pass_time(bench: Bench, us: int) -> None:
 
 
 @pytest.mark.parametrize("start", [1000, 0xFFFF_FFE0])
-@pytest.mark.parametrize(("rcv_scale", "ahead", "last_win"), [
-    (0, 4000, 4000), (2, 4000, 1000), (7, 130, 1), (0, 0, 0), (0, -1, 0), (0, 70_000, 65535)])
+@pytest.mark.parametrize(
+    ("rcv_scale", "ahead", "last_win"),
+    [(0, 4000, 4000), (2, 4000, 1000), (7, 130, 1), (0, 0, 0), (0, -1, 0), (0, 70_000, 65535)],
+)
 def test_tw_1_values_are_the_device_s(host: Bench, start: int, rcv_scale: int, ahead: int, last_win: int) -> None:
-    values = {"iss": start, "irs": start + 7, "snd_nxt": start + 102, "rcv_nxt": start + 309, "rcv_adv": start + 309 + ahead}
+    values = {
+        "iss": start,
+        "irs": start + 7,
+        "snd_nxt": start + 102,
+        "rcv_nxt": start + 309,
+        "rcv_adv": start + 309 + ahead,
+    }
     values = {name: value & 0xFFFF_FFFF for name, value in values.items()}
     host.device.tcb = {**TCB, **values, "rcv_scale": rcv_scale}
     conn = closing(host)
     fin(conn)
     tw = entry(host)
     assert tw.four_tuple == (parse_ipv4(OUR_IP), tw.four_tuple[1], parse_ipv4(PEER_IP), 80)
-    assert (tw.iss, tw.irs, tw.snd_nxt, tw.rcv_nxt) == tuple(values[name] for name in ("iss", "irs", "snd_nxt", "rcv_nxt"))
+    assert (tw.iss, tw.irs, tw.snd_nxt, tw.rcv_nxt) == tuple(
+        values[name] for name in ("iss", "irs", "snd_nxt", "rcv_nxt")
+    )
     assert (tw.last_win, tw.t_recent) == (last_win, 0)
 
 
@@ -124,9 +143,9 @@ def test_tw_1_read_abort_release_once_each_in_order(host: Bench) -> None:
     reads = [command["page"] for command in conn.commands(Opcode.READ_TCB)]
     assert len(reads) == len(set(reads)) and ops(conn) == [Opcode.READ_TCB] * len(reads) + [Opcode.ABORT]
     fin(conn)  # another snapshot before the engine has read ABORT
-    assert ops(conn)[len(reads):] == [Opcode.ABORT]
+    assert ops(conn)[len(reads) :] == [Opcode.ABORT]
     conn.end(Reason.LOCAL_ABORT)
-    assert ops(conn)[len(reads):] == [Opcode.ABORT, Opcode.RELEASE]
+    assert ops(conn)[len(reads) :] == [Opcode.ABORT, Opcode.RELEASE]
     assert host.dev.engine.free_ids == 16 and not host.dev.counters.total()
 
 
@@ -185,8 +204,10 @@ def test_tw_1_engine_keeps_it_by_default(bench: Bench) -> None:
     assert over(bench)
 
 
-@pytest.mark.parametrize(("options", "text"), [
-    ({"time_wait": "host"}, "rst_unknown"), ({"time_wait": "stack", "rst_unknown": False}, "'stack'")])
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [({"time_wait": "host"}, "rst_unknown"), ({"time_wait": "stack", "rst_unknown": False}, "'stack'")],
+)
 def test_tw_1_wrong_options(options: dict[str, Any], text: str) -> None:
     with pytest.raises(ValueError, match=text):
         EngineOptions(**options)
@@ -197,9 +218,17 @@ def test_tw_1_wrong_options(options: dict[str, Any], text: str) -> None:
 
 def seen(conn: Connection, inp: inpcb, so: Any) -> tuple[Any, ...]:
     """What user and stack see of a connection."""
-    return (so.so_state, so.so_error, so.so_timeo, so.so_rcv.sb_cc, so.so_rcv.sb_state, so.so_snd.sb_state,
-            inp.inp_flags, inp.inp_ppcb.t_state if inp.inp_ppcb else None,
-            conn.bench.stack.tcbinfo.connected(inp.four_tuple) is inp)
+    return (
+        so.so_state,
+        so.so_error,
+        so.so_timeo,
+        so.so_rcv.sb_cc,
+        so.so_rcv.sb_state,
+        so.so_snd.sb_state,
+        inp.inp_flags,
+        inp.inp_ppcb.t_state if inp.inp_ppcb else None,
+        conn.bench.stack.tcbinfo.connected(inp.four_tuple) is inp,
+    )
 
 
 @pytest.mark.parametrize("time_wait", ["engine", "host"])
@@ -219,8 +248,16 @@ def test_tw_1_socket_sees_the_same(time_wait: str) -> None:
             assert not inp.inp_ppcb.t_flags & TF_TOE and not conn.bench.dev.calls.four_tuples
         story.append(seen(conn, inp, so))
         assert inp.inp_flags & INP_TIMEWAIT and so.so_state & SS_ISDISCONNECTED and not so.so_state & SS_ISCONNECTED
-        story.append([conn.sock.recv(3), conn.sock.info().tcpi_state, errno_of(conn, lambda c: c.sock.send(b"x")),
-                      errno_of(conn, lambda c: c.sock.shutdown(socket.SHUT_WR)), conn.sock.readable(), conn.sock.writable()])
+        story.append(
+            [
+                conn.sock.recv(3),
+                conn.sock.info().tcpi_state,
+                errno_of(conn, lambda c: c.sock.send(b"x")),
+                errno_of(conn, lambda c: c.sock.shutdown(socket.SHUT_WR)),
+                conn.sock.readable(),
+                conn.sock.writable(),
+            ]
+        )
         story.append(conn.sock.recv(100) + conn.sock.recv(100))
         if mode == "host":
             pass_time(bench, TWO_MSL)
@@ -421,8 +458,9 @@ class HostWorld(RaceWorld):
         assert not (handed_over and self.engine.resets), "RST of a connection that was in TIME_WAIT"
 
 
-@pytest.mark.parametrize(("story", "read"), [
-    ("fin", 0), ("ack_fin", 0), ("rst", 2), ("two_msl", 4), ("data", 4), ("dma_error", 4)])
+@pytest.mark.parametrize(
+    ("story", "read"), [("fin", 0), ("ack_fin", 0), ("rst", 2), ("two_msl", 4), ("data", 4), ("dma_error", 4)]
+)
 @pytest.mark.parametrize("how", ["close", "reset", "detach"])
 def test_tw_1_every_order_of_the_end(monkeypatch: pytest.MonkeyPatch, story: str, read: int, how: str) -> None:
     """The peer's FIN, or what may follow it with so many READ_TCB carried out already, the user's end, and the handover."""
@@ -448,9 +486,13 @@ def test_tw_1_every_order_of_the_end(monkeypatch: pytest.MonkeyPatch, story: str
 def arrives(bench: Bench, tw: tcptw, flags: str, seq: int, ack: int | None = None, payload: bytes = b"") -> list[Ether]:
     """Give the driver a segment of the peer; the frames it answers with."""
     _, lport, _, fport = tw.four_tuple
-    return give(bench, Ether(src=PEER_MAC, dst=OUR_MAC) / IP(src=PEER_IP, dst=OUR_IP) / TCP(
-        sport=fport, dport=lport, flags=flags, seq=seq & 0xFFFF_FFFF, ack=tw.snd_nxt if ack is None else ack)
-        / payload)
+    return give(
+        bench,
+        Ether(src=PEER_MAC, dst=OUR_MAC)
+        / IP(src=PEER_IP, dst=OUR_IP)
+        / TCP(sport=fport, dport=lport, flags=flags, seq=seq & 0xFFFF_FFFF, ack=tw.snd_nxt if ack is None else ack)
+        / payload,
+    )
 
 
 def give(bench: Bench, packet: Ether | bytes) -> list[Ether]:
@@ -493,8 +535,9 @@ def fields(tcp: TCP) -> tuple[Any, ...]:
     ("RA", 55, b"", False, False),
     ("", 0, b"", False, False),
 ])  # fmt: skip
-def test_tw_1_later_segments(host: Bench, start: int, flags: str, offset: int, payload: bytes, acked: bool,
-                             restarts: bool) -> None:
+def test_tw_1_later_segments(
+    host: Bench, start: int, flags: str, offset: int, payload: bytes, acked: bool, restarts: bool
+) -> None:
     values = {name: start + TCB[name] - 1000 & 0xFFFF_FFFF for name in ("iss", "irs", "snd_nxt", "rcv_nxt", "rcv_adv")}
     host.device.tcb = {**TCB, **values}
     in_time_wait(host)
@@ -521,9 +564,14 @@ def test_tw_1_ack_has_the_connection_s_ip_header(host: Bench) -> None:
 
 
 NOT_FOR_US = {
-    "length": (IP, "len", 30), "fragment": (IP, "frag", 1), "mac": (Ether, "dst", "02:00:00:00:00:77"),
-    "broadcast": (Ether, "dst", "ff:ff:ff:ff:ff:ff"), "group": (Ether, "src", "01:00:5e:00:00:01"),
-    "sender": (IP, "src", "224.0.0.1"), "ourselves": (IP, "src", OUR_IP), "address": (IP, "dst", "10.0.0.77"),
+    "length": (IP, "len", 30),
+    "fragment": (IP, "frag", 1),
+    "mac": (Ether, "dst", "02:00:00:00:00:77"),
+    "broadcast": (Ether, "dst", "ff:ff:ff:ff:ff:ff"),
+    "group": (Ether, "src", "01:00:5e:00:00:01"),
+    "sender": (IP, "src", "224.0.0.1"),
+    "ourselves": (IP, "src", OUR_IP),
+    "address": (IP, "dst", "10.0.0.77"),
 }
 
 
@@ -532,8 +580,13 @@ def test_tw_1_what_is_not_answered(host: Bench, damage: str) -> None:
     """Damaged, or not from a single host to us."""
     in_time_wait(host)
     tw = entry(host)
-    packet = Ether(bytes(Ether(src=PEER_MAC, dst=OUR_MAC) / IP(src=PEER_IP, dst=OUR_IP) / TCP(
-        sport=80, dport=tw.four_tuple[1], flags="FA", seq=tw.rcv_nxt - 1, ack=tw.snd_nxt)))
+    packet = Ether(
+        bytes(
+            Ether(src=PEER_MAC, dst=OUR_MAC)
+            / IP(src=PEER_IP, dst=OUR_IP)
+            / TCP(sport=80, dport=tw.four_tuple[1], flags="FA", seq=tw.rcv_nxt - 1, ack=tw.snd_nxt)
+        )
+    )
     if damage in ("tcp", "ip"):
         packet[TCP if damage == "tcp" else IP].chksum ^= 0x1111
     else:
@@ -550,8 +603,9 @@ def test_tw_1_what_is_not_answered(host: Bench, damage: str) -> None:
 
 
 @pytest.mark.parametrize("start", [2000, 0xFFFF_FF00])
-@pytest.mark.parametrize(("offset", "reopens"), [
-    (1, True), (1 << 30, True), (0, False), (-1, False), (-302, False), (1 << 31, False)])
+@pytest.mark.parametrize(
+    ("offset", "reopens"), [(1, True), (1 << 30, True), (0, False), (-1, False), (-302, False), (1 << 31, False)]
+)
 def test_tw_1_syn_reopens_above_rcv_nxt_only(host: Bench, start: int, offset: int, reopens: bool) -> None:
     """A listener has the port: the engine has answered the SYN, since it knows nothing of TIME_WAIT."""
     listener = host.listening()
@@ -567,8 +621,18 @@ def test_tw_1_syn_reopens_above_rcv_nxt_only(host: Bench, start: int, offset: in
     if not reopens:
         child.close()
     irs = tw.rcv_nxt + offset & 0xFFFF_FFFF
-    host.device.event(EventType.SYN_RECEIVED, syncache_ref=2, listener=0, faddr=tw.four_tuple[2], laddr=tw.four_tuple[0],
-                      fport=tw.four_tuple[3], lport=80, iss=9000, irs=irs, mss=1460)
+    host.device.event(
+        EventType.SYN_RECEIVED,
+        syncache_ref=2,
+        listener=0,
+        faddr=tw.four_tuple[2],
+        laddr=tw.four_tuple[0],
+        fport=tw.four_tuple[3],
+        lport=80,
+        iss=9000,
+        irs=irs,
+        mss=1460,
+    )
     host.stack.poll()
     assert host.stack.time_wait.find(tw.four_tuple) is tw, "not with the SYN, which may be an old duplicate"
     assert host.dev.counters["time_wait_old_syns"] == (not reopens)
@@ -613,15 +677,31 @@ def test_tw_1_another_stack_may_take_the_syn(host: Bench, who: str) -> None:
 # ---------------------------------------------------------------------- segments of nobody
 
 
-@pytest.mark.parametrize(("flags", "payload", "reset"), [
-    ("S", b"", ("RA", 0, 501)), ("S", b"data", ("RA", 0, 505)), ("", b"data", ("RA", 0, 504)), ("F", b"", ("RA", 0, 501)),
-    ("A", b"", ("R", 777, 0)), ("PA", b"data", ("R", 777, 0)), ("SA", b"", ("R", 777, 0)), ("FA", b"", ("R", 777, 0)),
-    ("R", b"", None), ("RA", b"", None),
-])
-def test_tw_1_segments_of_nobody_are_reset_by_the_host(flags: str, payload: bytes, reset: tuple[str, int, int] | None) -> None:
+@pytest.mark.parametrize(
+    ("flags", "payload", "reset"),
+    [
+        ("S", b"", ("RA", 0, 501)),
+        ("S", b"data", ("RA", 0, 505)),
+        ("", b"data", ("RA", 0, 504)),
+        ("F", b"", ("RA", 0, 501)),
+        ("A", b"", ("R", 777, 0)),
+        ("PA", b"data", ("R", 777, 0)),
+        ("SA", b"", ("R", 777, 0)),
+        ("FA", b"", ("R", 777, 0)),
+        ("R", b"", None),
+        ("RA", b"", None),
+    ],
+)
+def test_tw_1_segments_of_nobody_are_reset_by_the_host(
+    flags: str, payload: bytes, reset: tuple[str, int, int] | None
+) -> None:
     """RFC 9293 section 3.10.7.1: the engine leaves them to us when rst_unknown is off."""
-    packet = Ether(src=PEER_MAC, dst=OUR_MAC) / IP(src=PEER_IP, dst=OUR_IP) / TCP(
-        sport=4000, dport=99, flags=flags, seq=500, ack=777) / payload
+    packet = (
+        Ether(src=PEER_MAC, dst=OUR_MAC)
+        / IP(src=PEER_IP, dst=OUR_IP)
+        / TCP(sport=4000, dport=99, flags=flags, seq=500, ack=777)
+        / payload
+    )
     bench = Bench(rst_unknown=False)
     answers = give(bench, packet)
     assert [fields(answer[TCP])[:3] for answer in answers] == ([reset] if reset else [])
@@ -649,11 +729,15 @@ def test_tw_1_segments_older_than_the_connection_are_not_reset(host: Bench) -> N
 def test_tw_1_garbage_never_raises(host: Bench, rng: Any) -> None:
     in_time_wait(host)
     tw = entry(host)
-    sound = bytes(Ether(src=PEER_MAC, dst=OUR_MAC) / IP(src=PEER_IP, dst=OUR_IP) / TCP(
-        sport=80, dport=tw.four_tuple[1], flags="FA", seq=tw.rcv_nxt - 1, ack=tw.snd_nxt) / b"data")
+    sound = bytes(
+        Ether(src=PEER_MAC, dst=OUR_MAC)
+        / IP(src=PEER_IP, dst=OUR_IP)
+        / TCP(sport=80, dport=tw.four_tuple[1], flags="FA", seq=tw.rcv_nxt - 1, ack=tw.snd_nxt)
+        / b"data"
+    )
     before = host.device.frames
     for _ in range(500):
-        raw = bytearray(sound[:rng.randrange(15, len(sound) + 1)])
+        raw = bytearray(sound[: rng.randrange(15, len(sound) + 1)])
         for _ in range(rng.randrange(4)):
             raw[rng.randrange(14, len(raw))] = rng.randrange(256)
         host.device.frame(bytes(raw))

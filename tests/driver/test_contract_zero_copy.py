@@ -55,7 +55,9 @@ def test_zc_1_provision_names_the_buffers(bench: Bench, which: set[str]) -> None
         if name in which:
             assert (command[f"{name}_base"], command[f"{name}_log2"]) == (buffers[name].address, 13)
         else:
-            assert command[f"{name}_log2"] == 12 and command[f"{name}_base"] not in [b.address for b in buffers.values()]
+            assert command[f"{name}_log2"] == 12 and command[f"{name}_base"] not in [
+                b.address for b in buffers.values()
+            ]
     assert conn.so.so_rcv.sb_hiwat == (SIZE if "rcv" in which else 4096)
     assert conn.so.so_snd.sb_hiwat == (SIZE if "snd" in which else 4096)
     end(conn)
@@ -70,7 +72,9 @@ def test_zc_1_window_scale_follows_the_buffer() -> None:
 
 @pytest.mark.parametrize("socket_first", [True, False])
 def test_zc_1_buffer_is_idle_when_socket_and_engine_have_let_go(bench: Bench, socket_first: bool) -> None:
-    bench.device.answer = lambda command: None if command["op"] == Opcode.RELEASE else bench.device.default_answer(command)
+    bench.device.answer = lambda command: (
+        None if command["op"] == Opcode.RELEASE else bench.device.default_answer(command)
+    )
     buffer = bench.dev.allocate_buffer(SIZE)
     assert not buffer.in_use
     conn = established(bench, rcv=buffer)
@@ -167,7 +171,7 @@ def test_zc_1_receive_in_place_copies_nothing(bench: Bench) -> None:
     data = random.Random(1).randbytes(3 * SIZE)
     got = bytearray()
     for at in range(0, len(data), 3000):
-        conn.deliver(data[at:at + 3000])
+        conn.deliver(data[at : at + 3000])
         views = conn.sock.recv_view()
         place, count = at % SIZE, min(3000, len(data) - at)
         first = min(count, SIZE - place)
@@ -200,11 +204,11 @@ def test_zc_1_send_in_place_copies_nothing(bench: Bench) -> None:
         assert [len(view) for view in views] == [n for n in (first, SIZE - conn.so.so_snd.sb_cc - first) if n]
         begin = sent
         for view in views:
-            part = data[sent:sent + len(view)]
-            view[:len(part)] = part
+            part = data[sent : sent + len(view)]
+            view[: len(part)] = part
             filled += len(part)
             place = sent % SIZE
-            assert buffer.memory[place:place + len(part)] == part
+            assert buffer.memory[place : place + len(part)] == part
             sent += len(part)
         conn.sock.commit(sent - begin)
         assert conn.doorbells("snd")[-1] == sent
@@ -228,9 +232,10 @@ def test_zc_1_copying_path_copies_once(bench: Bench, monkeypatch: pytest.MonkeyP
         given.append(read(self, position, length))
         return given[-1]
 
-    monkeypatch.setattr(ByteRing, "write",
-                        lambda s, p, data: (taken.append(memoryview(data).obj), write(s, p, data)))
-    monkeypatch.setattr(ByteRing, "read_into", lambda s, p, buffer: (filled.append(buffer.obj), read_into(s, p, buffer)))
+    monkeypatch.setattr(ByteRing, "write", lambda s, p, data: (taken.append(memoryview(data).obj), write(s, p, data)))
+    monkeypatch.setattr(
+        ByteRing, "read_into", lambda s, p, buffer: (filled.append(buffer.obj), read_into(s, p, buffer))
+    )
     monkeypatch.setattr(ByteRing, "read", spy_read)
     message = bytes(range(200))
     conn.deliver(message)
@@ -314,8 +319,9 @@ def test_zc_1_more_than_there_is(bench: Bench) -> None:
     assert conn.doorbells("rcv") == [] and conn.doorbells("snd") == [4000]
 
 
-@pytest.mark.parametrize("call, argument", [("recv_view", ()), ("consume", (0,)), ("send_view", ()), ("commit", (0,)),
-                                            ("set_buffers", ())])
+@pytest.mark.parametrize(
+    "call, argument", [("recv_view", ()), ("consume", (0,)), ("send_view", ()), ("commit", (0,)), ("set_buffers", ())]
+)
 def test_zc_1_use_after_close(bench: Bench, call: str, argument: tuple[int, ...]) -> None:
     conn = bench.connected()
     conn.sock.close()
@@ -408,15 +414,17 @@ def test_zc_1_registered_memory() -> None:
     bench = Bench(memory_limit=limit)
     buffer = bench.dev.register_buffer(limit, SIZE)
     for address, size, error, match in (
-        (limit + 4096, SIZE, ValueError, "aligned"), (1 << 22, SIZE, ValueError, "reaches"),
-        (-SIZE, SIZE, ValueError, "reaches"), (limit - SIZE, SIZE, BufferError, "the driver"),
+        (limit + 4096, SIZE, ValueError, "aligned"),
+        (1 << 22, SIZE, ValueError, "reaches"),
+        (-SIZE, SIZE, ValueError, "reaches"),
+        (limit - SIZE, SIZE, BufferError, "the driver"),
         (limit, 4096, BufferError, "another buffer"),
     ):
         with pytest.raises(error, match=match):
             bench.dev.register_buffer(address, size)
     conn = established(bench, rcv=buffer)
     conn.deliver(b"here")
-    assert bench.device.memory[limit:limit + 4] == b"here" == buffer.memory[:4]
+    assert bench.device.memory[limit : limit + 4] == b"here" == buffer.memory[:4]
     end(conn)
     buffer.free()
     bench.dev.register_buffer(limit, 4096)
@@ -425,8 +433,14 @@ def test_zc_1_registered_memory() -> None:
 def test_zc_1_buffer_of_another_device() -> None:
     stack = Stack()
     bench = Bench(stack=stack)
-    other = Tiptoe(stack, FakeDevice(), address="10.1.0.1/24", mac=OUR_MAC, name="tiptoe1",
-                   options=EngineOptions(snd_ring_bytes=4096, rcv_ring_bytes=4096, seed=1))
+    other = Tiptoe(
+        stack,
+        FakeDevice(),
+        address="10.1.0.1/24",
+        mac=OUR_MAC,
+        name="tiptoe1",
+        options=EngineOptions(snd_ring_bytes=4096, rcv_ring_bytes=4096, seed=1),
+    )
     sock = bench.socket()
     with pytest.raises(BufferError, match="another device"):
         sock.set_buffers(rcv=bench.dev.allocate_buffer(SIZE), snd=other.allocate_buffer(SIZE))

@@ -28,8 +28,12 @@ IMPATIENT = FAST | {reg.REG_RETRIES: 2 << 8 | 2}
 def unreachable(code: int, quoted: bytes, mtu: int = 0) -> bytes:
     """What a router answers to the frame ``quoted``."""
     extra = {"nexthopmtu": mtu} if code == 4 else {}
-    return bytes(Ether(src=PEER_MAC, dst=A_MAC) / IP(src="10.0.0.254", dst=OUR_IP) / ICMP(type=3, code=code, **extra)
-                 / quoted[14:42])
+    return bytes(
+        Ether(src=PEER_MAC, dst=A_MAC)
+        / IP(src="10.0.0.254", dst=OUR_IP)
+        / ICMP(type=3, code=code, **extra)
+        / quoted[14:42]
+    )
 
 
 class Server:
@@ -48,7 +52,11 @@ class Server:
         tcp = packet[TCP]
         self.segments.append((frame, tcp))
         if "S" in tcp.flags:
-            return [self.segment(tcp, flags="SA", seq=0, ack=tcp.seq + 1, options=[("MSS", 1460)])] if self.answers_syn else []
+            return (
+                [self.segment(tcp, flags="SA", seq=0, ack=tcp.seq + 1, options=[("MSS", 1460)])]
+                if self.answers_syn
+                else []
+            )
         size = len(self.payload(frame))
         return [self.segment(tcp, ack=tcp.seq + size)] if size and self.acknowledges else []
 
@@ -56,14 +64,17 @@ class Server:
     def segment(tcp: TCP, **fields: object) -> bytes:
         """A segment to the sender of ``tcp``."""
         fields = {"flags": "A", "seq": 1, "window": 8000, **fields}
-        return bytes(Ether(src=PEER_MAC, dst=A_MAC) / IP(src=SERVER, dst=OUR_IP) / TCP(
-            sport=tcp.dport, dport=tcp.sport, **fields))
+        return bytes(
+            Ether(src=PEER_MAC, dst=A_MAC)
+            / IP(src=SERVER, dst=OUR_IP)
+            / TCP(sport=tcp.dport, dport=tcp.sport, **fields)
+        )
 
     @staticmethod
     def payload(frame: bytes) -> bytes:
         """The data of a segment."""
         packet = Ether(frame)
-        return frame[14 + 20 + 4 * packet[TCP].dataofs:14 + packet[IP].len]
+        return frame[14 + 20 + 4 * packet[TCP].dataofs : 14 + packet[IP].len]
 
     def data(self) -> list[tuple[int, int]]:
         """Sequence numbers and lengths of the data segments that came."""
@@ -76,8 +87,14 @@ def world(out_dir) -> Iterator[Callable[..., tuple[Simulation, Server]]]:
     made = []
 
     def make(registers: dict[int, int] = FAST) -> tuple[Simulation, Server]:
-        sim = Simulation("tiny", ip=OUR_IP, mac=A_MAC, memory_bytes=1 << 22, pcap=out_dir / "wire.pcap",
-                         driver=RINGS | {"registers": registers})
+        sim = Simulation(
+            "tiny",
+            ip=OUR_IP,
+            mac=A_MAC,
+            memory_bytes=1 << 22,
+            pcap=out_dir / "wire.pcap",
+            driver=RINGS | {"registers": registers},
+        )
         made.append(sim)
         server = Server()
         Wire(sim, server.peer)

@@ -24,8 +24,10 @@ def send(bench: Bench, packet: Ether) -> list[Ether]:
 
 
 def test_arp_request_is_answered(bench: Bench) -> None:
-    [reply] = send(bench, Ether(src=PEER_MAC, dst="ff:ff:ff:ff:ff:ff") / ARP(
-        op="who-has", hwsrc=PEER_MAC, psrc=PEER_IP, pdst=OUR_IP))
+    [reply] = send(
+        bench,
+        Ether(src=PEER_MAC, dst="ff:ff:ff:ff:ff:ff") / ARP(op="who-has", hwsrc=PEER_MAC, psrc=PEER_IP, pdst=OUR_IP),
+    )
     assert (reply.dst, reply.src, reply.type) == (PEER_MAC, OUR_MAC, 0x806)
     arp = reply[ARP]
     assert (arp.op, arp.hwsrc, arp.psrc, arp.hwdst, arp.pdst) == (2, OUR_MAC, OUR_IP, PEER_MAC, PEER_IP)
@@ -38,13 +40,17 @@ def test_arp_for_others_is_neither_answered_nor_learned(bench: Bench) -> None:
     assert bench.dev.hostif.arp.lookup(parse_ipv4(PEER_IP)) is None
 
 
-@pytest.mark.parametrize("frame", [
-    Ether() / ARP(op="who-has", hwsrc=PEER_MAC, psrc=OUR_IP, pdst=OUR_IP),         # claims our address
-    Ether() / ARP(op="who-has", hwsrc="ff:ff:ff:ff:ff:ff", psrc=PEER_IP, pdst=OUR_IP),
-    Ether() / ARP(op=9, hwsrc=PEER_MAC, psrc=PEER_IP, pdst=OUR_IP),
-    Ether() / ARP(hwlen=8, op="who-has", hwsrc=PEER_MAC, psrc=PEER_IP, pdst=OUR_IP),
-    Ether(type=0x806) / b"\0\1",
-], ids=["our-address", "broadcast-mac", "operation", "hardware-length", "short"])
+@pytest.mark.parametrize(
+    "frame",
+    [
+        Ether() / ARP(op="who-has", hwsrc=PEER_MAC, psrc=OUR_IP, pdst=OUR_IP),  # claims our address
+        Ether() / ARP(op="who-has", hwsrc="ff:ff:ff:ff:ff:ff", psrc=PEER_IP, pdst=OUR_IP),
+        Ether() / ARP(op=9, hwsrc=PEER_MAC, psrc=PEER_IP, pdst=OUR_IP),
+        Ether() / ARP(hwlen=8, op="who-has", hwsrc=PEER_MAC, psrc=PEER_IP, pdst=OUR_IP),
+        Ether(type=0x806) / b"\0\1",
+    ],
+    ids=["our-address", "broadcast-mac", "operation", "hardware-length", "short"],
+)
 def test_arp_garbage_is_not_learned(bench: Bench, frame: Ether) -> None:
     send(bench, frame)
     assert bench.dev.hostif.arp.lookup(parse_ipv4(PEER_IP)) is None
@@ -61,8 +67,13 @@ def test_arp_cache_is_bounded(bench: Bench) -> None:
 @pytest.mark.parametrize("length", [0, 1, 56, 1472])
 def test_echo_is_answered(bench: Bench, length: int) -> None:
     data = random.Random(length).randbytes(length)
-    [reply] = send(bench, Ether(src=PEER_MAC, dst=OUR_MAC) / IP(src=PEER_IP, dst=OUR_IP, ttl=3, id=77) / ICMP(
-        type="echo-request", id=0x1234, seq=5) / data)
+    [reply] = send(
+        bench,
+        Ether(src=PEER_MAC, dst=OUR_MAC)
+        / IP(src=PEER_IP, dst=OUR_IP, ttl=3, id=77)
+        / ICMP(type="echo-request", id=0x1234, seq=5)
+        / data,
+    )
     assert (reply.dst, reply.src) == (PEER_MAC, OUR_MAC)
     ip, icmp = reply[IP], reply[ICMP]
     assert (ip.src, ip.dst, ip.len, icmp.type, icmp.id, icmp.seq) == (OUR_IP, PEER_IP, 28 + length, 0, 0x1234, 5)
@@ -84,7 +95,7 @@ def test_echo_with_a_wrong_checksum_is_dropped(bench: Bench, damage: str) -> Non
 def test_echo_garbage_never_raises(bench: Bench, rng: random.Random) -> None:
     sound = bytes(Ether(src=PEER_MAC, dst=OUR_MAC) / IP(src=PEER_IP, dst=OUR_IP) / ICMP() / b"0123456789")
     for _ in range(500):
-        raw = bytearray(sound[:rng.randrange(14, len(sound) + 1)])
+        raw = bytearray(sound[: rng.randrange(14, len(sound) + 1)])
         for _ in range(rng.randrange(4)):
             raw[rng.randrange(12, len(raw))] = rng.randrange(256)
         bench.device.frame(bytes(raw))
@@ -135,6 +146,7 @@ def test_transmit_queue_is_bounded(bench: Bench) -> None:
 def test_internet_checksum(length: int) -> None:
     data = random.Random(length).randbytes(length)
     from scapy.utils import checksum
+
     assert internet_checksum(data) == checksum(data)
     assert internet_checksum(bytes(length)) == 0xFFFF
     assert internet_checksum(b"\xff" * length) == checksum(b"\xff" * length)
@@ -149,7 +161,7 @@ def test_owner_gets_every_frame_and_answers_for_itself(bench: Bench) -> None:
         Ether(src=PEER_MAC, dst=OUR_MAC) / IP(src=PEER_IP, dst=OUR_IP) / TCP(dport=80),
     ]
     assert [send(bench, packet) for packet in packets] == [[], [], []]
-    assert [frame[:len(packet)] for frame, packet in zip(seen, packets, strict=True)] == [bytes(p) for p in packets]
+    assert [frame[: len(packet)] for frame, packet in zip(seen, packets, strict=True)] == [bytes(p) for p in packets]
     assert bench.dev.hostif.arp.lookup(parse_ipv4(PEER_IP)) == parse_mac(PEER_MAC)  # the driver has learned from it
     bench.dev.hostif.owner = None
     assert len(send(bench, packets[1])) == 1

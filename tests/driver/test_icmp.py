@@ -31,15 +31,20 @@ M = 0xFFFF_FFFF
 def segment(conn: Connection, seq: int, **ip: object) -> bytes:
     """The packet of ours that a router complains of, of 1500 bytes."""
     laddr, lport, faddr, fport = conn.tp.t_inpcb.four_tuple
-    return bytes(IP(src=format_ipv4(laddr), dst=format_ipv4(faddr), len=1500, flags="DF", **ip) / TCP(
-        sport=lport, dport=fport, seq=seq & M, flags="A"))
+    return bytes(
+        IP(src=format_ipv4(laddr), dst=format_ipv4(faddr), len=1500, flags="DF", **ip)
+        / TCP(sport=lport, dport=fport, seq=seq & M, flags="A")
+    )
 
 
 def icmp(kind: int, code: int, quoted: bytes, mtu: int = 0, **ip: object) -> bytes:
     """An ICMP error of a router on the way, as it quotes 8 bytes of TCP."""
-    return bytes(Ether(src=PEER_MAC, dst=OUR_MAC) / IP(**{"src": "203.0.113.9", "dst": OUR_IP, **ip}) / ICMP(
-        type=kind, code=code, unused=0, **({"nexthopmtu": mtu} if (kind, code) == (UNREACH, NEEDFRAG) else {}))
-        / quoted[:28])
+    return bytes(
+        Ether(src=PEER_MAC, dst=OUR_MAC)
+        / IP(**{"src": "203.0.113.9", "dst": OUR_IP, **ip})
+        / ICMP(type=kind, code=code, unused=0, **({"nexthopmtu": mtu} if (kind, code) == (UNREACH, NEEDFRAG) else {}))
+        / quoted[:28]
+    )
 
 
 def give(bench: Bench, frame: bytes) -> None:
@@ -125,10 +130,12 @@ def test_softerror_is_told_when_a_connection_times_out(bench: Bench) -> None:
 
 @pytest.mark.parametrize("start", [0, 0xFFFF_F800])
 @pytest.mark.parametrize(("kind", "code"), [(UNREACH, 1), (UNREACH, 3), (UNREACH, NEEDFRAG)])
-@pytest.mark.parametrize(("offset", "under_way"), [
-    (0, True), (2999, True), (-1, False), (3000, False), (-1 << 31, False), (1 << 30, False)])
-def test_only_what_is_under_way_is_believed(bench: Bench, start: int, kind: int, code: int, offset: int,
-                                            under_way: bool) -> None:
+@pytest.mark.parametrize(
+    ("offset", "under_way"), [(0, True), (2999, True), (-1, False), (3000, False), (-1 << 31, False), (1 << 30, False)]
+)
+def test_only_what_is_under_way_is_believed(
+    bench: Bench, start: int, kind: int, code: int, offset: int, under_way: bool
+) -> None:
     conn = in_flight(bench, 3000, start)
     before = snapshot(bench, conn.sock)
     give(bench, icmp(kind, code, segment(conn, conn.tp.snd_una + offset), mtu=1000))
@@ -148,8 +155,9 @@ def test_the_fin_is_under_way_too(bench: Bench) -> None:
 # ---------------------------------------------------------------------- path MTU
 
 
-@pytest.mark.parametrize(("mtu", "mss"), [
-    (1400, 1360), (576, 536), (256, 216), (255, 216), (68, 216), (1, 216), (0, 1452)])
+@pytest.mark.parametrize(
+    ("mtu", "mss"), [(1400, 1360), (576, 536), (256, 216), (255, 216), (68, 216), (1, 216), (0, 1452)]
+)
 def test_emsgsize_fragmentation_needed_lowers_the_segment_size(bench: Bench, mtu: int, mss: int) -> None:
     """0: the router does not tell, and 1492 is the next likely MTU below 1500."""
     conn = in_flight(bench)
@@ -188,10 +196,14 @@ def test_emsgsize_in_every_state_that_sends(bench: Bench) -> None:
 def segment_of(conn: Connection) -> bytes:
     """The oldest segment under way of a connection whose socket the user has closed."""
     laddr, lport, faddr, fport = conn.toep.four_tuple
-    return bytes(IP(src=format_ipv4(laddr), dst=format_ipv4(faddr)) / TCP(sport=lport, dport=fport, seq=conn.state["iss"] + 1))
+    return bytes(
+        IP(src=format_ipv4(laddr), dst=format_ipv4(faddr)) / TCP(sport=lport, dport=fport, seq=conn.state["iss"] + 1)
+    )
 
 
-@pytest.mark.parametrize(("length", "mtu"), [(65535, 32000), (1501, 1492), (1492, 1006), (300, 296), (69, 68), (20, 68)])
+@pytest.mark.parametrize(
+    ("length", "mtu"), [(65535, 32000), (1501, 1492), (1492, 1006), (300, 296), (69, 68), (20, 68)]
+)
 def test_next_plateau(length: int, mtu: int) -> None:
     assert next_plateau(length) == mtu
 
@@ -241,12 +253,16 @@ def test_garbage_never_raises(bench: Bench, rng: random.Random) -> None:
     """Damaged at random behind a right checksum; the connection lives."""
     conn = in_flight(bench)
     for _ in range(200):
-        message = bytearray(bytes(Ether(icmp(UNREACH, rng.choice([1, 3, 4]), segment(conn, conn.tp.snd_una), 1400))[ICMP]))
-        del message[rng.randrange(8, len(message) + 1):]
+        message = bytearray(
+            bytes(Ether(icmp(UNREACH, rng.choice([1, 3, 4]), segment(conn, conn.tp.snd_una), 1400))[ICMP])
+        )
+        del message[rng.randrange(8, len(message) + 1) :]
         for _ in range(rng.randrange(3)):
             message[rng.randrange(len(message))] = rng.randrange(256)
         packet = ICMP(bytes(message))
         packet.chksum = None
-        give(bench, bytes(Ether(src=PEER_MAC, dst=OUR_MAC) / IP(src="203.0.113.9", dst=OUR_IP, proto=1) / bytes(packet)))
+        give(
+            bench, bytes(Ether(src=PEER_MAC, dst=OUR_MAC) / IP(src="203.0.113.9", dst=OUR_IP, proto=1) / bytes(packet))
+        )
     assert conn.so.so_state & SS_ISCONNECTED and not conn.so.so_error
     assert conn.tp.t_maxseg >= 216

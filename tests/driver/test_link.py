@@ -37,7 +37,9 @@ def test_emsgsize_is_cured_when_the_user_closes(bench: Bench, end: Callable[[Soc
     bench.dev.tod_ifp.if_mtu = 1000
     end(conn.sock)
     assert [(c["op"], c.get("mss")) for c in conn.commands(Opcode.PATH_MTU, Opcode.CLOSE)] == [
-        (Opcode.PATH_MTU, 960), (Opcode.CLOSE, None)]
+        (Opcode.PATH_MTU, 960),
+        (Opcode.CLOSE, None),
+    ]
 
 
 @pytest.mark.parametrize(("mtu", "mss"), [(1499, 1459), (576, 536), (256, 216), (68, 216)])

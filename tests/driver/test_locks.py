@@ -103,7 +103,8 @@ def test_lock_1_no_call_takes_p_or_drops_i(bench: Bench, name: str) -> None:
 
 
 def test_lock_1_guard_finds_an_access_without_the_lock_or_after_detach(
-        bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The guard that the races rely on."""
     monkeypatch.setattr("tiptoe_driver.structures.tcpcb", GuardedTcpcb)
     conn = bench.connected()
@@ -219,8 +220,7 @@ def _listen_and_stop(bench: Bench) -> None:
     (_duplicate_syn, {"listen_start": "PI", "tu_syncache_event": "B"}),
     (_listen_and_stop, {"listen_start": "PI", "listen_stop": "PI"}),
 ], ids=lambda value: getattr(value, "__name__", "")[1:] or None)  # fmt: skip
-def test_lock_1_what_the_stack_holds(
-        bench: Bench, act: Callable[[Bench], None], expected: dict[str, str]) -> None:
+def test_lock_1_what_the_stack_holds(bench: Bench, act: Callable[[Bench], None], expected: dict[str, str]) -> None:
     """Shutdown, close and abort come with P and I, the rest with I; a syncache event with B."""
     seen: dict[str, str] = {}
     held = bench.stack.locks.held
@@ -230,11 +230,13 @@ def test_lock_1_what_the_stack_holds(
             locks = "".join(lock.rank.name for lock in held)
             assert seen.setdefault(name, locks) == locks, f"{name} with {locks} and with {seen[name]}"
             return call(*args)
+
         return record
 
     usrreqs = bench.dev.calls.usrreqs
-    bench.dev.calls.usrreqs = replace(usrreqs, **{
-        field.name: watched(field.name, getattr(usrreqs, field.name)) for field in fields(usrreqs)})
+    bench.dev.calls.usrreqs = replace(
+        usrreqs, **{field.name: watched(field.name, getattr(usrreqs, field.name)) for field in fields(usrreqs)}
+    )
     for name in ("listen_start", "listen_stop"):
         getattr(bench.stack, f"tcp_offload_{name}").register(watched(name, lambda arg, tp: None), None)
     act(bench)

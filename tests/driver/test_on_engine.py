@@ -61,8 +61,13 @@ def connect(two: Pair, port: int = 80) -> tuple[Socket, Socket, Socket]:
 def nothing_left(toe: Tiptoe) -> bool:
     """No connection, ring or half-open entry is held any more."""
     engine = toe.engine
-    return (engine.ids.ring_pool.in_use == engine.ids.idle_rings and not toe.calls.four_tuples and not toe.passive.half_open
-            and engine.commands.waiting == 0 and list(toe.stack.tcbinfo) == [])
+    return (
+        engine.ids.ring_pool.in_use == engine.ids.idle_rings
+        and not toe.calls.four_tuples
+        and not toe.passive.half_open
+        and engine.commands.waiting == 0
+        and list(toe.stack.tcbinfo) == []
+    )
 
 
 class Flow:
@@ -79,7 +84,7 @@ class Flow:
         try:
             if self.sent < len(self.data):
                 size = self.rng.choice([1, 7, 536, 1460, 4096, 20_000])
-                self.sent += self.source.send(self.data[self.sent:self.sent + size])
+                self.sent += self.source.send(self.data[self.sent : self.sent + size])
                 if self.sent == len(self.data):
                     self.source.shutdown(socket.SHUT_WR)
         except BlockingIOError:
@@ -306,8 +311,9 @@ def lone(out_dir) -> Iterator[Callable[..., tuple[Simulation, Peer]]]:
 
     def make(on_frame=None) -> tuple[Simulation, Peer]:
         driver = RINGS | {"registers": {reg.REG_RTO_INITIAL: 50}}
-        sim = Simulation("tiny", ip="10.0.0.1", mac=A_MAC, driver=driver, memory_bytes=1 << 22,
-                         pcap=out_dir / "wire.pcap")
+        sim = Simulation(
+            "tiny", ip="10.0.0.1", mac=A_MAC, driver=driver, memory_bytes=1 << 22, pcap=out_dir / "wire.pcap"
+        )
         made.append(sim)
         peer = Peer(on_frame)
         Wire(sim, peer)
@@ -323,8 +329,12 @@ def lone(out_dir) -> Iterator[Callable[..., tuple[Simulation, Peer]]]:
 def answer_arp(frame: bytes, time_us: float) -> list[bytes]:
     packet = Ether(frame)
     if ARP in packet and packet[ARP].op == 1:
-        return [bytes(Ether(src="02:00:00:00:00:02", dst=A_MAC) / ARP(
-            op="is-at", hwsrc="02:00:00:00:00:02", psrc=packet[ARP].pdst, hwdst=A_MAC, pdst="10.0.0.1"))]
+        return [
+            bytes(
+                Ether(src="02:00:00:00:00:02", dst=A_MAC)
+                / ARP(op="is-at", hwsrc="02:00:00:00:00:02", psrc=packet[ARP].pdst, hwdst=A_MAC, pdst="10.0.0.1")
+            )
+        ]
     return []
 
 
@@ -361,8 +371,13 @@ def test_lsn_2_stop_resets_half_open_children(lone, half_open: int) -> None:
     listener.listen()
     sim.run_us(2000)  # the engine listens
     for n in range(half_open):
-        peer.send(bytes(Ether(src="02:00:00:00:00:02", dst=A_MAC) / IP(src=SERVER, dst="10.0.0.1") / TCP(
-            sport=5000 + n, dport=80, flags="S", seq=100 * n)))
+        peer.send(
+            bytes(
+                Ether(src="02:00:00:00:00:02", dst=A_MAC)
+                / IP(src=SERVER, dst="10.0.0.1")
+                / TCP(sport=5000 + n, dport=80, flags="S", seq=100 * n)
+            )
+        )
     sim.run_until(lambda: sim.stack.syncache.count == half_open, 100_000, "half-open connections")
     listener.close()
     sim.run_until(lambda: sum("R" in tcp.flags for tcp in segments(peer)) == half_open, 100_000, "the resets")
@@ -377,8 +392,13 @@ def test_sc_2_drop_resets_the_half_open_connection(lone) -> None:
     listener.bind(("", 80))
     listener.listen()
     sim.run_us(2000)  # the engine listens
-    peer.send(bytes(Ether(src="02:00:00:00:00:02", dst=A_MAC) / IP(src=SERVER, dst="10.0.0.1") / TCP(
-        sport=5000, dport=80, flags="S", seq=100)))
+    peer.send(
+        bytes(
+            Ether(src="02:00:00:00:00:02", dst=A_MAC)
+            / IP(src=SERVER, dst="10.0.0.1")
+            / TCP(sport=5000, dport=80, flags="S", seq=100)
+        )
+    )
     sim.run_until(lambda: sim.stack.syncache.count, 100_000, "the half-open connection")
     [entry] = sim.toe.passive.half_open.values()
     bucket = sim.stack.syncache._bucket(entry.four_tuple)
@@ -390,8 +410,11 @@ def test_sc_2_drop_resets_the_half_open_connection(lone) -> None:
 
 def test_ping(lone) -> None:
     sim, peer = lone()
-    peer.send(bytes(Ether(src="02:00:00:00:00:02", dst=A_MAC) / IP(src=SERVER, dst="10.0.0.1") / ICMP(
-        id=7, seq=1) / b"payload"))
+    peer.send(
+        bytes(
+            Ether(src="02:00:00:00:00:02", dst=A_MAC) / IP(src=SERVER, dst="10.0.0.1") / ICMP(id=7, seq=1) / b"payload"
+        )
+    )
     sim.run_until(lambda: peer.received, 100_000, "the reply")
     reply = Ether(peer.received[0][1])
     assert reply[ICMP].type == 0 and bytes(reply[ICMP].payload)[:7] == b"payload"

@@ -26,17 +26,37 @@ MAXSEG = socket.IPPROTO_TCP, socket.TCP_MAXSEG
 INFO = socket.IPPROTO_TCP, socket.TCP_INFO
 
 TCB = {
-    "state": State.ESTABLISHED, "snd_una": 1101, "snd_nxt": 1201, "snd_max": 1301, "snd_end": 1501, "rcv_nxt": 2500,
-    "rcv_adv": 6500, "snd_wnd": 5000, "cwnd": 14600, "ssthresh": 7300, "srtt": 8 * 25, "rttvar": 4 * 3, "rto": 201,
-    "rtt_valid": 1, "maxseg": 1460, "rexmits": 7, "rexmt_shift": 2, "dupacks": 1, "in_recovery": 1, "ws_ok": 1,
-    "snd_scale": 3, "rcv_scale": 5,
+    "state": State.ESTABLISHED,
+    "snd_una": 1101,
+    "snd_nxt": 1201,
+    "snd_max": 1301,
+    "snd_end": 1501,
+    "rcv_nxt": 2500,
+    "rcv_adv": 6500,
+    "snd_wnd": 5000,
+    "cwnd": 14600,
+    "ssthresh": 7300,
+    "srtt": 8 * 25,
+    "rttvar": 4 * 3,
+    "rto": 201,
+    "rtt_valid": 1,
+    "maxseg": 1460,
+    "rexmits": 7,
+    "rexmt_shift": 2,
+    "dupacks": 1,
+    "in_recovery": 1,
+    "ws_ok": 1,
+    "snd_scale": 3,
+    "rcv_scale": 5,
 }
 
 
 def options_told(bench: Bench) -> list[dict[str, Any]]:
     """SET_* commands, without their tags."""
-    return [{name: value for name, value in command.items() if name not in ("opcode", "tag")}
-            for command in bench.device.ops(Opcode.SET_IP_HEADER, Opcode.SET_CONGESTION, Opcode.PATH_MTU)]
+    return [
+        {name: value for name, value in command.items() if name not in ("opcode", "tag")}
+        for command in bench.device.ops(Opcode.SET_IP_HEADER, Opcode.SET_CONGESTION, Opcode.PATH_MTU)
+    ]
 
 
 def ip_header(tid: int, ttl: int = IPDEFTTL, tos: int = 0) -> dict[str, Any]:
@@ -52,8 +72,7 @@ def test_option_of_a_live_connection_reaches_the_device(bench: Bench) -> None:
     conn.sock.setsockopt(*TOS, 0xB8)
     conn.sock.setsockopt(*TTL, 5)
     conn.sock.setsockopt(*CC, b"reno")
-    assert options_told(bench) == [
-        ip_header(conn.tid, tos=0xB8), ip_header(conn.tid, 5, 0xB8), congestion(conn.tid, 1)]
+    assert options_told(bench) == [ip_header(conn.tid, tos=0xB8), ip_header(conn.tid, 5, 0xB8), congestion(conn.tid, 1)]
     conn.sock.setsockopt(*TTL, -1)
     conn.sock.setsockopt(*CC, b"newreno\0\0")
     assert options_told(bench)[3:] == [ip_header(conn.tid, tos=0xB8), congestion(conn.tid, 0)]
@@ -114,11 +133,16 @@ def test_maxseg_of_a_live_connection_may_only_fall(bench: Bench) -> None:
     assert len(options_told(bench)) == 1 and conn.tp.t_maxseg == 700
 
 
-@pytest.mark.parametrize("option, value, error", [
-    ((socket.IPPROTO_IP, socket.IP_TOS), 256, errno.EINVAL), ((socket.IPPROTO_IP, socket.IP_TOS), -1, errno.EINVAL),
-    ((socket.IPPROTO_IP, socket.IP_TTL), 0, errno.EINVAL), ((socket.IPPROTO_IP, socket.IP_TTL), 256, errno.EINVAL),
-    ((socket.IPPROTO_TCP, socket.TCP_CONGESTION), 1, errno.EINVAL),
-])
+@pytest.mark.parametrize(
+    "option, value, error",
+    [
+        ((socket.IPPROTO_IP, socket.IP_TOS), 256, errno.EINVAL),
+        ((socket.IPPROTO_IP, socket.IP_TOS), -1, errno.EINVAL),
+        ((socket.IPPROTO_IP, socket.IP_TTL), 0, errno.EINVAL),
+        ((socket.IPPROTO_IP, socket.IP_TTL), 256, errno.EINVAL),
+        ((socket.IPPROTO_TCP, socket.TCP_CONGESTION), 1, errno.EINVAL),
+    ],
+)
 def test_wrong_values_change_nothing(bench: Bench, option: tuple[int, int], value: int, error: int) -> None:
     conn = bench.connected()
     with pytest.raises(OSError) as caught:
@@ -246,8 +270,6 @@ def test_info_of_a_listener_asks_nobody(bench: Bench) -> None:
     listener = bench.listening()
     bench.device.forget()
     assert listener.info().tcpi_state == State.LISTEN and bench.device.commands == []
-
-
 
 
 def test_info_is_answered_once(bench: Bench) -> None:

@@ -36,7 +36,9 @@ def two(out_dir) -> Iterator[Pair]:
         made.check()
 
 
-def connect(two: Pair, prepare: Callable[[Socket, Socket], None] = lambda client, listener: None) -> tuple[Socket, Socket]:
+def connect(
+    two: Pair, prepare: Callable[[Socket, Socket], None] = lambda client, listener: None
+) -> tuple[Socket, Socket]:
     """A connection from a to b; ``prepare`` has client and listener before they connect and listen."""
     listener, client = two.b.socket(), two.a.socket()
     prepare(client, listener)
@@ -54,8 +56,9 @@ def from_ip(two: Pair, ip: str) -> list[tuple[Segment, bytes]]:
     two.a.capture.pcap.flush()
     frames = [frame for _, frame in read_pcap(two.a.pcap)]
     source = bytes(map(int, ip.split(".")))
-    return [(segment, frame) for frame in frames
-            if frame[26:30] == source and (segment := parse_tcp(frame)) is not None]
+    return [
+        (segment, frame) for frame in frames if frame[26:30] == source and (segment := parse_tcp(frame)) is not None
+    ]
 
 
 def carry(two: Pair, source: Socket, sink: Socket, data: bytes) -> None:
@@ -148,10 +151,12 @@ def test_opt_1_options_of_before_connect_and_listen_are_the_connection_s(out_dir
         client, server = connect(two, prepare)
         carry(two, client, server, b"there")
         carry(two, server, client, b"back")
-        assert [header for (segment, _), header in zip(from_ip(two, A), headers(two, A), strict=True)
-                if segment.payload] == [(0x20, 64)]
-        assert [header for (segment, _), header in zip(from_ip(two, B), headers(two, B), strict=True)
-                if segment.payload] == [(0, 9)]
+        assert [
+            header for (segment, _), header in zip(from_ip(two, A), headers(two, A), strict=True) if segment.payload
+        ] == [(0x20, 64)]
+        assert [
+            header for (segment, _), header in zip(from_ip(two, B), headers(two, B), strict=True) if segment.payload
+        ] == [(0, 9)]
         two.check()
 
 

@@ -23,40 +23,49 @@ def yes(**fields: object) -> PolicyRule:
     return PolicyRule(offload=True, **fields)
 
 
-@pytest.mark.parametrize(("rules", "connect", "listen"), [
-    ([], True, True),
-    ([no()], False, False),
-    ([no(opening=CONNECT)], False, True),
-    ([no(opening=LISTEN)], True, False),
-    ([no(foreign="10.0.0.0/24")], False, True),  # a listener has no foreign side
-    ([no(foreign="10.0.0.2")], False, True),
-    ([no(foreign="10.0.0.3")], True, True),
-    ([no(foreign="10.0.0.0/30")], False, True),
-    ([no(foreign="10.0.0.4/30")], True, True),
-    ([no(fport=443)], False, True),
-    ([no(fport=444)], True, True),
-    ([no(lport=5000)], False, True),
-    ([no(lport=80)], True, False),
-    ([no(local="10.0.0.1")], False, False),
-    ([no(local="10.0.1.0/24")], True, True),
-    ([no(local="10.0.0.0/8", fport=443, foreign="10.0.0.2", lport=5000)], False, True),
-    ([no(local="10.0.0.0/8", fport=443, foreign="10.0.0.9", lport=5000)], True, True),
-    ([yes(fport=443), no()], True, False),  # the first that matches decides
-    ([no(), yes(fport=443)], False, False),
-    ([no(fport=1), no(foreign="0.0.0.0/0", opening=CONNECT)], False, True),
-])
+@pytest.mark.parametrize(
+    ("rules", "connect", "listen"),
+    [
+        ([], True, True),
+        ([no()], False, False),
+        ([no(opening=CONNECT)], False, True),
+        ([no(opening=LISTEN)], True, False),
+        ([no(foreign="10.0.0.0/24")], False, True),  # a listener has no foreign side
+        ([no(foreign="10.0.0.2")], False, True),
+        ([no(foreign="10.0.0.3")], True, True),
+        ([no(foreign="10.0.0.0/30")], False, True),
+        ([no(foreign="10.0.0.4/30")], True, True),
+        ([no(fport=443)], False, True),
+        ([no(fport=444)], True, True),
+        ([no(lport=5000)], False, True),
+        ([no(lport=80)], True, False),
+        ([no(local="10.0.0.1")], False, False),
+        ([no(local="10.0.1.0/24")], True, True),
+        ([no(local="10.0.0.0/8", fport=443, foreign="10.0.0.2", lport=5000)], False, True),
+        ([no(local="10.0.0.0/8", fport=443, foreign="10.0.0.9", lport=5000)], True, True),
+        ([yes(fport=443), no()], True, False),  # the first that matches decides
+        ([no(), yes(fport=443)], False, False),
+        ([no(fport=1), no(foreign="0.0.0.0/0", opening=CONNECT)], False, True),
+    ],
+)
 def test_first_rule_that_matches_decides(rules: list[PolicyRule], connect: bool, listen: bool) -> None:
     policy = OffloadPolicy(rules)
     assert policy.offloads(CONNECT, (HERE, 5000, THERE, 443)) == connect
     assert policy.offloads(LISTEN, (HERE, 80, 0, 0)) == listen
 
 
-@pytest.mark.parametrize(("fields", "message"), [
-    ({"foreign": "10.0.0.1/24"}, "beyond its prefix"), ({"local": "10.0.0.0/33"}, "prefix length"),
-    ({"local": "somewhere"}, "somewhere"), ({"lport": 65536}, "port must be"), ({"fport": -1}, "port must be"),
-    ({"opening": LISTEN, "foreign": "10.0.0.0/8"}, "no foreign side"),
-    ({"opening": LISTEN, "fport": 80}, "no foreign side"),
-])
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"foreign": "10.0.0.1/24"}, "beyond its prefix"),
+        ({"local": "10.0.0.0/33"}, "prefix length"),
+        ({"local": "somewhere"}, "somewhere"),
+        ({"lport": 65536}, "port must be"),
+        ({"fport": -1}, "port must be"),
+        ({"opening": LISTEN, "foreign": "10.0.0.0/8"}, "no foreign side"),
+        ({"opening": LISTEN, "fport": 80}, "no foreign side"),
+    ],
+)
 def test_impossible_rules_are_refused(fields: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         no(**fields)

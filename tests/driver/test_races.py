@@ -74,8 +74,9 @@ def test_detach_3_every_event_around_the_end(state: State, how: str) -> None:
 
 
 @pytest.mark.parametrize("story", ["data fin", "ack rst", "fin ack"])
-@pytest.mark.parametrize("state", [State.ESTABLISHED, State.CLOSE_WAIT, State.FIN_WAIT_1, State.FIN_WAIT_2],
-                         ids=lambda state: state.name)
+@pytest.mark.parametrize(
+    "state", [State.ESTABLISHED, State.CLOSE_WAIT, State.FIN_WAIT_1, State.FIN_WAIT_2], ids=lambda state: state.name
+)
 def test_detach_3_two_events_around_a_close(state: State, story: str) -> None:
     race(lambda: RaceWorld().reach(state), user="close", peer=story, engine="command", driver="poll poll")
 
@@ -99,6 +100,7 @@ def test_detach_3_close_while_the_next_hop_is_sought(user: str) -> None:
 @pytest.mark.parametrize("user", ["close", "abort", "shutdown close", "close connect"])
 def test_detach_3_close_while_open_is_refused(user: str, refusal: Status) -> None:
     """The id serves the next connection; an ABORT on its way to nobody does no harm."""
+
     def world() -> RaceWorld:
         made = RaceWorld()
         made.bench.know_peer()
@@ -116,27 +118,41 @@ def test_detach_3_a_reader_gets_what_came_before_the_end(story: str) -> None:
 @pytest.mark.parametrize("user", ["shutdown close", "close", "shut_both close", "shutdown detach"])
 def test_detach_2_silent_peer_cannot_hold_a_closed_connection(user: str) -> None:
     """The peer acknowledges our FIN and says nothing more: FIN_WAIT_2 is limited whoever was first, close or ACK."""
-    race(lambda: RaceWorld(silent=True).reach(State.ESTABLISHED), user=user, peer="ack", engine="command",
-         driver="poll poll")
+    race(
+        lambda: RaceWorld(silent=True).reach(State.ESTABLISHED),
+        user=user,
+        peer="ack",
+        engine="command",
+        driver="poll poll",
+    )
 
 
-@pytest.mark.parametrize("state", [State.ESTABLISHED, State.CLOSE_WAIT, State.FIN_WAIT_1, State.FIN_WAIT_2, State.CLOSING],
-                         ids=lambda state: state.name)
+@pytest.mark.parametrize(
+    "state",
+    [State.ESTABLISHED, State.CLOSE_WAIT, State.FIN_WAIT_1, State.FIN_WAIT_2, State.CLOSING],
+    ids=lambda state: state.name,
+)
 def test_detach_1_both_sides_abort_at_once(state: State) -> None:
     race(lambda: RaceWorld().reach(state), user="send abort", peer="rst", engine="command", driver="poll")
 
 
 @pytest.mark.parametrize("story", ["fin ack", "ack fin", "data fin ack", "fin data ack", "data_fin ack"])
 def test_disc_3_both_sides_close_at_once(story: str) -> None:
-    race(lambda: RaceWorld().reach(State.ESTABLISHED), user="shutdown close", peer=story, engine="command",
-         driver="poll")
+    race(
+        lambda: RaceWorld().reach(State.ESTABLISHED), user="shutdown close", peer=story, engine="command", driver="poll"
+    )
 
 
 @pytest.mark.parametrize("story", ["rst", "rst late", "ack_fin two_msl"])
 def test_detach_1_next_connection_takes_the_id(story: str) -> None:
     """Nothing of the old connection reaches it, even an event that comes too late."""
-    race(lambda: RaceWorld().reach(State.ESTABLISHED), user="close connect", peer=story, engine="command",
-         driver="poll poll")
+    race(
+        lambda: RaceWorld().reach(State.ESTABLISHED),
+        user="close connect",
+        peer=story,
+        engine="command",
+        driver="poll poll",
+    )
 
 
 def preempted(world: Callable[[], RaceWorld], outer: tuple[str, str], inner: tuple[str, str]) -> int:
@@ -155,6 +171,7 @@ def preempted(world: Callable[[], RaceWorld], outer: tuple[str, str], inner: tup
 @pytest.mark.parametrize("state", PATHS, ids=lambda state: state.name)
 def test_detach_3_call_of_another_thread_while_an_event_waits_for_a_lock(state: State, how: str) -> None:
     for story in STORIES:
+
         def world(story: str = story) -> RaceWorld:
             made = RaceWorld().reach(state)
             made.step("peer", story)
@@ -189,16 +206,31 @@ def test_lsn_2_stop_of_another_thread_while_a_syn_waits_for_a_lock(inner: tuple[
 
 # ---------------------------------------------------------------------- passive opens
 
-HANDSHAKES = ("last_ack", "last_ack_data", "last_ack_data_fin", "last_ack_rst", "last_ack_early", "last_ack_early rst",
-              "last_ack rst", "give_up", "half_syn last_ack", "half_syn give_up half_syn")
+HANDSHAKES = (
+    "last_ack",
+    "last_ack_data",
+    "last_ack_data_fin",
+    "last_ack_rst",
+    "last_ack_early",
+    "last_ack_early rst",
+    "last_ack rst",
+    "give_up",
+    "half_syn last_ack",
+    "half_syn give_up half_syn",
+)
 
 
 @pytest.mark.parametrize("story", HANDSHAKES)
 def test_sc_4_drop_against_the_handshake(story: str) -> None:
     """The syncache's time is over while the handshake's ACK, its end or the SYN's duplicate is on its way."""
     for silent in (False, True):
-        race(lambda silent=silent: RaceWorld(silent=silent).half_open(), timer="expire", peer=story, engine="command",
-             driver="poll")
+        race(
+            lambda silent=silent: RaceWorld(silent=silent).half_open(),
+            timer="expire",
+            peer=story,
+            engine="command",
+            driver="poll",
+        )
 
 
 @pytest.mark.parametrize("story", ["last_ack", "last_ack_early", "give_up", "half_syn last_ack"])
@@ -219,6 +251,7 @@ def test_lsn_2_stop_against_the_handshake(story: str, user: str) -> None:
 ])  # fmt: skip
 def test_lsn_2_answer_overtakes_what_the_syncache_reports(story: str, user: str) -> None:
     """COMMAND_DONE of UNLISTEN may come before the listener's last SYN_RECEIVED, and a CONNECTION behind that."""
+
     def world() -> RaceWorld:
         made = RaceWorld()
         made.user_listen()

@@ -38,9 +38,14 @@ class Remote:
         self.closed = False
 
     def send(self, flags: str, payload: bytes = b"") -> None:
-        self.sim.inject(bytes(
-            Ether(src=THEIR_MAC, dst=OUR_MAC) / IP(src=THEIRS, dst=OURS)
-            / TCP(sport=self.port, dport=80, flags=flags, seq=self.seq, ack=self.ack, window=8192) / payload))
+        self.sim.inject(
+            bytes(
+                Ether(src=THEIR_MAC, dst=OUR_MAC)
+                / IP(src=THEIRS, dst=OURS)
+                / TCP(sport=self.port, dport=80, flags=flags, seq=self.seq, ack=self.ack, window=8192)
+                / payload
+            )
+        )
         self.seq = (self.seq + len(payload) + ("S" in flags) + ("F" in flags)) & 0xFFFF_FFFF
         self.closed |= "F" in flags
 
@@ -61,6 +66,7 @@ class Remote:
 
     def until(self, condition: Callable[[], object], what: str) -> None:
         """Let time pass, and answer, until ``condition`` holds."""
+
         def met() -> bool:
             self.turn()
             return bool(condition())
@@ -72,8 +78,20 @@ class Races:
     """One engine with a listener, for one connection after another; ports go up. ``driver``: further options of it."""
 
     def __init__(self, **driver: Any) -> None:
-        self.sim = Simulation("tiny", ip=OURS, mac=OUR_MAC, memory_bytes=1 << 22, tick_us=TICK_US, driver={
-            "snd_ring_bytes": 4096, "rcv_ring_bytes": 4096, "rst_unknown": False, "registers": {reg.REG_MSL_TICKS: 1}, **driver})
+        self.sim = Simulation(
+            "tiny",
+            ip=OURS,
+            mac=OUR_MAC,
+            memory_bytes=1 << 22,
+            tick_us=TICK_US,
+            driver={
+                "snd_ring_bytes": 4096,
+                "rcv_ring_bytes": 4096,
+                "rst_unknown": False,
+                "registers": {reg.REG_MSL_TICKS: 1},
+                **driver,
+            },
+        )
         self.sim.run_us(1000)
         self.port = 5000
         self.listener: Socket | None = None
@@ -107,8 +125,10 @@ class Races:
         """Everything comes back, and nothing odd was seen."""
         toe = self.sim.toe
         ids = toe.engine.ids
-        remote.until(lambda: not toe.calls.four_tuples and not toe.engine.commands.waiting and not toe.passive.half_open,
-                     f"the end of {remote.port}")
+        remote.until(
+            lambda: not toe.calls.four_tuples and not toe.engine.commands.waiting and not toe.passive.half_open,
+            f"the end of {remote.port}",
+        )
         assert ids.available + ids.stocked == len(ids.toepcbs) and ids.ring_pool.in_use == ids.idle_rings
         assert len(list(self.sim.stack.tcbinfo)) == (self.listener is not None) and not self.sim.stack.syncache.count
         assert not self.sim.stack.locks.held
@@ -126,8 +146,11 @@ def races() -> Iterator[Races]:
 
 
 @pytest.mark.parametrize("how", ["close", "abort"])
-@pytest.mark.parametrize(("flags", "payload"), [("PA", b"data"), ("FA", b""), ("FPA", b"data"), ("R", b"")],
-                         ids=["data", "fin", "data_fin", "rst"])
+@pytest.mark.parametrize(
+    ("flags", "payload"),
+    [("PA", b"data"), ("FA", b""), ("FPA", b"data"), ("R", b"")],
+    ids=["data", "fin", "data_fin", "rst"],
+)
 def test_detach_3_call_around_a_segment(races: Races, flags: str, payload: bytes, how: str) -> None:
     seen = set()
     for offset in OFFSETS:

@@ -25,8 +25,9 @@ def test_positions_wrap() -> None:
     assert is_after(0x7FFF_FFFF, 0) and not is_after(0x8000_0000, 0) and not is_after(5, 5)
 
 
-@pytest.mark.parametrize(("ring", "scale"), [
-    (4096, 0), (32768, 0), (65536, 1), (1 << 17, 2), (1 << 18, 3), (1 << 20, 5), (1 << 24, 9)])
+@pytest.mark.parametrize(
+    ("ring", "scale"), [(4096, 0), (32768, 0), (65536, 1), (1 << 17, 2), (1 << 18, 3), (1 << 20, 5), (1 << 24, 9)]
+)
 def test_window_scale_is_the_smallest_that_covers_the_ring(ring: int, scale: int) -> None:
     assert window_scale(ring) == scale
     assert ring >> scale <= 65535 and (scale == 0 or ring >> (scale - 1) > 65535)
@@ -124,7 +125,8 @@ def test_control_commands_always_have_room() -> None:
     assert not commands.backlog
     for n, conn in enumerate(conns):
         assert [c["op"] for c in conn.commands(Opcode.CLOSE, Opcode.ABORT, Opcode.RELEASE)] == (
-            [Opcode.CLOSE, Opcode.RELEASE] if n % 2 else [Opcode.CLOSE])
+            [Opcode.CLOSE, Opcode.RELEASE] if n % 2 else [Opcode.CLOSE]
+        )
 
 
 def test_backlog_keeps_the_order_of_listen_and_unlisten() -> None:
@@ -158,7 +160,8 @@ def test_event_ring_has_room_for_everything_under_way() -> None:
         bench = Bench(device)
         caps, options = bench.dev.engine.capabilities, bench.dev.engine.options
         assert bench.dev.engine.events.entries >= (
-            caps.connections + 2 * caps.syncache_entries + bench.dev.engine.commands.entries + options.frame_slots)
+            caps.connections + 2 * caps.syncache_entries + bench.dev.engine.commands.entries + options.frame_slots
+        )
         assert 1 << device.registers[reg.REG_EVENT_RING_LOG2] == bench.dev.engine.events.entries
 
 
@@ -187,19 +190,34 @@ def test_bring_up_writes_rings_keys_and_addresses_before_enable() -> None:
     device.write32 = lambda address, value: (order.append(address), write(address, value))[1]  # type: ignore[method-assign]
     bench = Bench(device, registers={reg.REG_MSL_TICKS: 5}, external_tick=True)
     control = len(order) - 1 - order[::-1].index(reg.REG_CONTROL)
-    needed = {reg.REG_MAC_LO, reg.REG_MAC_HI, reg.REG_IP_ADDR, reg.REG_COMMAND_RING_LO, reg.REG_EVENT_RING_LO,
-              reg.REG_FRAME_RING_LO, reg.REG_ISN_KEY + 12, reg.REG_HASH_KEY + 4, reg.REG_MSL_TICKS}
+    needed = {
+        reg.REG_MAC_LO,
+        reg.REG_MAC_HI,
+        reg.REG_IP_ADDR,
+        reg.REG_COMMAND_RING_LO,
+        reg.REG_EVENT_RING_LO,
+        reg.REG_FRAME_RING_LO,
+        reg.REG_ISN_KEY + 12,
+        reg.REG_HASH_KEY + 4,
+        reg.REG_MSL_TICKS,
+    }
     assert needed <= set(order[:control])
     assert device.registers[reg.REG_CONTROL] == (
-        reg.CONTROL_ENABLE | reg.CONTROL_EXTERNAL_TICK | reg.CONTROL_RST_UNKNOWN)
+        reg.CONTROL_ENABLE | reg.CONTROL_EXTERNAL_TICK | reg.CONTROL_RST_UNKNOWN
+    )
     assert device.ring(reg.REG_EVENT_RING_LO) % (bench.dev.engine.events.entries * 32) == 0
     bench.dev.engine.stop()
     assert device.registers[reg.REG_CONTROL] == 0
 
 
-@pytest.mark.parametrize(("register", "value", "message"), [
-    (reg.REG_ID, 0, "no Tiptoe engine"), (reg.REG_VERSION, 0x7F_0000, "register map is version 127"),
-    (reg.REG_STATUS, 0, "does not come out of reset")])
+@pytest.mark.parametrize(
+    ("register", "value", "message"),
+    [
+        (reg.REG_ID, 0, "no Tiptoe engine"),
+        (reg.REG_VERSION, 0x7F_0000, "register map is version 127"),
+        (reg.REG_STATUS, 0, "does not come out of reset"),
+    ],
+)
 def test_bring_up_of_a_wrong_device(register: int, value: int, message: str) -> None:
     device = FakeDevice()
     device.registers[register] = value

@@ -52,7 +52,9 @@ def test_snapshot_of_everything(bench: Bench) -> None:
     [row] = taken["connections"]
     assert row["foreign"] == f"{PEER_IP}:80" and row["device"] == device["name"] and row["state"] == "ESTABLISHED"
     assert (row["sent"], row["acked"], row["waiting"], row["received"], row["unread"]) == (100, 0, 100, 12, 12)
-    assert row["info"]["tcpi_device"] and row["info"]["tcpi_rtt"] == 25_000 and row["info"]["tcpi_state"] == "ESTABLISHED"
+    assert (
+        row["info"]["tcpi_device"] and row["info"]["tcpi_rtt"] == 25_000 and row["info"]["tcpi_state"] == "ESTABLISHED"
+    )
     listener.close()
 
 
@@ -70,7 +72,7 @@ def test_few_are_asked_at_a_time(bench: Bench) -> None:
     for command in bench.device.ops(Opcode.READ_TCB)[PAGES:]:
         bench.device.done(command)
     bench.stack.poll()
-    for command in bench.device.ops(Opcode.READ_TCB)[(AT_ONCE + 1) * PAGES:]:
+    for command in bench.device.ops(Opcode.READ_TCB)[(AT_ONCE + 1) * PAGES :]:
         bench.device.done(command)
     bench.stack.poll()
     assert len(taken) == 1 and len(taken[0]["connections"]) == len(connections)
@@ -151,4 +153,9 @@ def test_device_that_is_off_or_goes(bench: Bench, how: str) -> None:
     taken = snapshot(bench.stack)
     assert not taken["connections"][0]["info"]["tcpi_device"]
     assert snapshot(bench.stack) | {"time_us": 0} == {
-        "time_us": 0, "devices": [], "listeners": [], "half_open": 0, "connections": []}
+        "time_us": 0,
+        "devices": [],
+        "listeners": [],
+        "half_open": 0,
+        "connections": [],
+    }

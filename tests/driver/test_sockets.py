@@ -19,8 +19,15 @@ def test_blocking_connect_waits_for_arp_and_handshake(bench: Bench) -> None:
     device = bench.device
     device.script = [
         lambda: device.frame(arp_reply()),
-        lambda: device.event(EventType.CONNECTION, tid=device.last(Opcode.OPEN)["tid"], established=1,
-                             state=State.ESTABLISHED, iss=1, irs=2, mss=1460),
+        lambda: device.event(
+            EventType.CONNECTION,
+            tid=device.last(Opcode.OPEN)["tid"],
+            established=1,
+            state=State.ESTABLISHED,
+            iss=1,
+            irs=2,
+            mss=1460,
+        ),
     ]
     sock = create_connection(bench.stack, (PEER_IP, 80))
     assert sock.getpeername() == (PEER_IP, 80)
@@ -65,13 +72,16 @@ def test_sendall_waits_for_room(bench: Bench) -> None:
     assert seen == data
 
 
-@pytest.mark.parametrize(("before", "reason", "error"), [
-    (State.ESTABLISHED, Reason.PEER_RESET, ConnectionResetError),
-    (State.CLOSE_WAIT, Reason.PEER_RESET, BrokenPipeError),
-    (State.ESTABLISHED, Reason.TIMEOUT, TimeoutError),
-    (State.ESTABLISHED, Reason.DMA_ERROR, OSError),
-    (State.ESTABLISHED, 15, OSError),
-])
+@pytest.mark.parametrize(
+    ("before", "reason", "error"),
+    [
+        (State.ESTABLISHED, Reason.PEER_RESET, ConnectionResetError),
+        (State.CLOSE_WAIT, Reason.PEER_RESET, BrokenPipeError),
+        (State.ESTABLISHED, Reason.TIMEOUT, TimeoutError),
+        (State.ESTABLISHED, Reason.DMA_ERROR, OSError),
+        (State.ESTABLISHED, 15, OSError),
+    ],
+)
 def test_so_error_of_a_lost_connection(bench: Bench, before: State, reason: Reason, error: type[OSError]) -> None:
     conn = bench.connected()
     if before is State.CLOSE_WAIT:
@@ -301,6 +311,7 @@ def test_nothing_is_left_after_many_connections(bench: Bench) -> None:
 
 def test_standalone_socket_needs_a_device() -> None:
     from tiptoe_driver import Stack
+
     with pytest.raises(RuntimeError, match="without a device"):
         Stack().wait(None)
     assert Socket(Stack()).connect_ex((PEER_IP, 80)) == errno.ENETUNREACH

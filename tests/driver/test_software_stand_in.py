@@ -121,7 +121,9 @@ def small_packets(two: Pair) -> Socket:
 
 @pytest.mark.parametrize("why", [option, capability_off, device_full, policy, small_packets])
 def test_gen_1_what_cannot_be_offloaded_carries_data(out_dir, rng: random.Random, why) -> None:
-    large = {"snd_ring_bytes": 1 << 18, "rcv_ring_bytes": 1 << 18} if why is device_full else {}  # a few fill the memory
+    large = (
+        {"snd_ring_bytes": 1 << 18, "rcv_ring_bytes": 1 << 18} if why is device_full else {}
+    )  # a few fill the memory
     with made(pcap=out_dir / "wire.pcap", impairment=BAD_LINE, a={"driver": {**RINGS, **large}}) as two:
         client = why(two)
         listener = listening(two.b, 80)
@@ -175,8 +177,11 @@ def test_gen_1_closed_port_is_refused_once_and_ping_is_the_drivers(two: Pair) ->
     refused(two, 4711)
     assert segments(two) == sent
     two.b.toe.hostif.arp.resolve(two.a.ip, lambda mac: None)
-    two.b.toe.hostif.transmit(bytes(Ether(src="02:00:00:00:00:02", dst="02:00:00:00:00:01")
-                                    / IP(src=SERVER, dst=CLIENT) / ICMP(id=7) / b"ping"))
+    two.b.toe.hostif.transmit(
+        bytes(
+            Ether(src="02:00:00:00:00:02", dst="02:00:00:00:00:01") / IP(src=SERVER, dst=CLIENT) / ICMP(id=7) / b"ping"
+        )
+    )
     seen: list[bytes] = []
     two.b.toe.hostif.input_hook = lambda frame: bool(seen.append(frame)) or True
     two.run_us(20_000)
@@ -265,7 +270,7 @@ def test_gen_1_windows_close_and_open_both_ways(two: Pair, rng: random.Random) -
         for n, (sock, data) in enumerate(((ours, up), (theirs, down))):
             try:
                 while sent[n] < len(data):
-                    sent[n] += sock.send(data[sent[n]:])
+                    sent[n] += sock.send(data[sent[n] :])
             except BlockingIOError:
                 pass
 
@@ -309,7 +314,9 @@ def test_gen_1_blocking_calls(two: Pair) -> None:
         client.recv(1)
     two.wire.channels[0].impairment = Impairment()
     client.settimeout(5)
-    assert client.recv(100) == b"both ways" and two.a.software.counters["retransmissions"] == 4  # after 10, 30, 70, 150 ms
+    assert (
+        client.recv(100) == b"both ways" and two.a.software.counters["retransmissions"] == 4
+    )  # after 10, 30, 70, 150 ms
 
 
 # ---------------------------------------------------------------------- options, capability, no offload at all
@@ -357,7 +364,9 @@ def test_cap_1_off_new_ones_to_software_old_ones_live_on(two: Pair, rng: random.
         both_ways(two, ends, rng, 5000)
         two.run_us(20_000)
         assert (segments(two) > before + 3, two.a.software.counters["segments_sent"] > of_stand_in + 3) == (
-            by_engine, not by_engine)
+            by_engine,
+            not by_engine,
+        )
 
 
 def test_gen_2_offload_disabled_the_engine_is_a_network_card(out_dir, rng: random.Random) -> None:
@@ -386,16 +395,38 @@ def test_gen_1_two_devices_on_one_stack(out_dir, rng: random.Random) -> None:
     stack, sims, peers, toes = Stack(seed=1), [], [], []
     options = {"snd_ring_bytes": 4096, "rcv_ring_bytes": 4096, "arp_retry_us": 20_000}
     for n in range(2):
-        sim = Simulation("tiny", ip=f"10.0.{n}.1", mac=f"02:00:00:00:0{n}:01", seed=2 * n + 1, attach=False,
-                         memory_bytes=1 << 22, pcap=out_dir / f"line{n}.pcap")
-        peers.append(Simulation("tiny", ip=f"10.0.{n}.2", mac=f"02:00:00:00:0{n}:02", seed=2 * n + 2,
-                                memory_bytes=1 << 22, driver=options))
+        sim = Simulation(
+            "tiny",
+            ip=f"10.0.{n}.1",
+            mac=f"02:00:00:00:0{n}:01",
+            seed=2 * n + 1,
+            attach=False,
+            memory_bytes=1 << 22,
+            pcap=out_dir / f"line{n}.pcap",
+        )
+        peers.append(
+            Simulation(
+                "tiny",
+                ip=f"10.0.{n}.2",
+                mac=f"02:00:00:00:0{n}:02",
+                seed=2 * n + 2,
+                memory_bytes=1 << 22,
+                driver=options,
+            )
+        )
         Wire(sim, peers[n], Impairment(loss=0.03, seed=n))
         if n:
             sims[0].world.join(sim.world)
-        toes.append(Tiptoe(stack, sim, name=f"tiptoe{n}", address=f"10.0.{n}.1/24", mac=f"02:00:00:00:0{n}:01",
-                           options=EngineOptions(seed=n, rst_unknown=False, registers={reg.REG_TICK_CYCLES: 1000},
-                                                 **options)))
+        toes.append(
+            Tiptoe(
+                stack,
+                sim,
+                name=f"tiptoe{n}",
+                address=f"10.0.{n}.1/24",
+                mac=f"02:00:00:00:0{n}:01",
+                options=EngineOptions(seed=n, rst_unknown=False, registers={reg.REG_TICK_CYCLES: 1000}, **options),
+            )
+        )
         sim.stack, sim.toe = stack, toes[n]
         sims.append(sim)
     tcp = StandInTcp(stack, *toes)
@@ -414,8 +445,13 @@ def test_gen_1_two_devices_on_one_stack(out_dir, rng: random.Random) -> None:
             client.connect_ex((f"10.0.{n}.2", 81))
             other = peers[n].socket()
             other.connect_ex((f"10.0.{n}.1", 80))
-            sims[0].run_until(lambda: listener.readable() and common.readable() and other.writable()  # noqa: B023
-                              and client.writable(), 5_000_000, "four ends")  # noqa: B023
+            sims[0].run_until(
+                lambda ends=(listener, common, other, client): (
+                    ends[0].readable() and ends[1].readable() and ends[2].writable() and ends[3].writable()
+                ),
+                5_000_000,
+                "four ends",
+            )
             pairs += [(client, accepted(listener)), (accepted(common), other)]
         assert [ours.getsockname()[0] for ours, _ in pairs] == ["10.0.0.1"] * 2 + ["10.0.1.1"] * 2
         flows = [Flow(*ends, rng.randbytes(9000), rng) for pair in pairs for ends in (pair, pair[::-1])]
@@ -443,8 +479,14 @@ def test_a_run_says_that_a_stand_in_is_at_work(two: Pair) -> None:
         two.a.run_until(lambda: False, 1000)
 
 
-@pytest.mark.parametrize("options", [{"software": "linux"}, {"software": "stand-in", "attach": False},
-                                     {"software": "stand-in", "driver": {"rst_unknown": True}}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"software": "linux"},
+        {"software": "stand-in", "attach": False},
+        {"software": "stand-in", "driver": {"rst_unknown": True}},
+    ],
+)
 def test_impossible_options(options) -> None:
     with pytest.raises(ValueError, match="software|rst_unknown"):
         Simulation("tiny", memory_bytes=1 << 22, **options)

@@ -45,8 +45,13 @@ class Recorder(Remote):
         """Send a segment as it is; what comes back within a millisecond."""
         self.turn()
         before = len(self.sent)
-        self.sim.inject(bytes(Ether(src=THEIR_MAC, dst=OUR_MAC) / IP(src=THEIRS, dst=OURS) / TCP(
-            sport=self.port, dport=80, flags=flags, seq=seq & M, ack=ack & M, window=8192)))
+        self.sim.inject(
+            bytes(
+                Ether(src=THEIR_MAC, dst=OUR_MAC)
+                / IP(src=THEIRS, dst=OURS)
+                / TCP(sport=self.port, dport=80, flags=flags, seq=seq & M, ack=ack & M, window=8192)
+            )
+        )
         self.sim.run_us(1000)
         self.turn()
         return self.sent[before:]
@@ -85,16 +90,24 @@ def closed_by_us(lone: Races, received: bytes = b"", sent: bytes = b"") -> Recor
 
 
 def time_wait_of(lone: Races, remote: Remote) -> tcptw | None:
-    return next((tw for four_tuple, tw in lone.sim.stack.time_wait._entries.items() if four_tuple[3] == remote.port), None)
+    return next(
+        (tw for four_tuple, tw in lone.sim.stack.time_wait._entries.items() if four_tuple[3] == remote.port), None
+    )
 
 
 def all_free(toe: Tiptoe) -> bool:
     ids = toe.engine.ids
-    return (ids.available + ids.stocked == len(ids.toepcbs) and ids.ring_pool.in_use == ids.idle_rings
-            and not toe.calls.four_tuples and not toe.engine.commands.waiting)
+    return (
+        ids.available + ids.stocked == len(ids.toepcbs)
+        and ids.ring_pool.in_use == ids.idle_rings
+        and not toe.calls.four_tuples
+        and not toe.engine.commands.waiting
+    )
 
 
-@pytest.mark.parametrize(("received", "sent"), [(b"", b""), (b"r" * 300, b""), (b"", b"s" * 1234), (b"r" * 77, b"s" * 2000)])
+@pytest.mark.parametrize(
+    ("received", "sent"), [(b"", b""), (b"r" * 300, b""), (b"", b"s" * 1234), (b"r" * 77, b"s" * 2000)]
+)
 def test_tw_1_values_are_those_of_the_wire(lone: Races, received: bytes, sent: bytes) -> None:
     remote = closed_by_us(lone, received, sent)
     our_end, their_fin = remote.ack, remote.seq
@@ -163,15 +176,22 @@ def test_tw_1_fin_again_at_every_moment_of_the_handover(lone: Races) -> None:
     for offset in range(0, 900, 30):
         remote = closed_by_us(lone)
         fin = remote.seq
-        remote.sim.inject(bytes(Ether(src=THEIR_MAC, dst=OUR_MAC) / IP(src=THEIRS, dst=OURS) / TCP(
-            sport=remote.port, dport=80, flags="FA", seq=fin, ack=remote.ack, window=8192)))
+        remote.sim.inject(
+            bytes(
+                Ether(src=THEIR_MAC, dst=OUR_MAC)
+                / IP(src=THEIRS, dst=OURS)
+                / TCP(sport=remote.port, dport=80, flags="FA", seq=fin, ack=remote.ack, window=8192)
+            )
+        )
         remote.sim.run_us(offset)
         remote.turn()
         answers = remote.inject("FA", fin, remote.ack)
         told["reset" if any(seg.flags & RST for seg in answers) else "ack"].append(offset)
         remote.until(lambda: all_free(lone.sim.toe), f"the id at {offset}")
         tw = time_wait_of(lone, remote)
-        assert tw is not None and any((seg.flags, seg.seq, seg.ack) == (ACK, tw.snd_nxt, fin + 1) for seg in remote.sent)
+        assert tw is not None and any(
+            (seg.flags, seg.seq, seg.ack) == (ACK, tw.snd_nxt, fin + 1) for seg in remote.sent
+        )
         assert [seg.flags for seg in remote.inject("FA", fin, remote.ack)] == [ACK]
     for name in ("stale_events", "lost_ids", "bad_positions"):
         assert not lone.sim.toe.counters[name]
@@ -184,8 +204,11 @@ def test_tw_1_fin_again_at_every_moment_of_the_handover(lone: Races) -> None:
 
 def pair(time_wait: dict[str, Any], rcv_ring_bytes: int = 4096, **options: Any) -> Pair:
     """The first one closes first."""
-    driver = {"snd_ring_bytes": 4096, "rcv_ring_bytes": rcv_ring_bytes, "registers": {
-        reg.REG_MSL_TICKS: MSL_TICKS, reg.REG_RTO_MIN: 20, reg.REG_RTO_INITIAL: 20}}
+    driver = {
+        "snd_ring_bytes": 4096,
+        "rcv_ring_bytes": rcv_ring_bytes,
+        "registers": {reg.REG_MSL_TICKS: MSL_TICKS, reg.REG_RTO_MIN: 20, reg.REG_RTO_INITIAL: 20},
+    }
     return Pair("tiny", memory_bytes=1 << 22, driver=driver, a={"driver": {**driver, **time_wait}}, **options)
 
 

@@ -62,16 +62,24 @@ class Lines:
         self.toes: list[Tiptoe] = []
         for n in range(2):
             common = {"memory_bytes": 1 << 22, "tick_us": TICK}
-            sim = Simulation("tiny", ip=IPS[n], mac=f"02:00:00:00:0{n}:01", seed=2 * n + 1, attach=False,
-                             pcap=out_dir / f"line{n}.pcap", **common)
+            sim = Simulation(
+                "tiny",
+                ip=IPS[n],
+                mac=f"02:00:00:00:0{n}:01",
+                seed=2 * n + 1,
+                attach=False,
+                pcap=out_dir / f"line{n}.pcap",
+                **common,
+            )
             peer = Simulation("tiny", ip=PEERS[n], mac=f"02:00:00:00:0{n}:02", seed=2 * n + 2, driver=OPTIONS, **common)
             Wire(sim, peer)
             if together and n:
                 self.sims[0].world.join(sim.world)
             card = Card(sim)
             options = EngineOptions(seed=n, registers={reg.REG_TICK_CYCLES: TICK, reg.REG_MSL_TICKS: 3}, **OPTIONS)
-            toe = Tiptoe(self.stack, card, name=f"tiptoe{n}", address=IPS[n] + "/24",
-                         mac=f"02:00:00:00:0{n}:01", options=options)
+            toe = Tiptoe(
+                self.stack, card, name=f"tiptoe{n}", address=IPS[n] + "/24", mac=f"02:00:00:00:0{n}:01", options=options
+            )
             sim.stack, sim.toe = self.stack, toe
             self.sims.append(sim)
             self.peers.append(peer)
@@ -149,7 +157,7 @@ class Transfer:
         for n, sock in enumerate(self.ends):
             try:
                 if self.left[n]:
-                    self.left[n] = self.left[n][sock.send(self.left[n]):]
+                    self.left[n] = self.left[n][sock.send(self.left[n]) :]
                     if not self.left[n]:
                         sock.shutdown(socket.SHUT_WR)
             except BlockingIOError:
@@ -168,8 +176,10 @@ class Transfer:
 
     def arrived(self) -> bool:
         """Whether each side has exactly what the other sent."""
-        return all(digest.digest() == hashlib.sha256(data).digest()
-                   for digest, data in zip(self.digests, reversed(self.data), strict=True))
+        return all(
+            digest.digest() == hashlib.sha256(data).digest()
+            for digest, data in zip(self.digests, reversed(self.data), strict=True)
+        )
 
 
 def test_lsn_1_and_conn_1_data_on_both_lines_at_once(lines: Lines, rng: random.Random) -> None:
@@ -215,7 +225,7 @@ def test_conn_1_removed_in_mid_transfer(lines: Lines, rng: random.Random, way: s
     assert lines.toes[n].state is DeviceState.REMOVED and before <= lines.stack.now_us()
     waiting = sock.so.so_rcv.sb_cc if sock.so is not None else 0
     lines.cards[n].memory[:] = bytes(len(lines.cards[n].memory))  # the memory has another use now
-    expected = lost.data[1][lost.got[0]:lost.got[0] + waiting]
+    expected = lost.data[1][lost.got[0] : lost.got[0] + waiting]
     assert sock.recv(1 << 16) == expected and waiting
     with pytest.raises(ConnectionAbortedError):
         sock.recv(1)
@@ -270,7 +280,10 @@ def test_conn_1_stopped_in_mid_transfer_and_up_again(lines: Lines, rng: random.R
     if way != "stop":  # at the latest, the engine answers the peer's next segment
         lines.run_until(lambda: reset_seen(there), "the peer sees the reset", 3_000_000)
     server = lines.served(0, 81)
-    transfers = [Transfer(lines.dialled(0, listener, 80), rng, 12_000), Transfer(lines.opened(0, server, 81), rng, 12_000)]
+    transfers = [
+        Transfer(lines.dialled(0, listener, 80), rng, 12_000),
+        Transfer(lines.opened(0, server, 81), rng, 12_000),
+    ]
     lines.run_until(lambda: Transfer.turns(kept, *transfers), "both devices' transfers")
     assert kept.arrived() and all(transfer.arrived() for transfer in transfers)
     assert not {name: count for name, count in toe.counters.items() if count}
@@ -326,8 +339,13 @@ def test_cap_1_syn_is_handed_to_the_host_while_switched_off() -> None:
             """TCP segments sent within 20 ms of a SYN, and frames that reached the host."""
             taken.clear()
             sim.captured()
-            sim.inject(bytes(Ether(dst=sim.toe.tod_ifp.if_lladdr.to_bytes(6).hex(":"), src="02:00:00:00:00:09")
-                             / IP(src=PEERS[0], dst=IPS[0]) / TCP(sport=sport, dport=80, flags="S", seq=1)))
+            sim.inject(
+                bytes(
+                    Ether(dst=sim.toe.tod_ifp.if_lladdr.to_bytes(6).hex(":"), src="02:00:00:00:00:09")
+                    / IP(src=PEERS[0], dst=IPS[0])
+                    / TCP(sport=sport, dport=80, flags="S", seq=1)
+                )
+            )
             sim.run_us(20_000)
             frames = [Ether(frame) for frame in sim.captured()]
             return [frame[TCP] for frame in frames if TCP in frame], len(taken)

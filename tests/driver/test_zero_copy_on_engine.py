@@ -20,8 +20,12 @@ from tiptoe_verif.native.simulation import Impairment, Pair, Simulation
 
 BYTES = 50_000
 BUFFER = 8192
-DRIVER = {"snd_ring_bytes": 4096, "rcv_ring_bytes": 4096, "arp_retry_us": 20_000,
-          "registers": {reg.REG_MSL_TICKS: 3, reg.REG_RTO_MIN: 20}}
+DRIVER = {
+    "snd_ring_bytes": 4096,
+    "rcv_ring_bytes": 4096,
+    "arp_retry_us": 20_000,
+    "registers": {reg.REG_MSL_TICKS: 3, reg.REG_RTO_MIN: 20},
+}
 
 
 @pytest.fixture
@@ -69,13 +73,13 @@ class Program:
         if self.path == "in place":
             count = 0
             for view in self.sock.send_view():
-                part = self.data[self.sent + count:self.sent + count + len(view)]
-                view[:len(part)] = part
+                part = self.data[self.sent + count : self.sent + count + len(view)]
+                view[: len(part)] = part
                 self.filled += len(part)
                 count += len(part)
             self.sock.commit(count)
         else:
-            count = self.sock.send(self.data[self.sent:])
+            count = self.sock.send(self.data[self.sent :])
         self.sent += count
         if self.sent == len(self.data):
             self.sock.shutdown(socket.SHUT_WR)
@@ -125,8 +129,10 @@ def carry(two: Pair, *programs: Program) -> None:
     two.run_until(done, 30_000_000, "the transfer")
 
 
-@pytest.mark.parametrize("path, buffers, copies", [
-    ("in place", True, 0), ("in place", False, 0), ("recv", True, 1), ("recv", False, 1), ("recv_into", False, 1)])
+@pytest.mark.parametrize(
+    "path, buffers, copies",
+    [("in place", True, 0), ("in place", False, 0), ("recv", True, 1), ("recv", False, 1), ("recv_into", False, 1)],
+)
 def test_zc_1_each_byte_is_written_once(make, rng: random.Random, path: str, buffers: bool, copies: int) -> None:
     two = make()
     client, server = connect(two, buffers=buffers)
@@ -213,7 +219,7 @@ def test_zc_1_example_of_the_programmers_guide(make, rng: random.Random) -> None
             if not requests:
                 requests.append(served[0][0].recv(100))
             if served[0][1] < len(page):
-                served[0][1] += served[0][0].send(page[served[0][1]:])
+                served[0][1] += served[0][0].send(page[served[0][1] :])
             elif served[0][0].so is not None:
                 served[0][0].close()
         except BlockingIOError:
@@ -221,7 +227,12 @@ def test_zc_1_example_of_the_programmers_guide(make, rng: random.Random) -> None
 
     two.b.tasks.append(serve)
     got = bytearray()
-    names = {"stack": two.a.stack, "toe": two.a.toe, "Socket": Socket, "parse": lambda views: got.extend(b"".join(views))}
+    names = {
+        "stack": two.a.stack,
+        "toe": two.a.toe,
+        "Socket": Socket,
+        "parse": lambda views: got.extend(b"".join(views)),
+    }
     exec(compile(example, "docs/driver.md", "exec"), names)
     assert requests == [b"GET / HTTP/1.0\r\n\r\n"] and got == page
     for buffer in (names["rcv"], names["snd"]):

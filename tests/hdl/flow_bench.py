@@ -60,9 +60,7 @@ class FlowBench:
     Parameters are the timer settings in ticks. ``tx_ready`` may be cleared to hold back the transmit path.
     """
 
-    def __init__(
-        self, cfg=TINY, *, rto_initial=1000, rto_min=200, rto_max=60000, delack=40, msl=500, rexmt_max=4
-    ):
+    def __init__(self, cfg=TINY, *, rto_initial=1000, rto_min=200, rto_max=60000, delack=40, msl=500, rexmt_max=4):
         self.cfg = cfg
         self.sim = BlockSim(f"flow_{cfg.name}", Flow(cfg), key=repr(cfg))
         self.sim["parameters"] = dict(
@@ -150,9 +148,7 @@ class FlowBench:
 
     def provision(self, id=1, **fields):
         """PROVISION with 16 KiB rings."""
-        return self.request(
-            FlowOp.PROVISION, id=id, **{"snd_log2": RING_LOG2, "rcv_log2": RING_LOG2} | fields
-        )
+        return self.request(FlowOp.PROVISION, id=id, **{"snd_log2": RING_LOG2, "rcv_log2": RING_LOG2} | fields)
 
     def offer(self, segment: Segment, id=1):
         """A segment of the peer, without waiting for what it sets off."""

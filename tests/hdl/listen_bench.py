@@ -43,13 +43,30 @@ from tiptoe_verif.streams import run_bench, stream_get, stream_put, to_py
 M32 = 0xFFFFFFFF
 S, A, R, F = 1 << SYN, 1 << ACK, 1 << RST, 1 << FIN
 LOCAL, PEER = 0xC0A80002, 0xC0A80001
-COUNTERS = ("syn_received", "syn_dropped_full", "syncache_expired", "syncache_bad_ack", "accepted", "challenge_acks",
-            "rx_unknown_segment")
+COUNTERS = (
+    "syn_received",
+    "syn_dropped_full",
+    "syncache_expired",
+    "syncache_bad_ack",
+    "accepted",
+    "challenge_acks",
+    "rx_unknown_segment",
+)
 
 SEGMENT = {
-    "to_host": 0, "frame_length": 60, "payload_offset": 56, "payload_length": 0,
-    "tuple": four_tuple(LOCAL, PEER, 80, 40000), "smac": 0x0200_0000_0001,
-    "seq": 0, "ack": 0, "flags": A, "wnd": 8192, "mss": 0, "ws_present": 0, "ws": 0,
+    "to_host": 0,
+    "frame_length": 60,
+    "payload_offset": 56,
+    "payload_length": 0,
+    "tuple": four_tuple(LOCAL, PEER, 80, 40000),
+    "smac": 0x0200_0000_0001,
+    "seq": 0,
+    "ack": 0,
+    "flags": A,
+    "wnd": 8192,
+    "mss": 0,
+    "ws_present": 0,
+    "ws": 0,
 }
 LISTENER = {"enable": 1, "listener": 0, "laddr": 0, "lport": 80, "mss": 1460, "rcv_scale": 7, "wnd": 60000}
 
@@ -116,8 +133,11 @@ class FrontEnd(wiring.Component):
         for name in ("listen_status", "drop_status", "flow", "endpoint", "event", "control"):
             connect(m, getattr(listen, name), flipped(getattr(self, name)))
         m.d.comb += [
-            table.hash_key.eq(self.hash_key), isn.isn_key.eq(self.isn_key), isn.isn_clock.eq(self.isn_clock),
-            listen.tick.eq(self.tick), listen.syn_retries.eq(self.syn_retries),
+            table.hash_key.eq(self.hash_key),
+            isn.isn_key.eq(self.isn_key),
+            isn.isn_clock.eq(self.isn_clock),
+            listen.tick.eq(self.tick),
+            listen.syn_retries.eq(self.syn_retries),
             dispatcher.rst_unknown.eq(self.rst_unknown),
             self.count_rx_unknown_segment.eq(dispatcher.count_rx_unknown_segment),
             *(getattr(self, f"count_{name}").eq(getattr(listen, f"count_{name}")) for name in COUNTERS[:-1]),
@@ -172,7 +192,9 @@ class Net:
         held = dict.fromkeys(ports)
         while True:
             for port in self.PORTS:
-                ctx.set(ports[port].ready, int(port not in self.hold and (not self.stall or rng.random() >= self.stall)))
+                ctx.set(
+                    ports[port].ready, int(port not in self.hold and (not self.stall or rng.random() >= self.stall))
+                )
             ctx.set(dut.tick, int(self.ticking))
             self.ticks += self.ticking
             _, _, *sampled = await ctx.tick().sample(*values, *pulses)

@@ -54,7 +54,7 @@ def walk_options(data: bytes) -> dict:
             continue
         if len(data) < 2 or data[1] < 2 or data[1] > len(data):
             break
-        kind, value, data = data[0], data[2:data[1]], data[data[1]:]
+        kind, value, data = data[0], data[2 : data[1]], data[data[1] :]
         if kind == 2 and len(value) == 2:
             found["mss"] = int.from_bytes(value, "big")
         if kind == 3 and len(value) == 1:
@@ -148,9 +148,7 @@ def good_cases(rng: random.Random) -> list[Case]:
         Case(f"payload of {n}", segment(rng, n))
         for n in (0, 1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12, 13, 15, 16, 17, 31, 63, 64, 65, 1459, 1460)
     ]
-    cases += [
-        Case(f"no padding, payload of {n}", segment(rng, n, pad=False)) for n in (0, 1, 2, 3, 4, 5)
-    ]
+    cases += [Case(f"no padding, payload of {n}", segment(rng, n, pad=False)) for n in (0, 1, 2, 3, 4, 5)]
     for words in (1, 2, 5, 9, 10):
         options = bytes(rng.choice([1, 7, 0x44, 0x94, 0x83, 0]) for _ in range(4 * words))
         ip = {"ihl": 5 + words, "options": []}

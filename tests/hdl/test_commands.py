@@ -47,7 +47,7 @@ class Bench:
         """Write commands into the ring; returns the new tail."""
         for command in commands:
             at = BASE + (self.tail % (1 << self.log2)) * abi.COMMAND_BYTES
-            self.memory[at:at + abi.COMMAND_BYTES] = command
+            self.memory[at : at + abi.COMMAND_BYTES] = command
             self.tail = (self.tail + 1) % 2**32
         return self.tail
 
@@ -106,6 +106,7 @@ class Bench:
                     todo = self.status.get(name)
                     result = value if value is not None else {"status": todo.pop(0) if todo else Status.OK}
                     await stream_put(ctx, getattr(self.dut, answer), result)
+
         return block
 
     def pulses(self, name):
@@ -115,12 +116,14 @@ class Bench:
             async for _, _, valid, payload in ctx.tick().sample(port.valid, port.payload):
                 if valid:
                     self.log.append((name, to_py(payload)))
+
         return block
 
     async def watch(self, ctx):
         dut = self.dut
         async for _, _, valid, error, bad in ctx.tick().sample(
-                dut.error.valid, dut.error.payload, dut.count_bad_command):
+            dut.error.valid, dut.error.payload, dut.count_bad_command
+        ):
             if valid:
                 self.errors.append((error.code, error.argument))
             self.bad_count += bad
@@ -149,6 +152,7 @@ class Bench:
 
         async def take():
             ctx.set(dut.request.ready, self.rng.random() < 0.7)
+
         now = 0
         while True:
             await take()
@@ -159,7 +163,8 @@ class Bench:
                     ctx.set(dut.data.payload, word)
             ctx.set(dut.data.valid, word is not None)
             _, _, valid, ready, request, data_ready = await ctx.tick().sample(
-                dut.request.valid, dut.request.ready, dut.request.payload, dut.data.ready)
+                dut.request.valid, dut.request.ready, dut.request.payload, dut.data.ready
+            )
             assert data_ready, "the processor asked for more than it has room for"
             now += 1
             if word is not None:
@@ -173,9 +178,14 @@ class Bench:
                 assert request.wrap_log2 == 0
                 self.reads.append(length // 64)
                 error = any(addr <= bad < addr + length for bad in self.bad_addresses)
-                beats = [{"data": int.from_bytes(self.memory[at:at + step], "little"),
-                          "last": at + step == addr + length, "error": error and at + step == addr + length}
-                         for at in range(addr, addr + length, step)]
+                beats = [
+                    {
+                        "data": int.from_bytes(self.memory[at : at + step], "little"),
+                        "last": at + step == addr + length,
+                        "error": error and at + step == addr + length,
+                    }
+                    for at in range(addr, addr + length, step)
+                ]
                 queue.append((now + self.latency, beats))
 
     async def frames(self, ctx):
@@ -189,7 +199,8 @@ class Bench:
             if offer:
                 ctx.set(dut.frame_done.payload, {"status": queue[0][1]})
             _, _, valid, ready, payload, taken = await ctx.tick().sample(
-                dut.frame.valid, dut.frame.ready, dut.frame.payload, dut.frame_done.ready)
+                dut.frame.valid, dut.frame.ready, dut.frame.payload, dut.frame_done.ready
+            )
             assert taken or not offer, "a finished frame must never wait"
             now += 1
             if offer:
@@ -205,18 +216,46 @@ class Bench:
 
         async def begin(ctx):
             self.start(ctx)
+
         models = [
-            self.asked("flow", "flow_status"), self.asked("table", "table_status"),
-            self.asked("isn_request", "isn", value=0xFFFFFFF0), self.asked("endpoint"), self.asked("stock"),
+            self.asked("flow", "flow_status"),
+            self.asked("table", "table_status"),
+            self.asked("isn_request", "isn", value=0xFFFFFFF0),
+            self.asked("endpoint"),
+            self.asked("stock"),
             self.asked("broken"),
-            self.asked("listen", "listen_status"), self.asked("drop", "drop_status"),
-            self.pulses("snd_ring"), self.pulses("rcv_ring"), self.pulses("clear"), self.pulses("next_hop"),
-            self.watch, self.ip_header_writes, self.host, self.reader, self.frames,
+            self.asked("listen", "listen_status"),
+            self.asked("drop", "drop_status"),
+            self.pulses("snd_ring"),
+            self.pulses("rcv_ring"),
+            self.pulses("clear"),
+            self.pulses("next_hop"),
+            self.watch,
+            self.ip_header_writes,
+            self.host,
+            self.reader,
+            self.frames,
         ]
-        watched = ("flow", "table", "isn_request", "endpoint", "stock", "listen", "drop", "frame", "broken", "done",
-                   "request")
-        run_bench(dut, begin, *benches, max_cycles=max_cycles,
-                  background=[*models, *(watch_stream(getattr(dut, name), name) for name in watched)])
+        watched = (
+            "flow",
+            "table",
+            "isn_request",
+            "endpoint",
+            "stock",
+            "listen",
+            "drop",
+            "frame",
+            "broken",
+            "done",
+            "request",
+        )
+        run_bench(
+            dut,
+            begin,
+            *benches,
+            max_cycles=max_cycles,
+            background=[*models, *(watch_stream(getattr(dut, name), name) for name in watched)],
+        )
 
 
 def tid(id, generation=0):
@@ -261,7 +300,8 @@ def test_provision(width, stock):
     assert (flow[1]["id"], flow[1]["generation"], flow[1]["snd_log2"], flow[1]["rcv_log2"]) == (3, 9, 12, 16)
     assert sorted(bench.log[1:4]) == [
         ("clear", 3),
-        ("rcv_ring", {"id": 3, "base": 0x20000, "log2": 16}), ("snd_ring", {"id": 3, "base": 0x4000, "log2": 12}),
+        ("rcv_ring", {"id": 3, "base": 0x20000, "log2": 16}),
+        ("snd_ring", {"id": 3, "base": 0x4000, "log2": 12}),
     ]
     assert bench.log[4:] == ([("stock", 3)] if stock else [])
     assert bench.done == []
@@ -280,10 +320,15 @@ def test_open(width):
     isn, table, endpoint, flow = (payload for _, payload in bench.log[4:])
     assert isn == TUPLE
     assert table == {"op": TableOp.INSERT, "tuple": TUPLE, "is_syncache": 0, "index": 5}
-    assert endpoint == {"id": 5, "endpoint": {
-        "tuple": TUPLE, "dmac": OPEN["dmac"], "use_next_hop": 1, "next_hop": 3}}
+    assert endpoint == {"id": 5, "endpoint": {"tuple": TUPLE, "dmac": OPEN["dmac"], "use_next_hop": 1, "next_hop": 3}}
     assert (flow["op"], flow["id"], flow["generation"], flow["a"], flow["mss"], flow["rcv_scale"]) == (
-        FlowOp.OPEN, 5, 1, 0xFFFFFFF0, 1460, 2)
+        FlowOp.OPEN,
+        5,
+        1,
+        0xFFFFFFF0,
+        1460,
+        2,
+    )
     assert bench.done == []
 
 
@@ -316,16 +361,19 @@ def test_open_of_a_wrong_id_changes_nothing(before, status):
     assert bench.done[-1] == (9, HdlOpcode.OPEN, status, tid(5, 1))
 
 
-@pytest.mark.parametrize("make, op, a", [
-    (abi.pack_close(4, tid=tid(2, 3), snd_end=0xFFFF_FFFF), FlowOp.CLOSE, 0xFFFF_FFFF),
-    (abi.pack_abort(4, tid=tid(2, 3)), FlowOp.ABORT, None),
-    (abi.pack_path_mtu(4, tid=tid(2, 3), mss=536), FlowOp.PATH_MTU, None),
-    (abi.pack_set_congestion(4, tid=tid(2, 3), algorithm=1), FlowOp.CONGESTION, 1),
-])
+@pytest.mark.parametrize(
+    "make, op, a",
+    [
+        (abi.pack_close(4, tid=tid(2, 3), snd_end=0xFFFF_FFFF), FlowOp.CLOSE, 0xFFFF_FFFF),
+        (abi.pack_abort(4, tid=tid(2, 3)), FlowOp.ABORT, None),
+        (abi.pack_path_mtu(4, tid=tid(2, 3), mss=536), FlowOp.PATH_MTU, None),
+        (abi.pack_set_congestion(4, tid=tid(2, 3), algorithm=1), FlowOp.CONGESTION, 1),
+    ],
+)
 @pytest.mark.parametrize("status", [Status.OK, Status.BAD_STATE, Status.BAD_GENERATION])
 def test_close_abort_path_mtu_congestion(make, op, a, status):
     bench = run(make, flow=[status])
-    (port, flow), = bench.log
+    ((port, flow),) = bench.log
     assert (port, flow["op"], flow["id"], flow["generation"]) == ("flow", op, 2, 3)
     assert a is None or flow["a"] == a
     assert op != FlowOp.PATH_MTU or flow["mss"] == 536
@@ -340,8 +388,12 @@ def test_read_tcb_gives_the_page(status):
     async def main(ctx):
         ctx.set(bench.dut.tcb_page, value)
         bench.status = {"flow": [Status.OK, status, Status.BAD_STATE]}
-        await bench.run(ctx, abi.pack_abort(3, tid=tid(2, 3)), abi.pack_read_tcb(4, tid=tid(2, 3), page=5),
-                        abi.pack_abort(5, tid=tid(2, 3)))
+        await bench.run(
+            ctx,
+            abi.pack_abort(3, tid=tid(2, 3)),
+            abi.pack_read_tcb(4, tid=tid(2, 3), page=5),
+            abi.pack_abort(5, tid=tid(2, 3)),
+        )
 
     bench.simulate(main)
     flow = bench.log[1][1]
@@ -351,8 +403,10 @@ def test_read_tcb_gives_the_page(status):
 
 
 def test_set_ip_header_of_the_right_generation_only():
-    bench = run(provision(1, 5), *(abi.pack_set_ip_header(2 + generation, tid=tid(5, generation), ttl=7, tos=0xB8)
-                                   for generation in (1, 2)))
+    bench = run(
+        provision(1, 5),
+        *(abi.pack_set_ip_header(2 + generation, tid=tid(5, generation), ttl=7, tos=0xB8) for generation in (1, 2)),
+    )
     assert bench.ip_headers == [(5, None), (5, (7, 0xB8))], "PROVISION takes the register's"
     assert bench.done == [(4, HdlOpcode.SET_IP_HEADER, Status.BAD_GENERATION, tid(5, 2))]
 
@@ -362,7 +416,7 @@ def test_release_waits_for_what_was_issued_before():
     dut = bench.dut
 
     async def main(ctx):
-        ctx.set(dut.verdicts_issued, 3)     # the counts wrap
+        ctx.set(dut.verdicts_issued, 3)  # the counts wrap
         ctx.set(dut.verdicts_done, 254)
         ctx.set(dut.segments_issued, 0)
         ctx.set(dut.segments_done, 255)
@@ -404,10 +458,20 @@ def test_early_release_puts_the_connection_back():
 
 def test_early_release_that_cannot_be_undone_ends_the_connection():
     bench = run(
-        provision(1, 5), open_(2, 5), release(3, 5), release(4, 5),
-        flow=[Status.OK, Status.OK, Status.BAD_STATE], table=[Status.OK, Status.OK, Status.TABLE_FULL])
+        provision(1, 5),
+        open_(2, 5),
+        release(3, 5),
+        release(4, 5),
+        flow=[Status.OK, Status.OK, Status.BAD_STATE],
+        table=[Status.OK, Status.OK, Status.TABLE_FULL],
+    )
     assert [payload["op"] for _, payload in bench.said("flow")] == [
-        FlowOp.PROVISION, FlowOp.OPEN, FlowOp.RELEASE, FlowOp.ABORT, FlowOp.RELEASE]
+        FlowOp.PROVISION,
+        FlowOp.OPEN,
+        FlowOp.RELEASE,
+        FlowOp.ABORT,
+        FlowOp.RELEASE,
+    ]
     # The second release knows that the table has nothing of this id.
     assert len(bench.said("table")) == 3
     assert [(entry[0], entry[2]) for entry in bench.done] == [(3, Status.BAD_STATE), (4, Status.OK)]
@@ -423,21 +487,35 @@ def test_release_of_an_id_that_was_never_opened():
 def test_listen_and_unlisten(status):
     bench = run(
         abi.pack_listen(1, listener=3, laddr=0x0A000001, lport=80, mss=1460, rcv_scale=7, wnd=65535),
-        abi.pack_unlisten(2, listener=3), listen=[status, Status.OK])
+        abi.pack_unlisten(2, listener=3),
+        listen=[status, Status.OK],
+    )
     assert [payload["enable"] for _, payload in bench.log] == [1, 0]
-    assert bench.log[0][1] == {"enable": 1, "listener": 3, "laddr": 0x0A000001, "lport": 80, "mss": 1460,
-                               "rcv_scale": 7, "wnd": 65535}
+    assert bench.log[0][1] == {
+        "enable": 1,
+        "listener": 3,
+        "laddr": 0x0A000001,
+        "lport": 80,
+        "mss": 1460,
+        "rcv_scale": 7,
+        "wnd": 65535,
+    }
     assert bench.log[1][1]["listener"] == 3
     assert bench.done == [(1, HdlOpcode.LISTEN, status, 3), (2, HdlOpcode.UNLISTEN, Status.OK, 3)]
 
 
 def test_syncache_drop_and_next_hop():
     bench = run(
-        abi.pack_syncache_drop(1, syncache_ref=0xABCD), abi.pack_next_hop(2, index=3, dmac=0x0200_5E00_5302),
-        abi.pack_syncache_drop(3, syncache_ref=1), drop=[Status.OK, Status.BAD_ID])
+        abi.pack_syncache_drop(1, syncache_ref=0xABCD),
+        abi.pack_next_hop(2, index=3, dmac=0x0200_5E00_5302),
+        abi.pack_syncache_drop(3, syncache_ref=1),
+        drop=[Status.OK, Status.BAD_ID],
+    )
     assert bench.log == [("drop", 0xABCD), ("next_hop", {"index": 3, "mac": 0x0200_5E00_5302}), ("drop", 1)]
-    assert bench.done == [(1, HdlOpcode.SYNCACHE_DROP, Status.OK, 0xABCD),
-                          (3, HdlOpcode.SYNCACHE_DROP, Status.BAD_ID, 1)]
+    assert bench.done == [
+        (1, HdlOpcode.SYNCACHE_DROP, Status.OK, 0xABCD),
+        (3, HdlOpcode.SYNCACHE_DROP, Status.BAD_ID, 1),
+    ]
 
 
 def test_frames_are_pipelined_and_answered_in_order():
@@ -452,8 +530,9 @@ def test_frames_are_pipelined_and_answered_in_order():
 
     bench.simulate(main)
     assert bench.log == [("frame", {"addr": 0x1000 + tag, "length": 60 + tag}) for tag in range(20)]
-    assert bench.done == [(tag, HdlOpcode.SEND_FRAME, Status.DMA_ERROR if tag == 7 else Status.OK, 0)
-                          for tag in range(20)]
+    assert bench.done == [
+        (tag, HdlOpcode.SEND_FRAME, Status.DMA_ERROR if tag == 7 else Status.OK, 0) for tag in range(20)
+    ]
     assert bench.bad_count == 1
 
 
@@ -469,17 +548,37 @@ def raw(opcode, tag, *dwords):
 LISTEN = dict(listener=0, laddr=0, lport=80, mss=1460, rcv_scale=0, wnd=1)
 BAD = [
     *((raw(opcode, 1, 0), Status.UNKNOWN_OPCODE) for opcode in (15, 16, 128, 255)),
-    *((raw(opcode, 1, word), Status.BAD_ID) for opcode in (1, 2, 3, 4, 5, 10, 12, 13, 14) for word in (16, 0xFFFF, 1 << 24)),
-    *((provision(1, 0, **{f"{ring}_log2": log2}), Status.BAD_ARGUMENT)
-      for ring in ("snd", "rcv") for log2 in (0, 11, 25, 31)),
-    *((provision(1, 0, **{f"{ring}_base": 1 << bit}), Status.BAD_ARGUMENT) for ring in ("snd", "rcv")
-      for bit in (0, 5, 11, 40, 63)),
+    *(
+        (raw(opcode, 1, word), Status.BAD_ID)
+        for opcode in (1, 2, 3, 4, 5, 10, 12, 13, 14)
+        for word in (16, 0xFFFF, 1 << 24)
+    ),
+    *(
+        (provision(1, 0, **{f"{ring}_log2": log2}), Status.BAD_ARGUMENT)
+        for ring in ("snd", "rcv")
+        for log2 in (0, 11, 25, 31)
+    ),
+    *(
+        (provision(1, 0, **{f"{ring}_base": 1 << bit}), Status.BAD_ARGUMENT)
+        for ring in ("snd", "rcv")
+        for bit in (0, 5, 11, 40, 63)
+    ),
     (provision(1, 0, rcv_log2=24, rcv_base=0x80_0000), Status.BAD_ARGUMENT),
-    *((open_(1, 0, **change), Status.BAD_ARGUMENT) for change in (
-        {"mss": 0}, {"mss": MIN_MSS - 1}, {"mss": max_mss(TINY) + 1}, {"mss": 65535}, {"rcv_scale": 15},
-        {"use_next_hop": 1, "next_hop": 4})),
-    *((abi.pack_listen(1, **{**LISTEN, **change}), Status.BAD_ARGUMENT) for change in (
-        {"listener": 4}, {"listener": 1 << 31}, {"mss": 0}, {"mss": 9000}, {"rcv_scale": 15})),
+    *(
+        (open_(1, 0, **change), Status.BAD_ARGUMENT)
+        for change in (
+            {"mss": 0},
+            {"mss": MIN_MSS - 1},
+            {"mss": max_mss(TINY) + 1},
+            {"mss": 65535},
+            {"rcv_scale": 15},
+            {"use_next_hop": 1, "next_hop": 4},
+        )
+    ),
+    *(
+        (abi.pack_listen(1, **{**LISTEN, **change}), Status.BAD_ARGUMENT)
+        for change in ({"listener": 4}, {"listener": 1 << 31}, {"mss": 0}, {"mss": 9000}, {"rcv_scale": 15})
+    ),
     *((abi.pack_unlisten(1, listener=listener), Status.BAD_ARGUMENT) for listener in (4, 65536)),
     (abi.pack_syncache_drop(1, syncache_ref=1 << 16), Status.BAD_ARGUMENT),
     *((abi.pack_next_hop(1, index=index, dmac=0), Status.BAD_ARGUMENT) for index in (4, 1 << 30)),
@@ -502,9 +601,12 @@ def test_malformed_commands_are_refused_and_change_nothing():
 
 def test_limits_are_still_good():
     good = [
-        provision(0, 15, rcv_log2=24, rcv_base=3 << 24, snd_base=0xFFFF_F000), open_(1, 15, mss=max_mss(TINY)),
-        provision(2, 0), open_(3, 0, mss=MIN_MSS, rcv_scale=14, use_next_hop=1, next_hop=3),
-        abi.pack_send_frame(4, addr=0xFFFF_FFFF, length=1514), abi.pack_send_frame(5, addr=0, length=14),
+        provision(0, 15, rcv_log2=24, rcv_base=3 << 24, snd_base=0xFFFF_F000),
+        open_(1, 15, mss=max_mss(TINY)),
+        provision(2, 0),
+        open_(3, 0, mss=MIN_MSS, rcv_scale=14, use_next_hop=1, next_hop=3),
+        abi.pack_send_frame(4, addr=0xFFFF_FFFF, length=1514),
+        abi.pack_send_frame(5, addr=0, length=14),
     ]
     bench = run(*good, bench=Bench(TINY.with_(addr_width=32)))
     assert [entry[2] for entry in bench.done] == [Status.OK] * 2
@@ -524,8 +626,7 @@ def test_many_commands_in_order_around_the_ring(width, latency, delay, rng):
         await bench.run(ctx, *[abi.pack_close(n, tid=tid(n % 16), snd_end=end) for n, end in enumerate(ends)])
 
     bench.simulate(main)
-    assert [(flow["id"], flow["a"]) for _, flow in bench.said("flow")] == [
-        (n % 16, end) for n, end in enumerate(ends)]
+    assert [(flow["id"], flow["a"]) for _, flow in bench.said("flow")] == [(n % 16, end) for n, end in enumerate(ends)]
     assert bench.errors == [] and bench.done == []
 
 
@@ -670,8 +771,11 @@ def test_dma_aborts_are_served_between_commands(rng):
     assert [id for _, id in bench.said("broken")] == aborts
     assert [payload["a"] for payload in flow if payload["op"] == FlowOp.CLOSE] == list(range(40))
     # Only commands are answered.
-    failed = [payload["a"] for payload, answer in zip(flow, answers, strict=True)
-              if payload["op"] == FlowOp.CLOSE and answer != Status.OK]
+    failed = [
+        payload["a"]
+        for payload, answer in zip(flow, answers, strict=True)
+        if payload["op"] == FlowOp.CLOSE and answer != Status.OK
+    ]
     assert [entry[0] for entry in bench.done] == failed
 
 
@@ -710,8 +814,12 @@ def test_random_commands_never_stop_the_processor(rng):
             command[4:8] = tid(rng.randrange(17), rng.randrange(2)).to_bytes(4, "little")
         return bytes(command)
 
-    commands = [rng.choice([garbage(), provision(1, rng.randrange(16)), open_(1, rng.randrange(16)),
-                            release(1, rng.randrange(16))]) for _ in range(100)]
+    commands = [
+        rng.choice(
+            [garbage(), provision(1, rng.randrange(16)), open_(1, rng.randrange(16)), release(1, rng.randrange(16))]
+        )
+        for _ in range(100)
+    ]
 
     async def main(ctx):
         await bench.run(ctx, *commands)

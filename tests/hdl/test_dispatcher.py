@@ -39,9 +39,7 @@ async def table(ctx, dut, latency, rng=None):
         ctx.set(dut.result.valid, int(due))
         if due:
             ctx.set(dut.result.payload, waiting[0][1])
-        _, _, asked, wanted, taken = await ctx.tick().sample(
-            dut.lookup.valid, dut.lookup.payload, dut.result.ready
-        )
+        _, _, asked, wanted, taken = await ctx.tick().sample(dut.lookup.valid, dut.lookup.payload, dut.result.ready)
         cycle += 1
         if due and taken:
             waiting.pop(0)
@@ -122,10 +120,13 @@ def expectation(metas, rst_unknown):
             out["handshake"].append({"hit": int(hit), "index": number % 4 if hit else 0, "meta": meta})
         if kind in (CONNECTION, STALE):
             out["info"].append({"ask": 1, "to_host": 0, **frame})
-            out["segment"].append({
-                "id": number % 16, "length": meta["payload_length"],
-                **{name: meta[name] for name in ("seq", "ack", "flags", "wnd", "mss", "ws_present", "ws")},
-            })
+            out["segment"].append(
+                {
+                    "id": number % 16,
+                    "length": meta["payload_length"],
+                    **{name: meta[name] for name in ("seq", "ack", "flags", "wnd", "mss", "ws_present", "ws")},
+                }
+            )
         elif kind == HALF_OPEN or (kind == LISTENER and flags & (S | A | R | F) == S):
             out["info"].append({"ask": 0, "to_host": 0, **frame})
         else:
@@ -171,7 +172,14 @@ RESETS = [
 @pytest.mark.parametrize("rst_unknown", [0, 1])
 def test_segments_of_nobody(rst_unknown):
     metas = [
-        seg(tuple=tuple_of(NOBODY, number), flags=flags, seq=seq, ack=ack, payload_length=length, frame_length=54 + length)
+        seg(
+            tuple=tuple_of(NOBODY, number),
+            flags=flags,
+            seq=seq,
+            ack=ack,
+            payload_length=length,
+            frame_length=54 + length,
+        )
         for number, ((flags, seq, ack, length), _) in enumerate(RESETS)
     ]
     out, expected = run_dispatcher(metas, rst_unknown=rst_unknown)

@@ -71,8 +71,7 @@ def test_arbiter_is_fair_and_keeps_order(clients, stall, rng):
     dut = RequestArbiter(TINY, clients)
     each = 40
     requests = [
-        [{"addr": rng.getrandbits(32), "length": n + 1, "wrap_log2": k} for n in range(each)]
-        for k in range(clients)
+        [{"addr": rng.getrandbits(32), "length": n + 1, "wrap_log2": k} for n in range(each)] for k in range(clients)
     ]
     got = []
 

@@ -40,9 +40,7 @@ def exercise(width, requests, rng, *, idle=0.0, stall=0.0, memory_stall=0.0, max
     dut = DmaReader(cfg, clients=len(requests), max_outstanding=max_outstanding)
     step = width // 8
     seed = rng.getrandbits(32)
-    memory = AxiMemory(
-        width, base=BASE, size=SIZE, rng=random.Random(seed), stall=memory_stall, **memory_options
-    )
+    memory = AxiMemory(width, base=BASE, size=SIZE, rng=random.Random(seed), stall=memory_stall, **memory_options)
     errors = 0
     expected = []
     for mine in requests:
@@ -153,8 +151,7 @@ def utilisation(beats):
 def test_full_size_segments_fill_the_bus(width, rng):
     ring = 13
     requests = [
-        {"addr": BASE + 0x2000 + (1 + 1460 * n) % (1 << ring), "length": 1460, "wrap_log2": ring}
-        for n in range(12)
+        {"addr": BASE + 0x2000 + (1 + 1460 * n) % (1 << ring), "length": 1460, "wrap_log2": ring} for n in range(12)
     ]
     memory = exercise(width, [requests], rng, latency=(160, 160))
     share = utilisation(memory.read_beats)

@@ -39,10 +39,25 @@ class Bench:
 
     @staticmethod
     def tcb(id, **changes):
-        return {"id": id, "generation": 0, "state": State.ESTABLISHED, "established": 1, "peer_closed": 0,
-                "terminal": 0, "bad_doorbell": 0, "reason": Reason.NONE, "syncache_ref": 0, "mss": 1460,
-                "snd_scale": 0, "rcv_scale": 0, "iss": 0, "irs": 0, "snd_una_position": 0,
-                "rcv_nxt_position": 0, **changes}
+        return {
+            "id": id,
+            "generation": 0,
+            "state": State.ESTABLISHED,
+            "established": 1,
+            "peer_closed": 0,
+            "terminal": 0,
+            "bad_doorbell": 0,
+            "reason": Reason.NONE,
+            "syncache_ref": 0,
+            "mss": 1460,
+            "snd_scale": 0,
+            "rcv_scale": 0,
+            "iss": 0,
+            "irs": 0,
+            "snd_una_position": 0,
+            "rcv_nxt_position": 0,
+            **changes,
+        }
 
     async def start(self, ctx):
         dut = self.dut
@@ -77,8 +92,11 @@ class Bench:
             await ctx.tick().repeat(150 + 2 * self.latency + 4 * self.report_delay)
 
     def of(self, kind, **fields):
-        return [event for event in self.events if isinstance(event, kind)
-                and all(getattr(event, name) == value for name, value in fields.items())]
+        return [
+            event
+            for event in self.events
+            if isinstance(event, kind) and all(getattr(event, name) == value for name, value in fields.items())
+        ]
 
     def connection(self, id):
         return [event for event in self.of(abi.ConnectionEvent) if event.tid & 0xFFFF == id]
@@ -96,7 +114,8 @@ class Bench:
                 ctx.set(dut.report.payload, queue[0][2])
             ctx.set(dut.report.valid, offer)
             _, _, valid, ready, id, taken = await ctx.tick().sample(
-                dut.report_request.valid, dut.report_request.ready, dut.report_request.payload, dut.report.ready)
+                dut.report_request.valid, dut.report_request.ready, dut.report_request.payload, dut.report.ready
+            )
             now += 1
             if offer and taken:
                 queue.pop(0)
@@ -117,12 +136,18 @@ class Bench:
                 failed = acknowledged[0][1] = self.fail()
                 addr, payload = acknowledged[0][2:]
                 if not failed:
-                    self.ring[addr:addr + 32] = payload
+                    self.ring[addr : addr + 32] = payload
                 ctx.set(dut.dma_done.payload, {"error": failed})
             ctx.set(dut.dma_done.valid, offer)
             _, _, valid, ready, request, has_data, data_ready, word, taken = await ctx.tick().sample(
-                dut.request.valid, dut.request.ready, dut.request.payload, dut.data.valid, dut.data.ready,
-                dut.data.payload, dut.dma_done.ready)
+                dut.request.valid,
+                dut.request.ready,
+                dut.request.payload,
+                dut.data.valid,
+                dut.data.ready,
+                dut.data.payload,
+                dut.dma_done.ready,
+            )
             now += 1
             if offer and taken:
                 acknowledged.pop(0)
@@ -154,7 +179,8 @@ class Bench:
     async def watch(self, ctx):
         dut = self.dut
         async for _, _, event, error, written, full in ctx.tick().sample(
-                dut.event_irq, dut.error_irq, dut.count_events_written, dut.count_event_ring_full):
+            dut.event_irq, dut.error_irq, dut.count_events_written, dut.count_event_ring_full
+        ):
             self.interrupts += event
             self.errors += error
             self.written += written
@@ -162,10 +188,25 @@ class Bench:
 
     def simulate(self, *benches, max_cycles=60_000):
         dut = self.dut
-        run_bench(dut, *benches, max_cycles=max_cycles, background=[
-            self.pipeline, self.writer, self.host, self.watch,
-            *(watch_stream(port, name) for port, name in (
-                (dut.report_request, "report_request"), (dut.request, "request"), (dut.data, "data")))])
+        run_bench(
+            dut,
+            *benches,
+            max_cycles=max_cycles,
+            background=[
+                self.pipeline,
+                self.writer,
+                self.host,
+                self.watch,
+                *(
+                    watch_stream(port, name)
+                    for port, name in (
+                        (dut.report_request, "report_request"),
+                        (dut.request, "request"),
+                        (dut.data, "data"),
+                    )
+                ),
+            ],
+        )
         assert self.in_flight == 0 and self.written == self.interrupts == self.consumed
 
 
@@ -190,19 +231,36 @@ def random_fields(event, rng):
 @WIDE
 def test_every_field_of_a_connection_event(width, rng):
     cfg = TINY.with_(data_width=width)
-    tcb = {"id": 13, "generation": 0xA5, "state": State.CLOSE_WAIT, "established": 1, "peer_closed": 1,
-           "terminal": 0, "bad_doorbell": 1, "reason": Reason.PEER_RESET, "syncache_ref": 0xBEEF, "mss": 1400,
-           "snd_scale": 7, "rcv_scale": 14, "iss": 0xFFFFFFFE, "irs": 0x12345678,
-           "snd_una_position": 0x87654321, "rcv_nxt_position": 0xFEDCBA98}
+    tcb = {
+        "id": 13,
+        "generation": 0xA5,
+        "state": State.CLOSE_WAIT,
+        "established": 1,
+        "peer_closed": 1,
+        "terminal": 0,
+        "bad_doorbell": 1,
+        "reason": Reason.PEER_RESET,
+        "syncache_ref": 0xBEEF,
+        "mss": 1400,
+        "snd_scale": 7,
+        "rcv_scale": 14,
+        "iss": 0xFFFFFFFE,
+        "irs": 0x12345678,
+        "snd_una_position": 0x87654321,
+        "rcv_nxt_position": 0xFEDCBA98,
+    }
     bench = Bench(cfg)
     bench.tcbs[13] = tcb
 
     async def place(bench, ctx):
         await bench.place(ctx, 13, 0xFEDCBA98)
 
-    event, = one(place, bench=bench).events
-    expected = {**{name: getattr(value, "value", value) for name, value in tcb.items()}, "tid": 13 | 0xA5 << 16,
-                "rcv_position": 0xFEDCBA98}
+    (event,) = one(place, bench=bench).events
+    expected = {
+        **{name: getattr(value, "value", value) for name, value in tcb.items()},
+        "tid": 13 | 0xA5 << 16,
+        "rcv_position": 0xFEDCBA98,
+    }
     assert event._asdict() == {name: expected[name] for name in event._fields}
 
 
@@ -210,8 +268,7 @@ def test_every_field_of_a_connection_event(width, rng):
 def test_every_field_of_the_other_events(width, rng):
     bench = Bench(TINY.with_(data_width=width))
     syn = random_fields(EventType.SYN_RECEIVED, rng)
-    done = {"argument": 0xFFEEDDCC, "opcode": 0xAB, "status": Status.EXISTS, "tag": 0x8001,
-            "value": 0xFEDCBA9876543210}
+    done = {"argument": 0xFFEEDDCC, "opcode": 0xAB, "status": Status.EXISTS, "tag": 0x8001, "value": 0xFEDCBA9876543210}
 
     async def say(bench, ctx):
         dut = bench.dut
@@ -228,7 +285,8 @@ def test_every_field_of_the_other_events(width, rng):
 
     one(say, bench=bench)
     assert bench.events == [
-        abi.SynReceivedEvent(**syn), abi.SyncacheGoneEvent(syn["syncache_ref"], syn["listener"]),
+        abi.SynReceivedEvent(**syn),
+        abi.SyncacheGoneEvent(syn["syncache_ref"], syn["listener"]),
         abi.CommandDoneEvent(0xFFEEDDCC, 0xAB, Status.EXISTS.value, 0x8001, 0xFEDCBA9876543210),
         abi.FrameEvent(0x1234, 1514),
         abi.ErrorEvent(ErrorCode.PAYLOAD_READ, 0x80000001),
@@ -421,7 +479,7 @@ def test_received_data_is_told_when_it_is_placed():
         bench.tcbs[2].update(rcv_nxt_position=5000, peer_closed=1, state=State.CLOSE_WAIT)
         await bench.notify(ctx, 2)
         await bench.settle(ctx)
-        event, = bench.connection(2)
+        (event,) = bench.connection(2)
         assert (event.rcv_position, event.peer_closed) == (0, 0)
         await bench.place(ctx, 2, 3000)
         await bench.settle(ctx)
@@ -449,16 +507,23 @@ def test_a_fin_placed_behind_the_report_is_left_to_the_next():
     one(run, bench=bench)
 
 
-@pytest.mark.parametrize("established, reason, waits", [
-    (1, Reason.NORMAL, True), (1, Reason.PEER_RESET, True), (1, Reason.TIMEOUT, True), (0, Reason.REFUSED, False),
-    (1, Reason.DMA_ERROR, True),
-])
+@pytest.mark.parametrize(
+    "established, reason, waits",
+    [
+        (1, Reason.NORMAL, True),
+        (1, Reason.PEER_RESET, True),
+        (1, Reason.TIMEOUT, True),
+        (0, Reason.REFUSED, False),
+        (1, Reason.DMA_ERROR, True),
+    ],
+)
 def test_terminal_waits_for_the_last_byte(established, reason, waits):
     bench = Bench()
 
     async def run(bench, ctx):
-        bench.tcbs[2].update(rcv_nxt_position=100, established=established, terminal=1, state=State.CLOSED,
-                             reason=reason)
+        bench.tcbs[2].update(
+            rcv_nxt_position=100, established=established, terminal=1, state=State.CLOSED, reason=reason
+        )
         await bench.notify(ctx, 2)
         await bench.settle(ctx)
         assert [event.terminal for event in bench.connection(2)] == [int(not waits)]
@@ -523,8 +588,17 @@ def test_syn_received_comes_before_the_connection():
     full = []
 
     def syn(n):
-        return {"gone": 0, "syncache_ref": n, "listener": 0, "iss": 0, "irs": 0, "mss": 0, "ws_present": 0, "ws": 0,
-                "tuple": {"laddr": 0, "faddr": 0, "lport": 0, "fport": 0}}
+        return {
+            "gone": 0,
+            "syncache_ref": n,
+            "listener": 0,
+            "iss": 0,
+            "irs": 0,
+            "mss": 0,
+            "ws_present": 0,
+            "ws": 0,
+            "tuple": {"laddr": 0, "faddr": 0, "lport": 0, "fport": 0},
+        }
 
     async def main(ctx):
         await bench.start(ctx)
@@ -657,7 +731,10 @@ def test_random_lives(rng):
             assert events or not (last["snd_una_position"] or last["rcv_nxt_position"])
             if events:
                 assert (events[-1].snd_una_position, events[-1].rcv_position, events[-1].terminal) == (
-                    last["snd_una_position"], last["rcv_nxt_position"], last["terminal"])
+                    last["snd_una_position"],
+                    last["rcv_nxt_position"],
+                    last["terminal"],
+                )
 
 
 def test_event_rate():
@@ -710,8 +787,13 @@ def test_streams_of_commands_and_frames_survive_stalls(rng):
     bench = Bench(seed=rng.random())
 
     async def done(ctx):
-        await send_all(ctx, bench.dut.done, [{"argument": n, "opcode": 1, "status": Status.OK, "tag": n}
-                                             for n in range(30)], idle=0.7, rng=rng)
+        await send_all(
+            ctx,
+            bench.dut.done,
+            [{"argument": n, "opcode": 1, "status": Status.OK, "tag": n} for n in range(30)],
+            idle=0.7,
+            rng=rng,
+        )
 
     async def main(ctx):
         await bench.start(ctx)

@@ -356,7 +356,15 @@ def test_abort_sends_rst_and_ends(b, state):
 @pytest.mark.parametrize("state", [State.SYN_SENT, *SYNCHRONISED])
 def test_wrong_generation_changes_nothing(b, state):
     reach(b, state)
-    for op in (FlowOp.CLOSE, FlowOp.ABORT, FlowOp.RELEASE, FlowOp.PATH_MTU, FlowOp.OPEN, FlowOp.READ, FlowOp.CONGESTION):
+    for op in (
+        FlowOp.CLOSE,
+        FlowOp.ABORT,
+        FlowOp.RELEASE,
+        FlowOp.PATH_MTU,
+        FlowOp.OPEN,
+        FlowOp.READ,
+        FlowOp.CONGESTION,
+    ):
         assert b.request(op, generation=8) == Status.BAD_GENERATION
     assert b.sent() == [] and b.state() == state
 

@@ -46,18 +46,29 @@ def test_register_map_has_a_place_for_every_counter():
 
 
 def test_registers_do_not_overlap():
-    taken = [register.address + register.stride * index
-             for register in register_map().registers for index in range(register.count)]
+    taken = [
+        register.address + register.stride * index
+        for register in register_map().registers
+        for index in range(register.count)
+    ]
     assert len(set(taken)) == len(taken) and max(taken) < 0x400
     for register in register_map().registers:
         bits = [bit for field in register.fields for bit in range(field.low, field.low + field.width)]
         assert len(set(bits)) == len(bits)
 
 
-@pytest.mark.parametrize("theirs, ours", [
-    (abi_gen.State, State), (abi_gen.Reason, Reason), (abi_gen.Status, Status), (abi_gen.Opcode, abi.Opcode),
-    (abi_gen.EventType, abi.EventType), (abi_gen.ErrorCode, abi.ErrorCode), (abi_gen.Counter, Counter),
-])
+@pytest.mark.parametrize(
+    "theirs, ours",
+    [
+        (abi_gen.State, State),
+        (abi_gen.Reason, Reason),
+        (abi_gen.Status, Status),
+        (abi_gen.Opcode, abi.Opcode),
+        (abi_gen.EventType, abi.EventType),
+        (abi_gen.ErrorCode, abi.ErrorCode),
+        (abi_gen.Counter, Counter),
+    ],
+)
 def test_enumerations(theirs, ours):
     assert {member.name: member.value for member in theirs} == {member.name: int(member.value) for member in ours}
 
@@ -71,12 +82,16 @@ def lay_out(fields, values):
     return word
 
 
-@pytest.mark.parametrize("tables, header, bits", [
-    (abi.COMMANDS, abi.COMMAND_HEADER, 512), (abi.EVENTS, abi.EVENT_TRAILER, 256)])
+@pytest.mark.parametrize(
+    "tables, header, bits", [(abi.COMMANDS, abi.COMMAND_HEADER, 512), (abi.EVENTS, abi.EVENT_TRAILER, 256)]
+)
 def test_fields_do_not_overlap(tables, header, bits):
     for key, fields in tables.items():
-        taken = [bit for _, dword, low, width in (*header, *fields)
-                 for bit in range(32 * dword + low, 32 * dword + low + width)]
+        taken = [
+            bit
+            for _, dword, low, width in (*header, *fields)
+            for bit in range(32 * dword + low, 32 * dword + low + width)
+        ]
         assert len(set(taken)) == len(taken) and max(taken) < bits, key
 
 
@@ -138,12 +153,39 @@ int main(void) {
 def test_c_header(language, standard, tmp_path):
     source, program = tmp_path / "t.c", tmp_path / "t"
     source.write_text(C_TEST)
-    subprocess.run(["g++" if language == "c++" else "gcc", "-x", language, f"-std={standard}", "-Wall", "-Wextra",
-                    "-Werror", "-pedantic", "-I", ROOT / "driver/include", source, "-o", program], check=True)
+    subprocess.run(
+        [
+            "g++" if language == "c++" else "gcc",
+            "-x",
+            language,
+            f"-std={standard}",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            "-pedantic",
+            "-I",
+            ROOT / "driver/include",
+            source,
+            "-o",
+            program,
+        ],
+        check=True,
+    )
     command, *fields = subprocess.run([program], check=True, capture_output=True, text=True).stdout.split()
-    expected = abi_gen.pack_open(0xBEEF, tid=0x00A50003, laddr=0, faddr=0, lport=0, fport=65535, dmac=0x02005E005301,
-                                 use_next_hop=1, next_hop=0, mss=0, rcv_scale=0)
-    assert b"".join(int(command[at:at + 8], 16).to_bytes(4, "little") for at in range(0, 128, 8)) == expected
+    expected = abi_gen.pack_open(
+        0xBEEF,
+        tid=0x00A50003,
+        laddr=0,
+        faddr=0,
+        lport=0,
+        fport=65535,
+        dmac=0x02005E005301,
+        use_next_hop=1,
+        next_hop=0,
+        mss=0,
+        rcv_scale=0,
+    )
+    assert b"".join(int(command[at : at + 8], 16).to_bytes(4, "little") for at in range(0, 128, 8)) == expected
     assert fields == ["3", "1", "1", f"{0x80000 + 3 * 8 + 4:x}"]
 
 

@@ -38,12 +38,17 @@ def refused(control):
 
 # ------------------------------------------------------------------------------ one handshake
 
-@pytest.mark.parametrize("options, offered, flow", [
-    ({}, (0, SCALE), {"mss": 536, "snd_scale": 0, "rcv_scale": 0}),
-    ({"mss": 1400, "ws": 3}, (0, SCALE), {"mss": 1400, "snd_scale": 0, "rcv_scale": 0}),
-    ({"mss": 1460, "ws_present": 1, "ws": 14}, (1, SCALE), {"mss": 1460, "snd_scale": 14, "rcv_scale": SCALE}),
-    ({"mss": 9000, "ws_present": 1, "ws": 0}, (1, SCALE), {"mss": 1460, "snd_scale": 0, "rcv_scale": SCALE}),
-], ids=["none", "mss", "mss_ws", "jumbo_ws0"])
+
+@pytest.mark.parametrize(
+    "options, offered, flow",
+    [
+        ({}, (0, SCALE), {"mss": 536, "snd_scale": 0, "rcv_scale": 0}),
+        ({"mss": 1400, "ws": 3}, (0, SCALE), {"mss": 1400, "snd_scale": 0, "rcv_scale": 0}),
+        ({"mss": 1460, "ws_present": 1, "ws": 14}, (1, SCALE), {"mss": 1460, "snd_scale": 14, "rcv_scale": SCALE}),
+        ({"mss": 9000, "ws_present": 1, "ws": 0}, (1, SCALE), {"mss": 1460, "snd_scale": 0, "rcv_scale": SCALE}),
+    ],
+    ids=["none", "mss", "mss_ws", "jumbo_ws0"],
+)
 def test_handshake_negotiates_options(options, offered, flow):
     async def scenario(ctx, net):
         tuple_, irs = peer_tuple(1), 0xFFFFFFFF
@@ -63,7 +68,8 @@ def test_handshake_negotiates_options(options, offered, flow):
         assert await net.next(ctx, "segment") == rx_segment(5, **last)
         assert await net.next(ctx, "info") == info(ask=1, **last)
         assert await net.next(ctx, "endpoint") == {
-            "id": 5, "endpoint": {"tuple": tuple_, "dmac": seg()["smac"], "use_next_hop": 0, "next_hop": 0},
+            "id": 5,
+            "endpoint": {"tuple": tuple_, "dmac": seg()["smac"], "use_next_hop": 0, "next_hop": 0},
         }
         assert await net.next(ctx, "flow") == {
             "op": FlowOp.ACCEPT, "id": 5, "generation": 0, "a": 0xFFFFFFFF, "b": irs, "snd_log2": 0, "rcv_log2": 0,
@@ -117,7 +123,9 @@ def test_segments_of_half_open_connections(irs, iss, stall):
             first, event = await net.half_open(ctx, number, irs)
             assert first == syn_ack(tuple_, irs, iss), name
             fields = relative | {
-                "number": number, "seq": irs + relative["seq"], "ack": iss + relative.get("ack", 0),
+                "number": number,
+                "seq": irs + relative["seq"],
+                "ack": iss + relative.get("ack", 0),
             }
             await net.send(ctx, **fields)
             assert await net.next(ctx, "info") == info(ask=int(outcome == "accepted"), drop=True, **fields), name
@@ -165,6 +173,7 @@ def test_segments_of_half_open_connections(irs, iss, stall):
 
 
 # ------------------------------------------------------------------------------ listeners
+
 
 def test_exact_address_wins():
     cases = [  # (local address, port) -> listener or None
@@ -259,6 +268,7 @@ def test_unlisten_resets_children(stall):
 
 
 # ------------------------------------------------------------------------------ scarcity
+
 
 def test_no_id_in_stock():
     """Without an id a SYN is dropped; an ACK too, until there is one: the entry stays."""
@@ -471,6 +481,7 @@ def test_syn_flood(events_held, rng):
 
 # ------------------------------------------------------------------------------ timer
 
+
 @pytest.mark.parametrize("retries", [0, 2])
 def test_syn_ack_is_repeated_then_given_up(retries):
     async def scenario(ctx, net):
@@ -516,12 +527,13 @@ def test_ticks_during_work_are_not_lost(rng):
 
 # ------------------------------------------------------------------------------ random streams against a model
 
+
 class Model:
     """Half-open connections and connections as the engine must see them."""
 
     def __init__(self):
-        self.half_open = {}   # peer number -> (irs, iss, ref)
-        self.connections = {} # peer number -> id
+        self.half_open = {}  # peer number -> (irs, iss, ref)
+        self.connections = {}  # peer number -> id
         self.stock = []
 
     def expect(self, number, meta):
@@ -641,6 +653,7 @@ def test_random_segments_against_model(seed):
 
 
 # ------------------------------------------------------------------------------ the unit alone
+
 
 def run_alone(cfg, scenario):
     """The listen unit with a table that takes everything and sequence numbers that are always 100."""

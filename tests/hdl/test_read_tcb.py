@@ -15,8 +15,10 @@ def b():
 
 def relative(b, fields):
     """Sequence numbers counted from the SYNs."""
-    return {name: (fields[name] - (b.irs if name.startswith("rcv") else b.iss)) & M32
-            for name in ("snd_una", "snd_nxt", "snd_max", "snd_end", "rcv_nxt", "rcv_adv", "rcv_lim")}
+    return {
+        name: (fields[name] - (b.irs if name.startswith("rcv") else b.iss)) & M32
+        for name in ("snd_una", "snd_nxt", "snd_max", "snd_end", "rcv_nxt", "rcv_adv", "rcv_lim")
+    }
 
 
 def test_pages_fit_and_name_fields_of_the_tcb():

@@ -39,7 +39,8 @@ class Host:
             ctx.set(bus.awvalid, "aw" in offered or ctx.get(bus.awvalid) and "aw" in waiting)
             ctx.set(bus.wvalid, "w" in offered or ctx.get(bus.wvalid) and "w" in waiting)
             _, _, awvalid, awready, wvalid, wready = await ctx.tick().sample(
-                bus.awvalid, bus.awready, bus.wvalid, bus.wready)
+                bus.awvalid, bus.awready, bus.wvalid, bus.wready
+            )
             if awvalid and awready:
                 waiting.discard("aw")
                 ctx.set(bus.awvalid, 0)
@@ -123,7 +124,7 @@ def test_read_back(cfg, idle, rng):
             value = shift = 0
             for path in paths:
                 register = MAP[path.split(".")[0]]
-                field, = (field for field in register.fields if field.name == path.split(".")[1])
+                (field,) = (field for field in register.fields if field.name == path.split(".")[1])
                 for index in range(register.count):
                     word = written.get(register.address + 4 * index, 0)
                     value |= (word & field.mask) >> field.low << shift
@@ -319,7 +320,8 @@ def test_doorbell_rate():
             ctx.set(bus.awvalid, sent < count)
             ctx.set(bus.wvalid, sent < count)
             _, _, awready, wready, bvalid, bresp, valid, position = await ctx.tick().sample(
-                bus.awready, bus.wready, bus.bvalid, bus.bresp, dut.doorbell.valid, dut.doorbell.p.position)
+                bus.awready, bus.wready, bus.bvalid, bus.bresp, dut.doorbell.valid, dut.doorbell.p.position
+            )
             assert awready == wready
             sent += awready and sent < count
             answered += bvalid
@@ -360,7 +362,8 @@ def test_garbage_doorbells_are_refused_counted_and_told(rng):
 
     async def watch(ctx):
         async for _, _, valid, error, count in ctx.tick().sample(
-                dut.error.valid, dut.error.payload, dut.count_bad_doorbell):
+            dut.error.valid, dut.error.payload, dut.count_bad_doorbell
+        ):
             if valid:
                 errors.append((error.code, error.argument))
             counted.append(count)

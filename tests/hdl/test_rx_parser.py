@@ -288,7 +288,9 @@ def test_line_rate_without_bubbles(width, length, rng):
     run_bench(dut, producer, consumer, background=[clock])
     latency = times["first report"] - times["first frame"]
     cycles = times["last beat"] - times["first beat"] + 1
-    print(f"\n{width} bits, {length} bytes: {cycles / count:.2f} cycles a frame, "
-          f"report {latency} cycles after the last beat")
+    print(
+        f"\n{width} bits, {length} bytes: {cycles / count:.2f} cycles a frame, "
+        f"report {latency} cycles after the last beat"
+    )
     assert cycles == len(items)
     assert times["last report"] - times["last beat"] == latency <= {32: 8, 64: 9, 128: 10}[width]

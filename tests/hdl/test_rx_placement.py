@@ -98,9 +98,9 @@ class Bench:
         self.memory, self.requests, self.done = {}, [], []
         self.placed, self.aborted, self.events, self.errors = [], [], [], []
         self.dropped = self.now = self.first_word = self.last_word = self.words = 0
-        self.consumer = 0   # host frames taken, as the host says before the first
+        self.consumer = 0  # host frames taken, as the host says before the first
         self.finished = {}  # verdicts_done to the cycle it came
-        self.hold = False   # infos wait until all frames are stored
+        self.hold = False  # infos wait until all frames are stored
 
     def draw(self, name):
         return random.Random(f"{self.seed}:{name}")
@@ -484,7 +484,9 @@ def test_small_frames(kind, length, limit, width, latency, rng):
     """Cycles a frame when all frames and verdicts are there: small payloads, and none."""
     rings = {number: Ring((8 + number) << 16, 16) for number in range(16)}
     count = 40
-    frames = [preloaded(rng, rings, 1, kind, rng.randrange(1, 7) if length is None else length)[0] for _ in range(count)]
+    frames = [
+        preloaded(rng, rings, 1, kind, rng.randrange(1, 7) if length is None else length)[0] for _ in range(count)
+    ]
     bench = Bench(frames, rings, width=width, latency=latency)
     bench.dut = Back(TINY.with_(data_width=width, rx_buffer_bytes=16384))
     bench.hold = True

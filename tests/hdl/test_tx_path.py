@@ -179,7 +179,7 @@ def test_order_is_that_of_acceptance_and_sources_take_turns(rng):
     bench.run(jobs)
     sources = [job.source for job in bench.accepted]
     for at in range(34):
-        assert len(set(sources[at:at + 3])) == 3, sources
+        assert len(set(sources[at : at + 3])) == 3, sources
 
 
 def cycles_per_frame(bench: TxBench, skip: int = 1) -> float:

@@ -164,7 +164,7 @@ class TxBench:
         message = job.message
         ttl, tos = TTL, TOS
         if job.source == FRAME:
-            frame = bytes(self.memory[message["addr"]:message["addr"] + job.length])
+            frame = bytes(self.memory[message["addr"] : message["addr"] + job.length])
             return frame + bytes(max(0, 60 - len(frame)))
         if job.source == SEGMENT:
             endpoint = self.endpoints[message["id"]]
@@ -264,7 +264,7 @@ class TxBench:
             lane = at % step
             take = min(step - lane, left)
             word = bytearray(self.rng.randbytes(step))
-            word[lane:lane + take] = self.memory[at:at + take]
+            word[lane : lane + take] = self.memory[at : at + take]
             words.append(int.from_bytes(word, "little"))
             left -= take
             at += take
@@ -386,9 +386,7 @@ class TxBench:
             if not bad and not job.error:
                 expected.append((job, self.reference(job, identification)))
             if job.source == FRAME:
-                statuses.append(
-                    Status.BAD_ARGUMENT if bad else Status.DMA_ERROR if job.error else Status.OK
-                )
+                statuses.append(Status.BAD_ARGUMENT if bad else Status.DMA_ERROR if job.error else Status.OK)
             elif job.error and not bad:
                 errors.append({"code": 4, "argument": job.message["id"]})
         assert len(frames) == len(expected)

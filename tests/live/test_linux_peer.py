@@ -130,7 +130,9 @@ def test_listen_stop_resets_the_half_open(bench):
         raw.bind((bench.session.setup.tap, 0))
         for host in (50, 51, 52):
             ethernet = Ether(dst=bench.session.setup.mac, src=kernel_mac)
-            raw.send(bytes(ethernet / IP(src=f"10.77.0.{host}", dst=ENGINE) / TCP(sport=99, dport=80, seq=7, flags="S")))
+            raw.send(
+                bytes(ethernet / IP(src=f"10.77.0.{host}", dst=ENGINE) / TCP(sport=99, dport=80, seq=7, flags="S"))
+            )
     bench.for_s(0.2)
     listener.close()
     bench.for_s(0.2)

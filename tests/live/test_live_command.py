@@ -195,9 +195,7 @@ def test_host_stack_serves_when_the_listen_table_is_full(namespace, out_dir):
     """Six listeners on an engine for four."""
     ports = range(9000, 9006)
     listen = [word for port in ports for word in ("--listen", f"{port}=echo")]
-    live = LiveProcess(
-        namespace, "--config", "tiny", "--host-stack", "--pcap", str(out_dir / "live.pcap"), *listen
-    )
+    live = LiveProcess(namespace, "--config", "tiny", "--host-stack", "--pcap", str(out_dir / "live.pcap"), *listen)
     try:
         for port in ports:
             with namespace.socket() as client:

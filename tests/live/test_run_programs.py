@@ -59,9 +59,7 @@ def sha256(document):
 @pytest.fixture
 def stock_server(namespace, document):
     """Port of an HTTP server on the kernel's side, whichever addresses that will have."""
-    server = InNamespace(
-        namespace_listener(namespace, "0.0.0.0", 0), partial(Quiet, directory=str(document.parent))
-    )
+    server = InNamespace(namespace_listener(namespace, "0.0.0.0", 0), partial(Quiet, directory=str(document.parent)))
     serve(server)
     yield server.server_address[1]
     server.shutdown()
@@ -170,9 +168,7 @@ def test_upload_is_complete_when_the_program_ends_first(runner, namespace, rng):
     """What the program wrote last is still with the broker when it exits."""
     data = rng.randbytes(300_000)
     with namespace_listener(namespace, "0.0.0.0", 0) as listener:
-        code = (
-            f"import socket, sys; s = socket.create_connection(('{KERNEL}', {listener.getsockname()[1]})); "
-        )
+        code = f"import socket, sys; s = socket.create_connection(('{KERNEL}', {listener.getsockname()[1]})); "
         code += "s.sendall(sys.stdin.buffer.read())"
         process = runner.start(sys.executable, "-c", code, options=["-q"], stdin=subprocess.PIPE)
         process.stdin.write(data)
@@ -245,9 +241,7 @@ def test_nginx(runner, document, sha256, out_dir):
     temporary = "".join(
         f"{kind}_temp_path {out_dir}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
-    user = (
-        "user root;" if os.geteuid() == 0 else ""
-    )  # else the worker may not be allowed to read where we are
+    user = "user root;" if os.geteuid() == 0 else ""  # else the worker may not be allowed to read where we are
     (out_dir / "nginx.conf").write_text(
         f"daemon off; worker_processes 2; pid {out_dir}/pid; error_log {out_dir}/error.log; {user}"
         "events { worker_connections 32; }"
@@ -260,15 +254,11 @@ def test_nginx(runner, document, sha256, out_dir):
     fetched = runner.beside("curl", "-sS", "--max-time", "60", url, url)  # the second on the same connection
     assert (fetched.returncode, fetched.stderr) == (0, b"")
     half = len(fetched.stdout) // 2
-    assert [hashlib.sha256(part).hexdigest() for part in (fetched.stdout[:half], fetched.stdout[half:])] == [
-        sha256
-    ] * 2
+    assert [hashlib.sha256(part).hexdigest() for part in (fetched.stdout[:half], fetched.stdout[half:])] == [sha256] * 2
     for _ in range(3):  # a socket for each worker
         fetched = runner.beside("curl", "-sS", "--max-time", "60", f"http://{ENGINE}:8081/data.bin")
         assert hashlib.sha256(fetched.stdout).hexdigest() == sha256
-    missing = runner.beside(
-        "curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", f"http://{ENGINE}:8080/none"
-    )
+    missing = runner.beside("curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", f"http://{ENGINE}:8080/none")
     assert missing.stdout == b"404"
     code, _, err = runner.end(server)
     assert (code, err) == (0, "")
@@ -396,7 +386,8 @@ def test_signals_are_passed_on(runner, namespace):
 
 
 @pytest.mark.parametrize(
-    ("options", "answer"), [(["--no-host-stack"], b"16 4\n"), (["--host-stack"], b"24 24\n")],
+    ("options", "answer"),
+    [(["--no-host-stack"], b"16 4\n"), (["--host-stack"], b"24 24\n")],
     ids=["engine alone", "host stack"],
 )
 def test_more_than_the_engine_has_room_for(runner, namespace, options, answer):
@@ -417,10 +408,7 @@ def test_programs_that_cannot_be_run_are_one_line(runner, out_dir):
     assert runner.run(text) == (126, b"", f"error: {text}: cannot be executed\n")
     static = out_dir / "static"
     source = "int main(void) { return 0; }"
-    if (
-        subprocess.run(["gcc", "-static", "-x", "c", "-", "-o", static], input=source.encode()).returncode
-        == 0
-    ):
+    if subprocess.run(["gcc", "-static", "-x", "c", "-", "-o", static], input=source.encode()).returncode == 0:
         code, out, err = runner.run(static)
         assert (code, out, err.count("\n")) == (126, b"", 1)
         assert "statically linked" in err

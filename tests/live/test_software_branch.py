@@ -189,7 +189,9 @@ def test_gen_1_offloaded_and_software_connections_at_once(bench, rng):
 def test_gen_1_listener_that_is_not_offloaded(bench, payload, why):
     if why == "capability":
         if_setcap(bench.toe.tod_ifp, 0)
-    fillers = [bench.passive(9000 + n) for n in range(bench.toe.engine.capabilities.listeners)] if why == "table" else []
+    fillers = (
+        [bench.passive(9000 + n) for n in range(bench.toe.engine.capabilities.listeners)] if why == "table" else []
+    )
     listener = bench.passive(80, software=why == "option")
     before = bench.counters()
     client = bench.connect(80)

@@ -93,7 +93,12 @@ def test_snapshot_of_a_transfer_under_loss(transfer):
     taken = fetch(bench)
     assert taken["process"] == {"pid": os.getpid(), "command": "test"}
     [device] = taken["devices"]
-    assert (device["address"], device["state"], device["link_up"], device["offload"]) == (f"{ENGINE}/24", "RUNNING", True, True)
+    assert (device["address"], device["state"], device["link_up"], device["offload"]) == (
+        f"{ENGINE}/24",
+        "RUNNING",
+        True,
+        True,
+    )
     assert device["ids"]["in_use"] == 1 and sum(device["ids"][key] for key in ("in_use", "stock", "free")) == 16
     assert device["counters"]["TX_RETRANSMITS"] > 2
     [listener] = taken["listeners"]
@@ -127,7 +132,12 @@ def test_snapshot_is_what_the_driver_knows(make_bench):
     bench.for_s(0.3)
     [connection] = fetch(bench)["connections"]
     assert connection["info"] == info_dict(server.info())
-    assert (connection["sent"], connection["acked"], connection["received"], connection["unread"]) == (50_000, 50_000, 3_000, 0)
+    assert (connection["sent"], connection["acked"], connection["received"], connection["unread"]) == (
+        50_000,
+        50_000,
+        3_000,
+        0,
+    )
     assert snapshot(bench.session)["connections"][0]["info"] == connection["info"]
     client.send(b"unread")
     bench.until(server.readable, "data")

@@ -222,7 +222,14 @@ def test_plan(library):
 
 def _figure(**changes):
     known = Figure(
-        engine="tiny, 64 bits", group="g", name="n", connections=1, unit=RATE, value=7.6, bound=7.68, conditions="memory 20"
+        engine="tiny, 64 bits",
+        group="g",
+        name="n",
+        connections=1,
+        unit=RATE,
+        value=7.6,
+        bound=7.68,
+        conditions="memory 20",
     )
     return replace(known, **changes)
 

@@ -36,8 +36,12 @@ def make(out_dir) -> Iterator[Callable[..., Pair]]:
         two.close()
 
 
-def fetch_from(two: Pair, *, port: int = 80, request: bytes = REQUEST, server_ip: int | None = None, **options) -> Fetch:
-    return fetch(two.a, server_ip=server_ip or two.b.ip, server_mac=two.b.mac, server_port=port, request=request, **options)
+def fetch_from(
+    two: Pair, *, port: int = 80, request: bytes = REQUEST, server_ip: int | None = None, **options
+) -> Fetch:
+    return fetch(
+        two.a, server_ip=server_ip or two.b.ip, server_mac=two.b.mac, server_port=port, request=request, **options
+    )
 
 
 @pytest.mark.parametrize("header", ["tiptoe.h", "connect.h"])
@@ -54,7 +58,9 @@ def test_names_of_the_header_and_of_python_agree() -> None:
     assert f"#define CONNECT_MEMORY_BYTES {MEMORY_BYTES:#x}u" in text
 
 
-@pytest.mark.parametrize("size, request_bytes, loss", [(0, 0, 0), (100_000, 0, 0), (3000, 10_000, 0), (20_000, 6000, 0.05)])
+@pytest.mark.parametrize(
+    "size, request_bytes, loss", [(0, 0, 0), (100_000, 0, 0), (3000, 10_000, 0), (20_000, 6000, 0.05)]
+)
 def test_answer_is_what_the_server_sent(make, rng: random.Random, size: int, request_bytes: int, loss: float) -> None:
     """Also through rings that go round, both ways, and over a line that loses frames."""
     two = make(impairment=Impairment(loss=loss, seed=3))
@@ -173,7 +179,9 @@ def test_no_engine() -> None:
     assert fetch(Wrong(), server_ip=1, server_mac=1, server_port=1, request=b"").result is Result.NO_ENGINE
 
 
-@pytest.mark.parametrize("failing, result", [("write32", None), ("read32", None), ("wait", None), ("nothing", Result.NOT_READY)])
+@pytest.mark.parametrize(
+    "failing, result", [("write32", None), ("read32", None), ("wait", None), ("nothing", Result.NOT_READY)]
+)
 def test_what_goes_wrong_in_the_device_is_raised(failing: str, result: Result | None) -> None:
     arguments = dict(server_ip=1, server_mac=1, server_port=1, request=b"")
     if result is not None:
@@ -191,9 +199,15 @@ def test_command_line(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_without_a_compiler_it_is_one_line(tmp_path) -> None:
-    environment = {"PATH": str(tmp_path), "TIPTOE_BUILD": str(tmp_path / "build"), "HOME": str(tmp_path),
-                   "PYTHONPATH": ":".join(sys.path)}
-    result = subprocess.run([sys.executable, "-m", "tiptoe_verif.c_example"], capture_output=True, text=True, env=environment)
+    environment = {
+        "PATH": str(tmp_path),
+        "TIPTOE_BUILD": str(tmp_path / "build"),
+        "HOME": str(tmp_path),
+        "PYTHONPATH": ":".join(sys.path),
+    }
+    result = subprocess.run(
+        [sys.executable, "-m", "tiptoe_verif.c_example"], capture_output=True, text=True, env=environment
+    )
     assert result.returncode == 1 and result.stdout == ""
     assert re.fullmatch(r"error: gcc not found: install it first .*\n", result.stderr)
 

@@ -36,7 +36,9 @@ def test_found_and_survives() -> None:
     found, what = mutants.try_mutant(mutant)
     assert found and what.startswith("test_send_1_")
     assert mutants.try_mutant(replace(mutant, tests=("driver/test_locks.py::test_lock_1_order_of_two_locks",))) == (
-        False, "no test failed")
+        False,
+        "no test failed",
+    )
     found, what = mutants.try_mutant(replace(mutant, old="no such text"))
     assert not found and "0 times" in what
     found, what = mutants.try_mutant(replace(mutant, tests=("driver/test_locks.py::test_not_there",)))

@@ -51,8 +51,12 @@ class Line:
 
     def frame(self, flags: str, seq: int, ack: int = 0, data: bytes = b"", **fields) -> bytes:
         tcp = {"window": 8000, "sport": self.ports[1], "dport": self.ports[0], **fields}
-        return bytes(Ether(src=PEER_MAC, dst=OUR_MAC) / IP(src=PEER_IP, dst=OUR_IP)
-                     / TCP(flags=flags, seq=(IRS + seq) & M, ack=(ISS + ack) & M if "A" in flags else 0, **tcp) / data)
+        return bytes(
+            Ether(src=PEER_MAC, dst=OUR_MAC)
+            / IP(src=PEER_IP, dst=OUR_IP)
+            / TCP(flags=flags, seq=(IRS + seq) & M, ack=(ISS + ack) & M if "A" in flags else 0, **tcp)
+            / data
+        )
 
     def send(self, flags: str, seq: int, ack: int = 0, data: bytes = b"", **fields) -> list[TCP]:
         """A segment comes; what goes out at once."""
@@ -73,7 +77,7 @@ class Line:
             assert bytes(again) == frame and (packet.src, packet.dst) == (OUR_MAC, PEER_MAC)
             assert (packet[TCP].sport, packet[TCP].dport) == self.ports
             segment = packet[TCP]
-            segment.data = bytes(packet[IP])[40:packet[IP].len] if segment.dataofs == 5 else b""
+            segment.data = bytes(packet[IP])[40 : packet[IP].len] if segment.dataofs == 5 else b""
             segments.append(segment)
         return segments
 
@@ -147,16 +151,45 @@ EVENTS = {
     "data without ack": ("P", 0, 0, b"abc", False, {}),
     "data": ("PA", 0, None, b"abc", True, {}),
     "data of which a part is old": ("PA", -2, None, b"xyabc", True, {}),
-    "fin": ("FA", 0, None, b"", True, {State.ESTABLISHED: State.CLOSE_WAIT, State.FIN_WAIT_1: State.CLOSING,
-                                       State.FIN_WAIT_2: State.TIME_WAIT}),
-    "data and fin": ("FPA", 0, None, b"abc", True, {State.ESTABLISHED: State.CLOSE_WAIT,
-                                                    State.FIN_WAIT_1: State.CLOSING, State.FIN_WAIT_2: State.TIME_WAIT}),
+    "fin": (
+        "FA",
+        0,
+        None,
+        b"",
+        True,
+        {State.ESTABLISHED: State.CLOSE_WAIT, State.FIN_WAIT_1: State.CLOSING, State.FIN_WAIT_2: State.TIME_WAIT},
+    ),
+    "data and fin": (
+        "FPA",
+        0,
+        None,
+        b"abc",
+        True,
+        {State.ESTABLISHED: State.CLOSE_WAIT, State.FIN_WAIT_1: State.CLOSING, State.FIN_WAIT_2: State.TIME_WAIT},
+    ),
     "fin early": ("FA", 3, None, b"", True, {}),
-    "ack of everything": ("A", 0, 0, b"", False, {State.FIN_WAIT_1: State.FIN_WAIT_2, State.CLOSING: State.TIME_WAIT,
-                                                  State.LAST_ACK: State.CLOSED}),
-    "fin and ack of everything": ("FA", 0, 0, b"", True, {
-        State.ESTABLISHED: State.CLOSE_WAIT, State.FIN_WAIT_1: State.TIME_WAIT, State.FIN_WAIT_2: State.TIME_WAIT,
-        State.CLOSING: State.TIME_WAIT, State.LAST_ACK: State.CLOSED}),
+    "ack of everything": (
+        "A",
+        0,
+        0,
+        b"",
+        False,
+        {State.FIN_WAIT_1: State.FIN_WAIT_2, State.CLOSING: State.TIME_WAIT, State.LAST_ACK: State.CLOSED},
+    ),
+    "fin and ack of everything": (
+        "FA",
+        0,
+        0,
+        b"",
+        True,
+        {
+            State.ESTABLISHED: State.CLOSE_WAIT,
+            State.FIN_WAIT_1: State.TIME_WAIT,
+            State.FIN_WAIT_2: State.TIME_WAIT,
+            State.CLOSING: State.TIME_WAIT,
+            State.LAST_ACK: State.CLOSED,
+        },
+    ),
 }
 
 
@@ -174,7 +207,9 @@ def test_state_and_event(line: Line, state: State, event: str) -> None:
     replies = line.told(line.send(flags, theirs + seq, acked if ack is None else ours + ack, data))
     assert tp.t_state is after.get(state, state)
     over = tp.t_state is State.CLOSED
-    text = b"abc" if event.startswith("data") and event in ("data", "data and fin", "data of which a part is old") else b""
+    text = (
+        b"abc" if event.startswith("data") and event in ("data", "data and fin", "data of which a part is old") else b""
+    )
     taken = text if state in RECEIVES else b""
     received = theirs + len(taken) + ("F" in flags and "early" not in event and state in RECEIVES)
     assert replies == ([("A", ours, received, b"")] if answered and not over else [])
@@ -184,17 +219,20 @@ def test_state_and_event(line: Line, state: State, event: str) -> None:
     assert (tp in line.tcp._connections) is not over
 
 
-@pytest.mark.parametrize(("step", "state", "error", "replies"), [
-    (("SA", 0, 1), State.ESTABLISHED, 0, [("A", 1, 1, b"")]),
-    (("S", 0, 0), State.SYN_RECEIVED, 0, [("SA", 0, 1, b"")]),
-    (("SA", 0, 2), State.SYN_SENT, 0, [("R", 2, 0, b"")]),
-    (("SA", 0, 0), State.SYN_SENT, 0, [("R", 0, 0, b"")]),
-    (("A", 0, 1), State.SYN_SENT, 0, []),
-    (("RA", 0, 1), State.CLOSED, errno.ECONNREFUSED, []),
-    (("RA", 0, 7), State.SYN_SENT, 0, []),
-    (("R", 0, 0), State.SYN_SENT, 0, []),
-    (("FA", 0, 1), State.SYN_SENT, 0, []),
-])
+@pytest.mark.parametrize(
+    ("step", "state", "error", "replies"),
+    [
+        (("SA", 0, 1), State.ESTABLISHED, 0, [("A", 1, 1, b"")]),
+        (("S", 0, 0), State.SYN_RECEIVED, 0, [("SA", 0, 1, b"")]),
+        (("SA", 0, 2), State.SYN_SENT, 0, [("R", 2, 0, b"")]),
+        (("SA", 0, 0), State.SYN_SENT, 0, [("R", 0, 0, b"")]),
+        (("A", 0, 1), State.SYN_SENT, 0, []),
+        (("RA", 0, 1), State.CLOSED, errno.ECONNREFUSED, []),
+        (("RA", 0, 7), State.SYN_SENT, 0, []),
+        (("R", 0, 0), State.SYN_SENT, 0, []),
+        (("FA", 0, 1), State.SYN_SENT, 0, []),
+    ],
+)
 def test_syn_sent(line: Line, step, state, error, replies) -> None:
     line.connect()
     tp = line.tp
@@ -204,7 +242,7 @@ def test_syn_sent(line: Line, step, state, error, replies) -> None:
 
 
 def test_syn_says_what_we_take(line: Line) -> None:
-    syn, = line.connect()
+    (syn,) = line.connect()
     assert line.told([syn]) == [("S", 0, 0, b"")] and syn.window == 65535 and syn.options == [("MSS", 1460)]
 
 
@@ -245,16 +283,20 @@ def test_everything_again_from_the_first_byte_missing(line: Line) -> None:
     data = bytes(range(250)) * 20
     line.sock.send(data)
     first = line.told(line.sent())
-    assert first == [("A", 1 + 1000 * n, 1, data[1000 * n:1000 * n + 1000]) for n in range(4)]
+    assert first == [("A", 1 + 1000 * n, 1, data[1000 * n : 1000 * n + 1000]) for n in range(4)]
     assert line.told(line.send("A", 1, 1)) == []  # the peer lacks the first
     assert line.told(line.pass_us(199_000)) == []
     assert line.told(line.pass_us(2_000)) == first
     assert line.told(line.pass_us(398_000)) == []
     assert line.told(line.pass_us(2_000)) == first
     assert line.told(line.send("A", 1, 1501)) == [("PA", 4001, 1, data[4000:])]
-    assert line.told(line.pass_us(201_000)) == [  # progress: the time is the first again
-        *(("A", 1501 + 1000 * n, 1, data[1500 + 1000 * n:2500 + 1000 * n]) for n in range(3)),
-        ("PA", 4501, 1, data[4500:])]
+    assert (
+        line.told(line.pass_us(201_000))
+        == [  # progress: the time is the first again
+            *(("A", 1501 + 1000 * n, 1, data[1500 + 1000 * n : 2500 + 1000 * n]) for n in range(3)),
+            ("PA", 4501, 1, data[4500:]),
+        ]
+    )
     assert line.tcp.counters["retransmissions"] == 4 + 4 + 4
     line.send("A", 1, 5001)
     assert line.sock.so.so_snd.sb_cc == 0 and line.pass_us(SECOND) == []
@@ -391,7 +433,7 @@ def test_reader_opens_the_window(line: Line) -> None:
     line.sock.recv(500)
     assert line.sent() == []  # not worth a segment
     line.sock.recv(4000)
-    update, = line.sent()
+    (update,) = line.sent()
     assert str(update.flags) == "A" and update.window >= 4500
 
 
@@ -409,7 +451,7 @@ def test_data_beyond_the_window_is_cut(line: Line) -> None:
 
 def test_listener(line: Line) -> None:
     listener = line.listen()
-    syn_ack, = line.send("S", 0, options=[("MSS", 900)])
+    (syn_ack,) = line.send("S", 0, options=[("MSS", 900)])
     assert line.told([syn_ack]) == [("SA", 0, 1, b"")]
     assert syn_ack.options == [("MSS", 1460)] and not listener.readable()
     assert line.told(line.send("S", 0)) == [("SA", 0, 1, b"")]
@@ -420,14 +462,17 @@ def test_listener(line: Line) -> None:
     assert [len(each.data) for each in line.sent()] == [900, 900, 200] and line.tcp.counters["accepted"] == 1
 
 
-@pytest.mark.parametrize(("step", "replies", "alive"), [
-    (("A", 1, 5), [("R", 5, 0, b"")], True),
-    (("A", 70_000, 1), [("A", 1, 1, b"")], True),
-    (("R", 1), [], False),
-    (("R", 5), [], True),
-    (("SA", 0, 1), [], True),
-    (("S", 100), [("SA", 0, 101, b"")], True),
-])
+@pytest.mark.parametrize(
+    ("step", "replies", "alive"),
+    [
+        (("A", 1, 5), [("R", 5, 0, b"")], True),
+        (("A", 70_000, 1), [("A", 1, 1, b"")], True),
+        (("R", 1), [], False),
+        (("R", 5), [], True),
+        (("SA", 0, 1), [], True),
+        (("S", 100), [("SA", 0, 101, b"")], True),
+    ],
+)
 def test_syn_received(line: Line, step, replies, alive: bool) -> None:
     listener = line.listen()
     line.send("S", 0)
@@ -452,8 +497,15 @@ def test_listener_closes_under_a_half_open_connection(line: Line) -> None:
 
 def test_accept_queue_is_full(line: Line) -> None:
     listener = line.listen(backlog=1)
-    for flags, port, replies in (("S", 6000, 1), ("S", 6001, 1), ("S", 6002, 1), ("A", 6000, 0), ("A", 6001, 0),
-                                 ("A", 6002, 0), ("S", 6003, 0)):
+    for flags, port, replies in (
+        ("S", 6000, 1),
+        ("S", 6001, 1),
+        ("S", 6002, 1),
+        ("A", 6000, 0),
+        ("A", 6001, 0),
+        ("A", 6002, 0),
+        ("S", 6003, 0),
+    ):
         line.ports = PORT, port
         assert len(line.send(flags, int(flags == "A"), 1)) == replies
     assert len(listener.so.so_comp) == 2 and line.tcp.counters["syns_dropped"] == 2
@@ -464,8 +516,10 @@ def test_accept_queue_is_full(line: Line) -> None:
     assert len(listener.so.so_comp) == 2
 
 
-@pytest.mark.parametrize(("seq", "listens", "reply"), [(100, True, ("SA", 0, 101, b"")), (-5, True, ("A", 2, 2, b"")),
-                                                       (100, False, ("A", 2, 2, b""))])
+@pytest.mark.parametrize(
+    ("seq", "listens", "reply"),
+    [(100, True, ("SA", 0, 101, b"")), (-5, True, ("A", 2, 2, b"")), (100, False, ("A", 2, 2, b""))],
+)
 def test_syn_for_a_connection_in_time_wait(line: Line, seq: int, listens: bool, reply) -> None:
     listener = line.listen()
     line.send("S", 0)
@@ -483,9 +537,17 @@ def test_syn_for_a_connection_in_time_wait(line: Line, seq: int, listens: bool, 
 # ---------------------------------------------------------------------- nobody, bad input, the end
 
 
-@pytest.mark.parametrize(("step", "reply"), [
-    (("S", 0), ("RA", -ISS & M, 1, b"")), (("SA", 0, 9), ("R", 9, 0, b"")), (("A", 5, 9), ("R", 9, 0, b"")),
-    (("F", 0, 0, b"abc"), ("RA", -ISS & M, 4, b"")), (("R", 0), None), (("RA", 0, 3), None)])
+@pytest.mark.parametrize(
+    ("step", "reply"),
+    [
+        (("S", 0), ("RA", -ISS & M, 1, b"")),
+        (("SA", 0, 9), ("R", 9, 0, b"")),
+        (("A", 5, 9), ("R", 9, 0, b"")),
+        (("F", 0, 0, b"abc"), ("RA", -ISS & M, 4, b"")),
+        (("R", 0), None),
+        (("RA", 0, 3), None),
+    ],
+)
 def test_segments_of_nobody(line: Line, step, reply) -> None:
     assert line.told(line.send(*step)) == ([reply] if reply else [])
 
@@ -508,8 +570,11 @@ def test_bad_checksums(line: Line, byte: int) -> None:
 
 
 def test_what_is_not_for_us(line: Line) -> None:
-    for packet in (IP(src=PEER_IP, dst="10.0.0.77") / TCP(), IP(src=PEER_IP, dst=OUR_IP, proto=17) / b"12345678",
-                   IP(src=PEER_IP, dst=OUR_IP) / ICMP(type=13)):
+    for packet in (
+        IP(src=PEER_IP, dst="10.0.0.77") / TCP(),
+        IP(src=PEER_IP, dst=OUR_IP, proto=17) / b"12345678",
+        IP(src=PEER_IP, dst=OUR_IP) / ICMP(type=13),
+    ):
         line.device.frame(bytes(Ether(src=PEER_MAC, dst=OUR_MAC) / packet))
     line.stack.poll()
     assert line.bench.dev.counters["frames_unclaimed"] == 3 and not line.sent()
@@ -599,8 +664,9 @@ def test_initial_sequence_numbers() -> None:
 @pytest.mark.parametrize("options", [{}, {"mss": 1460}, {"ws": 7}, {"mss": 536, "ws": 0}])
 @pytest.mark.parametrize("payload", [b"", b"odd", b"even", b"\xff\xff" * 700])
 def test_packed_segment_by_scapy(options, payload: bytes) -> None:
-    segment = Segment(*(0x0A000001, 0x0A000002, 1, 65535, M, 7, 0x18, 0xFFFF),
-                      **{"mss": 0, "ws": None, "payload": payload} | options)
+    segment = Segment(
+        *(0x0A000001, 0x0A000002, 1, 65535, M, 7, 0x18, 0xFFFF), **{"mss": 0, "ws": None, "payload": payload} | options
+    )
     packet = IP(pack_tcp(segment, tos=0x48, ttl=3))
     again = packet.copy()
     del again[IP].chksum, again[TCP].chksum, again[IP].len

@@ -126,11 +126,28 @@ def test_another_connection_of_the_same_four_tuple_has_no_rate() -> None:
 
 def test_longest_rows_fit() -> None:
     wide = copy.deepcopy(SNAPSHOT)
-    wide["connections"] = [connection(
-        local="192.168.100.200:65535", foreign="192.168.100.201:65535", state="SYN_RECEIVED", age_us=119_900_000,
-        sent=0xFFFF_FFFF, waiting=1 << 24, received=0xFFFF_FFFF, unread=1 << 24,
-        info=INFO | {"tcpi_rtt": 119_900_000, "tcpi_rttvar": 99_900, "tcpi_snd_cwnd": (1 << 24) - 1, "tcpi_snd_rexmitpack": 65535,
-                     "tcpi_snd_ssthresh": (1 << 24) - 2, "tcpi_snd_wnd": 1 << 29, "tcpi_rxtshift": 12})]
+    wide["connections"] = [
+        connection(
+            local="192.168.100.200:65535",
+            foreign="192.168.100.201:65535",
+            state="SYN_RECEIVED",
+            age_us=119_900_000,
+            sent=0xFFFF_FFFF,
+            waiting=1 << 24,
+            received=0xFFFF_FFFF,
+            unread=1 << 24,
+            info=INFO
+            | {
+                "tcpi_rtt": 119_900_000,
+                "tcpi_rttvar": 99_900,
+                "tcpi_snd_cwnd": (1 << 24) - 1,
+                "tcpi_snd_rexmitpack": 65535,
+                "tcpi_snd_ssthresh": (1 << 24) - 2,
+                "tcpi_snd_wnd": 1 << 29,
+                "tcpi_rxtshift": 12,
+            },
+        )
+    ]
     later = copy.deepcopy(wide)
     later["time_us"] += 1_000_000
     for lines in (text(wide), text(later, wide)):
@@ -145,7 +162,9 @@ def test_times(microseconds: float | None, words: str) -> None:
     assert duration(microseconds) == words
 
 
-@pytest.mark.parametrize("count, words", [(None, "–"), (0, "0 B"), (1023, "1,023 B"), (1536, "1.5 KiB"), (3 << 30, "3,072 MiB")])
+@pytest.mark.parametrize(
+    "count, words", [(None, "–"), (0, "0 B"), (1023, "1,023 B"), (1536, "1.5 KiB"), (3 << 30, "3,072 MiB")]
+)
 def test_sizes(count: float | None, words: str) -> None:
     assert size(count) == words
 

@@ -97,11 +97,9 @@ class AxiMemory:
 
     def _watch(self, port: Any, channel: str) -> Testbench:
         members = [name for name in port.signature.members if name.startswith(channel)]
-        payload = Cat(*(
-            Value.cast(getattr(port, name))
-            for name in members
-            if name not in (f"{channel}valid", f"{channel}ready")
-        ))
+        payload = Cat(
+            *(Value.cast(getattr(port, name)) for name in members if name not in (f"{channel}valid", f"{channel}ready"))
+        )
         return watch_stream(
             SimpleNamespace(
                 valid=getattr(port, f"{channel}valid"), ready=getattr(port, f"{channel}ready"), payload=payload

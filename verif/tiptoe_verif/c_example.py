@@ -106,6 +106,7 @@ def fetch(
 
     def guarded(function: Callable[..., Any], failed: int) -> Callable[..., Any]:
         """No exception passes through C: it is kept, and everything fails from then on."""
+
         def call(context: int, *arguments: Any) -> Any:
             if not failures:
                 try:
@@ -140,7 +141,7 @@ def fetch(
     if failures:
         raise failures[0]
     fetched.result = Result(result)
-    fetched.answer = answer.raw[:length.value]
+    fetched.answer = answer.raw[: length.value]
     return fetched
 
 
@@ -179,7 +180,7 @@ class Server:
                     return True
                 request += data
             while sent[0] < len(self.answer):
-                sent[0] += sock.send(self.answer[sent[0]:])
+                sent[0] += sock.send(self.answer[sent[0] :])
         except BlockingIOError:
             return False
         except OSError:

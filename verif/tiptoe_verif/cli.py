@@ -154,7 +154,9 @@ def run(
 @app.command()
 def stat(
     pid: Annotated[int | None, typer.Option(help="Of the session, when several are running.", min=1)] = None,
-    watch: Annotated[float, typer.Option(metavar="SECONDS", help="Refresh so often, with rates; Ctrl-C ends.", min=0)] = 0.0,
+    watch: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Refresh so often, with rates; Ctrl-C ends.", min=0)
+    ] = 0.0,
     as_json: Annotated[bool, typer.Option("--json", help="The snapshot itself, a line of JSON.")] = False,
 ) -> None:
     """Device and connections of a running `tiptoe live` or `tiptoe run`: bytes, RTT, windows, retransmissions."""
@@ -200,7 +202,9 @@ def _announce(session: Any) -> None:
         )  # fmt: skip
     if session.host:
         enter = f"nsenter -t {session.host.namespace.pid} -n -U --preserve-credentials COMMAND"
-        console.print(f"  {setup.ip} is also a kernel's, for what is not offloaded: {enter}", style="dim", soft_wrap=True)
+        console.print(
+            f"  {setup.ip} is also a kernel's, for what is not offloaded: {enter}", style="dim", soft_wrap=True
+        )
     for port, target in setup.listen:
         name = target if isinstance(target, str) else f"{target[0]}:{target[1]}"
         console.print(f"  {setup.ip}:{port} → {name}")
@@ -243,7 +247,9 @@ def bench(
         list[str], typer.Option(metavar="GROUP", help="throughput, segments, latency or speed; repeatable.")
     ] = [],  # noqa: B006
     config: Annotated[str, typer.Option(help="Configuration of the engine (see: tiptoe info).")] = "sim",
-    width: Annotated[int, typer.Option(help="Bits of the frame and memory ports: 32, 64, 128; 0: the configuration's.")] = 0,
+    width: Annotated[
+        int, typer.Option(help="Bits of the frame and memory ports: 32, 64, 128; 0: the configuration's.")
+    ] = 0,
     quick: Annotated[bool, typer.Option("--quick", help="A few frames only; no comparison with the baseline.")] = False,
     update_baseline: Annotated[bool, typer.Option("--update-baseline", help="Keep the figures as baseline.")] = False,
 ) -> None:

@@ -127,9 +127,7 @@ def _with_kernel(size: int, config: str, seed: int) -> list[Transfer]:
 
 
 @contextlib.contextmanager
-def _server(
-    folder: Path, address: str, port: int, inside: Callable[[list[str]], list[str]]
-) -> Iterator[int]:
+def _server(folder: Path, address: str, port: int, inside: Callable[[list[str]], list[str]]) -> Iterator[int]:
     """Python's stock HTTP server; its port."""
     command = [sys.executable, "-u", "-m", "http.server", str(port), "--bind", address, "--directory", str(folder)]
     process = subprocess.Popen(

@@ -107,7 +107,9 @@ def try_mutant(mutant: Mutant, root: Path = ROOT) -> tuple[bool, str]:
         shutil.copytree(root / DRIVER, copy, ignore=shutil.ignore_patterns("__pycache__"))
         mutant.apply(copy)
         status, said = run_tests(Path(folder), mutant.tests, root)
-    failed = [line.removeprefix("FAILED ").partition(" - ")[0] for line in said.splitlines() if line.startswith("FAILED ")]
+    failed = [
+        line.removeprefix("FAILED ").partition(" - ")[0] for line in said.splitlines() if line.startswith("FAILED ")
+    ]
     if status == 1 and failed:
         return True, failed[0].partition("::")[2]
     if status == 0:

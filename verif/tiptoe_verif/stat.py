@@ -35,7 +35,9 @@ def find_session(pid: int | None) -> Path:
     found = session_sockets(stat_folder())
     matching = [path for path in found if pid is None or _pid(path) == pid]
     if not matching:
-        there = f": there are {', '.join(map(_describe, found))}" if found else ": begin one with tiptoe live or tiptoe run"
+        there = (
+            f": there are {', '.join(map(_describe, found))}" if found else ": begin one with tiptoe live or tiptoe run"
+        )
         raise NoSession(f"no session {f'has the pid {pid}' if pid is not None else 'is running'}{there}")
     if len(matching) > 1:
         raise UsageError(f"several sessions are running, choose one with --pid: {', '.join(map(_describe, matching))}")
@@ -120,7 +122,9 @@ def _device_table(
     words = [f"{device['name']} {device['address']}", "" if device["link_up"] else "link down",
              "" if device["offload"] else "offload off", "" if device["state"] == "RUNNING" else device["state"].lower(),
              f"{process['command']}, pid {process['pid']}" if process else "", f"up {duration(taken['time_us'])}"]  # fmt: skip
-    table = Table(title=" · ".join(filter(None, words)), title_justify="left", box=None, pad_edge=False, show_header=False)
+    table = Table(
+        title=" · ".join(filter(None, words)), title_justify="left", box=None, pad_edge=False, show_header=False
+    )
     for style in ("dim", "", "", "dim"):
         table.add_column(style=style, justify="right" if not style else "left", no_wrap=True)
 
@@ -133,7 +137,12 @@ def _device_table(
         row(f"{what} in, out", f"{count[keys[0]]:,}", f"{count[keys[1]]:,}", note)
 
     ids = device["ids"]
-    row("connections", f"{ids['in_use']:,}", f"of {ids['total']:,}", f"{ids['stock']:,} ids in stock, {ids['free']:,} free")
+    row(
+        "connections",
+        f"{ids['in_use']:,}",
+        f"of {ids['total']:,}",
+        f"{ids['stock']:,} ids in stock, {ids['free']:,} free",
+    )
     listeners, half_open = device["listeners"], device["half_open"]
     ports = ", ".join(
         entry["local"].rpartition(":")[2] + (f" ({entry['half_open']} half-open)" if entry["half_open"] else "")
@@ -148,7 +157,12 @@ def _device_table(
         row("engine cycles", f"{engine['cycles']:,}", "", rate)
         if engine["host"] is not None:
             host = engine["host"]
-            row("host's frames in, out", f"{host['received']:,}", f"{host['sent']:,}", f"{host['open']} sockets of its kernel")
+            row(
+                "host's frames in, out",
+                f"{host['received']:,}",
+                f"{host['sent']:,}",
+                f"{host['open']} sockets of its kernel",
+            )
     counters, was = device["counters"], old["counters"] if old else None
     if counters is not None:
         pair("segments", counters, was, ("RX_TCP_SEGMENTS", "TX_SEGMENTS"), "segments")
@@ -158,7 +172,12 @@ def _device_table(
         dropped = {name: counters[name] for name in _DROPS if counters[name]}
         row("dropped", f"{sum(dropped.values()):,}", "", _listing(dropped))
     if device["driver_counters"]:
-        row("the driver noticed", f"{sum(device['driver_counters'].values()):,}", "", _listing(device["driver_counters"]))
+        row(
+            "the driver noticed",
+            f"{sum(device['driver_counters'].values()):,}",
+            "",
+            _listing(device["driver_counters"]),
+        )
     return table
 
 
@@ -176,7 +195,9 @@ def _listing(counts: dict[str, int]) -> str:
 def _connections_table(taken: Snapshot, before: Snapshot | None, seconds: float) -> Table:
     rows = sorted(taken["connections"], key=lambda c: (-(c["sent"] + c["received"]), c["local"], c["foreign"]))
     old = {(c["local"], c["foreign"], c["device"]): c for c in before["connections"]} if before else {}
-    table = Table(title=f"{len(rows)} connection{'s' * (len(rows) != 1)}", title_justify="left", box=None, pad_edge=False)
+    table = Table(
+        title=f"{len(rows)} connection{'s' * (len(rows) != 1)}", title_justify="left", box=None, pad_edge=False
+    )
     rates = before is not None
     for heading, justify in (
         ("peer\nour port", "left"), ("state\nsince, by", "left"), (f"sent\n{'a second' if rates else 'waiting'}", "right"),
@@ -189,7 +210,8 @@ def _connections_table(taken: Snapshot, before: Snapshot | None, seconds: float)
         if rates:
             new = was is None or (entry["age_us"] is not None and entry["age_us"] < seconds * 1e6)
             below = [
-                "" if new else f"{size(per_second(entry[key], was[key], seconds))}/s" for key in ("sent", "received")  # type: ignore[index]
+                "" if new else f"{size(per_second(entry[key], was[key], seconds))}/s"  # type: ignore[index]
+                for key in ("sent", "received")
             ]
         else:
             below = [size(entry["waiting"]), size(entry["unread"])]
@@ -238,7 +260,11 @@ def show(console: Console, pid: int | None, watch: float, as_json: bool) -> int:
         if not as_json:
             console.print(tables(taken))
         return 0
-    live = None if as_json or not console.is_terminal else Live(tables(taken), console=console, auto_refresh=False, screen=False)
+    live = (
+        None
+        if as_json or not console.is_terminal
+        else Live(tables(taken), console=console, auto_refresh=False, screen=False)
+    )
     if live is None and not as_json:
         console.print(tables(taken))
     try:

@@ -106,9 +106,7 @@ def watch_stream(stream: Any, name: str = "stream") -> Testbench:
                 continue
             if held is not None:
                 assert valid, f"{name}: valid fell before the transfer"
-                assert payload == held, (
-                    f"{name}: payload changed before the transfer: {held:#x} to {payload:#x}"
-                )
+                assert payload == held, f"{name}: payload changed before the transfer: {held:#x} to {payload:#x}"
             held = payload if valid and not ready else None
 
     return watcher

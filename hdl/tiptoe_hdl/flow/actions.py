@@ -173,9 +173,7 @@ class Actions(wiring.Component):
             self.timer.payload.id.eq(r.id),
         ]
         record = self.timer.payload.record
-        m.d.sync += [
-            record[name].eq(t["delack" if name == "delack_on" else name]) for name in TimerRecord.members
-        ]
+        m.d.sync += [record[name].eq(t["delack" if name == "delack_on" else name]) for name in TimerRecord.members]
 
         spared = Signal()
         m.d.sync += spared.eq(self.i.valid & r.may_output & ~r.emit & ~r.reset)
@@ -191,9 +189,7 @@ class Actions(wiring.Component):
         with m.If(verdicts.i.valid):
             m.d.sync += self.verdicts_issued.eq(self.verdicts_issued + 1)
         for counter, name in COUNTED.items():
-            m.d.sync += getattr(self, f"count_{counter.name.lower()}").eq(
-                self.i.valid & ~r.is_report & r[name]
-            )
+            m.d.sync += getattr(self, f"count_{counter.name.lower()}").eq(self.i.valid & ~r.is_report & r[name])
         return m
 
     @staticmethod

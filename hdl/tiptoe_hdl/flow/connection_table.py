@@ -258,10 +258,7 @@ class ConnectionTable(wiring.Component):
                 m.d.sync += [
                     free_ways.eq(Mux(counts[1] < counts[0], free[1] << WAYS, free[0])),
                     room.eq(~occupied.all()),
-                    matches.eq(
-                        (found_target.index == change.index)
-                        & (found_target.is_syncache == change.is_syncache)
-                    ),
+                    matches.eq((found_target.index == change.index) & (found_target.is_syncache == change.is_syncache)),
                 ]
                 m.next = "Decide"
             with m.State("Decide"):

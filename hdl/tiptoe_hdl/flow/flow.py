@@ -115,9 +115,7 @@ class Flow(wiring.Component):
         for port in range(2):
             connect(m, actions.response[port], flipped(self.response[port]))
         m.d.comb += [
-            getattr(self, f"count_{counter.name.lower()}").eq(
-                getattr(actions, f"count_{counter.name.lower()}")
-            )
+            getattr(self, f"count_{counter.name.lower()}").eq(getattr(actions, f"count_{counter.name.lower()}"))
             for counter in COUNTED
         ]
         return m

@@ -91,8 +91,7 @@ class Issue(wiring.Component):
             Kind.OUTPUT,
         )
         events = [
-            self._as_event(m, index, port, kind)
-            for index, (port, kind) in enumerate(zip(ports, kinds, strict=True))
+            self._as_event(m, index, port, kind) for index, (port, kind) in enumerate(zip(ports, kinds, strict=True))
         ]
         m.submodules.hazard = hazard = Hazard(cfg)
         m.submodules.arbiter = arbiter = AgeArbiter(len(ports))

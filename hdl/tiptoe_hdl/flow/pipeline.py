@@ -68,6 +68,7 @@ DEFAULT_MSS = 536
 SMALLEST_MSS = 48
 """A smaller MSS option is raised to this: no peer can make every byte cost a segment."""
 
+
 def _name_all(m: Module, prefix: str, values: dict, registered: bool) -> SimpleNamespace:
     """Signals for a stage's values: registers, or plain names that later expressions of the same stage share."""
     out = {}
@@ -201,9 +202,7 @@ class Pipeline(wiring.Component):
             elif number > FORWARD:
                 assert not set(found) & set(FIELDS) - set(LATE), "changed too late to be forwarded"
                 final = _name_all(m, "final_late", dict(vars(s)) | found, False)
-                m.d.comb += [
-                    Value.cast(result_late[name]).eq(Value.cast(getattr(final, name))) for name in LATE
-                ]
+                m.d.comb += [Value.cast(result_late[name]).eq(Value.cast(getattr(final, name))) for name in LATE]
             s = _name_all(m, f"s{OPERAND + number}", dict(vars(s)) | (late if number == 1 else {}) | found, True)
         m.d.comb += self.result.valid.eq(valid[RESULT])
         m.d.comb += [

@@ -36,6 +36,7 @@ class Opcode(IntEnum):
 
 COMMAND_HEADER = (("opcode", 0, 0, 8), ("tag", 0, 16, 16))
 
+# fmt: off
 COMMANDS = {
     Opcode.NOP: (),
     # Give the engine an id with its two rings; stock = 1: it may be used for passive opens, else it waits for OPEN.
@@ -61,6 +62,7 @@ COMMANDS = {
     Opcode.SET_IP_HEADER: (("tid", 1, 0, 32), ("ttl", 2, 0, 8), ("tos", 2, 8, 8)),
     Opcode.SET_CONGESTION: (("tid", 1, 0, 32), ("algorithm", 2, 0, 8)),
 }
+# fmt: on
 
 
 COMMAND_TEXT = {
@@ -82,9 +84,16 @@ COMMAND_TEXT = {
 }
 """What each command does, for the documentation."""
 
-ALWAYS_DONE = frozenset({
-    Opcode.RELEASE, Opcode.LISTEN, Opcode.UNLISTEN, Opcode.SYNCACHE_DROP, Opcode.SEND_FRAME, Opcode.READ_TCB,
-})
+ALWAYS_DONE = frozenset(
+    {
+        Opcode.RELEASE,
+        Opcode.LISTEN,
+        Opcode.UNLISTEN,
+        Opcode.SYNCACHE_DROP,
+        Opcode.SEND_FRAME,
+        Opcode.READ_TCB,
+    }
+)
 """Commands that COMMAND_DONE answers in any case; the others only when they fail."""
 
 
@@ -102,6 +111,7 @@ class EventType(IntEnum):
 
 EVENT_TRAILER = (("type", 7, 0, 8), ("phase", 7, 31, 1))
 
+# fmt: off
 EVENTS = {
     # A snapshot of one connection: absolute positions and sticky flags, so that later progress folds into an entry
     # not yet written. terminal comes once, last, and only when every received byte is in host memory.
@@ -121,6 +131,7 @@ EVENTS = {
     EventType.FRAME: (("slot", 0, 0, 32), ("length", 1, 0, 16)),
     EventType.ERROR: (("code", 0, 0, 8), ("argument", 1, 0, 32)),
 }
+# fmt: on
 
 
 EVENT_TEXT = {
@@ -135,6 +146,7 @@ EVENT_TEXT = {
 """What each event says, for the documentation."""
 
 
+# fmt: off
 TCB_PAGES = (
     (("snd_una", 0, 32), ("snd_nxt", 32, 32)),
     (("snd_max", 0, 32), ("snd_end", 32, 32)),
@@ -147,6 +159,7 @@ TCB_PAGES = (
      ("fin_queued", 14, 1), ("fin_sent", 15, 1), ("fin_acked", 16, 1), ("peer_closed", 17, 1), ("ooo_valid", 18, 2),
      ("reno", 20, 1), ("rcv_lim", 32, 32)),
 )
+# fmt: on
 """Pages of a TCB that READ_TCB reads, fields as (name, lowest bit, width); names of flow/tcb.py. Sequence numbers are
 what stands in segments. Times are in ticks: srtt times 8, rttvar times 4. A page is read at once; two pages are not."""
 
@@ -154,12 +167,12 @@ what stands in segments. Times are in ticks: srtt times 8, rttvar times 4. A pag
 class ErrorCode(IntEnum):
     """Codes of ERROR events."""
 
-    BAD_DOORBELL = 1       # argument: register offset written
-    COMMAND_FETCH = 2      # AXI error while commands were read: COMMAND_DONE tells of each; argument: count of the first
-    EVENT_WRITE = 3        # AXI error while an event was written: it is written again; argument: its count
-    PAYLOAD_READ = 4       # argument: id
-    PAYLOAD_WRITE = 5      # argument: id
-    BAD_COMMAND_TAIL = 6   # COMMAND_TAIL more than a ring ahead or behind itself, ignored; argument: the value written
+    BAD_DOORBELL = 1  # argument: register offset written
+    COMMAND_FETCH = 2  # AXI error while commands were read: COMMAND_DONE tells of each; argument: count of the first
+    EVENT_WRITE = 3  # AXI error while an event was written: it is written again; argument: its count
+    PAYLOAD_READ = 4  # argument: id
+    PAYLOAD_WRITE = 5  # argument: id
+    BAD_COMMAND_TAIL = 6  # COMMAND_TAIL more than a ring ahead or behind itself, ignored; argument: the value written
 
 
 HOST_FRAME_SLOT_BYTES = 2048

@@ -38,13 +38,15 @@ class AxiLiteSlave(wiring.Component):
 
     def __init__(self, addr_width: int = 20):
         self._addr_width = addr_width
-        super().__init__({
-            "axil": In(AxiLiteSignature(addr_width)),
-            "write": Out(stream.Signature(write_layout(addr_width))),
-            "write_response": In(Response),
-            "read": Out(stream.Signature(addr_width - 2)),
-            "read_response": In(stream.Signature(ReadResponse)),
-        })
+        super().__init__(
+            {
+                "axil": In(AxiLiteSignature(addr_width)),
+                "write": Out(stream.Signature(write_layout(addr_width))),
+                "write_response": In(Response),
+                "read": Out(stream.Signature(addr_width - 2)),
+                "read_response": In(stream.Signature(ReadResponse)),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -55,16 +57,24 @@ class AxiLiteSlave(wiring.Component):
         m.submodules.b = b = SkidBuffer(Response)
         transfer = self.write.valid & self.write.ready
         m.d.comb += [
-            aw.i.valid.eq(bus.awvalid), aw.i.payload.eq(bus.awaddr[2:]), bus.awready.eq(aw.i.ready),
-            w.i.valid.eq(bus.wvalid), w.i.p.data.eq(bus.wdata), w.i.p.full.eq(bus.wstrb.all()),
+            aw.i.valid.eq(bus.awvalid),
+            aw.i.payload.eq(bus.awaddr[2:]),
+            bus.awready.eq(aw.i.ready),
+            w.i.valid.eq(bus.wvalid),
+            w.i.p.data.eq(bus.wdata),
+            w.i.p.full.eq(bus.wstrb.all()),
             bus.wready.eq(w.i.ready),
             self.write.valid.eq(aw.o.valid & w.o.valid & b.i.ready),
             self.write.p.word.eq(aw.o.payload),
             self.write.p.data.eq(w.o.p.data),
             self.write.p.full.eq(w.o.p.full),
-            aw.o.ready.eq(transfer), w.o.ready.eq(transfer),
-            b.i.valid.eq(transfer), b.i.payload.eq(self.write_response),
-            bus.bvalid.eq(b.o.valid), bus.bresp.eq(b.o.payload), b.o.ready.eq(bus.bready),
+            aw.o.ready.eq(transfer),
+            w.o.ready.eq(transfer),
+            b.i.valid.eq(transfer),
+            b.i.payload.eq(self.write_response),
+            bus.bvalid.eq(b.o.valid),
+            bus.bresp.eq(b.o.payload),
+            b.o.ready.eq(bus.bready),
         ]
 
         with m.FSM():

@@ -54,10 +54,12 @@ class BurstSplitter(wiring.Component):
 
     def __init__(self, cfg: EngineConfig, clients: int):
         self._cfg = cfg
-        super().__init__({
-            "i": In(stream.Signature(client_request(cfg, clients))),
-            "o": Out(stream.Signature(burst(cfg, clients))),
-        })
+        super().__init__(
+            {
+                "i": In(stream.Signature(client_request(cfg, clients))),
+                "o": Out(stream.Signature(burst(cfg, clients))),
+            }
+        )
 
     def elaborate(self, platform):
         cfg, m = self._cfg, Module()
@@ -66,7 +68,7 @@ class BurstSplitter(wiring.Component):
         word_bits = cfg.addr_width - lane_bits
         request, out = self.i.payload.request, self.o.payload
 
-        word = Signal(word_bits)     # number of the burst's first word
+        word = Signal(word_bits)  # number of the burst's first word
         in_ring = Signal(word_bits)  # bits of a word's number that count; the others stay
         left = Signal(range((cfg.bytes_per_beat + 4093 >> lane_bits) + 1))  # the transfer's words, less one
         limit = Signal(range(MAX_BEATS))  # words a burst from here may have, less one
@@ -97,6 +99,7 @@ class BurstSplitter(wiring.Component):
         with m.FSM():
             with m.State("Request"):
                 m.d.comb += self.i.ready.eq(1)
+
                 # A table a bit: five inputs, one LUT.
                 def inside(bit):
                     sizes = sum(1 << log2 for log2 in range(32) if log2 == 0 or log2 > bit)

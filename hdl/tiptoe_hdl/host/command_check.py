@@ -16,8 +16,17 @@ MIN_MSS = 48
 CHECK_CYCLES = 4
 """From the command to its status."""
 
-WITH_TID = (Opcode.PROVISION, Opcode.OPEN, Opcode.CLOSE, Opcode.ABORT, Opcode.RELEASE, Opcode.PATH_MTU,
-            Opcode.READ_TCB, Opcode.SET_IP_HEADER, Opcode.SET_CONGESTION)
+WITH_TID = (
+    Opcode.PROVISION,
+    Opcode.OPEN,
+    Opcode.CLOSE,
+    Opcode.ABORT,
+    Opcode.RELEASE,
+    Opcode.PATH_MTU,
+    Opcode.READ_TCB,
+    Opcode.SET_IP_HEADER,
+    Opcode.SET_CONGESTION,
+)
 
 
 def max_mss(cfg: EngineConfig) -> int:
@@ -29,7 +38,7 @@ def command_field(dwords, opcode: Opcode, name: str) -> Value:
     """A field of a command, by the tables of ``abi``."""
     for field, dword, low, width in (*COMMAND_HEADER, *COMMANDS[opcode]):
         if field == name:
-            return Cat(dwords)[dword * 32 + low:dword * 32 + low + width]
+            return Cat(dwords)[dword * 32 + low : dword * 32 + low + width]
     raise KeyError(name)
 
 
@@ -71,23 +80,27 @@ class CommandCheck(wiring.Component):
             mask = Signal(24, name=f"{name}_mask")
             m.d.sync += mask.eq(ones_below(log2, len(mask)))
             aligned = check(f"{name}_aligned", ~(base[:24] & mask).any())
-            reachable = check(f"{name}_reachable", ~base[cfg.addr_width:].any())
+            reachable = check(f"{name}_reachable", ~base[cfg.addr_width :].any())
             sized = check(f"{name}_sized", in_range(log2, 12, 24))
             return aligned & reachable & sized
 
         tid = field(Opcode.OPEN, "tid")
-        id_ok = check("id_ok", ~(tid[cfg.id_bits:16].any() | tid[24:].any()))
+        id_ok = check("id_ok", ~(tid[cfg.id_bits : 16].any() | tid[24:].any()))
         # One place in all commands that have them.
         mss_ok = check("mss_ok", in_range(field(Opcode.OPEN, "mss"), MIN_MSS, max_mss(cfg)))
         scale_ok = check("scale_ok", field(Opcode.OPEN, "rcv_scale") <= 14)
-        next_hop_ok = check("next_hop_ok", ~field(Opcode.OPEN, "use_next_hop")
-                            | (field(Opcode.OPEN, "next_hop") < cfg.next_hops))
+        next_hop_ok = check(
+            "next_hop_ok", ~field(Opcode.OPEN, "use_next_hop") | (field(Opcode.OPEN, "next_hop") < cfg.next_hops)
+        )
         index = field(Opcode.LISTEN, "listener")
         listener_ok = check("listener_ok", index < cfg.listeners)
         index_ok = check("index_ok", index < cfg.next_hops)
         ref_ok = check("ref_ok", ~index[16:].any())
-        frame_ok = check("frame_ok", in_range(field(Opcode.SEND_FRAME, "length"), 14, cfg.max_frame_bytes)
-                         & ~field(Opcode.SEND_FRAME, "addr")[cfg.addr_width:].any())
+        frame_ok = check(
+            "frame_ok",
+            in_range(field(Opcode.SEND_FRAME, "length"), 14, cfg.max_frame_bytes)
+            & ~field(Opcode.SEND_FRAME, "addr")[cfg.addr_width :].any(),
+        )
         algorithm_ok = check("algorithm_ok", field(Opcode.SET_CONGESTION, "algorithm") < len(Congestion))
         rings_ok = ring_ok("snd") & ring_ok("rcv")
 
@@ -112,6 +125,10 @@ class CommandCheck(wiring.Component):
             with m.Default():
                 m.d.sync += known.eq(0)
         m.d.sync += self.status.eq(
-            Mux(~known, Status.UNKNOWN_OPCODE,
-                Mux(with_tid & ~id_ok, Status.BAD_ID, Mux(good, Status.OK, Status.BAD_ARGUMENT))))
+            Mux(
+                ~known,
+                Status.UNKNOWN_OPCODE,
+                Mux(with_tid & ~id_ok, Status.BAD_ID, Mux(good, Status.OK, Status.BAD_ARGUMENT)),
+            )
+        )
         return m

@@ -58,17 +58,31 @@ class CommandExecution(wiring.Component):
     """
 
     def __init__(self, cfg: EngineConfig):
-        super().__init__({
-            "enable": In(1),
-            "command": In(stream.Signature(Command)), "plan": In(Plan), "note": Out(valid_only(KnownId)),
-            "abort": In(stream.Signature(data.StructLayout({"id": cfg.id_bits}))),
-            "ask": Out(data.StructLayout(dict.fromkeys(REQUESTS, 1))), "answer": In(valid_only(Status)),
-            "op": Out(FlowOp), "insert": Out(1), "aborting": Out(1),
-            "provisioned": Out(1), "next_hop": Out(1), "ip_header": Out(1), "frame_room": In(1),
-            "verdicts_issued": In(8), "verdicts_done": In(8),
-            "segments_issued": In(8), "segments_done": In(8),
-            "status": Out(Status), "report": Out(1), "reportable": In(1),
-        })
+        super().__init__(
+            {
+                "enable": In(1),
+                "command": In(stream.Signature(Command)),
+                "plan": In(Plan),
+                "note": Out(valid_only(KnownId)),
+                "abort": In(stream.Signature(data.StructLayout({"id": cfg.id_bits}))),
+                "ask": Out(data.StructLayout(dict.fromkeys(REQUESTS, 1))),
+                "answer": In(valid_only(Status)),
+                "op": Out(FlowOp),
+                "insert": Out(1),
+                "aborting": Out(1),
+                "provisioned": Out(1),
+                "next_hop": Out(1),
+                "ip_header": Out(1),
+                "frame_room": In(1),
+                "verdicts_issued": In(8),
+                "verdicts_done": In(8),
+                "segments_issued": In(8),
+                "segments_done": In(8),
+                "status": Out(Status),
+                "report": Out(1),
+                "reportable": In(1),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -90,7 +104,7 @@ class CommandExecution(wiring.Component):
     def _steps(self, m):
         """One state for each request, left with its answer."""
         answer, plan, status = self.answer, self.plan, self.status
-        undoing = Signal()    # the pipeline refused: the connection table gets back what it had
+        undoing = Signal()  # the pipeline refused: the connection table gets back what it had
         unbinding = Signal()  # that failed: the connection can't be found any more, so it ends
         failed = answer.payload != Status.OK
         timer = Signal(range(max(PLAN_CYCLES, SETTLE_CYCLES + 1)))
@@ -119,14 +133,19 @@ class CommandExecution(wiring.Component):
         def note(openable=0, unbound=0):
             """What PROVISION, OPEN and RELEASE leave in the memory of ids, besides the generation."""
             m.d.comb += [
-                self.note.valid.eq(1), self.note.payload.openable.eq(openable), self.note.payload.unbound.eq(unbound),
+                self.note.valid.eq(1),
+                self.note.payload.openable.eq(openable),
+                self.note.payload.unbound.eq(unbound),
             ]
 
         with m.FSM():
             with m.State("Idle"):
                 m.d.comb += self.abort.ready.eq(self.enable)
                 m.d.sync += [
-                    timer.eq(PLAN_CYCLES - 1), self.aborting.eq(0), undoing.eq(0), unbinding.eq(0),
+                    timer.eq(PLAN_CYCLES - 1),
+                    self.aborting.eq(0),
+                    undoing.eq(0),
+                    unbinding.eq(0),
                 ]
                 with m.If(self.abort.valid & self.enable):
                     m.d.sync += self.aborting.eq(1)
@@ -135,7 +154,9 @@ class CommandExecution(wiring.Component):
                     m.next = "Check"
             with m.State("Check"):
                 m.d.sync += [
-                    timer.eq(timer - 1), status.eq(plan.judgement), refused.eq(plan.judgement != Status.OK),
+                    timer.eq(timer - 1),
+                    status.eq(plan.judgement),
+                    refused.eq(plan.judgement != Status.OK),
                 ]
                 with m.If(timer == 0):
                     m.next = "Begin"
@@ -177,7 +198,8 @@ class CommandExecution(wiring.Component):
                 ask("flow")
                 m.d.sync += [
                     timer.eq(SETTLE_CYCLES),
-                    self._verdicts.eq(self.verdicts_issued), self._segments.eq(self.segments_issued),
+                    self._verdicts.eq(self.verdicts_issued),
+                    self._segments.eq(self.segments_issued),
                 ]
                 with m.If(answer.valid):
                     with m.If(self.aborting):

@@ -23,11 +23,13 @@ SLOT_COMMANDS = 8
 LOG2_ENTRIES = range(4, 17)
 """Ring sizes taken: log2 of entries."""
 
-Command = data.StructLayout({
-    "dwords": data.ArrayLayout(32, DWORDS),
-    "failed": 1,  # could not be read: dwords void
-    "count": 32,  # commands before this one since reset
-})
+Command = data.StructLayout(
+    {
+        "dwords": data.ArrayLayout(32, DWORDS),
+        "failed": 1,  # could not be read: dwords void
+        "count": 32,  # commands before this one since reset
+    }
+)
 """A fetched command."""
 
 
@@ -59,14 +61,19 @@ class CommandFetcher(wiring.Component):
 
     def __init__(self, cfg: EngineConfig):
         self._cfg = cfg
-        super().__init__({
-            "enable": In(1), "base": In(cfg.addr_width), "log2": In(5), "tail": In(32),
-            "head": Out(32),
-            "request": Out(stream.Signature(dma_request(cfg))),
-            "data": In(stream.Signature(dma_read_data(cfg))),
-            "o": Out(stream.Signature(Command)),
-            "error": Out(valid_only(ErrorEvent)),
-        })
+        super().__init__(
+            {
+                "enable": In(1),
+                "base": In(cfg.addr_width),
+                "log2": In(5),
+                "tail": In(32),
+                "head": Out(32),
+                "request": Out(stream.Signature(dma_request(cfg))),
+                "data": In(stream.Signature(dma_read_data(cfg))),
+                "o": Out(stream.Signature(Command)),
+                "error": Out(valid_only(ErrorEvent)),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -75,7 +82,7 @@ class CommandFetcher(wiring.Component):
         # Per slot: how many commands, whether the transfer failed. Slots are asked for, filled and drained in turn.
         self._sizes = Array(Signal(range(SLOT_COMMANDS + 1), name=f"size_{n}") for n in range(SLOTS))
         self._failed = Array(Signal(name=f"failed_{n}") for n in range(SLOTS))
-        self._freed = Signal()   # a slot is drained
+        self._freed = Signal()  # a slot is drained
         self._filled = Signal()  # a slot is filled
         self._ask(m, accepted)
         storage = self._fill(m)
@@ -86,7 +93,7 @@ class CommandFetcher(wiring.Component):
         """Takes over a changed tail if it is possible; returns the tail to fetch up to."""
         accepted = Signal(32)
         seen = Signal(32)
-        ahead = Signal(32)   # of the tail accepted before
+        ahead = Signal(32)  # of the tail accepted before
         behind = Signal(17)  # commands accepted and not yet read
         far, wrong = Signal(), Signal()
         filled = Signal(18)
@@ -168,13 +175,16 @@ class CommandFetcher(wiring.Component):
         """Words of the transfers go into their slots; there is always room."""
         words = SLOT_COMMANDS * COMMAND_BYTES // self._cfg.bytes_per_beat
         m.submodules.storage = storage = memory.Memory(
-            shape=unsigned(self._cfg.data_width), depth=SLOTS * words, init=[])
+            shape=unsigned(self._cfg.data_width), depth=SLOTS * words, init=[]
+        )
         write = storage.write_port()
         slot = Signal(range(SLOTS))
         word = Signal(range(words))
         m.d.comb += self.data.ready.eq(1)
         m.d.sync += [
-            write.addr.eq(Cat(word, slot)), write.data.eq(self.data.p.data), write.en.eq(self.data.valid),
+            write.addr.eq(Cat(word, slot)),
+            write.data.eq(self.data.p.data),
+            write.en.eq(self.data.valid),
             self._filled.eq(self.data.valid & self.data.p.last),
         ]
         fetched = Signal.like(self._sizes[0])
@@ -183,7 +193,8 @@ class CommandFetcher(wiring.Component):
             m.d.sync += word.eq(word + 1)
             with m.If(self.data.p.last):
                 m.d.sync += [
-                    word.eq(0), slot.eq(slot + 1),
+                    word.eq(0),
+                    slot.eq(slot + 1),
                     self._failed[slot].eq(self.data.p.error),
                     fetched.eq(self._sizes[slot]),
                 ]
@@ -214,7 +225,8 @@ class CommandFetcher(wiring.Component):
         m.d.sync += [
             full.eq(full + self._filled - self._freed),
             word.eq(read.data),
-            arriving[0].eq(step), arriving[1].eq(arriving[0]),
+            arriving[0].eq(step),
+            arriving[1].eq(arriving[0]),
             valid.eq(Cat(loading, valid[0])),
             last.eq(index + 1 == self._sizes[slot]),
         ]
@@ -223,7 +235,7 @@ class CommandFetcher(wiring.Component):
         with m.If(valid[1]):
             with m.Switch(arriving[1]):
                 for number in range(steps):
-                    part = dwords[number * width:(number + 1) * width]
+                    part = dwords[number * width : (number + 1) * width]
                     with m.Case(number):
                         m.d.sync += part.eq(word)
 

@@ -7,11 +7,13 @@ from amaranth.lib.wiring import In, Out
 from ..config import EngineConfig
 from ..wire.valid_only import valid_only
 
-KnownId = data.StructLayout({
-    "generation": 8,
-    "openable": 1,  # provisioned without ``stock`` and not opened yet
-    "unbound": 1,   # the connection table does not hold its connection
-})
+KnownId = data.StructLayout(
+    {
+        "generation": 8,
+        "openable": 1,  # provisioned without ``stock`` and not opened yet
+        "unbound": 1,  # the connection table does not hold its connection
+    }
+)
 
 
 class KnownIds(wiring.Component):
@@ -34,10 +36,14 @@ class KnownIds(wiring.Component):
 
     def __init__(self, cfg: EngineConfig):
         self._cfg = cfg
-        super().__init__({
-            "ready": Out(1), "id": In(unsigned(cfg.id_bits)),
-            "known": Out(KnownId), "note": In(valid_only(KnownId)),
-        })
+        super().__init__(
+            {
+                "ready": Out(1),
+                "id": In(unsigned(cfg.id_bits)),
+                "known": Out(KnownId),
+                "note": In(valid_only(KnownId)),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()

@@ -58,18 +58,20 @@ FIRST = {
 Command = data.StructLayout({"opcode": Opcode, "failed": 1, "generation": 8, "stock": 1})
 """Of a command, what decides about its steps; ``failed``: it could not be read."""
 
-Plan = data.StructLayout({
-    "judgement": Status,  # OK: it may be carried out
-    "first": First,
-    "op": FlowOp,         # what the pipeline is asked for
-    "provisions": 1,
-    "opens": 1,
-    "releases": 1,
-    "reads": 1,
-    "names_owner": 1,     # the id's generation is judged here, not by the pipeline
-    "binds": 1,           # changes the connection table before it asks the pipeline
-    "always_done": 1,     # COMMAND_DONE answers it in any case
-})
+Plan = data.StructLayout(
+    {
+        "judgement": Status,  # OK: it may be carried out
+        "first": First,
+        "op": FlowOp,  # what the pipeline is asked for
+        "provisions": 1,
+        "opens": 1,
+        "releases": 1,
+        "reads": 1,
+        "names_owner": 1,  # the id's generation is judged here, not by the pipeline
+        "binds": 1,  # changes the connection table before it asks the pipeline
+        "always_done": 1,  # COMMAND_DONE answers it in any case
+    }
+)
 
 
 class CommandPlan(wiring.Component):
@@ -101,7 +103,8 @@ class CommandPlan(wiring.Component):
             plan.releases.eq(opcode == Opcode.RELEASE),
             plan.reads.eq(opcode == Opcode.READ_TCB),
             plan.names_owner.eq(
-                (opcode == Opcode.OPEN) | (opcode == Opcode.RELEASE) | (opcode == Opcode.SET_IP_HEADER)),
+                (opcode == Opcode.OPEN) | (opcode == Opcode.RELEASE) | (opcode == Opcode.SET_IP_HEADER)
+            ),
             plan.binds.eq((opcode == Opcode.OPEN) | ((opcode == Opcode.RELEASE) & ~known.unbound)),
             plan.first.eq(First.NOTHING),
             plan.always_done.eq(0),

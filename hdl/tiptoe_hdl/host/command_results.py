@@ -24,9 +24,14 @@ class CommandResults(wiring.Component):
 
     def __init__(self):
         results = stream.Signature(CommandDone)
-        super().__init__({
-            "command": In(results), "frame": In(results), "o": Out(results), "count_bad_command": Out(1),
-        })
+        super().__init__(
+            {
+                "command": In(results),
+                "frame": In(results),
+                "o": Out(results),
+                "count_bad_command": Out(1),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()

@@ -97,33 +97,47 @@ class CommandProcessor(wiring.Component):
     def __init__(self, cfg: EngineConfig):
         self._cfg = cfg
         status = In(stream.Signature(FlowResponse))
-        super().__init__({
-            "ready": Out(1),
-            "enable": In(1), "base": In(cfg.addr_width), "log2": In(5), "tail": In(32), "head": Out(32),
-            "request": Out(stream.Signature(dma_request(cfg))),
-            "data": In(stream.Signature(dma_read_data(cfg))),
-            "flow": Out(stream.Signature(flow_request(cfg))), "flow_status": status,
-            "tcb_page": In(64),
-            "table": Out(stream.Signature(table_update(cfg))), "table_status": status,
-            "isn_request": Out(stream.Signature(FourTuple)), "isn": In(stream.Signature(32)),
-            "endpoint": Out(stream.Signature(endpoint_write(cfg))),
-            "snd_ring": Out(valid_only(ring_write(cfg))),
-            "rcv_ring": Out(valid_only(ring_write(cfg))),
-            "clear": Out(valid_only(unsigned(cfg.id_bits))),
-            "stock": Out(stream.Signature(unsigned(cfg.id_bits))),
-            "listen": Out(stream.Signature(listen_write(cfg))), "listen_status": status,
-            "drop": Out(stream.Signature(unsigned(16))), "drop_status": status,
-            "next_hop": Out(valid_only(next_hop_write(cfg))),
-            "ip_header": Out(valid_only(ip_header_write(cfg))),
-            "frame": Out(stream.Signature(tx_frame(cfg))), "frame_done": status,
-            "abort": In(stream.Signature(data.StructLayout({"id": cfg.id_bits}))),
-            "broken": Out(stream.Signature(unsigned(cfg.id_bits))),
-            "verdicts_issued": In(8), "verdicts_done": In(8),
-            "segments_issued": In(8), "segments_done": In(8),
-            "done": Out(stream.Signature(CommandDone)),
-            "error": Out(valid_only(ErrorEvent)),
-            "count_bad_command": Out(1),
-        })
+        super().__init__(
+            {
+                "ready": Out(1),
+                "enable": In(1),
+                "base": In(cfg.addr_width),
+                "log2": In(5),
+                "tail": In(32),
+                "head": Out(32),
+                "request": Out(stream.Signature(dma_request(cfg))),
+                "data": In(stream.Signature(dma_read_data(cfg))),
+                "flow": Out(stream.Signature(flow_request(cfg))),
+                "flow_status": status,
+                "tcb_page": In(64),
+                "table": Out(stream.Signature(table_update(cfg))),
+                "table_status": status,
+                "isn_request": Out(stream.Signature(FourTuple)),
+                "isn": In(stream.Signature(32)),
+                "endpoint": Out(stream.Signature(endpoint_write(cfg))),
+                "snd_ring": Out(valid_only(ring_write(cfg))),
+                "rcv_ring": Out(valid_only(ring_write(cfg))),
+                "clear": Out(valid_only(unsigned(cfg.id_bits))),
+                "stock": Out(stream.Signature(unsigned(cfg.id_bits))),
+                "listen": Out(stream.Signature(listen_write(cfg))),
+                "listen_status": status,
+                "drop": Out(stream.Signature(unsigned(16))),
+                "drop_status": status,
+                "next_hop": Out(valid_only(next_hop_write(cfg))),
+                "ip_header": Out(valid_only(ip_header_write(cfg))),
+                "frame": Out(stream.Signature(tx_frame(cfg))),
+                "frame_done": status,
+                "abort": In(stream.Signature(data.StructLayout({"id": cfg.id_bits}))),
+                "broken": Out(stream.Signature(unsigned(cfg.id_bits))),
+                "verdicts_issued": In(8),
+                "verdicts_done": In(8),
+                "segments_issued": In(8),
+                "segments_done": In(8),
+                "done": Out(stream.Signature(CommandDone)),
+                "error": Out(valid_only(ErrorEvent)),
+                "count_bad_command": Out(1),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -145,10 +159,16 @@ class CommandProcessor(wiring.Component):
         tid = self._field(Opcode.OPEN, "tid")
         m.d.comb += [
             self.ready.eq(ids.ready),
-            fetcher.enable.eq(self.enable & self.ready), fetcher.base.eq(self.base),
-            fetcher.log2.eq(self.log2), fetcher.tail.eq(self.tail), self.head.eq(fetcher.head),
-            check.dwords.eq(fetcher.o.p.dwords), ids.id.eq(tid[:cfg.id_bits]),
-            plan.command.eq(execution.command.payload), plan.checked.eq(check.status), plan.known.eq(ids.known),
+            fetcher.enable.eq(self.enable & self.ready),
+            fetcher.base.eq(self.base),
+            fetcher.log2.eq(self.log2),
+            fetcher.tail.eq(self.tail),
+            self.head.eq(fetcher.head),
+            check.dwords.eq(fetcher.o.p.dwords),
+            ids.id.eq(tid[: cfg.id_bits]),
+            plan.command.eq(execution.command.payload),
+            plan.checked.eq(check.status),
+            plan.known.eq(ids.known),
             execution.plan.eq(plan.plan),
             frames.begin.valid.eq(self.frame.valid & self.frame.ready),
             frames.begin.payload.eq(self._field(Opcode.SEND_FRAME, "tag")),
@@ -182,8 +202,10 @@ class CommandProcessor(wiring.Component):
             self.next_hop.valid.eq(execution.next_hop),
             self.ip_header.valid.eq(execution.ip_header | execution.provisioned),
             self.ip_header.payload.own.eq(execution.ip_header),
-            *(getattr(execution, name).eq(getattr(self, name)) for name in (
-                "verdicts_issued", "verdicts_done", "segments_issued", "segments_done")),
+            *(
+                getattr(execution, name).eq(getattr(self, name))
+                for name in ("verdicts_issued", "verdicts_done", "segments_issued", "segments_done")
+            ),
         ]
 
     def _requests(self, m):
@@ -213,7 +235,7 @@ class CommandProcessor(wiring.Component):
     def _payloads(self, m, tid):
         """Payloads of all requests, from the command's fields; they stay while the command is executed."""
         cfg, field, execution = self._cfg, self._field, self._execution
-        id, generation = tid[:cfg.id_bits], tid[16:24]
+        id, generation = tid[: cfg.id_bits], tid[16:24]
         tuple_ = Signal(FourTuple)
         m.d.comb += [tuple_[name].eq(field(Opcode.OPEN, name)) for name in ("laddr", "faddr", "lport", "fport")]
         aborted = Signal(cfg.id_bits)
@@ -232,7 +254,8 @@ class CommandProcessor(wiring.Component):
             self.flow.p.snd_log2.eq(field(Opcode.PROVISION, "snd_log2")),
             self.flow.p.rcv_log2.eq(field(Opcode.PROVISION, "rcv_log2")),
             self.table.p.op.eq(Mux(execution.insert, TableOp.INSERT, TableOp.DELETE)),
-            self.table.p.tuple.eq(tuple_), self.table.p.index.eq(id),
+            self.table.p.tuple.eq(tuple_),
+            self.table.p.index.eq(id),
             self.isn_request.payload.eq(tuple_),
             self.endpoint.p.id.eq(id),
             self.endpoint.p.endpoint.tuple.eq(tuple_),
@@ -246,7 +269,8 @@ class CommandProcessor(wiring.Component):
             self.rcv_ring.payload.base.eq(field(Opcode.PROVISION, "rcv_base")),
             self.rcv_ring.payload.log2.eq(field(Opcode.PROVISION, "rcv_log2")),
             self.clear.payload.eq(id),
-            self.stock.payload.eq(id), self.broken.payload.eq(aborted),
+            self.stock.payload.eq(id),
+            self.broken.payload.eq(aborted),
             self.listen.p.enable.eq(field(Opcode.LISTEN, "opcode") == Opcode.LISTEN),
             self.listen.p.listener.eq(field(Opcode.LISTEN, "listener")),
             self.drop.payload.eq(field(Opcode.SYNCACHE_DROP, "syncache_ref")),
@@ -258,8 +282,9 @@ class CommandProcessor(wiring.Component):
             self.frame.p.addr.eq(field(Opcode.SEND_FRAME, "addr")),
             self.frame.p.length.eq(field(Opcode.SEND_FRAME, "length")),
         ]
-        m.d.comb += [self.listen.p[name].eq(field(Opcode.LISTEN, name))
-                     for name in ("laddr", "lport", "mss", "rcv_scale", "wnd")]
+        m.d.comb += [
+            self.listen.p[name].eq(field(Opcode.LISTEN, name)) for name in ("laddr", "lport", "mss", "rcv_scale", "wnd")
+        ]
 
     def _result(self, m):
         execution, command, result = self._execution, self._fetcher.o.p, self._results.command

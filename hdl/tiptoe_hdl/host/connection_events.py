@@ -49,16 +49,19 @@ class ConnectionEvents(wiring.Component):
 
     def __init__(self, cfg: EngineConfig):
         self._cfg = cfg
-        super().__init__({
-            "ready": Out(1), "enable": In(1),
-            "notify": In(valid_only(unsigned(cfg.id_bits))),
-            "placed": In(stream.Signature(placed(cfg))),
-            "broken": In(stream.Signature(unsigned(cfg.id_bits))),
-            "clear": In(valid_only(unsigned(cfg.id_bits))),
-            "report_request": Out(stream.Signature(unsigned(cfg.id_bits))),
-            "report": In(stream.Signature(connection_report(cfg))),
-            "o": Out(stream.Signature(connection_news(cfg))),
-        })
+        super().__init__(
+            {
+                "ready": Out(1),
+                "enable": In(1),
+                "notify": In(valid_only(unsigned(cfg.id_bits))),
+                "placed": In(stream.Signature(placed(cfg))),
+                "broken": In(stream.Signature(unsigned(cfg.id_bits))),
+                "clear": In(valid_only(unsigned(cfg.id_bits))),
+                "report_request": Out(stream.Signature(unsigned(cfg.id_bits))),
+                "report": In(stream.Signature(connection_report(cfg))),
+                "o": Out(stream.Signature(connection_news(cfg))),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -76,7 +79,8 @@ class ConnectionEvents(wiring.Component):
         asked = Signal(range(REPORTS + 1))
         ask = pending.o.valid & self.enable & (asked != REPORTS)
         m.d.comb += [
-            self.report_request.valid.eq(ask), self.report_request.payload.eq(pending.o.payload),
+            self.report_request.valid.eq(ask),
+            self.report_request.payload.eq(pending.o.payload),
             pending.o.ready.eq(self.report_request.ready & ask),
         ]
         m.d.sync += asked.eq(asked + (ask & self.report_request.ready) - self.report.ready)
@@ -88,8 +92,10 @@ class ConnectionEvents(wiring.Component):
         notify, clear = Signal.like(self.notify.payload), Signal.like(self.clear.payload)
         notify_valid, clear_valid = Signal(), Signal()
         m.d.sync += [
-            notify.eq(self.notify.payload), notify_valid.eq(self.notify.valid),
-            clear.eq(self.clear.payload), clear_valid.eq(self.clear.valid),
+            notify.eq(self.notify.payload),
+            notify_valid.eq(self.notify.valid),
+            clear.eq(self.clear.payload),
+            clear_valid.eq(self.clear.valid),
         ]
         m.d.comb += [
             self.broken.ready.eq(~notify_valid & ~clear_valid),
@@ -103,7 +109,8 @@ class ConnectionEvents(wiring.Component):
         m.d.sync += [
             pending.mark.valid.eq(notify_valid | (~clear_valid & (self.broken.valid | self.placed.valid))),
             pending.mark.payload.eq(
-                Mux(notify_valid, notify, Mux(self.broken.valid, self.broken.payload, self.placed.p.id))),
+                Mux(notify_valid, notify, Mux(self.broken.valid, self.broken.payload, self.placed.p.id))
+            ),
         ]
 
         # Written a cycle later, long before the mark leads to a report.
@@ -119,7 +126,9 @@ class ConnectionEvents(wiring.Component):
         ahead, reached, complete = Signal(), Signal(), Signal()
         report = self.report.p
         m.d.comb += [
-            position_read.addr.eq(report.id), ended_read.addr.eq(report.id), lost_read.addr.eq(report.id),
+            position_read.addr.eq(report.id),
+            ended_read.addr.eq(report.id),
+            lost_read.addr.eq(report.id),
             ended_write.addr.eq(Mux(self.ready, Mux(clear_valid, clear, report.id), scrub)),
             ended_write.data.eq(self.ready & ~clear_valid),
             ended_write.en.eq(~self.ready | clear_valid | end),
@@ -130,7 +139,9 @@ class ConnectionEvents(wiring.Component):
         m.d.sync += [
             collides.eq(Cat(position_write.en & (position_write.addr == position_read.addr), collides[0])),
             # Directly behind the memories.
-            position_late.eq(position_read.data), ended_late.eq(ended_read.data), lost_late.eq(lost_read.data),
+            position_late.eq(position_read.data),
+            ended_late.eq(ended_read.data),
+            lost_late.eq(lost_read.data),
         ]
         m.d.comb += [complete.eq(ahead | reached), self.o.p.report.eq(report)]
         m.d.comb += [

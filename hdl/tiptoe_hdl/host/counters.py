@@ -29,10 +29,13 @@ class CounterBank(wiring.Component):
     """
 
     def __init__(self):
-        super().__init__({
-            **{name: In(1) for name in pulse_ports()},
-            "index": In(5), "value": Out(32),
-        })
+        super().__init__(
+            {
+                **{name: In(1) for name in pulse_ports()},
+                "index": In(5),
+                "value": Out(32),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -55,7 +58,8 @@ class CounterBank(wiring.Component):
             m.d.sync += first[0].eq(0)
         for stage in stages[1:]:
             m.d.sync += [
-                turns[stage].eq(turns[stage - 1]), first[stage].eq(first[stage - 1]),
+                turns[stage].eq(turns[stage - 1]),
+                first[stage].eq(first[stage - 1]),
                 started[stage].eq(started[stage - 1]),
             ]
 
@@ -69,13 +73,19 @@ class CounterBank(wiring.Component):
             *(candidate.eq(Array(lines[number::4])[turns[0][2:]]) for number, candidate in enumerate(candidates)),
             count.eq(candidates[turns[1][:2]]),
             gain[0].eq(count - Mux(first[2], 0, before.data)),
-            gain[1].eq(gain[0]), old.eq(Mux(first[3], 0, total.data)),
+            gain[1].eq(gain[0]),
+            old.eq(Mux(first[3], 0, total.data)),
         ]
         m.d.comb += [
             before.addr.eq(turns[2]),
-            before_write.addr.eq(turns[2]), before_write.data.eq(count), before_write.en.eq(started[2]),
-            total.addr.eq(turns[3]), new.eq(old + gain[1]),
-            total_write.addr.eq(turns[4]), total_write.data.eq(new), total_write.en.eq(started[4]),
+            before_write.addr.eq(turns[2]),
+            before_write.data.eq(count),
+            before_write.en.eq(started[2]),
+            total.addr.eq(turns[3]),
+            new.eq(old + gain[1]),
+            total_write.addr.eq(turns[4]),
+            total_write.data.eq(new),
+            total_write.en.eq(started[4]),
         ]
 
         # A counter is shown when its turn comes.

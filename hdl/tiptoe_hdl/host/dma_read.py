@@ -52,14 +52,16 @@ class DmaReader(wiring.Component):
         if clients < 1:
             raise ValueError(f"clients must be at least 1, not {clients}")
         self._cfg, self._clients, self._max_outstanding = cfg, clients, max_outstanding
-        super().__init__({
-            "request": In(stream.Signature(dma_request(cfg))).array(clients),
-            "data": Out(stream.Signature(dma_read_data(cfg))).array(clients),
-            "axi": Out(axi.Axi4ReadSignature(cfg.addr_width, cfg.data_width)),
-            "quiesce": In(1),
-            "quiet": Out(1),
-            "count_dma_read_error": Out(1),
-        })
+        super().__init__(
+            {
+                "request": In(stream.Signature(dma_request(cfg))).array(clients),
+                "data": Out(stream.Signature(dma_read_data(cfg))).array(clients),
+                "axi": Out(axi.Axi4ReadSignature(cfg.addr_width, cfg.data_width)),
+                "quiesce": In(1),
+                "quiet": Out(1),
+                "count_dma_read_error": Out(1),
+            }
+        )
 
     def elaborate(self, platform):
         cfg, m = self._cfg, Module()

@@ -63,15 +63,17 @@ class DmaWriter(wiring.Component):
         if clients < 1:
             raise ValueError(f"clients must be at least 1, not {clients}")
         self._cfg, self._clients, self._max_outstanding = cfg, clients, max_outstanding
-        super().__init__({
-            "request": In(stream.Signature(dma_request(cfg))).array(clients),
-            "data": In(stream.Signature(unsigned(cfg.data_width))).array(clients),
-            "done": Out(stream.Signature(DmaDone)).array(clients),
-            "axi": Out(axi.Axi4WriteSignature(cfg.addr_width, cfg.data_width)),
-            "quiesce": In(1),
-            "quiet": Out(1),
-            "count_dma_write_error": Out(1),
-        })
+        super().__init__(
+            {
+                "request": In(stream.Signature(dma_request(cfg))).array(clients),
+                "data": In(stream.Signature(unsigned(cfg.data_width))).array(clients),
+                "done": Out(stream.Signature(DmaDone)).array(clients),
+                "axi": Out(axi.Axi4WriteSignature(cfg.addr_width, cfg.data_width)),
+                "quiesce": In(1),
+                "quiet": Out(1),
+                "count_dma_write_error": Out(1),
+            }
+        )
 
     def elaborate(self, platform):
         cfg, m = self._cfg, Module()
@@ -139,10 +141,7 @@ class DmaWriter(wiring.Component):
             awaited.i.payload.client.eq(burst.payload.client),
             awaited.i.payload.last.eq(burst.payload.last),
         ]
-        m.d.comb += [
-            pending.i.payload[field].eq(burst.payload[field])
-            for field, _ in pending.i.payload.shape()
-        ]
+        m.d.comb += [pending.i.payload[field].eq(burst.payload[field]) for field, _ in pending.i.payload.shape()]
         with m.If(push):
             m.d.sync += shown.eq(1)
         with m.Elif(bus.awready):
@@ -153,9 +152,7 @@ class DmaWriter(wiring.Component):
         """Data channel: the words of the burst in front, with their strobes."""
         cfg, bus = self._cfg, self.axi
         lanes = cfg.bytes_per_beat
-        m.submodules.skid = skid = SkidBuffer(
-            data.StructLayout({"data": cfg.data_width, "strobe": lanes, "last": 1})
-        )
+        m.submodules.skid = skid = SkidBuffer(data.StructLayout({"data": cfg.data_width, "strobe": lanes, "last": 1}))
         m.d.comb += [
             bus.wdata.eq(skid.o.payload.data),
             bus.wstrb.eq(skid.o.payload.strobe),
@@ -182,10 +179,10 @@ class DmaWriter(wiring.Component):
 
         source = Signal(self._clients)  # the client whose words go out, one bit each; none: idle
         select = Signal(client_bits(self._clients))  # its number, for the words; it stays while idle
-        left = Signal(8)                # beats after this one
-        last = Signal()                 # this is the burst's last beat
-        first_strobe = Signal(lanes)    # all ones but in the transfer's first word
-        last_strobe = Signal(lanes)     # the same for the burst's last word
+        left = Signal(8)  # beats after this one
+        last = Signal()  # this is the burst's last beat
+        first_strobe = Signal(lanes)  # all ones but in the transfer's first word
+        last_strobe = Signal(lanes)  # the same for the burst's last word
         idle = Signal()
         load = Signal()
         taken = Signal()

@@ -42,14 +42,16 @@ class Doorbells(wiring.Component):
 
     def __init__(self, cfg: EngineConfig):
         self._cfg = cfg
-        super().__init__({
-            "i": In(stream.Signature(Write)),
-            "accepted": Out(1),
-            "o": Out(stream.Signature(doorbell(cfg))),
-            "error": Out(valid_only(ErrorEvent)),
-            "count_bad_doorbell": Out(1),
-            "clear": In(1),
-        })
+        super().__init__(
+            {
+                "i": In(stream.Signature(Write)),
+                "accepted": Out(1),
+                "o": Out(stream.Signature(doorbell(cfg))),
+                "error": Out(valid_only(ErrorEvent)),
+                "count_bad_doorbell": Out(1),
+                "clear": In(1),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -60,11 +62,11 @@ class Doorbells(wiring.Component):
         m.submodules.queue = ResetInserter(self.clear)(queue)
         wiring.connect(m, skid.o, queue.i)
         id_bits = self._cfg.id_bits
-        known = ~self.i.p.word[1 + id_bits:].any() if id_bits < 16 else Const(1)
+        known = ~self.i.p.word[1 + id_bits :].any() if id_bits < 16 else Const(1)
         m.d.comb += [
             self.accepted.eq(self.i.p.full & known),
             skid.i.valid.eq(self.i.valid & self.accepted),
-            skid.i.p.id.eq(self.i.p.word[1:1 + id_bits]),
+            skid.i.p.id.eq(self.i.p.word[1 : 1 + id_bits]),
             skid.i.p.which.eq(self.i.p.word[0]),
             skid.i.p.position.eq(self.i.p.data),
             # Refused writes wait for room too: whether one is taken does not depend on what it is.

@@ -56,17 +56,23 @@ class EventRing(wiring.Component):
 
     def __init__(self, cfg: EngineConfig):
         self._cfg = cfg
-        super().__init__({
-            "enable": In(1), "base": In(cfg.addr_width), "log2": In(5), "consumer": In(32),
-            "producer": Out(32), "pending": Out(1),
-            "i": In(stream.Signature(unsigned(8 * EVENT_BYTES))),
-            "request": Out(stream.Signature(dma_request(cfg))),
-            "data": Out(stream.Signature(unsigned(cfg.data_width))),
-            "dma_done": In(stream.Signature(DmaDone)),
-            "error": Out(valid_only(ErrorEvent)),
-            "count_events_written": Out(1),
-            "count_event_ring_full": Out(1),
-        })
+        super().__init__(
+            {
+                "enable": In(1),
+                "base": In(cfg.addr_width),
+                "log2": In(5),
+                "consumer": In(32),
+                "producer": Out(32),
+                "pending": Out(1),
+                "i": In(stream.Signature(unsigned(8 * EVENT_BYTES))),
+                "request": Out(stream.Signature(dma_request(cfg))),
+                "data": Out(stream.Signature(unsigned(cfg.data_width))),
+                "dma_done": In(stream.Signature(DmaDone)),
+                "error": Out(valid_only(ErrorEvent)),
+                "count_events_written": Out(1),
+                "count_event_ring_full": Out(1),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -75,7 +81,7 @@ class EventRing(wiring.Component):
         m.submodules.entries = entries = memory.Memory(shape=unsigned(width), depth=SLOTS * self._words, init=[])
         m.submodules.counts = counts = memory.Memory(shape=32, depth=SLOTS, init=[])
         slot_shape = unsigned(ceil_log2(SLOTS))
-        m.submodules.feed = feed = Queue(slot_shape, SLOTS)      # requested, words to be given
+        m.submodules.feed = feed = Queue(slot_shape, SLOTS)  # requested, words to be given
         m.submodules.awaited = awaited = Queue(slot_shape, SLOTS)  # requested, not acknowledged
         self._busy = Array(Signal(name=f"busy_{n}") for n in range(SLOTS))
         self._retry = Signal()
@@ -96,7 +102,8 @@ class EventRing(wiring.Component):
                 with m.Case(log2):
                     m.d.sync += size.eq(1 << log2)
         m.d.sync += [
-            used.eq(self.producer - self.consumer), full.eq(used >= size),
+            used.eq(self.producer - self.consumer),
+            full.eq(used >= size),
             phase.eq(~(self.producer & size).any()),
         ]
         written = Signal(32)
@@ -127,17 +134,22 @@ class EventRing(wiring.Component):
 
         entry = Signal(8 * EVENT_BYTES, reset_less=True)  # a cycle behind `i`, as the states are
         phase_at = 32 * PHASE[0] + PHASE[1]
-        m.d.sync += entry.eq(Cat(self.i.payload[:phase_at], phase, self.i.payload[phase_at + 1:]))
+        m.d.sync += entry.eq(Cat(self.i.payload[:phase_at], phase, self.i.payload[phase_at + 1 :]))
         m.d.comb += [
             self.i.ready.eq(ending),
-            note.addr.eq(slot), note.data.eq(self.producer), count.addr.eq(slot),
+            note.addr.eq(slot),
+            note.data.eq(self.producer),
+            count.addr.eq(slot),
             self.request.p.length.eq(EVENT_BYTES),
-            feed.payload.eq(slot), awaited.payload.eq(slot),
+            feed.payload.eq(slot),
+            awaited.payload.eq(slot),
         ]
         # The word is stored a cycle later, long before it is read.
         m.d.sync += [
-            store.en.eq(0), store.addr.eq(Cat(word, slot)),
-            store.data.eq(entry.word_select(word, self._cfg.data_width)), ending.eq(0),
+            store.en.eq(0),
+            store.addr.eq(Cat(word, slot)),
+            store.data.eq(entry.word_select(word, self._cfg.data_width)),
+            ending.eq(0),
         ]
         index = Signal(max(LOG2_ENTRIES))
         m.d.sync += index.eq(ones_below(self.log2, len(index)))
@@ -157,7 +169,8 @@ class EventRing(wiring.Component):
                     m.next = "Address"
             with m.State("Address"):
                 m.d.sync += self.request.p.addr.eq(
-                    self.base | Cat(Const(0, ceil_log2(EVENT_BYTES)), count.data[:len(index)] & index))
+                    self.base | Cat(Const(0, ceil_log2(EVENT_BYTES)), count.data[: len(index)] & index)
+                )
                 m.next = "Request"
             with m.State("Request"):
                 m.d.comb += self.request.valid.eq(1)

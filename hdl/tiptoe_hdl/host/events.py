@@ -66,27 +66,34 @@ class EventWriter(wiring.Component):
     def __init__(self, cfg: EngineConfig):
         self._cfg = cfg
         id_shape = unsigned(cfg.id_bits)
-        super().__init__({
-            "ready": Out(1),
-            "notify": In(valid_only(id_shape)),
-            "placed": In(stream.Signature(placed(cfg))),
-            "broken": In(stream.Signature(id_shape)),
-            "clear": In(valid_only(id_shape)),
-            "report_request": Out(stream.Signature(id_shape)),
-            "report": In(stream.Signature(connection_report(cfg))),
-            "syn": In(stream.Signature(SynEvent)),
-            "done": In(stream.Signature(CommandDone)),
-            "frame": In(stream.Signature(FrameEvent)),
-            "error": In(valid_only(ErrorEvent)),
-            "enable": In(1), "base": In(cfg.addr_width), "log2": In(5), "consumer": In(32),
-            "producer": Out(32), "pending": Out(1),
-            "request": Out(stream.Signature(dma_request(cfg))),
-            "data": Out(stream.Signature(unsigned(cfg.data_width))),
-            "dma_done": In(stream.Signature(DmaDone)),
-            "event_irq": Out(1), "error_irq": Out(1),
-            "count_events_written": Out(1),
-            "count_event_ring_full": Out(1),
-        })
+        super().__init__(
+            {
+                "ready": Out(1),
+                "notify": In(valid_only(id_shape)),
+                "placed": In(stream.Signature(placed(cfg))),
+                "broken": In(stream.Signature(id_shape)),
+                "clear": In(valid_only(id_shape)),
+                "report_request": Out(stream.Signature(id_shape)),
+                "report": In(stream.Signature(connection_report(cfg))),
+                "syn": In(stream.Signature(SynEvent)),
+                "done": In(stream.Signature(CommandDone)),
+                "frame": In(stream.Signature(FrameEvent)),
+                "error": In(valid_only(ErrorEvent)),
+                "enable": In(1),
+                "base": In(cfg.addr_width),
+                "log2": In(5),
+                "consumer": In(32),
+                "producer": Out(32),
+                "pending": Out(1),
+                "request": Out(stream.Signature(dma_request(cfg))),
+                "data": Out(stream.Signature(unsigned(cfg.data_width))),
+                "dma_done": In(stream.Signature(DmaDone)),
+                "event_irq": Out(1),
+                "error_irq": Out(1),
+                "count_events_written": Out(1),
+                "count_event_ring_full": Out(1),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -97,12 +104,17 @@ class EventWriter(wiring.Component):
         for name in ("request", "data", "dma_done"):
             wiring.connect(m, getattr(ring, name), wiring.flipped(getattr(self, name)))
         m.d.comb += [
-            self.ready.eq(connections.ready), connections.enable.eq(self.enable),
-            ring.enable.eq(self.enable & self.ready), ring.base.eq(self.base), ring.log2.eq(self.log2),
-            ring.consumer.eq(self.consumer), self.producer.eq(ring.producer),
+            self.ready.eq(connections.ready),
+            connections.enable.eq(self.enable),
+            ring.enable.eq(self.enable & self.ready),
+            ring.base.eq(self.base),
+            ring.log2.eq(self.log2),
+            ring.consumer.eq(self.consumer),
+            self.producer.eq(ring.producer),
             self.count_events_written.eq(ring.count_events_written),
             self.count_event_ring_full.eq(ring.count_event_ring_full),
-            self.event_irq.eq(ring.count_events_written), self.pending.eq(ring.pending),
+            self.event_irq.eq(ring.count_events_written),
+            self.pending.eq(ring.pending),
             self.error_irq.eq(self.error.valid | ring.error.valid),
         ]
         sources = [
@@ -148,16 +160,32 @@ class EventWriter(wiring.Component):
     def _syn_entry(self):
         syn = self.syn.p
         received = event_entry(
-            EventType.SYN_RECEIVED, syncache_ref=syn.syncache_ref, listener=syn.listener, faddr=syn.tuple.faddr,
-            laddr=syn.tuple.laddr, fport=syn.tuple.fport, lport=syn.tuple.lport, iss=syn.iss, irs=syn.irs,
-            mss=syn.mss, ws=syn.ws, ws_present=syn.ws_present)
+            EventType.SYN_RECEIVED,
+            syncache_ref=syn.syncache_ref,
+            listener=syn.listener,
+            faddr=syn.tuple.faddr,
+            laddr=syn.tuple.laddr,
+            fport=syn.tuple.fport,
+            lport=syn.tuple.lport,
+            iss=syn.iss,
+            irs=syn.irs,
+            mss=syn.mss,
+            ws=syn.ws,
+            ws_present=syn.ws_present,
+        )
         gone = event_entry(EventType.SYNCACHE_GONE, syncache_ref=syn.syncache_ref, listener=syn.listener)
         return Mux(syn.gone, gone, received)
 
     def _done_entry(self):
         done = self.done.p
-        return event_entry(EventType.COMMAND_DONE, argument=done.argument, opcode=done.opcode,
-                           status=done.status, tag=done.tag, value=done.value)
+        return event_entry(
+            EventType.COMMAND_DONE,
+            argument=done.argument,
+            opcode=done.opcode,
+            status=done.status,
+            tag=done.tag,
+            value=done.value,
+        )
 
     def _frame_entry(self):
         return event_entry(EventType.FRAME, slot=self.frame.p.slot, length=self.frame.p.length)
@@ -192,9 +220,19 @@ class EventWriter(wiring.Component):
         entry = event_entry(
             EventType.CONNECTION,
             tid=Cat(report.id, Const(0, 16 - len(report.id)), report.generation),
-            rcv_position=news.p.rcv_position, snd_una_position=report.snd_una_position,
-            syncache_ref=report.syncache_ref, mss=report.mss, iss=report.iss, irs=report.irs, state=report.state,
-            snd_scale=report.snd_scale, rcv_scale=report.rcv_scale, established=report.established,
-            peer_closed=report.peer_closed, terminal=report.terminal, bad_doorbell=report.bad_doorbell,
-            reason=report.reason)
+            rcv_position=news.p.rcv_position,
+            snd_una_position=report.snd_una_position,
+            syncache_ref=report.syncache_ref,
+            mss=report.mss,
+            iss=report.iss,
+            irs=report.irs,
+            state=report.state,
+            snd_scale=report.snd_scale,
+            rcv_scale=report.rcv_scale,
+            established=report.established,
+            peer_closed=report.peer_closed,
+            terminal=report.terminal,
+            bad_doorbell=report.bad_doorbell,
+            reason=report.reason,
+        )
         return news.valid & eligible, news.ready, entry

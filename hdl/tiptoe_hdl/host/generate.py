@@ -29,7 +29,8 @@ def outputs() -> dict[str, str]:
 def stale(root: Path = ROOT) -> list[str]:
     """Paths of generated files that are missing or not what their sources say."""
     return [
-        path for path, text in outputs().items()
+        path
+        for path, text in outputs().items()
         if not (root / path).is_file() or (root / path).read_text(encoding="utf-8") != text
     ]
 

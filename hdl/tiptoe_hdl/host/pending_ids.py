@@ -34,11 +34,13 @@ class PendingIds(wiring.Component):
 
     def __init__(self, cfg: EngineConfig):
         self._cfg = cfg
-        super().__init__({
-            "ready": Out(1),
-            "mark": In(valid_only(unsigned(cfg.id_bits))),
-            "o": Out(stream.Signature(unsigned(cfg.id_bits))),
-        })
+        super().__init__(
+            {
+                "ready": Out(1),
+                "mark": In(valid_only(unsigned(cfg.id_bits))),
+                "o": Out(stream.Signature(unsigned(cfg.id_bits))),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -64,18 +66,23 @@ class PendingIds(wiring.Component):
         marked, taken, repeated = Signal(), Signal(), Signal()
         decided_2 = valid_2 & ~repeated
         m.d.comb += [
-            mark_read.addr.eq(ids[0]), clear_read.addr.eq(ids[0]),
+            mark_read.addr.eq(ids[0]),
+            clear_read.addr.eq(ids[0]),
             push.eq(decided_2 & (marked == taken)),
             mark_write.en.eq(push | ~self.ready),
             mark_write.addr.eq(Mux(self.ready, ids[2], scrub)),
             mark_write.data.eq(self.ready & ~marked),
-            queue_write.en.eq(push), queue_write.addr.eq(tail),
+            queue_write.en.eq(push),
+            queue_write.addr.eq(tail),
             queue_write.data.eq(Cat(ids[2], ~marked)),
         ]
         m.d.sync += [
             *(ids[stage].eq(ids[stage - 1]) for stage in range(1, 4)),
-            valid_1.eq(self.mark.valid & self.ready), valid_2.eq(valid_1), decided_3.eq(decided_2),
-            marked.eq(mark_read.data), taken.eq(clear_read.data),
+            valid_1.eq(self.mark.valid & self.ready),
+            valid_2.eq(valid_1),
+            decided_3.eq(decided_2),
+            marked.eq(mark_read.data),
+            taken.eq(clear_read.data),
             repeated.eq((decided_2 & (ids[1] == ids[2])) | (decided_3 & (ids[1] == ids[3]))),
             count.eq(count + push - pop),
         ]
@@ -88,7 +95,8 @@ class PendingIds(wiring.Component):
         m.d.sync += first_late.eq(queue_read.data)
         timer = Signal(range(FORGET_CYCLES))
         m.d.comb += [
-            queue_read.addr.eq(head), self.o.payload.eq(first.id),
+            queue_read.addr.eq(head),
+            self.o.payload.eq(first.id),
             clear_write.addr.eq(Mux(self.ready, first.id, scrub)),
             clear_write.data.eq(self.ready & first.mark),
             clear_write.en.eq(~self.ready),

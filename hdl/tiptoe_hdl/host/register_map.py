@@ -24,9 +24,9 @@ class Field:
     width: int
     readable: bool
     writable: bool
-    clear_on_one: bool    # writing 1 clears (interrupt status)
-    pulse: bool           # clears itself
-    hardware: bool        # the value read comes from the engine
+    clear_on_one: bool  # writing 1 clears (interrupt status)
+    pulse: bool  # clears itself
+    hardware: bool  # the value read comes from the engine
     reset: int | None
     reset_from: str | None  # field of EngineConfig that gives the reset value
     description: str
@@ -44,7 +44,8 @@ class Field:
         if self.pulse:
             return "read, write 1 to start"
         return {(True, True): "read, write", (True, False): "read", (False, True): "write"}[
-            self.readable, self.writable]
+            self.readable, self.writable
+        ]
 
 
 @dataclass(frozen=True)

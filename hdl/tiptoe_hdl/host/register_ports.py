@@ -76,6 +76,6 @@ def configuration_ports(cfg: EngineConfig) -> dict[str, int]:
         ports[port] = 0
         for path in fields:
             register = register_map()[path.split(".")[0]]
-            field, = (field for field in register.fields if field.name == path.split(".")[1])
+            (field,) = (field for field in register.fields if field.name == path.split(".")[1])
             ports[port] += field_width(cfg, register, field) * register.count
     return ports

@@ -61,19 +61,29 @@ class Registers(wiring.Component):
 
     def __init__(self, cfg: EngineConfig):
         self._cfg = cfg
-        super().__init__({
-            "axil": In(AxiLiteSignature(20)),
-            "irq": Out(1),
-            "soft_reset": Out(1), "quiesce": Out(1), "quiet": In(1, init=1),
-            "doorbell": Out(stream.Signature(doorbell(cfg))),
-            "error": Out(valid_only(ErrorEvent)),
-            "count_bad_doorbell": Out(1),
-            "counter_index": Out(5), "counter_value": In(32),
-            "event_irq": In(1), "error_irq": In(1), "event_pending": In(1),
-            "ready": In(1), "tick_time": In(32), "isn_time": In(32),
-            "command_head": In(32), "event_producer": In(32),
-            **{name: Out(width) for name, width in configuration_ports(cfg).items()},
-        })
+        super().__init__(
+            {
+                "axil": In(AxiLiteSignature(20)),
+                "irq": Out(1),
+                "soft_reset": Out(1),
+                "quiesce": Out(1),
+                "quiet": In(1, init=1),
+                "doorbell": Out(stream.Signature(doorbell(cfg))),
+                "error": Out(valid_only(ErrorEvent)),
+                "count_bad_doorbell": Out(1),
+                "counter_index": Out(5),
+                "counter_value": In(32),
+                "event_irq": In(1),
+                "error_irq": In(1),
+                "event_pending": In(1),
+                "ready": In(1),
+                "tick_time": In(32),
+                "isn_time": In(32),
+                "command_head": In(32),
+                "event_producer": In(32),
+                **{name: Out(width) for name, width in configuration_ports(cfg).items()},
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -83,8 +93,10 @@ class Registers(wiring.Component):
         self._writes(m, slave)
         self._reads(m, slave)
         self._soft_reset(m)
-        m.d.sync += self.irq.eq((self._value["IRQ_STATUS.EVENT", 0] & self._value["IRQ_MASK.EVENT", 0])
-                                | (self._value["IRQ_STATUS.ERROR", 0] & self._value["IRQ_MASK.ERROR", 0]))
+        m.d.sync += self.irq.eq(
+            (self._value["IRQ_STATUS.EVENT", 0] & self._value["IRQ_MASK.EVENT", 0])
+            | (self._value["IRQ_STATUS.ERROR", 0] & self._value["IRQ_MASK.ERROR", 0])
+        )
         return m
 
     def _storage(self, m):
@@ -108,8 +120,9 @@ class Registers(wiring.Component):
                         signal = constants(self._cfg).get(path, field.reset)
                     self._value[path, index] = signal
         for port, paths in CONFIGURATION.items():
-            m.d.comb += getattr(self, port).eq(Cat(
-                signal for path in paths for (other, _), signal in self._value.items() if other == path))
+            m.d.comb += getattr(self, port).eq(
+                Cat(signal for path in paths for (other, _), signal in self._value.items() if other == path)
+            )
 
     def _writes(self, m, slave):
         """Decodes a write in the cycle of its transfer, carries it out in the next."""
@@ -139,7 +152,8 @@ class Registers(wiring.Component):
             doorbells.i.p.full.eq(slave.write.p.full),
             slave.write.ready.eq((doorbells.i.ready | ~is_doorbell) & ~closed),
             slave.write_response.eq(
-                Mux(Mux(is_doorbell, doorbells.accepted, writable), Response.OKAY, Response.SLVERR)),
+                Mux(Mux(is_doorbell, doorbells.accepted, writable), Response.OKAY, Response.SLVERR)
+            ),
         ]
 
         enable = Signal()
@@ -155,7 +169,7 @@ class Registers(wiring.Component):
                 path = f"{register.name}.{field.name}"
                 for index in range(register.count if field.writable else 0):
                     signal = self._value[path, index]
-                    bits = value[field.low:field.low + len(signal)]
+                    bits = value[field.low : field.low + len(signal)]
                     with m.If(enable & (address == register.address // 4 + index)):
                         if field.clear_on_one:
                             m.d.sync += signal.eq(signal & ~bits)
@@ -188,7 +202,9 @@ class Registers(wiring.Component):
                 for index in range(register.count):
                     words[first + index] = [
                         (field.low, self._value[f"{register.name}.{field.name}", index])
-                        for field in register.fields if field.readable]
+                        for field in register.fields
+                        if field.readable
+                    ]
 
         # A register's word: four candidates, one for each place in a group of four, then one of them.
         group = Signal(16)
@@ -197,7 +213,8 @@ class Registers(wiring.Component):
         for number, quarter in enumerate(quarters):
             candidates = [
                 Cat(*self._bits(fields)) & group[place // 4].replicate(32)
-                for place, fields in words.items() if place % 4 == number
+                for place, fields in words.items()
+                if place % 4 == number
             ]
             m.d.sync += quarter.eq(reduce(or_, candidates))
         picked = Signal(32)
@@ -212,14 +229,16 @@ class Registers(wiring.Component):
         assert register_map()["COUNTER"].address // 4 == 1 << 7 and len(Counter) == 32
         m.d.comb += [
             self.counter_index.eq(word[:5]),
-            slave.read_response.p.data.eq(
-                Mux(known_late, Mux(is_counter, self.counter_value, picked), 0)),
+            slave.read_response.p.data.eq(Mux(known_late, Mux(is_counter, self.counter_value, picked), 0)),
             slave.read_response.p.resp.eq(Mux(known_late, Response.OKAY, Response.SLVERR)),
         ]
         with m.FSM():
             with m.State("Idle"):
                 m.d.comb += slave.read.ready.eq(1)
-                m.d.sync += [word.eq(slave.read.payload), timer.eq(Mux(slave.read.payload[7], COUNTER_CYCLES, READ_CYCLES) - 1)]
+                m.d.sync += [
+                    word.eq(slave.read.payload),
+                    timer.eq(Mux(slave.read.payload[7], COUNTER_CYCLES, READ_CYCLES) - 1),
+                ]
                 with m.If(slave.read.valid):
                     m.next = "Wait"
             with m.State("Wait"):

@@ -64,31 +64,53 @@ def _reset(field) -> str:
 
 def _register(register: Register, address: str) -> list[str]:
     out = [f"### {register.name}", "", f"{address}. {register.description}", ""]
-    return out + _table(("bits", "field", "access", "reset", "meaning"), (
-        (_bits(field.low, field.width), field.name, field.access, _reset(field), field.description)
-        for field in reversed(register.fields)
-    ))
+    return out + _table(
+        ("bits", "field", "access", "reset", "meaning"),
+        (
+            (_bits(field.low, field.width), field.name, field.access, _reset(field), field.description)
+            for field in reversed(register.fields)
+        ),
+    )
 
 
 def render_registers(registers: RegisterMap) -> str:
     """The text of docs/registers.md."""
-    out = ["# Registers", "", f"<!-- {NOTICE} Source: hdl/tiptoe_hdl/host/tiptoe.rdl -->", "",
-           "AXI4-Lite, 32 bits of data, 20 bits of address. Only writes of a full word (all four strobes) to a writable",
-           "register are taken, others are answered with SLVERR and change nothing; so is a read of an address without a",
-           "register. Bits without a field read 0 and ignore writes. Registers that configure the engine are changed while",
-           "`CONTROL.ENABLE` is 0.", ""]
-    out += _table(("address", "register", "access", "meaning"), (
-        (f"{r.address:#05x}" + (f" + 4n, n < {r.count}" if r.count > 1 else ""),
-         f"[{r.name}](#{r.name.lower()})",
-         "/".join(word for word, on in (("read", r.readable), ("write", r.writable)) if on),
-         re.split(r"(?<=[.]) ", r.description)[0])
-        for r in registers.registers
-    ))
+    out = [
+        "# Registers",
+        "",
+        f"<!-- {NOTICE} Source: hdl/tiptoe_hdl/host/tiptoe.rdl -->",
+        "",
+        "AXI4-Lite, 32 bits of data, 20 bits of address. Only writes of a full word (all four strobes) to a writable",
+        "register are taken, others are answered with SLVERR and change nothing; so is a read of an address without a",
+        "register. Bits without a field read 0 and ignore writes. Registers that configure the engine are changed while",
+        "`CONTROL.ENABLE` is 0.",
+        "",
+    ]
+    out += _table(
+        ("address", "register", "access", "meaning"),
+        (
+            (
+                f"{r.address:#05x}" + (f" + 4n, n < {r.count}" if r.count > 1 else ""),
+                f"[{r.name}](#{r.name.lower()})",
+                "/".join(word for word, on in (("read", r.readable), ("write", r.writable)) if on),
+                re.split(r"(?<=[.]) ", r.description)[0],
+            )
+            for r in registers.registers
+        ),
+    )
     out += ["## Doorbells", "", registers.doorbell_description, ""]
-    out += _table(("address", "doorbell", "access", "meaning"), (
-        (f"{registers.doorbell_base + d.address:#x} + {registers.doorbell_stride} · id", d.name, "write", d.description)
-        for d in registers.doorbells
-    ))
+    out += _table(
+        ("address", "doorbell", "access", "meaning"),
+        (
+            (
+                f"{registers.doorbell_base + d.address:#x} + {registers.doorbell_stride} · id",
+                d.name,
+                "write",
+                d.description,
+            )
+            for d in registers.doorbells
+        ),
+    )
     out += ["## Registers in detail", ""]
     for register in registers.registers:
         address = f"Address {register.address:#05x}"
@@ -97,31 +119,54 @@ def render_registers(registers: RegisterMap) -> str:
         out += _register(register, address)
     notes = comments(Counter)
     out += ["## Counters", "", "`COUNTER[n]`, 32 bits each:", ""]
-    out += _table(("n", "address", "counter", "counts"), (
-        (int(counter), f"{registers['COUNTER'].address + 4 * int(counter):#05x}", counter.name,
-         notes.get(counter.name, ""))
-        for counter in Counter
-    ))
+    out += _table(
+        ("n", "address", "counter", "counts"),
+        (
+            (
+                int(counter),
+                f"{registers['COUNTER'].address + 4 * int(counter):#05x}",
+                counter.name,
+                notes.get(counter.name, ""),
+            )
+            for counter in Counter
+        ),
+    )
     return "\n".join(out)
 
 
 def _fields(fields) -> list[str]:
-    return _table(("dword", "bits", "field"), (
-        (f"{dword}–{dword + 1}" if low + width > 32 else dword, _bits(low, width), name)
-        for name, dword, low, width in fields
-    ))
+    return _table(
+        ("dword", "bits", "field"),
+        (
+            (f"{dword}–{dword + 1}" if low + width > 32 else dword, _bits(low, width), name)
+            for name, dword, low, width in fields
+        ),
+    )
 
 
 def _enum(title: str, enum) -> list[str]:
     notes = comments(enum)
-    return [f"### {title}", "", *_table(("value", "name", "note"), (
-        (int(member.value), member.name, notes.get(member.name, "")) for member in enum))]
+    return [
+        f"### {title}",
+        "",
+        *_table(
+            ("value", "name", "note"), ((int(member.value), member.name, notes.get(member.name, "")) for member in enum)
+        ),
+    ]
 
 
 def render_rings() -> str:
     """The text of docs/rings.md."""
-    out = ["# Command and event rings", "", f"<!-- {NOTICE} Source: hdl/tiptoe_hdl/host/abi.py -->", "", RINGS_INTRODUCTION,
-           "## Commands", "", COMMANDS_INTRODUCTION]
+    out = [
+        "# Command and event rings",
+        "",
+        f"<!-- {NOTICE} Source: hdl/tiptoe_hdl/host/abi.py -->",
+        "",
+        RINGS_INTRODUCTION,
+        "## Commands",
+        "",
+        COMMANDS_INTRODUCTION,
+    ]
     out += _fields(abi.COMMAND_HEADER)
     for opcode, fields in abi.COMMANDS.items():
         out += [f"### {opcode.name} ({int(opcode)})", "", abi.COMMAND_TEXT[opcode], ""]
@@ -134,13 +179,18 @@ def render_rings() -> str:
     for event, fields in abi.EVENTS.items():
         out += [f"### {event.name} ({int(event)})", "", abi.EVENT_TEXT[event], "", *_fields(fields)]
     out += ["## Values", ""]
-    for title, enum in (("State", State), ("Reason", Reason), ("Status", Status), ("Congestion", Congestion),
-                        ("ErrorCode", abi.ErrorCode)):
+    for title, enum in (
+        ("State", State),
+        ("Reason", Reason),
+        ("Status", Status),
+        ("Congestion", Congestion),
+        ("ErrorCode", abi.ErrorCode),
+    ):
         out += _enum(title, enum)
     out += ["## Pages of a TCB", "", TCB_INTRODUCTION]
-    out += _table(("page", "bits", "field"), (
-        (number, _bits(low, width), name)
-        for number, page in enumerate(abi.TCB_PAGES) for name, low, width in page
-    ))
+    out += _table(
+        ("page", "bits", "field"),
+        ((number, _bits(low, width), name) for number, page in enumerate(abi.TCB_PAGES) for name, low, width in page),
+    )
     out += ["## Host frames", "", FRAMES_INTRODUCTION]
     return "\n".join(out)

@@ -23,7 +23,11 @@ def field_masks(registers: Iterable[Register]) -> Iterable[tuple[Register, str, 
 
 
 def _enum(enum, name: str | None = None) -> list[str]:
-    lines = [f"class {name or enum.__name__}(IntEnum):", f'    """{(enum.__doc__ or "").strip().splitlines()[0]}"""', ""]
+    lines = [
+        f"class {name or enum.__name__}(IntEnum):",
+        f'    """{(enum.__doc__ or "").strip().splitlines()[0]}"""',
+        "",
+    ]
     lines += [f"    {member.name} = {int(member.value)}" for member in enum]
     return [*lines, "", ""]
 
@@ -43,11 +47,16 @@ def _dword_terms(fields) -> list[str]:
 def _pack(opcode: abi.Opcode) -> list[str]:
     fields = abi.COMMANDS[opcode]
     name = opcode.name.lower()
-    lines = [f"def pack_{name}(", "    tag: int,", *(["    *,"] if fields else []),
-             *(f"    {field}: int," for field, *_ in fields), ") -> bytes:",
-             f'    """The command {opcode.name}."""']
+    lines = [
+        f"def pack_{name}(",
+        "    tag: int,",
+        *(["    *,"] if fields else []),
+        *(f"    {field}: int," for field, *_ in fields),
+        ") -> bytes:",
+        f'    """The command {opcode.name}."""',
+    ]
     for field, _, _, width in (("tag", 0, 16, 16), *fields):
-        lines.append(f"    _check(\"{field}\", {field}, {width})")
+        lines.append(f'    _check("{field}", {field}, {width})')
     dwords = _dword_terms((("tag", 0, 16, 16), *fields))
     dwords[0] = f"{int(opcode)} | ({dwords[0]})"
     while dwords[-1] == "0":
@@ -64,7 +73,7 @@ def _unpack_term(dword: int, low: int, width: int) -> str:
     term = f"d[{dword}] >> {low}" if low else f"d[{dword}]"
     if low + width == 32:
         return term
-    return f"({term}) & {(1 << width) - 1:#x}" if low else f"{term} & {(1 << width) - 1:#x}"
+    return f"({term}) & 0x{(1 << width) - 1:X}" if low else f"{term} & 0x{(1 << width) - 1:X}"
 
 
 def _event(event: abi.EventType) -> list[str]:
@@ -72,8 +81,13 @@ def _event(event: abi.EventType) -> list[str]:
     name = event_class(event.name)
     lines = [f"class {name}(NamedTuple):", f'    """{event.name} event."""', ""]
     lines += [f"    {field}: int" for field, *_ in fields]
-    lines += ["", "    @classmethod", f"    def unpack(cls, d: Sequence[int]) -> {name}:",
-              '        """From the eight dwords of an entry."""', "        return cls("]
+    lines += [
+        "",
+        "    @classmethod",
+        f"    def unpack(cls, d: Sequence[int]) -> {name}:",
+        '        """From the eight dwords of an entry."""',
+        "        return cls(",
+    ]
     lines += [f"            {_unpack_term(*place)}," for _, *place in fields]
     return [*lines, "        )", "", ""]
 
@@ -82,7 +96,7 @@ def _table(name: str, annotation: str, entries) -> list[str]:
     lines = [f"{name}: {annotation} = {{"]
     for key, fields in entries:
         lines.append(f"    {key}: (")
-        lines += [f"        (\"{field}\", {dword}, {low}, {width})," for field, dword, low, width in fields]
+        lines += [f'        ("{field}", {dword}, {low}, {width}),' for field, dword, low, width in fields]
         lines.append("    ),")
     return [*lines, "}", ""]
 
@@ -90,66 +104,116 @@ def _table(name: str, annotation: str, entries) -> list[str]:
 def render_python(registers: RegisterMap) -> str:
     """The text of abi_gen.py."""
     out = [
-        '"""Registers, commands and events of the engine.', "", NOTICE, '"""', "",
-        "from __future__ import annotations", "",
-        "from collections.abc import Callable, Sequence", "from enum import IntEnum", "from struct import Struct",
-        "from typing import NamedTuple", "",
+        '"""Registers, commands and events of the engine.',
+        "",
+        NOTICE,
+        '"""',
+        "",
+        "from __future__ import annotations",
+        "",
+        "from collections.abc import Callable, Sequence",
+        "from enum import IntEnum",
+        "from struct import Struct",
+        "from typing import NamedTuple",
+        "",
         "# Register addresses: REG_NAME; arrays: REG_NAME + n * 4.",
     ]
     for register in registers.registers:
         note = f"  # {register.count} of them" if register.count > 1 else ""
-        out.append(f"REG_{register.name} = {register.address:#05x}{note}")
+        out.append(f"REG_{register.name} = 0x{register.address:03X}{note}")
     out += ["", "# Fields: NAME_FIELD is the mask in place, NAME_FIELD_SHIFT the lowest bit."]
     for _, stem, shift, mask in field_masks(registers.registers):
-        out += [f"{stem} = {mask:#x}", f"{stem}_SHIFT = {shift}"]
+        out += [f"{stem} = 0x{mask:X}", f"{stem}_SHIFT = {shift}"]
     ident = registers["ID"].fields[0].reset
     version = sum((field.reset or 0) << field.low for field in registers["VERSION"].fields)
-    out += ["", f"ID_VALUE = {ident:#x}", f"VERSION_VALUE = {version:#x}",
-            "", "# Doorbells: DOORBELL_BASE + id * DOORBELL_STRIDE + offset.",
-            f"DOORBELL_BASE = {registers.doorbell_base:#x}", f"DOORBELL_STRIDE = {registers.doorbell_stride}"]
+    out += [
+        "",
+        f"ID_VALUE = 0x{ident:X}",
+        f"VERSION_VALUE = 0x{version:X}",
+        "",
+        "# Doorbells: DOORBELL_BASE + id * DOORBELL_STRIDE + offset.",
+        f"DOORBELL_BASE = 0x{registers.doorbell_base:X}",
+        f"DOORBELL_STRIDE = {registers.doorbell_stride}",
+    ]
     out += [f"DOORBELL_{doorbell.name} = {doorbell.address}" for doorbell in registers.doorbells]
-    out += ["", f"COMMAND_BYTES = {abi.COMMAND_BYTES}", f"EVENT_BYTES = {abi.EVENT_BYTES}",
-            f"HOST_FRAME_SLOT_BYTES = {abi.HOST_FRAME_SLOT_BYTES}",
-            "HOST_FRAME_OFFSET = 2  # the frame's first byte in its slot",
-            f"EVENT_PHASE_DWORD = {abi.PHASE[0]}", f"EVENT_PHASE_BIT = {abi.PHASE[1]}", "", ""]
+    out += [
+        "",
+        f"COMMAND_BYTES = {abi.COMMAND_BYTES}",
+        f"EVENT_BYTES = {abi.EVENT_BYTES}",
+        f"HOST_FRAME_SLOT_BYTES = {abi.HOST_FRAME_SLOT_BYTES}",
+        "HOST_FRAME_OFFSET = 2  # the frame's first byte in its slot",
+        f"EVENT_PHASE_DWORD = {abi.PHASE[0]}",
+        f"EVENT_PHASE_BIT = {abi.PHASE[1]}",
+        "",
+        "",
+    ]
     for enum in (State, Reason, Status, Congestion, abi.Opcode, abi.EventType, abi.ErrorCode, Counter):
         out += _enum(enum)
-    always = ", ".join(f"Opcode.{opcode.name}" for opcode in sorted(abi.ALWAYS_DONE))
-    out += ["# Commands that COMMAND_DONE answers in any case; the others only when they fail.",
-            f"ALWAYS_DONE = frozenset({{{always}}})".replace("frozenset({", "frozenset({\n    ").replace("})", ",\n})"),
-            "", "# Field tables: (name, dword, lowest bit, width); 64-bit fields have their low dword first."]
+    out += [
+        "# Commands that COMMAND_DONE answers in any case; the others only when they fail.",
+        "ALWAYS_DONE = frozenset(",
+        "    {",
+        *(f"        Opcode.{opcode.name}," for opcode in sorted(abi.ALWAYS_DONE)),
+        "    }",
+        ")",
+        "",
+        "# Field tables: (name, dword, lowest bit, width); 64-bit fields have their low dword first.",
+    ]
     table_type = "dict[{}, tuple[tuple[str, int, int, int], ...]]"
-    out += _table("COMMANDS", table_type.format("Opcode"),
-                  ((f"Opcode.{o.name}", (*abi.COMMAND_HEADER, *fields)) for o, fields in abi.COMMANDS.items()))
-    out += _table("EVENTS", table_type.format("EventType"),
-                  ((f"EventType.{e.name}", (*fields, *abi.EVENT_TRAILER)) for e, fields in abi.EVENTS.items()))
-    out += ["# Pages of READ_TCB: (name, lowest bit, width) in COMMAND_DONE's value.",
-            "TCB_PAGES: tuple[tuple[tuple[str, int, int], ...], ...] = ("]
+    out += _table(
+        "COMMANDS",
+        table_type.format("Opcode"),
+        ((f"Opcode.{o.name}", (*abi.COMMAND_HEADER, *fields)) for o, fields in abi.COMMANDS.items()),
+    )
+    out += _table(
+        "EVENTS",
+        table_type.format("EventType"),
+        ((f"EventType.{e.name}", (*fields, *abi.EVENT_TRAILER)) for e, fields in abi.EVENTS.items()),
+    )
+    out += [
+        "# Pages of READ_TCB: (name, lowest bit, width) in COMMAND_DONE's value.",
+        "TCB_PAGES: tuple[tuple[tuple[str, int, int], ...], ...] = (",
+    ]
     for page in abi.TCB_PAGES:
-        out += ["    (", *(f"        (\"{name}\", {low}, {width})," for name, low, width in page), "    ),"]
+        out += ["    (", *(f'        ("{name}", {low}, {width}),' for name, low, width in page), "    ),"]
     out += [")", ""]
-    out += ['_COMMAND = [Struct(f"<{n}I{COMMAND_BYTES - 4 * n}x") for n in range(COMMAND_BYTES // 4 + 1)]', "", "",
-            "def _check(name: str, value: int, width: int) -> None:",
-            "    if value >> width:",
-            '        raise ValueError(f"{name} = {value} does not fit {width} bits")', "", ""]
+    out += [
+        '_COMMAND = [Struct(f"<{n}I{COMMAND_BYTES - 4 * n}x") for n in range(COMMAND_BYTES // 4 + 1)]',
+        "",
+        "",
+        "def _check(name: str, value: int, width: int) -> None:",
+        "    if value >> width:",
+        '        raise ValueError(f"{name} = {value} does not fit {width} bits")',
+        "",
+        "",
+    ]
     for opcode in abi.Opcode:
         out += _pack(opcode)
     for event in abi.EVENTS:
         out += _event(event)
     union = " | ".join(event_class(event.name) for event in abi.EVENTS)
-    out += [f"Event = (\n    {union.replace(' | ', chr(10) + '    | ')}\n)", "",
-            "_ENTRY = Struct(f\"<{EVENT_BYTES // 4}I\")",
-            "_UNPACK: dict[int, Callable[[Sequence[int]], Event]] = {"]
+    out += [
+        f"Event = {union}",
+        "",
+        '_ENTRY = Struct(f"<{EVENT_BYTES // 4}I")',
+        "_UNPACK: dict[int, Callable[[Sequence[int]], Event]] = {",
+    ]
     out += [f"    {int(event)}: {event_class(event.name)}.unpack," for event in abi.EVENTS]
-    out += ["}", "", "",
-            "def event_phase(ring: memoryview | bytes | bytearray, offset: int) -> int:",
-            '    """Phase bit of the entry at byte ``offset`` of ``ring``."""',
-            "    return ring[offset + 4 * EVENT_PHASE_DWORD + 3] >> 7", "", "",
-            "def unpack_event(ring: memoryview | bytes | bytearray, offset: int = 0) -> Event:",
-            '    """The event at byte ``offset`` of ``ring``; ValueError for a type that this version does not know."""',
-            "    d = _ENTRY.unpack_from(ring, offset)",
-            "    unpack = _UNPACK.get(d[7] & 0xFF)",
-            "    if unpack is None:",
-            '        raise ValueError(f"unknown event type {d[7] & 0xFF}")',
-            "    return unpack(d)"]
+    out += [
+        "}",
+        "",
+        "",
+        "def event_phase(ring: memoryview | bytes | bytearray, offset: int) -> int:",
+        '    """Phase bit of the entry at byte ``offset`` of ``ring``."""',
+        "    return ring[offset + 4 * EVENT_PHASE_DWORD + 3] >> 7",
+        "",
+        "",
+        "def unpack_event(ring: memoryview | bytes | bytearray, offset: int = 0) -> Event:",
+        '    """The event at byte ``offset`` of ``ring``; ValueError for a type that this version does not know."""',
+        "    d = _ENTRY.unpack_from(ring, offset)",
+        "    unpack = _UNPACK.get(d[7] & 0xFF)",
+        "    if unpack is None:",
+        '        raise ValueError(f"unknown event type {d[7] & 0xFF}")',
+        "    return unpack(d)",
+    ]
     return "\n".join(out) + "\n"

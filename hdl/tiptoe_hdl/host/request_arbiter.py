@@ -51,11 +51,13 @@ class RequestArbiter(wiring.Component):
 
     def __init__(self, cfg: EngineConfig, clients: int):
         self._clients = clients
-        super().__init__({
-            "request": In(stream.Signature(dma_request(cfg))).array(clients),
-            "allow": In(unsigned(clients)),
-            "o": Out(stream.Signature(client_request(cfg, clients))),
-        })
+        super().__init__(
+            {
+                "request": In(stream.Signature(dma_request(cfg))).array(clients),
+                "allow": In(unsigned(clients)),
+                "o": Out(stream.Signature(client_request(cfg, clients))),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()

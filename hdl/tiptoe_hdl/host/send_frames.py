@@ -27,11 +27,13 @@ class SendFrames(wiring.Component):
     """
 
     def __init__(self):
-        super().__init__({
-            "begin": In(stream.Signature(unsigned(16))),
-            "frame_done": In(stream.Signature(FlowResponse)),
-            "done": Out(stream.Signature(CommandDone)),
-        })
+        super().__init__(
+            {
+                "begin": In(stream.Signature(unsigned(16))),
+                "frame_done": In(stream.Signature(FlowResponse)),
+                "done": Out(stream.Signature(CommandDone)),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -42,13 +44,16 @@ class SendFrames(wiring.Component):
         m.d.sync += begun.eq(begun + begin - done)
         m.d.comb += [
             self.begin.ready.eq(begun != OUTSTANDING),  # so both queues have room
-            tags.i.valid.eq(begin), tags.i.payload.eq(self.begin.payload),
-            results.i.valid.eq(self.frame_done.valid), results.i.payload.eq(self.frame_done.p.status),
+            tags.i.valid.eq(begin),
+            tags.i.payload.eq(self.begin.payload),
+            results.i.valid.eq(self.frame_done.valid),
+            results.i.payload.eq(self.frame_done.p.status),
             self.frame_done.ready.eq(results.i.ready),
             self.done.valid.eq(tags.o.valid & results.o.valid),
             self.done.p.opcode.eq(Opcode.SEND_FRAME),
             self.done.p.status.eq(results.o.payload),
             self.done.p.tag.eq(tags.o.payload),
-            tags.o.ready.eq(done), results.o.ready.eq(done),
+            tags.o.ready.eq(done),
+            results.o.ready.eq(done),
         ]
         return m

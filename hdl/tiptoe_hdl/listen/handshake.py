@@ -33,10 +33,10 @@ class Action(enum.Enum, shape=unsigned(3)):
 
     DROP = 0
     RETRY = 1
-    REMOVE = 2      # the peer's reset
-    SYN_ACK = 3     # the SYN came again
-    CHALLENGE = 4   # an ACK of where we are
-    RESET = 5       # RST in answer to a bad ACK; the entry stays
+    REMOVE = 2  # the peer's reset
+    SYN_ACK = 3  # the SYN came again
+    CHALLENGE = 4  # an ACK of where we are
+    RESET = 5  # RST in answer to a bad ACK; the entry stays
     ACCEPT = 6
 
 

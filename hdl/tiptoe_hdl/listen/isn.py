@@ -37,12 +37,14 @@ class IsnGenerator(wiring.Component):
     """
 
     def __init__(self, cfg: EngineConfig):
-        super().__init__({
-            "isn_key": In(128),
-            "isn_clock": In(32),
-            "request": In(stream.Signature(FourTuple)).array(2),
-            "iss": Out(stream.Signature(32)).array(2),
-        })
+        super().__init__(
+            {
+                "isn_key": In(128),
+                "isn_clock": In(32),
+                "request": In(stream.Signature(FourTuple)).array(2),
+                "iss": Out(stream.Signature(32)).array(2),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -57,9 +59,9 @@ class IsnGenerator(wiring.Component):
         a, b, c, d = (Signal(64, name=name) for name in "abcd")
         second = Signal()  # half of the round
         # What happens to them in this cycle, from flip-flops: they are many.
-        loading = Signal()    # starting or settled
+        loading = Signal()  # starting or settled
         starting = Signal()
-        settled = Signal()    # second cycle of a half
+        settled = Signal()  # second cycle of a half
         absorbing = Signal()  # between two message words
         round_ = Signal(range(ROUNDS))
         ab, cd = _split_add(m, a, b, "ab"), _split_add(m, c, d, "cd")

@@ -16,8 +16,8 @@ class Job(enum.Enum, shape=unsigned(3)):
 
     SYN = 0
     SEGMENT = 1
-    REPORT = 2   # an event goes to its output register
-    LEFT = 3     # the host's side took it
-    DROP = 4     # SYNCACHE_DROP
-    KILL = 5     # UNLISTEN
+    REPORT = 2  # an event goes to its output register
+    LEFT = 3  # the host's side took it
+    DROP = 4  # SYNCACHE_DROP
+    KILL = 5  # UNLISTEN
     TIMER = 6

@@ -13,9 +13,15 @@ LocalEndpoint = data.StructLayout({"laddr": 32, "lport": 16})
 
 def listener(cfg: EngineConfig) -> data.StructLayout:
     """What a search finds; all but ``hit`` void without a hit."""
-    return data.StructLayout({
-        "hit": 1, "listener": cfg.listener_bits, "mss": 16, "rcv_scale": 4, "wnd": 16,
-    })
+    return data.StructLayout(
+        {
+            "hit": 1,
+            "listener": cfg.listener_bits,
+            "mss": 16,
+            "rcv_scale": 4,
+            "wnd": 16,
+        }
+    )
 
 
 class ListenTable(wiring.Component):
@@ -36,12 +42,14 @@ class ListenTable(wiring.Component):
 
     def __init__(self, cfg: EngineConfig):
         self.cfg = cfg
-        super().__init__({
-            "write": In(stream.Signature(listen_write(cfg))),
-            "written": Out(stream.Signature(FlowResponse)),
-            "find": In(stream.Signature(LocalEndpoint)),
-            "found": Out(stream.Signature(listener(cfg))),
-        })
+        super().__init__(
+            {
+                "write": In(stream.Signature(listen_write(cfg))),
+                "written": Out(stream.Signature(FlowResponse)),
+                "find": In(stream.Signature(LocalEndpoint)),
+                "found": Out(stream.Signature(listener(cfg))),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -92,8 +100,11 @@ class ListenTable(wiring.Component):
         # A write: judged and done one after the other.
         request = self.write.payload
         above, taken, idle = Signal(), Signal(), Signal()
-        m.d.sync += [above.eq(index >= limit), taken.eq(entry.enable & request.enable),
-                     idle.eq(~entry.enable & ~request.enable)]
+        m.d.sync += [
+            above.eq(index >= limit),
+            taken.eq(entry.enable & request.enable),
+            idle.eq(~entry.enable & ~request.enable),
+        ]
         s = States(m, "Clear")
         m.d.comb += write.data.eq(Mux(s.at("Clear"), 0, request))
         with s("Clear"):

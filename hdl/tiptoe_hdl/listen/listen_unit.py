@@ -77,20 +77,30 @@ class ListenUnit(wiring.Component):
             raise ValueError("the listen unit needs at least 2 syncache entries")
         self.cfg = cfg
         status = stream.Signature(FlowResponse)
-        super().__init__({
-            "handshake": In(stream.Signature(handshake(cfg))), "verdict": Out(stream.Signature(Verdict)),
-            "listen": In(stream.Signature(listen_write(cfg))), "listen_status": Out(status),
-            "drop": In(stream.Signature(16)), "drop_status": Out(status),
-            "stock": In(stream.Signature(cfg.id_bits)),
-            "isn_request": Out(stream.Signature(FourTuple)), "isn": In(stream.Signature(32)),
-            "table": Out(stream.Signature(table_update(cfg))), "table_status": In(status),
-            "flow": Out(stream.Signature(flow_request(cfg))), "flow_status": In(status),
-            "endpoint": Out(stream.Signature(endpoint_write(cfg))),
-            "control": Out(stream.Signature(TxControl)),
-            "event": Out(stream.Signature(SynEvent)),
-            "tick": In(1), "syn_retries": In(8), "ready": Out(1),
-            **{f"count_{name}": Out(1) for name in COUNTERS},
-        })
+        super().__init__(
+            {
+                "handshake": In(stream.Signature(handshake(cfg))),
+                "verdict": Out(stream.Signature(Verdict)),
+                "listen": In(stream.Signature(listen_write(cfg))),
+                "listen_status": Out(status),
+                "drop": In(stream.Signature(16)),
+                "drop_status": Out(status),
+                "stock": In(stream.Signature(cfg.id_bits)),
+                "isn_request": Out(stream.Signature(FourTuple)),
+                "isn": In(stream.Signature(32)),
+                "table": Out(stream.Signature(table_update(cfg))),
+                "table_status": In(status),
+                "flow": Out(stream.Signature(flow_request(cfg))),
+                "flow_status": In(status),
+                "endpoint": Out(stream.Signature(endpoint_write(cfg))),
+                "control": Out(stream.Signature(TxControl)),
+                "event": Out(stream.Signature(SynEvent)),
+                "tick": In(1),
+                "syn_retries": In(8),
+                "ready": Out(1),
+                **{f"count_{name}": Out(1) for name in COUNTERS},
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()

@@ -24,17 +24,30 @@ class EntryState(enum.Enum, shape=unsigned(2)):
     GONE = 3
 
 
-Peer = data.StructLayout({
-    # What the SYN said. mss is the peer's, 536 if it gave none (RFC 9293 section 3.7.1).
-    "tuple": FourTuple, "smac": 48, "irs": 32, "mss": 16, "ws_present": 1, "ws": 4,
-})
+Peer = data.StructLayout(
+    {
+        # What the SYN said. mss is the peer's, 536 if it gave none (RFC 9293 section 3.7.1).
+        "tuple": FourTuple,
+        "smac": 48,
+        "irs": 32,
+        "mss": 16,
+        "ws_present": 1,
+        "ws": 4,
+    }
+)
 
 
 def own(cfg: EngineConfig) -> data.StructLayout:
     """What our SYN,ACK says."""
-    return data.StructLayout({
-        "iss": 32, "listener": cfg.listener_bits, "mss": 16, "rcv_scale": 4, "wnd": 16,
-    })
+    return data.StructLayout(
+        {
+            "iss": 32,
+            "listener": cfg.listener_bits,
+            "mss": 16,
+            "rcv_scale": 4,
+            "wnd": 16,
+        }
+    )
 
 
 def index_bits(cfg: EngineConfig) -> int:
@@ -49,9 +62,14 @@ def generation_bits(cfg: EngineConfig) -> int:
 
 def entry_status(cfg: EngineConfig) -> data.StructLayout:
     """What changes in the life of an entry. ``remaining``: ticks until the SYN,ACK is due again."""
-    return data.StructLayout({
-        "state": EntryState, "generation": generation_bits(cfg), "retries": 8, "remaining": 16,
-    })
+    return data.StructLayout(
+        {
+            "state": EntryState,
+            "generation": generation_bits(cfg),
+            "retries": 8,
+            "remaining": 16,
+        }
+    )
 
 
 def reference(cfg: EngineConfig, index, generation) -> Value:
@@ -84,16 +102,25 @@ class Syncache(wiring.Component):
     def __init__(self, cfg: EngineConfig):
         self.cfg = cfg
         bits = index_bits(cfg)
-        super().__init__({
-            "index": In(bits),
-            "peer": Out(Peer), "own": Out(own(cfg)), "status": Out(entry_status(cfg)),
-            "write_peer": In(1), "peer_data": In(Peer),
-            "write_own": In(1), "own_data": In(own(cfg)),
-            "write_status": In(1), "status_data": In(entry_status(cfg)),
-            "free": Out(1), "free_index": Out(bits), "take": In(1),
-            "release": In(1),
-            "ready": Out(1),
-        })
+        super().__init__(
+            {
+                "index": In(bits),
+                "peer": Out(Peer),
+                "own": Out(own(cfg)),
+                "status": Out(entry_status(cfg)),
+                "write_peer": In(1),
+                "peer_data": In(Peer),
+                "write_own": In(1),
+                "own_data": In(own(cfg)),
+                "write_status": In(1),
+                "status_data": In(entry_status(cfg)),
+                "free": Out(1),
+                "free_index": Out(bits),
+                "take": In(1),
+                "release": In(1),
+                "ready": Out(1),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()

@@ -76,16 +76,20 @@ def events(m, u):
     with s("Report"):
         out = u.event.payload
         m.d.sync += [
-            out.gone.eq(gone), out.syncache_ref.eq(u.facts.reference), out.listener.eq(own.listener),
-            out.tuple.eq(peer.tuple), out.iss.eq(own.iss), out.irs.eq(peer.irs),
-            out.mss.eq(peer.mss), out.ws_present.eq(peer.ws_present), out.ws.eq(peer.ws),
+            out.gone.eq(gone),
+            out.syncache_ref.eq(u.facts.reference),
+            out.listener.eq(own.listener),
+            out.tuple.eq(peer.tuple),
+            out.iss.eq(own.iss),
+            out.irs.eq(peer.irs),
+            out.mss.eq(peer.mss),
+            out.ws_present.eq(peer.ws_present),
+            out.ws.eq(peer.ws),
             u.event.valid.eq(1),
         ]
         s.go("Idle")
     with s("Left"):
         m.d.sync += u.left_pending.eq(0)
-        u.change_status(
-            m, when=gone | u.facts.fresh, state=Mux(gone, EntryState.FREE.value, EntryState.REPORTED.value)
-        )
+        u.change_status(m, when=gone | u.facts.fresh, state=Mux(gone, EntryState.FREE.value, EntryState.REPORTED.value))
         m.d.comb += u.cache.release.eq(gone)
         s.go("Idle")

@@ -72,12 +72,14 @@ class RxBuffer(wiring.Component):
                 f"rx_buffer_bytes must hold a frame of {cfg.max_frame_bytes} bytes and {2 * HEADROOM} words, "
                 f"not {cfg.rx_buffer_bytes} bytes"
             )
-        super().__init__({
-            "store": In(store_port(cfg)),
-            "room": Out(1),
-            "read": In(read_port(cfg)),
-            "level": Out(ceil_log2(words)),
-        })
+        super().__init__(
+            {
+                "store": In(store_port(cfg)),
+                "room": Out(1),
+                "read": In(read_port(cfg)),
+                "level": Out(ceil_log2(words)),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -86,8 +88,8 @@ class RxBuffer(wiring.Component):
         write = mem.write_port()
         read = mem.read_port()
 
-        start = Signal(range(words))   # the frame under way begins here
-        end = Signal(range(words))     # its next word
+        start = Signal(range(words))  # the frame under way begins here
+        end = Signal(range(words))  # its next word
         oldest = Signal(range(words))  # the oldest frame's first word
         ahead = Signal(range(words))
         m.d.comb += ahead.eq(end + self.store.store)
@@ -121,4 +123,3 @@ class RxBuffer(wiring.Component):
         ]
         m.d.comb += [read.addr.eq(word), read.en.eq(1)]
         return m
-

@@ -100,11 +100,9 @@ class RxChecksum(wiring.Component):
             if half == halves - 1:
                 header |= self.at[ip_index - 1]
             m.d.sync += ip_mask[half].eq(self.valid & header)
-            address = Cat(
-                self.at[number // halves] for number in _ADDRESS_HALVES if number % halves == half
-            ).any()
+            address = Cat(self.at[number // halves] for number in _ADDRESS_HALVES if number % halves == half).any()
             for byte in (2 * half, 2 * half + 1):
-                inside = ~left[-1] & (left[size.bit_length() - 1:16].any() | (left[:size.bit_length() - 1] > byte))
+                inside = ~left[-1] & (left[size.bit_length() - 1 : 16].any() | (left[: size.bit_length() - 1] > byte))
                 m.d.sync += tcp_mask[byte].eq(self.valid & (address | (behind_ip & inside)))
 
         # Stages 2 and up: a tree of half words.

@@ -48,16 +48,18 @@ class Conclusions(wiring.Component):
 
     def __init__(self, cfg: EngineConfig):
         self._cfg = cfg
-        super().__init__({
-            "i": In(stream.Signature(conclusion(cfg))),
-            "done": In(stream.Signature(data.StructLayout({"error": 1}))),
-            "ring": In(valid_only(ring_write(cfg))),
-            "placed": Out(stream.Signature(placed(cfg))),
-            "abort": Out(stream.Signature(abort_request(cfg))),
-            "frame": Out(stream.Signature(FrameEvent)),
-            "error": Out(valid_only(ErrorEvent)),
-            "verdicts_done": Out(8),
-        })
+        super().__init__(
+            {
+                "i": In(stream.Signature(conclusion(cfg))),
+                "done": In(stream.Signature(data.StructLayout({"error": 1}))),
+                "ring": In(valid_only(ring_write(cfg))),
+                "placed": Out(stream.Signature(placed(cfg))),
+                "abort": Out(stream.Signature(abort_request(cfg))),
+                "frame": Out(stream.Signature(FrameEvent)),
+                "error": Out(valid_only(ErrorEvent)),
+                "verdicts_done": Out(8),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -80,14 +82,14 @@ class Conclusions(wiring.Component):
             m.d.comb += write.addr.eq(self.ring.payload.id)
 
         finish = Signal()  # a verdict without a message ends
-        told = Signal()    # one with a message
+        told = Signal()  # one with a message
         m.d.comb += told.eq((self.placed.valid & self.placed.ready) | (self.abort.valid & self.abort.ready))
         m.d.sync += self.verdicts_done.eq(self.verdicts_done + finish + told)
 
         free = Signal()
         over = Signal()
         # A cycle ago: they stay until the head ends, which is two cycles before the next decision.
-        may = Signal()     # both
+        may = Signal()  # both
         failed = Signal()  # the write was in vain; counts with ``may``
         m.d.sync += [may.eq(over & free), failed.eq(head.write & self.done.payload.error)]
         m.d.comb += [

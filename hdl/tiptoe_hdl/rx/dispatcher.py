@@ -57,25 +57,27 @@ class Dispatcher(wiring.Component):
         self.cfg = cfg
         # What is kept of a ``table_result``; decoded on arrival.
         self._result = data.StructLayout({"hit": 1, "is_connection": 1, "index": table_result(cfg)["index"].shape})
-        super().__init__({
-            "meta": In(stream.Signature(RxMeta)),
-            "lookup": Out(stream.Signature(FourTuple)),
-            "result": In(stream.Signature(table_result(cfg))),
-            "segment": Out(stream.Signature(rx_segment(cfg))),
-            "info": Out(stream.Signature(FrameInfo)),
-            "handshake": Out(stream.Signature(handshake(cfg))),
-            "verdict": In(stream.Signature(Verdict)),
-            "control": Out(stream.Signature(TxControl)),
-            "rst_unknown": In(1),
-            "count_rx_unknown_segment": Out(1),
-        })
+        super().__init__(
+            {
+                "meta": In(stream.Signature(RxMeta)),
+                "lookup": Out(stream.Signature(FourTuple)),
+                "result": In(stream.Signature(table_result(cfg))),
+                "segment": Out(stream.Signature(rx_segment(cfg))),
+                "info": Out(stream.Signature(FrameInfo)),
+                "handshake": Out(stream.Signature(handshake(cfg))),
+                "verdict": In(stream.Signature(Verdict)),
+                "control": Out(stream.Signature(TxControl)),
+                "rst_unknown": In(1),
+                "count_rx_unknown_segment": Out(1),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
         head = Signal(RxMeta)
         kind = Signal(_Kind)  # of the head, once it is known
         found = Signal(self._result)
-        done = Signal()   # the head's last cycle
+        done = Signal()  # the head's last cycle
         again = Signal()  # the head wants another lookup
         again_taken = self._fetch(m, head, kind, found, done, again)
 

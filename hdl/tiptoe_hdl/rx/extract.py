@@ -33,11 +33,13 @@ class FrameExtractor(wiring.Component):
         if depth < 8:
             raise ValueError(f"depth must be at least 8, not {depth}")
         self._cfg, self._depth = cfg, depth
-        super().__init__({
-            "i": In(stream.Signature(extraction(cfg))),
-            "read": Out(read_port(cfg)),
-            "o": Out(stream.Signature(unsigned(cfg.data_width))),
-        })
+        super().__init__(
+            {
+                "i": In(stream.Signature(extraction(cfg))),
+                "read": Out(read_port(cfg)),
+                "o": Out(stream.Signature(unsigned(cfg.data_width))),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()

@@ -93,12 +93,14 @@ class RxMetaBuilder(wiring.Component):
         take("laddr", position.is_word(8), held.tuple.laddr.eq(word(8)))
         for lane in range(lanes):
             here = padded_word(padded, lane)
-            for number, assignments in enumerate((
-                [held.tuple.fport.eq(here[16:]), held.tuple.lport.eq(here[:16])],
-                [held.seq.eq(here)],
-                [held.ack.eq(here)],
-                [data_offset.eq(here[28:]), held.flags.eq(here[16:24]), held.wnd.eq(here[:16])],
-            )):
+            for number, assignments in enumerate(
+                (
+                    [held.tuple.fport.eq(here[16:]), held.tuple.lport.eq(here[:16])],
+                    [held.seq.eq(here)],
+                    [held.ack.eq(here)],
+                    [data_offset.eq(here[28:]), held.flags.eq(here[16:24]), held.wnd.eq(here[:16])],
+                )
+            ):
                 take(f"tcp{number}_{lane}", position.is_tcp_word(number, lane), assignments)
 
         entry = queue.i.payload

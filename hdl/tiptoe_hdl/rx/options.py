@@ -162,12 +162,14 @@ class OptionWalker(wiring.Component):
 
     def __init__(self, cfg: EngineConfig):
         self._cfg = cfg
-        super().__init__({
-            "command": In(stream.Signature(walk_command(cfg))),
-            "row": Out(ceil_log2(option_rows(cfg))),
-            "data": In(cfg.data_width),
-            "o": Out(stream.Signature(SynOptions)),
-        })
+        super().__init__(
+            {
+                "command": In(stream.Signature(walk_command(cfg))),
+                "row": Out(ceil_log2(option_rows(cfg))),
+                "data": In(cfg.data_width),
+                "o": Out(stream.Signature(SynOptions)),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -178,9 +180,9 @@ class OptionWalker(wiring.Component):
         at = Signal(2 + len(self.command.payload.lane) + len(self.row))  # byte of the slot
         bytewise = Signal()
         reading = Signal()
-        m.d.comb += self.row.eq(at[-len(self.row):])
+        m.d.comb += self.row.eq(at[-len(self.row) :])
         m.d.sync += at.eq(at + Mux(bytewise, 1, 4))
-        in_row = at[:-len(self.row)]
+        in_row = at[: -len(self.row)]
         valid = Signal(5)  # of the stages behind the address
         m.d.sync += valid.eq(Cat(reading, valid))
         for stage in range(2):
@@ -212,15 +214,15 @@ class OptionWalker(wiring.Component):
             m.d.sync += [self.o.valid.eq(0), found.eq(0)]
 
         here = Signal.like(at)  # the word that is looked at
-        left = Signal(4)        # words, with this one
-        inside = Signal()       # the word belongs to the option before
-        skip = Signal()         # the next one too
+        left = Signal(4)  # words, with this one
+        inside = Signal()  # the word belongs to the option before
+        skip = Signal()  # the next one too
         # The longest option that may begin with the byte before this one: bytes behind this one, and two. So a length
         # needs one comparison only.
         most = Signal(6)
-        final = Signal()        # most is 2
-        beyond = Signal()       # byte > most, in the cycle of a length
-        rest = Signal(8)        # bytes of this option behind this one
+        final = Signal()  # most is 2
+        beyond = Signal()  # byte > most, in the cycle of a length
+        rest = Signal(8)  # bytes of this option behind this one
         kind = Signal(Kind)
         value_mss, value_scale = Signal(), Signal()  # a byte of a value, in the state of that name
         with m.If(bytewise & byte_valid):

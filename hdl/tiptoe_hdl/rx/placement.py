@@ -69,22 +69,27 @@ class Placement(wiring.Component):
         if cfg.max_frame_bytes > HOST_FRAME_SLOT_BYTES - FRAME_IN_SLOT:
             raise ValueError(f"max_frame_bytes must fit into a host frame slot, not be {cfg.max_frame_bytes}")
         self._cfg = cfg
-        super().__init__({
-            "info": In(stream.Signature(FrameInfo)),
-            "verdict": In(stream.Signature(rx_verdict(cfg))),
-            "ring": In(valid_only(ring_write(cfg))),
-            "read": Out(read_port(cfg)),
-            "request": Out(stream.Signature(dma_request(cfg))),
-            "data": Out(stream.Signature(unsigned(cfg.data_width))),
-            "done": In(stream.Signature(data.StructLayout({"error": 1}))),
-            "placed": Out(stream.Signature(placed(cfg))),
-            "abort": Out(stream.Signature(abort_request(cfg))),
-            "error": Out(valid_only(ErrorEvent)),
-            "frame": Out(stream.Signature(FrameEvent)),
-            "host_base": In(cfg.addr_width), "host_slots_log2": In(4), "host_consumer": In(16), "host_enable": In(1),
-            "verdicts_done": Out(8),
-            "count_rx_host_dropped": Out(1),
-        })
+        super().__init__(
+            {
+                "info": In(stream.Signature(FrameInfo)),
+                "verdict": In(stream.Signature(rx_verdict(cfg))),
+                "ring": In(valid_only(ring_write(cfg))),
+                "read": Out(read_port(cfg)),
+                "request": Out(stream.Signature(dma_request(cfg))),
+                "data": Out(stream.Signature(unsigned(cfg.data_width))),
+                "done": In(stream.Signature(data.StructLayout({"error": 1}))),
+                "placed": Out(stream.Signature(placed(cfg))),
+                "abort": Out(stream.Signature(abort_request(cfg))),
+                "error": Out(valid_only(ErrorEvent)),
+                "frame": Out(stream.Signature(FrameEvent)),
+                "host_base": In(cfg.addr_width),
+                "host_slots_log2": In(4),
+                "host_consumer": In(16),
+                "host_enable": In(1),
+                "verdicts_done": Out(8),
+                "count_rx_host_dropped": Out(1),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()

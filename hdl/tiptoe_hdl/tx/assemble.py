@@ -54,17 +54,19 @@ class Assembler(wiring.Component):
 
     def __init__(self, cfg: EngineConfig):
         self._cfg = cfg
-        super().__init__({
-            "i_header": In(valid_only(header_word(cfg))),
-            "i_payload": In(valid_only(cfg.data_width)),
-            "step": In(valid_only(tx_step(cfg))),
-            "begin": In(valid_only(TxBegin)),
-            "header_sums": In(stream.Signature(HeaderSums)),
-            "payload_sum": In(stream.Signature(PayloadSums)),
-            "delivered": Out(1),
-            "freed": Out(1),
-            "o": Out(stream.Signature(beat(cfg))),
-        })
+        super().__init__(
+            {
+                "i_header": In(valid_only(header_word(cfg))),
+                "i_payload": In(valid_only(cfg.data_width)),
+                "step": In(valid_only(tx_step(cfg))),
+                "begin": In(valid_only(TxBegin)),
+                "header_sums": In(stream.Signature(HeaderSums)),
+                "payload_sum": In(stream.Signature(PayloadSums)),
+                "delivered": Out(1),
+                "freed": Out(1),
+                "o": Out(stream.Signature(beat(cfg))),
+            }
+        )
 
     def elaborate(self, platform):
         cfg, m = self._cfg, Module()
@@ -126,9 +128,7 @@ class Assembler(wiring.Component):
         header = Signal(cfg.data_width)
         m.d.sync += header.eq(read.data)
 
-        m.submodules.payloads = payloads = memory.Memory(
-            shape=cfg.data_width, depth=buffer_words(cfg), init=[]
-        )
+        m.submodules.payloads = payloads = memory.Memory(shape=cfg.data_width, depth=buffer_words(cfg), init=[])
         write, read = payloads.write_port(), payloads.read_port()
         with m.If(self.i_payload.valid):
             m.d.sync += write.addr.eq(write.addr + 1)

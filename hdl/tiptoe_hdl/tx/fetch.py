@@ -55,15 +55,17 @@ class PayloadFetcher(wiring.Component):
 
     def __init__(self, cfg: EngineConfig):
         self._cfg = cfg
-        super().__init__({
-            "i": In(stream.Signature(fetch_job(cfg))),
-            "request": Out(stream.Signature(dma_request(cfg))),
-            "data": In(stream.Signature(dma_read_data(cfg))),
-            "o_word": Out(valid_only(cfg.data_width)),
-            "o_result": Out(stream.Signature(PayloadResult)),
-            "o_sum": Out(stream.Signature(PayloadSums)),
-            "freed": In(1),
-        })
+        super().__init__(
+            {
+                "i": In(stream.Signature(fetch_job(cfg))),
+                "request": Out(stream.Signature(dma_request(cfg))),
+                "data": In(stream.Signature(dma_read_data(cfg))),
+                "o_word": Out(valid_only(cfg.data_width)),
+                "o_result": Out(stream.Signature(PayloadResult)),
+                "o_sum": Out(stream.Signature(PayloadSums)),
+                "freed": In(1),
+            }
+        )
 
     def elaborate(self, platform):
         cfg, m = self._cfg, Module()

@@ -97,12 +97,14 @@ class HeaderBuilder(wiring.Component):
 
     def __init__(self, cfg: EngineConfig):
         self._cfg = cfg
-        super().__init__({
-            "i": In(stream.Signature(tx_header(cfg))),
-            "mac": In(48),
-            "o_word": Out(valid_only(header_word(cfg))),
-            "o_sums": Out(stream.Signature(HeaderSums)),
-        })
+        super().__init__(
+            {
+                "i": In(stream.Signature(tx_header(cfg))),
+                "mac": In(48),
+                "o_word": Out(valid_only(header_word(cfg))),
+                "o_sums": Out(stream.Signature(HeaderSums)),
+            }
+        )
 
     def elaborate(self, platform):
         cfg, m = self._cfg, Module()
@@ -134,11 +136,11 @@ class HeaderBuilder(wiring.Component):
         with m.If(free):
             m.d.sync += now.eq(Cat(wire_bytes(header, total_length, identification, self.mac)))
         with m.Else():
-            m.d.sync += now[:-cfg.data_width].eq(now[cfg.data_width:])
+            m.d.sync += now[: -cfg.data_width].eq(now[cfg.data_width :])
         m.d.comb += [
             self.o_word.valid.eq(active),
             self.o_word.payload.address.eq(Cat(index, slot)),
-            self.o_word.payload.data.eq(now[:cfg.data_width]),
+            self.o_word.payload.data.eq(now[: cfg.data_width]),
         ]
 
         self._sums(m, now, loaded)

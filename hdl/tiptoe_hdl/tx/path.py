@@ -72,28 +72,30 @@ class TxPath(wiring.Component):
         if buffer_words(cfg) < longest_payload(cfg):
             raise ValueError(f"a frame of {cfg.max_frame_bytes} bytes does not fit into tx_buffer_bytes")
         self._cfg = cfg
-        super().__init__({
-            "segment": In(stream.Signature(tx_segment(cfg))),
-            "control": In(stream.Signature(TxControl)),
-            "frame": In(stream.Signature(tx_frame(cfg))),
-            "endpoint": In(stream.Signature(endpoint_write(cfg))).array(2),
-            "ring": In(valid_only(ring_write(cfg))),
-            "next_hop": In(valid_only(next_hop_write(cfg))),
-            "ip_header": In(valid_only(ip_header_write(cfg))),
-            "mac": In(48),
-            "ttl": In(8),
-            "tos": In(8),
-            "request": Out(stream.Signature(dma_request(cfg))),
-            "data": In(stream.Signature(dma_read_data(cfg))),
-            "o": Out(stream.Signature(beat(cfg))),
-            "frame_done": Out(stream.Signature(FlowResponse)),
-            "segments_done": Out(8),
-            "error": Out(valid_only(ErrorEvent)),
-            "count_tx_frames": Out(1),
-            "count_tx_segments": Out(1),
-            "count_tx_rst": Out(1),
-            "count_tx_dropped": Out(1),
-        })
+        super().__init__(
+            {
+                "segment": In(stream.Signature(tx_segment(cfg))),
+                "control": In(stream.Signature(TxControl)),
+                "frame": In(stream.Signature(tx_frame(cfg))),
+                "endpoint": In(stream.Signature(endpoint_write(cfg))).array(2),
+                "ring": In(valid_only(ring_write(cfg))),
+                "next_hop": In(valid_only(next_hop_write(cfg))),
+                "ip_header": In(valid_only(ip_header_write(cfg))),
+                "mac": In(48),
+                "ttl": In(8),
+                "tos": In(8),
+                "request": Out(stream.Signature(dma_request(cfg))),
+                "data": In(stream.Signature(dma_read_data(cfg))),
+                "o": Out(stream.Signature(beat(cfg))),
+                "frame_done": Out(stream.Signature(FlowResponse)),
+                "segments_done": Out(8),
+                "error": Out(valid_only(ErrorEvent)),
+                "count_tx_frames": Out(1),
+                "count_tx_segments": Out(1),
+                "count_tx_rst": Out(1),
+                "count_tx_dropped": Out(1),
+            }
+        )
 
     def elaborate(self, platform):
         cfg, m = self._cfg, Module()

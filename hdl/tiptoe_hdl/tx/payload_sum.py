@@ -37,13 +37,15 @@ class PayloadSum(wiring.Component):
     def __init__(self, cfg: EngineConfig):
         self._cfg = cfg
         self.latency = ceil_log2(cfg.data_width // 16) + 2
-        super().__init__({
-            "valid": In(1),
-            "last": In(1),
-            "data": In(cfg.data_width),
-            "o_valid": Out(1),
-            "o_sum": Out(16),
-        })
+        super().__init__(
+            {
+                "valid": In(1),
+                "last": In(1),
+                "data": In(cfg.data_width),
+                "o_valid": Out(1),
+                "o_sum": Out(16),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()

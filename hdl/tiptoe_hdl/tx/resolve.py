@@ -242,9 +242,7 @@ class Resolver(wiring.Component):
         cfg, segment = self._cfg, self.segment.payload
 
         # Endpoints: two writers in turn, through a register.
-        m.submodules.endpoints = endpoints = memory.Memory(
-            shape=endpoint(cfg), depth=cfg.connections, init=[]
-        )
+        m.submodules.endpoints = endpoints = memory.Memory(shape=endpoint(cfg), depth=cfg.connections, init=[])
         write, read = endpoints.write_port(), endpoints.read_port()
         turn = Signal()
         first, second = self.endpoint

@@ -52,21 +52,23 @@ class Sequencer(wiring.Component):
 
     def __init__(self, cfg: EngineConfig):
         self._cfg = cfg
-        super().__init__({
-            "info": In(stream.Signature(tx_info(cfg))),
-            "result": In(stream.Signature(PayloadResult)),
-            "o": Out(valid_only(tx_step(cfg))),
-            "begin": Out(valid_only(TxBegin)),
-            "delivered": In(1),
-            "frame_finished": Out(1),
-            "frame_done": Out(stream.Signature(FlowResponse)),
-            "segments_done": Out(8),
-            "error": Out(valid_only(ErrorEvent)),
-            "count_tx_frames": Out(1),
-            "count_tx_segments": Out(1),
-            "count_tx_rst": Out(1),
-            "count_tx_dropped": Out(1),
-        })
+        super().__init__(
+            {
+                "info": In(stream.Signature(tx_info(cfg))),
+                "result": In(stream.Signature(PayloadResult)),
+                "o": Out(valid_only(tx_step(cfg))),
+                "begin": Out(valid_only(TxBegin)),
+                "delivered": In(1),
+                "frame_finished": Out(1),
+                "frame_done": Out(stream.Signature(FlowResponse)),
+                "segments_done": Out(8),
+                "error": Out(valid_only(ErrorEvent)),
+                "count_tx_frames": Out(1),
+                "count_tx_segments": Out(1),
+                "count_tx_rst": Out(1),
+                "count_tx_dropped": Out(1),
+            }
+        )
 
     def elaborate(self, platform):
         cfg, m = self._cfg, Module()

@@ -64,11 +64,13 @@ class Realigner(wiring.Component):
 
     def __init__(self, cfg: EngineConfig):
         self._cfg = cfg
-        super().__init__({
-            "cmd": In(stream.Signature(realign_command(cfg))),
-            "i": In(stream.Signature(unsigned(cfg.data_width))),
-            "o": Out(stream.Signature(realigned_word(cfg))),
-        })
+        super().__init__(
+            {
+                "cmd": In(stream.Signature(realign_command(cfg))),
+                "i": In(stream.Signature(unsigned(cfg.data_width))),
+                "o": Out(stream.Signature(realigned_word(cfg))),
+            }
+        )
 
     def elaborate(self, platform):
         cfg, m = self._cfg, Module()
@@ -128,10 +130,10 @@ class Realigner(wiring.Component):
         active = Signal()
         now = Signal(_plan(cfg))
         left = Signal.like(now.words_m1)  # words after this one
-        flushing = Signal()               # this step flushes
-        final = Signal()                  # this is the transfer's last step
-        prime = Signal()                  # this step gives no output
-        first = Signal()                  # the next output is the transfer's first word
+        flushing = Signal()  # this step flushes
+        final = Signal()  # this is the transfer's last step
+        prime = Signal()  # this step gives no output
+        first = Signal()  # the next output is the transfer's first word
         step = Signal()
         load = Signal()
         m.d.comb += [
@@ -173,7 +175,7 @@ class Realigner(wiring.Component):
             control.word.eq(step & ~flushing),
         ]
         for at in range(0, lane_bits, 2):
-            select = rotate[at:at + 2]
+            select = rotate[at : at + 2]
             rotated = Signal(cfg.data_width, name=f"rotated{at}")
             kept = Signal.like(control, name=f"control{at}")
             kept_rotate = Signal(lane_bits, name=f"rotate{at}")

@@ -494,7 +494,9 @@ def options_of_a_live_connection():
         seen = [made_option(made, socket.IPPROTO_IP, socket.IP_TOS, value) for value in (0xB8, 0, 0x13)]
         seen += [made_option(made, socket.IPPROTO_IP, socket.IP_TTL, value) for value in (64, 0, 5)]
         seen += congestion_of(made)
-        seen += [error_of(made.setsockopt, socket.IPPROTO_TCP, socket.TCP_MAXSEG, value) for value in (600, 1400, 87, 40000)]
+        seen += [
+            error_of(made.setsockopt, socket.IPPROTO_TCP, socket.TCP_MAXSEG, value) for value in (600, 1400, 87, 40000)
+        ]
         time.sleep(0.5)  # data does not wait for the commands before it (docs/driver.md)
         made.sendall(b"on")
         seen.append(made.recv(10).decode())
@@ -563,7 +565,9 @@ def options():
         seen["fresh ttl"] = [
             made_option(fresh, socket.IPPROTO_IP, socket.IP_TTL, value) for value in (0, 256, 300, 33, -1, 200)
         ]
-        seen["fresh tos"] = [made_option(fresh, socket.IPPROTO_IP, socket.IP_TOS, value) for value in (255, 256 + 16, 0)]
+        seen["fresh tos"] = [
+            made_option(fresh, socket.IPPROTO_IP, socket.IP_TOS, value) for value in (255, 256 + 16, 0)
+        ]
         seen["fresh maxseg"] = [
             made_option(fresh, socket.IPPROTO_TCP, socket.TCP_MAXSEG, value) for value in (40, 40000, 0, 700)
         ]

@@ -46,9 +46,7 @@ def connecting(
     return peer, sock
 
 
-def active(
-    b: Bench, host: Host, port: int = ACTIVE[1], local: int = ACTIVE[0], **options: Any
-) -> tuple[Peer, Socket]:
+def active(b: Bench, host: Host, port: int = ACTIVE[1], local: int = ACTIVE[0], **options: Any) -> tuple[Peer, Socket]:
     """A connection that the engine opened."""
     peer, sock = connecting(b, host, port, local, **options)
     peer.accept()

@@ -67,9 +67,7 @@ class Client:
 
     def _segment(self, payload: bytes, flags: int = ACK) -> bytes:
         self._told = self.returned
-        return self._template.frame(
-            _ISS + 1 + self._sent, self._irs + 1 + self.returned, payload, flags, wnd=0xFFFF
-        )
+        return self._template.frame(_ISS + 1 + self._sent, self._irs + 1 + self.returned, payload, flags, wnd=0xFFFF)
 
     @property
     def done(self) -> bool:

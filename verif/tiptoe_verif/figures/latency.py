@@ -82,4 +82,3 @@ def read_bound(memory_latency: int, data_bytes: int, length: int) -> int:
     payload (the checksum of all of them stands in front of them), one to send."""
     words = -(-length // data_bytes)
     return 1 + memory_latency + words
-

@@ -308,8 +308,10 @@ class Rig:
                     connection.consume()
 
         def done(_: list[Frame]) -> bool:
-            return not self.harness.rx_pending and not self.harness.registers_pending and not any(
-                connection.busy for connection in self.connections
+            return (
+                not self.harness.rx_pending
+                and not self.harness.registers_pending
+                and not any(connection.busy for connection in self.connections)
             )
 
         until(self, done, work, lambda: sum(c.consumed + c.received + c.told for c in self.connections))

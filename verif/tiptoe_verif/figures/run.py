@@ -65,10 +65,14 @@ class Plan:
         return f"{self.config.name}, {self.config.data_width} bits"
 
 
-def figures(plan: Plan, report: Report, *, library: Path | None = None, progress: Progress | None = None) -> list[Figure]:
+def figures(
+    plan: Plan, report: Report, *, library: Path | None = None, progress: Progress | None = None
+) -> list[Figure]:
     """All figures of a plan; ``report`` is told what is measured next."""
     found: list[Figure] = []
-    many = [measure for group, measure in (("throughput", _throughput), ("segments", _segments)) if group in plan.groups]
+    many = [
+        measure for group, measure in (("throughput", _throughput), ("segments", _segments)) if group in plan.groups
+    ]
     if many:
         report("opening connections")
         with Rig(plan.config, max(plan.counts), library=library, progress=progress) as rig:
@@ -171,4 +175,3 @@ def _latency(plan: Plan, rig: Rig, report: Report) -> Iterator[Figure]:
                 engine=plan.engine, group="latency", name=name, connections=1, unit=CYCLES, value=value, bound=limit,
                 conditions=conditions,
             )  # fmt: skip
-

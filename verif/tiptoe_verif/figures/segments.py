@@ -67,7 +67,9 @@ def _measure(
 class _Doorbells:
     """Sends of one byte each over the connections in turn, one every ``pace`` cycles from now on."""
 
-    def __init__(self, rig: Rig, connections: Sequence[Connection], frames: int, pace: float, begin_at: int = 0) -> None:
+    def __init__(
+        self, rig: Rig, connections: Sequence[Connection], frames: int, pace: float, begin_at: int = 0
+    ) -> None:
         self.harness, self.frames, self.pace = rig.harness, frames, pace
         self.following = rotation(connections, begin_at)
         self.begin = rig.harness.cycle

@@ -75,9 +75,7 @@ class NetNamespace:
         assert tap is not None
         return tap
 
-    def socket(
-        self, family: int = socket.AF_INET, kind: int = socket.SOCK_STREAM, protocol: int = 0
-    ) -> socket.socket:
+    def socket(self, family: int = socket.AF_INET, kind: int = socket.SOCK_STREAM, protocol: int = 0) -> socket.socket:
         """A socket of the namespace's network, to be used by this process."""
         self._socket.send(json.dumps({"socket": [int(family), int(kind), protocol]}).encode())
         descriptor = self._answer()

@@ -27,9 +27,7 @@ RESET = struct.pack("ii", 1, 0)
 BUILT_IN = ("echo", "discard", "chargen")
 """Targets that need no server: RFC 862, RFC 863, RFC 864."""
 
-CHARGEN = b"".join(
-    bytes(32 + (line + column) % 95 for column in range(72)) + b"\r\n" for line in range(95)
-) * 16
+CHARGEN = b"".join(bytes(32 + (line + column) % 95 for column in range(72)) + b"\r\n" for line in range(95)) * 16
 """RFC 864's pattern, some rounds of it."""
 
 
@@ -284,9 +282,7 @@ class Relay(Connection):
         self._watch()
 
     @classmethod
-    def to_host(
-        cls, board: Switchboard, offloaded: Socket, record: Record, target: tuple[str, int]
-    ) -> Relay:
+    def to_host(cls, board: Switchboard, offloaded: Socket, record: Record, target: tuple[str, int]) -> Relay:
         """Join an accepted offloaded connection to a server of the host."""
         host = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         host.setblocking(False)

@@ -89,7 +89,9 @@ def totals_table(
     for name, channel in zip(("line in", "line out"), channels or (), strict=False):
         table.add_row(name, "", f"[dim]{channel.summary()}[/dim]")
     if host is not None:
-        table.add_row("not offloaded", f"{host.tcp.opened + host.tcp.accepted:,}", "[dim]connections of the host's kernel[/dim]")
+        table.add_row(
+            "not offloaded", f"{host.tcp.opened + host.tcp.accepted:,}", "[dim]connections of the host's kernel[/dim]"
+        )
         table.add_row("its frames in, out", f"{host.received:,}", f"{host.sent:,}")
     monitors = [engine.monitor for engine in engines if engine.monitor is not None]
     if monitors:

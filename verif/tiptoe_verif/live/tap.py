@@ -25,9 +25,7 @@ class TapError(OSError):
     """No TAP interface is to be had; the message is fit to be shown to the user."""
 
 
-def open_tap(
-    name: str, *, address: str, prefix: int = 24, mtu: int = 1500, mac: str = "", gateway: str = ""
-) -> int:
+def open_tap(name: str, *, address: str, prefix: int = 24, mtu: int = 1500, mac: str = "", gateway: str = "") -> int:
     """Create the TAP interface ``name``, configure the kernel's side, and return the other side's descriptor.
 
     With ``gateway`` this becomes the kernel's default route.
@@ -87,14 +85,10 @@ def _configure(name: str, address: str, prefix: int, mtu: int, mac: str) -> None
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         if mac:
             hardware = bytes(int(part, 16) for part in mac.split(":"))
-            fcntl.ioctl(
-                control, _SIOCSIFHWADDR, struct.pack("16sH6s16x", name.encode(), _ARPHRD_ETHER, hardware)
-            )
+            fcntl.ioctl(control, _SIOCSIFHWADDR, struct.pack("16sH6s16x", name.encode(), _ARPHRD_ETHER, hardware))
         fcntl.ioctl(control, _SIOCSIFMTU, struct.pack("16si20x", name.encode(), mtu))
         for request, value in ((_SIOCSIFADDR, address), (_SIOCSIFNETMASK, mask)):
-            packed = struct.pack(
-                "16sHH4s16x", name.encode(), socket.AF_INET, 0, socket.inet_aton(value)
-            )
+            packed = struct.pack("16sHH4s16x", name.encode(), socket.AF_INET, 0, socket.inet_aton(value))
             fcntl.ioctl(control, request, packed)
     bring_up(name)
 

@@ -107,14 +107,10 @@ class EngineDevice(abc.ABC):
             latency=conditions.memory_latency, jitter=conditions.memory_jitter,
             outstanding=conditions.memory_outstanding, stall=conditions.memory_stall,
         )  # fmt: skip
-        self.harness.set_stalls(
-            rx=conditions.rx_stall, tx=conditions.tx_stall, registers=conditions.register_stall
-        )
+        self.harness.set_stalls(rx=conditions.rx_stall, tx=conditions.tx_stall, registers=conditions.register_stall)
         self.harness.set_line(rx=conditions.line_rate, tx=conditions.line_rate)
         self.trace_path = self.harness.trace(trace) if trace else None
-        self.monitor = (
-            WireMonitor(mac=self.mac, ip=self.ip, max_frame=self.config.max_frame_bytes) if monitor else None
-        )
+        self.monitor = WireMonitor(mac=self.mac, ip=self.ip, max_frame=self.config.max_frame_bytes) if monitor else None
         self.capture = Capture(pcap, self.monitor)
         self.memory = self.harness.memory
         self.stack: Any = None

@@ -105,9 +105,7 @@ _TYPES = {
 }  # fmt: skip
 
 
-def build(
-    component: Any, name: str, *, trace: bool = False, progress: Progress | None = None
-) -> Path:
+def build(component: Any, name: str, *, trace: bool = False, progress: Progress | None = None) -> Path:
     """Compile a component that has the engine's ports, with the harness; returns the library (kept by hash)."""
     return _build(name, to_verilog(component, name), trace, progress)
 
@@ -276,9 +274,7 @@ class Harness:
             for info in self._infos[:count]:
                 data = ctypes.string_at(ctypes.addressof(self._bytes) + offset, info.length)
                 offset += info.length
-                frames.append(
-                    Frame(data, info.first, info.last, bool(info.flags & _FRAME_TO_ENGINE), info.time_ns)
-                )
+                frames.append(Frame(data, info.first, info.last, bool(info.flags & _FRAME_TO_ENGINE), info.time_ns))
 
     def log_frames(self, on: bool = True, *, only: bool = False) -> None:
         """Keep frames of both directions, in order of their last word, for ``take_frames(log=True)``; with ``only``,

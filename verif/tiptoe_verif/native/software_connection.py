@@ -128,7 +128,11 @@ class Connection:
     def _synchronise(self) -> None:
         """SYN, or SYN,ACK when both sides open at once."""
         tp = self.tp
-        self._emit(SYN | ACK if tp.t_state == TCPS_SYN_RECEIVED else SYN, tp.iss, mss=self._tcp.own_mss(tp, tp.t_inpcb.inp_faddr))
+        self._emit(
+            SYN | ACK if tp.t_state == TCPS_SYN_RECEIVED else SYN,
+            tp.iss,
+            mss=self._tcp.own_mss(tp, tp.t_inpcb.inp_faddr),
+        )
         self._start_timer()
 
     def _window(self) -> int:

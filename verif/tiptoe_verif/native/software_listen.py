@@ -87,7 +87,9 @@ class PassiveOpens:
             self._forget(four_tuple)
             return
         self._tcp.transmit(self._syn_ack(half))
-        half.timer = self._tcp.stack.callout(self._tcp.rto_us << half.tries, partial(self._synchronise, four_tuple, half))
+        half.timer = self._tcp.stack.callout(
+            self._tcp.rto_us << half.tries, partial(self._synchronise, four_tuple, half)
+        )
         half.tries += 1
 
     def _forget(self, four_tuple: FourTuple) -> None:

@@ -84,7 +84,9 @@ class StandInTcp:
     def serve(self, toe: Tiptoe) -> None:
         """Take the TCP segments that are for no connection of this device, and send by its interface."""
         if toe.engine.options.rst_unknown:
-            raise ValueError(f"{toe.tod_ifp.if_xname} answers segments of nobody itself: set EngineOptions.rst_unknown False")
+            raise ValueError(
+                f"{toe.tod_ifp.if_xname} answers segments of nobody itself: set EngineOptions.rst_unknown False"
+            )
         self._toes.append(toe)
         toe.hostif.input_hook = self._frame
 

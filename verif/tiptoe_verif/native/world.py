@@ -95,9 +95,7 @@ class Wire:
         Of the direction from b to a, if it differs.
     """
 
-    def __init__(
-        self, a: Node, b: Node, impairment: Impairment | None = None, back: Impairment | None = None
-    ) -> None:
+    def __init__(self, a: Node, b: Node, impairment: Impairment | None = None, back: Impairment | None = None) -> None:
         impairment = impairment or Impairment()
         self.ends = (a, b)
         self.channels = (Channel(impairment, "a>b"), Channel(back or impairment, "b>a"))

@@ -218,7 +218,10 @@ class Broker:
         host = format_ipv4(request.ip or LOOPBACK)
         self._near_port = 32768 + (self._near_port + 1) % 16384
         ours, theirs = (host, endpoint.local[1] or self._near_port), (host, request.port)
-        caller, called = ProgramSocket(self, endpoint.options), ProgramSocket(self, listener.members[0].options.inherited())
+        caller, called = (
+            ProgramSocket(self, endpoint.options),
+            ProgramSocket(self, listener.members[0].options.inherited()),
+        )
         caller.become_near(ours, theirs, told=False)
         called.become_near(theirs, ours, told=True)
         one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)

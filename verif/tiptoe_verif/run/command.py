@@ -111,7 +111,9 @@ class Run:
                 end = time.monotonic() + DRAIN_S
                 if not said and time.monotonic() > begin + 1:
                     said = True
-                    log.print(f"{self.broker.program} has ended; other processes have {held} of its sockets: Ctrl-C ends")
+                    log.print(
+                        f"{self.broker.program} has ended; other processes have {held} of its sockets: Ctrl-C ends"
+                    )
             elif not (self.broker.endpoints or self._under_way()) or time.monotonic() > end:
                 return
             self.session.engine.round(20_000)
@@ -153,7 +155,9 @@ def run_program(setup: LiveSetup, arguments: Sequence[str], *, quiet: bool) -> i
                 log.print(f"  in a namespace of its own: {enter}", style="dim", soft_wrap=True)
             if session.host:
                 enter = f"nsenter -t {session.host.namespace.pid} -n -U --preserve-credentials COMMAND"
-                log.print(f"  {setup.ip} is also a kernel's, for what is not offloaded: {enter}", style="dim", soft_wrap=True)
+                log.print(
+                    f"  {setup.ip} is also a kernel's, for what is not offloaded: {enter}", style="dim", soft_wrap=True
+                )
         code = Run(session, arguments, library, mask, quiet=quiet).until_the_end(path)
         engine = session.engine
         if not quiet:

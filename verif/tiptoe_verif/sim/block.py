@@ -65,9 +65,7 @@ class BlockSim:
         self._ports: dict[str, tuple[int, int, Any]] = {}
         for path, member, _ in component.signature.flatten(component):
             port = "__".join(str(part) for part in path)
-            found = re.search(
-                rf"^\s*(?:input|output)\s+(?:\[(\d+):0\]\s*)?\\?{re.escape(port)} ?;", text, re.M
-            )
+            found = re.search(rf"^\s*(?:input|output)\s+(?:\[(\d+):0\]\s*)?\\?{re.escape(port)} ?;", text, re.M)
             if found is None:
                 continue
             width = int(found[1] or 0) + 1
@@ -108,9 +106,7 @@ class BlockSim:
         number = pack(shape, value)
         if number >> width:
             raise ValueError(f"{value!r} does not fit the {width} bits of {port}")
-        words = (ctypes.c_uint32 * _words(width)).from_buffer_copy(
-            number.to_bytes(4 * _words(width), "little")
-        )
+        words = (ctypes.c_uint32 * _words(width)).from_buffer_copy(number.to_bytes(4 * _words(width), "little"))
         self._lib.put(self._sim, index, words)
 
     def step(self, cycles: int = 1, until: Iterable[str] = ()) -> int:
@@ -151,8 +147,5 @@ def unpack(shape: Any, value: int) -> Any:
     if not hasattr(shape, "members"):
         return value
     return SimpleNamespace(
-        **{
-            name: unpack(field.shape, value >> field.offset & ((1 << field.width) - 1))
-            for name, field in shape
-        }
+        **{name: unpack(field.shape, value >> field.offset & ((1 << field.width) - 1)) for name, field in shape}
     )

@@ -209,9 +209,7 @@ def _results(file: Path, log: Path) -> CocotbResults:
         trouble = case.find("failure")
         trouble = case.find("error") if trouble is None else trouble
         if trouble is not None:
-            results.failed[name] = (
-                trouble.get("message") or trouble.get("error_msg") or trouble.text or "failed"
-            )
+            results.failed[name] = trouble.get("message") or trouble.get("error_msg") or trouble.text or "failed"
         elif case.find("skipped") is not None:
             results.skipped.append(name)
         else:

@@ -30,9 +30,7 @@ _COMPUTED = re.compile(
 )
 # Last in a process: the resets of the domain and of ResetInserters (signals or bits of them), to a constant.
 _CONDITION = r"(?:\w+|\\\S+ )(?: ?\[\d+\])?"
-_RESETS = re.compile(
-    rf"(?:^    if \({_CONDITION}\) begin\n      \S+ {{1,2}}<= \d+'[0-9a-z]+;\n    end\n)*\Z", re.M
-)
+_RESETS = re.compile(rf"(?:^    if \({_CONDITION}\) begin\n      \S+ {{1,2}}<= \d+'[0-9a-z]+;\n    end\n)*\Z", re.M)
 _RESET = re.compile(rf"^    if \(({_CONDITION})\) begin\n(      \S+ {{1,2}}<= \S+;\n)", re.M)
 
 

@@ -128,9 +128,7 @@ def build_library(
         return library
 
 
-def build_cocotb(
-    top_name: str, verilog_text: str, *, trace: bool = False, progress: Progress | None = None
-) -> Path:
+def build_cocotb(top_name: str, verilog_text: str, *, trace: bool = False, progress: Progress | None = None) -> Path:
     """Compile the program that runs cocotb benches of one top module, and return its path.
 
     Only the top's ports are visible to cocotb: several times faster than with all signals public. With
@@ -154,9 +152,7 @@ def build_cocotb(
             [*flags, ports.name, "--exe", "-LDFLAGS", f"-Wl,-rpath,{libs} -L{libs} -lcocotbvpi_verilator",
              "-o", program.name, str(COCOTB_MAIN)],
         )  # fmt: skip
-        run_make(
-            path / "Vtop.mk", _optimise("-O2 -march=native"), runtime=f"cocotb {flags}", progress=progress
-        )
+        run_make(path / "Vtop.mk", _optimise("-O2 -march=native"), runtime=f"cocotb {flags}", progress=progress)
         return program
 
 
@@ -178,9 +174,7 @@ def _public_ports(top_name: str, verilog_text: str) -> str:
     return "\n".join(["`verilator_config", *lines, ""])
 
 
-def _translate(
-    path: Path, top_name: str, verilog_text: str, progress: Progress | None, arguments: list[str]
-) -> None:
+def _translate(path: Path, top_name: str, verilog_text: str, progress: Progress | None, arguments: list[str]) -> None:
     if progress:
         progress("verilate", 0.0)
     (path / "top.v").write_text(verilog_text)

@@ -87,9 +87,7 @@ def main(
     chosen = [known[name] for name in blocks] if blocks else [b for b in BLOCKS if whole or not b.whole]
     # The second speed grade of a block waits for the first one's netlist, so they should not start together.
     wanted = [int(grade) for grade in grades.split(",")]
-    tasks = [
-        (block.name, grade, seed) for grade in wanted for block in sorted(chosen, key=lambda b: not b.whole)
-    ]
+    tasks = [(block.name, grade, seed) for grade in wanted for block in sorted(chosen, key=lambda b: not b.whole)]
     results, failed = measure_all(tasks, jobs)
 
     for result in results if paths else []:

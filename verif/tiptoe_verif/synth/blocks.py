@@ -168,12 +168,25 @@ BLOCKS = [
     Block("connection_table", _connection_table, no_collision=("way*",), inside="table"),
     Block("isn", _isn),
     # Entries are not read while written; what the listen table shows after a write of the same entry is not looked at.
-    Block("listen_unit", _listen_unit, inside="listen",
-          no_collision=("cache.peer*", "cache.own*", "cache.status*", "listeners.storage*")),
+    Block(
+        "listen_unit",
+        _listen_unit,
+        inside="listen",
+        no_collision=("cache.peer*", "cache.own*", "cache.status*", "listeners.storage*"),
+    ),
     # What is read is never written in the same cycle: a header follows a beat behind, a payload is complete, an
     # endpoint and its ring are not written while segments of the connection are under way.
-    Block("tx", _tx, no_collision=("resolver.endpoints*", "resolver.hops*", "resolver.rings*", "assembler.headers*",
-                                   "assembler.payloads*")),
+    Block(
+        "tx",
+        _tx,
+        no_collision=(
+            "resolver.endpoints*",
+            "resolver.hops*",
+            "resolver.rings*",
+            "assembler.headers*",
+            "assembler.payloads*",
+        ),
+    ),
 ]
 
 

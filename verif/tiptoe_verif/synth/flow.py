@@ -167,9 +167,7 @@ def _yosys(folder: Path, text: str, result: SynthResult, by_parts: bool) -> None
     )
     (folder / "yosys.log").write_text(process.stdout)
     if process.returncode != 0:
-        raise ToolError(
-            f"yosys failed ({folder / 'yosys.log'}):\n" + "\n".join(process.stdout.splitlines()[-8:])
-        )
+        raise ToolError(f"yosys failed ({folder / 'yosys.log'}):\n" + "\n".join(process.stdout.splitlines()[-8:]))
 
     stat = json.loads((folder / "stat.json").read_text())["modules"]
     cells = next(value for key, value in stat.items() if key.lstrip("\\") == "top.dut")["num_cells_by_type"]

@@ -27,9 +27,7 @@ def merge_output_registers(module: Module, inside: str = "") -> int:
                 for bit in bits:
                     if isinstance(bit, int):
                         loads[bit].append((name, port))
-    exported = {
-        bit for port in module["ports"].values() if port["direction"] != "input" for bit in port["bits"]
-    }
+    exported = {bit for port in module["ports"].values() if port["direction"] != "input" for bit in port["bits"]}
     merged = 0
     for name in [name for name, cell in cells.items() if cell["type"] == "DP16KD" and inside in name]:
         for side in "AB":

@@ -75,11 +75,7 @@ def make_table(results: Sequence[SynthResult], baseline: dict[str, dict[str, Any
             row.append(_with_change(getattr(result, figure), known.get(figure), worse_up=True))
         for grade in grades:
             value = result.fmax_mhz.get(grade)
-            text = (
-                ""
-                if value is None
-                else _with_change(value, known.get("fmax_mhz", {}).get(grade), worse_up=False)
-            )
+            text = "" if value is None else _with_change(value, known.get("fmax_mhz", {}).get(grade), worse_up=False)
             low = value is not None and value < GOAL_MHZ.get(grade, 0)
             row.append(f"[red]{text}[/red]" if low else text)
         table.add_row(*row, f"{result.seconds:.0f}")

@@ -262,9 +262,7 @@ class WireMonitor:
         if not flags & SYN:
             self._sent_data(flow, segment)
 
-    def _sent_reset(
-        self, key: tuple[int, int, int, int], flow: Flow | None, segment: Segment, time_ns: int
-    ) -> None:
+    def _sent_reset(self, key: tuple[int, int, int, int], flow: Flow | None, segment: Segment, time_ns: int) -> None:
         if segment.payload:
             raise WireError("RST with data")
         # A reset that answers a segment takes its numbers from it and, while that one's connection is not open yet, ends
@@ -283,9 +281,7 @@ class WireMonitor:
             return
         raise WireError("RST whose sequence number answers nothing the engine was given")
 
-    def _sent_syn(
-        self, key: tuple[int, int, int, int], flow: Flow | None, segment: Segment, time_ns: int
-    ) -> Flow:
+    def _sent_syn(self, key: tuple[int, int, int, int], flow: Flow | None, segment: Segment, time_ns: int) -> Flow:
         if segment.payload:
             raise WireError("SYN with data")
         if not segment.mss:

@@ -81,9 +81,7 @@ def candidates(s):
         bytes_acked_rest=(s.bytes_acked_sum - s.cwnd)[:CWND_BITS],
         dupacks_next=Mux(s.dupacks == DUPACK_THRESHOLD, DUPACK_THRESHOLD, s.dupacks + 1)[:2],
         # RFC 6928's ten segments; one if the SYN had to be repeated (RFC 5681 section 3.1).
-        initial_window=Mux(s.rexmt_shift == 0, ((s.maxseg_now << 3) + (s.maxseg_now << 1)), s.maxseg_now)[
-            :CWND_BITS
-        ],
+        initial_window=Mux(s.rexmt_shift == 0, ((s.maxseg_now << 3) + (s.maxseg_now << 1)), s.maxseg_now)[:CWND_BITS],
     )
 
 

@@ -56,8 +56,7 @@ def judge(s):
     """Step 3: is the send doorbell sound, may the request be done."""
     alive = s.state != State.CLOSED.value
     sendable = (
-        in_states(s.state, State.SYN_SENT, State.SYN_RECEIVED, State.ESTABLISHED, State.CLOSE_WAIT)
-        & ~s.fin_queued
+        in_states(s.state, State.SYN_SENT, State.SYN_RECEIVED, State.ESTABLISHED, State.CLOSE_WAIT) & ~s.fin_queued
     )
     snd_bell = s.is_doorbell & ~s.e_which
     # PROVISION and ACCEPT give the id its generation; a DMA fault concerns whoever has the id.
@@ -92,9 +91,7 @@ def apply(s):
     """Step 4: the receive ring's edge; how the request is answered."""
     bad_state, ok = Status.BAD_STATE.value, Status.OK.value
     return dict(
-        rcv_lim=choose(
-            s.rcv_lim, (s.rcv_bell & s.bell_lim_ok, s.bell_lim), (s.syn_taken | s.opens, s.lim_next)
-        ),
+        rcv_lim=choose(s.rcv_lim, (s.rcv_bell & s.bell_lim_ok, s.bell_lim), (s.syn_taken | s.opens, s.lim_next)),
         bell_bad=s.snd_bell_bad | (s.rcv_bell & ~s.bell_lim_ok),
         status=choose(
             ok,

@@ -119,9 +119,7 @@ def decide(s):
         new=sent & s.first_time,
         acks=s.may_ack & wanted,
         advance=sent & ~s.rexmt_one,
-        behind_segment=choose(
-            END, (~data | (s.force & ~fin), BASE_PLUS_1), (fin, END_PLUS_1), (limited, EDGE)
-        )[:2],
+        behind_segment=choose(END, (~data | (s.force & ~fin), BASE_PLUS_1), (fin, END_PLUS_1), (limited, EDGE))[:2],
         length=choose(s.most, (s.force, s.some), (s.rexmt_one, s.most), (s.short, s.room))[:12],
         psh=data & s.avail_fits & ~limited,
         more=sent & data & (~s.avail_fits | s.up_to_max),

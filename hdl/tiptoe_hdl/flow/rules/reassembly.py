@@ -72,9 +72,7 @@ def merge(s):
         lacks_room=s.takes_data & s.brings_data & no_room,
         # Out of order, a gap filled, every second segment; and payload that brought nothing new although the segment was
         # acceptable: the peer needs to hear where we are.
-        if_ack_now=takes_ahead
-        | (takes & (s.ooo_valid.any() | s.delack))
-        | (~takes & (s.e_length != 0)),
+        if_ack_now=takes_ahead | (takes & (s.ooo_valid.any() | s.delack)) | (~takes & (s.e_length != 0)),
     )
 
 
@@ -93,9 +91,7 @@ def apply(s):
     fin_at_nxt = Mux(s.fin_seen, s.fin_at_nxt, s.ends_at_nxt)
     return dict(
         ooo=Cat(new_first, new_second),
-        ooo_valid=choose(
-            s.ooo_valid, (s.fresh, 0), (in_order, valid_in_order), (out_of_order, valid_out_of_order)
-        ),
+        ooo_valid=choose(s.ooo_valid, (s.fresh, 0), (in_order, valid_in_order), (out_of_order, valid_out_of_order)),
         data_nxt_placed=Mux(in_order, s.merged_end, s.rcv_nxt),
         fin_seen=(s.fin_seen | s.fin_valid) & ~s.fresh,
         fin_seq=Mux(s.fin_seen, s.fin_seq, s.e_payload_end),

@@ -74,9 +74,7 @@ def total(s):
 
 def clamp(s):
     """Step 7."""
-    return dict(
-        rto_next=choose(s.rto_sum, (s.rto_sum < s.rto_min, s.rto_min), (s.rto_sum > s.rto_max, s.rto_max))
-    )
+    return dict(rto_next=choose(s.rto_sum, (s.rto_sum < s.rto_min, s.rto_min), (s.rto_sum > s.rto_max, s.rto_max)))
 
 
 def renew(s):

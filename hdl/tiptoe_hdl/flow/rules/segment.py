@@ -58,8 +58,7 @@ def classify(s):
     is_syn_received = s.state == State.SYN_RECEIVED.value
     segment = s.is_segment & s.provisioned
     return dict(
-        acceptable=(s.e_zero_length & empty_in_window)
-        | (~s.e_zero_length & (begins_in_window | ends_in_window)),
+        acceptable=(s.e_zero_length & empty_in_window) | (~s.e_zero_length & (begins_in_window | ends_in_window)),
         end_inside=end_inside,
         seq_exact=seq_exact,
         repeats_syn=seq_before_nxt & ~s.seq_plus_1_before_nxt,  # it stands just before rcv_nxt
@@ -76,9 +75,7 @@ def classify(s):
         open_=segment & (s.state >= State.SYN_RECEIVED.value),
         is_syn_received=is_syn_received,
         plain=flags[ACK] & ~flags[RST] & ~flags[SYN],
-        takes_data=in_states(
-            s.state, State.SYN_RECEIVED, State.ESTABLISHED, State.FIN_WAIT_1, State.FIN_WAIT_2
-        ),
+        takes_data=in_states(s.state, State.SYN_RECEIVED, State.ESTABLISHED, State.FIN_WAIT_1, State.FIN_WAIT_2),
         has_ack=flags[ACK],
         has_rst=flags[RST],
         has_syn=flags[SYN],

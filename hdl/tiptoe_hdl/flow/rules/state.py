@@ -103,9 +103,7 @@ def apply(s):
         delack=(s.delack | s.got_in_order) & ~fresh,
         delack_deadline=Mux(s.got_in_order & ~s.delack, s.delack_deadline_next, s.delack_deadline),
         force=(s.force | s.probe) & ~fresh & ~persist_exit,
-        rexmt_shift=choose(
-            s.rexmt_shift, (fresh | s.took_ack | persist_exit, 0), (s.timeout | s.probe, s.next_shift)
-        ),
+        rexmt_shift=choose(s.rexmt_shift, (fresh | s.took_ack | persist_exit, 0), (s.timeout | s.probe, s.next_shift)),
         rexmits=Mux(fresh, 0, s.rexmits),
         timer_on_then=s.rexmt_on & ~fresh & ~persist_exit,
         persist_then=(s.persist | s.probe) & ~fresh & ~persist_exit,
@@ -114,11 +112,7 @@ def apply(s):
         took_ack_then=s.took_ack,
         start_deadline=Mux(fresh | s.becomes_established, s.initial_deadline, s.rto_deadline),
         rto=Mux(fresh, s.rto_initial, s.rto),
-        changed=s.took_ack
-        | s.got_in_order
-        | s.becomes_established
-        | s.syn_taken
-        | dies,
+        changed=s.took_ack | s.got_in_order | s.becomes_established | s.syn_taken | dies,
     )
 
 
@@ -153,10 +147,7 @@ def take_fin(s):
         peer_closed=s.peer_closed | s.fin_now,
         ack_now=(s.ack_now | s.fin_now) & (next_state != S["CLOSED"]),
         delack=s.delack & (next_state != S["CLOSED"]),
-        changed=s.changed
-        | s.fin_now
-        | (state != s.state_before)
-        | (s.bell_bad & s.provisioned & ~s.bad_doorbell),
+        changed=s.changed | s.fin_now | (state != s.state_before) | (s.bell_bad & s.provisioned & ~s.bad_doorbell),
     )
 
 

@@ -8,15 +8,15 @@
 ``device`` is anything that has the seam of device.py. docs/driver.md tells what happens then.
 """
 
-from .device import Device
-from .lifecycle import DeviceState
-from .options import DeviceError, EngineOptions
-from .policy import OffloadPolicy, Opening, PolicyRule
-from .snapshots import snapshot
+from .hardware.device import Device
+from .hardware.options import DeviceError, EngineOptions
+from .hardware.user_buffers import UserBuffer
+from .netinet.stack import Stack
 from .sockets import SO_NO_OFFLOAD, Socket, create_connection, select
-from .stack import Stack
-from .toe import Tiptoe
-from .user_buffers import UserBuffer
+from .toe.device import Tiptoe
+from .toe.lifecycle import DeviceState
+from .toe.policy import OffloadPolicy, Opening, PolicyRule
+from .toe.snapshots import snapshot
 
 __all__ = [
     "SO_NO_OFFLOAD",

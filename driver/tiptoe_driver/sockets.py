@@ -10,26 +10,27 @@ import socket as stdlib
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from .offload import sockaddr_in
-from .routes import format_ipv4, parse_ipv4
-from .socketvar import soreadable, sowriteable
-from .sockopt import os_error, sogetopt, sosetopt, take_error
-from .stack import Stack
-from .structures import (
+from .hardware.user_buffers import UserBuffer
+from .netinet.routes import format_ipv4, parse_ipv4
+from .netinet.socketvar import soreadable, sowriteable
+from .netinet.stack import Stack
+from .netinet.structures import (
     SO_ACCEPTCONN,
     SO_NO_OFFLOAD,
     SS_ISCONNECTED,
     SS_ISCONNECTING,
     SS_NBIO,
+    sockaddr_in,
     socket,
     sotoinpcb,
     sototcpcb,
 )
-from .tcp_info import linux_tcp_info, tcp_ask_info, tcp_fill_info, tcp_info
-from .tcp_usrreq import tcp_usr_bind, tcp_usr_connect, tcp_usr_listen
-from .uipc_socket import MSG_PEEK, soaccept, soclose, socreate, soreceive, soreceive_bytes, sosend, soshutdown
-from .uipc_zerocopy import Views, solend, soreceive_done, soreceive_view, sosend_done, sosend_view
-from .user_buffers import UserBuffer
+from .netinet.tcp_fill_info import tcp_ask_info, tcp_fill_info
+from .netinet.tcp_info import linux_tcp_info, tcp_info
+from .netinet.tcp_usrreq import tcp_usr_bind, tcp_usr_connect, tcp_usr_listen
+from .netinet.uipc_socket import MSG_PEEK, soaccept, soclose, socreate, soreceive, soreceive_bytes, sosend, soshutdown
+from .netinet.uipc_zerocopy import Views, solend, soreceive_done, soreceive_view, sosend_done, sosend_view
+from .sockopt import os_error, sogetopt, sosetopt, take_error
 
 T = TypeVar("T")
 Address = tuple[str, int]

@@ -7,9 +7,9 @@ import os
 import socket as stdlib
 import struct
 
-from .abi_gen import Congestion
-from .offload import tcp_gen_ctloutput, tcp_gen_send
-from .structures import (
+from .hardware.abi_gen import Congestion
+from .netinet.offload import tcp_gen_ctloutput, tcp_gen_send
+from .netinet.structures import (
     IPDEFTTL,
     SO_ACCEPTCONN,
     SO_KEEPALIVE,
@@ -17,14 +17,14 @@ from .structures import (
     SO_NO_OFFLOAD,
     SO_OOBINLINE,
     SO_REUSEADDR,
-    TCPS_SYN_SENT,
     TF_NODELAY,
     TF_TOE,
     socket,
     sotoinpcb,
     sototcpcb,
 )
-from .tcp_errors import TCP_MINMSS, tcp_output_error
+from .netinet.tcp_errors import TCP_MINMSS, tcp_output_error
+from .netinet.tcp_fsm import TCPS_SYN_SENT
 
 _FLAG_OPTIONS = {
     stdlib.SO_REUSEADDR: SO_REUSEADDR,

@@ -10,11 +10,10 @@ from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Raw
 from scapy.utils import checksum
 
-from tiptoe_driver import abi_gen as abi
-from tiptoe_verif.bench.bench import ENGINE_IP, ENGINE_MAC, PASSIVE, Bench, engine_test
-from tiptoe_verif.bench.bystander import Bystander
-from tiptoe_verif.bench.peer import Host
-from tiptoe_verif.bench.steps import (
+from tiptoe_driver.hardware import abi_gen as abi
+from tiptoe_verif.testbench.bystander import Bystander
+from tiptoe_verif.testbench.peer import Host
+from tiptoe_verif.testbench.steps import (
     accepted,
     active,
     close_by_peer,
@@ -24,6 +23,7 @@ from tiptoe_verif.bench.steps import (
     receive,
     use_everything,
 )
+from tiptoe_verif.testbench.testbench import ENGINE_IP, ENGINE_MAC, PASSIVE, Bench, engine_test
 
 NO_LINGER = struct.pack("ii", 1, 0)
 

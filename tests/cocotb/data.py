@@ -7,11 +7,11 @@ import hashlib
 import socket
 from itertools import pairwise
 
-from tiptoe_driver import abi_gen as abi
-from tiptoe_verif.bench.bench import ACTIVE, PASSIVE, TICK_CYCLES, Bench, engine_test
-from tiptoe_verif.bench.peer import Host
-from tiptoe_verif.bench.reference import ReferenceTcp
-from tiptoe_verif.bench.steps import accepted, active, close_by_peer, connecting, exchange, listen, receive
+from tiptoe_driver.hardware import abi_gen as abi
+from tiptoe_verif.testbench.peer import Host
+from tiptoe_verif.testbench.reference import ReferenceTcp
+from tiptoe_verif.testbench.steps import accepted, active, close_by_peer, connecting, exchange, listen, receive
+from tiptoe_verif.testbench.testbench import ACTIVE, PASSIVE, TICK_CYCLES, Bench, engine_test
 from tiptoe_verif.wire.impairment import Impairment
 
 SIZES = (1, 7, 333, 1459, 1461, 4000)

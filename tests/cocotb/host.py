@@ -3,11 +3,11 @@
 import socket
 
 from tiptoe_driver import Socket, create_connection, select
-from tiptoe_driver import abi_gen as abi
-from tiptoe_verif.bench.bench import PASSIVE, Bench, engine_test
-from tiptoe_verif.bench.peer import Host
-from tiptoe_verif.bench.reference import ReferenceTcp
-from tiptoe_verif.bench.steps import accepted, active, close_by_peer, close_by_us, exchange, listen, passive
+from tiptoe_driver.hardware import abi_gen as abi
+from tiptoe_verif.testbench.peer import Host
+from tiptoe_verif.testbench.reference import ReferenceTcp
+from tiptoe_verif.testbench.steps import accepted, active, close_by_peer, close_by_us, exchange, listen, passive
+from tiptoe_verif.testbench.testbench import PASSIVE, Bench, engine_test
 
 
 @engine_test()

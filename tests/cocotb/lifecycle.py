@@ -8,10 +8,9 @@ import errno
 import socket
 import struct
 
-from tiptoe_driver import abi_gen as abi
-from tiptoe_verif.bench.bench import ACTIVE, PASSIVE, TICK_CYCLES, Bench, engine_test
-from tiptoe_verif.bench.peer import Host
-from tiptoe_verif.bench.steps import (
+from tiptoe_driver.hardware import abi_gen as abi
+from tiptoe_verif.testbench.peer import Host
+from tiptoe_verif.testbench.steps import (
     accepted,
     active,
     close_by_peer,
@@ -22,6 +21,7 @@ from tiptoe_verif.bench.steps import (
     passive,
     receive,
 )
+from tiptoe_verif.testbench.testbench import ACTIVE, PASSIVE, TICK_CYCLES, Bench, engine_test
 
 NO_LINGER = struct.pack("ii", 1, 0)
 LOCAL, REMOTE = ACTIVE

@@ -6,10 +6,11 @@ from typing import Any
 
 from tests.driver.fake_device import FakeDevice
 from tiptoe_driver import EngineOptions, Socket, Stack, Tiptoe
-from tiptoe_driver.abi_gen import Reason, State
-from tiptoe_driver.routes import parse_ipv4
-from tiptoe_driver.structures import TP_STOCK, sototcpcb, tcpcb, toepcb
-from tiptoe_driver.tcp_info import tcp_info
+from tiptoe_driver.hardware.abi_gen import Reason, State
+from tiptoe_driver.hardware.toepcb import TP_STOCK, toepcb
+from tiptoe_driver.netinet.routes import parse_ipv4
+from tiptoe_driver.netinet.structures import sototcpcb, tcpcb
+from tiptoe_driver.netinet.tcp_info import tcp_info
 from tiptoe_hdl.host.abi import EventType, Opcode
 
 OUR_IP, OUR_MAC = "10.0.0.1", "02:00:00:00:00:01"

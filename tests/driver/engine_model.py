@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.driver.fake_device import FakeDevice
-from tiptoe_driver import abi_gen as reg
-from tiptoe_driver.abi_gen import Reason, State, Status
+from tiptoe_driver.hardware import abi_gen as reg
+from tiptoe_driver.hardware.abi_gen import Reason, State, Status
 from tiptoe_hdl.host import abi
 from tiptoe_hdl.host.abi import EventType, Opcode
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tiptoe_driver import abi_gen as reg
+from tiptoe_driver.hardware import abi_gen as reg
 from tiptoe_hdl.host import abi
 
 

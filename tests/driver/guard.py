@@ -3,21 +3,34 @@ the two were parted (DETACH-1)."""
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import tiptoe_driver
-from tiptoe_driver import structures
+from tiptoe_driver.netinet import structures
 
 _FOLDER = Path(tiptoe_driver.__file__).parent
 _DRIVER = frozenset(
     str(_FOLDER / f"{name}.py")
-    for name in ("toe", "toe_calls", "toe_connect", "toe_events", "toe_listen", "ids", "engine")
+    for name in (
+        "toe/device",
+        "toe/calls",
+        "toe/active_open",
+        "toe/events",
+        "toe/passive_open",
+        "hardware/ids",
+        "hardware/engine",
+    )
 )
 """Files of the device's driver; the others are the stack, which may keep a tcpcb for as long as it likes."""
 _HARMLESS = frozenset({"t_inpcb", "t_toe", "__class__", "__hash__", "__eq__"})
 """What finds the lock, and what tells that there is no connection any more."""
+
+
+if not all(map(os.path.exists, _DRIVER)):
+    raise FileNotFoundError(f"a file of the driver has moved: {sorted(_DRIVER)}")
 
 
 class GuardError(AssertionError):

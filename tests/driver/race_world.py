@@ -11,20 +11,14 @@ from tests.driver import peer
 from tests.driver.bench import OUR_IP, PEER_IP, Bench, arp_reply
 from tests.driver.engine_model import EngineModel, FourTuple, Tcb
 from tiptoe_driver import Socket, Stack
-from tiptoe_driver.abi_gen import State
-from tiptoe_driver.offload import tcp_gen_detach
-from tiptoe_driver.routes import parse_ipv4
-from tiptoe_driver.structures import (
-    TP_ATTACHED,
-    TP_EVENTS_PENDING,
-    TP_READY,
-    TP_STOCK,
-    sototcpcb,
-    toepcb,
-)
-from tiptoe_driver.syncache import EXPIRE_US
-from tiptoe_driver.tcp_subr import tcp_close
-from tiptoe_driver.tcp_usrreq import tcp_usr_abort
+from tiptoe_driver.hardware.abi_gen import State
+from tiptoe_driver.hardware.toepcb import TP_ATTACHED, TP_EVENTS_PENDING, TP_READY, TP_STOCK, toepcb
+from tiptoe_driver.netinet.offload import tcp_gen_detach
+from tiptoe_driver.netinet.routes import parse_ipv4
+from tiptoe_driver.netinet.structures import sototcpcb
+from tiptoe_driver.netinet.syncache import EXPIRE_US
+from tiptoe_driver.netinet.tcp_subr import tcp_close
+from tiptoe_driver.netinet.tcp_usrreq import tcp_usr_abort
 from tiptoe_hdl.host.abi import EventType, Opcode
 
 PORT = 80

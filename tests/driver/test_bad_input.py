@@ -7,7 +7,7 @@ import random
 import pytest
 
 from tests.driver.bench import Bench
-from tiptoe_driver.abi_gen import State
+from tiptoe_driver.hardware.abi_gen import State
 from tiptoe_hdl.host.abi import EventType, Opcode
 
 

@@ -10,17 +10,13 @@ import struct
 import pytest
 
 from tests.driver.bench import Bench, Connection
-from tiptoe_driver.abi_gen import Reason, State
-from tiptoe_driver.offload import tcp_gen_detach, tcp_gen_disconnect, tcp_gen_send
-from tiptoe_driver.structures import (
-    INP_DROPPED,
-    SS_ISCONNECTED,
-    TCPS_LISTEN,
-    TF_NEEDFIN,
-    TF_TOE,
-    TP_ATTACHED,
-)
-from tiptoe_driver.tcp_usrreq import tcp_usr_abort
+from tiptoe_driver.hardware.abi_gen import Reason, State
+from tiptoe_driver.hardware.toepcb import TP_ATTACHED
+from tiptoe_driver.netinet.offload import tcp_gen_detach, tcp_gen_disconnect, tcp_gen_send
+from tiptoe_driver.netinet.pcbinfo import INP_DROPPED
+from tiptoe_driver.netinet.structures import SS_ISCONNECTED, TF_NEEDFIN, TF_TOE
+from tiptoe_driver.netinet.tcp_fsm import TCPS_LISTEN
+from tiptoe_driver.netinet.tcp_usrreq import tcp_usr_abort
 from tiptoe_hdl.host.abi import EventType, Opcode
 
 ON_CONNECTION = (Opcode.CLOSE, Opcode.ABORT, Opcode.RELEASE)

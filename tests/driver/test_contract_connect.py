@@ -10,19 +10,13 @@ import pytest
 from tests.driver.bench import OUR_IP, OUR_MAC, PEER_IP, Bench, SoftwareStack, arp_reply
 from tests.driver.fake_device import FakeDevice
 from tiptoe_driver import Socket, Stack
-from tiptoe_driver.abi_gen import Reason, State, Status
-from tiptoe_driver.offload import if_setcap, sockaddr_in, tcp_offload_connect
-from tiptoe_driver.routes import parse_ipv4, parse_mac
+from tiptoe_driver.hardware.abi_gen import Reason, State, Status
+from tiptoe_driver.netinet.if_var import IFCAP_TOE
+from tiptoe_driver.netinet.offload import if_setcap, tcp_offload_connect
+from tiptoe_driver.netinet.routes import parse_ipv4, parse_mac
+from tiptoe_driver.netinet.structures import SS_ISCONNECTED, SS_ISCONNECTING, TF_TOE, sockaddr_in, sotoinpcb, sototcpcb
+from tiptoe_driver.netinet.tcp_fsm import TCPS_CLOSED
 from tiptoe_driver.sockets import SO_NO_OFFLOAD
-from tiptoe_driver.structures import (
-    IFCAP_TOE,
-    SS_ISCONNECTED,
-    SS_ISCONNECTING,
-    TCPS_CLOSED,
-    TF_TOE,
-    sotoinpcb,
-    sototcpcb,
-)
 from tiptoe_hdl.host.abi import Opcode
 
 PEER = sockaddr_in(parse_ipv4(PEER_IP), 80)

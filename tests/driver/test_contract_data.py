@@ -9,12 +9,12 @@ import socket
 import pytest
 
 from tests.driver.bench import Bench, Connection
-from tiptoe_driver.abi_gen import Reason, State
-from tiptoe_driver.locks import LockError, ToeCall
-from tiptoe_driver.offload import tcp_gen_rcvd, tcp_gen_send
-from tiptoe_driver.socketvar import PRUS_EOF
-from tiptoe_driver.structures import TCPS_FIN_WAIT_1, TCPS_LAST_ACK
-from tiptoe_driver.uipc_socket import sosend
+from tiptoe_driver.hardware.abi_gen import Reason, State
+from tiptoe_driver.netinet.locks import LockError, ToeCall
+from tiptoe_driver.netinet.offload import tcp_gen_rcvd, tcp_gen_send
+from tiptoe_driver.netinet.socketvar import PRUS_EOF
+from tiptoe_driver.netinet.tcp_fsm import TCPS_FIN_WAIT_1, TCPS_LAST_ACK
+from tiptoe_driver.netinet.uipc_socket import sosend
 from tiptoe_hdl.host.abi import Opcode
 
 STARTS = [0, 0xFFFF_F800, 0xFFFF_FFFF, 0x7FFF_FFF0]
@@ -211,7 +211,7 @@ def test_rcvd_1_window_plus_buffer_plus_credits_is_constant(bench: Bench, rng: r
 
 def test_rcvd_1_credits_return_when_the_reader_bypasses_tu_rcvd(bench: Bench) -> None:
     """A reader that takes bytes without the call: they are credited with the next arrival."""
-    from tiptoe_driver.sockbuf import sbdrop
+    from tiptoe_driver.netinet.sockbuf import sbdrop
 
     conn = bench.connected()
     conn.deliver(bytes(100))

@@ -12,12 +12,13 @@ import pytest
 from tests.driver.bench import OUR_IP, PEER_IP, Bench, Connection, SoftwareStack, arp_reply
 from tests.driver.fake_device import FakeDevice
 from tiptoe_driver import DeviceError, DeviceState, EngineOptions, Socket, Stack, Tiptoe
-from tiptoe_driver import abi_gen as reg
-from tiptoe_driver.abi_gen import Reason, State
-from tiptoe_driver.gate import ALL_ONES, DeviceGate
-from tiptoe_driver.offload import if_setcap, tcp_gen_disconnect, tcp_gen_rcvd, tcp_gen_send
-from tiptoe_driver.routes import parse_ipv4
-from tiptoe_driver.structures import IFCAP_TOE, SO_NO_OFFLOAD, TF_TOE, tcpcb
+from tiptoe_driver.hardware import abi_gen as reg
+from tiptoe_driver.hardware.abi_gen import Reason, State
+from tiptoe_driver.hardware.gate import ALL_ONES, DeviceGate
+from tiptoe_driver.netinet.if_var import IFCAP_TOE
+from tiptoe_driver.netinet.offload import if_setcap, tcp_gen_disconnect, tcp_gen_rcvd, tcp_gen_send
+from tiptoe_driver.netinet.routes import parse_ipv4
+from tiptoe_driver.netinet.structures import SO_NO_OFFLOAD, TF_TOE, tcpcb
 from tiptoe_hdl.host.abi import EventType, Opcode
 
 IPS = "10.0.0.1", "10.0.1.1"

@@ -12,11 +12,12 @@ import pytest
 from tests.driver.bench import PEER_IP, Bench, Connection, SoftwareStack, arp_reply
 from tests.driver.fake_device import FakeDevice
 from tiptoe_driver import OffloadPolicy, PolicyRule, Socket
-from tiptoe_driver.abi_gen import Reason
-from tiptoe_driver.offload import sockaddr_in, tcp_gen_disconnect, tcp_gen_send, tcp_offload_connect
-from tiptoe_driver.routes import parse_ipv4
-from tiptoe_driver.sockbuf import sbappend, sbdrop
-from tiptoe_driver.structures import IFCAP_TOE, sotoinpcb, sototcpcb, tcpcb
+from tiptoe_driver.hardware.abi_gen import Reason
+from tiptoe_driver.netinet.if_var import IFCAP_TOE
+from tiptoe_driver.netinet.offload import tcp_gen_disconnect, tcp_gen_send, tcp_offload_connect
+from tiptoe_driver.netinet.routes import parse_ipv4
+from tiptoe_driver.netinet.sockbuf import sbappend, sbdrop
+from tiptoe_driver.netinet.structures import sockaddr_in, sotoinpcb, sototcpcb, tcpcb
 from tiptoe_hdl.host.abi import Opcode
 
 FAR_IP = "192.0.2.7"

@@ -10,11 +10,11 @@ import pytest
 from tests.driver.bench import OUR_IP, PEER_IP, Bench
 from tests.driver.fake_device import FakeDevice
 from tiptoe_driver import EngineOptions, Socket, Stack, Tiptoe
-from tiptoe_driver.abi_gen import Reason, State, Status
-from tiptoe_driver.offload import TOE_SC_DROP, TOE_SC_ENTRY_PRESENT, tcp_gen_listen_close, tcp_gen_listen_open
-from tiptoe_driver.routes import parse_ipv4
-from tiptoe_driver.structures import SO_NO_OFFLOAD, SS_ISCONNECTED, TF_TOE, sototcpcb
-from tiptoe_driver.syncache import BUCKETLIMIT, EXPIRE_US
+from tiptoe_driver.hardware.abi_gen import Reason, State, Status
+from tiptoe_driver.netinet.offload import TOE_SC_DROP, TOE_SC_ENTRY_PRESENT, tcp_gen_listen_close, tcp_gen_listen_open
+from tiptoe_driver.netinet.routes import parse_ipv4
+from tiptoe_driver.netinet.structures import SO_NO_OFFLOAD, SS_ISCONNECTED, TF_TOE, sototcpcb
+from tiptoe_driver.netinet.syncache import BUCKETLIMIT, EXPIRE_US
 from tiptoe_hdl.host.abi import EventType, Opcode
 
 ON_HALF_OPEN = (Opcode.SYNCACHE_DROP, Opcode.ABORT)
@@ -295,7 +295,7 @@ def test_sc_2_timer_expiry(bench: Bench) -> None:
 
 
 def test_sc_2_bucket_overflow_drops_the_oldest(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tiptoe_driver.syncache.HASHSIZE", 1)
+    monkeypatch.setattr("tiptoe_driver.netinet.syncache.HASHSIZE", 1)
     bench.listening()
     for ref in range(BUCKETLIMIT + 1):
         bench.syn(ref, fport=6000 + ref)

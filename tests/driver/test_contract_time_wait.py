@@ -17,20 +17,14 @@ from tests.driver.guard import GuardedTcpcb
 from tests.driver.interleave import Scenario, explore
 from tests.driver.race_world import LATE_US, RaceWorld
 from tiptoe_driver import DeviceState, EngineOptions
-from tiptoe_driver import abi_gen as reg
-from tiptoe_driver.abi_gen import Reason, State, Status
-from tiptoe_driver.offload import tcp_gen_detach
-from tiptoe_driver.routes import parse_ipv4
-from tiptoe_driver.structures import (
-    INP_DROPPED,
-    INP_TIMEWAIT,
-    SS_ISCONNECTED,
-    SS_ISDISCONNECTED,
-    TF_TOE,
-    inpcb,
-)
-from tiptoe_driver.tcp_subr import tcp_close
-from tiptoe_driver.tcp_timewait import TimeWait, tcptw
+from tiptoe_driver.hardware import abi_gen as reg
+from tiptoe_driver.hardware.abi_gen import Reason, State, Status
+from tiptoe_driver.netinet.offload import tcp_gen_detach
+from tiptoe_driver.netinet.pcbinfo import INP_DROPPED
+from tiptoe_driver.netinet.routes import parse_ipv4
+from tiptoe_driver.netinet.structures import INP_TIMEWAIT, SS_ISCONNECTED, SS_ISDISCONNECTED, TF_TOE, inpcb
+from tiptoe_driver.netinet.tcp_subr import tcp_close
+from tiptoe_driver.netinet.tcp_timewait import TimeWait, tcptw
 from tiptoe_hdl.host.abi import EventType, Opcode
 
 HOST = {"time_wait": "host", "rst_unknown": False}
@@ -464,7 +458,7 @@ class HostWorld(RaceWorld):
 @pytest.mark.parametrize("how", ["close", "reset", "detach"])
 def test_tw_1_every_order_of_the_end(monkeypatch: pytest.MonkeyPatch, story: str, read: int, how: str) -> None:
     """The peer's FIN, or what may follow it with so many READ_TCB carried out already, the user's end, and the handover."""
-    monkeypatch.setattr("tiptoe_driver.structures.tcpcb", GuardedTcpcb)
+    monkeypatch.setattr("tiptoe_driver.netinet.structures.tcpcb", GuardedTcpcb)
 
     def world() -> HostWorld:
         made = HostWorld()

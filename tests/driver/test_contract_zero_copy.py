@@ -12,9 +12,9 @@ import pytest
 from tests.driver.bench import OUR_MAC, PEER_IP, Bench, Connection
 from tests.driver.fake_device import FakeDevice
 from tiptoe_driver import EngineOptions, Socket, Stack, Tiptoe, UserBuffer
-from tiptoe_driver.abi_gen import Reason, State, Status
-from tiptoe_driver.memory import ByteRing, OutOfMemory
-from tiptoe_driver.structures import TP_READY
+from tiptoe_driver.hardware.abi_gen import Reason, State, Status
+from tiptoe_driver.hardware.memory import ByteRing, OutOfMemory
+from tiptoe_driver.hardware.toepcb import TP_READY
 from tiptoe_hdl.host.abi import Opcode
 
 SIZE = 8192

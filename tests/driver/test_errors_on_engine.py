@@ -14,8 +14,8 @@ from scapy.layers.l2 import Ether
 
 from tests.driver.test_on_engine import A_MAC, RINGS, SERVER, Flow, answer_arp, connect, nothing_left, tp_of
 from tiptoe_driver import OffloadPolicy, PolicyRule, Socket
-from tiptoe_driver import abi_gen as reg
-from tiptoe_driver.abi_gen import State
+from tiptoe_driver.hardware import abi_gen as reg
+from tiptoe_driver.hardware.abi_gen import State
 from tiptoe_verif.native.simulation import Pair, Peer, Simulation, Wire
 
 PEER_MAC = "02:00:00:00:00:02"

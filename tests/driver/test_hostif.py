@@ -9,9 +9,9 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.l2 import ARP, Ether
 
 from tests.driver.bench import OUR_IP, OUR_MAC, PEER_IP, PEER_MAC, Bench
-from tiptoe_driver import abi_gen as reg
-from tiptoe_driver.icmp import internet_checksum
-from tiptoe_driver.routes import format_ipv4, parse_ipv4, parse_mac
+from tiptoe_driver.hardware import abi_gen as reg
+from tiptoe_driver.netinet.in_cksum import internet_checksum
+from tiptoe_driver.netinet.routes import format_ipv4, parse_ipv4, parse_mac
 from tiptoe_hdl.host.abi import Opcode
 
 

@@ -12,10 +12,10 @@ from scapy.layers.l2 import Ether
 
 from tests.driver.bench import OUR_IP, OUR_MAC, PEER_IP, PEER_MAC, Bench, Connection
 from tests.driver.test_contract_errors import snapshot
-from tiptoe_driver.abi_gen import Reason, State
-from tiptoe_driver.icmp import next_plateau
-from tiptoe_driver.routes import format_ipv4
-from tiptoe_driver.structures import SS_ISCONNECTED, TF_TOE
+from tiptoe_driver.hardware.abi_gen import Reason, State
+from tiptoe_driver.netinet.icmp import next_plateau
+from tiptoe_driver.netinet.routes import format_ipv4
+from tiptoe_driver.netinet.structures import SS_ISCONNECTED, TF_TOE
 from tiptoe_hdl.host.abi import Opcode
 
 UNREACH, TIMXCEED, PARAMPROB, NEEDFRAG = 3, 11, 12, 4

@@ -10,8 +10,8 @@ import pytest
 
 from tests.driver.bench import Bench
 from tiptoe_driver import Socket
-from tiptoe_driver.abi_gen import State
-from tiptoe_driver.routes import parse_ipv4
+from tiptoe_driver.hardware.abi_gen import State
+from tiptoe_driver.netinet.routes import parse_ipv4
 from tiptoe_hdl.host.abi import Opcode
 
 

@@ -12,13 +12,14 @@ import pytest
 from tests.driver.bench import Bench
 from tests.driver.guard import GuardedTcpcb, GuardError
 from tiptoe_driver import Stack
-from tiptoe_driver.abi_gen import Reason, State
-from tiptoe_driver.locks import Lock, LockError, LockModel, Rank, ToeCall
-from tiptoe_driver.offload import TOE_SC_DROP, tcp_gen_detach, toe_usrreqs
-from tiptoe_driver.socketvar import PRUS_EOF
-from tiptoe_driver.syncache import EXPIRE_US
-from tiptoe_driver.tcp_usrreq import tcp_usr_abort
-from tiptoe_driver.uipc_socket import sosend
+from tiptoe_driver.hardware.abi_gen import Reason, State
+from tiptoe_driver.netinet.locks import Lock, LockError, LockModel, Rank, ToeCall
+from tiptoe_driver.netinet.offload import TOE_SC_DROP, tcp_gen_detach
+from tiptoe_driver.netinet.socketvar import PRUS_EOF
+from tiptoe_driver.netinet.structures import toe_usrreqs
+from tiptoe_driver.netinet.syncache import EXPIRE_US
+from tiptoe_driver.netinet.tcp_usrreq import tcp_usr_abort
+from tiptoe_driver.netinet.uipc_socket import sosend
 
 P, I, B, K = Rank.P, Rank.I, Rank.B, Rank.K
 
@@ -106,7 +107,7 @@ def test_lock_1_guard_finds_an_access_without_the_lock_or_after_detach(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The guard that the races rely on."""
-    monkeypatch.setattr("tiptoe_driver.structures.tcpcb", GuardedTcpcb)
+    monkeypatch.setattr("tiptoe_driver.netinet.structures.tcpcb", GuardedTcpcb)
     conn = bench.connected()
     tp, toep = conn.tp, conn.toep
     with pytest.raises(GuardError, match="without its inpcb lock"):

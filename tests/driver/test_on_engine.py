@@ -13,12 +13,12 @@ from scapy.layers.inet import ICMP, IP, TCP
 from scapy.layers.l2 import ARP, Ether
 
 from tiptoe_driver import Socket
-from tiptoe_driver import abi_gen as reg
-from tiptoe_driver.abi_gen import State
-from tiptoe_driver.offload import tcp_gen_rcvd, tcp_gen_send
-from tiptoe_driver.structures import sototcpcb, tcpcb
-from tiptoe_driver.tcp_usrreq import tcp_usr_abort
-from tiptoe_driver.toe import Tiptoe
+from tiptoe_driver.hardware import abi_gen as reg
+from tiptoe_driver.hardware.abi_gen import State
+from tiptoe_driver.netinet.offload import tcp_gen_rcvd, tcp_gen_send
+from tiptoe_driver.netinet.structures import sototcpcb, tcpcb
+from tiptoe_driver.netinet.tcp_usrreq import tcp_usr_abort
+from tiptoe_driver.toe.device import Tiptoe
 from tiptoe_verif.native.simulation import Impairment, Pair, Peer, Simulation, Wire
 
 RINGS = {"snd_ring_bytes": 4096, "rcv_ring_bytes": 4096, "arp_retry_us": 20_000}

@@ -12,11 +12,12 @@ import pytest
 from tests.driver.bench import PEER_IP, Bench, SoftwareStack, arp_reply
 from tests.driver.fake_device import FakeDevice
 from tiptoe_driver import Socket
-from tiptoe_driver import abi_gen as reg
-from tiptoe_driver.abi_gen import State, Status
+from tiptoe_driver.hardware import abi_gen as reg
+from tiptoe_driver.hardware.abi_gen import State, Status
+from tiptoe_driver.netinet.structures import IPDEFTTL, TF_NODELAY, sotoinpcb, sototcpcb
+from tiptoe_driver.netinet.tcp_fill_info import tcp_ask_info
+from tiptoe_driver.netinet.tcp_info import tcp_info
 from tiptoe_driver.sockets import SO_NO_OFFLOAD
-from tiptoe_driver.structures import IPDEFTTL, TF_NODELAY, sotoinpcb, sototcpcb
-from tiptoe_driver.tcp_info import tcp_ask_info, tcp_info
 from tiptoe_hdl.host.abi import Opcode
 
 TOS = socket.IPPROTO_IP, socket.IP_TOS

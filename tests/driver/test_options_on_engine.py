@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tiptoe_driver import Socket
-from tiptoe_driver import abi_gen as reg
-from tiptoe_driver.snapshots import info_dict
-from tiptoe_driver.tcp_info import NO_SSTHRESH
+from tiptoe_driver.hardware import abi_gen as reg
+from tiptoe_driver.netinet.tcp_info import NO_SSTHRESH
+from tiptoe_driver.toe.snapshots import info_dict
 from tiptoe_verif.live.stat_server import snapshot
 from tiptoe_verif.native.simulation import Impairment, Pair
 from tiptoe_verif.wire.pcap import read_pcap

@@ -8,7 +8,7 @@ import pytest
 
 from tests.driver.bench import OUR_IP, PEER_IP, Bench
 from tiptoe_driver import OffloadPolicy, Opening, PolicyRule
-from tiptoe_driver.routes import parse_ipv4
+from tiptoe_driver.netinet.routes import parse_ipv4
 from tiptoe_hdl.host.abi import Opcode
 
 CONNECT, LISTEN = Opening.CONNECT, Opening.LISTEN

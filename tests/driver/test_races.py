@@ -13,13 +13,13 @@ import pytest
 from tests.driver.guard import GuardedTcpcb
 from tests.driver.interleave import OrderFailed, Scenario, explore, replay
 from tests.driver.race_world import PATHS, RaceWorld
-from tiptoe_driver.abi_gen import State, Status
+from tiptoe_driver.hardware.abi_gen import State, Status
 
 
 @pytest.fixture(autouse=True)
 def _guarded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The driver may not touch a tcpcb after detach, nor without its lock."""
-    monkeypatch.setattr("tiptoe_driver.structures.tcpcb", GuardedTcpcb)
+    monkeypatch.setattr("tiptoe_driver.netinet.structures.tcpcb", GuardedTcpcb)
 
 
 def race(world: Callable[[], RaceWorld], **actors: str) -> None:

@@ -13,7 +13,7 @@ from scapy.layers.l2 import Ether
 
 from tests.driver.race_world import LINGER_0
 from tiptoe_driver import Socket
-from tiptoe_driver import abi_gen as reg
+from tiptoe_driver.hardware import abi_gen as reg
 from tiptoe_verif.native.simulation import Simulation
 from tiptoe_verif.wire.segment import Segment, parse_tcp
 

@@ -9,10 +9,10 @@ import pytest
 from tests.driver.bench import Bench
 from tests.driver.fake_device import FakeDevice
 from tiptoe_driver import DeviceError
-from tiptoe_driver import abi_gen as reg
-from tiptoe_driver.abi_gen import Reason, State
-from tiptoe_driver.memory import ByteRing, HostMemory, OutOfMemory, RingPool, window_scale
-from tiptoe_driver.positions import advance, distance, is_after
+from tiptoe_driver.hardware import abi_gen as reg
+from tiptoe_driver.hardware.abi_gen import Reason, State
+from tiptoe_driver.hardware.memory import ByteRing, HostMemory, OutOfMemory, RingPool, window_scale
+from tiptoe_driver.hardware.positions import advance, distance, is_after
 from tiptoe_hdl.host.abi import Opcode
 from tiptoe_hdl.messages import Reason as HdlReason
 from tiptoe_hdl.messages import State as HdlState

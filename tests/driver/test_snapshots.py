@@ -10,12 +10,12 @@ import pytest
 
 from tests.driver.bench import OUR_IP, PEER_IP, Bench, SoftwareStack
 from tests.driver.test_options import TCB
-from tiptoe_driver import abi_gen as reg
 from tiptoe_driver import snapshot
-from tiptoe_driver.abi_gen import State
-from tiptoe_driver.snapshots import AT_ONCE, SnapshotTaker
+from tiptoe_driver.hardware import abi_gen as reg
+from tiptoe_driver.hardware.abi_gen import State
+from tiptoe_driver.netinet.tcp_info import tcp_info
 from tiptoe_driver.sockets import SO_NO_OFFLOAD
-from tiptoe_driver.tcp_info import tcp_info
+from tiptoe_driver.toe.snapshots import AT_ONCE, SnapshotTaker
 from tiptoe_hdl.host.abi import Opcode
 
 PAGES = len(reg.TCB_PAGES)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.driver.bench import OUR_IP, PEER_IP, Bench, arp_reply
 from tiptoe_driver import Socket, create_connection, select
-from tiptoe_driver.abi_gen import Reason, State
+from tiptoe_driver.hardware.abi_gen import Reason, State
 from tiptoe_driver.sockets import SO_NO_OFFLOAD
 from tiptoe_hdl.host.abi import EventType, Opcode
 

@@ -18,11 +18,12 @@ from scapy.layers.l2 import Ether
 
 from tests.driver.test_on_engine import RINGS, SERVER, Flow, carry, pair
 from tiptoe_driver import SO_NO_OFFLOAD, EngineOptions, OffloadPolicy, PolicyRule, Socket, Stack, Tiptoe
-from tiptoe_driver import abi_gen as reg
-from tiptoe_driver.offload import if_setcap, tp_offload
-from tiptoe_driver.structures import IFCAP_TOE, sototcpcb
+from tiptoe_driver.hardware import abi_gen as reg
+from tiptoe_driver.netinet.if_var import IFCAP_TOE
+from tiptoe_driver.netinet.offload import if_setcap, tp_offload
+from tiptoe_driver.netinet.structures import sototcpcb
 from tiptoe_verif.native.simulation import Impairment, Pair, Simulation, SimulationTimeout, Wire
-from tiptoe_verif.native.software_tcp import StandInTcp
+from tiptoe_verif.standin.tcp import StandInTcp
 
 CLIENT = "10.0.0.1"
 BAD_LINE = Impairment(loss=0.03, reorder=0.03, duplicate=0.03, corrupt=0.03, delay_us=300, seed=5)

@@ -12,11 +12,11 @@ from scapy.layers.inet import IP, TCP
 from scapy.layers.l2 import Ether
 
 from tests.driver.test_races_on_engine import OUR_MAC, OURS, THEIR_MAC, THEIRS, Races, Remote
-from tiptoe_driver import abi_gen as reg
-from tiptoe_driver.abi_gen import State
-from tiptoe_driver.structures import sototcpcb
-from tiptoe_driver.tcp_timewait import tcptw
-from tiptoe_driver.toe import Tiptoe
+from tiptoe_driver.hardware import abi_gen as reg
+from tiptoe_driver.hardware.abi_gen import State
+from tiptoe_driver.netinet.structures import sototcpcb
+from tiptoe_driver.netinet.tcp_timewait import tcptw
+from tiptoe_driver.toe.device import Tiptoe
 from tiptoe_verif.native.simulation import Pair
 from tiptoe_verif.wire.segment import Segment, parse_tcp
 

@@ -14,10 +14,10 @@ from scapy.layers.inet import IP, TCP
 from scapy.layers.l2 import Ether
 
 from tiptoe_driver import DeviceState, EngineOptions, Socket, Stack, Tiptoe
-from tiptoe_driver import abi_gen as reg
-from tiptoe_driver.gate import ALL_ONES
-from tiptoe_driver.offload import if_setcap
-from tiptoe_driver.structures import IFCAP_TOE
+from tiptoe_driver.hardware import abi_gen as reg
+from tiptoe_driver.hardware.gate import ALL_ONES
+from tiptoe_driver.netinet.if_var import IFCAP_TOE
+from tiptoe_driver.netinet.offload import if_setcap
 from tiptoe_verif.native.simulation import Simulation, Wire
 
 IPS = "10.0.0.1", "10.0.1.1"

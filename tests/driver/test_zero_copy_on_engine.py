@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from tiptoe_driver import Socket
-from tiptoe_driver import abi_gen as reg
-from tiptoe_driver.memory import RingPair
+from tiptoe_driver.hardware import abi_gen as reg
+from tiptoe_driver.hardware.memory import RingPair
 from tiptoe_verif.native.simulation import Impairment, Pair, Simulation
 
 BYTES = 50_000

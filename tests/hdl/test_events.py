@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from tiptoe_driver import abi_gen as abi
+from tiptoe_driver.hardware import abi_gen as abi
 from tiptoe_hdl.config import TINY
 from tiptoe_hdl.host.abi import EVENTS, ErrorCode, EventType
 from tiptoe_hdl.host.event_ring import SLOTS

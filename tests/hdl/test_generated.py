@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from tiptoe_driver import abi_gen
+from tiptoe_driver.hardware import abi_gen
 from tiptoe_hdl.host import abi
 from tiptoe_hdl.host.generate import ROOT, main, outputs, stale
 from tiptoe_hdl.host.register_map import register_map
@@ -20,10 +20,10 @@ def test_drift_is_found(tmp_path):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(text)
     assert stale(tmp_path) == []
-    changed = tmp_path / "driver/tiptoe_driver/abi_gen.py"
+    changed = tmp_path / "driver/tiptoe_driver/hardware/abi_gen.py"
     changed.write_text(changed.read_text().replace("REG_CONTROL = 0x010", "REG_CONTROL = 0x011"))
     (tmp_path / "docs/rings.md").unlink()
-    assert stale(tmp_path) == ["driver/tiptoe_driver/abi_gen.py", "docs/rings.md"]
+    assert stale(tmp_path) == ["driver/tiptoe_driver/hardware/abi_gen.py", "docs/rings.md"]
 
 
 def test_check_reports_and_fails(capsys, monkeypatch):

@@ -6,14 +6,7 @@ import pytest
 
 from tiptoe_hdl.config import TINY
 from tiptoe_hdl.wire.realign import Realigner
-from tiptoe_verif.streams import (
-    STREAM_CASES,
-    expect_empty,
-    recv_n,
-    run_bench,
-    send_all,
-    watch_stream,
-)
+from tiptoe_verif.streams import STREAM_CASES, expect_empty, recv_n, run_bench, send_all, watch_stream
 
 
 def words_of(data: bytes, offset: int, step: int, rng: random.Random) -> list[int]:

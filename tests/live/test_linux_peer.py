@@ -286,7 +286,7 @@ def test_built_in_services(bench, payload):
 
 def test_ping(bench):
     """The host's side answers ICMP echo, through the host frame rings."""
-    from tiptoe_driver.icmp import internet_checksum
+    from tiptoe_driver.netinet.in_cksum import internet_checksum
 
     raw = bench.session.namespace.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
     with raw:

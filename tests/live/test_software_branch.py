@@ -14,11 +14,12 @@ import threading
 import pytest
 
 from tiptoe_driver import SO_NO_OFFLOAD, Socket
-from tiptoe_driver.abi_gen import DOORBELL_BASE, Opcode
-from tiptoe_driver.icmp import internet_checksum
-from tiptoe_driver.offload import if_setcap, tp_offload
-from tiptoe_driver.structures import (
-    IFCAP_TOE,
+from tiptoe_driver.hardware.abi_gen import DOORBELL_BASE, Opcode
+from tiptoe_driver.netinet.if_var import IFCAP_TOE
+from tiptoe_driver.netinet.in_cksum import internet_checksum
+from tiptoe_driver.netinet.offload import if_setcap, tp_offload
+from tiptoe_driver.netinet.structures import intotcpcb, sotoinpcb, sototcpcb
+from tiptoe_driver.netinet.tcp_fsm import (
     TCPS_CLOSE_WAIT,
     TCPS_CLOSED,
     TCPS_ESTABLISHED,
@@ -26,9 +27,6 @@ from tiptoe_driver.structures import (
     TCPS_FIN_WAIT_2,
     TCPS_LAST_ACK,
     TCPS_TIME_WAIT,
-    intotcpcb,
-    sotoinpcb,
-    sototcpcb,
 )
 from tiptoe_verif.live import session
 from tiptoe_verif.live.tap import TapError

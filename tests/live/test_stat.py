@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tiptoe_driver.snapshots import info_dict
+from tiptoe_driver.toe.snapshots import info_dict
 from tiptoe_verif import stat as stat_command
 from tiptoe_verif.live import stat_server
 from tiptoe_verif.live.session import UsageError

@@ -8,12 +8,12 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from tiptoe_hdl.config import TINY
+from tiptoe_verif.benchmarks import latency, report, segments, speed, throughput
+from tiptoe_verif.benchmarks.frames import Template, read
+from tiptoe_verif.benchmarks.report import COUNT, CYCLES, RATE, Figure
+from tiptoe_verif.benchmarks.rig import MSS, Rig, Spoiled, Watch, stretch
+from tiptoe_verif.benchmarks.run import Plan, figures
 from tiptoe_verif.cli import app
-from tiptoe_verif.figures import latency, report, segments, speed, throughput
-from tiptoe_verif.figures.frames import Template, read
-from tiptoe_verif.figures.report import COUNT, CYCLES, RATE, Figure
-from tiptoe_verif.figures.rig import MSS, Rig, Spoiled, Watch, stretch
-from tiptoe_verif.figures.run import Plan, figures
 from tiptoe_verif.native.harness import build_engine
 from tiptoe_verif.wire.segment import ACK, SYN, parse_tcp
 

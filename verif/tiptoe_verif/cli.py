@@ -256,8 +256,8 @@ def bench(
     """Figures in cycles with their theoretical bounds, compared with the baseline (build/bench.json)."""
     from tiptoe_hdl.config import CONFIGS
 
-    from .figures.command import ALL
-    from .figures.command import bench as run_bench
+    from .benchmarks.command import ALL
+    from .benchmarks.command import bench as run_bench
     from .live.session import UsageError
 
     if unknown := [group for group in only if group not in ALL]:

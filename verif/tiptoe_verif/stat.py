@@ -13,8 +13,8 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
-from tiptoe_driver.snapshots import Snapshot
-from tiptoe_driver.tcp_info import NO_SSTHRESH
+from tiptoe_driver.netinet.tcp_info import NO_SSTHRESH
+from tiptoe_driver.toe.snapshots import Snapshot
 
 from .live.session import UsageError
 from .live.stat_server import session_sockets, stat_folder

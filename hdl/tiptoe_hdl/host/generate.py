@@ -19,7 +19,7 @@ def outputs() -> dict[str, str]:
     """Text of every generated file by its path in the repository."""
     registers = register_map()
     return {
-        "driver/tiptoe_driver/abi_gen.py": render_python(registers),
+        "driver/tiptoe_driver/hardware/abi_gen.py": render_python(registers),
         "driver/include/tiptoe.h": render_c(registers),
         "docs/registers.md": render_registers(registers),
         "docs/rings.md": render_rings(),

@@ -1,4 +1,4 @@
-"""Renders driver/tiptoe_driver/abi_gen.py: register addresses and fields, enumerations, commands and events."""
+"""Renders driver/tiptoe_driver/hardware/abi_gen.py: register addresses and fields, enumerations, commands and events."""
 
 from collections.abc import Iterable
 

@@ -77,7 +77,7 @@ class LiveEngine(EngineDevice):
             config, ip=ip, mac=mac, conditions=conditions or Conditions(), memory_bytes=memory_bytes, seed=seed,
             pcap=pcap, monitor=monitor, trace=trace, library=library, progress=progress,
         )  # fmt: skip
-        from tiptoe_driver.abi_gen import REG_MSL_TICKS
+        from tiptoe_driver.hardware.abi_gen import REG_MSL_TICKS
 
         self._tap = tap
         self._start_ns = time.monotonic_ns()

@@ -12,7 +12,7 @@ import select
 import time
 
 from tiptoe_driver import Stack, Tiptoe
-from tiptoe_driver.routes import format_ipv4
+from tiptoe_driver.netinet.routes import format_ipv4
 
 from .kernel_tcp import KernelTcp
 from .namespace import NetNamespace

@@ -17,20 +17,16 @@ from dataclasses import replace
 from enum import IntEnum
 from functools import partial
 
-from tiptoe_driver import Stack, structures
-from tiptoe_driver.routes import format_ipv4, parse_ipv4
-from tiptoe_driver.sockbuf import SBS_CANTRCVMORE, sbcommit, sbdrop, sbspace
-from tiptoe_driver.socketvar import soisconnected, sorwakeup, sowwakeup
-from tiptoe_driver.software import (
-    sballoc,
-    tcp_ended,
-    tcp_established,
-    tcp_fin_acked,
-    tcp_fin_received,
-)
-from tiptoe_driver.structures import (
-    INP_TIMEWAIT,
-    SS_NOFDREF,
+from tiptoe_driver import Stack
+from tiptoe_driver.netinet import structures
+from tiptoe_driver.netinet.routes import format_ipv4, parse_ipv4
+from tiptoe_driver.netinet.sockbuf import SBS_CANTRCVMORE, sbcommit, sbdrop, sbspace
+from tiptoe_driver.netinet.socketvar import soisconnected, sorwakeup, sowwakeup
+from tiptoe_driver.netinet.software import sballoc, tcp_ended, tcp_established, tcp_fin_acked, tcp_fin_received
+from tiptoe_driver.netinet.structures import INP_TIMEWAIT, SS_NOFDREF, TF_RCVD_SCALE, inpcb, intotcpcb, sotoinpcb, tcpcb
+from tiptoe_driver.netinet.syncache import inherit
+from tiptoe_driver.netinet.tcp_fill_info import tcp_fill_info
+from tiptoe_driver.netinet.tcp_fsm import (
     TCPS_CLOSE_WAIT,
     TCPS_CLOSED,
     TCPS_CLOSING,
@@ -40,16 +36,10 @@ from tiptoe_driver.structures import (
     TCPS_LAST_ACK,
     TCPS_SYN_SENT,
     TCPS_TIME_WAIT,
-    TF_RCVD_SCALE,
-    inpcb,
-    intotcpcb,
-    sotoinpcb,
-    tcpcb,
 )
-from tiptoe_driver.syncache import inherit
-from tiptoe_driver.tcp_info import NO_SSTHRESH, tcp_fill_info, tcp_info
-from tiptoe_driver.tcp_subr import tcp_close, tcp_drop
-from tiptoe_driver.uipc_socket import sonewconn
+from tiptoe_driver.netinet.tcp_info import NO_SSTHRESH, tcp_info
+from tiptoe_driver.netinet.tcp_subr import tcp_close, tcp_drop
+from tiptoe_driver.netinet.uipc_socket import sonewconn
 
 from .relay import RESET
 
@@ -125,7 +115,7 @@ class KernelTcp:
     # --- SoftwareTcp ---
 
     def output(self, tp: tcpcb) -> int:
-        """tcp_output: see :class:`tiptoe_driver.software.SoftwareTcp`."""
+        """tcp_output: see :class:`tiptoe_driver.netinet.software.SoftwareTcp`."""
         link = self._links.get(tp)
         if link is None:
             return self._connect(tp) if tp.t_state == TCPS_SYN_SENT else errno.ENOTCONN

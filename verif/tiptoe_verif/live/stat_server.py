@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiptoe_driver import Stack
-from tiptoe_driver.snapshots import Snapshot, SnapshotTaker
-from tiptoe_driver.snapshots import snapshot as driver_snapshot
+from tiptoe_driver.toe.snapshots import Snapshot, SnapshotTaker
+from tiptoe_driver.toe.snapshots import snapshot as driver_snapshot
 
 from ..native.device import EngineDevice
 from ..wire.segment import ip_text
@@ -27,7 +27,7 @@ from .host_stack import HostStack
 from .relay import Switchboard
 
 if TYPE_CHECKING:
-    from tiptoe_driver.stack import Callout
+    from tiptoe_driver.netinet.clock import Callout
 
     from .session import LiveSession
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from tiptoe_driver import EngineOptions, Socket, Stack, Tiptoe
-from tiptoe_driver.abi_gen import REG_TICK_CYCLES
+from tiptoe_driver.hardware.abi_gen import REG_TICK_CYCLES
 
+from ..standin.tcp import StandInTcp
 from ..wire.segment import ip_text, mac_text
 from .device import EngineDevice
 from .harness import Stop
-from .software_tcp import StandInTcp
 
 _SETTLE_CYCLES = 10_000
 

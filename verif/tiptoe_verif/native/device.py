@@ -120,7 +120,7 @@ class EngineDevice(abc.ABC):
         self.software: Any = None
         """The stand-in for a software TCP, where there is one."""
 
-    # --- the driver's seam (tiptoe_driver.device.Device) ---
+    # --- the driver's seam (tiptoe_driver.hardware.device.Device) ---
 
     def write32(self, address: int, value: int) -> None:
         """Post a register write."""

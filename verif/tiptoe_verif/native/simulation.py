@@ -44,7 +44,7 @@ class SimulationTimeout(TimeoutError):
 
 
 class Simulation(EngineDevice):
-    """One engine in simulated time; implements the driver's seam (``tiptoe_driver.device.Device``) and ``Node``.
+    """One engine in simulated time; implements the driver's seam (``tiptoe_driver.hardware.device.Device``) and ``Node``.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ class Simulation(EngineDevice):
         Options for the driver (``tiptoe_driver.EngineOptions``).
     software : str, optional
         What carries connections that are not offloaded: "stand-in", a TCP in Python for want of a kernel
-        (:class:`~tiptoe_verif.native.software_tcp.StandInTcp`, as attribute ``software``); it answers segments of nobody in
+        (:class:`~tiptoe_verif.standin.tcp.StandInTcp`, as attribute ``software``); it answers segments of nobody in
         the engine's stead. Without it such connections fail.
     offload_disabled : bool
         TCP_OFFLOAD_DISABLE: nothing is offloaded.

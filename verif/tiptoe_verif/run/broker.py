@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from tiptoe_driver import Socket
-from tiptoe_driver.routes import format_ipv4, parse_ipv4
+from tiptoe_driver.netinet.routes import format_ipv4, parse_ipv4
 
 from ..live.relay import Record, Switchboard
 from ..native.harness import Stop

@@ -7,9 +7,11 @@ import errno
 import os
 import socket
 
-from tiptoe_driver.routes import format_ipv4, parse_ipv4
-from tiptoe_driver.structures import TCPS_ESTABLISHED, sototcpcb
-from tiptoe_driver.tcp_info import tcp_ask_info, tcp_info
+from tiptoe_driver.netinet.routes import format_ipv4, parse_ipv4
+from tiptoe_driver.netinet.structures import sototcpcb
+from tiptoe_driver.netinet.tcp_fill_info import tcp_ask_info
+from tiptoe_driver.netinet.tcp_fsm import TCPS_ESTABLISHED
+from tiptoe_driver.netinet.tcp_info import tcp_info
 
 from .endpoint import ERRNO, Answer, Endpoint, State
 from .listener import Listener

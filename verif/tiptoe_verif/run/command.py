@@ -13,7 +13,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tiptoe_driver.structures import INP_TIMEWAIT, TCPS_CLOSED, TCPS_LISTEN, intotcpcb
+from tiptoe_driver.netinet.structures import INP_TIMEWAIT, intotcpcb
+from tiptoe_driver.netinet.tcp_fsm import TCPS_CLOSED, TCPS_LISTEN
 
 from ..console import build_progress
 from ..live.session import LiveSession, LiveSetup

@@ -12,7 +12,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from tiptoe_driver import Socket
-from tiptoe_driver.routes import parse_ipv4
+from tiptoe_driver.netinet.routes import parse_ipv4
 
 from ..live.relay import RESET, Record
 from .flow import Ending, Flow, consume

@@ -9,11 +9,12 @@ import struct
 from typing import TypeGuard
 
 from tiptoe_driver import Socket
-from tiptoe_driver.abi_gen import State
+from tiptoe_driver.hardware.abi_gen import State
+from tiptoe_driver.netinet.structures import IPDEFTTL, sototcpcb
+from tiptoe_driver.netinet.tcp_errors import TCP_MINMSS
+from tiptoe_driver.netinet.tcp_fsm import TCPS_SYN_SENT
+from tiptoe_driver.netinet.tcp_info import linux_tcp_info, tcp_info
 from tiptoe_driver.sockopt import ALGORITHMS
-from tiptoe_driver.structures import IPDEFTTL, TCPS_SYN_SENT, sototcpcb
-from tiptoe_driver.tcp_errors import TCP_MINMSS
-from tiptoe_driver.tcp_info import linux_tcp_info, tcp_info
 
 from ..live.relay import RESET
 

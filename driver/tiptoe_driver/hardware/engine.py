@@ -1,0 +1,300 @@
+"""The engine as hardware: bring-up, command and event rings, dispatch of events, doorbells.
+
+What the events mean to TCP is the business of the toe files; ids and their rings are in ids.py.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from typing import Protocol
+
+from . import abi_gen as abi
+from .device import Device
+from .gate import DeviceGate
+from .ids import ConnectionIds
+from .memory import HostMemory, RingPool
+from .options import DeviceError, EngineOptions, identify
+from .positions import MASK
+from .rings import CommandRing, EventRing
+from .toepcb import TP_READY, TP_RELEASING, TP_STOCK, toepcb
+from .user_buffers import UserBuffers
+
+
+class EngineClient(Protocol):
+    """Who gets the engine's events."""
+
+    def connection_event(self, toep: toepcb, event: abi.ConnectionEvent) -> None:
+        """A snapshot of a connection that the engine may speak of."""
+
+    def open_failed(self, toep: toepcb, status: int) -> None:
+        """OPEN was refused."""
+
+    def syn_received(self, event: abi.SynReceivedEvent) -> None:
+        """A half-open connection exists."""
+
+    def syncache_gone(self, event: abi.SyncacheGoneEvent) -> None:
+        """A half-open connection is no more."""
+
+    def frame_received(self, frame: memoryview) -> None:
+        """A frame for the host; valid until the return."""
+
+
+class Engine:
+    """One attached engine.
+
+    Parameters
+    ----------
+    mac, address : int
+        Own MAC and IPv4 address.
+
+    Attributes
+    ----------
+    capabilities : Capabilities
+        Sizes of the engine.
+    counters : Counter
+        What went wrong, by name: stale_events, bad_positions, failed_commands, lost_ids...
+    ids : ConnectionIds
+        The connection ids.
+    running : bool
+        The engine is on: its events are taken.
+    buffers : UserBuffers
+        Memory that applications own.
+    """
+
+    EVENT_BATCH = 64
+    """Events handled before the engine may reuse their entries."""
+
+    def __init__(self, device: Device, client: EngineClient, mac: int, address: int, options: EngineOptions) -> None:
+        self.counters: Counter[str] = Counter()
+        self.device = device = DeviceGate(device, self.counters)
+        self.options = options
+        self.client = client
+        self._addresses = mac, address
+        self._rng = random.Random(options.seed) if options.seed is not None else random.SystemRandom()
+        self.capabilities = caps = identify(device)
+        if not self._reset():
+            raise DeviceError("the engine does not come out of reset")
+        reachable = min(len(device.memory), 1 << caps.addr_width)
+        limit = reachable if options.memory_limit is None else min(reachable, options.memory_limit)
+        self.memory = HostMemory(device.memory, options.memory_base, limit)
+        entries = options.command_entries or min(max(64, 4 * caps.connections), 16384)
+        self._command_block = self.memory.allocate(entries * abi.COMMAND_BYTES)
+        # Room for everything that can be under way at once: the engine never waits for the host.
+        events = caps.connections + 2 * caps.syncache_entries + entries + options.frame_slots + 16
+        self._event_block = self.memory.allocate(events * abi.EVENT_BYTES)
+        self._frame_block = self.memory.allocate(options.frame_slots * abi.HOST_FRAME_SLOT_BYTES)
+        self.commands = CommandRing(device, self._command_block, options.command_reserve or entries // 4)
+        self.events = EventRing(device, self._event_block)
+        self._configure()
+        reserve = caps.connections // 4 if options.active_reserve is None else options.active_reserve
+        self.ids = ConnectionIds(
+            caps.connections,
+            caps.connections // 2 if options.stock is None else options.stock,
+            caps.connections - reserve,
+            self.commands,
+            RingPool(self.memory, options.snd_ring_bytes, options.rcv_ring_bytes),
+            self.counters,
+        )
+        self.buffers = UserBuffers(self.memory, reachable, options.snd_ring_bytes, options.rcv_ring_bytes)
+        self._handlers: dict[type, Callable[..., None]] = {
+            abi.ConnectionEvent: self._connection,
+            abi.SynReceivedEvent: client.syn_received,
+            abi.SyncacheGoneEvent: client.syncache_gone,
+            abi.CommandDoneEvent: self._command_done,
+            abi.FrameEvent: self._frame,
+            abi.ErrorEvent: self._error,
+        }
+
+    # ------------------------------------------------------------------ bring-up
+
+    def _reset(self) -> bool:
+        """Soft reset: its bus transfers end, its memories are scrubbed. Whether the engine has come out of it."""
+        device = self.device
+        device.write32(abi.REG_IRQ_MASK, 0)
+        device.write32(abi.REG_CONTROL, abi.CONTROL_SOFT_RESET)
+        for _ in range(10_000):
+            if (
+                not device.read32(abi.REG_CONTROL) & abi.CONTROL_SOFT_RESET
+                and device.read32(abi.REG_STATUS) & abi.STATUS_READY
+            ):
+                break
+            if device.gone:
+                return False
+            device.wait(100)
+        else:
+            return False
+        device.write32(abi.REG_IRQ_STATUS, abi.IRQ_STATUS_EVENT | abi.IRQ_STATUS_ERROR)
+        return True
+
+    def _configure(self) -> None:
+        """Tell the engine addresses, rings and keys, and switch it on."""
+        device, options, rng = self.device, self.options, self._rng
+        mac, address = self._addresses
+        command_block, event_block = self._command_block, self._event_block
+        registers = {
+            abi.REG_MAC_LO: mac & MASK,
+            abi.REG_MAC_HI: mac >> 32,
+            abi.REG_IP_ADDR: address,
+            abi.REG_COMMAND_RING_LO: command_block.address & MASK,
+            abi.REG_COMMAND_RING_HI: command_block.address >> 32,
+            abi.REG_COMMAND_RING_LOG2: (self.commands.entries - 1).bit_length(),
+            abi.REG_EVENT_RING_LO: event_block.address & MASK,
+            abi.REG_EVENT_RING_HI: event_block.address >> 32,
+            abi.REG_EVENT_RING_LOG2: (self.events.entries - 1).bit_length(),
+            abi.REG_FRAME_RING_LO: self._frame_block.address & MASK,
+            abi.REG_FRAME_RING_HI: self._frame_block.address >> 32,
+            abi.REG_FRAME_RING_LOG2: (options.frame_slots - 1).bit_length(),
+            **{abi.REG_ISN_KEY + 4 * n: rng.getrandbits(32) for n in range(4)},
+            **{abi.REG_HASH_KEY + 4 * n: rng.getrandbits(32) for n in range(2)},
+            **options.registers,
+        }
+        for register, value in registers.items():
+            device.write32(register, value)
+        device.write32(abi.REG_IRQ_MASK, abi.IRQ_MASK_EVENT | abi.IRQ_MASK_ERROR)
+        device.write32(
+            abi.REG_CONTROL,
+            abi.CONTROL_ENABLE
+            | (abi.CONTROL_EXTERNAL_TICK if options.external_tick else 0)
+            | (abi.CONTROL_RST_UNKNOWN if options.rst_unknown else 0)
+            | (abi.CONTROL_PROMISCUOUS if options.promiscuous else 0),
+        )
+        self._frames_taken = self._frames_told = 0
+        self.running = True
+
+    def stop(self) -> bool:
+        """Switch the engine off by a soft reset: it sends and receives nothing any more. Returns whether host memory
+        is certainly ours alone now; if not, the engine hangs (``reset_failed``), and its rings stay set aside."""
+        self.running = False
+        self.commands.close()
+        if not self._reset() and not self.device.gone:
+            self.counters["reset_failed"] += 1
+            return False
+        self.ids.reset()
+        return True
+
+    def restart(self) -> None:
+        """Bring a stopped engine up again, with every id free and new keys. DeviceError when it does not come."""
+        if identify(self.device) != self.capabilities:
+            raise DeviceError("another engine answers here: attach it anew")
+        if not self._reset():
+            raise DeviceError("the engine does not come out of reset")
+        self.commands.reset()
+        self.events.reset()
+        self.ids.reset()
+        self._configure()
+
+    def read_counters(self) -> dict[str, int]:
+        """The engine's own counters by name, modulo 2**32 (one slow register read each). DeviceError when the device
+        answers no more."""
+        counters = {counter.name: self.device.read32(abi.REG_COUNTER + 4 * counter) for counter in abi.Counter}
+        if self.device.gone:
+            raise DeviceError("the device does not answer")
+        return counters
+
+    @property
+    def free_ids(self) -> int:
+        """Connection ids that are neither in use nor in stock."""
+        return self.ids.available
+
+    # ------------------------------------------------------------------ events
+
+    def poll(self) -> bool:
+        """Handle every event that waits; whether there was any. Never raises for what the device wrote."""
+        handled = 0
+        if not self.running:
+            return False
+        while (event := self.events.take()) is not None:
+            handled += 1
+            self._handlers[type(event)](event)
+            if handled % self.EVENT_BATCH == 0:
+                self._acknowledge()
+        if handled % self.EVENT_BATCH:
+            self._acknowledge()
+        if handled:
+            self.commands.flush()
+            self.ids.replenish()
+        return handled > 0
+
+    def wait(self, timeout_us: int | None) -> bool:
+        """Let time pass until events came (handled before the return) or the time is over; whether they came.
+        May return early without any."""
+        if self.poll():
+            return True
+        if self.commands.backlog:
+            # Room in the command ring raises no interrupt: look again soon.
+            timeout_us = 10 if timeout_us is None else min(timeout_us, 10)
+        interrupted = self.device.wait(timeout_us)
+        progress = self.poll()
+        if interrupted:
+            self.clear_interrupt()
+        self.commands.flush()
+        return progress
+
+    def clear_interrupt(self) -> None:
+        """Lower the interrupt line. For behind a :meth:`poll`, which has written EVENT_CONSUMER: if an event has come
+        meanwhile, the device raises the line again."""
+        if self.running:
+            self.device.write32(abi.REG_IRQ_STATUS, abi.IRQ_STATUS_EVENT | abi.IRQ_STATUS_ERROR)
+
+    def _acknowledge(self) -> None:
+        self.events.acknowledge()
+        if self._frames_taken != self._frames_told:
+            self._frames_told = self._frames_taken
+            self.device.write32(abi.REG_FRAME_CONSUMER, self._frames_taken)
+
+    def _connection(self, event: abi.ConnectionEvent) -> None:
+        toep = self.ids.find(event.tid)
+        if toep is None or toep.flags & TP_RELEASING:
+            self.counters["stale_events"] += 1
+            return
+        self.client.connection_event(toep, event)
+
+    def _command_done(self, event: abi.CommandDoneEvent) -> None:
+        if event.status != abi.Status.OK:
+            self.counters["failed_commands"] += 1
+        if self.commands.done(event) or event.status == abi.Status.OK:
+            return
+        toep = self.ids.find(event.argument)
+        if toep is None:
+            return
+        if event.opcode == abi.Opcode.PROVISION and toep.flags & (TP_STOCK | TP_READY):
+            self.ids.unstock(toep)
+            self.ids.lose(toep)
+        elif event.opcode == abi.Opcode.OPEN and not toep.flags & (TP_STOCK | TP_READY | TP_RELEASING):
+            self.client.open_failed(toep, event.status)
+
+    def _frame(self, event: abi.FrameEvent) -> None:
+        slots = self.options.frame_slots
+        if event.slot % slots != self._frames_taken % slots:
+            self.counters["bad_frame_events"] += 1
+            return
+        self._frames_taken = (
+            self._frames_taken + 1
+        ) & MASK  # whatever the slot holds, the next event is the next one's
+        if event.length == 0:
+            self.counters["frames_not_written"] += 1
+            return
+        if not 14 <= event.length <= abi.HOST_FRAME_SLOT_BYTES - abi.HOST_FRAME_OFFSET:
+            self.counters["bad_frame_events"] += 1
+            return
+        start = self._frame_block.address + event.slot % slots * abi.HOST_FRAME_SLOT_BYTES + abi.HOST_FRAME_OFFSET
+        self.client.frame_received(self.device.memory[start : start + event.length])
+
+    def _error(self, event: abi.ErrorEvent) -> None:
+        try:
+            name = abi.ErrorCode(event.code).name.lower()
+        except ValueError:
+            name = "unknown"
+        self.counters[f"error_{name}"] += 1
+
+    # ------------------------------------------------------------------ commands and doorbells
+
+    def send_doorbell(self, toep: toepcb, position: int) -> None:
+        """The send ring of ``toep`` now ends at ``position``."""
+        self.device.write32(abi.DOORBELL_BASE + toep.tep_id * abi.DOORBELL_STRIDE + abi.DOORBELL_SND, position)
+
+    def receive_doorbell(self, toep: toepcb, position: int) -> None:
+        """The receive ring of ``toep`` is consumed up to ``position``."""
+        self.device.write32(abi.DOORBELL_BASE + toep.tep_id * abi.DOORBELL_STRIDE + abi.DOORBELL_RCV, position)

@@ -1,0 +1,163 @@
+"""ARP (RFC 826): from a neighbour's IPv4 address to its MAC address, with retries and waiting users."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from .clock import Callout, Clock
+
+ETHERTYPE_ARP = 0x0806
+BROADCAST = 0xFFFF_FFFF_FFFF
+_HEADER = bytes.fromhex("000108000604")  # Ethernet, IPv4, lengths of their addresses
+OP_REQUEST = 1
+OP_REPLY = 2
+
+Waiter = Callable[[int | None], None]
+"""Called with the MAC address, or None when the neighbour does not answer."""
+
+
+def arp_packet(operation: int, smac: int, sip: int, tmac: int, tip: int) -> bytes:
+    """An ARP packet (28 bytes) for IPv4 over Ethernet."""
+    return _HEADER + operation.to_bytes(2) + smac.to_bytes(6) + sip.to_bytes(4) + tmac.to_bytes(6) + tip.to_bytes(4)
+
+
+@dataclass(slots=True, eq=False)
+class ArpEntry:
+    """A neighbour: resolved when ``mac`` is not None."""
+
+    mac: int | None = None
+    waiters: list[Waiter] = field(default_factory=list)
+    tries: int = 0
+    timer: Callout | None = None
+
+
+class ArpTable:
+    """ARP of one interface.
+
+    Parameters
+    ----------
+    transmit : callable
+        Sends an ARP packet to a MAC address.
+    changed : callable
+        Told when a known neighbour has another MAC address: IP, MAC.
+    retry_us, tries : int
+        Interval and number of requests before a neighbour counts as down.
+    down_us : int
+        How long it does, unless it is heard of.
+    """
+
+    LIMIT = 1024
+    """Neighbours remembered; the oldest resolved one makes room."""
+
+    def __init__(
+        self,
+        stack: Clock,
+        mac: int,
+        address: int,
+        transmit: Callable[[int, bytes], object],
+        changed: Callable[[int, int], None],
+        retry_us: int,
+        tries: int,
+        down_us: int,
+    ) -> None:
+        self._stack = stack
+        self._mac = mac
+        self._address = address
+        self._transmit = transmit
+        self._changed = changed
+        self._retry_us = retry_us
+        self._tries = tries
+        self._down_us = down_us
+        self._entries: dict[int, ArpEntry] = {}
+        self._down: dict[int, int] = {}  # time until which a neighbour counts as down
+
+    def lookup(self, ip: int) -> int | None:
+        """MAC address of ``ip`` if known."""
+        entry = self._entries.get(ip)
+        return entry.mac if entry is not None else None
+
+    def down(self, ip: int) -> bool:
+        """Whether ``ip`` has not answered, a short time ago."""
+        return ip in self._down and self._stack.now_us() < self._down[ip]
+
+    def resolve(self, ip: int, waiter: Waiter) -> None:
+        """Call ``waiter`` with the MAC address of ``ip``: at once if known, later, or with None."""
+        entry = self._entries.get(ip)
+        if entry is not None and entry.mac is not None:
+            waiter(entry.mac)
+            return
+        if entry is None:
+            entry = self._entries[ip] = ArpEntry()
+            entry.waiters.append(waiter)
+            self._request(ip, entry)
+        else:
+            entry.waiters.append(waiter)
+
+    def input(self, packet: memoryview, *, answer: bool = True) -> bool:
+        """An ARP packet came; whether it was a sound one. ``answer``: requests for our address are ours to answer."""
+        if len(packet) < 28 or bytes(packet[:6]) != _HEADER:
+            return False
+        operation = int.from_bytes(packet[6:8])
+        smac, sip = int.from_bytes(packet[8:14]), int.from_bytes(packet[14:18])
+        tip = int.from_bytes(packet[24:28])
+        if operation not in (OP_REQUEST, OP_REPLY) or smac >> 40 & 1 or not smac:
+            return False
+        if sip == self._address:
+            return True  # somebody claims our address: not to be learned
+        self._down.pop(sip, None)
+        if sip in self._entries:
+            self._learn(sip, smac)
+        elif operation == OP_REQUEST and tip == self._address and sip:
+            self._make_room()
+            self._entries[sip] = ArpEntry(mac=smac)
+        if answer and operation == OP_REQUEST and tip == self._address:
+            self._transmit(smac, arp_packet(OP_REPLY, self._mac, self._address, smac, sip))
+        return True
+
+    def stop(self) -> None:
+        """Ask no more; those who wait are forgotten without a word. What is known stays known."""
+        for ip, entry in list(self._entries.items()):
+            if entry.timer is not None:
+                entry.timer.cancel()
+            if entry.mac is None:
+                del self._entries[ip]
+
+    def announce(self) -> None:
+        """Gratuitous ARP: tell everybody our address."""
+        self._transmit(BROADCAST, arp_packet(OP_REQUEST, self._mac, self._address, 0, self._address))
+
+    def _learn(self, ip: int, mac: int) -> None:
+        entry = self._entries[ip]
+        known, entry.mac = entry.mac, mac
+        if known is None:
+            if entry.timer is not None:
+                entry.timer.cancel()
+            waiters, entry.waiters = entry.waiters, []
+            for waiter in waiters:
+                waiter(mac)
+        elif known != mac:
+            self._changed(ip, mac)
+
+    def _request(self, ip: int, entry: ArpEntry) -> None:
+        if entry.tries == self._tries:
+            del self._entries[ip]
+            self._note_down(ip)
+            for waiter in entry.waiters:
+                waiter(None)
+            return
+        entry.tries += 1
+        self._transmit(BROADCAST, arp_packet(OP_REQUEST, self._mac, self._address, 0, ip))
+        entry.timer = self._stack.callout(self._retry_us, lambda: self._request(ip, entry))
+
+    def _note_down(self, ip: int) -> None:
+        now = self._stack.now_us()
+        self._down = {other: until for other, until in self._down.items() if until > now}
+        self._down[ip] = now + self._down_us
+
+    def _make_room(self) -> None:
+        if len(self._entries) >= self.LIMIT:
+            for ip, entry in self._entries.items():
+                if entry.mac is not None:
+                    del self._entries[ip]
+                    return

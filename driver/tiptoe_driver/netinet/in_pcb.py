@@ -1,0 +1,85 @@
+"""Local and foreign addresses of protocol control blocks (FreeBSD's in_pcb.c); P is held."""
+
+from __future__ import annotations
+
+import errno
+
+from .offload import TOEDEV
+from .pcbinfo import FourTuple
+from .structures import INP_TIMEWAIT, SO_REUSEADDR, inpcb, intotcpcb
+from .tcp_fsm import TCPS_LISTEN
+
+
+def in_pcbbind(inp: inpcb, laddr: int, lport: int) -> int:
+    """Give ``inp`` a local address (0: any) and port (0: an ephemeral one)."""
+    tcbinfo = inp.stack.tcbinfo
+    tcbinfo.lock.require()
+    if inp.inp_lport:
+        return errno.EINVAL
+    if laddr and laddr not in (ifp.if_addr for ifp in inp.stack.interfaces):
+        return errno.EADDRNOTAVAIL
+    if lport:
+        if any(_conflict(inp, laddr, other) for other in tcbinfo.at_port(lport)):
+            return errno.EADDRINUSE
+    else:
+        for lport in tcbinfo.ephemeral():
+            if not tcbinfo.at_port(lport):
+                break
+        else:
+            return errno.EADDRINUSE
+    inp.inp_laddr = laddr
+    tcbinfo.add_port(inp, lport)
+    return 0
+
+
+def in_pcbconnect(inp: inpcb, faddr: int, fport: int) -> int:
+    """Give ``inp`` a foreign address and port; the local side too where it has none."""
+    tcbinfo = inp.stack.tcbinfo
+    tcbinfo.lock.require()
+    laddr = inp.inp_laddr
+    if not laddr:
+        ro = inp.stack.routes.lookup(faddr)
+        if ro is not None:
+            laddr = ro.ro_ifp.if_addr
+        elif inp.stack.software is not None and inp.stack.interfaces:
+            laddr = inp.stack.interfaces[0].if_addr  # the software stack has routes of its own
+        else:
+            return errno.ENETUNREACH
+    if inp.inp_lport:
+        if _busy(inp, (laddr, inp.inp_lport, faddr, fport)):
+            return errno.EADDRINUSE
+    else:
+        for lport in tcbinfo.ephemeral():
+            if not _busy(inp, (laddr, lport, faddr, fport)) and all(
+                other.inp_fport for other in tcbinfo.at_port(lport)
+            ):
+                break
+        else:
+            return errno.EADDRNOTAVAIL
+        tcbinfo.add_port(inp, lport)
+    inp.inp_laddr = laddr
+    tcbinfo.set_foreign(inp, faddr, fport)
+    return 0
+
+
+def _busy(inp: inpcb, four_tuple: FourTuple) -> bool:
+    """Whether a connection, or the remains of one in TIME_WAIT or on a device, has this four-tuple."""
+    return (
+        inp.stack.tcbinfo.connected(four_tuple) is not None
+        or inp.stack.time_wait.find(four_tuple) is not None
+        or any(tod is not None and tod.tod_four_tuple_busy(four_tuple) for tod in map(TOEDEV, inp.stack.interfaces))
+    )
+
+
+def _conflict(inp: inpcb, laddr: int, other: inpcb) -> bool:
+    """Whether ``other`` keeps ``inp`` from binding its port at ``laddr``: SO_REUSEADDR on both lets them share it
+    unless one listens; on ours alone, with the remains of a connection in TIME_WAIT."""
+    if laddr and other.inp_laddr and laddr != other.inp_laddr:
+        return False
+    ours, theirs = inp.inp_socket, other.inp_socket
+    if ours is None or not ours.so_options & SO_REUSEADDR:
+        return True
+    if other.inp_flags & INP_TIMEWAIT:
+        return False
+    shared = theirs is not None and theirs.so_options & SO_REUSEADDR
+    return not shared or intotcpcb(other).t_state == TCPS_LISTEN

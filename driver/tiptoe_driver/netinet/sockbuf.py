@@ -1,0 +1,119 @@
+"""Socket buffers (FreeBSD's sockbuf): for an offloaded connection they are the engine's rings in host memory.
+
+``head`` is the ring position of the first byte kept, ``sb_cc`` the number of bytes from there on. The user appends
+to so_snd and the acknowledgements drop from it; the device appends to so_rcv and the reader drops from it.
+"""
+
+from __future__ import annotations
+
+from ..hardware.memory import ByteRing
+from ..hardware.positions import MASK
+
+SBS_CANTSENDMORE = 0x0010
+SBS_CANTRCVMORE = 0x0020
+
+
+class sockbuf:
+    """A socket buffer.
+
+    Attributes
+    ----------
+    sb_cc : int
+        Bytes in the buffer.
+    sb_hiwat : int
+        Most bytes it may hold: the ring's size.
+    sb_lowat : int
+        Bytes of data (receive) or room (send) that make the socket ready.
+    sb_state : int
+        SBS_CANTSENDMORE, SBS_CANTRCVMORE.
+    ring : ByteRing or None
+        Where the bytes lie; None before the connection has its rings.
+    head : int
+        Position of the first byte kept.
+    """
+
+    __slots__ = ("head", "ring", "sb_cc", "sb_hiwat", "sb_lowat", "sb_state")
+
+    def __init__(self, hiwat: int, lowat: int) -> None:
+        self.sb_cc = 0
+        self.sb_hiwat = hiwat
+        self.sb_lowat = lowat
+        self.sb_state = 0
+        self.ring: ByteRing | None = None
+        self.head = 0
+
+    @property
+    def tail(self) -> int:
+        """Position after the last byte kept."""
+        return (self.head + self.sb_cc) & MASK
+
+
+def sbattach(sb: sockbuf, ring: ByteRing) -> None:
+    """Let an empty buffer live in ``ring`` from position 0 on."""
+    if sb.sb_cc:
+        raise ValueError(f"socket buffer holds {sb.sb_cc} bytes: it cannot change its ring")
+    sb.ring = ring
+    sb.sb_hiwat = ring.size
+    sb.sb_lowat = min(sb.sb_lowat, ring.size)
+    sb.head = 0
+
+
+def sbspace(sb: sockbuf) -> int:
+    """Bytes that can be appended."""
+    return 0 if sb.ring is None else sb.sb_hiwat - sb.sb_cc
+
+
+def sbappend(sb: sockbuf, data: memoryview) -> int:
+    """Copy as much of ``data`` as there is room for to the end; returns how many bytes."""
+    count = min(len(data), sbspace(sb))
+    if count and sb.ring is not None:
+        sb.ring.write(sb.tail, data[:count])
+        sb.sb_cc += count
+    return count
+
+
+def sbcommit(sb: sockbuf, count: int) -> None:
+    """``count`` more bytes have been written at the end: by the device, or in place by the user."""
+    if not 0 <= count <= sbspace(sb):
+        raise ValueError(f"{count} bytes beyond the end of a socket buffer with room for {sbspace(sb)}")
+    sb.sb_cc += count
+
+
+def sbdrop(sb: sockbuf, count: int) -> None:
+    """Drop ``count`` bytes from the front."""
+    if not 0 <= count <= sb.sb_cc:
+        raise ValueError(f"drop of {count} bytes from a socket buffer of {sb.sb_cc}")
+    sb.head = (sb.head + count) & MASK
+    sb.sb_cc -= count
+
+
+def sbflush(sb: sockbuf) -> None:
+    """Drop everything."""
+    sbdrop(sb, sb.sb_cc)
+
+
+def sbdata(sb: sockbuf) -> tuple[memoryview, ...]:
+    """What the buffer holds, where it lies: one view, two when it wraps, none when it is empty."""
+    return () if sb.ring is None else _in_place(sb.ring, sb.head, sb.sb_cc)
+
+
+def sbroom(sb: sockbuf) -> tuple[memoryview, ...]:
+    """The room behind the end, where it lies."""
+    return () if sb.ring is None else _in_place(sb.ring, sb.tail, sbspace(sb))
+
+
+def _in_place(ring: ByteRing, position: int, length: int) -> tuple[memoryview, ...]:
+    return tuple(piece for piece in ring.pieces(position, length) if len(piece))
+
+
+def sbread(sb: sockbuf, limit: int) -> bytes:
+    """A copy of up to ``limit`` bytes from the front, without dropping."""
+    return b"" if sb.ring is None else sb.ring.read(sb.head, min(limit, sb.sb_cc))
+
+
+def sbcopy(sb: sockbuf, buffer: memoryview) -> int:
+    """Fill ``buffer`` from the front without dropping; returns how many bytes."""
+    count = min(len(buffer), sb.sb_cc)
+    if count and sb.ring is not None:
+        sb.ring.read_into(sb.head, buffer[:count])
+    return count

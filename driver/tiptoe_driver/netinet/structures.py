@@ -1,0 +1,287 @@
+"""The stack's structures with FreeBSD's names, those that point at each other: socket, inpcb, tcpcb, the offload device as
+tcp_offload.h declares it, and what one instance of the stack shares.
+
+IPv4 addresses are integers with the first byte on the wire in the highest bits, MAC addresses likewise.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from ..hardware.abi_gen import Congestion, State
+from ..hardware.memory import RingPair
+from ..hardware.toepcb import toepcb
+from .clock import Clock
+from .eventhandler import EventHandlerList
+from .if_var import ifnet
+from .locks import Lock, LockModel, Rank
+from .pcbinfo import FourTuple, inpcbinfo
+from .routes import RouteTable, route
+from .sockbuf import sockbuf
+from .tcp_fsm import TCPS_CLOSED
+from .tcp_info import tcp_info
+
+# t_flags
+TF_NODELAY = 0x000004
+TF_SENTFIN = 0x000010
+TF_REQ_SCALE = 0x000020
+TF_RCVD_SCALE = 0x000040
+TF_NEEDFIN = 0x000800
+TF_MORETOCOME = 0x010000
+TF_TOE = 0x4000000
+
+# so_options
+SO_ACCEPTCONN = 0x0002
+SO_REUSEADDR = 0x0004
+SO_KEEPALIVE = 0x0008
+SO_LINGER = 0x0080
+SO_OOBINLINE = 0x0100
+SO_NO_OFFLOAD = 0x4000
+
+# so_state
+SS_NOFDREF = 0x0001
+SS_ISCONNECTED = 0x0002
+SS_ISCONNECTING = 0x0004
+SS_ISDISCONNECTING = 0x0008
+SS_NBIO = 0x0100
+SS_ISDISCONNECTED = 0x2000
+SS_PROTOREF = 0x4000
+
+# inp_flags
+INP_TIMEWAIT = 0x01000000
+INP_SOCKREF = 0x08000000
+
+IPDEFTTL = 64
+
+
+@dataclass(slots=True, eq=False)
+class socket:
+    """FreeBSD's struct socket, as far as TCP needs it.
+
+    ``so_timeo`` counts the wakeups of a close that lingers. ``so_comp`` holds connections ready for accept.
+    ``so_upcall`` is called after every change that may make the socket ready. ``so_lent`` are rings in the application's
+    buffers, for the connection to come.
+    """
+
+    lock: Lock
+    so_snd: sockbuf
+    so_rcv: sockbuf
+    so_state: int = 0
+    so_options: int = 0
+    so_linger: int = 0
+    so_error: int = 0
+    so_timeo: int = 0
+    so_qlimit: int = 0
+    so_comp: deque[socket] = field(default_factory=deque)
+    so_incomp: deque[socket] = field(default_factory=deque)
+    so_head: socket | None = None
+    so_pcb: inpcb | None = None
+    so_rings: RingPair | None = None
+    so_lent: RingPair | None = None
+    so_upcall: Callable[[socket], None] | None = None
+
+
+@dataclass(slots=True, eq=False)
+class inpcb:
+    """Internet protocol control block: the four-tuple and what belongs to it. Ports in host order. ``inp_tw``: the tcptw
+    (tcp_timewait.py) when the stack keeps its TIME_WAIT."""
+
+    lock: Lock
+    stack: vnet
+    inp_socket: socket | None = None
+    inp_ppcb: tcpcb | None = None
+    inp_laddr: int = 0
+    inp_faddr: int = 0
+    inp_lport: int = 0
+    inp_fport: int = 0
+    inp_ip_tos: int = 0
+    inp_ip_ttl: int = IPDEFTTL
+    inp_flags: int = 0
+    inp_tw: object | None = None
+
+    @property
+    def four_tuple(self) -> FourTuple:
+        """Local address and port, foreign address and port."""
+        return self.inp_laddr, self.inp_lport, self.inp_faddr, self.inp_fport
+
+
+@dataclass(slots=True, eq=False)
+class tcpcb:
+    """TCP control block. The stack moves ``t_state`` on user calls, the driver on events of the device.
+
+    Sequence numbers are modulo 2**32. ``iss`` and ``irs`` are the SYNs' own numbers; the first data byte follows.
+    ``snd_una`` leaves out our FIN; ``snd_nxt`` and ``snd_max`` tell how far data was handed to the device, which
+    alone knows what of it is on the wire; ``rcv_nxt`` counts the peer's FIN once. ``t_maxseg`` in bytes of
+    payload; ``t_maxseg_user`` is the user's wish (TCP_MAXSEG), 0 for none. ``t_cc`` is the congestion control algorithm,
+    ``tod`` the device of an offloaded connection. ``t_starttime``: when it was established, on the stack's clock in
+    microseconds; 0 before.
+    """
+
+    t_inpcb: inpcb
+    t_state: State = TCPS_CLOSED
+    t_flags: int = 0
+    t_toe: toepcb | None = None
+    t_tu: toe_usrreqs | None = None
+    tod: toedev | None = None
+    t_softerror: int = 0
+    iss: int = 0
+    irs: int = 0
+    snd_una: int = 0
+    snd_nxt: int = 0
+    snd_max: int = 0
+    snd_up: int = 0
+    rcv_nxt: int = 0
+    rcv_wnd: int = 0
+    rcv_adv: int = 0
+    t_maxseg: int = 536
+    t_maxseg_user: int = 0
+    t_cc: Congestion = Congestion.NEWRENO
+    t_starttime: int = 0
+    snd_scale: int = 0
+    rcv_scale: int = 0
+    ts_recent: int = 0
+
+
+class sockaddr_in(NamedTuple):
+    """IPv4 address (first byte in the highest bits) and port."""
+
+    sin_addr: int
+    sin_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class toe_usrreqs:
+    """The calls of an offload device. Those that return an int return an errno, 0 for success.
+
+    ``tu_syncache_event`` gets TOE_SC_* and the context that the device gave to syncache_add.
+    """
+
+    tu_send: Callable[[tcpcb], int]
+    tu_rcvd: Callable[[tcpcb], int]
+    tu_disconnect: Callable[[tcpcb], int]
+    tu_reset: Callable[[tcpcb], int]
+    tu_detach: Callable[[tcpcb], None]
+    tu_syncache_event: Callable[[int, Any], None]
+
+
+class toedev(ABC):
+    """An offload device as the stack sees it."""
+
+    tod_ifp: ifnet
+    tod_usrreqs: toe_usrreqs
+
+    @abstractmethod
+    def tod_connect(self, so: socket, ro: route, nam: sockaddr_in) -> int:
+        """Begin an active open; returns an errno, and leaves no trace when that is not 0. The inpcb lock is held."""
+
+    @abstractmethod
+    def tod_ctloutput(self, tp: tcpcb, level: int, name: int) -> None:
+        """An option of an offloaded connection was set (levels and names of the standard library). I is held."""
+
+    @abstractmethod
+    def tod_tcp_info(self, tp: tcpcb, answer: Callable[[tcp_info | None], None]) -> int:
+        """Ask for what the device knows of an offloaded connection; ``answer`` gets it later, or None when it is over. I
+        is held.
+
+        Returns an errno: EPERM when the device has no such connection, ENOBUFS when it cannot be asked now.
+        """
+
+    @abstractmethod
+    def tod_congestion(self, algorithm: int) -> bool:
+        """Whether the device has this congestion control algorithm (CAP-2)."""
+
+    @abstractmethod
+    def tod_four_tuple_busy(self, four_tuple: FourTuple) -> bool:
+        """Whether the device still has a connection (closing, in TIME_WAIT) with this four-tuple."""
+
+    @abstractmethod
+    def tod_capability(self, enable: bool) -> None:
+        """IFCAP_TOE was switched on or off: listeners come or go, connections stay."""
+
+
+class SoftwareTcp(Protocol):
+    """A software TCP, installed as ``vnet.software``: it carries the connections that are not offloaded."""
+
+    def output(self, tp: tcpcb) -> int:
+        """tcp_output. SYN_SENT: open the connection, if it is new; CLOSED: RST; else take what is in so_snd, send the FIN
+        behind it when the state says so, and note that so_rcv may have room. I is held. Returns an errno."""
+
+    def listen(self, tp: tcpcb) -> int:
+        """``tp`` listens, offloaded or not: SYNs that no device takes are for the software. P and I are held. Returns an
+        errno; called again for a new backlog."""
+
+    def close(self, tp: tcpcb) -> None:
+        """``tp`` is over or its socket goes away: forget it. One that is not known is ignored. P and I are held."""
+
+    def ctloutput(self, tp: tcpcb, level: int, name: int) -> None:
+        """An option was set (levels and names of the standard library). One that is not known is ignored. I is held."""
+
+    def tcp_info(self, tp: tcpcb) -> tcp_info | None:
+        """What it knows of a connection of its own; None of any other."""
+
+
+class TimeWaits(Protocol):
+    """Who keeps TIME_WAIT for the stack."""
+
+    def find(self, four_tuple: FourTuple) -> object | None:
+        """What is left of a connection with this four-tuple, if anything is."""
+
+
+class vnet(Clock):
+    """What everything in one instance of the stack shares (in FreeBSD the variables V_tcbinfo, V_ifnet and so on).
+
+    Attributes
+    ----------
+    offload_disabled : bool
+        TCP_OFFLOAD_DISABLE: no connection is offloaded, no device is told of listeners.
+    sendspace, recvspace : int
+        Socket buffer sizes in bytes before a connection has its rings.
+    software : SoftwareTcp or None
+        The software TCP, for connections that are not offloaded; None: there is none.
+    """
+
+    time_wait: TimeWaits
+
+    def __init__(self, offload_disabled: bool, sendspace: int, recvspace: int, seed: int | None) -> None:
+        super().__init__()
+        self.offload_disabled = offload_disabled
+        self.sendspace = sendspace
+        self.recvspace = recvspace
+        self.locks = LockModel()
+        self.tcbinfo: inpcbinfo[inpcb] = inpcbinfo(self.locks, seed)
+        self.routes = RouteTable()
+        self.interfaces: list[ifnet] = []
+        self.tcp_offload_listen_start = EventHandlerList()
+        self.tcp_offload_listen_stop = EventHandlerList()
+        self.software: SoftwareTcp | None = None
+
+
+def new_inpcb(stack: vnet, so: socket) -> inpcb:
+    """An inpcb with its tcpcb for ``so``."""
+    inp = inpcb(Lock(stack.locks, Rank.I), stack, so)
+    inp.inp_ppcb = tcpcb(inp)
+    so.so_pcb = inp
+    return inp
+
+
+def sotoinpcb(so: socket) -> inpcb:
+    """The inpcb of a socket; the socket must have one."""
+    if so.so_pcb is None:
+        raise ValueError("socket without inpcb")
+    return so.so_pcb
+
+
+def intotcpcb(inp: inpcb) -> tcpcb:
+    """The tcpcb of an inpcb."""
+    if inp.inp_ppcb is None:
+        raise ValueError("inpcb without tcpcb")
+    return inp.inp_ppcb
+
+
+def sototcpcb(so: socket) -> tcpcb:
+    """The tcpcb of a socket."""
+    return intotcpcb(sotoinpcb(so))

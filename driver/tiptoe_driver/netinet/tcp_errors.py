@@ -1,0 +1,89 @@
+"""Errors from the network and from below, and what they mean to a connection (FreeBSD's tcp_ctlinput, tcp_notify and
+tcp_mtudisc, and the end of its tcp_output).
+
+RFC 1122 section 4.2.3.9, RFC 1191, RFC 5927: an ICMP message ends no connection but one that is still being opened.
+"""
+
+from __future__ import annotations
+
+import errno
+from enum import Enum
+
+from ..hardware.positions import distance
+from .offload import tcp_gen_detach, tcp_gen_send, tp_offload
+from .structures import TF_SENTFIN, intotcpcb, tcpcb, vnet
+from .tcp_fsm import TCPS_SYN_RECEIVED, TCPS_SYN_SENT
+from .tcp_subr import tcp_drop
+
+TCP_MINMSS = 216
+"""Smallest segment in bytes that the network may talk us into (net.inet.tcp.minmss)."""
+IP_TCP_HEADERS = 40
+"""Bytes of an IPv4 and a TCP header without options."""
+
+
+class Ctl(Enum):
+    """What became of an ICMP error."""
+
+    NOT_OURS = 1  # no offloaded connection of this four-tuple
+    BAD_SEQUENCE = 2  # about nothing that is under way: RFC 5927 section 4.1
+    TAKEN = 3
+
+
+def tcp_ctlinput(stack: vnet, four_tuple: tuple[int, int, int, int], seq: int, error: int, mtu: int = 0) -> Ctl:
+    """An ICMP error about a segment of ours that began at ``seq``.
+
+    ECONNREFUSED ends an attempt to connect, and is ignored later; EMSGSIZE lowers the segment size to what ``mtu``
+    carries; anything else is kept in t_softerror, and told should the connection time out. Takes P and I.
+    """
+    with stack.tcbinfo.lock:
+        inp = stack.tcbinfo.connected(four_tuple)
+        if inp is None or not tp_offload(tp := intotcpcb(inp)):
+            return Ctl.NOT_OURS
+        with inp.lock:
+            if not _under_way(tp, seq):
+                return Ctl.BAD_SEQUENCE
+            if error == errno.EMSGSIZE:
+                tcp_mtudisc(tp, mtu)
+            elif error != errno.ECONNREFUSED:
+                tp.t_softerror = error
+            elif tp.t_state == TCPS_SYN_SENT:
+                tcp_drop(tp, error)
+                tcp_gen_detach(tp)  # the user closes later: until then the device would go on sending SYNs
+    return Ctl.TAKEN
+
+
+def _under_way(tp: tcpcb, seq: int) -> bool:
+    """Whether ``seq`` is sent and not acknowledged. The SYN's own number is the device's secret until it is answered."""
+    if tp.t_state <= TCPS_SYN_RECEIVED:
+        return True
+    return distance(seq, tp.snd_una) < distance(tp.snd_max, tp.snd_una) + bool(tp.t_flags & TF_SENTFIN)
+
+
+def tcp_mtudisc(tp: tcpcb, mtu: int) -> int:
+    """Send packets of at most ``mtu`` bytes from now on, and what is not acknowledged once more. I is held.
+
+    Returns the errno of sending; nothing happens when segments are as small already.
+    """
+    mss = max(mtu - IP_TCP_HEADERS, TCP_MINMSS)
+    if mss >= tp.t_maxseg:
+        return 0
+    tp.t_maxseg = mss
+    tp.snd_nxt = tp.snd_una
+    return tcp_gen_send(tp)
+
+
+def tcp_output_error(tp: tcpcb, error: int) -> int:
+    """What the user is told of the errno of tcp_gen_send or tcp_gen_disconnect. I is held.
+
+    The data is in so_snd and stays there, so a connection that the peer knows of only notes that it cannot be sent now:
+    an error would have the user send it twice. After EMSGSIZE it is sent in smaller segments.
+    """
+    if error == errno.EMSGSIZE:
+        inp = tp.t_inpcb
+        # Not the route's: that may have changed since, while the device keeps its connections.
+        mtus = (ifp.if_mtu for ifp in inp.stack.interfaces if ifp.if_addr == inp.inp_laddr)
+        error = tcp_mtudisc(tp, min(mtus, default=0))
+    if error in (errno.ENETDOWN, errno.EHOSTDOWN, errno.EHOSTUNREACH) and tp.t_state >= TCPS_SYN_RECEIVED:
+        tp.t_softerror = error
+        return 0
+    return error

@@ -1,0 +1,109 @@
+"""TCP segments that the host reads and writes itself, in IPv4 packets (RFC 791, RFC 9293 section 3.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .if_var import ifnet
+from .in_cksum import IPPROTO_TCP, internet_checksum
+from .pcbinfo import FourTuple
+from .structures import IPDEFTTL
+
+TH_FIN = 0x01
+TH_SYN = 0x02
+TH_RST = 0x04
+TH_ACK = 0x10
+_DONT_FRAGMENT = 0x4000
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A received segment. ``four_tuple`` as we see it: local address and port, foreign address and port. ``length``: of its
+    payload, in bytes. ``smac``: who sent the frame. ``packet``: valid as long as the frame is."""
+
+    four_tuple: FourTuple
+    seq: int
+    ack: int
+    flags: int
+    length: int
+    smac: int
+    packet: memoryview
+
+    @property
+    def occupies(self) -> int:
+        """Its length in sequence space: SYN and FIN count."""
+        return self.length + bool(self.flags & TH_SYN) + bool(self.flags & TH_FIN)
+
+    def sound(self) -> bool:
+        """Whether both checksums are right."""
+        header = (self.packet[0] & 0xF) * 4
+        pseudo = _pseudo_header(self.packet[12:20], len(self.packet) - header)
+        return not internet_checksum(self.packet[:header]) and not internet_checksum(pseudo + self.packet[header:])
+
+
+def parse_segment(frame: memoryview, ifp: ifnet) -> Segment | None:
+    """The TCP segment of an Ethernet frame with an IPv4 packet, checksums not looked at; None when it is none, not for
+    ``ifp`` alone, a fragment, or from somebody who cannot be answered (RFC 1122 section 4.2.3.10)."""
+    packet = frame[14:]
+    if len(packet) < 40 or packet[0] >> 4 != 4 or packet[9] != IPPROTO_TCP:
+        return None
+    header = (packet[0] & 0xF) * 4
+    total = int.from_bytes(packet[2:4])
+    if header < 20 or not header + 20 <= total <= len(packet) or int.from_bytes(packet[6:8]) & 0x3FFF:
+        return None
+    tcp = packet[header:total]
+    offset = (tcp[12] >> 4) * 4
+    source = int.from_bytes(packet[12:16])
+    if (
+        not 20 <= offset <= len(tcp)
+        or int.from_bytes(packet[16:20]) != ifp.if_addr
+        or int.from_bytes(frame[0:6]) != ifp.if_lladdr
+        or frame[6] & 1
+        or not source
+        or source >> 28 >= 0xE
+        or source == ifp.if_addr
+    ):
+        return None
+    return Segment(
+        (ifp.if_addr, int.from_bytes(tcp[2:4]), source, int.from_bytes(tcp[0:2])),
+        seq=int.from_bytes(tcp[4:8]),
+        ack=int.from_bytes(tcp[8:12]),
+        flags=tcp[13] & 0x3F,
+        length=len(tcp) - offset,
+        smac=int.from_bytes(frame[6:12]),
+        packet=packet[:total],
+    )
+
+
+def tcp_packet(
+    four_tuple: FourTuple, seq: int, ack: int, flags: int, window: int = 0, *, ttl: int = IPDEFTTL, tos: int = 0
+) -> bytes:
+    """An IPv4 packet with a segment of ours that carries no data; ``window`` as it stands in the header."""
+    laddr, lport, faddr, fport = four_tuple
+    addresses = laddr.to_bytes(4) + faddr.to_bytes(4)
+    tcp = bytearray(
+        lport.to_bytes(2)
+        + fport.to_bytes(2)
+        + seq.to_bytes(4)
+        + ack.to_bytes(4)
+        + bytes([5 << 4, flags])
+        + window.to_bytes(2)
+        + bytes(4)
+    )
+    tcp[16:18] = internet_checksum(_pseudo_header(addresses, len(tcp)) + tcp).to_bytes(2)
+    ip = bytearray(
+        bytes([0x45, tos])
+        + (20 + len(tcp)).to_bytes(2)
+        + bytes(2)
+        + _DONT_FRAGMENT.to_bytes(2)
+        + bytes([ttl, IPPROTO_TCP])
+        + bytes(2)
+        + addresses
+    )
+    ip[10:12] = internet_checksum(ip).to_bytes(2)
+    return bytes(ip + tcp)
+
+
+def _pseudo_header(addresses: bytes | memoryview, length: int) -> bytes:
+    """What the TCP checksum covers besides the segment."""
+    return bytes(addresses) + IPPROTO_TCP.to_bytes(2) + length.to_bytes(2)

@@ -1,0 +1,258 @@
+"""TCP's user requests (FreeBSD's tcp_usrreq.c): what a socket call means to a connection."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+
+from .in_pcb import in_pcbbind, in_pcbconnect
+from .offload import (
+    tcp_gen_connect,
+    tcp_gen_disconnect,
+    tcp_gen_listen_close,
+    tcp_gen_listen_open,
+    tcp_gen_rcvd,
+    tcp_gen_send,
+)
+from .pcbinfo import INP_DROPPED
+from .sockbuf import SBS_CANTRCVMORE, sbappend, sbflush
+from .socketvar import (
+    PRUS_EOF,
+    PRUS_MORETOCOME,
+    PRUS_OOB,
+    socantsendmore,
+    soisconnecting,
+    soisdisconnected,
+    soisdisconnecting,
+)
+from .structures import (
+    INP_SOCKREF,
+    INP_TIMEWAIT,
+    SO_ACCEPTCONN,
+    SO_LINGER,
+    SS_ISCONNECTING,
+    SS_PROTOREF,
+    TF_MORETOCOME,
+    TF_NEEDFIN,
+    new_inpcb,
+    sockaddr_in,
+    socket,
+    sotoinpcb,
+    sototcpcb,
+    tcpcb,
+    vnet,
+)
+from .tcp_errors import tcp_output_error
+from .tcp_fsm import (
+    TCPS_CLOSE_WAIT,
+    TCPS_CLOSED,
+    TCPS_ESTABLISHED,
+    TCPS_FIN_WAIT_1,
+    TCPS_FIN_WAIT_2,
+    TCPS_LAST_ACK,
+    TCPS_LISTEN,
+    TCPS_SYN_RECEIVED,
+    TCPS_SYN_SENT,
+)
+from .tcp_subr import tcp_close, tcp_detach, tcp_drop
+
+SOMAXCONN = 4096
+"""Longest accept queue."""
+_OVER = INP_TIMEWAIT | INP_DROPPED
+
+
+def tcp_usr_attach(stack: vnet, so: socket) -> None:
+    """A protocol control block for a new socket."""
+    new_inpcb(stack, so)
+
+
+def tcp_usr_detach(so: socket) -> None:
+    """The socket goes away."""
+    inp = sotoinpcb(so)
+    with inp.stack.tcbinfo.lock, inp.lock:
+        tcp_detach(so, inp)
+
+
+def tcp_usr_bind(so: socket, nam: sockaddr_in) -> int:
+    """Local address and port."""
+    inp = sotoinpcb(so)
+    with inp.stack.tcbinfo.lock, inp.lock:
+        if inp.inp_flags & _OVER:
+            return errno.EINVAL
+        return in_pcbbind(inp, nam.sin_addr, nam.sin_port)
+
+
+def tcp_usr_listen(so: socket, backlog: int) -> int:
+    """Accept connections; every offload device is told. Called again, changes the backlog only."""
+    inp = sotoinpcb(so)
+    tp = sototcpcb(so)
+    with inp.stack.tcbinfo.lock, inp.lock:
+        if inp.inp_flags & _OVER:
+            return errno.EINVAL
+        if tp.t_state not in (TCPS_CLOSED, TCPS_LISTEN):
+            return errno.EINVAL
+        if not inp.inp_lport:
+            error = in_pcbbind(inp, inp.inp_laddr, 0)
+            if error:
+                return error
+        so.so_qlimit = min(max(backlog, 0), SOMAXCONN)
+        if inp.stack.software is not None:
+            error = inp.stack.software.listen(tp)
+            if error:
+                return error
+        if tp.t_state == TCPS_LISTEN:
+            return 0
+        so.so_options |= SO_ACCEPTCONN
+        tp.t_state = TCPS_LISTEN
+        tcp_gen_listen_open(tp)
+    return 0
+
+
+def tcp_usr_connect(so: socket, nam: sockaddr_in) -> int:
+    """Begin an active open. Returns before it is established; on failure the socket is as it was."""
+    inp = sotoinpcb(so)
+    tp = sototcpcb(so)
+    tcbinfo = inp.stack.tcbinfo
+    with tcbinfo.lock, inp.lock:
+        if inp.inp_flags & _OVER:
+            return errno.EINVAL
+        if so.so_options & SO_ACCEPTCONN:
+            return errno.EOPNOTSUPP
+        if tp.t_state != TCPS_CLOSED:
+            return errno.EISCONN
+        if not nam.sin_addr or not nam.sin_port or nam.sin_addr >> 28 == 0xE or nam.sin_addr == 0xFFFF_FFFF:
+            return errno.EADDRNOTAVAIL
+        bound = (inp.inp_laddr, inp.inp_lport)
+        error = in_pcbconnect(inp, nam.sin_addr, nam.sin_port)
+        if error:
+            return error
+        soisconnecting(so)
+        tp.t_state = TCPS_SYN_SENT
+        error = tcp_gen_connect(so, nam)
+        if error:
+            tp.t_state = TCPS_CLOSED
+            with so.lock:
+                so.so_state &= ~SS_ISCONNECTING
+            tcbinfo.disconnect(inp)
+            if not bound[1]:
+                tcbinfo.forget_port(inp)
+            inp.inp_laddr = bound[0]
+        return error
+
+
+def tcp_usr_send(so: socket, flags: int, data: memoryview) -> int:
+    """Append ``data``, which has room in the send buffer. PRUS_EOF: and then close the send side."""
+    if flags & PRUS_OOB:
+        return errno.EOPNOTSUPP
+    inp = sotoinpcb(so)
+    tp = sototcpcb(so)
+    eof = flags & PRUS_EOF
+    if eof:
+        inp.stack.tcbinfo.lock.acquire()
+    try:
+        with inp.lock:
+            if inp.inp_flags & _OVER:
+                return errno.EPIPE
+            with so.lock:
+                sbappend(so.so_snd, data)
+            if eof:
+                socantsendmore(so)
+                tcp_usrclosed(tp)
+            if inp.inp_flags & INP_DROPPED:
+                return 0
+            if flags & PRUS_MORETOCOME:
+                tp.t_flags |= TF_MORETOCOME
+            error = tcp_output_error(tp, tcp_gen_send(tp))
+            tp.t_flags &= ~TF_MORETOCOME
+            return error
+    finally:
+        if eof:
+            inp.stack.tcbinfo.lock.release()
+
+
+def tcp_usr_rcvd(so: socket) -> int:
+    """The user has taken data."""
+    inp = sotoinpcb(so)
+    with inp.lock:
+        if inp.inp_flags & _OVER:
+            return errno.ECONNRESET
+        return tcp_gen_rcvd(sototcpcb(so))
+
+
+def tcp_usr_shutdown(so: socket) -> int:
+    """Close the send side: the data that waits, then FIN."""
+    inp = sotoinpcb(so)
+    with inp.stack.tcbinfo.lock, inp.lock:
+        if inp.inp_flags & _OVER:
+            return errno.ECONNRESET
+        tp = sototcpcb(so)
+        socantsendmore(so)
+        tcp_usrclosed(tp)
+        return 0 if inp.inp_flags & INP_DROPPED else tcp_output_error(tp, tcp_gen_disconnect(tp))
+
+
+def tcp_usr_disconnect(so: socket) -> int:
+    """Close both directions."""
+    inp = sotoinpcb(so)
+    with inp.stack.tcbinfo.lock, inp.lock:
+        if inp.inp_flags & _OVER:
+            return errno.ECONNRESET
+        tcp_disconnect(sototcpcb(so))
+    return 0
+
+
+def tcp_usr_close(so: socket) -> None:
+    """The user's last reference goes. What the connection still has to do keeps the socket until then."""
+    _end(so, tcp_disconnect)
+
+
+def tcp_usr_abort(so: socket) -> None:
+    """RST, and the connection is over."""
+    _end(so, lambda tp: tcp_drop(tp, errno.ECONNABORTED))
+
+
+def _end(so: socket, how: Callable[[tcpcb], None]) -> None:
+    inp = sotoinpcb(so)
+    with inp.stack.tcbinfo.lock, inp.lock:
+        if not inp.inp_flags & _OVER:
+            how(sototcpcb(so))
+        if not inp.inp_flags & INP_DROPPED and inp.inp_tw is None:
+            so.so_state |= SS_PROTOREF
+            inp.inp_flags |= INP_SOCKREF
+
+
+def tcp_disconnect(tp: tcpcb) -> None:
+    """Close by the state: nothing to tell the peer yet, RST if the user lingers for no time, FIN otherwise."""
+    so = tp.t_inpcb.inp_socket
+    if so is None:
+        return
+    if tp.t_state < TCPS_ESTABLISHED:
+        tcp_close(tp)
+    elif so.so_options & SO_LINGER and so.so_linger == 0:
+        tcp_drop(tp, 0)
+    else:
+        soisdisconnecting(so)
+        with so.lock:
+            sbflush(so.so_rcv)
+        tcp_usrclosed(tp)
+        if not tp.t_inpcb.inp_flags & INP_DROPPED:
+            tcp_output_error(tp, tcp_gen_disconnect(tp))
+
+
+def tcp_usrclosed(tp: tcpcb) -> None:
+    """The user has closed the send side: move ``t_state``. P and I are held."""
+    if tp.t_state == TCPS_LISTEN:
+        tcp_gen_listen_close(tp)
+        tp.t_state = TCPS_CLOSED
+        tcp_close(tp)
+    elif tp.t_state == TCPS_CLOSED:
+        tcp_close(tp)
+    elif tp.t_state in (TCPS_SYN_SENT, TCPS_SYN_RECEIVED):
+        tp.t_flags |= TF_NEEDFIN
+    elif tp.t_state == TCPS_ESTABLISHED:
+        tp.t_state = TCPS_FIN_WAIT_1
+    elif tp.t_state == TCPS_CLOSE_WAIT:
+        tp.t_state = TCPS_LAST_ACK
+    so = tp.t_inpcb.inp_socket
+    if tp.t_state >= TCPS_FIN_WAIT_2 and so is not None and so.so_rcv.sb_state & SBS_CANTRCVMORE:
+        soisdisconnected(so)  # FreeBSD does so for a second shutdown too, and loses what is yet to be read

@@ -1,0 +1,137 @@
+"""Active opens: from tcp_offload_connect through ARP to OPEN, and the ways in which that fails (contract: CONN-1)."""
+
+from __future__ import annotations
+
+import errno
+
+from ..hardware import abi_gen as abi
+from ..hardware.memory import window_scale
+from ..hardware.toepcb import TP_ESTABLISHED, TP_EVENTS_PENDING, TP_RESOLVING, TP_TERMINAL, toepcb
+from ..netinet.routes import route
+from ..netinet.stack import Stack
+from ..netinet.structures import TF_REQ_SCALE, sockaddr_in, socket, sotoinpcb, tcpcb
+from ..netinet.tcp_subr import tcp_drop
+from .calls import ToeCalls
+from .hostif import HostInterface
+
+_OPEN_ERRNO: dict[int, int] = {abi.Status.EXISTS: errno.EADDRINUSE, abi.Status.TABLE_FULL: errno.ENOBUFS}
+
+
+class ActiveOpens:
+    """Connections that we begin."""
+
+    def __init__(self, stack: Stack, calls: ToeCalls, hostif: HostInterface) -> None:
+        self._stack = stack
+        self._calls = calls
+        self._engine = calls.engine
+        self._hostif = hostif
+        self._next_hops: dict[int, int] = {}  # index by IPv4 address
+
+    def reset(self) -> None:
+        """The engine was reset: its next-hop table is empty."""
+        self._next_hops.clear()
+
+    def connect(self, so: socket, ro: route, nam: sockaddr_in) -> int:
+        """Begin an active open. When the next hop's MAC address is not known yet, OPEN waits for ARP."""
+        inp = sotoinpcb(so)
+        tp = inp.inp_ppcb
+        if tp is None or tp.t_toe is not None or so.so_rings is not None:
+            return errno.EPERM
+        if inp.four_tuple in self._calls.four_tuples:
+            return errno.EADDRINUSE
+        next_hop = ro.next_hop(nam.sin_addr)
+        if self._hostif.arp.down(next_hop):
+            return _unresolved(ro)
+        if so.so_lent is not None and so.so_lent.pool is not self._engine.buffers:
+            return errno.EXDEV  # the buffers are another device's
+        toep, error = self._engine.ids.acquire(so.so_lent)
+        if toep is None:
+            return error
+        toep.four_tuple = inp.four_tuple
+        self._calls.four_tuples.add(toep.four_tuple)
+        toep.flags |= TP_RESOLVING
+        if window_scale(toep.rings.rcv.size):
+            tp.t_flags |= TF_REQ_SCALE
+        tp.rcv_wnd = toep.rings.rcv.size
+        self._calls.attach(toep, tp)
+        mac = self._hostif.arp.lookup(next_hop)
+        if mac is not None:
+            self._open(toep, tp, next_hop, mac)
+        else:
+            self._hostif.arp.resolve(next_hop, lambda mac: self._resolved(toep, tp, ro, next_hop, mac))
+        return 0
+
+    def _resolved(self, toep: toepcb, tp: tcpcb, ro: route, next_hop: int, mac: int | None) -> None:
+        """ARP has answered (``mac``) or given up (None), later than connect."""
+        with self._stack.tcbinfo.lock, tp.t_inpcb.lock:
+            if toep.tp is not tp or not toep.flags & TP_RESOLVING:
+                return  # closed meanwhile
+            if mac is not None:
+                self._open(toep, tp, next_hop, mac)
+            else:
+                self._drop(toep, tp, _unresolved(ro))
+
+    def _open(self, toep: toepcb, tp: tcpcb, next_hop: int, mac: int) -> None:
+        """Post OPEN. I is held."""
+        toep.flags = toep.flags & ~TP_RESOLVING | TP_EVENTS_PENDING
+        toep.refcount += 1
+        laddr, lport, faddr, fport = toep.four_tuple
+        index = self._next_hop_index(next_hop, mac)
+        self._engine.commands.post_control(
+            abi.pack_open(
+                0,
+                tid=toep.tid,
+                laddr=laddr,
+                faddr=faddr,
+                lport=lport,
+                fport=fport,
+                dmac=mac,
+                use_next_hop=int(index is not None),
+                next_hop=index or 0,
+                mss=toep.maxseg,
+                rcv_scale=window_scale(toep.rings.rcv.size),
+            )
+        )
+        self._calls.options.begin(toep, tp)
+
+    def _next_hop_index(self, ip: int, mac: int) -> int | None:
+        """Entry of the next-hop table for a neighbour; None when the table is full."""
+        index = self._next_hops.get(ip)
+        if index is None and len(self._next_hops) < min(self._engine.capabilities.next_hops, 256):
+            index = self._next_hops[ip] = len(self._next_hops)
+            self._engine.commands.post_control(abi.pack_next_hop(0, index=index, dmac=mac))
+        return index
+
+    def neighbour_changed(self, ip: int, mac: int) -> None:
+        """A neighbour has another MAC address: its connections follow."""
+        index = self._next_hops.get(ip)
+        if index is not None:
+            self._engine.commands.post_control(abi.pack_next_hop(0, index=index, dmac=mac))
+
+    def failed(self, toep: toepcb, status: int) -> None:
+        """The engine refused OPEN: the four-tuple exists, the table is full, or the id is not as it should be."""
+        if not toep.flags & TP_EVENTS_PENDING or toep.flags & TP_ESTABLISHED:
+            self._engine.counters["stale_events"] += 1
+            return
+        error = _OPEN_ERRNO.get(status, errno.EIO)
+        toep.flags |= TP_TERMINAL
+        if error == errno.EIO:
+            self._engine.ids.lose(toep)
+        else:
+            toep.flags |= TP_RESOLVING  # provisioned still: it can serve the next active open
+        tp = toep.tp
+        if tp is not None:
+            with self._stack.tcbinfo.lock, tp.t_inpcb.lock:
+                if toep.tp is tp:
+                    self._drop(toep, tp, error)
+        self._calls.let_go(toep, TP_EVENTS_PENDING)
+
+    def _drop(self, toep: toepcb, tp: tcpcb, error: int) -> None:
+        """End an active open that came to nothing. P and I are held."""
+        tcp_drop(tp, error)
+        self._calls.detach(toep)
+
+
+def _unresolved(ro: route) -> int:
+    """The errno of a next hop that does not answer: the host itself is down, or there is no way to it."""
+    return errno.EHOSTUNREACH if ro.ro_gateway else errno.EHOSTDOWN

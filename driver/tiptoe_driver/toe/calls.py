@@ -1,0 +1,255 @@
+"""toe_usrreqs on the engine: what a call of the stack writes to rings, doorbells and commands (contract: SEND, RCVD,
+DISC, RESET, DETACH).
+
+Calls come with the inpcb lock I held. They write memory, doorbells and commands, and never wait.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from ..hardware import abi_gen as abi
+from ..hardware.engine import Engine
+from ..hardware.positions import advance, distance
+from ..hardware.toepcb import (
+    TP_ABORT_SENT,
+    TP_ATTACHED,
+    TP_ESTABLISHED,
+    TP_EVENTS_PENDING,
+    TP_FIN_SENT,
+    TP_FIN_WAIT_2,
+    TP_PEER_CLOSED,
+    TP_RELEASING,
+    TP_RESOLVING,
+    TP_SEND_FIN,
+    TP_TERMINAL,
+    toepcb,
+)
+from ..netinet.if_var import ifnet
+from ..netinet.sockbuf import SBS_CANTRCVMORE, sbattach, sbflush
+from ..netinet.stack import Stack
+from ..netinet.structures import TF_NEEDFIN, TF_SENTFIN, TF_TOE, tcpcb, toe_usrreqs, toedev
+from ..netinet.tcp_errors import IP_TCP_HEADERS, TCP_MINMSS
+from ..netinet.tcp_fsm import TCPS_CLOSING, TCPS_FIN_WAIT_1, TCPS_FIN_WAIT_2, TCPS_LAST_ACK
+from ..netinet.tcp_subr import tcp_drop
+from .socket_options import ToeOptions
+
+
+class ToeCalls:
+    """The calls for attached connections, and the life of a toepcb between tcpcb and engine.
+
+    Attributes
+    ----------
+    usrreqs : toe_usrreqs
+        Given to every offloaded tcpcb.
+    tod : toedev
+        Likewise.
+    options : ToeOptions
+    four_tuples : set
+        Connections that the engine has, or will have when OPEN is posted.
+    """
+
+    usrreqs: toe_usrreqs
+    tod: toedev
+
+    def __init__(self, stack: Stack, engine: Engine, ifp: ifnet) -> None:
+        self._stack = stack
+        self.engine = engine
+        self.options = ToeOptions(engine)
+        self._ifp = ifp
+        self.four_tuples: set[tuple[int, int, int, int]] = set()
+
+    @property
+    def max_mss(self) -> int:
+        """Largest segment that interface and engine carry now, in bytes of payload."""
+        mtu = min(self._ifp.if_mtu, self.engine.capabilities.max_frame_bytes - 14)
+        return max(mtu - IP_TCP_HEADERS, TCP_MINMSS)
+
+    # ------------------------------------------------------------------ toe_usrreqs
+
+    def tu_send(self, tp: tcpcb) -> int:
+        """New data may be in so_snd; in a closing state its FIN follows it. ENETDOWN, EMSGSIZE: see push."""
+        toep = self.usable(tp)
+        if toep is None:
+            return errno.EPERM
+        return self.push(toep, tp, TP_SEND_FIN if self.closing(tp) else 0)
+
+    def tu_rcvd(self, tp: tcpcb) -> int:
+        """Data may have been consumed from so_rcv."""
+        toep = self.usable(tp)
+        if toep is None:
+            return errno.EPERM
+        self.return_credits(toep, tp)
+        return 0
+
+    def tu_disconnect(self, tp: tcpcb) -> int:
+        """The data that waits, then FIN; a second call does nothing."""
+        toep = self.usable(tp)
+        if toep is None:
+            return errno.EPERM
+        error = self.push(toep, tp, TP_SEND_FIN)
+        if not error:
+            self.return_credits(toep, tp)  # close throws away what was not read
+        so = tp.t_inpcb.inp_socket
+        if tp.t_state == TCPS_FIN_WAIT_2 and so is not None and so.so_rcv.sb_state & SBS_CANTRCVMORE:
+            self.limit_fin_wait_2(toep)
+        return error
+
+    def tu_reset(self, tp: tcpcb) -> int:
+        """RST to the peer; the toepcb is detached."""
+        toep = self.usable(tp)
+        if toep is None:
+            return errno.EPERM
+        so = tp.t_inpcb.inp_socket
+        if so is not None:
+            with so.lock:
+                sbflush(so.so_snd)
+        self.abort(toep)
+        self.detach(toep)
+        return 0
+
+    def tu_detach(self, tp: tcpcb) -> None:
+        """The socket goes away. A connection whose FIN is on its way completes without it; any other is reset."""
+        tp.t_inpcb.lock.require()
+        toep = tp.t_toe
+        if toep is None:
+            return
+        if not toep.flags & TP_FIN_SENT:
+            self.abort(toep)
+        elif tp.t_state == TCPS_FIN_WAIT_2:
+            self.limit_fin_wait_2(toep)
+        self.detach(toep)
+
+    # ------------------------------------------------------------------ what they are made of
+
+    def usable(self, tp: tcpcb) -> toepcb | None:
+        """The toepcb of a connection that calls may still be made for. I is held."""
+        tp.t_inpcb.lock.require()
+        toep = tp.t_toe
+        if toep is None or toep.tp is not tp or toep.flags & TP_ABORT_SENT:
+            return None
+        return toep
+
+    @staticmethod
+    def closing(tp: tcpcb) -> bool:
+        """Whether the user has closed the send side: a FIN follows the data."""
+        return bool(tp.t_state in (TCPS_FIN_WAIT_1, TCPS_CLOSING, TCPS_LAST_ACK) or tp.t_flags & TF_NEEDFIN)
+
+    def push(self, toep: toepcb, tp: tcpcb, send_fin: int = 0) -> int:
+        """Tell the device how far so_snd reaches, that the FIN follows (``send_fin``: TP_SEND_FIN), and a lower t_maxseg.
+
+        EPERM: there is data behind the FIN. ENETDOWN: link down. EMSGSIZE: the interface's MTU has become less than
+        the segments of the connection. On an error the device is told nothing; without news there is none.
+        """
+        so = tp.t_inpcb.inp_socket
+        if so is None or toep.flags & (TP_ESTABLISHED | TP_TERMINAL) != TP_ESTABLISHED:
+            toep.flags |= send_fin
+            return 0  # what is in the ring goes out when the connection is established
+        end = so.so_snd.tail
+        send_fin = 0 if toep.flags & TP_FIN_SENT else toep.flags & TP_SEND_FIN | send_fin
+        shrinks = tp.t_maxseg < toep.maxseg
+        if send_fin or shrinks or end != toep.snd_told:
+            if toep.flags & TP_FIN_SENT and end != toep.snd_told:
+                return errno.EPERM
+            if not self._ifp.if_up:
+                return errno.ENETDOWN
+            if tp.t_maxseg > self.max_mss:
+                return errno.EMSGSIZE
+        if shrinks:
+            toep.maxseg = tp.t_maxseg
+            self.engine.commands.post_control(abi.pack_path_mtu(0, tid=toep.tid, mss=tp.t_maxseg))
+        if send_fin:
+            toep.flags |= TP_SEND_FIN | TP_FIN_SENT
+            tp.t_flags |= TF_SENTFIN
+            self.engine.commands.post_control(abi.pack_close(0, tid=toep.tid, snd_end=end))
+        elif end != toep.snd_told:
+            self.engine.send_doorbell(toep, end)
+        toep.snd_told = end
+        tp.snd_nxt = tp.snd_max = advance(tp.iss + 1, end)
+        return 0
+
+    def return_credits(self, toep: toepcb, tp: tcpcb) -> None:
+        """Give what was consumed from so_rcv since last time back to the device."""
+        so = tp.t_inpcb.inp_socket
+        if so is None or toep.flags & (TP_ESTABLISHED | TP_TERMINAL) != TP_ESTABLISHED:
+            return
+        consumed = so.so_rcv.head
+        count = distance(consumed, toep.rcv_credited)
+        if count:
+            toep.rcv_credited = consumed
+            toep.credits += count
+            self.engine.receive_doorbell(toep, consumed)
+        self.update_window(toep, tp)
+
+    @staticmethod
+    def update_window(toep: toepcb, tp: tcpcb) -> None:
+        """The receive window as the device may advertise it."""
+        tp.rcv_wnd = toep.rings.rcv.size - distance(toep.rcv_position, toep.rcv_credited)
+        tp.rcv_adv = advance(tp.rcv_nxt, tp.rcv_wnd)
+
+    def abort(self, toep: toepcb) -> None:
+        """Have the device send a RST, once, if it knows the connection."""
+        if toep.flags & (TP_EVENTS_PENDING | TP_ABORT_SENT | TP_TERMINAL) == TP_EVENTS_PENDING:
+            self.engine.commands.post_control(abi.pack_abort(0, tid=toep.tid))
+        toep.flags |= TP_ABORT_SENT
+
+    def limit_fin_wait_2(self, toep: toepcb) -> None:
+        """Nobody will read any more: the peer's FIN is waited for ``fin_wait_2_us``, then the connection is reset."""
+        if not toep.flags & TP_FIN_WAIT_2:
+            toep.flags |= TP_FIN_WAIT_2
+            toep.fin_wait_2 = self._stack.callout(
+                self.engine.options.fin_wait_2_us, lambda: self._fin_wait_2_over(toep)
+            )
+
+    def _fin_wait_2_over(self, toep: toepcb) -> None:
+        if toep.flags & (TP_TERMINAL | TP_PEER_CLOSED):
+            return
+        tp = toep.tp
+        if tp is not None:
+            with self._stack.tcbinfo.lock, tp.t_inpcb.lock:
+                if toep.tp is tp:
+                    tcp_drop(tp, errno.ETIMEDOUT)
+        self.abort(toep)  # of a connection detached; the other has been
+
+    # ------------------------------------------------------------------ toepcb
+
+    def attach(self, toep: toepcb, tp: tcpcb) -> None:
+        """Make ``tp`` an offloaded connection: its socket buffers are the rings of ``toep`` from now on."""
+        so = tp.t_inpcb.inp_socket
+        if so is None:
+            raise ValueError("tcpcb without a socket")
+        so.so_rings = toep.rings.hold()
+        sbattach(so.so_snd, toep.rings.snd)
+        sbattach(so.so_rcv, toep.rings.rcv)
+        tp.t_maxseg = toep.maxseg = min(tp.t_maxseg_user or self.max_mss, self.max_mss)
+        toep.tp = tp
+        toep.flags |= TP_ATTACHED
+        toep.refcount += 1
+        tp.t_toe = toep
+        tp.t_tu = self.usrreqs
+        tp.tod = self.tod
+        tp.t_flags |= TF_TOE
+
+    def detach(self, toep: toepcb) -> None:
+        """Part tcpcb and toepcb."""
+        tp = toep.tp
+        if tp is not None:
+            tp.t_toe = None
+            tp.t_tu = tp.tod = None
+            tp.t_flags &= ~TF_TOE
+        toep.tp = None
+        self.let_go(toep, TP_ATTACHED)
+
+    def let_go(self, toep: toepcb, flag: int) -> None:
+        """Clear ATTACHED or EVENTS_PENDING; with the last of them the id is released."""
+        if not toep.flags & flag:
+            return
+        toep.flags &= ~flag
+        toep.refcount -= 1
+        if toep.refcount:
+            return
+        self.four_tuples.discard(toep.four_tuple)
+        if toep.flags & TP_RESOLVING:  # the device knows nothing of the connection
+            self.engine.ids.give_back(toep)
+        elif not toep.flags & TP_RELEASING:
+            self.engine.ids.release(toep)

@@ -1,0 +1,199 @@
+"""Stop, restart, reset and removal of a device in use (contract: "what later drivers added").
+
+A connection of a device that goes away ends with ECONNABORTED, as those of FreeBSD's drivers do; an open not yet
+established with ENETDOWN, as a connect would from then on. In TIME_WAIT there is nothing left to fail.
+"""
+
+from __future__ import annotations
+
+import errno
+from enum import Enum
+from typing import Protocol
+
+from ..hardware import abi_gen as abi
+from ..hardware.engine import Engine
+from ..hardware.options import DeviceError
+from ..hardware.toepcb import TP_EVENTS_PENDING, TP_RELEASING, toepcb
+from ..netinet.clock import Callout, Pollable
+from ..netinet.eventhandler import EventHandlerList, Subscription
+from ..netinet.if_var import ifnet
+from ..netinet.stack import Stack
+from ..netinet.tcp_fsm import TCPS_CLOSED, TCPS_ESTABLISHED, TCPS_TIME_WAIT
+from ..netinet.tcp_subr import tcp_close
+from .active_open import ActiveOpens
+from .calls import ToeCalls
+from .hostif import HostInterface
+from .link import LinkChanges
+from .passive_open import PassiveOpens
+
+
+class DeviceState(Enum):
+    """Whether the device can be used."""
+
+    RUNNING = 1
+    STOPPING = 2  # connections are being aborted
+    STOPPED = 3
+    REMOVED = 4
+
+
+class AttachedDevice(Pollable, Protocol):
+    """The parts of a device that stop and start with it."""
+
+    stack: Stack
+    tod_ifp: ifnet
+    engine: Engine
+    calls: ToeCalls
+    active: ActiveOpens
+    passive: PassiveOpens
+    link: LinkChanges
+    hostif: HostInterface
+    listen_tags: list[tuple[EventHandlerList, Subscription]]
+
+
+class Lifecycle:
+    """What becomes of sockets, listeners and the engine when a device is stopped, reset or removed.
+
+    Attributes
+    ----------
+    state : DeviceState
+        Events are taken and time passes for RUNNING and STOPPING only.
+    """
+
+    def __init__(self, dev: AttachedDevice) -> None:
+        self._dev = dev
+        self._stack = dev.stack
+        self._engine = dev.engine
+        self.state = DeviceState.RUNNING
+        self._watchdog: Callout | None = None
+        self._watch()
+
+    # ------------------------------------------------------------------ from above
+
+    def stop(self, timeout_us: int) -> None:
+        """Reset every connection, wait for their ends at most ``timeout_us``, switch the engine off."""
+        if self.state is not DeviceState.RUNNING:
+            return
+        self.state = DeviceState.STOPPING
+        self._dev.tod_ifp.if_running = False
+        self._dev.passive.withdraw()
+        self._dev.passive.forget_half_open()
+        self._abort_connections()
+        self._stack.sleep(self._quiet, timeout_us)
+        self._halt()
+
+    def restart(self) -> None:
+        """Bring a stopped device up again; listeners are published again. DeviceError when it does not come."""
+        if self.state is DeviceState.REMOVED:
+            raise DeviceError("the device was removed: attach it anew")
+        try:
+            self._engine.restart()
+        except DeviceError:
+            self.look()
+            raise
+        self.state = DeviceState.RUNNING
+        self._dev.tod_ifp.if_running = True
+        self._watch()
+        self._dev.passive.resume()
+
+    def reset(self) -> None:
+        """Recover a device that misbehaves: nothing is expected of it but to come out of a soft reset."""
+        self._halt()
+        self.restart()
+
+    def remove(self) -> None:
+        """The device leaves the stack. One that still answers is switched off first."""
+        self._halt()
+        if self.state is DeviceState.REMOVED:
+            return
+        self.state = DeviceState.REMOVED
+        dev, stack = self._dev, self._stack
+        for handlers, tag in dev.listen_tags:
+            handlers.deregister(tag)
+        dev.tod_ifp.if_toedev = None
+        stack.detach_interface(dev.tod_ifp)
+        stack.detach_device(dev)
+        self._engine.device.shut()
+        self._engine.ids.ring_pool.move_out()
+
+    def look(self) -> bool:
+        """Whether the device still answers; if it was found gone, it is removed now. One slow read at most."""
+        if self.state is DeviceState.REMOVED:
+            return False
+        self._engine.device.read32(abi.REG_STATUS)
+        return self.found()
+
+    def found(self) -> bool:
+        """Like ``look``, by what the last slow read has found."""
+        if self._engine.device.gone:
+            self.remove()
+        return self.state is not DeviceState.REMOVED
+
+    # ------------------------------------------------------------------ what they are made of
+
+    def _watch(self) -> None:
+        """Look whether the device answers, again and again."""
+        interval_us = self._engine.options.watchdog_us
+        if interval_us:
+            self._watchdog = self._stack.callout(interval_us, lambda: self._watch() if self.look() else None)
+
+    def _abort_connections(self) -> None:
+        """RST to every peer. Connections whose socket is gone are reset too; ids in stock are no connections yet."""
+        for toep in list(self._engine.ids.toepcbs):
+            if toep is not None and toep.refcount:
+                self._dev.calls.abort(toep)
+                self._end(toep)
+
+    def _quiet(self) -> bool:
+        """Whether the engine has told the end of every connection, half-open ones too, or is gone."""
+        commands = self._engine.commands
+        return self._engine.device.gone or not (
+            commands.backlog
+            or commands.waiting
+            or self._dev.passive.half_open
+            or any(
+                toep is not None and toep.flags & (TP_EVENTS_PENDING | TP_RELEASING) == TP_EVENTS_PENDING
+                for toep in self._engine.ids.toepcbs
+            )
+        )
+
+    def _halt(self) -> None:
+        """End what there is without another word to the device but its reset."""
+        if self.state in (DeviceState.STOPPED, DeviceState.REMOVED):
+            return
+        self.state = DeviceState.STOPPED
+        dev = self._dev
+        dev.tod_ifp.if_running = False
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+        self._engine.commands.close()
+        for toep in list(self._engine.ids.toepcbs):
+            if toep is not None:
+                self._end(toep)
+        dev.calls.four_tuples.clear()
+        dev.passive.reset()
+        dev.active.reset()
+        dev.link.stop()
+        dev.hostif.stop()
+        self._engine.stop()
+
+    def _end(self, toep: toepcb) -> None:
+        """The connection is no more, whatever the engine thinks, and its socket is told."""
+        if toep.fin_wait_2 is not None:
+            toep.fin_wait_2.cancel()
+        tp = toep.tp
+        if tp is None:
+            return
+        with self._stack.tcbinfo.lock, tp.t_inpcb.lock:
+            so = tp.t_inpcb.inp_socket
+            if so is not None:
+                so.so_error = so.so_error or lost_errno(tp.t_state)
+            tp.t_state = TCPS_CLOSED
+            self._dev.calls.detach(toep)
+            tcp_close(tp)
+
+
+def lost_errno(t_state: int) -> int:
+    """What the user is told when the device of a connection in state ``t_state`` goes away."""
+    if t_state == TCPS_TIME_WAIT:
+        return 0
+    return errno.ENETDOWN if t_state < TCPS_ESTABLISHED else errno.ECONNABORTED

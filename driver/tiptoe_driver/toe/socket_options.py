@@ -1,0 +1,96 @@
+"""Connections' options and TCBs on the device: type of service, time to live, congestion control; READ_TCB."""
+
+from __future__ import annotations
+
+import errno
+import socket as stdlib
+from collections.abc import Callable, Mapping, Sequence
+
+from ..hardware import abi_gen as abi
+from ..hardware.engine import Engine
+from ..hardware.toepcb import TP_EVENTS_PENDING, TP_RELEASING, TP_TERMINAL, toepcb
+from ..netinet.structures import IPDEFTTL, tcpcb
+from ..netinet.tcp_fill_info import tcp_fill_info
+from ..netinet.tcp_info import tcp_info
+
+Answer = Callable[[tcp_info | None], None]
+"""Called with what is known of a connection, or None when the device does not have it any more."""
+
+
+class ToeOptions:
+    """What the engine does for setsockopt and getsockopt of its connections."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def begin(self, toep: toepcb, tp: tcpcb) -> None:
+        """The engine knows the connection from now on: tell it what is not as it begins with."""
+        inp = tp.t_inpcb
+        if (inp.inp_ip_tos, inp.inp_ip_ttl) != (0, IPDEFTTL):
+            self._set_ip_header(toep, tp)
+        if tp.t_cc != abi.Congestion.NEWRENO:
+            self._set_congestion(toep, tp)
+
+    def changed(self, tp: tcpcb, level: int, name: int) -> None:
+        """An option of a connection was set."""
+        toep = tp.t_toe
+        if toep is None or not self._known(toep):
+            return  # ``begin`` tells of it
+        if level == stdlib.IPPROTO_IP:
+            self._set_ip_header(toep, tp)
+        elif name == stdlib.TCP_CONGESTION:
+            self._set_congestion(toep, tp)
+
+    def read(self, tp: tcpcb, answer: Answer) -> int:
+        """Have ``answer`` called with what the device knows of a connection. EPERM, ENOBUFS: as tod_tcp_info."""
+        toep = tp.t_toe
+        if toep is None:
+            return errno.EPERM
+
+        def done(tcb: Mapping[str, int] | None) -> None:
+            answer(None if tcb is None or toep.tp is not tp else tcp_fill_info(tp, tcb, self._engine.options.tick_us))
+
+        return self.read_tcb(toep, range(len(abi.TCB_PAGES)), done)
+
+    def read_tcb(self, toep: toepcb, pages: Sequence[int], answer: Callable[[Mapping[str, int] | None], None]) -> int:
+        """READ_TCB, a command for each page; ``answer`` is called when all are there, with their fields, or None when one is
+        missing. EPERM: the device has no such connection; ENOBUFS: no room in the command ring."""
+        commands = self._engine.commands
+        if not self._known(toep):
+            return errno.EPERM
+        if not commands.room(len(pages)):
+            return errno.ENOBUFS
+        words: list[int | None] = []
+
+        def done(event: abi.CommandDoneEvent) -> None:
+            words.append(event.value if event.status == abi.Status.OK else None)
+            if len(words) == len(pages):
+                answer(_fields(words, pages))
+
+        for page in pages:
+            commands.post(abi.pack_read_tcb(commands.tag_event(done), tid=toep.tid, page=page))
+        return 0
+
+    @staticmethod
+    def _known(toep: toepcb) -> bool:
+        """Whether OPEN, or the handshake, has given the engine the connection, and it is not over."""
+        return toep.flags & (TP_EVENTS_PENDING | TP_RELEASING | TP_TERMINAL) == TP_EVENTS_PENDING
+
+    def _set_ip_header(self, toep: toepcb, tp: tcpcb) -> None:
+        inp = tp.t_inpcb
+        self._engine.commands.post_control(
+            abi.pack_set_ip_header(0, tid=toep.tid, ttl=inp.inp_ip_ttl, tos=inp.inp_ip_tos)
+        )
+
+    def _set_congestion(self, toep: toepcb, tp: tcpcb) -> None:
+        self._engine.commands.post_control(abi.pack_set_congestion(0, tid=toep.tid, algorithm=tp.t_cc))
+
+
+def _fields(words: list[int | None], pages: Sequence[int]) -> dict[str, int] | None:
+    """Fields of a TCB by its pages; None when one of them is missing."""
+    fields: dict[str, int] = {}
+    for word, page in zip(words, pages, strict=True):
+        if word is None:
+            return None
+        fields |= {name: word >> low & (1 << width) - 1 for name, low, width in abi.TCB_PAGES[page]}
+    return fields

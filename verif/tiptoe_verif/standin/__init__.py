@@ -1,0 +1,1 @@
+"""The stand-in for the host's software TCP, for pure simulation."""

@@ -19,6 +19,8 @@ from ..sim.toolchain import Progress
 from ..wire.impairment import Channel, Impairment
 
 TICK_NS = 1_000_000
+TICK_SPACING = 4
+"""Cycles between ticks that are overdue: TCP's clock keeps up with wall time at any speed of the simulation that is of use."""
 _MAX_FRAME = 65536
 
 
@@ -91,7 +93,7 @@ class LiveEngine(EngineDevice):
         self.harness.log_frames(only=impaired)
         self.live = LiveOptions(
             tap=tap, wake=-1, exchange=not impaired, chunk=128, rest_after=2048,
-            tick_spacing=self.config.connections + 64, tick_ns=TICK_NS, duration_ns=0,
+            tick_spacing=TICK_SPACING, tick_ns=TICK_NS, duration_ns=0,
         )  # fmt: skip
         options = dict(driver or {})
         options["registers"] = {REG_MSL_TICKS: max(1, round(time_wait_s * 1000))} | dict(options.get("registers", {}))
@@ -164,6 +166,9 @@ class LiveEngine(EngineDevice):
         if self._late:
             limit_us = min(limit_us, max(0.0, self._late[0][0] - self.now_us()))
         self.live.duration_ns = round(limit_us * 1000)
+        # A tick's sweeps: a connection a cycle, a half-open one in sixteen at most; then a pass and a transfer.
+        half_open = self.config.syncache_entries if self.toe is not None and self.toe.passive.half_open else 0
+        self.live.sweep = self.config.connections + 16 * half_open + 256
         begin = time.monotonic_ns()
         try:
             stop = self.harness.run_live(self.live)

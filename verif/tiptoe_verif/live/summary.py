@@ -83,6 +83,11 @@ def totals_table(
     dropped = sum(total(name) for name in ("RX_BAD_FRAME", "RX_BAD_IP", "RX_BAD_TCP"))
     table.add_row("damaged frames dropped", f"{dropped:,}")
     table.add_row("engine cycles", f"{cycles:,}", f"[dim]{cycles / max(seconds, 1e-9):,.0f} a second[/dim]")
+    lost = sum(engine.harness.ticks_lost for engine in engines)
+    if lost:
+        table.add_row(
+            "TCP's clock behind", f"{lost / 1000:,.1f} s", "[dim]the simulation stood still for so long[/dim]"
+        )
     wire = total("rx_bytes") + total("tx_bytes")
     rate = wire / max(cycles, 1)
     table.add_row("wire bytes per cycle", f"{rate:.2f}", "[dim]over the whole run, idle time too[/dim]")

@@ -5,6 +5,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 
 namespace {
@@ -19,7 +20,8 @@ bool readable(int descriptor) {
     return poll(&entry, 1, 0) > 0;
 }
 constexpr size_t TAP_QUEUE = 32;  // frames taken from the TAP ahead of the engine
-constexpr uint64_t MAX_TICK_BACKLOG = 20;
+constexpr uint64_t MAX_TICK_BACKLOG = 1000;
+constexpr uint64_t MAX_REST_TICKS = 100;  // of them are given together at most, after a rest
 }  // namespace
 
 void Harness::reset(unsigned cycles) {
@@ -84,7 +86,6 @@ void Harness::drive_tick() {
     if (!tick) return;
     last_tick_ = now;
     context.count[TICKS]++;
-    context.active();
 }
 
 uint32_t Harness::reasons(uint32_t stops) const {
@@ -148,15 +149,41 @@ void Harness::exchange(int tap) {
     }
 }
 
-bool Harness::quiet(uint32_t cycles) const {
-    return context.cycle() > context.last_activity + cycles && source.pending() == 0 && registers.pending() == 0 &&
-           memory.idle() && !irq_;
+// Nothing moves, and no tick is being worked off.
+bool Harness::quiet(const LiveOptions& live) const {
+    return context.cycle() > context.last_activity + live.rest_after && context.cycle() > last_tick_ + live.sweep &&
+           source.pending() == 0 && registers.pending() == 0 && memory.idle() && !irq_;
 }
 
-// Nothing has moved on any port for a while: let the clock rest until a tick is due or the outside has something.
+// Ticks given together after a rest. A timer is late by a rest at most, and a rest is at most an eighth of the time since
+// anything moved: so is what the timer is late by, of the time for which it was set.
+uint64_t Harness::rest_ticks(const LiveOptions& live, uint64_t now) const {
+    return std::clamp<uint64_t>((now - moved_ns_) / live.tick_ns / 8, 1, MAX_REST_TICKS);
+}
+
+void Harness::request_ticks(const LiveOptions& live, uint64_t now) {
+    uint64_t due = (now - live_start_) / live.tick_ns;
+    if (context.last_activity != moved_at_) {
+        moved_at_ = context.last_activity;
+        moved_ns_ = now;
+    }
+    if (context.cycle() > context.last_activity + live.rest_after) {
+        // Nothing moves: what the last ticks find due comes first, or there would be no end of it.
+        bool sweeping = context.cycle() <= last_tick_ + live.sweep;
+        if (sweeping || due - live_ticks_ < rest_ticks(live, now)) return;
+    }
+    ticks_requested += due - live_ticks_;
+    live_ticks_ = due;
+    if (ticks_requested > MAX_TICK_BACKLOG) {
+        ticks_lost += ticks_requested - MAX_TICK_BACKLOG;
+        ticks_requested = MAX_TICK_BACKLOG;
+    }
+}
+
+// Nothing has moved on any port for a while: let the clock rest until ticks are due or the outside has something.
 void Harness::rest(const LiveOptions& live, uint64_t now, uint64_t end) {
     uint64_t until = end;
-    if (live.tick_ns) until = std::min(until, live_start_ + (live_ticks_ + 1) * live.tick_ns);
+    if (live.tick_ns) until = std::min(until, live_start_ + (live_ticks_ + rest_ticks(live, now)) * live.tick_ns);
     if (until <= now) return;
     pollfd entries[2] = {{live.tap, POLLIN, 0}, {live.wake, POLLIN, 0}};
     timespec timeout{time_t((until - now) / 1000000000ull), long((until - now) % 1000000000ull)};
@@ -171,12 +198,12 @@ uint32_t Harness::run_live(const LiveOptions& live) {
     source.log = log_frames;
     for (;;) {
         if (live.exchange && live.tap >= 0) exchange(live.tap);
-        if (live.tick_ns) {
-            uint64_t due = (now - live_start_) / live.tick_ns;
-            ticks_requested = std::min(ticks_requested + (due - live_ticks_), MAX_TICK_BACKLOG);
-            live_ticks_ = due;
+        if (live.tick_ns) request_ticks(live, now);
+        if (live.rest_after && ticks_requested == 0 && quiet(live)) {
+            rest(live, now, end);
+        } else {
+            for (uint32_t i = 0; i < live.chunk; i++) cycle();
         }
-        for (uint32_t i = 0; i < live.chunk; i++) cycle();
         uint32_t found = reasons(STOP_IRQ | (live.exchange ? 0u : uint32_t(STOP_FRAME)));
         if (readable(live.wake)) found |= STOP_WAKE;
         if (!live.exchange && readable(live.tap)) found |= STOP_TAP;
@@ -186,11 +213,6 @@ uint32_t Harness::run_live(const LiveOptions& live) {
         if (found) {
             if (live.exchange && live.tap >= 0) exchange(live.tap);
             return found;
-        }
-        if (live.rest_after && ticks_requested == 0 && quiet(live.rest_after)) {
-            if (live.exchange && live.tap >= 0) exchange(live.tap);
-            if (source.pending() == 0) rest(live, now, end);
-            now = clock_ns(CLOCK_MONOTONIC);
         }
     }
 }
@@ -234,6 +256,7 @@ const char* tiptoe_error(Harness* h) { return h->context.report.failed() ? h->co
 void tiptoe_counts(Harness* h, uint64_t* counts) { memcpy(counts, h->context.count, sizeof h->context.count); }
 uint64_t tiptoe_cycle(Harness* h) { return h->context.cycle(); }
 uint64_t tiptoe_rested_ns(Harness* h) { return h->rested_ns; }
+uint64_t tiptoe_ticks_lost(Harness* h) { return h->ticks_lost; }
 uint64_t tiptoe_tap_dropped(Harness* h) { return h->tap_dropped; }
 
 void tiptoe_memory_options(Harness* h, uint32_t latency, uint32_t jitter, uint32_t outstanding, uint32_t stall) {

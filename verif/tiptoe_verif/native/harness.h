@@ -42,7 +42,8 @@ struct LiveOptions {
     uint32_t exchange = 1;       // 1: frames pass between TAP and engine here; 0: the host carries them
     uint32_t chunk = 128;        // cycles between two looks at the outside
     uint32_t rest_after = 4096;  // cycles without any bus traffic after which the clock rests until something happens
-    uint32_t tick_spacing = 64;  // cycles between two ticks at least
+    uint32_t tick_spacing = 4;   // cycles between two ticks at least
+    uint32_t sweep = 512;        // cycles in which the timers that a tick finds due have shown on a bus
     uint64_t tick_ns = 1000000;  // wall time a tick; 0: none
     uint64_t duration_ns = 0;    // return after so long
 };
@@ -83,6 +84,7 @@ class Harness {
     uint64_t tick_period = 0;        // cycles between ticks, 0: none
     uint64_t tick_spacing = 1;       // cycles between requested ticks at least
     uint64_t ticks_requested = 0;
+    uint64_t ticks_lost = 0;         // not given to the engine: it stood still for so long that they would come all at once
     uint64_t tap_dropped = 0;        // frames the TAP refused
     uint64_t rested_ns = 0;          // wall time the clock rested in live runs
     std::atomic<bool> stop_requested{false};
@@ -95,12 +97,15 @@ class Harness {
     void collect_log();
     void exchange(int tap);
     void rest(const LiveOptions& live, uint64_t now, uint64_t end);
-    bool quiet(uint32_t cycles) const;
+    void request_ticks(const LiveOptions& live, uint64_t now);
+    uint64_t rest_ticks(const LiveOptions& live, uint64_t now) const;
+    bool quiet(const LiveOptions& live) const;
 
     bool irq_ = false;
     uint64_t frames_before_ = 0;  // TX_FRAMES when the run began
     uint64_t next_tick_ = 0, last_tick_ = 0;
     uint64_t live_start_ = 0, live_ticks_ = 0;
+    uint64_t moved_at_ = 0, moved_ns_ = 0;  // cycle of the last traffic seen, and the time when it was seen
     size_t logged_sink_ = 0;  // frames of sink.frames that are in the log already
 #if VM_TRACE
     std::unique_ptr<TraceFile> trace_;

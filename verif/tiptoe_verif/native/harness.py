@@ -72,7 +72,8 @@ class LiveOptions(ctypes.Structure):
 
     _fields_ = [
         ("tap", ctypes.c_int32), ("wake", ctypes.c_int32), ("exchange", ctypes.c_uint32), ("chunk", ctypes.c_uint32),
-        ("rest_after", ctypes.c_uint32), ("tick_spacing", ctypes.c_uint32), ("tick_ns", ctypes.c_uint64),
+        ("rest_after", ctypes.c_uint32), ("tick_spacing", ctypes.c_uint32), ("sweep", ctypes.c_uint32),
+        ("tick_ns", ctypes.c_uint64),
         ("duration_ns", ctypes.c_uint64),
     ]  # fmt: skip
 
@@ -91,6 +92,7 @@ _SIGNATURES: dict[str, tuple[Any, str]] = {
     # name: (result, arguments after the handle); p pointer, s string, u uint32, U uint64, I int64, d double
     "data_bytes": (ctypes.c_uint32, ""), "irq": (ctypes.c_uint32, ""), "error": (ctypes.c_char_p, ""),
     "counts": (None, "p"), "cycle": (ctypes.c_uint64, ""), "rested_ns": (ctypes.c_uint64, ""),
+    "ticks_lost": (ctypes.c_uint64, ""),
     "tap_dropped": (ctypes.c_uint64, ""), "memory_options": (None, "uuuu"), "add_error": (None, "UUuuuI"),
     "clear_errors": (None, ""), "count_writes": (ctypes.c_uint32, "UU"), "written": (ctypes.c_uint64, "u"),
     "stalls": (None, "uuu"), "line": (None, "ddu"), "tick_every": (None, "U"),
@@ -327,6 +329,11 @@ class Harness:
     def rested_s(self) -> float:
         """Wall time the clock rested in live runs because nothing was to be done."""
         return float(self._call("rested_ns")) / 1e9
+
+    @property
+    def ticks_lost(self) -> int:
+        """Ticks of live runs that the engine was not given, because it had stood still for longer than a thousand."""
+        return int(self._call("ticks_lost"))
 
     @property
     def tap_dropped(self) -> int:

@@ -25,7 +25,7 @@ from tiptoe_driver.toe.snapshots import snapshot as driver_snapshot
 from ..native.device import EngineDevice
 from ..wire.segment import ip_text
 from .host_stack import HostStack
-from .relay import Switchboard
+from .switchboard import Switchboard
 
 SUFFIX = ".sock"
 MOST_CLIENTS = 8

@@ -51,11 +51,13 @@ soak: setup ## long seeded runs
 mutants: setup ## break the driver, a row of the contract at a time: a test must notice
 	@$(BIN)/python -m tiptoe_verif.mutants $(ROWS)
 
-lint: setup ## ruff (rules and layout) and mypy
+lint: setup ## ruff (rules and layout), mypy, layers and circles of imports
 	@$(BIN)/ruff check --quiet --output-format concise .
 	@$(BIN)/ruff format --check --quiet . || { echo "error: not laid out as ruff does it: make format" >&2; $(BIN)/ruff format --check . >&2; exit 1; }
 	@echo "ruff: clean"
 	@$(BIN)/mypy
+	@found=$$($(BIN)/lint-imports --no-cache --no-logo 2>&1) || { echo "$$found" >&2; exit 1; }
+	@echo "imports: clean"
 
 format: setup ## let ruff lay out and fix the code
 	@$(BIN)/ruff check --fix --quiet . || true

@@ -12,7 +12,7 @@ import pytest
 from scapy.layers.inet import TCP
 from scapy.layers.l2 import Ether
 
-from tiptoe_verif.native.simulation import Pair
+from tiptoe_verif.native.pair import Pair
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "adding-an-option.md").read_text()

@@ -16,7 +16,8 @@ from tests.driver.test_on_engine import A_MAC, RINGS, SERVER, Flow, answer_arp, 
 from tiptoe_driver import OffloadPolicy, PolicyRule, Socket
 from tiptoe_driver.hardware import abi_gen as reg
 from tiptoe_driver.hardware.abi_gen import State
-from tiptoe_verif.native.simulation import Pair, Peer, Simulation, Wire
+from tiptoe_verif.native.pair import Pair
+from tiptoe_verif.native.simulation import Peer, Simulation, Wire
 
 PEER_MAC = "02:00:00:00:00:02"
 OUR_IP = "10.0.0.1"

@@ -19,7 +19,8 @@ from tiptoe_driver.netinet.offload import tcp_gen_rcvd, tcp_gen_send
 from tiptoe_driver.netinet.structures import sototcpcb, tcpcb
 from tiptoe_driver.netinet.tcp_usrreq import tcp_usr_abort
 from tiptoe_driver.toe.device import Tiptoe
-from tiptoe_verif.native.simulation import Impairment, Pair, Peer, Simulation, Wire
+from tiptoe_verif.native.pair import Pair
+from tiptoe_verif.native.simulation import Impairment, Peer, Simulation, Wire
 
 RINGS = {"snd_ring_bytes": 4096, "rcv_ring_bytes": 4096, "arp_retry_us": 20_000}
 SERVER = "10.0.0.2"

@@ -14,7 +14,8 @@ from tiptoe_driver.hardware import abi_gen as reg
 from tiptoe_driver.netinet.tcp_info import NO_SSTHRESH
 from tiptoe_driver.toe.snapshots import info_dict
 from tiptoe_verif.live.stat_server import snapshot
-from tiptoe_verif.native.simulation import Impairment, Pair
+from tiptoe_verif.native.pair import Pair
+from tiptoe_verif.native.simulation import Impairment
 from tiptoe_verif.wire.pcap import read_pcap
 from tiptoe_verif.wire.segment import Segment, parse_tcp
 

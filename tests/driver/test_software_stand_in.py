@@ -22,7 +22,8 @@ from tiptoe_driver.hardware import abi_gen as reg
 from tiptoe_driver.netinet.if_var import IFCAP_TOE
 from tiptoe_driver.netinet.offload import if_setcap, tp_offload
 from tiptoe_driver.netinet.structures import sototcpcb
-from tiptoe_verif.native.simulation import Impairment, Pair, Simulation, SimulationTimeout, Wire
+from tiptoe_verif.native.pair import Pair
+from tiptoe_verif.native.simulation import Impairment, Simulation, SimulationTimeout, Wire
 from tiptoe_verif.standin.tcp import StandInTcp
 
 CLIENT = "10.0.0.1"

@@ -17,7 +17,7 @@ from tiptoe_driver.hardware.abi_gen import State
 from tiptoe_driver.netinet.structures import sototcpcb
 from tiptoe_driver.netinet.tcp_timewait import tcptw
 from tiptoe_driver.toe.device import Tiptoe
-from tiptoe_verif.native.simulation import Pair
+from tiptoe_verif.native.pair import Pair
 from tiptoe_verif.wire.segment import Segment, parse_tcp
 
 HOST: dict[str, Any] = {"time_wait": "host", "rst_unknown": False}

@@ -16,7 +16,8 @@ import pytest
 from tiptoe_driver import Socket
 from tiptoe_driver.hardware import abi_gen as reg
 from tiptoe_driver.hardware.memory import RingPair
-from tiptoe_verif.native.simulation import Impairment, Pair, Simulation
+from tiptoe_verif.native.pair import Pair
+from tiptoe_verif.native.simulation import Impairment, Simulation
 
 BYTES = 50_000
 BUFFER = 8192

@@ -9,9 +9,10 @@ from typer.testing import CliRunner
 
 from tiptoe_hdl.config import TINY
 from tiptoe_verif.benchmarks import latency, report, segments, speed, throughput
+from tiptoe_verif.benchmarks.connection import Spoiled, stretch
 from tiptoe_verif.benchmarks.frames import Template, read
 from tiptoe_verif.benchmarks.report import COUNT, CYCLES, RATE, Figure
-from tiptoe_verif.benchmarks.rig import MSS, Rig, Spoiled, Watch, stretch
+from tiptoe_verif.benchmarks.rig import MSS, Rig, Watch
 from tiptoe_verif.benchmarks.run import Plan, figures
 from tiptoe_verif.cli import app
 from tiptoe_verif.native.harness import build_engine

@@ -13,7 +13,8 @@ import pytest
 
 from tiptoe_verif import c_example
 from tiptoe_verif.c_example import HEADERS, MEMORY_BYTES, SOURCES, Fetch, Result, Server, fetch
-from tiptoe_verif.native.simulation import Impairment, Pair
+from tiptoe_verif.native.pair import Pair
+from tiptoe_verif.native.simulation import Impairment
 from tiptoe_verif.paths import ROOT
 
 REQUEST = b"GET / HTTP/1.0\r\n\r\n"

@@ -7,7 +7,8 @@ import pytest
 from scapy.layers.inet import ICMP, IP
 from scapy.layers.l2 import ARP, Ether
 
-from tiptoe_verif.native.simulation import Conditions, Impairment, Pair, Peer, Simulation, Wire
+from tiptoe_verif.native.pair import Pair
+from tiptoe_verif.native.simulation import Conditions, Impairment, Peer, Simulation, Wire
 from tiptoe_verif.wire import tshark
 
 

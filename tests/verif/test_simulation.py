@@ -3,7 +3,8 @@
 import pytest
 
 from tiptoe_verif.native.harness import RuleBroken, build
-from tiptoe_verif.native.simulation import Conditions, Impairment, Pair, Peer, Simulation, SimulationTimeout, Wire
+from tiptoe_verif.native.pair import Pair
+from tiptoe_verif.native.simulation import Conditions, Impairment, Peer, Simulation, SimulationTimeout, Wire
 from tiptoe_verif.wire.pcap import read_pcap
 
 from .standin import StandIn

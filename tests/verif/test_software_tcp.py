@@ -14,7 +14,7 @@ from tests.driver.bench import OUR_IP, OUR_MAC, PEER_IP, PEER_MAC, Bench
 from tiptoe_driver import SO_NO_OFFLOAD, Socket
 from tiptoe_driver.hardware.abi_gen import State
 from tiptoe_driver.netinet.structures import sototcpcb, tcpcb
-from tiptoe_verif.standin.connection import RETRANSMISSIONS
+from tiptoe_verif.standin.sender import RETRANSMISSIONS
 from tiptoe_verif.standin.tcp import RESETS_A_SECOND, StandInTcp
 from tiptoe_verif.wire.segment import Segment, pack_tcp
 

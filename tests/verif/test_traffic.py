@@ -3,7 +3,8 @@
 import pytest
 
 from tiptoe_driver.hardware.abi_gen import REG_MSL_TICKS, REG_RTO_INITIAL, REG_RTO_MAX, REG_RTO_MIN
-from tiptoe_verif.native.simulation import Conditions, Impairment, Pair
+from tiptoe_verif.native.pair import Pair
+from tiptoe_verif.native.simulation import Conditions, Impairment
 
 from .traffic import Plan, run_traffic
 

@@ -8,8 +8,9 @@ from scapy.layers.l2 import ARP, Ether
 
 from tiptoe_verif.wire import tshark
 from tiptoe_verif.wire.capture import Capture
+from tiptoe_verif.wire.flow import Intervals, unwrap
 from tiptoe_verif.wire.impairment import Channel, Impairment
-from tiptoe_verif.wire.monitor import Intervals, WireError, WireMonitor, unwrap
+from tiptoe_verif.wire.monitor import WireError, WireMonitor
 from tiptoe_verif.wire.pcap import PcapWriter, read_pcap
 from tiptoe_verif.wire.segment import Malformed, ip_number, ip_text, mac_number, mac_text, parse_tcp
 

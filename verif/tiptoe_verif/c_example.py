@@ -18,7 +18,8 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
-from .native.simulation import Pair, Simulation
+from .native.pair import Pair
+from .native.simulation import Simulation
 from .paths import ROOT
 from .sim.toolchain import ToolError, cached_dir, digest, require
 

@@ -249,7 +249,8 @@ class _HttpClient:
 
 def _with_two_engines(size: int, config: str, seed: int) -> list[Transfer]:
     from .live.summary import show, totals_table
-    from .native.simulation import Impairment, Pair
+    from .native.pair import Pair
+    from .native.simulation import Impairment
 
     line = Impairment(loss=0.005, reorder=0.005, duplicate=0.005, delay_us=1000, seed=seed)
     begin = time.monotonic()

@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 from ..wire.segment import ACK, FIN, SYN
+from .connection import stretch
 from .frames import M32, Seen, Template, read
-from .rig import MSS, stretch
+from .rig import MSS
 
 SERVICE = 7
 _ISS = 0xFFFF_FF00

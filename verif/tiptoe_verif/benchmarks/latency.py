@@ -5,8 +5,9 @@ from __future__ import annotations
 from statistics import median
 
 from ..wire.segment import RST
+from .connection import Connection, Spoiled
 from .frames import read
-from .rig import Connection, Rig, Spoiled
+from .rig import Rig
 
 _QUIET = 3000
 """Cycles in which everything comes to rest."""

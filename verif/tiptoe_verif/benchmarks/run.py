@@ -11,8 +11,9 @@ from tiptoe_hdl.config import EngineConfig
 
 from ..sim.toolchain import Progress
 from . import latency, segments, throughput
+from .connection import Connection
 from .report import COUNT, CYCLES, RATE, Figure
-from .rig import MSS, Connection, Rig
+from .rig import MSS, Rig
 
 NEAR, FAR = 20, 125
 """Memory latencies in cycles; the second one is a microsecond at 125 MHz."""

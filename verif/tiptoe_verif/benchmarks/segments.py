@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..native.harness import Frame
+from .connection import Connection
 from .frames import ETHERNET_MIN
-from .rig import STEP, Connection, Rig, Watch, rotation, until
+from .rig import STEP, Rig, Watch, rotation, until
 
 _BATCH = 8
 """Doorbells rung at a time when their pace is set."""

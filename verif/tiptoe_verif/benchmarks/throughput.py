@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..native.harness import Frame
+from .connection import Connection
 from .frames import HEADERS
-from .rig import MSS, STEP, Connection, Rig, Watch, rotation, until
+from .rig import MSS, STEP, Rig, Watch, rotation, until
 
 
 @dataclass

@@ -15,7 +15,7 @@ import socket
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from tiptoe_driver import Socket, Stack
 
@@ -45,154 +45,31 @@ class Record:
     ending: str = ""
 
 
-class Switchboard:
-    """All relays of one engine: watches host sockets through epoll and offloaded sockets through their upcalls.
+class Board(Protocol):
+    """What a connection needs of the switchboard it is on."""
 
-    Attributes
-    ----------
-    epoll : select.epoll
-        Readable when a host socket needs service.
-    records : list of Record
-        One a connection, oldest first.
-    """
+    stack: Stack
 
-    def __init__(self, stack: Stack) -> None:
-        self.stack = stack
-        self.epoll = select.epoll()
-        self.records: list[Record] = []
-        self._by_descriptor: dict[int, Callable[[], None]] = {}
-        self._ready: dict[Callable[[], None], None] = {}
-        self._live: set[Connection] = set()
-        self._closers: list[Callable[[], None]] = []
-
-    # --- readiness ---
-
-    def watch_host(self, host: socket.socket | select.epoll, function: Callable[[], None], events: int) -> None:
+    def watch_host(self, host: socket.socket, function: Callable[[], None], events: int) -> None:
         """Call ``function`` when the host socket is ready for ``events``; later calls change the events (0: none)."""
-        descriptor = host.fileno()
-        if not events:
-            self.forget_host(host)  # else a hang-up would be reported for ever
-            return
-        if descriptor in self._by_descriptor:
-            self.epoll.modify(descriptor, events)
-        else:
-            self.epoll.register(descriptor, events)
-        self._by_descriptor[descriptor] = function
 
-    def forget_host(self, host: socket.socket | select.epoll) -> None:
+    def forget_host(self, host: socket.socket) -> None:
         """The socket is about to be closed."""
-        if self._by_descriptor.pop(host.fileno(), None) is not None:
-            with contextlib.suppress(OSError):
-                self.epoll.unregister(host.fileno())
 
     def watch_offloaded(self, offloaded: Socket, function: Callable[[], None]) -> None:
         """Call ``function`` in the next round after the offloaded socket has changed."""
-        offloaded.set_upcall(lambda _: self.call_soon(function))
 
     def call_soon(self, function: Callable[[], None]) -> None:
         """Call ``function`` once in the next round."""
-        self._ready[function] = None
-
-    def service(self) -> None:
-        """One round: everything that is ready gets a turn."""
-        for descriptor, _ in self.epoll.poll(0):
-            function = self._by_descriptor.get(descriptor)
-            if function is not None:
-                self.call_soon(function)
-        ready, self._ready = self._ready, {}
-        for function in ready:
-            function()
-
-    @property
-    def busy(self) -> bool:
-        """Whether a connection wants another turn at once."""
-        return bool(self._ready)
-
-    # --- what is offered ---
-
-    def listen(self, port: int, target: str | tuple[str, int], address: str = "") -> None:
-        """Accept offloaded connections on ``port`` and relay them to ``target``: (host, port) or one of BUILT_IN."""
-        name = target if isinstance(target, str) else f"{target[0]}:{target[1]}"
-        if isinstance(target, str) and target not in BUILT_IN:
-            raise ValueError(f"unknown target {target!r}: HOST:PORT, {', '.join(BUILT_IN)}")
-        listener = Socket(self.stack)
-        listener.setblocking(False)
-        listener.bind((address, port))
-        listener.listen()
-        self._closers.append(listener.close)
-
-        def accept() -> None:
-            while True:
-                try:
-                    offloaded, peer = listener.accept()
-                except OSError as error:
-                    if error.errno != errno.EAGAIN:
-                        self.call_soon(accept)
-                    return
-                offloaded.setblocking(False)
-                record = Record(peer, port, name, self.stack.now_us())
-                self.records.append(record)
-                if isinstance(target, str):
-                    self._add(BuiltIn(self, offloaded, record, target))
-                else:
-                    self._add(Relay.to_host(self, offloaded, record, target))
-
-        self.watch_offloaded(listener, accept)
-
-    def forward(self, port: int, target: tuple[str, int], address: str = "127.0.0.1") -> int:
-        """Accept connections of this machine on ``port`` (0: any) and carry them to ``target`` through the engine;
-        returns the port."""
-        server = socket.create_server((address, port))
-        server.setblocking(False)
-        self._closers.append(lambda: self._close_server(server))
-        local_port = int(server.getsockname()[1])
-
-        def accept() -> None:
-            while True:
-                try:
-                    host, _ = server.accept()
-                except OSError:
-                    return
-                host.setblocking(False)
-                record = Record(target, local_port, "forwarded", self.stack.now_us())
-                self.records.append(record)
-                self._add(Relay.from_host(self, host, record, target))
-
-        self.watch_host(server, accept, select.EPOLLIN)
-        return local_port
-
-    def _close_server(self, server: socket.socket) -> None:
-        self.forget_host(server)
-        server.close()
-
-    def _add(self, connection: Connection) -> None:
-        self._live.add(connection)
-        self.call_soon(connection.turn)
 
     def ended(self, connection: Connection) -> None:
         """A connection is over."""
-        self._live.discard(connection)
-        connection.record.closed_us = self.stack.now_us()
-
-    @property
-    def live(self) -> int:
-        """Connections not yet over."""
-        return len(self._live)
-
-    def close(self) -> None:
-        """Stop listening, reset what is still open."""
-        for function in self._closers:
-            with contextlib.suppress(OSError):
-                function()
-        for connection in list(self._live):
-            connection.abort("ended with the simulation")
-        self.epoll.close()
 
 
 class Connection:
     """One offloaded connection and what it is joined to."""
 
-    def __init__(self, board: Switchboard, offloaded: Socket, record: Record) -> None:
+    def __init__(self, board: Board, offloaded: Socket, record: Record) -> None:
         self.board, self.offloaded, self.record = board, offloaded, record
         self.over = False
         # One bound method for the upcall and the switchboard's bookkeeping.
@@ -269,9 +146,7 @@ class Half:
 class Relay(Connection):
     """An offloaded connection and one of the host's, joined."""
 
-    def __init__(
-        self, board: Switchboard, offloaded: Socket, record: Record, host: socket.socket, connecting: bool
-    ) -> None:
+    def __init__(self, board: Board, offloaded: Socket, record: Record, host: socket.socket, connecting: bool) -> None:
         super().__init__(board, offloaded, record)
         self.host = host
         self._host_connecting = connecting
@@ -282,7 +157,7 @@ class Relay(Connection):
         self._watch()
 
     @classmethod
-    def to_host(cls, board: Switchboard, offloaded: Socket, record: Record, target: tuple[str, int]) -> Relay:
+    def to_host(cls, board: Board, offloaded: Socket, record: Record, target: tuple[str, int]) -> Relay:
         """Join an accepted offloaded connection to a server of the host."""
         host = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         host.setblocking(False)
@@ -294,7 +169,7 @@ class Relay(Connection):
         return relay
 
     @classmethod
-    def from_host(cls, board: Switchboard, host: socket.socket, record: Record, target: tuple[str, int]) -> Relay:
+    def from_host(cls, board: Board, host: socket.socket, record: Record, target: tuple[str, int]) -> Relay:
         """Join an accepted connection of the host to an offloaded active open."""
         offloaded = Socket(board.stack)
         offloaded.setblocking(False)
@@ -368,7 +243,7 @@ class Relay(Connection):
 class BuiltIn(Connection):
     """An offloaded connection to a service of this process."""
 
-    def __init__(self, board: Switchboard, offloaded: Socket, record: Record, service: str) -> None:
+    def __init__(self, board: Board, offloaded: Socket, record: Record, service: str) -> None:
         super().__init__(board, offloaded, record)
         take: Callable[[Any], int] = offloaded.send if service == "echo" else lambda data: len(data)
         self._half = Half(offloaded.recv, take, self._end_of_input)

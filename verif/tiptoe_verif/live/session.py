@@ -17,8 +17,9 @@ from ..wire.impairment import Impairment
 from .engine import LiveEngine
 from .host_stack import HostStack
 from .namespace import NetNamespace
-from .relay import BUILT_IN, Switchboard
+from .relay import BUILT_IN
 from .stat_server import StatServer
+from .switchboard import Switchboard
 from .tap import TapError, open_tap
 
 Target = str | tuple[str, int]

@@ -15,21 +15,17 @@ import select
 import socket
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from tiptoe_driver import Stack
+from tiptoe_driver.netinet.clock import Callout
 from tiptoe_driver.toe.snapshots import Snapshot, SnapshotTaker
 from tiptoe_driver.toe.snapshots import snapshot as driver_snapshot
 
 from ..native.device import EngineDevice
 from ..wire.segment import ip_text
 from .host_stack import HostStack
-from .relay import Switchboard
-
-if TYPE_CHECKING:
-    from tiptoe_driver.netinet.clock import Callout
-
-    from .session import LiveSession
+from .switchboard import Switchboard
 
 SUFFIX = ".sock"
 MOST_CLIENTS = 8
@@ -87,7 +83,19 @@ def engine_part(engine: EngineDevice, host: HostStack | None = None) -> dict[str
     return part
 
 
-def snapshot(target: LiveSession | EngineDevice | Stack) -> Snapshot:
+class Session(Protocol):
+    """What is asked for of a live session: its engine, and the kernel on the host's side."""
+
+    @property
+    def engine(self) -> EngineDevice:
+        """The engine."""
+
+    @property
+    def host(self) -> HostStack | None:
+        """The kernel, if there is one."""
+
+
+def snapshot(target: Session | EngineDevice | Stack) -> Snapshot:
     """A snapshot of a live session, a simulated engine (a Simulation, say) or a stack: the driver's, with entry ``engine``
     where there is one. Lets time pass, some microseconds; not for upcalls or tasks."""
     if isinstance(target, Stack):

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import socket
+from typing import Protocol
 
 from tiptoe_driver.netinet.routes import format_ipv4, parse_ipv4
 from tiptoe_driver.netinet.structures import sototcpcb
@@ -13,14 +14,41 @@ from tiptoe_driver.netinet.tcp_fill_info import tcp_ask_info
 from tiptoe_driver.netinet.tcp_fsm import TCPS_ESTABLISHED
 from tiptoe_driver.netinet.tcp_info import tcp_info
 
-from .endpoint import ERRNO, Answer, Endpoint, State
+from .endpoint import ERRNO, Answer, Endpoint, Keeper, State
 from .listener import Listener
-from .options import info_of
+from .options import Options, info_of
 from .protocol import Action, Kind, Reply, Request, pack_options
+
+
+class Network(Keeper, Protocol):
+    """What the calls need of the broker beyond that: the engine's addresses, and who listens on them."""
+
+    def is_ours(self, address: int) -> bool:
+        """Whether to listen on this address is the engine's business; 0 (any) is."""
+
+    def reaches(self, address: int) -> bool:
+        """Whether the engine can connect to this address."""
+
+    def near_listener(self, address: int, port: int) -> Listener | None:
+        """Who listens in this run where a program wants to connect to."""
+
+    def shared_listener(self, endpoint: ProgramSocket, local: tuple[str, int]) -> Listener | None:
+        """With SO_REUSEPORT: what another socket with it has bound already, joined by this one."""
+
+    def listeners_refused(self) -> int:
+        """Counts listeners the engine had no room for."""
+
+    def settle(self) -> None:
+        """Let the engine carry out the commands on their way."""
 
 
 class ProgramSocket(Endpoint):
     """A socket of the program, with its calls. OSError is as good as a reply with its errno."""
+
+    broker: Network
+
+    def __init__(self, broker: Network, options: Options) -> None:
+        super().__init__(broker, options)
 
     def bind(self, request: Request) -> Reply:
         """bind()."""

@@ -9,19 +9,17 @@ import select
 import socket
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from tiptoe_driver import Socket
+from tiptoe_driver import Socket, Stack
 from tiptoe_driver.netinet.routes import parse_ipv4
 
 from ..live.relay import RESET, Record
+from ..live.switchboard import Switchboard
 from .flow import Ending, Flow, consume
-from .listener import Listener
+from .listener import Listener, Member
 from .options import Options
 from .protocol import Reply, pack_accepted
-
-if TYPE_CHECKING:
-    from .broker import Broker
 
 _PAIR_BYTES = 212992
 # A pair's end is writable when no more than a quarter of its buffer is taken (the kernel doubles the number). The byte that
@@ -47,6 +45,34 @@ Answer = Callable[[Reply], bool]
 """Sends a reply; whether somebody still waited for it."""
 
 
+class Keeper(Protocol):
+    """What a socket needs of the broker that keeps it."""
+
+    stack: Stack
+    board: Switchboard
+
+    def next_serial(self) -> int:
+        """A number no socket had."""
+
+    def name_of(self, serial: int) -> str:
+        """Name of the broker's end of a pair, by which the interposer knows the program's."""
+
+    def watch(self, end: socket.socket, function: Callable[[int], None], events: int) -> None:
+        """Call ``function`` with the events that happen to an end of a pair."""
+
+    def forget(self, end: socket.socket) -> None:
+        """It is about to be closed."""
+
+    def accepted(self, listener: Endpoint, offloaded: Socket, peer: tuple[str, int]) -> None:
+        """A listening socket has a connection for the program."""
+
+    def ended(self, serial: int) -> None:
+        """A socket is over; it is remembered for the last questions."""
+
+    def new_record(self, peer: tuple[str, int], local_port: int) -> Record:
+        """A line for the summary."""
+
+
 class Endpoint:
     """A socket of the program.
 
@@ -58,7 +84,7 @@ class Endpoint:
         The broker has an end of it still.
     """
 
-    def __init__(self, broker: Broker, options: Options) -> None:
+    def __init__(self, broker: Keeper, options: Options) -> None:
         self.broker, self.options = broker, options
         self.serial = broker.next_serial()
         self.family = options.family
@@ -169,7 +195,11 @@ class Endpoint:
             self._told |= answer(Reply(error))
         self._error = 0 if self._told else error
 
-    def hand_over(self, made: socket.socket, child: Endpoint) -> bool:
+    def accepted(self, offloaded: Socket, peer: tuple[str, int]) -> None:
+        """The listening socket behind this one has a connection for the program."""
+        self.broker.accepted(self, offloaded, peer)
+
+    def hand_over(self, made: socket.socket, child: Member) -> bool:
         """Give a connection's socket to the program that accepts on this one; whether that went well."""
         assert self.end is not None and child.peer is not None
         record = pack_accepted(child.serial, child.family, parse_ipv4(child.peer[0]), child.peer[1])

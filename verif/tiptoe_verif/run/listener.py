@@ -12,12 +12,31 @@ import select
 import socket
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from tiptoe_driver import Socket
 
-if TYPE_CHECKING:
-    from .endpoint import Endpoint
+from .options import Options
+
+
+class Member(Protocol):
+    """What a listener needs of a program's socket: of one that accepts, and of one that is accepted."""
+
+    serial: int
+    family: int
+    options: Options
+    end: socket.socket | None
+    peer: tuple[str, int] | None
+
+    @property
+    def listening(self) -> bool:
+        """Whether accept makes sense."""
+
+    def accepted(self, offloaded: Socket, peer: tuple[str, int]) -> None:
+        """It has a connection for the program."""
+
+    def hand_over(self, made: socket.socket, child: Member) -> bool:
+        """Give a connection's socket to the program that accepts on this one; whether that went well."""
 
 
 class Listener:
@@ -27,20 +46,20 @@ class Listener:
     ----------
     offloaded : Socket
         Bound; listening once a program listens.
-    members : list of Endpoint
+    members : list of Member
         The programs' sockets bound to it.
     """
 
-    def __init__(self, offloaded: Socket, first: Endpoint) -> None:
+    def __init__(self, offloaded: Socket, first: Member) -> None:
         self.offloaded = offloaded
         self.members = [first]
         self.local = offloaded.getsockname()
         self.backlog = 0
         self.turn: Callable[[], None] = self._turn
         self._next = 0
-        self._near: deque[tuple[socket.socket, Endpoint]] = deque()
+        self._near: deque[tuple[socket.socket, Member]] = deque()
 
-    def leave(self, member: Endpoint) -> None:
+    def leave(self, member: Member) -> None:
         """A program has closed its socket; the last one ends the listening."""
         if member in self.members:
             self.members.remove(member)
@@ -56,7 +75,7 @@ class Listener:
         """Whether a program listens."""
         return any(member.listening for member in self.members)
 
-    def connect_near(self, made: socket.socket, child: Endpoint) -> bool:
+    def connect_near(self, made: socket.socket, child: Member) -> bool:
         """Queue a connection of a program of this run; False if the queue is full."""
         if len(self._near) > self.backlog:
             return False
@@ -79,9 +98,9 @@ class Listener:
                 offloaded, peer = self.offloaded.accept()
             except OSError:
                 continue  # gone before it was accepted
-            member.broker.accepted(member, offloaded, peer)
+            member.accepted(offloaded, peer)
 
-    def _ready_member(self) -> Endpoint | None:
+    def _ready_member(self) -> Member | None:
         """The next one in turn that listens and has room for a record: what was accepted cannot be put back."""
         for _ in self.members:
             self._next = (self._next + 1) % len(self.members)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from ..sim.toolchain import ToolError, cached_dir, digest, require
 
-SOURCE = Path(__file__).with_name("preload.c")
+PARTS = sorted(Path(__file__).with_name("interposer").glob("*.[ch]"))
+"""The interposer's sources: calls.c has what is interposed."""
 _FLAGS = ["-std=c11", "-O2", "-Wall", "-Wextra", "-fPIC", "-shared"]
 _PT_INTERP = 3
 
@@ -27,11 +28,12 @@ class ProgramError(OSError):
 def build() -> Path:
     """The compiled interposer; at once if it is there already."""
     compiler = shutil.which("gcc") or shutil.which("cc") or require("gcc")
-    text = SOURCE.read_text()
-    with cached_dir("preload", "interposer", digest(text, compiler, *_FLAGS)) as (folder, complete):
+    texts = [text for part in PARTS for text in (part.name, part.read_text())]
+    with cached_dir("preload", "interposer", digest(*texts, compiler, *_FLAGS)) as (folder, complete):
         library = folder / "libtiptoe_preload.so"
         if not complete:
-            command = [compiler, *_FLAGS, "-o", str(library), str(SOURCE), "-ldl"]
+            sources = [str(part) for part in PARTS if part.suffix == ".c"]
+            command = [compiler, *_FLAGS, "-o", str(library), *sources, "-ldl"]
             result = subprocess.run(command, capture_output=True, text=True)
             if result.returncode:
                 (folder / "compiler.log").write_text(result.stderr)

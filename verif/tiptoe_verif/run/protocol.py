@@ -1,4 +1,4 @@
-"""Requests of the interposer and replies of the broker: as in preload.c."""
+"""Requests of the interposer and replies of the broker: as in interposer/interposer.h."""
 
 from __future__ import annotations
 

@@ -1,46 +1,35 @@
-"""One connection of the software stand-in (software_tcp.py): RFC 9293 section 3.10 in Python, over so_snd, so_rcv and t_state.
+"""One connection of the software stand-in (tcp.py): RFC 9293 section 3.10 in Python, over so_snd, so_rcv and t_state.
 
-Plain on purpose. Sent again is everything from the oldest unacknowledged byte on, after a time that only doubles; out of order
-nothing is kept; every segment with data is acknowledged at once; at most ``WINDOW`` segments are under way.
+Plain on purpose. Out of order nothing is kept; every segment with data is acknowledged at once. What it sends, and when again:
+sender.py.
 """
 
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from tiptoe_driver.hardware.positions import advance, distance, is_after
-from tiptoe_driver.netinet.clock import Callout
-from tiptoe_driver.netinet.sockbuf import SBS_CANTRCVMORE, sbcommit, sbdrop, sbspace
+from tiptoe_driver.netinet.sockbuf import SBS_CANTRCVMORE, sbcommit, sbdrop
 from tiptoe_driver.netinet.socketvar import sorwakeup, sowwakeup
 from tiptoe_driver.netinet.software import tcp_ended, tcp_established, tcp_fin_acked, tcp_fin_received
-from tiptoe_driver.netinet.structures import SS_NOFDREF, socket, tcpcb
+from tiptoe_driver.netinet.structures import SS_NOFDREF, tcpcb
 from tiptoe_driver.netinet.tcp_fsm import (
     TCPS_CLOSED,
-    TCPS_CLOSING,
     TCPS_ESTABLISHED,
     TCPS_FIN_WAIT_1,
     TCPS_FIN_WAIT_2,
-    TCPS_LAST_ACK,
     TCPS_SYN_RECEIVED,
     TCPS_SYN_SENT,
     TCPS_TIME_WAIT,
 )
-from tiptoe_driver.netinet.tcp_subr import tcp_close, tcp_drop
+from tiptoe_driver.netinet.tcp_subr import tcp_drop
 
-from ..wire.segment import ACK, FIN, PSH, RST, SYN, Segment
+from ..wire.segment import ACK, FIN, RST, SYN, Segment
+from .sender import Sender, SendingTcp
 
-if TYPE_CHECKING:
-    from .tcp import StandInTcp
-
-WINDOW = 4
-"""Most segments under way: in place of congestion control."""
-RETRANSMISSIONS = 9
-"""Time-outs without a word from the peer after which the connection ends. From 200 ms, doubled each time, that is after
-204 s (RFC 9293 MUST-23: at least 180 s for a SYN)."""
 DEFAULT_MSS = 536
 """What a peer takes that does not say (RFC 9293 MUST-15)."""
-_SENDS_FIN = (TCPS_FIN_WAIT_1, TCPS_CLOSING, TCPS_LAST_ACK)
 _RECEIVES = (TCPS_ESTABLISHED, TCPS_FIN_WAIT_1, TCPS_FIN_WAIT_2)
 
 
@@ -49,27 +38,30 @@ def ahead(a: int, b: int) -> int:
     return distance(a, b) if is_after(a, b) else -distance(b, a)
 
 
-class Connection:
+class ConnectionTcp(SendingTcp, Protocol):
+    """What a connection needs of the TCP it belongs to, beyond what its sender does."""
+
+    msl_us: int
+    fin_wait_2_us: int
+
+    def reset(self, segment: Segment) -> None:
+        """The RST that answers a segment (RFC 9293 section 3.10.7.1)."""
+
+    def close(self, tp: tcpcb) -> None:
+        """Forget a connection."""
+
+
+class Connection(Sender):
     """A connection from its SYN (active), or from the last ACK of its handshake (passive), to its end.
 
     The sequence numbers are those of the tcpcb; unlike a device's, its ``snd_una`` and ``snd_max`` count our FIN.
-
-    Attributes
-    ----------
-    over : bool
-        Nothing more is sent or taken.
-    snd_wnd : int
-        The peer's window, in bytes from ``snd_una`` on.
     """
 
-    def __init__(self, tcp: StandInTcp, tp: tcpcb) -> None:
-        self._tcp, self.tp = tcp, tp
-        self.over = False
-        self.snd_wnd = 0
+    _tcp: ConnectionTcp
+
+    def __init__(self, tcp: ConnectionTcp, tp: tcpcb) -> None:
+        super().__init__(tcp, tp)
         self._wl1 = self._wl2 = 0  # segment that told the window: its SEQ and ACK
-        self._timer: Callout | None = None
-        self._backoff = 0  # time-outs since something was acknowledged
-        self._silent = 0  # time-outs since the peer was heard of
 
     # ------------------------------------------------------------------ from the stack
 
@@ -103,120 +95,6 @@ class Connection:
         """Nothing more is sent or taken."""
         self.over = True
         self._stop_timer()
-
-    # ------------------------------------------------------------------ out
-
-    def _emit(self, flags: int, seq: int, payload: bytes = b"", mss: int = 0) -> None:
-        tp = self.tp
-        if flags & ACK and not flags & RST:
-            tp.rcv_wnd = self._window()
-            tp.rcv_adv = advance(tp.rcv_nxt, tp.rcv_wnd)
-        inp = tp.t_inpcb
-        self._tcp.transmit(
-            Segment(inp.inp_laddr, inp.inp_faddr, inp.inp_lport, inp.inp_fport, seq, tp.rcv_nxt if flags & ACK else 0,
-                    flags, tp.rcv_wnd, mss, None, payload),
-            tp,
-        )  # fmt: skip
-
-    @property
-    def _seq(self) -> int:
-        """Of a segment without text: while the window is closed, a probe may be beyond what the peer takes."""
-        return self.tp.snd_max if self.snd_wnd else self.tp.snd_nxt
-
-    def _synchronise(self) -> None:
-        """SYN, or SYN,ACK when both sides open at once."""
-        tp = self.tp
-        self._emit(
-            SYN | ACK if tp.t_state == TCPS_SYN_RECEIVED else SYN,
-            tp.iss,
-            mss=self._tcp.own_mss(tp, tp.t_inpcb.inp_faddr),
-        )
-        self._start_timer()
-
-    def _window(self) -> int:
-        """The window to offer: what there is room for, but nothing silly (RFC 9293 section 3.8.6.2.2), and never less than
-        was promised."""
-        tp = self.tp
-        sb = self._socket().so_rcv
-        space = min(sbspace(sb), 0xFFFF)
-        if space < min(sb.sb_hiwat // 4, tp.t_maxseg):
-            space = 0
-        return max(space, distance(tp.rcv_adv, tp.rcv_nxt))
-
-    def _window_has_grown(self) -> bool:
-        tp = self.tp
-        grown = self._window() - distance(tp.rcv_adv, tp.rcv_nxt)
-        return grown >= 2 * tp.t_maxseg or 2 * grown >= self._socket().so_rcv.sb_hiwat
-
-    def _send(self, *, ack: bool) -> None:
-        """Send what is in so_snd as far as the window goes, then the FIN when the state says so; without either, an ACK if
-        ``ack``."""
-        tp, sb = self.tp, self._socket().so_snd
-        window = min(self.snd_wnd, WINDOW * tp.t_maxseg)
-        while tp.t_state != TCPS_TIME_WAIT:
-            offset = distance(tp.snd_nxt, tp.snd_una)
-            left = sb.sb_cc - offset  # -1 behind the FIN
-            length = max(0, min(left, tp.t_maxseg, window - offset))
-            if length < left and length < tp.t_maxseg and offset:
-                break  # no small segment while something is under way (RFC 9293 MUST-38)
-            fin = length == left and tp.t_state in _SENDS_FIN
-            if not length and not fin:
-                break
-            self._transmit_data(offset, length, fin)
-            ack = False
-        if ack:
-            self._emit(ACK, self._seq)
-        if tp.snd_nxt != tp.snd_una or (sb.sb_cc and not self.snd_wnd):
-            if self._timer is None:
-                self._start_timer()
-
-    def _transmit_data(self, offset: int, length: int, fin: bool) -> None:
-        tp, sb = self.tp, self._socket().so_snd
-        payload = b""
-        if length and sb.ring is not None:
-            payload = sb.ring.read(advance(sb.head, offset), length)
-        flags = ACK | (FIN if fin else 0) | (PSH if length and offset + length == sb.sb_cc else 0)
-        if tp.snd_nxt != tp.snd_max:
-            self._tcp.counters["retransmissions"] += 1
-        self._emit(flags, tp.snd_nxt, payload)
-        tp.snd_nxt = advance(tp.snd_nxt, length + fin)
-        if is_after(tp.snd_nxt, tp.snd_max):
-            tp.snd_max = tp.snd_nxt
-
-    # ------------------------------------------------------------------ time
-
-    def _start_timer(self, delay_us: int | None = None) -> None:
-        self._stop_timer()
-        if delay_us is None:
-            delay_us = self._tcp.rto_us << min(self._backoff, RETRANSMISSIONS)
-        self._timer = self._tcp.stack.callout(delay_us, self._timeout)
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _timeout(self) -> None:
-        tp = self.tp
-        with self._tcp.stack.tcbinfo.lock, tp.t_inpcb.lock:
-            self._timer = None
-            if tp.t_state >= TCPS_FIN_WAIT_2:
-                tcp_close(tp)
-                return
-            self._silent += 1
-            self._backoff += 1
-            if self._silent > RETRANSMISSIONS:
-                self._tcp.counters["timeouts"] += 1
-                tcp_drop(tp, tp.t_softerror or errno.ETIMEDOUT)
-            elif tp.t_state in (TCPS_SYN_SENT, TCPS_SYN_RECEIVED):
-                self._tcp.counters["retransmissions"] += 1
-                self._synchronise()
-            else:
-                tp.snd_nxt = tp.snd_una
-                if not self.snd_wnd and self._socket().so_snd.sb_cc:
-                    self._transmit_data(0, 1, False)  # a window probe: one byte that the peer has to answer
-                    tp.snd_nxt = tp.snd_una
-                self._send(ack=False)
 
     # ------------------------------------------------------------------ in
 
@@ -358,8 +236,3 @@ class Connection:
 
     def _time_wait(self) -> None:
         self._start_timer(2 * self._tcp.msl_us)
-
-    def _socket(self) -> socket:
-        so = self.tp.t_inpcb.inp_socket
-        assert so is not None  # the protocol holds it until tcp_close
-        return so

@@ -1,24 +1,22 @@
-"""Passive opens of the software stand-in (software_tcp.py): from the SYN for a listening socket to the accept queue."""
+"""Passive opens of the software stand-in (tcp.py): from the SYN for a listening socket to the accept queue."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from tiptoe_driver.hardware.positions import advance
 from tiptoe_driver.netinet.clock import Callout
 from tiptoe_driver.netinet.socketvar import soisconnected
 from tiptoe_driver.netinet.software import sballoc
-from tiptoe_driver.netinet.structures import inpcb, intotcpcb, sotoinpcb
+from tiptoe_driver.netinet.structures import inpcb, intotcpcb, sotoinpcb, tcpcb
 from tiptoe_driver.netinet.syncache import inherit
 from tiptoe_driver.netinet.uipc_socket import sonewconn
 
 from ..wire.segment import ACK, RST, SYN, Segment
-from .connection import RETRANSMISSIONS, ahead
-
-if TYPE_CHECKING:
-    from .tcp import StandInTcp
+from .connection import Connection, ConnectionTcp, ahead
+from .sender import RETRANSMISSIONS
 
 FourTuple = tuple[int, int, int, int]
 """Local address and port, foreign address and port."""
@@ -37,10 +35,23 @@ class HalfOpen:
     timer: Callout | None = None
 
 
+class ListeningTcp(ConnectionTcp, Protocol):
+    """What passive opens need of the TCP they belong to, beyond what its connections do."""
+
+    def listener(self, segment: Segment) -> inpcb | None:
+        """The socket that listens at the segment's destination."""
+
+    def isn(self, four_tuple: FourTuple) -> int:
+        """The initial sequence number of a connection (RFC 6528)."""
+
+    def begin(self, tp: tcpcb) -> Connection:
+        """Carry a connection from now on."""
+
+
 class PassiveOpens:
     """Connections that peers begin."""
 
-    def __init__(self, tcp: StandInTcp) -> None:
+    def __init__(self, tcp: ListeningTcp) -> None:
         self._tcp = tcp
         self.half_open: dict[FourTuple, HalfOpen] = {}
 

@@ -2,8 +2,8 @@
 
 It carries the connections that are not offloaded, over the frames that the devices hand to the host, so that the branch of
 ``tcp_gen_*`` to ``tcp_output`` can be run beside the engine. It is not the engine and proves nothing about it, and it is no
-TCP to measure: see software_connection.py for what it leaves out. The real thing is a Linux kernel behind the engine, in live
-runs: :class:`tiptoe_verif.live.kernel_tcp.KernelTcp`.
+TCP to measure: see connection.py and sender.py for what it leaves out. The real thing is a Linux kernel behind the engine, in
+live runs: :class:`tiptoe_verif.live.kernel_tcp.KernelTcp`.
 
 ARP and ICMP stay with the driver. ICMP errors about connections of the stand-in are ignored: these end by time-out.
 """

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import cocotb
 from cocotb.task import resume
 from cocotb.triggers import Event
 from cocotb_bus.drivers.amba import AXI4LiteMaster, AXIProtocolError
 
-from .memory import now
+from .memory import HostMemory, now
 
-if TYPE_CHECKING:
-    from .testbench import Bench
+
+class Surroundings(Protocol):
+    """What the device needs of the bench around it."""
+
+    memory: HostMemory
+
+    def check(self) -> None:
+        """Raise what went wrong in a coroutine."""
+
+    def sleep(self, cycles: int | None) -> bool:
+        """Let time pass until the interrupt is high, a frame arrived, or ``cycles`` are over; the interrupt's level."""
 
 
 class CocotbDevice:
@@ -34,7 +43,7 @@ class CocotbDevice:
 
     cycles_per_us = 1
 
-    def __init__(self, bench: Bench, dut: Any, rng: random.Random) -> None:
+    def __init__(self, bench: Surroundings, dut: Any, rng: random.Random) -> None:
         self._bench = bench
         self._rng = rng
         self._bus = AXI4LiteMaster(dut, "s_axil", dut.clk)

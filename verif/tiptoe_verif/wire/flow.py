@@ -1,0 +1,75 @@
+"""What the wire shows of one connection of the engine: sequence numbers, windows, bytes (RFC 9293 section 3.3.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+DEFAULT_MSS = 536
+"""RFC 9293 MUST-15: what a peer without the MSS option can take."""
+
+
+def unwrap(seq: int, near: int) -> int:
+    """The number that is ``seq`` modulo 2**32 and closest to ``near``."""
+    return near + ((seq - near + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
+
+
+class Intervals:
+    """Sequence numbers received so far, as disjoint intervals in order."""
+
+    def __init__(self, start: int) -> None:
+        self.complete = start
+        """Everything before it has been received."""
+        self._apart: list[tuple[int, int]] = []
+
+    def add(self, begin: int, end: int) -> None:
+        """Note [begin, end)."""
+        if end <= self.complete:
+            return
+        if begin > self.complete:
+            self._apart.append((begin, end))
+            return
+        self.complete = end
+        for low, high in sorted(self._apart):
+            if low <= self.complete:
+                self.complete = max(self.complete, high)
+        self._apart = [(low, high) for low, high in self._apart if high > self.complete]
+
+
+@dataclass(slots=True)
+class Flow:
+    """What the wire shows of one connection of the engine. Sequence numbers are unwrapped: they only grow."""
+
+    iss: int
+    snd_max: int
+    our_mss: int
+    our_ws: int | None
+    our_syn_wnd: int
+    started_ns: int
+    irs: int | None = None
+    peer_mss: int = DEFAULT_MSS
+    peer_ws: int | None = None
+    una: int = 0
+    window_edge: int = 0
+    acked: int | None = None
+    our_edge: int | None = None
+    fin: int | None = None
+    peer_fin: int | None = None
+    reset: bool = False
+    reset_by_peer: bool = False
+    received: Intervals | None = None
+    sent_base: int = 0
+    sent: bytearray = field(default_factory=bytearray)
+    early: list[tuple[int, int, bool]] = field(default_factory=list)
+    segments_sent: int = 0
+    segments_received: int = 0
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    retransmissions: int = 0
+    ended_ns: int = 0
+
+    @property
+    def scales(self) -> tuple[int, int]:
+        """Shifts of the peer's window and of ours; both 0 unless both sides offered the option."""
+        if self.peer_ws is None or self.our_ws is None:
+            return 0, 0
+        return self.peer_ws, self.our_ws

@@ -11,9 +11,10 @@ from collections.abc import Callable
 import pytest
 
 from tiptoe_verif.live.namespace import NetNamespace, why_no_tap
-from tiptoe_verif.live.session import LiveSession, LiveSetup
+from tiptoe_verif.live.session import LiveSession
+from tiptoe_verif.live.setup import LiveSetup
 from tiptoe_verif.wire import tshark
-from tiptoe_verif.wire.pcap import read_pcap
+from tiptoe_verif.wire.pcap import free_capture, read_pcap
 from tiptoe_verif.wire.segment import Segment, parse_tcp
 
 ENGINE, KERNEL = "10.77.0.2", "10.77.0.1"
@@ -219,7 +220,7 @@ def make_bench(out_dir):
     benches = []
 
     def make(cls=Bench, **options) -> Bench:
-        options = {"config": "tiny", "namespace": True, "pcap": out_dir / "live.pcap"} | options
+        options = {"config": "tiny", "namespace": True, "pcap": free_capture(out_dir / "live.pcap")} | options
         benches.append(cls(LiveSession(LiveSetup(**options))))
         return benches[-1]
 

@@ -19,7 +19,7 @@ import pytest
 
 from tiptoe_verif.paths import BUILD
 from tiptoe_verif.wire import tshark
-from tiptoe_verif.wire.pcap import read_pcap
+from tiptoe_verif.wire.pcap import free_capture, read_pcap
 
 from .conftest import ENGINE, KERNEL
 
@@ -210,3 +210,54 @@ def test_host_stack_serves_when_the_listen_table_is_full(namespace, out_dir):
             live.process.kill()
             live.process.communicate()
     assert "6 connections" in out and re.search(r"not offloaded +2 ", out)
+
+
+@pytest.mark.tap
+def test_two_sessions_at_once_have_captures_of_their_own(namespace, tmp_path):
+    """By default each has its own name; a name that is given twice is refused in one line."""
+    one = tmp_path / "one.pcap"
+    first = LiveProcess(namespace, "--config", "tiny", "--listen", "7=echo", "--netns", "--pcap", str(one))
+    try:
+        assert first.process.poll() is None
+        assert free_capture(one) == tmp_path / "one-2.pcap"
+        process = namespace.popen(
+            [TIPTOE, "live", "--config", "tiny", "--listen", "7=echo", "--netns", "--pcap", str(one)],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 1
+        assert err == f"error: capture {one} is being written by another session: name another\n"
+    finally:
+        first.end()
+    assert free_capture(one) == one
+
+
+@pytest.mark.tap
+def test_subnet_of_another_session_is_refused(namespace, out_dir):
+    first = LiveProcess(
+        namespace, "--config", "tiny", "--listen", "7=echo", "--pcap", str(free_capture(out_dir / "1.pcap"))
+    )
+    try:
+        process = namespace.popen(
+            [TIPTOE, "live", "--config", "tiny", "--listen", "7=echo", "--tap", "tiptoe1"],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        _, err = process.communicate(timeout=60)
+    finally:
+        first.end()
+    assert process.returncode == 2
+    assert err.startswith("error: 10.77.0.0/24 is in use here, by tiptoe0: choose another") and err.count("\n") == 1
+
+
+@pytest.mark.tap
+def test_nsenter_line_works_as_printed(namespace, out_dir):
+    live = LiveProcess(
+        namespace, "--config", "tiny", "--listen", "7=echo", "--netns", "--pcap", str(free_capture(out_dir / "n.pcap"))
+    )
+    try:
+        line = live.process.stdout.readline()
+        command = line.partition("in a namespace of its own: ")[2].strip().replace("COMMAND", "cat /proc/net/route")
+        shown = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=30)
+        assert (shown.returncode, shown.stderr) == (0, "") and "tiptoe0" in shown.stdout
+    finally:
+        live.end()

@@ -19,7 +19,7 @@ import pytest
 from tiptoe_driver.toe.snapshots import info_dict
 from tiptoe_verif import stat as stat_command
 from tiptoe_verif.live import stat_server
-from tiptoe_verif.live.session import UsageError
+from tiptoe_verif.live.setup import UsageError
 from tiptoe_verif.live.stat_server import snapshot
 from tiptoe_verif.wire.impairment import Impairment
 
@@ -258,7 +258,7 @@ def test_client_that_goes_away(make_bench, monkeypatch, when):
     server = bench.session.stat
     client = bench.connect(7)
     if when == "before the answer":
-        monkeypatch.setattr(stat_server, "SnapshotTaker", lambda stack, done: None)  # it takes for ever
+        monkeypatch.setattr(stat_server, "SnapshotTaker", lambda *_: None)  # it takes for ever
         made = call_on(bench)
         bench.until(lambda: server._clients, "the client")
     else:

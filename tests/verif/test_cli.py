@@ -1,14 +1,19 @@
 """The command line: every mistake is one line and a non-zero exit. Runs that carry traffic are in tests/live."""
 
+import io
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from tiptoe_verif.cli import app
-from tiptoe_verif.live.session import UsageError, parse_forward, parse_host, parse_listen, parse_port
+from tiptoe_verif.console import status_line
+from tiptoe_verif.live import setup
+from tiptoe_verif.live.setup import UsageError, parse_forward, parse_host, parse_listen, parse_port
 
 TIPTOE = [str(Path(sys.executable).with_name("tiptoe"))]
 
@@ -51,6 +56,24 @@ def test_exit_status_of_the_program():
         (("--listen", "80=echo", "--config", "huge"), "no configuration 'huge': there are tiny"),
         (("--listen", "80=echo", "--ip", "10.0.0"), "'10.0.0' is not an IPv4 address"),
         (("--listen", "80=echo", "--mac", "10.0.0"), "'10.0.0' is not a MAC address"),
+        (("--listen", "80=echo", "--listen", "80=discard"), "--listen 80: this port is given 2 times"),
+        (
+            ("--forward", "8080=10.77.0.1:1", "--forward", "8080=10.77.0.1:2"),
+            "--forward 8080: this port is given 2 times",
+        ),
+        (
+            ("--forward", "8080=192.0.2.1:80"),
+            "--forward 8080: 192.0.2.1 is not in 10.77.0.0/24, and there is no --gateway to it",
+        ),
+        (("--forward", "8080=10.77.0.2:80"), "--forward 8080: 10.77.0.2 is the engine's own address"),
+        (("--listen", "80=echo", "--ip", "10.77.0.1"), "--ip and --host-ip are both 10.77.0.1"),
+        (
+            ("--listen", "80=echo", "--ip", "10.78.0.2"),
+            "--ip 10.78.0.2 is not in the subnet 10.77.0.0/24 of --host-ip and --prefix",
+        ),
+        (("--listen", "80=echo", "--ip", "10.77.0.255"), "--ip 10.77.0.255 is no host's address in 10.77.0.0/24"),
+        (("--listen", "80=echo", "--gateway", "10.1.0.1"), "--gateway 10.1.0.1 is not in the subnet 10.77.0.0/24"),
+        (("--listen", "80=echo", "--gateway", "10.77.0.2"), "--gateway 10.77.0.2 is the engine's own address"),
     ],
 )
 def test_wrong_use_is_one_line(arguments, message):
@@ -58,6 +81,45 @@ def test_wrong_use_is_one_line(arguments, message):
     assert result.exit_code == 2 and result.stdout == ""
     assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
     assert message in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("--ip", "10.77.0.1"), "--ip and --host-ip are both 10.77.0.1"),
+        (("--ip", "10.78.0.2"), "--ip 10.78.0.2 is not in the subnet"),
+    ],
+)
+def test_wrong_addresses_of_run_are_one_line(arguments, message):
+    result = CliRunner().invoke(app, ["run", *arguments, "--", "true"])
+    assert result.exit_code == 2 and result.stdout == ""
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+    assert message in result.stderr
+
+
+def test_subnet_in_use_is_one_line(monkeypatch):
+    """By another session, or by a network of this machine: here the loopback's, which every machine has."""
+    lines = ["Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT"]
+    for interface, destination, mask in (("eth0", "00000000", "00000000"), ("tiptoe0", "00004D0A", "0000FFFF")):
+        lines.append(f"{interface} {destination} 00000000 0001 0 0 0 {mask} 0 0 0")
+    monkeypatch.setattr(setup, "ROUTES", Mock(read_text=lambda: "\n".join(lines)))
+    result = CliRunner().invoke(app, ["live", "--listen", "80=echo"])
+    assert result.exit_code == 2 and result.stdout == ""
+    assert result.stderr == (
+        "error: 10.77.0.0/24 is in use here, by tiptoe0: choose another with --ip and --host-ip, or use --netns\n"
+    )
+
+
+def test_status_reaches_a_file_as_lines(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("tiptoe_verif.console.time.monotonic", lambda: now[0])
+    out = io.StringIO()
+    with status_line("waiting", Console(file=out)) as say:
+        for second in range(100):
+            now[0] = float(second)
+            say(f"{second} connections")
+        say("99 connections")
+    assert out.getvalue().split("\n")[:-1] == ["waiting", *(f"{n} connections" for n in (1, 3, 7, 15, 31, 63))]
 
 
 def test_missing_compiler_is_one_line(tmp_path):

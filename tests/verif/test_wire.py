@@ -9,6 +9,7 @@ from scapy.layers.l2 import ARP, Ether
 from tiptoe_verif.wire import tshark
 from tiptoe_verif.wire.capture import Capture
 from tiptoe_verif.wire.flow import Intervals, unwrap
+from tiptoe_verif.wire.host_frames import HostFrames
 from tiptoe_verif.wire.impairment import Channel, Impairment
 from tiptoe_verif.wire.monitor import WireError, WireMonitor
 from tiptoe_verif.wire.pcap import PcapWriter, read_pcap
@@ -420,3 +421,65 @@ def test_tshark_finds_faults(out_dir):
     assert len(tshark.faults(faulty.path)) == 2
     with pytest.raises(OSError, match="cannot read"):
         tshark.faults(out_dir / "none.pcap")
+
+
+# ---------------------------------------------------------------------- what is not the engine's, and what is long over
+
+
+def test_segments_of_the_hosts_kernel_are_not_judged(fresh):
+    """They leave through the engine with its addresses; one that is lost on the way there is no fault of the engine's."""
+    stray = ours("A", seq=5000, ack=1, data=b"of the kernel")
+    with pytest.raises(WireError, match="never began"):
+        fresh.from_engine(stray)
+    fresh.host.give(stray)
+    fresh.from_engine(stray)
+    with pytest.raises(WireError, match="never began"):  # it left once only
+        fresh.from_engine(stray)
+
+
+def test_frame_of_the_host_is_known_padded():
+    host = HostFrames()
+    host.give(b"short")
+    assert host.take(b"short".ljust(60, b"\0"))
+    assert not host.take(b"short".ljust(60, b"\0"))
+
+
+def test_equal_frames_of_the_host_count_each_though_others_are_lost():
+    host = HostFrames(limit=4)
+    twice = b"twice" * 20
+    for each in (b"1" * 60, twice, twice, b"2" * 60):
+        host.give(each)
+    assert host.take(twice)
+    host.give(b"3" * 60)  # the first one is lost now
+    assert not host.take(b"1" * 60)
+    host.give(b"4" * 60)  # of the equal ones the first has left long ago: the second still may
+    assert host.take(twice) and not host.take(twice)
+
+
+def test_lost_frames_of_the_host_are_forgotten():
+    host = HostFrames(limit=8)
+    for n in range(1000):
+        host.give(n.to_bytes(2) * 40)
+    assert not host.take((991).to_bytes(2) * 40)
+    assert all(host.take(n.to_bytes(2) * 40) for n in range(992, 1000))
+
+
+@pytest.mark.parametrize("ending", ["reset", "reset by the peer", "both FINs", "open"])
+def test_connections_that_are_long_over_are_forgotten(ending):
+    """A session of many hours needs no more memory than one of minutes; what is open is watched for ever."""
+    monitor = WireMonitor(mac=mac_number(OUR_MAC), ip=ip_number(US), forget_after_ns=1000)
+    for port in range(5000, 5100):
+        monitor.to_engine(theirs("S", seq=0, sport=port))
+        monitor.from_engine(ours("SA", seq=0, dport=port, options=[("MSS", 1460)]))
+        monitor.to_engine(theirs("A", sport=port))
+        if ending == "reset":
+            monitor.from_engine(ours("RA", seq=1, dport=port))
+        elif ending == "reset by the peer":
+            monitor.to_engine(theirs("R", seq=1, sport=port))
+        elif ending == "both FINs":
+            monitor.from_engine(ours("FA", dport=port))
+            monitor.to_engine(theirs("FA", ack=2, sport=port))
+            monitor.from_engine(ours("A", seq=2, ack=2, dport=port))
+    for time_ns in range(8200):
+        monitor.from_engine(bytes(Ether(src=OUR_MAC) / ARP()), time_ns)
+    assert len(monitor.flows) == len(monitor._given) == (100 if ending == "open" else 0)

@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 from typer.core import TyperGroup
 
-from .console import build_progress, console, errors
+from .console import build_progress, console, errors, status_line
 from .paths import BUILD
 
 
@@ -22,7 +22,7 @@ class OneLineErrors(TyperGroup):
         """Run the command."""
         from tiptoe_driver import DeviceError
 
-        from .live.session import UsageError
+        from .live.setup import UsageError
         from .native.harness import RuleBroken
         from .run.preload import ProgramError
         from .sim.toolchain import ToolError
@@ -83,7 +83,10 @@ Corrupt = Annotated[float, typer.Option(help="... that a bit of it is inverted."
 Delay = Annotated[float, typer.Option(help="Delay of every frame, milliseconds.", min=0)]
 Jitter = Annotated[float, typer.Option(help="Random further delay, milliseconds.", min=0)]
 Seed = Annotated[int, typer.Option(help="Of all of these.")]
-Pcap = Annotated[Path, typer.Option(help="Capture at the engine's port.")]
+Pcap = Annotated[
+    Path | None,
+    typer.Option(help="Capture at the engine's port. Default: one in build/live, with a name of its own."),
+]
 
 
 @app.command()
@@ -103,16 +106,17 @@ def live(
     host_stack: HostStack = None,
     memory_latency: MemoryLatency = 20, time_wait: TimeWait = 2.0,
     loss: Loss = 0.0, reorder: Reorder = 0.0, duplicate: Duplicate = 0.0, corrupt: Corrupt = 0.0,
-    delay: Delay = 0.0, jitter: Jitter = 0.0, seed: Seed = 1, pcap: Pcap = BUILD / "live" / "live.pcap",
+    delay: Delay = 0.0, jitter: Jitter = 0.0, seed: Seed = 1, pcap: Pcap = None,
     seconds: Annotated[float, typer.Option(help="End after so long; 0: with Ctrl-C.", min=0)] = 0.0,
 ) -> None:  # fmt: skip
     """Run the simulated engine on a TAP interface: stock servers and clients on either side, TCP in the engine."""
-    from .live.session import LiveSession, UsageError, parse_forward, parse_listen
+    from .live.session import LiveSession
+    from .live.setup import UsageError, parse_forward, parse_listen
 
     setup = _live_setup(
         ip=ip, mac=mac, host_ip=host_ip, prefix=prefix, gateway=gateway, tap=tap, mtu=mtu, netns=netns, config=config,
         host_stack=host_stack,
-        memory_latency=memory_latency, time_wait=time_wait, seed=seed, pcap=pcap, delay=delay, jitter=jitter,
+        memory_latency=memory_latency, time_wait=time_wait, seed=seed, pcap=pcap or _capture("live"), delay=delay, jitter=jitter,
         line=dict(loss=loss, reorder=reorder, duplicate=duplicate, corrupt=corrupt),
     )  # fmt: skip
     setup.listen = [parse_listen(text) for text in listen]
@@ -135,7 +139,7 @@ def run(
     host_stack: HostStack = None,
     memory_latency: MemoryLatency = 20, time_wait: TimeWait = 2.0,
     loss: Loss = 0.0, reorder: Reorder = 0.0, duplicate: Duplicate = 0.0, corrupt: Corrupt = 0.0,
-    delay: Delay = 0.0, jitter: Jitter = 0.0, seed: Seed = 1, pcap: Pcap = BUILD / "live" / "run.pcap",
+    delay: Delay = 0.0, jitter: Jitter = 0.0, seed: Seed = 1, pcap: Pcap = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No announcement, no summary.")] = False,
 ) -> None:  # fmt: skip
     """Run a stock dynamic program whose TCP sockets are served by the engine; its exit code is ours."""
@@ -144,7 +148,7 @@ def run(
     setup = _live_setup(
         ip=ip, mac=mac, host_ip=host_ip, prefix=prefix, gateway=gateway, tap=tap, mtu=mtu, netns=netns, config=config,
         host_stack=host_stack,
-        memory_latency=memory_latency, time_wait=time_wait, seed=seed, pcap=pcap, delay=delay, jitter=jitter,
+        memory_latency=memory_latency, time_wait=time_wait, seed=seed, pcap=pcap or _capture("run"), delay=delay, jitter=jitter,
         line=dict(loss=loss, reorder=reorder, duplicate=duplicate, corrupt=corrupt),
     )  # fmt: skip
     setup.stat = f"run {program[0]}"
@@ -165,13 +169,19 @@ def stat(
     raise typer.Exit(show(console, pid, watch, as_json))
 
 
+def _capture(name: str) -> Path:
+    from .wire.pcap import free_capture
+
+    return free_capture(BUILD / "live" / f"{name}.pcap")
+
+
 def _live_setup(
     *, ip: str, mac: str, host_ip: str, prefix: int, gateway: str, tap: str, mtu: int, netns: bool, config: str,
     host_stack: bool | None,
     memory_latency: int, time_wait: float, seed: int, pcap: Path, delay: float, jitter: float, line: dict[str, float],
 ) -> Any:  # fmt: skip
     """The choices of a live run, checked."""
-    from .live.session import LiveSetup, UsageError
+    from .live.setup import LiveSetup, UsageError
     from .native.device import Conditions
     from .wire.impairment import Impairment
     from .wire.segment import ip_number, mac_number
@@ -197,11 +207,10 @@ def _announce(session: Any) -> None:
         console.print(f"  {session.why_no_stat}", style="dim", soft_wrap=True)
     if session.namespace:
         console.print(
-            f"  in a namespace of its own: nsenter -t {session.namespace.pid} -n -U --preserve-credentials COMMAND",
-            style="dim", soft_wrap=True,
+            f"  in a namespace of its own: {session.namespace.entry}", style="dim", soft_wrap=True
         )  # fmt: skip
     if session.host:
-        enter = f"nsenter -t {session.host.namespace.pid} -n -U --preserve-credentials COMMAND"
+        enter = session.host.namespace.entry
         console.print(
             f"  {setup.ip} is also a kernel's, for what is not offloaded: {enter}", style="dim", soft_wrap=True
         )
@@ -219,7 +228,7 @@ def _run_live(session: Any, seconds: float) -> None:
     handlers = {number: signal.signal(number, lambda *_: engine.stop()) for number in (signal.SIGINT, signal.SIGTERM)}
     last, cycles = begin, 0
     try:
-        with console.status("waiting for connections") as status:
+        with status_line("waiting for connections") as say:
             while engine.round(50_000):
                 now = time.monotonic()
                 if seconds and now - begin >= seconds:
@@ -227,9 +236,9 @@ def _run_live(session: Any, seconds: float) -> None:
                 if now - last >= 0.5:
                     records = session.board.records
                     rate = (engine.harness.cycle - cycles) / (now - last)
-                    status.update(
+                    say(
                         f"{len(records)} connections, {session.board.live} open; "
-                        f"{amount(sum(r.sent for r in records))} sent, {amount(sum(r.received for r in records))} "
+                        f"{amount(records.sent)} sent, {amount(records.received)} "
                         f"received; {rate:,.0f} cycles a second"
                     )
                     last, cycles = now, engine.harness.cycle
@@ -258,7 +267,7 @@ def bench(
 
     from .benchmarks.command import ALL
     from .benchmarks.command import bench as run_bench
-    from .live.session import UsageError
+    from .live.setup import UsageError
 
     if unknown := [group for group in only if group not in ALL]:
         raise UsageError(f"no group of figures {unknown[0]!r}: there are {', '.join(ALL)}")
@@ -304,7 +313,7 @@ def info() -> None:
 def _config(name: str) -> str:
     from tiptoe_hdl.config import CONFIGS
 
-    from .live.session import UsageError
+    from .live.setup import UsageError
 
     if name not in CONFIGS:
         raise UsageError(f"no configuration {name!r}: there are {', '.join(CONFIGS)}")

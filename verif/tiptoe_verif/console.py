@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
@@ -28,6 +29,28 @@ def bar(*, transient: bool = False, on: Console = console) -> Progress:
         TextColumn("{task.description:<38}"), BarColumn(24), TaskProgressColumn(), TimeElapsedColumn(),
         console=on, transient=transient,
     )  # fmt: skip
+
+
+@contextlib.contextmanager
+def status_line(text: str, on: Console = console) -> Iterator[Callable[[str], None]]:
+    """How a long run goes: gives a function that replaces the text. In a file or a pipe a line now and then instead, the first
+    after a second and each of the others after twice as long, up to a minute; none while the text stays as it is."""
+    if on.is_terminal:
+        with on.status(text) as status:
+            yield status.update
+        return
+    on.print(text)
+    pause, due, said = 1.0, time.monotonic() + 1, text
+
+    def say(text: str) -> None:
+        nonlocal pause, due, said
+        if time.monotonic() < due or text == said:
+            return
+        on.print(text)
+        pause, said = min(2 * pause, 60.0), text
+        due = time.monotonic() + pause
+
+    yield say
 
 
 @contextlib.contextmanager

@@ -78,7 +78,8 @@ def _data(size: int, seed: int) -> bytes:
 
 
 def _with_kernel(size: int, config: str, seed: int) -> list[Transfer]:
-    from .live.session import LiveSession, LiveSetup
+    from .live.session import LiveSession
+    from .live.setup import LiveSetup
     from .live.summary import connections_table, show, totals_table
 
     served, fetched = FOLDER / "served", FOLDER / "fetched"
@@ -159,13 +160,14 @@ def _download(
     else:
         command = [sys.executable, "-c", _FETCH, url, str(result)]
     console.print(f"[dim]{transfer.way}[/]")
-    first_record, first_cycle, begin = len(board.records), engine.harness.cycle, time.monotonic()
+    records, first_cycle, begin = board.records, engine.harness.cycle, time.monotonic()
+    before = records.sent + records.received
     process = subprocess.Popen(inside(command), stderr=subprocess.PIPE, text=True)
     with process, bar() as display:
         task = display.add_task(transfer.name, total=len(expected))
         while process.poll() is None:
             engine.round(20_000)
-            done = sum(record.sent + record.received for record in board.records[first_record:])
+            done = records.sent + records.received - before
             display.update(task, completed=min(done, len(expected)))
             if time.monotonic() - begin > _TIMEOUT:
                 process.kill()

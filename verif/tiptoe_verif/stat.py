@@ -16,7 +16,7 @@ from rich.table import Table
 from tiptoe_driver.netinet.tcp_info import NO_SSTHRESH
 from tiptoe_driver.toe.snapshots import Snapshot
 
-from .live.session import UsageError
+from .live.setup import UsageError
 from .live.stat_server import session_sockets, stat_folder
 from .live.summary import amount
 

@@ -21,6 +21,8 @@ from ..wire.impairment import Channel, Impairment
 TICK_NS = 1_000_000
 TICK_SPACING = 4
 """Cycles between ticks that are overdue: TCP's clock keeps up with wall time at any speed of the simulation that is of use."""
+FORGET_AFTER_NS = 120 * 10**9
+"""A connection that is over is as good as never seen after so long: Linux sends nothing for one any more."""
 _MAX_FRAME = 65536
 
 
@@ -81,6 +83,8 @@ class LiveEngine(EngineDevice):
         )  # fmt: skip
         from tiptoe_driver.hardware.abi_gen import REG_MSL_TICKS
 
+        if self.monitor is not None:
+            self.monitor.forget_after_ns = FORGET_AFTER_NS
         self._tap = tap
         self._start_ns = time.monotonic_ns()
         self._wall_ns = 0.0

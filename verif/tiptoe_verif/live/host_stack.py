@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import select
 import time
+from collections.abc import Callable
 
 from tiptoe_driver import Stack, Tiptoe
 from tiptoe_driver.netinet.routes import format_ipv4
@@ -39,6 +40,8 @@ class HostStack:
         Of this interface.
     gateway : str
         Router for addresses beyond the subnet; empty: none.
+    note : callable
+        Told of every frame that is to leave through the engine.
 
     Attributes
     ----------
@@ -53,11 +56,12 @@ class HostStack:
     """
 
     def __init__(
-        self, stack: Stack, toe: Tiptoe, namespace: NetNamespace, *, name: str, mtu: int = 1500, gateway: str = ""
-    ) -> None:
+        self, stack: Stack, toe: Tiptoe, namespace: NetNamespace, *, name: str, mtu: int = 1500, gateway: str = "",
+        note: Callable[[bytes], None] = lambda frame: None,
+    ) -> None:  # fmt: skip
         ifp = toe.tod_ifp
         self.received = self.sent = self.refused = 0
-        self._stack, self._hostif = stack, toe.hostif
+        self._stack, self._hostif, self._note = stack, toe.hostif, note
         self.namespace = namespace
         self._tap = namespace.open_tap(
             name, address=format_ipv4(ifp.if_addr), prefix=ifp.if_prefix, mtu=mtu,
@@ -91,6 +95,7 @@ class HostStack:
                 frame = os.read(self._tap, _MAX_FRAME)
             except BlockingIOError:
                 break
+            self._note(frame)
             self._hostif.transmit(frame)
             self.sent += 1
             room -= 1

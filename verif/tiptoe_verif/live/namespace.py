@@ -48,6 +48,13 @@ class NetNamespace:
         """A process inside, for nsenter."""
         return self._process.pid
 
+    @property
+    def entry(self) -> str:
+        """What to type to run a COMMAND inside, as the user who made it."""
+        if os.geteuid() == 0:  # only the network is new: there is no other user namespace to enter
+            return f"{'sudo ' if 'SUDO_UID' in os.environ else ''}nsenter -t {self.pid} -n COMMAND"
+        return f"nsenter -t {self.pid} -U -n --preserve-credentials COMMAND"
+
     def _answer(self) -> int | None:
         """The holder's answer: a descriptor, None, or TapError."""
         room = socket.CMSG_SPACE(array.array("i").itemsize)

@@ -14,10 +14,11 @@ import select
 import socket
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tiptoe_driver import Socket, Stack
+
+from .records import Record
 
 CHUNK = 1 << 16
 TURN = 1 << 19
@@ -29,20 +30,6 @@ BUILT_IN = ("echo", "discard", "chargen")
 
 CHARGEN = b"".join(bytes(32 + (line + column) % 95 for column in range(72)) + b"\r\n" for line in range(95)) * 16
 """RFC 864's pattern, some rounds of it."""
-
-
-@dataclass
-class Record:
-    """What the summary says about one connection."""
-
-    peer: tuple[str, int]
-    local_port: int
-    target: str
-    opened_us: int
-    closed_us: int | None = None
-    sent: int = 0
-    received: int = 0
-    ending: str = ""
 
 
 class Board(Protocol):

@@ -1,129 +1,19 @@
-"""One live run: TAP interface, engine, driver and relays together, with a summary at the end."""
+"""One live run: TAP interface, engine, driver and relays together."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
 import select
-import socket
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
-from ..native.device import Conditions
 from ..sim.toolchain import Progress
-from ..wire.impairment import Impairment
 from .engine import LiveEngine
 from .host_stack import HostStack
 from .namespace import NetNamespace
-from .relay import BUILT_IN
+from .setup import LiveSetup, UsageError, check
 from .stat_server import StatServer
 from .switchboard import Switchboard
 from .tap import TapError, open_tap
-
-Target = str | tuple[str, int]
-
-
-class UsageError(ValueError):
-    """A wrong option; the message is fit to be shown to the user."""
-
-
-def parse_port(text: str) -> int:
-    """A TCP port number."""
-    if not re.fullmatch(r"\d{1,5}", text) or not 0 < int(text) < 65536:
-        raise UsageError(f"{text!r} is not a port: 1 to 65535")
-    return int(text)
-
-
-def parse_host(text: str) -> tuple[str, int]:
-    """HOST:PORT, the host resolved."""
-    host, colon, port = text.rpartition(":")
-    if not colon or not host:
-        raise UsageError(f"{text!r} is not HOST:PORT")
-    number = parse_port(port)
-    try:
-        return socket.getaddrinfo(host, number, socket.AF_INET, socket.SOCK_STREAM)[0][4][0], number  # type: ignore
-    except OSError as error:
-        raise UsageError(f"unknown host {host!r} ({error.strerror})") from None
-
-
-def parse_listen(text: str) -> tuple[int, Target]:
-    """PORT=TARGET of ``--listen``."""
-    port, equals, target = text.partition("=")
-    if not equals:
-        raise UsageError(f"--listen {text}: PORT=TARGET is wanted, with TARGET HOST:PORT, {' or '.join(BUILT_IN)}")
-    if target in BUILT_IN:
-        return parse_port(port), target
-    if ":" not in target:
-        raise UsageError(f"--listen {text}: unknown target {target!r}: HOST:PORT, {', '.join(BUILT_IN)}")
-    return parse_port(port), parse_host(target)
-
-
-def parse_forward(text: str) -> tuple[int, tuple[str, int]]:
-    """LOCALPORT=HOST:PORT of ``--forward``."""
-    port, equals, target = text.partition("=")
-    if not equals:
-        raise UsageError(f"--forward {text}: LOCALPORT=HOST:PORT is wanted")
-    return parse_port(port), parse_host(target)
-
-
-@dataclass(kw_only=True)
-class LiveSetup:
-    """All choices of a live run.
-
-    Attributes
-    ----------
-    config : str
-        Configuration of the engine.
-    tap : str
-        Name of the TAP interface.
-    ip, mac : str
-        The engine's addresses.
-    host_ip, host_mac : str
-        The kernel's side of the TAP; empty MAC: the kernel chooses.
-    prefix : int
-        Length of the subnet's prefix.
-    gateway : str or None
-        Router of the engine for addresses beyond the subnet.
-    mtu : int
-        Of the TAP.
-    namespace : bool
-        The kernel's side lives in a network namespace of its own.
-    host_stack : bool or None
-        A kernel on the host's side carries what is not offloaded (host_stack.py); None: if a namespace for it is to be had.
-    offload_disabled : bool
-        TCP_OFFLOAD_DISABLE: everything goes to that kernel.
-    listen : list of (port, target)
-        Offloaded listeners.
-    forward : list of (local port, (host, port))
-        Local ports whose connections leave through the engine.
-    stat : str
-        What `tiptoe stat` calls the session; empty: it is not served.
-    """
-
-    config: str = "sim"
-    tap: str = "tiptoe0"
-    ip: str = "10.77.0.2"
-    mac: str = "02:00:00:00:00:02"
-    host_ip: str = "10.77.0.1"
-    host_mac: str = ""
-    prefix: int = 24
-    gateway: str | None = None
-    mtu: int = 1500
-    namespace: bool = False
-    host_stack: bool | None = False
-    offload_disabled: bool = False
-    listen: list[tuple[int, Target]] = field(default_factory=list)
-    forward: list[tuple[int, tuple[str, int]]] = field(default_factory=list)
-    impairment: Impairment | None = None
-    conditions: Conditions | None = None
-    time_wait_s: float = 2.0
-    seed: int = 1
-    pcap: Path | None = None
-    monitor: bool = True
-    driver: dict[str, Any] = field(default_factory=dict)
-    stat: str = ""
 
 
 class LiveSession:
@@ -148,6 +38,7 @@ class LiveSession:
     """
 
     def __init__(self, setup: LiveSetup, progress: Progress | None = None) -> None:
+        check(setup)
         self.setup = setup
         self._stack = contextlib.ExitStack()
         try:
@@ -173,9 +64,11 @@ class LiveSession:
         self._stack.callback(self.engine.close)
         self.host = None
         if host_namespace:
+            monitor = self.engine.monitor
+            noted = {"note": monitor.host.give} if monitor is not None else {}
             self.host = HostStack(
                 self.engine.stack, self.engine.toe, host_namespace, name=setup.tap, mtu=setup.mtu,
-                gateway=setup.gateway or "",
+                gateway=setup.gateway or "", **noted,
             )  # fmt: skip
             self._stack.callback(self.host.close)
         self.board = Switchboard(self.engine.stack)

@@ -30,6 +30,8 @@ from .switchboard import Switchboard
 SUFFIX = ".sock"
 MOST_CLIENTS = 8
 """Clients served at a time; others are turned away."""
+LIMIT_US = 500_000
+"""When a snapshot is given out, complete or not: a person who asks is answered within a second."""
 PATIENCE_US = 5_000_000
 """How long a client may take, from connecting to its last byte."""
 
@@ -166,7 +168,7 @@ class StatServer:
                 self._clients.add(_Client(self, channel, self._board, self._engine.stack))
                 if not self._taking:
                     self._taking = True
-                    self._taker = SnapshotTaker(self._engine.stack, self._taken)
+                    self._taker = SnapshotTaker(self._engine.stack, self._taken, LIMIT_US)
 
     def _taken(self, taken: Snapshot) -> None:
         self._taking = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from rich.table import Table
 from ..paths import ROOT
 from ..wire.impairment import Channel
 from .host_stack import HostStack
-from .relay import Record
+from .records import Records
 
 _SHOWN = 12
 
@@ -31,18 +30,18 @@ def short_path(path: Path) -> str:
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
 
 
-def connections_table(records: Iterable[Record]) -> Table:
+def connections_table(all_records: Records) -> Table:
     """A row a connection, the last ones if there are many."""
-    records = list(records)
-    table = Table(title=f"{len(records)} connections", title_justify="left", box=None, pad_edge=False)
+    count, records = len(all_records), list(all_records)[-_SHOWN:]
+    table = Table(title=f"{count} connections", title_justify="left", box=None, pad_edge=False)
     for heading, justify in (
         ("peer", "left"), ("through", "left"), ("sent", "right"), ("received", "right"), ("lasted", "right"),
         ("end", "left"),
     ):  # fmt: skip
         table.add_column(heading, justify=justify, style="" if heading != "end" else "dim")  # type: ignore[arg-type]
-    if len(records) > _SHOWN:
-        table.add_row(f"({len(records) - _SHOWN} more)")
-    for record in records[-_SHOWN:]:
+    if count > _SHOWN:
+        table.add_row(f"({count - _SHOWN} more)")
+    for record in records:
         lasted = "" if record.closed_us is None else f"{(record.closed_us - record.opened_us) / 1e6:.2f} s"
         through = f":{record.local_port} → {record.target}"
         if record.target == "forwarded":

@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 from tiptoe_driver import Socket, Stack
 
-from .relay import BUILT_IN, BuiltIn, Connection, Record, Relay
+from .records import Record, Records
+from .relay import BUILT_IN, BuiltIn, Connection, Relay
 
 
 class Switchboard:
@@ -20,14 +21,14 @@ class Switchboard:
     ----------
     epoll : select.epoll
         Readable when a host socket needs service.
-    records : list of Record
-        One a connection, oldest first.
+    records : Records
+        Of all connections.
     """
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
         self.epoll = select.epoll()
-        self.records: list[Record] = []
+        self.records = Records()
         self._by_descriptor: dict[int, Callable[[], None]] = {}
         self._ready: dict[Callable[[], None], None] = {}
         self._live: set[Connection] = set()

@@ -16,7 +16,7 @@ from typing import Any
 from tiptoe_driver import Socket
 from tiptoe_driver.netinet.routes import format_ipv4, parse_ipv4
 
-from ..live.relay import Record
+from ..live.records import Record
 from ..live.switchboard import Switchboard
 from ..native.harness import Stop
 from .calls import ProgramSocket

@@ -17,7 +17,8 @@ from tiptoe_driver.netinet.structures import INP_TIMEWAIT, intotcpcb
 from tiptoe_driver.netinet.tcp_fsm import TCPS_CLOSED, TCPS_LISTEN
 
 from ..console import build_progress
-from ..live.session import LiveSession, LiveSetup
+from ..live.session import LiveSession
+from ..live.setup import LiveSetup, check
 from ..live.summary import connections_table, show, show_file, totals_table
 from ..native.device import engine_config
 from ..native.harness import build_engine
@@ -141,6 +142,7 @@ def signals_blocked() -> Iterator[set[int]]:
 
 def run_program(setup: LiveSetup, arguments: Sequence[str], *, quiet: bool) -> int:
     """Engine, driver and broker up, then the program; its exit code."""
+    check(setup)
     path = preload.find(arguments[0])
     library = preload.build()
     with build_progress(log) as progress:
@@ -152,10 +154,9 @@ def run_program(setup: LiveSetup, arguments: Sequence[str], *, quiet: bool) -> i
             if session.why_no_stat:
                 log.print(f"  {session.why_no_stat}", style="dim", soft_wrap=True)
             if session.namespace:
-                enter = f"nsenter -t {session.namespace.pid} -n -U --preserve-credentials COMMAND"
-                log.print(f"  in a namespace of its own: {enter}", style="dim", soft_wrap=True)
+                log.print(f"  in a namespace of its own: {session.namespace.entry}", style="dim", soft_wrap=True)
             if session.host:
-                enter = f"nsenter -t {session.host.namespace.pid} -n -U --preserve-credentials COMMAND"
+                enter = session.host.namespace.entry
                 log.print(
                     f"  {setup.ip} is also a kernel's, for what is not offloaded: {enter}", style="dim", soft_wrap=True
                 )

@@ -14,7 +14,8 @@ from typing import Protocol
 from tiptoe_driver import Socket, Stack
 from tiptoe_driver.netinet.routes import parse_ipv4
 
-from ..live.relay import RESET, Record
+from ..live.records import Record
+from ..live.relay import RESET
 from ..live.switchboard import Switchboard
 from .flow import Ending, Flow, consume
 from .listener import Listener, Member

@@ -68,6 +68,12 @@ class Flow:
     ended_ns: int = 0
 
     @property
+    def over(self) -> bool:
+        """Whether it ended: by a reset, or by both FINs, acknowledged."""
+        both = self.fin is not None and self.una > self.fin and self.peer_fin is not None
+        return self.reset or self.reset_by_peer or both
+
+    @property
     def scales(self) -> tuple[int, int]:
         """Shifts of the peer's window and of ours; both 0 unless both sides offered the option."""
         if self.peer_ws is None or self.our_ws is None:

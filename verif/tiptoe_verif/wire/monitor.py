@@ -7,7 +7,10 @@ seen by it or not, so limits are those of the most generous reading.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 from .flow import DEFAULT_MSS, Flow, Intervals, unwrap
+from .host_frames import HostFrames
 from .segment import (
     ACK,
     ARP,
@@ -28,15 +31,31 @@ from .segment import (
 )
 
 _REMEMBERED_SYNS = 16
+_REMEMBERED_SEGMENTS = 64
 _KEPT_BYTES = 1 << 24
+_FORGET_EVERY = 4096
+"""Frames between two looks for connections that are long over."""
 
 
 class WireError(AssertionError):
     """The engine sent something it must not; the message names the frame and the rule."""
 
 
+Key = tuple[int, int, int, int]
+"""Own address, own port, peer's address, peer's port."""
+
+
+@dataclass(slots=True)
+class Given:
+    """What the engine was given lately of one four-tuple: SYNs; sequence and acknowledgement numbers (-1: none), flags."""
+
+    syns: list[Segment] = field(default_factory=list)
+    numbers: list[tuple[int, int, int]] = field(default_factory=list)
+    last_ns: int = 0
+
+
 class WireMonitor:
-    """Checks every frame of an engine.
+    """Checks every frame of an engine, but those that the host sends through it (:attr:`host`).
 
     Parameters
     ----------
@@ -44,6 +63,9 @@ class WireMonitor:
         The engine's addresses; frames from it must carry them. ``ip`` 0 accepts any.
     max_frame : int
         Longest frame without FCS.
+    forget_after_ns : int
+        A connection that is over, and four-tuples that never were one, are forgotten after so long; 0: never. Longer than any
+        TIME_WAIT.
 
     Attributes
     ----------
@@ -53,19 +75,22 @@ class WireMonitor:
         Connections whose four-tuple was used again since.
     frames : int
         Frames checked.
+    host : HostFrames
+        Frames of the host's, whose kernel carries connections of its own: not the engine's to answer for.
     may_skip : bool
         Payload could not always be read from host memory: segments the engine counts as sent may be missing here.
     """
 
     may_skip = False
 
-    def __init__(self, *, mac: int = 0, ip: int = 0, max_frame: int = 1514) -> None:
+    def __init__(self, *, mac: int = 0, ip: int = 0, max_frame: int = 1514, forget_after_ns: int = 0) -> None:
         self.mac, self.ip, self.max_frame = mac, ip, max_frame
-        self.flows: dict[tuple[int, int, int, int], Flow] = {}
-        self.finished: list[tuple[tuple[int, int, int, int], Flow]] = []
+        self.forget_after_ns = forget_after_ns
+        self.host = HostFrames()
+        self.flows: dict[Key, Flow] = {}
+        self.finished: list[tuple[Key, Flow]] = []
         self.frames = 0
-        self._syns: dict[tuple[int, int, int, int], list[Segment]] = {}
-        self._strays: dict[tuple[int, int, int, int], list[tuple[int, int, int]]] = {}
+        self._given: dict[Key, Given] = {}
 
     # --- towards the engine ---
 
@@ -79,14 +104,15 @@ class WireMonitor:
         if segment is None or (self.ip and segment.dst != self.ip):
             return
         key = (segment.dst, segment.dport, segment.src, segment.sport)
+        given = self._given.setdefault(key, Given())
+        given.last_ns = time_ns
         if segment.flags & SYN and not segment.flags & RST:
-            syns = self._syns.setdefault(key, [])
+            syns = given.syns
             if all(syn.seq != segment.seq or syn.flags != segment.flags for syn in syns):
                 syns.append(segment)
                 del syns[:-_REMEMBERED_SYNS]
-        strays = self._strays.setdefault(key, [])
-        strays.append((segment.seq, segment.ack if segment.flags & ACK else -1, segment.flags))
-        del strays[:-64]
+        given.numbers.append((segment.seq, segment.ack if segment.flags & ACK else -1, segment.flags))
+        del given.numbers[:-_REMEMBERED_SEGMENTS]
         flow = self.flows.get(key)
         if flow is not None:
             self._received(flow, segment, time_ns)
@@ -134,6 +160,10 @@ class WireMonitor:
     def from_engine(self, frame: bytes, time_ns: int = 0) -> None:
         """Check a frame the engine sent."""
         self.frames += 1
+        if self.forget_after_ns and self.frames % _FORGET_EVERY == 0:
+            self._forget(time_ns - self.forget_after_ns)
+        if self.host.take(frame):
+            return
         try:
             segment = self._headers(frame)
         except Malformed as error:
@@ -191,13 +221,13 @@ class WireMonitor:
         if not flags & SYN:
             self._sent_data(flow, segment)
 
-    def _sent_reset(self, key: tuple[int, int, int, int], flow: Flow | None, segment: Segment, time_ns: int) -> None:
+    def _sent_reset(self, key: Key, flow: Flow | None, segment: Segment, time_ns: int) -> None:
         if segment.payload:
             raise WireError("RST with data")
         # A reset that answers a segment takes its numbers from it and, while that one's connection is not open yet, ends
         # nothing (RFC 9293 section 3.10.7.4).
-        strays = self._strays.get(key, [])
-        answers = any(ack == segment.seq for _, ack, _ in strays)
+        numbers = self._given[key].numbers if key in self._given else []
+        answers = any(ack == segment.seq for _, ack, _ in numbers)
         if answers and not segment.flags & ACK:
             return
         beyond = 0x10000 if self.may_skip else 1
@@ -210,7 +240,7 @@ class WireMonitor:
             return
         raise WireError("RST whose sequence number answers nothing the engine was given")
 
-    def _sent_syn(self, key: tuple[int, int, int, int], flow: Flow | None, segment: Segment, time_ns: int) -> Flow:
+    def _sent_syn(self, key: Key, flow: Flow | None, segment: Segment, time_ns: int) -> Flow:
         if segment.payload:
             raise WireError("SYN with data")
         if not segment.mss:
@@ -225,9 +255,13 @@ class WireMonitor:
         self.flows[key] = flow
         return flow
 
-    def _learn_peer(self, key: tuple[int, int, int, int], flow: Flow, ack: int) -> None:
+    def _learn_peer(self, key: Key, flow: Flow, ack: int) -> None:
         """The engine acknowledges for the first time: find the peer's SYN it means."""
-        fitting = [syn for syn in self._syns.get(key, []) if (ack - syn.seq - 1) & 0xFFFFFFFF < 1 << 24]
+        fitting = [
+            syn
+            for syn in (self._given[key].syns if key in self._given else [])
+            if (ack - syn.seq - 1) & 0xFFFFFFFF < 1 << 24
+        ]
         if not fitting:
             raise WireError("acknowledges a SYN the engine was never given")
         syn = min(fitting, key=lambda syn: (ack - syn.seq - 1) & 0xFFFFFFFF)
@@ -243,7 +277,7 @@ class WireMonitor:
             self._received_range(flow, begin, end, fin)
         flow.early = []
 
-    def _sent_ack(self, key: tuple[int, int, int, int], flow: Flow, segment: Segment) -> None:
+    def _sent_ack(self, key: Key, flow: Flow, segment: Segment) -> None:
         if flow.irs is None:
             self._learn_peer(key, flow, segment.ack)
         assert flow.acked is not None and flow.received is not None and flow.our_edge is not None
@@ -311,9 +345,18 @@ class WireMonitor:
             del flow.sent[:surplus]
             flow.sent_base += surplus
 
+    def _forget(self, before_ns: int) -> None:
+        """Forget what has been over since before ``before_ns``."""
+        for key, given in list(self._given.items()):
+            flow = self.flows.get(key)
+            if given.last_ns < before_ns and (flow is None or (flow.over and flow.ended_ns < before_ns)):
+                del self._given[key]
+                self.flows.pop(key, None)
+        self.finished = [(key, flow) for key, flow in self.finished if flow.ended_ns >= before_ns]
+
     # --- findings ---
 
-    def all_flows(self) -> list[tuple[tuple[int, int, int, int], Flow]]:
+    def all_flows(self) -> list[tuple[Key, Flow]]:
         """Every connection seen, oldest first."""
         flows = [*self.finished, *self.flows.items()]
         return sorted(flows, key=lambda item: item[1].started_ns)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import struct
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 
@@ -12,14 +14,35 @@ _ETHERNET = 1
 _RECORD = struct.Struct("<IIII")
 
 
+def free_capture(path: Path) -> Path:
+    """``path``, or the first of ``path``-2, ``path``-3 ... that nobody is writing."""
+    for number in count(1):
+        candidate = path if number == 1 else path.with_stem(f"{path.stem}-{number}")
+        if not candidate.exists():
+            return candidate
+        with candidate.open("ab") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            return candidate
+    raise AssertionError
+
+
 class PcapWriter:
-    """Writes frames to a capture file. Usable as a context manager."""
+    """Writes frames to a capture file. Usable as a context manager. OSError when somebody is writing it already."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self.frames = 0
-        self._file = path.open("wb")
+        self._file = path.open("ab")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise OSError(f"capture {path} is being written by another session: name another") from None
+        self._file.truncate(0)
         self._file.write(struct.pack("<IHHiIII", _MAGIC_NS, 2, 4, 0, 0, 65535, _ETHERNET))
 
     def write(self, time_ns: int, frame: bytes) -> None:

@@ -13,6 +13,7 @@ import threading
 
 import pytest
 
+from tests.live.conftest import ENGINE, KERNEL, Bench, readable, receive_some, send_some
 from tiptoe_driver import SO_NO_OFFLOAD, Socket
 from tiptoe_driver.hardware.abi_gen import DOORBELL_BASE, Opcode
 from tiptoe_driver.netinet.if_var import IFCAP_TOE
@@ -31,8 +32,6 @@ from tiptoe_driver.netinet.tcp_fsm import (
 from tiptoe_verif.live import session
 from tiptoe_verif.live.tap import TapError
 from tiptoe_verif.wire.segment import ACK, FIN, RST, SYN, ip_number
-
-from .conftest import ENGINE, KERNEL, Bench, readable, receive_some, send_some
 
 pytestmark = pytest.mark.tap
 RESET = struct.pack("ii", 1, 0)

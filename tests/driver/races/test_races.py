@@ -11,8 +11,8 @@ from math import factorial
 import pytest
 
 from tests.driver.guard import GuardedTcpcb
-from tests.driver.interleave import OrderFailed, Scenario, explore, replay
-from tests.driver.race_world import PATHS, RaceWorld
+from tests.driver.races.interleave import OrderFailed, Scenario, explore, replay
+from tests.driver.races.world import PATHS, RaceWorld
 from tiptoe_driver.hardware.abi_gen import State, Status
 
 

@@ -2,10 +2,9 @@
 
 import pytest
 
+from tests.verif.native.traffic import Plan, run_traffic
 from tiptoe_driver.hardware.abi_gen import REG_MSL_TICKS, REG_RTO_INITIAL, REG_RTO_MAX, REG_RTO_MIN
 from tiptoe_verif.native.simulation import Conditions, Impairment, Pair
-
-from .traffic import Plan, run_traffic
 
 SHORT_TIMES = {"registers": {REG_MSL_TICKS: 20, REG_RTO_INITIAL: 50, REG_RTO_MIN: 20, REG_RTO_MAX: 1000}}
 """In milliseconds: simulated seconds are dear."""

@@ -2,11 +2,10 @@
 
 import pytest
 
+from tests.verif.native.standin import StandIn
 from tiptoe_verif.native.harness import RuleBroken, build
 from tiptoe_verif.native.simulation import Conditions, Impairment, Pair, Peer, Simulation, SimulationTimeout, Wire
 from tiptoe_verif.wire.pcap import read_pcap
-
-from .standin import StandIn
 
 FRAME = b"\x02\0\0\0\0\x01\x02\0\0\0\0\x02\x88\xb5" + bytes(range(46))
 """Of an experimental EtherType, which the monitor has no opinion on."""

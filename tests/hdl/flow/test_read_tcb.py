@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.hdl.flow_bench import GENERATION, M32, RING_LOG2, FlowBench, FlowOp, Segment, State, Status
-from tests.hdl.test_flow_states import SYNCHRONISED, reach
+from tests.hdl.flow.bench import GENERATION, M32, RING_LOG2, FlowBench, FlowOp, Segment, State, Status
+from tests.hdl.flow.test_states import SYNCHRONISED, reach
 from tiptoe_hdl.flow.tcb import FIELDS
 from tiptoe_hdl.host.abi import TCB_PAGES
 

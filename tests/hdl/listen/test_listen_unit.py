@@ -5,7 +5,7 @@ from collections import deque
 
 import pytest
 
-from tests.hdl.listen_bench import LISTENER, LOCAL, M32, A, F, R, S, info, peer_tuple, run_front_end, seg
+from tests.hdl.listen.bench import LISTENER, LOCAL, M32, A, F, R, S, info, peer_tuple, run_front_end, seg
 from tiptoe_hdl.config import TINY
 from tiptoe_hdl.listen.handshake import Verdict
 from tiptoe_hdl.listen.listen_unit import ListenUnit

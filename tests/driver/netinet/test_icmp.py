@@ -11,7 +11,7 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.l2 import Ether
 
 from tests.driver.bench import OUR_IP, OUR_MAC, PEER_IP, PEER_MAC, Bench, Connection
-from tests.driver.test_contract_errors import snapshot
+from tests.driver.contract.test_errors import snapshot
 from tiptoe_driver.hardware.abi_gen import Reason, State
 from tiptoe_driver.netinet.icmp import next_plateau
 from tiptoe_driver.netinet.routes import format_ipv4

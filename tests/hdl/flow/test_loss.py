@@ -1,8 +1,8 @@
 """Loss recovery in the pipeline: RFC 6298, RFC 5681, RFC 6582, and probing of a closed window (RFC 9293 section 3.8.6.1)."""
 
 import pytest
-from flow_bench import FlowBench, FlowOp, Reason, Segment, State, Status
 
+from tests.hdl.flow.bench import FlowBench, FlowOp, Reason, Segment, State, Status
 from tiptoe_hdl.messages import Congestion
 
 

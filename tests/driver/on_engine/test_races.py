@@ -1,4 +1,4 @@
-"""Races of test_races.py on the engine itself, in native simulation: a call at every so many microseconds around the peer's
+"""The races on the engine itself, in native simulation: a call at every so many microseconds around the peer's
 segment, on one engine after another connection; at the end of each everything must have come back."""
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import pytest
 from scapy.layers.inet import IP, TCP
 from scapy.layers.l2 import Ether
 
-from tests.driver.race_world import LINGER_0
+from tests.driver.races.world import LINGER_0
 from tiptoe_driver import Socket
 from tiptoe_driver.hardware import abi_gen as reg
 from tiptoe_verif.native.simulation import Simulation

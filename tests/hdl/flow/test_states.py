@@ -1,7 +1,8 @@
 """State transitions of the pipeline, RFC 9293 section 3.3.2, figure 5: one test per state and event."""
 
 import pytest
-from flow_bench import FlowBench, FlowOp, Reason, Segment, State, Status
+
+from tests.hdl.flow.bench import FlowBench, FlowOp, Reason, Segment, State, Status
 
 ACK, FIN_ACK, RST, SYN, SYN_ACK = (
     Segment("A"),

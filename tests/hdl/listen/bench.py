@@ -13,7 +13,7 @@ from amaranth.hdl import Module, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from tests.hdl.siphash_model import initial_sequence
+from tests.hdl.listen.siphash_model import initial_sequence
 from tests.hdl.table_model import four_tuple
 from tiptoe_hdl.flow.connection_table import ConnectionTable
 from tiptoe_hdl.listen.isn import IsnGenerator

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from tests.hdl.siphash_model import initial_sequence, siphash24
+from tests.hdl.listen.siphash_model import initial_sequence, siphash24
 from tests.hdl.table_model import four_tuple, random_tuple
 from tiptoe_hdl.config import TINY
 from tiptoe_hdl.listen.isn import IsnGenerator

@@ -3,7 +3,7 @@ state changes nothing, as a segment would that comes too late."""
 
 from __future__ import annotations
 
-from tests.driver.engine_model import EngineModel, Tcb
+from tests.driver.races.engine_model import EngineModel, Tcb
 from tiptoe_driver.hardware.abi_gen import Reason, State
 
 RECEIVING = (State.ESTABLISHED, State.FIN_WAIT_1, State.FIN_WAIT_2)

@@ -14,8 +14,8 @@ from scapy.layers.l2 import Ether
 
 from tests.driver.bench import OUR_IP, OUR_MAC, PEER_IP, PEER_MAC, Bench, Connection
 from tests.driver.guard import GuardedTcpcb
-from tests.driver.interleave import Scenario, explore
-from tests.driver.race_world import LATE_US, RaceWorld
+from tests.driver.races.interleave import Scenario, explore
+from tests.driver.races.world import LATE_US, RaceWorld
 from tiptoe_driver import DeviceState, EngineOptions
 from tiptoe_driver.hardware import abi_gen as reg
 from tiptoe_driver.hardware.abi_gen import Reason, State, Status

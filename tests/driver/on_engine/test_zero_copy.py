@@ -202,7 +202,7 @@ def test_zc_1_buffer_serves_one_connection_after_the_other(make, rng: random.Ran
 
 
 def test_zc_1_example_of_the_programmers_guide(make, rng: random.Random) -> None:
-    guide = (Path(__file__).parents[2] / "docs" / "driver.md").read_text()
+    guide = (Path(__file__).parents[3] / "docs" / "driver.md").read_text()
     [example] = re.findall(r"^## Zero-copy$.*?^```python$(.*?)^```$", guide, re.S | re.M)
     two = make()
     page = rng.randbytes(100_000)

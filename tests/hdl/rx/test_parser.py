@@ -8,7 +8,7 @@ from amaranth.hdl import Module
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from tests.hdl.rx_reference import (
+from tests.hdl.rx.reference import (
     ADDRESS,
     MAC,
     Case,

@@ -11,7 +11,7 @@ import pytest
 from scapy.layers.inet import IP, TCP
 from scapy.layers.l2 import Ether
 
-from tests.driver.test_races_on_engine import OUR_MAC, OURS, THEIR_MAC, THEIRS, Races, Remote
+from tests.driver.on_engine.test_races import OUR_MAC, OURS, THEIR_MAC, THEIRS, Races, Remote
 from tiptoe_driver.hardware import abi_gen as reg
 from tiptoe_driver.hardware.abi_gen import State
 from tiptoe_driver.netinet.structures import sototcpcb

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from tests.hdl.listen_bench import M32, A, F, R, S, info, seg
+from tests.hdl.listen.bench import M32, A, F, R, S, info, seg
 from tests.hdl.table_model import four_tuple
 from tiptoe_hdl.config import TINY
 from tiptoe_hdl.listen.handshake import Verdict

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from tests.hdl.tx_bench import FLAGS_DATA, SEGMENT, TOS, TTL, TxBench
+from tests.hdl.tx.bench import FLAGS_DATA, SEGMENT, TOS, TTL, TxBench
 from tiptoe_hdl.config import TINY
 from tiptoe_hdl.messages import ACK, RST, SYN, Status
 from tiptoe_hdl.tx.job import frames_inside

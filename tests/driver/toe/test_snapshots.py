@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.driver.bench import OUR_IP, PEER_IP, Bench, SoftwareStack
-from tests.driver.test_options import TCB
+from tests.driver.toe.test_options import TCB
 from tiptoe_driver import snapshot
 from tiptoe_driver.hardware import abi_gen as reg
 from tiptoe_driver.hardware.abi_gen import State

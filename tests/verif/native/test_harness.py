@@ -4,9 +4,8 @@ import random
 
 import pytest
 
+from tests.verif.native.standin import IDENTITY, StandIn
 from tiptoe_verif.native.harness import Harness, RuleBroken, Stop, build
-
-from .standin import IDENTITY, StandIn
 
 COPY_DONE, ERRORS, TICKS, IRQ, BAD_FRAMES, BREAK = 0x10, 0x14, 0x18, 0x1C, 0x20, 0x24
 

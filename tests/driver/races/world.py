@@ -7,9 +7,9 @@ import socket
 import struct
 from typing import Any
 
-from tests.driver import peer
 from tests.driver.bench import OUR_IP, PEER_IP, Bench, arp_reply
-from tests.driver.engine_model import EngineModel, FourTuple, Tcb
+from tests.driver.races import peer
+from tests.driver.races.engine_model import EngineModel, FourTuple, Tcb
 from tiptoe_driver import Socket, Stack
 from tiptoe_driver.hardware.abi_gen import State
 from tiptoe_driver.hardware.toepcb import TP_ATTACHED, TP_EVENTS_PENDING, TP_READY, TP_STOCK, toepcb

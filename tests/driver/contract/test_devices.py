@@ -1,68 +1,34 @@
-"""Two devices on one stack, and devices that go away: contract rows LSN-1, CONN-1, CAP-1, OPT-1, on scripted devices."""
+"""Two devices on one stack, and devices that hang, stop, restart: contract rows LSN-*, CONN-1, GEN-2, on scripted devices."""
 
 from __future__ import annotations
 
 import errno
 import socket
 from collections.abc import Callable
-from dataclasses import fields
 
 import pytest
 
-from tests.driver.bench import OUR_IP, PEER_IP, Bench, Connection, SoftwareStack, arp_reply
+from tests.driver.bench import PEER_IP, Bench, arp_reply
+from tests.driver.contract.devices import (
+    CASES,
+    IPS,
+    PEERS,
+    Two,
+    answering,
+    error_of,
+    every_event,
+    new_connection_works,
+    pull,
+    works,
+)
 from tests.driver.fake_device import FakeDevice
-from tiptoe_driver import DeviceError, DeviceState, EngineOptions, Socket, Stack, Tiptoe
+from tiptoe_driver import DeviceError, DeviceState, Socket, Stack
 from tiptoe_driver.hardware import abi_gen as reg
 from tiptoe_driver.hardware.abi_gen import Reason, State
 from tiptoe_driver.hardware.gate import ALL_ONES, DeviceGate
-from tiptoe_driver.netinet.if_var import IFCAP_TOE
-from tiptoe_driver.netinet.offload import if_setcap, tcp_gen_disconnect, tcp_gen_rcvd, tcp_gen_send
 from tiptoe_driver.netinet.routes import parse_ipv4
-from tiptoe_driver.netinet.structures import SO_NO_OFFLOAD, TF_TOE, tcpcb
+from tiptoe_driver.netinet.structures import SO_NO_OFFLOAD
 from tiptoe_hdl.host.abi import EventType, Opcode
-
-IPS = "10.0.0.1", "10.0.1.1"
-PEERS = "10.0.0.2", "10.0.1.2"
-
-
-class Two:
-    """Two devices on one stack, each with its own line; the second has the default route."""
-
-    def __init__(self, **options: int) -> None:
-        self.stack = Stack(seed=1)
-        self.benches = [
-            Bench(stack=self.stack, ip=ip, peer_ip=peer, gateway="10.0.1.254" if n else "", **options)
-            for n, (ip, peer) in enumerate(zip(IPS, PEERS, strict=True))
-        ]
-        self.one, self.two = self.benches
-
-
-@pytest.fixture
-def both() -> Two:
-    return Two()
-
-
-def works(conn: Connection) -> bool:
-    """Whether data goes both ways."""
-    position = conn.data_end
-    conn.deliver(b"there")
-    conn.sock.send(b"back")
-    return conn.sock.recv(100) == b"there" and conn.doorbells("snd")[-1] >= 4 and conn.data_end == position + 5
-
-
-def new_connection_works(bench: Bench) -> bool:
-    conn = bench.connected(1000)
-    return works(conn)
-
-
-def error_of(sock: Socket) -> int:
-    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-
-
-def callouts(stack: Stack) -> int:
-    """Callouts that will still be called."""
-    return sum(callout.function is not None for _, _, callout in stack._callouts)
-
 
 # ---------------------------------------------------------------------- two devices
 
@@ -217,214 +183,6 @@ def test_wait_does_not_overrun_its_time(both: Two) -> None:
         assert both.one.device.time - before[0] <= 70 and both.two.device.time - before[1] <= 70
 
 
-# ---------------------------------------------------------------------- removal
-
-
-def resolving(bench: Bench) -> Connection:
-    sock = bench.socket()
-    sock.connect_ex((bench.peer_ip, 80))
-    return Connection(bench, sock, bench.device.last(Opcode.PROVISION)["tid"])
-
-
-def reach(bench: Bench, *reports: dict[str, int], shut: int = -1) -> Connection:
-    """An established connection after these events; the user shuts down before the one numbered ``shut``."""
-    conn = bench.connected()
-    for n, report in enumerate(reports):
-        if n == shut:
-            conn.sock.shutdown(socket.SHUT_WR)
-        conn.report(**report)
-    return conn
-
-
-FIN = {"peer_closed": 1}
-CASES: dict[str, tuple[Callable[[Bench], Connection], int]] = {
-    "resolving": (resolving, errno.ENETDOWN),
-    "syn_sent": (Bench.opening, errno.ENETDOWN),
-    "established": (Bench.connected, errno.ECONNABORTED),
-    "close_wait": (lambda b: reach(b, {**FIN, "state": State.CLOSE_WAIT}), errno.ECONNABORTED),
-    "fin_wait_1": (lambda b: reach(b, {"state": State.FIN_WAIT_1}, shut=0), errno.ECONNABORTED),
-    "fin_wait_2": (lambda b: reach(b, {"state": State.FIN_WAIT_2}, shut=0), errno.ECONNABORTED),
-    "closing": (lambda b: reach(b, {**FIN, "state": State.CLOSING}, shut=0), errno.ECONNABORTED),
-    "last_ack": (
-        lambda b: reach(b, {**FIN, "state": State.CLOSE_WAIT}, {"state": State.LAST_ACK}, shut=1),
-        errno.ECONNABORTED,
-    ),
-    "time_wait": (lambda b: reach(b, {"state": State.FIN_WAIT_2}, {**FIN, "state": State.TIME_WAIT}, shut=0), 0),
-}
-
-
-def pull(bench: Bench) -> None:
-    """The card is pulled; somebody asks for it."""
-    bench.device.pulled = True
-    assert not bench.dev.alive()
-
-
-WAYS: dict[str, Callable[[Bench], None]] = {"detach": lambda bench: bench.dev.detach(), "pull": pull}
-
-
-def every_event(device: FakeDevice, tid: int) -> None:
-    """What an engine could possibly still say."""
-    for state in State:
-        device.event(EventType.CONNECTION, tid=tid, state=state, established=1, rcv_position=50, snd_una_position=5)
-        device.event(EventType.CONNECTION, tid=tid, state=state, terminal=1, reason=Reason.PEER_RESET)
-    for ref in range(4):
-        device.event(EventType.SYN_RECEIVED, syncache_ref=ref, lport=80, laddr=parse_ipv4(OUR_IP), faddr=9, fport=9)
-        device.event(EventType.CONNECTION, tid=tid, syncache_ref=ref, established=1)
-        device.event(EventType.SYNCACHE_GONE, syncache_ref=ref)
-    for opcode in Opcode:
-        for tag in range(20):
-            device.event(EventType.COMMAND_DONE, opcode=opcode, tag=tag, argument=tid)
-    device.frame(arp_reply())
-
-
-def contents(tp: tcpcb) -> list[object]:
-    return [getattr(tp, field.name) for field in fields(tcpcb)]
-
-
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("state", CASES)
-def test_conn_1_removed_in_every_state_then_every_event(both: Two, state: str, way: str) -> None:
-    make, error = CASES[state]
-    one, two = both.benches
-    listener = one.listening()
-    bystander = two.connected(99)
-    conn = make(one)
-    tp, toep = conn.tp, conn.toep
-    every_event(one.device, conn.tid)  # not seen before the end: they are nobody's
-    WAYS[way](one)
-    assert one.dev.state is DeviceState.REMOVED
-    assert tp.t_state == State.CLOSED and tp.t_toe is None and not tp.t_flags & TF_TOE and toep.tp is None
-    kept = contents(tp)
-    one.device.forget()
-    two.device.forget()
-    if way == "detach":
-        assert one.device.registers[reg.REG_CONTROL] == one.device.registers[reg.REG_IRQ_MASK] == 0
-        every_event(one.device, conn.tid)
-    for _ in range(3):
-        one.stack.poll()
-        one.stack.wait(1000)
-        one.dev.poll()
-        one.dev.wait(0)
-        one.dev.engine.clear_interrupt()
-        one.dev.hostif.transmit(bytes(60))
-        one.dev.engine.send_doorbell(toep, 1)
-        assert not one.dev.alive()
-    assert contents(tp) == kept
-    # calls on the socket: a clear error, first the reason
-    assert error_of(conn.sock) == error
-    for call in (
-        lambda: conn.sock.send(b"x"),
-        lambda: conn.sock.shutdown(socket.SHUT_WR),
-        lambda: conn.sock.connect((PEER_IP, 80)),
-        lambda: conn.sock.listen(),
-    ):
-        with pytest.raises(OSError):
-            call()
-    assert conn.sock.recv(10) == b""
-    with tp.t_inpcb.lock:
-        assert {tcp_gen_send(tp), tcp_gen_rcvd(tp), tcp_gen_disconnect(tp)} == {errno.EOPNOTSUPP}
-    conn.sock.close()
-    assert one.device.accesses == 0 and one.device.commands == []
-    # everybody else goes on
-    assert works(bystander)
-    assert [inp.inp_socket for inp in both.stack.tcbinfo] == [listener.so, bystander.so]
-    two.syn(0)
-    two.handshake_done(0)
-    assert listener.readable()
-    assert both.stack.locks.held == []
-
-
-@pytest.mark.parametrize("way", WAYS)
-def test_lsn_2_half_open_connections_and_timers_vanish(way: str) -> None:
-    both = Two(watchdog_us=1_000_000)
-    one, two = both.benches
-    both.one.listening()
-    for ref in range(3):
-        one.syn(ref, fport=5000 + ref)
-    two.syn(0)
-    orphan = one.connected()
-    orphan.sock.close()
-    orphan.report(state=State.FIN_WAIT_2)
-    one.socket().connect_ex(("10.0.0.77", 80))
-    assert callouts(both.stack) == 3 + 1 + 1 + 1 + 2
-    WAYS[way](one)
-    assert both.stack.syncache.count == 1 and one.dev.passive.half_open == {}
-    assert callouts(both.stack) == 1 + 1  # the other device's half-open connection and watchdog
-    assert not one.dev.calls.four_tuples
-
-
-@pytest.mark.parametrize("way", WAYS)
-def test_lsn_1_handlers_interface_and_routes_go_with_the_device(both: Two, way: str) -> None:
-    one, two = both.benches
-    WAYS[way](one)
-    one.device.forget()
-    one.dev.detach()
-    assert both.stack.interfaces == [two.dev.tod_ifp] and both.stack.devices == [two.dev]
-    for handlers in (both.stack.tcp_offload_listen_start, both.stack.tcp_offload_listen_stop):
-        assert [arg for _, arg in handlers._entries] == [two.dev.passive]
-    sock = two.listening()
-    sock.close()
-    assert one.device.accesses == 0 and one.device.commands == []
-    two.know_peer()
-    assert two.socket().connect_ex((PEERS[0], 80)) == errno.EINPROGRESS  # now by the default route
-    two.dev.detach()
-    assert two.socket().connect_ex((PEERS[0], 80)) == errno.ENETUNREACH
-    for bench in both.benches:
-        with pytest.raises(DeviceError, match="attach it anew"):
-            bench.dev.restart()
-
-
-@pytest.mark.parametrize("way", WAYS)
-def test_what_has_arrived_is_read_after_the_removal(both: Two, way: str) -> None:
-    """The reader keeps its data though the device's memory is another's now."""
-    one = both.one
-    listener = one.listening()
-    conn = one.connected()
-    conn.deliver(b"last words")
-    one.syn(0)
-    queued = one.handshake_done(0)
-    queued.deliver(b"never accepted in time")
-    WAYS[way](one)
-    one.device.memory[:] = b"\xaa" * len(one.device.memory)
-    for sock, data in ((conn.sock, b"last words"), (listener.accept()[0], b"never accepted in time")):
-        assert sock.recv(100) == data
-        with pytest.raises(ConnectionAbortedError):
-            sock.recv(100)
-        assert sock.recv(100) == b""
-        sock.close()
-    assert one.dev.engine.ids.ring_pool.in_use == 0
-    assert one.device.memory[:].tobytes() == b"\xaa" * len(one.device.memory)
-
-
-def test_removed_device_is_attached_anew(both: Two) -> None:
-    one = both.one
-    listener = one.listening()
-    old = one.connected()
-    old.deliver(b"unread")
-    one.dev.detach()
-    again = Bench(one.device, stack=both.stack, gateway="")
-    assert again.device.last(Opcode.LISTEN)["lport"] == 80
-    again.syn(0)
-    again.handshake_done(0)
-    assert listener.readable() and new_connection_works(again)
-    assert old.sock.recv(10) == b"unread"
-
-
-def test_removal_wakes_a_blocking_reader() -> None:
-    both = Two(watchdog_us=50_000)
-    conn = both.one.connected()
-    conn.sock.setblocking(True)
-
-    def card_is_pulled() -> None:
-        both.one.device.pulled = True
-
-    both.one.device.script = [card_is_pulled]
-    with pytest.raises(ConnectionAbortedError):
-        conn.sock.recv(10)
-    assert both.one.dev.counters["device_gone"] == 1 and both.stack.now_us() < 60_000
-    assert new_connection_works(both.two)
-
-
 # ---------------------------------------------------------------------- who notices
 
 
@@ -497,22 +255,6 @@ def test_a_register_may_hold_all_ones() -> None:
 
 
 # ---------------------------------------------------------------------- stop, restart, reset
-
-
-def answering(bench: Bench, delay: int = 0) -> None:
-    """An engine that ends connections on ABORT and tells so."""
-
-    def answer(command: dict[str, int]) -> int | None:
-        if command["op"] == Opcode.ABORT:
-            tid = command["tid"]
-            bench.device.script.append(
-                lambda: bench.device.event(
-                    EventType.CONNECTION, tid=tid, terminal=1, reason=Reason.LOCAL_ABORT, established=1
-                )
-            )
-        return FakeDevice.default_answer(command)
-
-    bench.device.answer = answer
 
 
 @pytest.mark.parametrize("state", CASES)
@@ -699,105 +441,3 @@ def test_frames_that_waited_are_dropped_and_the_interface_goes_on(bench: Bench) 
     bench.device.frame(bytes(60))
     bench.stack.poll()
     assert len(seen) == 2
-
-
-# ---------------------------------------------------------------------- IFCAP_TOE
-
-
-def set_toe(bench: Bench, on: bool) -> int:
-    return if_setcap(bench.dev.tod_ifp, IFCAP_TOE if on else 0)
-
-
-def test_cap_1_switched_off_and_on(both: Two) -> None:
-    one, two = both.benches
-    listener = one.listening()
-    old = one.connected()
-    assert set_toe(one, False) == 0
-    assert [c["op"] for c in one.device.commands] == [Opcode.UNLISTEN] and not two.device.ops(Opcode.UNLISTEN)
-    assert one.socket().connect_ex((PEERS[0], 81)) == errno.EINVAL
-    assert works(old) and new_connection_works(two)
-    later = one.listening(81)
-    assert not one.device.ops(Opcode.LISTEN)
-    one.device.forget()
-    assert set_toe(one, True) == 0 and set_toe(one, True) == 0
-    assert [c["lport"] for c in one.device.ops(Opcode.LISTEN)] == [80, 81]
-    for port, sock in ((80, listener), (81, later)):
-        one.syn(0, port=port, fport=port)
-        one.handshake_done(0)
-        assert sock.readable()
-    assert works(old) and new_connection_works(one)
-
-
-def test_cap_1_switched_off_new_connections_are_the_software_stacks(both: Two) -> None:
-    software = SoftwareStack(both.stack)
-    both.one.know_peer()
-    both.one.device.forget()
-    set_toe(both.one, False)
-    assert both.one.socket().connect_ex((PEERS[0], 80)) == errno.EINPROGRESS
-    [taken] = software.outputs
-    assert not taken.t_flags & TF_TOE and both.one.device.accesses == 0
-    assert Connection(both.two, *open_on(both.two)).tp.t_flags & TF_TOE
-
-
-def open_on(bench: Bench) -> tuple[Socket, int]:
-    conn = bench.opening()
-    return conn.sock, conn.tid
-
-
-def test_cap_1_half_open_connection_that_completes_before_the_device_obeys(bench: Bench) -> None:
-    listener = bench.listening()
-    bench.device.answer = lambda c: None
-    bench.syn(0)
-    set_toe(bench, False)
-    bench.handshake_done(0)
-    assert listener.readable()
-
-
-def test_cap_1_off_and_on_before_the_device_has_answered() -> None:
-    bench = Bench(FakeDevice(listeners=1))
-    bench.listening()
-    bench.device.answer = lambda c: None
-    set_toe(bench, False)
-    set_toe(bench, True)
-    assert len(bench.device.ops(Opcode.LISTEN)) == 1
-    bench.device.done(bench.device.last(Opcode.UNLISTEN))
-    bench.stack.poll()
-    assert [c["listener"] for c in bench.device.ops(Opcode.LISTEN)] == [0, 0]
-
-
-def test_cap_1_off_while_stopped(bench: Bench) -> None:
-    listener = bench.listening()
-    assert listener.so is not None
-    listener.so.so_options |= SO_NO_OFFLOAD  # read at listen only
-    bench.dev.stop(0)
-    set_toe(bench, False)
-    bench.device.forget()
-    bench.dev.restart()
-    assert not bench.device.ops(Opcode.LISTEN, Opcode.PROVISION)
-    set_toe(bench, True)
-    assert [c["lport"] for c in bench.device.ops(Opcode.LISTEN)] == [80]
-
-
-def test_cap_1_capability_the_interface_does_not_have(bench: Bench) -> None:
-    assert if_setcap(bench.dev.tod_ifp, IFCAP_TOE | 1) == errno.EINVAL
-    assert bench.dev.tod_ifp.if_capenable == IFCAP_TOE
-
-
-def test_attach_needs_nothing_of_a_device_that_went() -> None:
-    """A stack whose only device went can take another, of any clock."""
-    stack = Stack()
-    first = Bench(stack=stack)
-    first.device.time = 5_000
-    first.dev.detach()
-    with pytest.raises(RuntimeError, match="without a device has no time"):
-        stack.wait(1)
-    device = FakeDevice()
-    device.time = 99
-    Tiptoe(
-        stack,
-        device,
-        address=OUR_IP + "/24",
-        mac="02:00:00:00:00:01",
-        options=EngineOptions(snd_ring_bytes=4096, rcv_ring_bytes=4096, frame_slots=8, frame_buffers=8),
-    )
-    assert stack.now_us() == 5_000

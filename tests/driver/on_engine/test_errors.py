@@ -12,7 +12,7 @@ import pytest
 from scapy.layers.inet import ICMP, IP, TCP
 from scapy.layers.l2 import Ether
 
-from tests.driver.on_engine.test_on_engine import A_MAC, RINGS, SERVER, Flow, answer_arp, connect, nothing_left, tp_of
+from tests.driver.on_engine.bench import A_MAC, RINGS, SERVER, Flow, answer_arp, connect, nothing_left, tp_of
 from tiptoe_driver import OffloadPolicy, PolicyRule, Socket
 from tiptoe_driver.hardware import abi_gen as reg
 from tiptoe_driver.hardware.abi_gen import State

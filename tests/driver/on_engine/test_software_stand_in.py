@@ -16,7 +16,7 @@ import pytest
 from scapy.layers.inet import ICMP, IP, TCP
 from scapy.layers.l2 import Ether
 
-from tests.driver.on_engine.test_on_engine import RINGS, SERVER, Flow, carry, pair
+from tests.driver.on_engine.bench import RINGS, SERVER, Flow, carry, pair
 from tiptoe_driver import SO_NO_OFFLOAD, EngineOptions, OffloadPolicy, PolicyRule, Socket, Stack, Tiptoe
 from tiptoe_driver.hardware import abi_gen as reg
 from tiptoe_driver.netinet.if_var import IFCAP_TOE

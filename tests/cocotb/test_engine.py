@@ -7,7 +7,8 @@ import pytest
 from tiptoe_hdl.config import TINY
 from tiptoe_verif.sim import engine_verilog, run_cocotb
 
-BENCHES = sorted(path for path in Path(__file__).parent.glob("*.py") if not path.name.startswith(("test_", "conftest")))
+NO_BENCHES = ("test_", "conftest", "steps")
+BENCHES = sorted(path for path in Path(__file__).parent.glob("*.py") if not path.name.startswith(NO_BENCHES))
 
 
 @pytest.mark.parametrize("bench", BENCHES, ids=lambda path: path.stem)

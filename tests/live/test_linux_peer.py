@@ -8,10 +8,9 @@ import pytest
 from scapy.layers.inet import IP, TCP
 from scapy.layers.l2 import Ether
 
+from tests.live.conftest import ENGINE, KERNEL, readable, receive_some, send_some, writable
 from tiptoe_verif.live.relay import CHARGEN
 from tiptoe_verif.wire.segment import ACK, FIN, RST, SYN, ip_number
-
-from .conftest import ENGINE, KERNEL, readable, receive_some, send_some, writable
 
 pytestmark = pytest.mark.tap
 RESET = struct.pack("ii", 1, 0)

@@ -17,11 +17,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.live.conftest import ENGINE, KERNEL
 from tiptoe_verif.paths import BUILD
 from tiptoe_verif.wire import tshark
 from tiptoe_verif.wire.pcap import free_capture, read_pcap
-
-from .conftest import ENGINE, KERNEL
 
 TIPTOE = str(Path(sys.executable).with_name("tiptoe"))
 

@@ -18,15 +18,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.live.conftest import ENGINE, KERNEL
+from tests.live.peer import Peer
+from tests.live.test_live_command import InNamespace, Quiet, namespace_listener, serve
 from tiptoe_verif.native.device import engine_config
 from tiptoe_verif.native.harness import build_engine
 from tiptoe_verif.wire import tshark
 from tiptoe_verif.wire.pcap import read_pcap
 from tiptoe_verif.wire.segment import parse_tcp
-
-from .conftest import ENGINE, KERNEL
-from .peer import Peer
-from .test_live_command import InNamespace, Quiet, namespace_listener, serve
 
 TIPTOE = str(Path(sys.executable).with_name("tiptoe"))
 PROGRAMS = Path(__file__).with_name("programs")

@@ -16,15 +16,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.live.conftest import ENGINE, KERNEL, send_some
+from tests.live.test_live_command import LiveProcess
 from tiptoe_driver.toe.snapshots import info_dict
 from tiptoe_verif import stat as stat_command
 from tiptoe_verif.live import stat_server
 from tiptoe_verif.live.setup import UsageError
 from tiptoe_verif.live.stat_server import snapshot
 from tiptoe_verif.wire.impairment import Impairment
-
-from .conftest import ENGINE, KERNEL, send_some
-from .test_live_command import LiveProcess
 
 TIPTOE = str(Path(sys.executable).with_name("tiptoe"))
 DELAY_MS = 15

@@ -35,11 +35,13 @@ def test_found_and_survives() -> None:
     [mutant] = [mutant for mutant in MUTANTS if mutant.row == "SEND-1"]
     found, what = mutants.try_mutant(mutant)
     assert found and what.startswith("test_send_1_")
-    assert mutants.try_mutant(replace(mutant, tests=("driver/test_locks.py::test_lock_1_order_of_two_locks",))) == (
+    assert mutants.try_mutant(
+        replace(mutant, tests=("driver/netinet/test_locks.py::test_lock_1_order_of_two_locks",))
+    ) == (
         False,
         "no test failed",
     )
     found, what = mutants.try_mutant(replace(mutant, old="no such text"))
     assert not found and "0 times" in what
-    found, what = mutants.try_mutant(replace(mutant, tests=("driver/test_locks.py::test_not_there",)))
+    found, what = mutants.try_mutant(replace(mutant, tests=("driver/netinet/test_locks.py::test_not_there",)))
     assert not found and "did not run" in what

@@ -1,0 +1,27 @@
+"""What the listen unit must say to the segments of its bench."""
+
+from tests.hdl.listen.bench import M32, A, S, seg
+from tiptoe_hdl.config import TINY
+
+WND, MSS, SCALE = 60000, 1460, 7  # of the bench's listener
+ENTRIES = TINY.syncache_entries
+SEQUENCES = [(0xFFFFFFFF, 0xFFFFFFFF), (0xFFFFFFFE, 0), (0x7FFFFFFF, 0x80000000), (0xFFFFFFFF - WND, 0xFFFFFFFE)]
+"""(irs, iss) next to where something wraps."""
+
+
+def syn_ack(tuple_, irs, iss, **overrides):
+    return {
+        "tuple": tuple_, "dmac": seg()["smac"], "seq": iss, "ack": irs + 1 & M32, "flags": S | A, "wnd": WND,
+        "mss": MSS, "ws_present": 0, "ws": SCALE,
+    } | overrides  # fmt: skip
+
+
+def rx_segment(id_, **overrides):
+    meta = seg(**overrides)
+    return {"id": id_, "length": meta["payload_length"],
+            **{name: meta[name] for name in ("seq", "ack", "flags", "wnd", "mss", "ws_present", "ws")}}  # fmt: skip
+
+
+def refused(control):
+    """The fields of a reset that count."""
+    return {name: control[name] for name in ("tuple", "dmac", "seq", "ack", "flags")}

@@ -1,0 +1,141 @@
+"""One handshake as a table of segments: options, and everything that can come to a half-open connection."""
+
+import pytest
+
+from tests.hdl.listen.bench import M32, A, F, R, S, info, peer_tuple, run_front_end, seg
+from tests.hdl.listen.expected import SCALE, SEQUENCES, WND, refused, rx_segment, syn_ack
+from tiptoe_hdl.config import TINY
+from tiptoe_hdl.messages import FlowOp, Status
+
+
+@pytest.mark.parametrize(
+    "options, offered, flow",
+    [
+        ({}, (0, SCALE), {"mss": 536, "snd_scale": 0, "rcv_scale": 0}),
+        ({"mss": 1400, "ws": 3}, (0, SCALE), {"mss": 1400, "snd_scale": 0, "rcv_scale": 0}),
+        ({"mss": 1460, "ws_present": 1, "ws": 14}, (1, SCALE), {"mss": 1460, "snd_scale": 14, "rcv_scale": SCALE}),
+        ({"mss": 9000, "ws_present": 1, "ws": 0}, (1, SCALE), {"mss": 1460, "snd_scale": 0, "rcv_scale": SCALE}),
+    ],
+    ids=["none", "mss", "mss_ws", "jumbo_ws0"],
+)
+def test_handshake_negotiates_options(options, offered, flow):
+    async def scenario(ctx, net):
+        tuple_, irs = peer_tuple(1), 0xFFFFFFFF
+        net.set_clock(ctx, 0xFFFFFFFF, tuple_)
+        await net.stock(ctx, 5, 9)
+        assert await net.listen(ctx) == Status.OK
+        control, event = await net.half_open(ctx, 1, irs, **options)
+        assert control == syn_ack(tuple_, irs, 0xFFFFFFFF, ws_present=offered[0], ws=offered[1])
+        ref = event["syncache_ref"]
+        assert event == {
+            "gone": 0, "syncache_ref": ref, "listener": 0, "tuple": tuple_, "iss": 0xFFFFFFFF, "irs": irs,
+            "mss": options.get("mss", 536), "ws_present": options.get("ws_present", 0), "ws": options.get("ws", 0),
+        }  # fmt: skip
+        # The ACK carries data and the FIN: all of it reaches the pipeline.
+        last = {"number": 1, "seq": irs + 1, "ack": 0, "flags": A | F, "payload_length": 100, "frame_length": 154}
+        await net.send(ctx, **last)
+        assert await net.next(ctx, "segment") == rx_segment(5, **last)
+        assert await net.next(ctx, "info") == info(ask=1, **last)
+        assert await net.next(ctx, "endpoint") == {
+            "id": 5,
+            "endpoint": {"tuple": tuple_, "dmac": seg()["smac"], "use_next_hop": 0, "next_hop": 0},
+        }
+        assert await net.next(ctx, "flow") == {
+            "op": FlowOp.ACCEPT, "id": 5, "generation": 0, "a": 0xFFFFFFFF, "b": irs, "snd_log2": 0, "rcv_log2": 0,
+            "wnd": WND, "syncache_ref": ref, **flow,
+        }  # fmt: skip
+        await net.nothing(ctx)
+        await net.release(ctx, tuple_, 5)
+        counted = {name: count for name, count in net.counts.items() if count}
+        assert counted == {"syn_received": 1, "accepted": 1}
+
+    run_front_end(TINY, scenario)
+
+
+# (name, segment relative to irs and iss of the half-open connection, what must happen)
+SYN_RECEIVED_CASES = [
+    ("rst_next", {"flags": R, "seq": 1}, "removed"),
+    ("rst_ack_next", {"flags": R | A, "seq": 1, "ack": 77}, "removed"),
+    ("rst_in_window", {"flags": R, "seq": 2}, "challenge"),
+    ("rst_end_of_window", {"flags": R, "seq": WND}, "challenge"),
+    ("rst_behind_window", {"flags": R, "seq": WND + 1}, "ignored"),
+    ("rst_before_window", {"flags": R, "seq": 0}, "ignored"),
+    ("syn_again", {"flags": S, "seq": 0}, "syn_ack"),
+    ("syn_elsewhere", {"flags": S, "seq": 100}, "challenge"),
+    ("syn_before", {"flags": S, "seq": -100}, "challenge"),
+    ("syn_ack", {"flags": S | A, "seq": 0, "ack": 1}, "challenge"),
+    ("no_flags", {"flags": 0, "seq": 1}, "ignored"),
+    ("fin_without_ack", {"flags": F, "seq": 1}, "ignored"),
+    ("ack_of_nothing", {"flags": A, "seq": 1, "ack": 0}, "reset"),
+    ("ack_too_high", {"flags": A, "seq": 1, "ack": 2}, "reset"),
+    ("ack_far_off", {"flags": A, "seq": 1, "ack": 0x80000001}, "reset"),
+    ("bad_ack_bad_seq", {"flags": A, "seq": -5, "ack": 3}, "reset"),
+    ("ack_before_window", {"flags": A, "seq": 0, "ack": 1}, "challenge"),
+    ("ack_behind_window", {"flags": A, "seq": WND + 1, "ack": 1}, "challenge"),
+    ("ack_far_behind", {"flags": A, "seq": 0x80000001, "ack": 1}, "challenge"),
+    ("ack_next", {"flags": A, "seq": 1, "ack": 1}, "accepted"),
+    ("ack_with_data", {"flags": A, "seq": 1, "ack": 1, "payload_length": 1460, "frame_length": 1514}, "accepted"),
+    ("ack_out_of_order", {"flags": A, "seq": 1461, "ack": 1, "payload_length": 40}, "accepted"),
+    ("ack_end_of_window", {"flags": A, "seq": WND, "ack": 1}, "accepted"),
+]
+
+
+@pytest.mark.parametrize("irs, iss, stall", [(*pair, 0.7 * (n % 2)) for n, pair in enumerate(SEQUENCES)])
+def test_segments_of_half_open_connections(irs, iss, stall):
+    async def scenario(ctx, net):
+        assert await net.listen(ctx) == Status.OK
+        id_ = 0
+        await net.stock(ctx, id_)
+        for number, (name, relative, outcome) in enumerate(SYN_RECEIVED_CASES):
+            tuple_, before = peer_tuple(number), dict(net.counts)
+            net.set_clock(ctx, iss, tuple_)
+            first, event = await net.half_open(ctx, number, irs)
+            assert first == syn_ack(tuple_, irs, iss), name
+            fields = relative | {
+                "number": number,
+                "seq": irs + relative["seq"],
+                "ack": iss + relative.get("ack", 0),
+            }
+            await net.send(ctx, **fields)
+            assert await net.next(ctx, "info") == info(ask=int(outcome == "accepted"), drop=True, **fields), name
+            control = {"tuple": tuple_, "dmac": seg()["smac"]}
+            match outcome:
+                case "accepted":
+                    assert await net.next(ctx, "segment") == rx_segment(id_, **fields), name
+                    assert (await net.next(ctx, "flow"))["id"] == id_
+                    assert (await net.next(ctx, "endpoint"))["id"] == id_
+                    counts = {"accepted": 1}
+                case "removed":
+                    assert await net.next(ctx, "event") == event | {"gone": 1}, name
+                    counts = {}
+                case "challenge":
+                    got = refused(await net.next(ctx, "control"))
+                    assert got == control | {"seq": iss + 1 & M32, "ack": irs + 1 & M32, "flags": A}, name
+                    counts = {"challenge_acks": 1}
+                case "reset":
+                    got = refused(await net.next(ctx, "control"))
+                    assert got == control | {"seq": fields["ack"] & M32, "ack": 0, "flags": R}, name
+                    counts = {"syncache_bad_ack": 1}
+                case "syn_ack":
+                    assert await net.next(ctx, "control") == first, name
+                    counts = {}
+                case "ignored":
+                    counts = {}
+            # What is left of it goes away by the host's word; and exactly that is left.
+            if outcome in ("accepted", "removed"):
+                expected = Status.BAD_GENERATION
+                assert await net.drop(ctx, event["syncache_ref"]) == expected, name
+                if outcome == "accepted":
+                    await net.release(ctx, tuple_, id_)
+                    id_ += 1
+                    await net.stock(ctx, id_)
+            else:
+                assert await net.drop(ctx, event["syncache_ref"]) == Status.OK, name
+                got = refused(await net.next(ctx, "control"))
+                assert got == control | {"seq": iss + 1 & M32, "ack": irs + 1 & M32, "flags": R | A}, name
+                assert await net.next(ctx, "event") == event | {"gone": 1}, name
+            changed = {key: net.counts[key] - before[key] for key in net.counts if net.counts[key] != before[key]}
+            assert changed == counts | {"syn_received": 1}, name
+        await net.nothing(ctx)
+
+    run_front_end(TINY, scenario, stall=stall)

@@ -1,0 +1,114 @@
+"""Windows and sizes of segments of the software stand-in."""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+import pytest
+
+from tests.driver.bench import PEER_IP
+from tests.verif.standin.line import IRS, OURS, PORT, SECOND, Line, M
+from tiptoe_driver.hardware.abi_gen import State
+from tiptoe_verif.standin.sender import RETRANSMISSIONS
+
+
+@pytest.mark.parametrize(("mss", "size"), [(None, 536), (200, 200), (9000, 1460)])
+def test_segments_are_no_larger_than_the_peer_and_we_take(line: Line, mss: int | None, size: int) -> None:
+    line.established(mss=mss)
+    line.sock.send(bytes(20_000))
+    assert [len(each.data) for each in line.sent()] == [size] * 4
+
+
+def test_maxseg_of_the_user(line: Line) -> None:
+    line.sock = made = line.socket()
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 700)
+    made.bind(("", OURS))
+    made.connect_ex((PEER_IP, PORT))
+    assert line.sent()[0].options == [("MSS", 700)]
+
+
+def test_closed_window_is_probed(line: Line) -> None:
+    line.established(window=1500)
+    line.sock.send(bytes(1500) + b"more than it takes")
+    assert line.told(line.sent()) == [("A", 1, 1, bytes(1000))]  # no small segment while something is under way
+    assert line.told(line.send("A", 1, 1001, window=0)) == []
+    probe = ("A", 1001, 1, b"\0")
+    assert line.told(line.pass_us(250_000)) == [probe]
+    assert line.told(line.send("A", 1, 1001, window=0)) == []
+    assert line.told(line.pass_us(450_000)) == [probe]
+    assert line.told(line.send("A", 1, 1002, window=0)) == []  # the peer has kept it
+    for _ in range(2 * RETRANSMISSIONS):  # a peer that answers keeps the connection
+        assert line.told(line.pass_us(110 * SECOND))
+        line.send("A", 1, 1002, window=0)
+    assert line.told(line.send("A", 1, 1002, window=5000)) == [("PA", 1002, 1, bytes(499) + b"more than it takes")]
+    line.sock.shutdown(socket.SHUT_WR)
+    assert line.told(line.sent()) == [("FA", 1519, 1, b"")]
+
+
+def test_probe_without_an_answer_ends_the_connection(line: Line) -> None:
+    line.established(window=0)
+    line.sock.send(b"x")
+    line.pass_us(300 * SECOND)
+    assert line.error() == errno.ETIMEDOUT
+
+
+def test_window_is_the_room_and_its_edge_never_moves_left(line: Line) -> None:
+    line.established()
+    room = line.sock.so.so_rcv.sb_hiwat
+    at, edge = 1, 1 + 65535
+    while True:
+        replies = line.send("A", at, 1, bytes(1000))
+        ack = (replies[-1].ack - IRS) & M
+        assert ack + replies[-1].window >= edge
+        edge, at = ack + replies[-1].window, ack
+        if not replies[-1].window:
+            break
+    assert line.sock.so.so_rcv.sb_cc == at - 1 <= room
+    assert line.told(line.send("A", at, 1, b"z")) == [("A", 1, at, b"")]  # a probe, not taken
+    assert line.told(line.send("FA", at, 1)) == [("A", 1, at + 1, b"")]  # a FIN needs no room
+    data = bytearray()
+    while chunk := line.sock.recv(1500):
+        data += chunk
+    assert len(data) == at - 1 and line.tp.t_state is State.CLOSE_WAIT
+
+
+def test_no_silly_window(line: Line) -> None:
+    line.established()
+    at = 1
+    while (reply := line.send("A", at, 1, bytes(1000))[-1]).window:
+        at = (reply.ack - IRS) & M
+    at = (reply.ack - IRS) & M
+    line.sock.recv(500)
+    assert [each.window for each in line.send("A", at, 1, b"z")] == [0]
+    line.sock.recv(1000)
+    assert [each.window for each in line.send("A", at, 1, b"z")] == [1500]
+
+
+def test_ack_tells_the_highest_number_though_the_window_has_shrunk(line: Line) -> None:
+    line.established()
+    line.sock.send(bytes(4000))
+    line.send("A", 1, 1, window=1000)
+    assert [len(each.data) for each in line.pass_us(200_000)][-1:] == [1000]
+    assert line.told(line.send("PA", 1, 1, b"abc", window=1000)) == [("A", 4001, 4, b"")]
+
+
+def test_reader_opens_the_window(line: Line) -> None:
+    line.established()
+    at = 1
+    for _ in range(65):
+        at = (line.send("A", at, 1, bytes(1000))[-1].ack - IRS) & M
+    line.sock.recv(500)
+    assert line.sent() == []  # not worth a segment
+    line.sock.recv(4000)
+    (update,) = line.sent()
+    assert str(update.flags) == "A" and update.window >= 4500
+
+
+def test_data_beyond_the_window_is_cut(line: Line) -> None:
+    line.established()
+    line.stack.recvspace = 0
+    line.sock.so.so_rcv.sb_hiwat = 600
+    line.tp.rcv_adv = (line.tp.rcv_nxt + 600) & M
+    line.send("FPA", 1, 1, b"x" * 1000)
+    assert line.sock.so.so_rcv.sb_cc == 600 and line.tp.t_state is State.ESTABLISHED  # and the FIN with it

@@ -167,8 +167,8 @@ class EngineBench:
         return self.done[tag].status
 
     def ring(self, id: int) -> int:
-        """Where the id's send ring is; the receive ring follows."""
-        return RINGS + (2 * id << RING_LOG2)
+        """Where the send ring of an id, or tid, is; the receive ring follows."""
+        return RINGS + (2 * (id & 0xFFFF) << RING_LOG2)
 
     def provision(self, id: int, generation: int, stock: int = 0) -> None:
         self.command(abi.pack_provision, tid=tid(id, generation), stock=stock, snd_base=self.ring(id),
@@ -202,7 +202,7 @@ class EngineBench:
 
     def read(self, connection: int) -> bytes:
         """What has come since the beginning."""
-        at = self.ring(connection & 0xFFFF) + (1 << RING_LOG2)
+        at = self.ring(connection) + (1 << RING_LOG2)
         event = self.latest[connection]
         return bytes(self.sim.memory[at : at + event.rcv_position - event.peer_closed])
 

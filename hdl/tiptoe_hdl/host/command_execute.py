@@ -25,6 +25,8 @@ class CommandExecution(wiring.Component):
     Parameters
     ----------
     cfg : EngineConfig
+    in_flight : class
+        Waits for what is under way: InFlight, but for the proof that finds another one wanting.
 
     Members
     -------
@@ -56,7 +58,7 @@ class CommandExecution(wiring.Component):
         ``report`` is a pulse: COMMAND_DONE with ``status`` is to be given out. No command begins while not ``reportable``.
     """
 
-    def __init__(self, cfg: EngineConfig):
+    def __init__(self, cfg: EngineConfig, in_flight=InFlight):
         super().__init__(
             {
                 "enable": In(1),
@@ -82,6 +84,8 @@ class CommandExecution(wiring.Component):
                 "reportable": In(1),
             }
         )
+        self.verdicts, self.segments = in_flight(), in_flight()
+        self.settling = Signal()  # a RELEASE waits: after an abort it goes on waiting
 
     def elaborate(self, platform):
         m = Module()
@@ -91,8 +95,8 @@ class CommandExecution(wiring.Component):
 
     def _settle(self, m):
         """Whether all that was issued before the pipeline's answer is done: each of the two stays done once it is."""
-        m.submodules.verdicts = verdicts = InFlight()
-        m.submodules.segments = segments = InFlight()
+        m.submodules.verdicts = verdicts = self.verdicts
+        m.submodules.segments = segments = self.segments
         self._note, self._settled = Signal(), Signal()
         m.d.comb += [
             verdicts.note.eq(self._note),
@@ -113,7 +117,6 @@ class CommandExecution(wiring.Component):
         timer = Signal(range(PLAN_CYCLES))
         refused = Signal()
         asked = Signal()  # the request of this state is made
-        settling = Signal()  # a RELEASE waits: after an abort it goes on waiting
         m.d.sync += asked.eq(0)
         m.d.comb += [
             self.op.eq(Mux(self.aborting, FlowOp.DMA_ABORT, Mux(unbinding, FlowOp.ABORT, plan.op))),
@@ -149,14 +152,14 @@ class CommandExecution(wiring.Component):
                 m.d.sync += self.aborting.eq(1)
                 m.next = "Flow"
 
-        with m.FSM():
+        with m.FSM() as fsm:
+            self.at = {state: fsm.ongoing(state) for state in ("Idle", "Flow", "Broken", "Settle")}
             with m.State("Idle"):
                 m.d.sync += [
                     timer.eq(PLAN_CYCLES - 1),
                     self.aborting.eq(0),
                     undoing.eq(0),
                     unbinding.eq(0),
-                    settling.eq(0),
                 ]
                 serve_abort()
                 with m.Elif(self.command.valid & self.reportable):
@@ -231,7 +234,7 @@ class CommandExecution(wiring.Component):
             with m.State("Broken"):
                 ask("broken")
                 with m.If(answer.valid):
-                    with m.If(settling):
+                    with m.If(self.settling):
                         m.next = "Settle"
                     with m.Else():
                         m.next = "Idle"
@@ -245,7 +248,7 @@ class CommandExecution(wiring.Component):
                     m.next = "Report"
             step("Stock", "stock", "Report")
             with m.State("Settle"):
-                m.d.sync += [settling.eq(1), self.aborting.eq(0)]
+                m.d.sync += [self.settling.eq(~self._settled), self.aborting.eq(0)]
                 with m.If(self._settled):
                     m.next = "Report"
                 with m.Else():  # a verdict may be waiting for it

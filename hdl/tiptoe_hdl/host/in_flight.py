@@ -27,19 +27,22 @@ class InFlight(wiring.Component):
         Counts, wrapping. ``done`` goes up by one at most in a cycle, and never beyond ``issued``.
     none : Out(1)
         All that was issued before is done.
+    left : Out(COUNT_BITS)
+        How many of it are not, a cycle late.
     """
 
     note: In(1)
     issued: In(COUNT_BITS)
     done: In(COUNT_BITS)
     none: Out(1)
+    left: Out(COUNT_BITS)
 
     def elaborate(self, platform):
         m = Module()
-        left, before = Signal(COUNT_BITS), Signal(COUNT_BITS)
-        m.d.sync += [before.eq(self.done), self.none.eq(~self.note & (left == 0))]
+        before = Signal(COUNT_BITS)
+        m.d.sync += [before.eq(self.done), self.none.eq(~self.note & (self.left == 0))]
         with m.If(self.note):
-            m.d.sync += left.eq(self.issued - self.done)
-        with m.Elif((self.done != before) & (left != 0)):
-            m.d.sync += left.eq(left - 1)
+            m.d.sync += self.left.eq(self.issued - self.done)
+        with m.Elif((self.done != before) & (self.left != 0)):
+            m.d.sync += self.left.eq(self.left - 1)
         return m

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from ..messages import Counter
 
 LINE_BITS = 6
-"""A round over all counters takes 32 cycles: a line counts at most 32 between its turns, less than 2**6."""
+"""A round over all counters takes 33 cycles: a line counts at most 33 between its turns, less than 2**6."""
 
 
 def pulse_ports() -> list[str]:
@@ -16,23 +16,23 @@ def pulse_ports() -> list[str]:
 
 
 class CounterBank(wiring.Component):
-    """32 counters of 32 bits, wrapping; all begin at 0 after reset.
+    """A counter of 32 bits for each of Counter, wrapping; all begin at 0 after reset.
 
-    No pulse is lost, even when every line is high in every cycle. A value lags its pulses by at most 38 cycles.
+    No pulse is lost, even when every line is high in every cycle. A value lags its pulses by at most 39 cycles.
 
     Members
     -------
     count_<counter in lower case> : In(1)
         One line a counter; every cycle high counts one.
-    index : In(5), value : Out(32)
-        ``value`` shows counter ``index`` when ``index`` has been there for 36 cycles.
+    index : In(6), value : Out(32)
+        ``value`` shows counter ``index`` when ``index`` has been there for 37 cycles.
     """
 
     def __init__(self):
         super().__init__(
             {
                 **{name: In(1) for name in pulse_ports()},
-                "index": In(5),
+                "index": In(6),
                 "value": Out(32),
             }
         )
@@ -55,7 +55,7 @@ class CounterBank(wiring.Component):
         started = [Const(1), *(Signal(name=f"started_{n}") for n in stages[1:])]
         m.d.sync += turns[0].eq(turns[0] + 1)
         with m.If(turns[0] == len(Counter) - 1):
-            m.d.sync += first[0].eq(0)
+            m.d.sync += [first[0].eq(0), turns[0].eq(0)]
         for stage in stages[1:]:
             m.d.sync += [
                 turns[stage].eq(turns[stage - 1]),

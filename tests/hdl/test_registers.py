@@ -6,6 +6,7 @@ import pytest
 from amaranth.lib.wiring import Component
 
 from tiptoe_hdl.config import DATACENTRE, ECP5, TINY
+from tiptoe_hdl.flow.tcb import TICK_BITS
 from tiptoe_hdl.host.abi import ErrorCode
 from tiptoe_hdl.host.axi import Response
 from tiptoe_hdl.host.register_map import register_map
@@ -287,6 +288,12 @@ def test_soft_reset_waits_for_the_bus_and_keeps_the_configuration():
             assert await host.read(ctx, MAP[name].address) == (OKAY, ready), name
 
     run_bench(dut, bench)
+
+
+@pytest.mark.parametrize("name", ["msl_ticks", "rto_min", "rto_max", "rto_initial", "delack_ticks"])
+def test_no_time_is_longer_than_deadlines_can_tell(name):
+    """A deadline more than half the modulus ahead would count as past."""
+    assert len(getattr(Registers(TINY), name)) < TICK_BITS
 
 
 def test_what_the_watchdog_finds_stays_until_it_is_cleared():

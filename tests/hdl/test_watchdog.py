@@ -143,6 +143,20 @@ def test_a_host_that_sleeps_is_told_of_as_that():
         assert b.errors == [(ErrorCode.WATCHDOG, HOST)]
 
 
+def test_a_host_that_says_it_has_read_what_was_never_written():
+    """EVENT_CONSUMER ahead of EVENT_PRODUCER: no event is written until it is put right, and STATUS tells why."""
+    with EngineBench(registers=WATCH) as b:
+        b.listen()
+        b.sim.write32(abi.REG_EVENT_CONSUMER, b.consumer + 5)
+        b.awake = False
+        b.command(abi.pack_unlisten, listener=0)
+        b.run(40_000)
+        assert b.sim.read32(abi.REG_STATUS) == abi.STATUS_READY | STALLED["host"]
+        b.sim.write32(abi.REG_EVENT_CONSUMER, b.consumer)
+        b.awake = True
+        b.until(lambda: len(b.done) == 2 and b.errors, 20_000, "the answer")
+
+
 def test_events_whose_writes_are_not_answered():
     with EngineBench(registers=WATCH) as b:
         b.listen()

@@ -180,8 +180,8 @@ class CommandExecution(wiring.Component):
                     with m.Case(First.FRAME):
                         with m.If(self.frame_room):
                             m.next = "Frame"
-                        with m.Else():  # room comes when the host reads; afterwards the command begins anew
-                            serve_abort()
+                        with m.Elif(self.abort.valid):  # room comes when the host reads: the command begins anew
+                            m.next = "Idle"
                     with m.Case(First.NEXT_HOP):
                         m.d.comb += self.next_hop.eq(1)
                         m.next = "Report"

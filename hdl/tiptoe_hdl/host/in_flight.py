@@ -39,10 +39,10 @@ class InFlight(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        before = Signal(COUNT_BITS)
-        m.d.sync += [before.eq(self.done), self.none.eq(~self.note & (self.left == 0))]
+        before = Signal()  # the lowest bit tells of one more
+        m.d.sync += [before.eq(self.done[0]), self.none.eq(~self.note & (self.left == 0))]
         with m.If(self.note):
             m.d.sync += self.left.eq(self.issued - self.done)
-        with m.Elif((self.done != before) & (self.left != 0)):
+        with m.Elif((self.done[0] != before) & (self.left != 0)):
             m.d.sync += self.left.eq(self.left - 1)
         return m

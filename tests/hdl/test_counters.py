@@ -24,11 +24,11 @@ async def pulse_all(ctx, dut, rates, cycles, rng):
 
 
 async def values(ctx, dut):
-    """All counters, each read when its index has been there for 37 cycles."""
+    """All counters, each read when its index has been there for 36 cycles."""
     got = []
     for index in range(len(Counter)):
         ctx.set(dut.index, index)
-        await ctx.tick().repeat(37)
+        await ctx.tick().repeat(36)
         got.append(ctx.get(dut.value))
     return got
 
@@ -50,7 +50,7 @@ def test_no_pulse_is_lost(rates, rng):
 
     async def bench(ctx):
         sent = await pulse_all(ctx, dut, rate, 700, rng)
-        await ctx.tick().repeat(39)
+        await ctx.tick().repeat(38)
         assert await values(ctx, dut) == sent
 
     run_bench(dut, bench)
@@ -61,7 +61,7 @@ def test_pulses_right_after_reset_count():
 
     async def bench(ctx):
         sent = await pulse_all(ctx, dut, [0.5] * len(Counter), 40, random.Random(3))
-        await ctx.tick().repeat(39)
+        await ctx.tick().repeat(38)
         assert await values(ctx, dut) == sent
 
     run_bench(dut, bench)

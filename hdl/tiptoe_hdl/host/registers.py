@@ -25,7 +25,7 @@ RESET_CYCLES = 64
 READ_CYCLES = 6
 """Cycles given to the read of a register: the multiplexer has three stages."""
 
-COUNTER_CYCLES = 42
+COUNTER_CYCLES = 40
 """Cycles given to the read of a counter: they are shown in turn."""
 
 

@@ -30,6 +30,7 @@
 #define TIPTOE_REG_RTO_INITIAL                       0x04cu
 #define TIPTOE_REG_DELACK_TICKS                      0x050u
 #define TIPTOE_REG_RETRIES                           0x054u
+#define TIPTOE_REG_WATCHDOG_TICKS                    0x058u
 #define TIPTOE_REG_ISN_KEY                           0x060u
 #define TIPTOE_REG_HASH_KEY                          0x070u
 #define TIPTOE_REG_COMMAND_RING_LO                   0x080u
@@ -49,7 +50,7 @@
 #define TIPTOE_REG_COUNTER                           0x200u
 #define TIPTOE_REG_ISN_KEY_COUNT                     4u
 #define TIPTOE_REG_HASH_KEY_COUNT                    2u
-#define TIPTOE_REG_COUNTER_COUNT                     32u
+#define TIPTOE_REG_COUNTER_COUNT                     33u
 
 /* Register fields: mask in place and lowest bit. */
 #define TIPTOE_VERSION_PATCH_MASK                    0x000000ffu
@@ -84,6 +85,14 @@
 #define TIPTOE_CONTROL_PROMISCUOUS_SHIFT             4u
 #define TIPTOE_STATUS_READY_MASK                     0x00000001u
 #define TIPTOE_STATUS_READY_SHIFT                    0u
+#define TIPTOE_STATUS_COMMANDS_STALLED_MASK          0x00000100u
+#define TIPTOE_STATUS_COMMANDS_STALLED_SHIFT         8u
+#define TIPTOE_STATUS_DOORBELLS_STALLED_MASK         0x00000200u
+#define TIPTOE_STATUS_DOORBELLS_STALLED_SHIFT        9u
+#define TIPTOE_STATUS_EVENTS_STALLED_MASK            0x00000400u
+#define TIPTOE_STATUS_EVENTS_STALLED_SHIFT           10u
+#define TIPTOE_STATUS_HOST_STALLED_MASK              0x00000800u
+#define TIPTOE_STATUS_HOST_STALLED_SHIFT             11u
 #define TIPTOE_IRQ_STATUS_EVENT_MASK                 0x00000001u
 #define TIPTOE_IRQ_STATUS_EVENT_SHIFT                0u
 #define TIPTOE_IRQ_STATUS_ERROR_MASK                 0x00000002u
@@ -207,6 +216,7 @@ enum tiptoe_error {
 	TIPTOE_ERROR_PAYLOAD_READ = 4,
 	TIPTOE_ERROR_PAYLOAD_WRITE = 5,
 	TIPTOE_ERROR_BAD_COMMAND_TAIL = 6,
+	TIPTOE_ERROR_WATCHDOG = 7,
 };
 
 /* Counters: one pulse line each, in this order in the register map (32 bits, wrapping). */
@@ -243,6 +253,7 @@ enum tiptoe_counter {
 	TIPTOE_COUNTER_EVENT_RING_FULL = 29,
 	TIPTOE_COUNTER_CHALLENGE_ACKS = 30,
 	TIPTOE_COUNTER_TX_DROPPED = 31,
+	TIPTOE_COUNTER_WATCHDOG = 32,
 };
 
 /* Commands: fields as little-endian dwords; 64-bit fields have their low dword first. */

@@ -17,6 +17,7 @@ from .host.errors import ErrorMerge
 from .host.events import EventWriter
 from .host.registers import RESET_CYCLES, Registers
 from .host.reset_chain import ResetChain
+from .host.watchdog import Watchdog
 from .listen.isn import IsnGenerator
 from .listen.listen_unit import ListenUnit
 from .messages import Counter, FrameInfo, TxControl
@@ -86,6 +87,7 @@ class Engine(wiring.Component):
         self._connect_transmit(m)
         self._connect_tables(m)
         self._connect_host(m)
+        self._connect_watchdog(m)
         self._connect_configuration(m)
         self._connect_counters(m)
         return m
@@ -99,7 +101,7 @@ class Engine(wiring.Component):
             "table": ConnectionTable(cfg), "listen": ListenUnit(cfg),
             "isn": IsnGenerator(cfg), "tx": TxPath(cfg), "tx_gate": TxGate(cfg), "controls": StreamMerge(TxControl, 2),
             "commands": CommandProcessor(cfg), "events": EventWriter(cfg), "counters": CounterBank(),
-            "errors": ErrorMerge(4), "clocks": Clocks(),
+            "errors": ErrorMerge(5), "watchdog": Watchdog(), "clocks": Clocks(),
             "reader": DmaReader(cfg, 2, max_outstanding=64), "writer": DmaWriter(cfg, 2, max_outstanding=64),
         }  # fmt: skip
         self._names = tuple(blocks)
@@ -208,7 +210,7 @@ class Engine(wiring.Component):
         connect_same(m, flow.notify, events.notify)
         self._link(m, "report_request", events.report_request, flow.report_request)
         connect_same(m, flow.report, events.report)
-        for k, block in enumerate((registers, commands, self._tx, self._placement)):
+        for k, block in enumerate((registers, commands, self._tx, self._placement, self._watchdog)):
             connect_same(m, block.error, self._errors.i[k])
         connect_same(m, self._errors.o, events.error)
         m.d.comb += [
@@ -225,6 +227,20 @@ class Engine(wiring.Component):
             registers.event_pending.eq(events.pending),
             self.irq.eq(registers.irq),
         ]
+
+    def _connect_watchdog(self, m):
+        watchdog, commands, events, doorbell = self._watchdog, self._commands, self._events, self._flow.doorbell
+        m.d.comb += [
+            watchdog.tick.eq(self._clocks.tick), watchdog.ticks.eq(self.registers.watchdog_ticks),
+            # As in abi.WATCHED. While the host sleeps, commands may wait for room for their answers.
+            watchdog.waiting.eq(
+                Cat(commands.waiting & ~events.asleep, doorbell.valid, events.waiting, events.asleep)
+            ),
+            watchdog.progress.eq(
+                Cat(commands.progress, doorbell.valid & doorbell.ready, events.progress, ~events.asleep)
+            ),
+            self.registers.stalled.eq(watchdog.stalled),
+        ]  # fmt: skip
 
     def _connect_configuration(self, m):
         r, listen, clocks = self.registers, self._listen, self._clocks

@@ -333,3 +333,4 @@ class Counter(enum.IntEnum):
     EVENT_RING_FULL = 29     # cycles in units of 256 that the event writer waited for the host
     CHALLENGE_ACKS = 30
     TX_DROPPED = 31          # frame not sent: payload could not be read
+    WATCHDOG = 32            # work waits and nothing moves: error event WATCHDOG, STATUS

@@ -173,6 +173,12 @@ class ErrorCode(IntEnum):
     PAYLOAD_READ = 4  # argument: id
     PAYLOAD_WRITE = 5  # argument: id
     BAD_COMMAND_TAIL = 6  # COMMAND_TAIL more than a ring ahead or behind itself, ignored; argument: the value written
+    WATCHDOG = 7  # work waits and nothing moves; argument: what stands still, a bit each, as in STATUS from bit 8 on
+
+
+WATCHED = ("commands", "doorbells", "events", "host")
+"""What the watchdog looks at, from bit 0 on: commands that are not finished, doorbells that are not taken, events that are
+not written though the ring has room; and a host that does not read, so that the ring has none."""
 
 
 HOST_FRAME_SLOT_BYTES = 2048

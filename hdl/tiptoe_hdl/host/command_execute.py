@@ -9,16 +9,15 @@ from ..messages import FlowOp, Status
 from ..wire.valid_only import valid_only
 from .command_ids import KnownId
 from .command_plan import PLAN_CYCLES, Command, First, Plan
+from .in_flight import COUNT_BITS, InFlight
 
 REQUESTS = ("isn_request", "table", "endpoint", "flow", "broken", "stock", "listen", "drop", "frame")
 """Ports of the command processor at which it asks other blocks for something."""
 
-SETTLE_CYCLES = 3
-"""From the counts noted to ``_settled``."""
-
 
 class CommandExecution(wiring.Component):
-    """Takes one command after the other through its steps; serves ``abort`` between them.
+    """Takes one command after the other through its steps; serves ``abort`` between them, and where a command waits for
+    what may not come before the abort is served: placement stands still while it waits to tell of one.
 
     Timing: a command's first step begins seven cycles after the command; each step takes two cycles besides the waiting
     for its answer.
@@ -26,6 +25,8 @@ class CommandExecution(wiring.Component):
     Parameters
     ----------
     cfg : EngineConfig
+    in_flight : class
+        Waits for what is under way: InFlight, but for the proof that finds another one wanting.
 
     Members
     -------
@@ -52,12 +53,12 @@ class CommandExecution(wiring.Component):
     frame_room : In(1)
         A frame may begin; stays until one begins.
     verdicts_issued, verdicts_done, segments_issued, segments_done : In(8)
-        See CommandProcessor.
+        See CommandProcessor and InFlight.
     status : Out(Status), report : Out(1), reportable : In(1)
         ``report`` is a pulse: COMMAND_DONE with ``status`` is to be given out. No command begins while not ``reportable``.
     """
 
-    def __init__(self, cfg: EngineConfig):
+    def __init__(self, cfg: EngineConfig, in_flight=InFlight):
         super().__init__(
             {
                 "enable": In(1),
@@ -74,15 +75,17 @@ class CommandExecution(wiring.Component):
                 "next_hop": Out(1),
                 "ip_header": Out(1),
                 "frame_room": In(1),
-                "verdicts_issued": In(8),
-                "verdicts_done": In(8),
-                "segments_issued": In(8),
-                "segments_done": In(8),
+                "verdicts_issued": In(COUNT_BITS),
+                "verdicts_done": In(COUNT_BITS),
+                "segments_issued": In(COUNT_BITS),
+                "segments_done": In(COUNT_BITS),
                 "status": Out(Status),
                 "report": Out(1),
                 "reportable": In(1),
             }
         )
+        self.verdicts, self.segments = in_flight(), in_flight()
+        self.settling = Signal()  # a RELEASE waits: after an abort it goes on waiting
 
     def elaborate(self, platform):
         m = Module()
@@ -91,14 +94,18 @@ class CommandExecution(wiring.Component):
         return m
 
     def _settle(self, m):
-        """Whether all that was issued before the pipeline's answer is done."""
-        self._verdicts, self._segments = Signal(8), Signal(8)
-        self._settled = Signal()
-        verdicts_left, segments_left = Signal(8), Signal(8)
-        m.d.sync += [
-            verdicts_left.eq(self._verdicts - self.verdicts_done),
-            segments_left.eq(self._segments - self.segments_done),
-            self._settled.eq((verdicts_left.as_signed() <= 0) & (segments_left.as_signed() <= 0)),
+        """Whether all that was issued before the pipeline's answer is done: each of the two stays done once it is."""
+        m.submodules.verdicts = verdicts = self.verdicts
+        m.submodules.segments = segments = self.segments
+        self._note, self._settled = Signal(), Signal()
+        m.d.comb += [
+            verdicts.note.eq(self._note),
+            verdicts.issued.eq(self.verdicts_issued),
+            verdicts.done.eq(self.verdicts_done),
+            segments.note.eq(self._note),
+            segments.issued.eq(self.segments_issued),
+            segments.done.eq(self.segments_done),
+            self._settled.eq(verdicts.none & segments.none),
         ]
 
     def _steps(self, m):
@@ -107,7 +114,7 @@ class CommandExecution(wiring.Component):
         undoing = Signal()  # the pipeline refused: the connection table gets back what it had
         unbinding = Signal()  # that failed: the connection can't be found any more, so it ends
         failed = answer.payload != Status.OK
-        timer = Signal(range(max(PLAN_CYCLES, SETTLE_CYCLES + 1)))
+        timer = Signal(range(PLAN_CYCLES))
         refused = Signal()
         asked = Signal()  # the request of this state is made
         m.d.sync += asked.eq(0)
@@ -117,7 +124,7 @@ class CommandExecution(wiring.Component):
             self.note.payload.generation.eq(self.command.p.generation),
         ]
         # The status of a change undone, or of an end made on the way, is the one that led there.
-        with m.If(answer.valid & ~undoing):
+        with m.If(answer.valid & ~undoing & ~self.aborting):
             m.d.sync += status.eq(answer.payload)
 
         def ask(name):
@@ -138,18 +145,23 @@ class CommandExecution(wiring.Component):
                 self.note.payload.unbound.eq(unbound),
             ]
 
-        with m.FSM():
+        def serve_abort():
+            """If there is one; m.Elif may follow."""
+            m.d.comb += self.abort.ready.eq(self.enable)
+            with m.If(self.abort.valid & self.enable):
+                m.d.sync += self.aborting.eq(1)
+                m.next = "Flow"
+
+        with m.FSM() as fsm:
+            self.at = {state: fsm.ongoing(state) for state in ("Idle", "Flow", "Broken", "Settle")}
             with m.State("Idle"):
-                m.d.comb += self.abort.ready.eq(self.enable)
                 m.d.sync += [
                     timer.eq(PLAN_CYCLES - 1),
                     self.aborting.eq(0),
                     undoing.eq(0),
                     unbinding.eq(0),
                 ]
-                with m.If(self.abort.valid & self.enable):
-                    m.d.sync += self.aborting.eq(1)
-                    m.next = "Flow"
+                serve_abort()
                 with m.Elif(self.command.valid & self.reportable):
                     m.next = "Check"
             with m.State("Check"):
@@ -168,6 +180,8 @@ class CommandExecution(wiring.Component):
                     with m.Case(First.FRAME):
                         with m.If(self.frame_room):
                             m.next = "Frame"
+                        with m.Elif(self.abort.valid):  # room comes when the host reads: the command begins anew
+                            m.next = "Idle"
                     with m.Case(First.NEXT_HOP):
                         m.d.comb += self.next_hop.eq(1)
                         m.next = "Report"
@@ -196,11 +210,7 @@ class CommandExecution(wiring.Component):
             # ---- the pipeline
             with m.State("Flow"):
                 ask("flow")
-                m.d.sync += [
-                    timer.eq(SETTLE_CYCLES),
-                    self._verdicts.eq(self.verdicts_issued),
-                    self._segments.eq(self.segments_issued),
-                ]
+                m.d.comb += self._note.eq(~self.aborting)
                 with m.If(answer.valid):
                     with m.If(self.aborting):
                         m.next = "Broken"
@@ -221,7 +231,13 @@ class CommandExecution(wiring.Component):
                         with m.If(plan.opens):
                             note()
                         m.next = "Report"
-            step("Broken", "broken", "Idle")
+            with m.State("Broken"):
+                ask("broken")
+                with m.If(answer.valid):
+                    with m.If(self.settling):
+                        m.next = "Settle"
+                    with m.Else():
+                        m.next = "Idle"
             with m.State("Provision"):
                 stock = self.command.p.stock
                 note(openable=~stock, unbound=~stock)
@@ -232,11 +248,11 @@ class CommandExecution(wiring.Component):
                     m.next = "Report"
             step("Stock", "stock", "Report")
             with m.State("Settle"):
-                # Until `_settled` has seen the counts noted.
-                with m.If(timer != 0):
-                    m.d.sync += timer.eq(timer - 1)
-                with m.Elif(self._settled):
+                m.d.sync += [self.settling.eq(~self._settled), self.aborting.eq(0)]
+                with m.If(self._settled):
                     m.next = "Report"
+                with m.Else():  # a verdict may be waiting for it
+                    serve_abort()
 
             # ---- the rest
             step("Listen", "listen", "Report")

@@ -56,6 +56,8 @@ class CommandFetcher(wiring.Component):
         Commands read: their entries may be written again.
     request, data : client of DmaReader
     o : Out(stream of Command)
+    waiting : Out(1)
+        Commands that are not taken from ``o``, in the ring or here; a cycle late.
     error : Out(valid-only ErrorEvent)
     """
 
@@ -71,6 +73,7 @@ class CommandFetcher(wiring.Component):
                 "request": Out(stream.Signature(dma_request(cfg))),
                 "data": In(stream.Signature(dma_read_data(cfg))),
                 "o": Out(stream.Signature(Command)),
+                "waiting": Out(1),
                 "error": Out(valid_only(ErrorEvent)),
             }
         )
@@ -84,6 +87,8 @@ class CommandFetcher(wiring.Component):
         self._failed = Array(Signal(name=f"failed_{n}") for n in range(SLOTS))
         self._freed = Signal()  # a slot is drained
         self._filled = Signal()  # a slot is filled
+        # A ring has at most 2**16 commands, so 17 bits tell.
+        m.d.sync += self.waiting.eq((accepted[:17] != self.o.p.count[:17]) & self.enable)
         self._ask(m, accepted)
         storage = self._fill(m)
         self._drain(m, storage)

@@ -90,6 +90,8 @@ class CommandProcessor(wiring.Component):
     verdicts_issued, verdicts_done, segments_issued, segments_done : In(8)
         Counts modulo 256: RELEASE is done when what was issued before it is.
     done : Out(stream of CommandDone)
+    waiting, progress : Out(1)
+        For the watchdog: there are commands; one is finished.
     error : Out(valid-only ErrorEvent)
     count_bad_command : Out(1)
     """
@@ -134,6 +136,8 @@ class CommandProcessor(wiring.Component):
                 "segments_issued": In(8),
                 "segments_done": In(8),
                 "done": Out(stream.Signature(CommandDone)),
+                "waiting": Out(1),
+                "progress": Out(1),
                 "error": Out(valid_only(ErrorEvent)),
                 "count_bad_command": Out(1),
             }
@@ -164,6 +168,8 @@ class CommandProcessor(wiring.Component):
             fetcher.log2.eq(self.log2),
             fetcher.tail.eq(self.tail),
             self.head.eq(fetcher.head),
+            self.waiting.eq(fetcher.waiting),
+            self.progress.eq(fetcher.o.valid & fetcher.o.ready),
             check.dwords.eq(fetcher.o.p.dwords),
             ids.id.eq(tid[: cfg.id_bits]),
             plan.command.eq(execution.command.payload),

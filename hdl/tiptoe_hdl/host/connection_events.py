@@ -45,6 +45,8 @@ class ConnectionEvents(wiring.Component):
         A new life of the id begins: nothing placed, not broken, no terminal event written.
     report_request : Out(stream of id), report : In(stream of connection_report)
     o : Out(stream of connection_news)
+    waiting : Out(1)
+        An id has news that are not given out.
     """
 
     def __init__(self, cfg: EngineConfig):
@@ -60,6 +62,7 @@ class ConnectionEvents(wiring.Component):
                 "report_request": Out(stream.Signature(unsigned(cfg.id_bits))),
                 "report": In(stream.Signature(connection_report(cfg))),
                 "o": Out(stream.Signature(connection_news(cfg))),
+                "waiting": Out(1),
             }
         )
 
@@ -83,6 +86,7 @@ class ConnectionEvents(wiring.Component):
             self.report_request.payload.eq(pending.o.payload),
             pending.o.ready.eq(self.report_request.ready & ask),
         ]
+        m.d.comb += self.waiting.eq(ask | (asked != 0))
         m.d.sync += asked.eq(asked + (ask & self.report_request.ready) - self.report.ready)
 
         # Marks: `notify` can't wait. `clear` can't either, but it does not mark.

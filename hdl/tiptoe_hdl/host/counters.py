@@ -7,7 +7,10 @@ from amaranth.lib.wiring import In, Out
 from ..messages import Counter
 
 LINE_BITS = 6
-"""A round over all counters takes 32 cycles: a line counts at most 32 between its turns, less than 2**6."""
+"""A round over the counters takes 32 cycles: a line counts at most 32 between its turns, less than 2**6."""
+
+IN_TURN = 32
+"""Counters in the memories, a power of two. Those behind have registers of their own: one row more would cost 250 LUTs."""
 
 
 def pulse_ports() -> list[str]:
@@ -16,7 +19,7 @@ def pulse_ports() -> list[str]:
 
 
 class CounterBank(wiring.Component):
-    """32 counters of 32 bits, wrapping; all begin at 0 after reset.
+    """A counter of 32 bits for each of Counter, wrapping; all begin at 0 after reset.
 
     No pulse is lost, even when every line is high in every cycle. A value lags its pulses by at most 38 cycles.
 
@@ -24,7 +27,7 @@ class CounterBank(wiring.Component):
     -------
     count_<counter in lower case> : In(1)
         One line a counter; every cycle high counts one.
-    index : In(5), value : Out(32)
+    index : In(6), value : Out(32)
         ``value`` shows counter ``index`` when ``index`` has been there for 36 cycles.
     """
 
@@ -32,29 +35,29 @@ class CounterBank(wiring.Component):
         super().__init__(
             {
                 **{name: In(1) for name in pulse_ports()},
-                "index": In(5),
+                "index": In(6),
                 "value": Out(32),
             }
         )
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.totals = totals = memory.Memory(shape=32, depth=len(Counter), init=[])
-        m.submodules.added = added = memory.Memory(shape=LINE_BITS, depth=len(Counter), init=[])
+        m.submodules.totals = totals = memory.Memory(shape=32, depth=IN_TURN, init=[])
+        m.submodules.added = added = memory.Memory(shape=LINE_BITS, depth=IN_TURN, init=[])
         # Lines are counted without end; `added` is what each showed in its last turn.
-        lines = [Signal(LINE_BITS, name=f"line_{name}") for name in pulse_ports()]
-        for name, line in zip(pulse_ports(), lines, strict=True):
+        lines = [Signal(LINE_BITS, name=f"line_{name}") for name in pulse_ports()[:IN_TURN]]
+        for name, line in zip(pulse_ports(), lines, strict=False):
             with m.If(getattr(self, name)):
                 m.d.sync += line.eq(line + 1)
 
         # Stages: choose a line in two steps, subtract, read, add. What the memories had before a reset counts as 0
         # in the first round.
         stages = range(5)
-        turns = [Signal(range(len(Counter)), name=f"turn_{n}") for n in stages]
+        turns = [Signal(range(IN_TURN), name=f"turn_{n}") for n in stages]
         first = [Signal(init=1, name=f"first_{n}") for n in stages]
         started = [Const(1), *(Signal(name=f"started_{n}") for n in stages[1:])]
         m.d.sync += turns[0].eq(turns[0] + 1)
-        with m.If(turns[0] == len(Counter) - 1):
+        with m.If(turns[0] == IN_TURN - 1):
             m.d.sync += first[0].eq(0)
         for stage in stages[1:]:
             m.d.sync += [
@@ -90,8 +93,14 @@ class CounterBank(wiring.Component):
 
         # A counter is shown when its turn comes.
         shown = Signal()
-        m.d.sync += shown.eq(turns[3] == self.index)
-        with m.If(shown):
+        m.d.sync += shown.eq(turns[3] == self.index[:5])
+        own = [Signal(32, name=f"total_{name}") for name in pulse_ports()[IN_TURN:]]
+        for name, total in zip(pulse_ports()[IN_TURN:], own, strict=True):
+            with m.If(getattr(self, name)):
+                m.d.sync += total.eq(total + 1)
+        with m.If(self.index[5]):
+            m.d.sync += self.value.eq(Array(own)[self.index[:5]])
+        with m.Elif(shown):
             m.d.sync += self.value.eq(new)
         return m
 

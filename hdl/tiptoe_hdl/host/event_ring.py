@@ -43,6 +43,8 @@ class EventRing(wiring.Component):
     pending : Out(1)
         Written events that the host has not taken: ``consumer`` is behind. Follows two cycles later.
         Entries taken.
+    under_way, full : Out(1)
+        An entry is not acknowledged; the host has left no room.
     i : In(stream of 256 bits)
         Entries; the phase bit is put in here.
     request, data, dma_done : client of DmaWriter
@@ -64,6 +66,8 @@ class EventRing(wiring.Component):
                 "consumer": In(32),
                 "producer": Out(32),
                 "pending": Out(1),
+                "under_way": Out(1),
+                "full": Out(1),
                 "i": In(stream.Signature(unsigned(8 * EVENT_BYTES))),
                 "request": Out(stream.Signature(dma_request(cfg))),
                 "data": Out(stream.Signature(unsigned(cfg.data_width))),
@@ -87,6 +91,7 @@ class EventRing(wiring.Component):
         self._retry = Signal()
         self._retry_slot = Signal(slot_shape)
         full, phase = self._room(m)
+        m.d.comb += [self.under_way.eq(Cat(self._busy).any()), self.full.eq(full)]
         self._post(m, entries, counts, feed.i, awaited.i, full, phase)
         self._feed(m, entries, feed.o)
         self._acknowledge(m, counts, awaited.o)

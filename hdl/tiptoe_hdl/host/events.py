@@ -57,6 +57,9 @@ class EventWriter(wiring.Component):
         See EventRing.
     syn : In(stream of SynEvent), done : In(stream of CommandDone), frame : In(stream of FrameEvent)
     error : In(valid-only ErrorEvent)
+    waiting, progress, asleep : Out(1)
+        For the watchdog: an event is to be written, and can be; one is, or is found to be none; one can't, since the host
+        has not read.
     event_irq : Out(1)
         Pulse: an event is in host memory.
     error_irq : Out(1)
@@ -88,6 +91,9 @@ class EventWriter(wiring.Component):
                 "request": Out(stream.Signature(dma_request(cfg))),
                 "data": Out(stream.Signature(unsigned(cfg.data_width))),
                 "dma_done": In(stream.Signature(DmaDone)),
+                "waiting": Out(1),
+                "progress": Out(1),
+                "asleep": Out(1),
                 "event_irq": Out(1),
                 "error_irq": Out(1),
                 "count_events_written": Out(1),
@@ -115,6 +121,9 @@ class EventWriter(wiring.Component):
             self.count_event_ring_full.eq(ring.count_event_ring_full),
             self.event_irq.eq(ring.count_events_written),
             self.pending.eq(ring.pending),
+            self.waiting.eq(ring.under_way | ((ring.i.valid | connections.waiting) & ~ring.full & self.enable)),
+            self.progress.eq(ring.count_events_written | (self.report.valid & self.report.ready)),
+            self.asleep.eq(ring.i.valid & ring.full & self.enable),
             self.error_irq.eq(self.error.valid | ring.error.valid),
         ]
         sources = [

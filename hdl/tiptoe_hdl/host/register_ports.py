@@ -3,6 +3,7 @@
 from amaranth.utils import exact_log2
 
 from ..config import EngineConfig
+from .abi import WATCHED
 from .register_map import register_map
 
 CONFIGURATION = {
@@ -23,6 +24,7 @@ CONFIGURATION = {
     "delack_ticks": ("DELACK_TICKS.VALUE",),
     "rexmt_max": ("RETRIES.REXMT_MAX",),
     "syn_retries": ("RETRIES.SYN_RETRIES",),
+    "watchdog_ticks": ("WATCHDOG_TICKS.VALUE",),
     "isn_key": ("ISN_KEY.VALUE",),
     "hash_key": ("HASH_KEY.VALUE",),
     "command_base": ("COMMAND_RING_LO.VALUE", "COMMAND_RING_HI.VALUE"),
@@ -45,7 +47,10 @@ MEASURED = {
     "EVENT_PRODUCER.VALUE": "event_producer",
 }
 
-CLEARED = ("CONTROL", "IRQ_STATUS", "COMMAND_TAIL", "EVENT_CONSUMER", "FRAME_CONSUMER")
+STALLED = tuple(f"STATUS.{name.upper()}_STALLED" for name in WATCHED)
+"""Bits that the watchdog sets."""
+
+CLEARED = ("CONTROL", "STATUS", "IRQ_STATUS", "COMMAND_TAIL", "EVENT_CONSUMER", "FRAME_CONSUMER")
 """Registers that a soft reset clears."""
 
 

@@ -17,7 +17,7 @@ from .axi import AxiLiteSignature, Response
 from .axil_slave import AxiLiteSlave
 from .doorbells import Doorbells
 from .register_map import register_map
-from .register_ports import CLEARED, CONFIGURATION, MEASURED, configuration_ports, constants, field_width
+from .register_ports import CLEARED, CONFIGURATION, MEASURED, STALLED, configuration_ports, constants, field_width
 
 RESET_CYCLES = 64
 """Length of ``soft_reset``: more than twice the time that it takes from the first block to the last."""
@@ -49,10 +49,12 @@ class Registers(wiring.Component):
     doorbell : Out(stream of doorbell(cfg))
     error : Out(valid-only ErrorEvent), count_bad_doorbell : Out(1)
         Doorbells refused.
-    counter_index : Out(5), counter_value : In(32)
+    counter_index : Out(6), counter_value : In(32)
         The counter's value, when its index has been there for COUNTER_CYCLES.
     event_irq, error_irq : In(1)
         Pulses that set the bits of IRQ_STATUS.
+    stalled : In, a bit for each of WATCHED
+        Pulses of the watchdog that set bits of STATUS.
     event_pending : In(1)
         Events wait for the host: looked at when IRQ_STATUS.EVENT has been cleared, which then is set again.
     <name in MEASURED> : In, <name in CONFIGURATION> : Out
@@ -71,10 +73,11 @@ class Registers(wiring.Component):
                 "doorbell": Out(stream.Signature(doorbell(cfg))),
                 "error": Out(valid_only(ErrorEvent)),
                 "count_bad_doorbell": Out(1),
-                "counter_index": Out(5),
+                "counter_index": Out(6),
                 "counter_value": In(32),
                 "event_irq": In(1),
                 "error_irq": In(1),
+                "stalled": In(len(STALLED)),
                 "event_pending": In(1),
                 "ready": In(1),
                 "tick_time": In(32),
@@ -184,6 +187,9 @@ class Registers(wiring.Component):
         m.d.sync += cleared.eq(Cat(enable & (address == irq_status), cleared))
         with m.If(self.event_irq | (cleared[-1] & self.event_pending)):
             m.d.sync += self._value["IRQ_STATUS.EVENT", 0].eq(1)
+        for path, stalled in zip(STALLED, self.stalled, strict=True):
+            with m.If(stalled):
+                m.d.sync += self._value[path, 0].eq(1)
         with m.If(self.error_irq):
             m.d.sync += self._value["IRQ_STATUS.ERROR", 0].eq(1)
 
@@ -226,9 +232,9 @@ class Registers(wiring.Component):
                     m.d.sync += picked.eq(quarter)
 
         is_counter = word[7]
-        assert register_map()["COUNTER"].address // 4 == 1 << 7 and len(Counter) == 32
+        assert register_map()["COUNTER"].address // 4 == 1 << 7 and len(Counter) <= 64
         m.d.comb += [
-            self.counter_index.eq(word[:5]),
+            self.counter_index.eq(word[:6]),
             slave.read_response.p.data.eq(Mux(known_late, Mux(is_counter, self.counter_value, picked), 0)),
             slave.read_response.p.resp.eq(Mux(known_late, Response.OKAY, Response.SLVERR)),
         ]
@@ -277,7 +283,7 @@ class Registers(wiring.Component):
             with m.State("Reset"):
                 m.d.sync += timer.eq(timer - 1)
                 for (path, _), signal in self._value.items():
-                    if path.split(".")[0] in CLEARED:
+                    if path.split(".")[0] in CLEARED and path not in MEASURED:
                         m.d.sync += signal.eq(0)
                 with m.If(timer == 0):
                     m.d.sync += [self.soft_reset.eq(0), self.quiesce.eq(0)]

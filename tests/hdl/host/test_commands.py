@@ -131,33 +131,6 @@ def test_set_ip_header_of_the_right_generation_only():
     assert bench.done == [(4, HdlOpcode.SET_IP_HEADER, Status.BAD_GENERATION, tid(5, 2))]
 
 
-def test_release_waits_for_what_was_issued_before():
-    bench = Bench()
-    dut = bench.dut
-
-    async def main(ctx):
-        ctx.set(dut.verdicts_issued, 3)  # the counts wrap
-        ctx.set(dut.verdicts_done, 254)
-        ctx.set(dut.segments_issued, 0)
-        ctx.set(dut.segments_done, 255)
-        await bench.run(ctx, provision(1, 5, stock=1), release(2, 5))
-        assert bench.done == []
-        # What is issued later does not count.
-        ctx.set(dut.verdicts_issued, 9)
-        ctx.set(dut.segments_issued, 9)
-        ctx.set(dut.verdicts_done, 3)
-        await ctx.tick().repeat(20)
-        assert bench.done == []
-        ctx.set(dut.segments_done, 1)
-        await ctx.tick().repeat(20)
-        assert bench.done == [(2, HdlOpcode.RELEASE, Status.OK, tid(5, 1))]
-
-    bench.simulate(main)
-    assert ports(bench)[5:] == ["table", "flow"]
-    assert bench.log[5][1] == {"op": TableOp.DELETE, "tuple": TUPLE, "is_syncache": 0, "index": 5}
-    assert bench.log[6][1]["op"] == FlowOp.RELEASE
-
-
 def test_release_of_the_wrong_tuple_changes_nothing():
     bench = run(provision(1, 5), open_(2, 5), release(3, 5, fport=1), table=[Status.OK, Status.BAD_STATE])
     assert ports(bench)[8:] == ["table"]

@@ -11,7 +11,7 @@ from tiptoe_verif.streams import run_bench
 
 
 async def pulse_all(ctx, dut, rates, cycles, rng):
-    sent = [0] * 32
+    sent = [0] * len(Counter)
     for _ in range(cycles):
         for index, name in enumerate(pulse_ports()):
             pulse = int(rng.random() < rates[index])
@@ -26,7 +26,7 @@ async def pulse_all(ctx, dut, rates, cycles, rng):
 async def values(ctx, dut):
     """All counters, each read when its index has been there for 36 cycles."""
     got = []
-    for index in range(32):
+    for index in range(len(Counter)):
         ctx.set(dut.index, index)
         await ctx.tick().repeat(36)
         got.append(ctx.get(dut.value))
@@ -42,7 +42,11 @@ def test_a_line_for_each_counter():
 @pytest.mark.parametrize("rates", ["all", "mixed", "sparse"])
 def test_no_pulse_is_lost(rates, rng):
     dut = CounterBank()
-    rate = {"all": [1.0] * 32, "mixed": [rng.random() for _ in range(32)], "sparse": [0.01] * 32}[rates]
+    rate = {
+        "all": [1.0] * len(Counter),
+        "mixed": [rng.random() for _ in range(len(Counter))],
+        "sparse": [0.01] * len(Counter),
+    }[rates]
 
     async def bench(ctx):
         sent = await pulse_all(ctx, dut, rate, 700, rng)
@@ -56,7 +60,7 @@ def test_pulses_right_after_reset_count():
     dut = CounterBank()
 
     async def bench(ctx):
-        sent = await pulse_all(ctx, dut, [0.5] * 32, 40, random.Random(3))
+        sent = await pulse_all(ctx, dut, [0.5] * len(Counter), 40, random.Random(3))
         await ctx.tick().repeat(38)
         assert await values(ctx, dut) == sent
 
@@ -70,11 +74,11 @@ def test_reset_clears():
     top.submodules.bank = ResetInserter(reset)(dut)
 
     async def bench(ctx):
-        await pulse_all(ctx, dut, [1.0] * 32, 100, random.Random(4))
+        await pulse_all(ctx, dut, [1.0] * len(Counter), 100, random.Random(4))
         ctx.set(reset, 1)
         await ctx.tick()
         ctx.set(reset, 0)
-        sent = await pulse_all(ctx, dut, [0.3] * 32, 20, random.Random(5))
+        sent = await pulse_all(ctx, dut, [0.3] * len(Counter), 20, random.Random(5))
         await ctx.tick().repeat(50)
         assert await values(ctx, dut) == sent
 

@@ -6,11 +6,13 @@ import pytest
 from amaranth.lib.wiring import Component
 
 from tiptoe_hdl.config import DATACENTRE, ECP5, TINY
+from tiptoe_hdl.flow.tcb import TICK_BITS
 from tiptoe_hdl.host.abi import ErrorCode
 from tiptoe_hdl.host.axi import Response
 from tiptoe_hdl.host.register_map import register_map
 from tiptoe_hdl.host.register_ports import CLEARED, CONFIGURATION, MEASURED, constants
 from tiptoe_hdl.host.registers import RESET_CYCLES, Registers
+from tiptoe_hdl.messages import Counter
 from tiptoe_verif.streams import recv_n, run_bench, stream_get, watch_stream
 
 MAP = register_map()
@@ -108,7 +110,7 @@ def test_read_back(cfg, idle, rng):
     written = {}
 
     async def bench(ctx):
-        todo = [word for word in words(writable=True) if word[0].name not in ("CONTROL", "IRQ_STATUS")]
+        todo = [word for word in words(writable=True) if word[0].name not in ("CONTROL", "STATUS", "IRQ_STATUS")]
         rng.shuffle(todo)
         for _, _, address in todo:
             written[address] = rng.getrandbits(32)
@@ -150,7 +152,7 @@ def test_measured_fields(rng):
 def test_counter_read_gives_the_counter_its_time(rng):
     dut = Registers(TINY)
     host = Host(dut)
-    values = [rng.getrandbits(32) for _ in range(32)]
+    values = [rng.getrandbits(32) for _ in Counter]
 
     async def bank(ctx):
         late = [0] * 36
@@ -159,7 +161,7 @@ def test_counter_read_gives_the_counter_its_time(rng):
             ctx.set(dut.counter_value, values[late[0]])
 
     async def bench(ctx):
-        for index in random.Random(1).sample(range(32), 32):
+        for index in random.Random(1).sample(range(len(Counter)), len(Counter)):
             assert await host.read(ctx, MAP["COUNTER"].address + 4 * index) == (OKAY, values[index])
 
     run_bench(dut, bench, background=[bank])
@@ -262,12 +264,15 @@ def test_soft_reset_waits_for_the_bus_and_keeps_the_configuration():
         await host.write(ctx, ip, 0x0A000001)
         for name in ("COMMAND_TAIL", "EVENT_CONSUMER", "FRAME_CONSUMER"):
             await host.write(ctx, MAP[name].address, 77)
+        ctx.set(dut.stalled, 0b1111)
+        await ctx.tick()
+        ctx.set(dut.stalled, 0)
         await host.write(ctx, control, 0x1F)
         await ctx.tick().repeat(20)
         assert ctx.get(dut.quiesce) and not ctx.get(dut.enable) and not ctx.get(dut.soft_reset)
         response, value = await host.read(ctx, control)
         assert response == OKAY and value & 2
-        assert await host.read(ctx, MAP["STATUS"].address) == (OKAY, 0)
+        assert await host.read(ctx, MAP["STATUS"].address) == (OKAY, 0xF00)
         ctx.set(dut.quiet, 1)
         cycles = 0
         await ctx.tick().until(dut.soft_reset)
@@ -279,7 +284,32 @@ def test_soft_reset_waits_for_the_bus_and_keeps_the_configuration():
         assert await host.read(ctx, MAP["STATUS"].address) == (OKAY, 1)
         assert await host.read(ctx, ip) == (OKAY, 0x0A000001)
         for name in CLEARED:
-            assert await host.read(ctx, MAP[name].address) == (OKAY, 0), name
+            ready = int(name == "STATUS")
+            assert await host.read(ctx, MAP[name].address) == (OKAY, ready), name
+
+    run_bench(dut, bench)
+
+
+@pytest.mark.parametrize("name", ["msl_ticks", "rto_min", "rto_max", "rto_initial", "delack_ticks"])
+def test_no_time_is_longer_than_deadlines_can_tell(name):
+    """A deadline more than half the modulus ahead would count as past."""
+    assert len(getattr(Registers(TINY), name)) < TICK_BITS
+
+
+def test_what_the_watchdog_finds_stays_until_it_is_cleared():
+    dut = Registers(TINY)
+    host = Host(dut)
+    status = MAP["STATUS"].address
+
+    async def bench(ctx):
+        ctx.set(dut.ready, 1)
+        for stalled in (0b0001, 0b1100):
+            ctx.set(dut.stalled, stalled)
+            await ctx.tick()
+            ctx.set(dut.stalled, 0)
+        assert await host.read(ctx, status) == (OKAY, 0xD01)
+        assert await host.write(ctx, status, 0x401) == OKAY
+        assert await host.read(ctx, status) == (OKAY, 0x901)
 
     run_bench(dut, bench)
 

@@ -1,0 +1,38 @@
+"""The counts that RELEASE looks at go up by one at most in a cycle: of verdicts (``rx/conclude.py``), which two messages end.
+
+Of segments (``tx/sequence.py``) it is plain: a single flag is added.
+"""
+
+from typing import Any
+
+from amaranth.hdl import Assert, Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In
+
+from tiptoe_hdl.config import TINY
+from tiptoe_hdl.rx.conclude import Conclusions
+
+
+class CountsProof(wiring.Component):
+    """Conclusions with free inputs."""
+
+    def __init__(self) -> None:
+        self.conclusions = Conclusions(TINY)
+        super().__init__(dict(self.conclusions.signature.members))
+
+    def elaborate(self, platform: Any) -> Module:
+        """The module."""
+        m = Module()
+        m.submodules.conclusions = conclusions = self.conclusions
+        for name, member in self.signature.members.items():
+            mine, theirs = getattr(self, name), getattr(conclusions, name)
+            if member.is_signature:
+                wiring.connect(m, wiring.flipped(mine), theirs)
+            elif member.flow is In:
+                m.d.comb += theirs.eq(mine)
+            else:
+                m.d.comb += mine.eq(theirs)
+        before, gone = Signal(8), Signal(8)
+        m.d.sync += before.eq(conclusions.verdicts_done)
+        m.d.comb += [gone.eq(conclusions.verdicts_done - before), Assert(gone <= 1)]
+        return m

@@ -228,10 +228,10 @@ def test_unlisten_resets_children(stall):
     """Stopping a listener with k half-open children: k resets, then the status; the other listener's child stays."""
 
     async def scenario(ctx, net):
-        await net.stock(ctx, 3)
+        await net.stock(ctx, 0, 1, 2, 3)
         await net.listen(ctx, listener=0, lport=80)
         await net.listen(ctx, listener=1, lport=81)
-        for children in (3, 0, 1):
+        for id_, children in enumerate((3, 0, 1)):
             events = {}
             for number in range(children):
                 _, event = await net.half_open(ctx, number, 500 + number)
@@ -255,12 +255,12 @@ def test_unlisten_resets_children(stall):
                 assert (await net.next(ctx, "reset"))["flags"] == R
                 assert await net.next(ctx, "info") == info(drop=True)
             await net.send(ctx, tuple=peer_tuple(9, 81), seq=1001, ack=other["iss"] + 1)
-            assert (await net.next(ctx, "segment"))["id"] == 3
+            assert (await net.next(ctx, "segment"))["id"] == id_
             await net.next(ctx, "info")
             await net.next(ctx, "flow")
             await net.next(ctx, "endpoint")
-            await net.release(ctx, peer_tuple(9, 81), 3)
-            await net.stock(ctx, 3)
+            await net.release(ctx, peer_tuple(9, 81), id_)
+            await net.stock(ctx, id_)
             await net.listen(ctx, listener=0, lport=80)
         await net.nothing(ctx)
 
@@ -270,26 +270,106 @@ def test_unlisten_resets_children(stall):
 # ------------------------------------------------------------------------------ scarcity
 
 
-def test_no_id_in_stock():
-    """Without an id a SYN is dropped; an ACK too, until there is one: the entry stays."""
+def test_an_id_is_certain_before_the_syn_ack():
+    """As many half-open connections as ids in stock: a SYN beyond them is dropped, whatever came before it stays served,
+    and an id that comes free is a later SYN's only after theirs."""
+
+    async def scenario(ctx, net):
+        async def refused_syn(number):
+            before = net.counts["syn_dropped_full"]
+            await net.send(ctx, number=number, flags=S)
+            assert await net.next(ctx, "info") == info(drop=True)
+            await net.settle(ctx)
+            assert net.counts["syn_dropped_full"] == before + 1 and not net.out["control"]
+
+        async def accepted(number, event, id_):
+            await net.send(ctx, number=number, seq=1001, ack=event["iss"] + 1)
+            for port in ("segment", "endpoint", "flow"):
+                assert (await net.next(ctx, port))["id"] == id_
+            assert (await net.next(ctx, "info"))["ask"]
+
+        await net.listen(ctx)
+        await refused_syn(0)  # none at all
+        await net.stock(ctx, 7)
+        _, first = await net.half_open(ctx, 1)
+        await refused_syn(2)  # exactly one, and promised
+        await net.stock(ctx, 8)
+        _, second = await net.half_open(ctx, 2)
+        await refused_syn(3)
+        await accepted(2, second, 7)  # the ACKs may come in any order
+        await refused_syn(3)
+        await accepted(1, first, 8)
+        await refused_syn(3)
+        await net.stock(ctx, 9)
+        await net.half_open(ctx, 3)
+        await net.nothing(ctx)
+
+    run_front_end(TINY, scenario)
+
+
+@pytest.mark.parametrize("end", ["peer_reset", "drop", "unlisten", "expiry"])
+def test_a_promise_ends_with_its_half_open_connection(end):
+    """Whatever ends a half-open connection, its id is free for the next SYN: once, not twice."""
+
+    async def scenario(ctx, net):
+        ctx.set(net.dut.syn_retries, 0)
+        await net.listen(ctx)
+        await net.stock(ctx, 5)
+        for round_ in range(3):
+            _, event = await net.half_open(ctx, 10 * round_)
+            match end:
+                case "peer_reset":
+                    await net.send(ctx, number=10 * round_, flags=R, seq=1001)
+                    assert await net.next(ctx, "info") == info(drop=True)
+                case "drop":
+                    assert await net.drop(ctx, event["syncache_ref"]) == Status.OK
+                    assert await net.drop(ctx, event["syncache_ref"]) == Status.BAD_GENERATION
+                case "unlisten":
+                    assert await net.unlisten(ctx) == Status.OK
+                    await net.listen(ctx)
+                case "expiry":
+                    net.ticking = True
+                    while net.counts["syncache_expired"] == round_:
+                        await ctx.tick()
+                    net.ticking = False
+            assert (await net.next(ctx, "event", cycles=4000))["gone"]
+            await net.settle(ctx)
+            net.out["control"].clear()
+            assert net.half_open_entries(ctx) == 0
+        await net.half_open(ctx, 100)
+        await net.send(ctx, number=101, flags=S)
+        assert await net.next(ctx, "info") == info(drop=True)
+        await net.nothing(ctx)
+
+    run_front_end(TINY, scenario)
+
+
+def test_an_id_comes_while_a_syn_is_looked_at(rng):
+    """Whenever it comes, the SYN is either served or dropped, and the next one is served."""
 
     async def scenario(ctx, net):
         await net.listen(ctx)
-        await net.send(ctx, number=0, flags=S)
-        assert await net.next(ctx, "info") == info(drop=True)
-        await net.settle(ctx)
-        assert net.counts["syn_dropped_full"] == net.counts["syn_received"] == 1
-        await net.stock(ctx, 7)
-        events = [(await net.half_open(ctx, number))[1] for number in (1, 2)]
-        for number, id_ in ((1, 7), (2, None), (2, None), (2, 8)):
-            if id_ == 8:
-                await net.stock(ctx, 8)
-            await net.send(ctx, number=number, seq=1001, ack=events[number - 1]["iss"] + 1)
-            assert (await net.next(ctx, "info"))["ask"] == (id_ is not None)
-            if id_ is not None:
-                for port in ("segment", "endpoint", "flow"):
-                    assert (await net.next(ctx, port))["id"] == id_
-        await net.nothing(ctx)
+        for id_ in range(12):
+            await net.send(ctx, number=2 * id_, seq=1000, flags=S)
+            await ctx.tick().repeat(rng.randrange(1, 40))
+            await net.stock(ctx, id_)
+            await net.settle(ctx)
+            served = bool(net.out["control"])
+            if not served:
+                await net.half_open(ctx, 2 * id_ + 1)
+            else:
+                await net.next(ctx, "control")
+                event = await net.next(ctx, "event")
+                assert event["tuple"] == peer_tuple(2 * id_)
+            await net.send(ctx, number=2 * id_ + (not served), flags=R, seq=1001)
+            assert (await net.next(ctx, "event"))["gone"]
+            await net.half_open(ctx, 100 + id_)
+            iss = net.iss(peer_tuple(100 + id_))
+            await net.send(ctx, number=100 + id_, seq=1001, ack=iss + 1)
+            assert (await net.next(ctx, "segment"))["id"] == id_
+            await net.settle(ctx)
+            for port in net.out.values():
+                port.clear()
 
     run_front_end(TINY, scenario)
 
@@ -299,7 +379,7 @@ def test_syncache_full_and_reference_reuse():
 
     async def scenario(ctx, net):
         await net.listen(ctx)
-        await net.stock(ctx, *range(3))
+        await net.stock(ctx, *range(ENTRIES))
         seen = set()
         for round_ in range(3):
             events = [(await net.half_open(ctx, number))[1] for number in range(ENTRIES)]
@@ -329,7 +409,7 @@ def test_host_that_takes_no_events():
 
     async def scenario(ctx, net):
         await net.listen(ctx)
-        await net.stock(ctx, 0, 1)
+        await net.stock(ctx, *range(ENTRIES))
         net.hold.add("event")
         controls = []
         for number in range(ENTRIES):
@@ -357,12 +437,12 @@ def test_host_that_takes_no_events():
 
 
 def test_connection_table_full():
-    """A SYN whose rows are full is dropped and its entry free again."""
+    """A SYN whose rows are full is dropped, its entry free again and its id not promised any more."""
     cfg = TINY.with_(buckets_per_hash=2)
 
     async def scenario(ctx, net):
         await net.listen(ctx)
-        await net.stock(ctx, 0)
+        await net.stock(ctx, *range(ENTRIES))
         statuses = [await net.table(ctx, TableOp.INSERT, peer_tuple(500 + n), n % 16) for n in range(40)]
         assert statuses.count(Status.OK) > 12 and Status.TABLE_FULL in statuses
         full = [number for number, status in enumerate(statuses) if status == Status.TABLE_FULL]
@@ -381,14 +461,18 @@ def test_connection_table_full():
 
 
 def test_id_refused_by_pipeline():
-    """The id is spent, the half-open connection as before; the next id serves."""
+    """The id is spent, the half-open connection as before; the next id serves, and before any later SYN."""
 
     async def scenario(ctx, net):
         net.flow_result = lambda request: Status.BAD_STATE if request["id"] == 4 else Status.OK
         await net.listen(ctx)
-        await net.stock(ctx, 4, 5)
+        await net.stock(ctx, 4)
         _, event = await net.half_open(ctx, 0)
         for ask in (0, 1):
+            if ask:
+                await net.stock(ctx, 5)
+                await net.send(ctx, number=1, flags=S)
+                assert await net.next(ctx, "info") == info(drop=True)
             await net.send(ctx, number=0, seq=1001, ack=event["iss"] + 1)
             assert await net.next(ctx, "info") == info(ask=ask, drop=True)
             assert (await net.next(ctx, "flow"))["id"] == 4 + ask
@@ -435,7 +519,7 @@ def test_syn_flood(events_held, rng):
 
     async def scenario(ctx, net):
         await net.listen(ctx)
-        await net.stock(ctx, 1)
+        await net.stock(ctx, *range(ENTRIES))
         mine = peer_tuple(9999)
         assert await net.table(ctx, TableOp.INSERT, mine, 11) == Status.OK
         ctx.set(net.dut.syn_retries, 0)
@@ -543,7 +627,7 @@ class Model:
             return "segment", None
         if number not in self.half_open:
             if flags & (S | A | R | F) == S:
-                if len(self.half_open) < ENTRIES and self.stock:
+                if len(self.half_open) < min(ENTRIES, len(self.stock)):
                     return "new", S | A
                 return "drop", None
             return "drop", None if flags & R else (R if flags & A else R | A)
@@ -559,7 +643,7 @@ class Model:
             return "drop", R
         if offset >= WND:
             return "drop", A
-        return ("accept", None) if self.stock else ("drop", None)
+        return "accept", None
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -644,7 +728,7 @@ def test_random_segments_against_model(seed):
             assert refused(await net.next(ctx, "reset"))["seq"] == 5
             await net.next(ctx, "info")
         await net.listen(ctx)
-        await net.stock(ctx, 0)
+        await net.stock(ctx, *free_ids[:ENTRIES])
         for number in range(ENTRIES):
             await net.half_open(ctx, number)
         await net.nothing(ctx)
@@ -675,7 +759,8 @@ def run_alone(cfg, scenario):
             await stream_put(ctx, dut.isn, 100)
 
     async def bench(ctx):
-        await stream_put(ctx, dut.stock, 1)
+        for one in range(3):
+            await stream_put(ctx, dut.stock, one)
         await stream_put(ctx, dut.listen, LISTENER)
         assert (await stream_get(ctx, dut.listen_status))["status"] == Status.OK
         await scenario(ctx, dut, controls)

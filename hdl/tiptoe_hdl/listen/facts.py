@@ -28,7 +28,7 @@ class EntryFacts(wiring.Component):
     dropped, listener : In
         The reference to be dropped, the listener to be closed.
     stocked : In(1)
-        There is an id.
+        There is an id: one was promised, but the pipeline may have refused it.
     iss_next, rcv_nxt : Out(32); mss : Out(16); generation_next, retries_next : Out
         ISS + 1, IRS + 1, the smaller of both MSS, and what is counted up.
     live, fresh : Out(1)

@@ -1,8 +1,8 @@
 """Listen unit: the passive open up to the last ACK of the handshake (RFC 9293 section 3.10.7, RFC 4987).
 
-A SYN to a listener gets a syncache entry, a place in the connection table and a SYN,ACK; the right ACK turns the
-entry into a connection with an id from the stock. Nothing here waits for the host: what the host has not yet taken
-notice of is an entry that is not yet free.
+A SYN to a listener gets a syncache entry, a place in the connection table and a SYN,ACK, if there is an id in stock that
+no half-open connection was promised; the right ACK turns the entry into a connection with an id from the stock.
+Nothing here waits for the host: what the host has not yet taken notice of is an entry that is not yet free.
 
 The states are in choose.py (which job), passive_open.py (segments) and upkeep.py (commands, timer, events).
 """
@@ -29,6 +29,7 @@ from .handshake import Verdict, handshake
 from .jobs import Job
 from .listen_table import ListenTable
 from .outputs import outputs
+from .reservations import Reservations
 from .states import States
 from .syncache import Syncache, index_bits
 from .walk import Sweep, Walk
@@ -153,10 +154,12 @@ class ListenUnit(wiring.Component):
             width=index_bits(cfg) + 1, depth=2 * cfg.syncache_entries
         )
         self.pop_id, self.pop_report, self.push_report = Signal(), Signal(), Signal()
+        m.submodules.reservations = self.reservations = Reservations(cfg)
         m.d.comb += [
             self.ids.w_data.eq(self.stock.payload),
             self.ids.w_en.eq(self.stock.valid),
             self.stock.ready.eq(1),  # full means that an id is there twice
+            self.reservations.stocked.eq(self.stock.valid & self.ids.w_rdy),
         ]
         m.d.sync += [
             self.ids.r_en.eq(self.pop_id),

@@ -20,8 +20,8 @@ def syn(m, u):
             s.go("Found")
     with s("Found"):
         with m.If(found.valid):
-            with m.If(found.payload.hit & u.cache.free & u.ids.r_rdy):
-                m.d.comb += [u.pulse["syn_received"].eq(1), u.cache.take.eq(1)]
+            with m.If(found.payload.hit & u.cache.free & u.reservations.available):
+                m.d.comb += [u.pulse["syn_received"].eq(1), u.cache.take.eq(1), u.reservations.promised.eq(1)]
                 s.go("Store")
             with m.Elif(found.payload.hit):
                 m.d.comb += [
@@ -58,7 +58,7 @@ def syn(m, u):
                 s.go("Undo")
     with s("Undo"):
         # EXISTS: the SYN came twice at once, or the host opens this connection; one SYN is enough.
-        m.d.comb += u.cache.release.eq(1)
+        m.d.comb += [u.cache.release.eq(1), u.reservations.returned.eq(1)]
         s.go("Idle")
     with s("Arm"):
         u.change_status(
@@ -125,7 +125,7 @@ def accept(m, u):
         m.d.comb += u.table_status.ready.eq(1)
         with m.If(u.table_status.valid):
             with m.If(restore):
-                m.d.comb += u.pop_id.eq(1)
+                m.d.comb += [u.pop_id.eq(1), u.reservations.lost.eq(1)]
                 s.go("Dealt")
             with m.Else():
                 s.go("Accept")
@@ -164,7 +164,7 @@ def remove(m, u):
                 s.go("Retire")
     with s("Retire"):
         u.change_status(m, state=EntryState.GONE)
-        m.d.comb += u.push_report.eq(1)
+        m.d.comb += [u.push_report.eq(1), u.reservations.returned.eq(1)]
         for job, state in (
             (Job.SEGMENT, "Dealt"), (Job.DROP, "Dropped"), (Job.KILL, "Killed"), (Job.TIMER, "Timed"),
         ):  # fmt: skip

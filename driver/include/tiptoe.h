@@ -82,6 +82,8 @@
 #define TIPTOE_CONTROL_RST_UNKNOWN_SHIFT             3u
 #define TIPTOE_CONTROL_PROMISCUOUS_MASK              0x00000010u
 #define TIPTOE_CONTROL_PROMISCUOUS_SHIFT             4u
+#define TIPTOE_CONTROL_SYN_TO_HOST_MASK              0x00000020u
+#define TIPTOE_CONTROL_SYN_TO_HOST_SHIFT             5u
 #define TIPTOE_STATUS_READY_MASK                     0x00000001u
 #define TIPTOE_STATUS_READY_SHIFT                    0u
 #define TIPTOE_IRQ_STATUS_EVENT_MASK                 0x00000001u

@@ -103,6 +103,7 @@ class FrontEnd(wiring.Component):
             "event": Out(stream.Signature(SynEvent)),
             "isn_request": In(stream.Signature(FourTuple)), "iss": Out(stream.Signature(32)),
             "tick": In(1), "syn_retries": In(8, init=5), "rst_unknown": In(1, init=1),
+            "syn_to_host": In(1),
             "hash_key": In(64), "isn_key": In(128), "isn_clock": In(32),
             **{f"count_{name}": Out(1) for name in COUNTERS},
         })  # fmt: skip
@@ -140,6 +141,7 @@ class FrontEnd(wiring.Component):
             listen.tick.eq(self.tick),
             listen.syn_retries.eq(self.syn_retries),
             dispatcher.rst_unknown.eq(self.rst_unknown),
+            listen.syn_to_host.eq(self.syn_to_host),
             self.count_rx_unknown_segment.eq(dispatcher.count_rx_unknown_segment),
             *(getattr(self, f"count_{name}").eq(getattr(listen, f"count_{name}")) for name in COUNTERS[:-1]),
         ]

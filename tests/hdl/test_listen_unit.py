@@ -307,6 +307,61 @@ def test_an_id_is_certain_before_the_syn_ack():
     run_front_end(TINY, scenario)
 
 
+@pytest.mark.parametrize("rst_unknown", [0, 1])
+@pytest.mark.parametrize("lacking", ["id", "entry"])
+def test_a_syn_without_room_is_left_to_the_host(lacking, rst_unknown):
+    """With SYN_TO_HOST; the connection's later segments are nobody's, and go the way of these."""
+
+    async def scenario(ctx, net):
+        ctx.set(net.dut.syn_to_host, 1)
+        ctx.set(net.dut.rst_unknown, rst_unknown)
+        await net.listen(ctx)
+        room = 2 if lacking == "id" else ENTRIES
+        await net.stock(ctx, *range(room + (lacking == "entry")))
+        events = [(await net.half_open(ctx, number))[1] for number in range(room)]
+        for flags in (S, A, A | F):
+            await net.send(ctx, number=50, flags=flags, seq=77, ack=88)
+            assert await net.next(ctx, "info") == info(drop=bool(rst_unknown and flags != S))
+            if rst_unknown and flags != S:
+                assert refused(await net.next(ctx, "reset"))["seq"] == 88
+        await net.nothing(ctx)
+        assert net.counts["syn_dropped_full"] == 1 and net.counts["rx_unknown_segment"] == 2
+        assert await net.drop(ctx, events[0]["syncache_ref"]) == Status.OK
+        assert refused(await net.next(ctx, "control"))["flags"] == R | A
+        assert (await net.next(ctx, "event"))["gone"]
+        await net.half_open(ctx, 51)
+        await net.send(ctx, tuple=peer_tuple(52, 81), flags=S)  # nobody listens there
+        assert await net.next(ctx, "info") == info(drop=bool(rst_unknown))
+        net.out["reset"].clear()
+        await net.nothing(ctx)
+
+    run_front_end(TINY, scenario)
+
+
+def test_the_software_was_faster():
+    """The SYN went to the host, came again and found room; but the peer acknowledges the host's SYN,ACK: the half-open
+    connection goes without a word, and its segments to the host."""
+
+    async def scenario(ctx, net):
+        ctx.set(net.dut.syn_to_host, 1)
+        ctx.set(net.dut.rst_unknown, 0)
+        await net.listen(ctx)
+        await net.send(ctx, number=0, flags=S, seq=1000)
+        assert await net.next(ctx, "info") == info()
+        await net.stock(ctx, 3)
+        _, event = await net.half_open(ctx, 0)
+        for length in (0, 100):
+            await net.send(ctx, number=0, seq=1001, ack=event["iss"] + 12345, payload_length=length)
+            assert await net.next(ctx, "info") == info()
+        assert await net.next(ctx, "event") == event | {"gone": 1}
+        await net.nothing(ctx)
+        _, event = await net.half_open(ctx, 1)  # the id is free again
+        await net.send(ctx, number=1, seq=1001, ack=event["iss"] + 1)
+        assert (await net.next(ctx, "segment"))["id"] == 3
+
+    run_front_end(TINY, scenario)
+
+
 @pytest.mark.parametrize("end", ["peer_reset", "drop", "unlisten", "expiry"])
 def test_a_promise_ends_with_its_half_open_connection(end):
     """Whatever ends a half-open connection, its id is free for the next SYN: once, not twice."""

@@ -68,6 +68,9 @@ class ListenUnit(wiring.Component):
         Pulse, nominally a millisecond.
     syn_retries : In(8)
         SYN,ACKs sent after the first one before an entry is given up.
+    syn_to_host : In(1)
+        A software TCP listens too: it gets the SYNs for which there is no room here, and a half-open connection whose
+        peer acknowledges the software's SYN,ACK instead of ours (its SYN came again when there was room).
     ready : Out(1)
         The tables are cleared.
     count_* : Out(1)
@@ -98,6 +101,7 @@ class ListenUnit(wiring.Component):
                 "event": Out(stream.Signature(SynEvent)),
                 "tick": In(1),
                 "syn_retries": In(8),
+                "syn_to_host": In(1),
                 "ready": Out(1),
                 **{f"count_{name}": Out(1) for name in COUNTERS},
             }

@@ -27,7 +27,10 @@ def syn(m, u):
                 m.d.comb += [
                     found.ready.eq(1), u.pulse["syn_received"].eq(1), u.pulse["syn_dropped_full"].eq(1),
                 ]  # fmt: skip
-                s.go("Dealt")
+                with m.If(u.syn_to_host):
+                    s.go("Left to host")
+                with m.Else():
+                    s.go("Dealt")
             with m.Else():
                 m.d.comb += found.ready.eq(1)
                 s.go("Unknown")
@@ -76,10 +79,15 @@ def segment(m, u):
         with m.Switch(action):
             for case, state in (
                 (Action.RETRY, "Retry"), (Action.REMOVE, "Delete"), (Action.SYN_ACK, "SynAck"),
-                (Action.CHALLENGE, "Challenge"), (Action.RESET, "Refuse"),
+                (Action.CHALLENGE, "Challenge"),
             ):  # fmt: skip
                 with m.Case(case):
                     s.go(state)
+            with m.Case(Action.RESET):
+                with m.If(u.syn_to_host):
+                    s.go("Delete")
+                with m.Else():
+                    s.go("Refuse")
             with m.Case(Action.ACCEPT):
                 with m.If(u.facts.acceptable):
                     s.go("Endpoint")
@@ -100,7 +108,9 @@ def segment(m, u):
                 if name == "Challenge":
                     m.d.comb += u.pulse["challenge_acks"].eq(1)
                 s.go(state)
-    for name, verdict in (("Dealt", Verdict.DROP), ("Retry", Verdict.RETRY), ("Unknown", Verdict.UNKNOWN)):
+    for name, verdict in (
+        ("Dealt", Verdict.DROP), ("Retry", Verdict.RETRY), ("Unknown", Verdict.UNKNOWN), ("Left to host", Verdict.HOST),
+    ):  # fmt: skip
         with s(name):
             m.d.comb += u.handshake.ready.eq(1)
             m.d.sync += [u.verdict.valid.eq(1), u.verdict.payload.eq(verdict)]
@@ -165,8 +175,11 @@ def remove(m, u):
     with s("Retire"):
         u.change_status(m, state=EntryState.GONE)
         m.d.comb += [u.push_report.eq(1), u.reservations.returned.eq(1)]
-        for job, state in (
-            (Job.SEGMENT, "Dealt"), (Job.DROP, "Dropped"), (Job.KILL, "Killed"), (Job.TIMER, "Timed"),
-        ):  # fmt: skip
+        for job, state in ((Job.DROP, "Dropped"), (Job.KILL, "Killed"), (Job.TIMER, "Timed")):
             with m.If(u.job[job]):
                 s.go(state)
+        with m.If(u.job[Job.SEGMENT]):
+            with m.If(u.facts.action == Action.RESET):
+                s.go("Retry")  # nobody's now: the host knows whether it is its own
+            with m.Else():
+                s.go("Dealt")

@@ -158,6 +158,7 @@ class Engine:
             abi.CONTROL_ENABLE
             | (abi.CONTROL_EXTERNAL_TICK if options.external_tick else 0)
             | (abi.CONTROL_RST_UNKNOWN if options.rst_unknown else 0)
+            | (abi.CONTROL_SYN_TO_HOST if options.syn_to_host else 0)
             | (abi.CONTROL_PROMISCUOUS if options.promiscuous else 0),
         )
         self._frames_taken = self._frames_told = 0

@@ -40,6 +40,9 @@ class EngineOptions:
         Range of host memory that the driver may use; limit None: to the end.
     rst_unknown : bool
         The engine answers segments of no connection with RST; False: they go to the host.
+    syn_to_host : bool
+        SYNs to a listener go to the host when the engine has no room for them: a software TCP listens too. Needs
+        ``rst_unknown=False``, for the segments that follow. False: they are dropped, and the peer tries again.
     promiscuous : bool
         Frames for other MAC addresses go to the host.
     external_tick : bool
@@ -69,7 +72,7 @@ class EngineOptions:
     Raises
     ------
     ValueError
-        For another ``time_wait``, or for "host" with ``rst_unknown``.
+        For another ``time_wait``, or for "host" or ``syn_to_host`` with ``rst_unknown``.
     """
 
     snd_ring_bytes: int = 1 << 17
@@ -84,6 +87,7 @@ class EngineOptions:
     memory_base: int = 0
     memory_limit: int | None = None
     rst_unknown: bool = True
+    syn_to_host: bool = False
     promiscuous: bool = False
     external_tick: bool = False
     tick_us: int = 1000
@@ -102,6 +106,8 @@ class EngineOptions:
             raise ValueError(f'time_wait is "engine" or "host", not {self.time_wait!r}')
         if self.time_wait == "host" and self.rst_unknown:
             raise ValueError('time_wait="host" needs rst_unknown=False: the engine would answer late segments with RST')
+        if self.syn_to_host and self.rst_unknown:
+            raise ValueError("syn_to_host needs rst_unknown=False: the engine would answer what follows with RST")
 
 
 @dataclass(frozen=True)

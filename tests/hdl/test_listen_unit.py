@@ -647,6 +647,42 @@ def test_syn_ack_is_repeated_then_given_up(retries):
     run_front_end(TINY, scenario)
 
 
+@pytest.mark.parametrize("lacking", ["id", "entry"])
+def test_the_silent_make_room(lacking):
+    """While SYNs find no room, half-open connections are given up after their second SYN,ACK: no flood locks others out
+    for more than three seconds. Without a need they keep all their tries."""
+
+    async def scenario(ctx, net):
+        await net.listen(ctx)
+        room = 2 if lacking == "id" else ENTRIES
+        await net.stock(ctx, *range(room + (lacking == "entry")))
+        net.ticks, net.ticking = 0, True
+        for number in range(room):
+            await net.half_open(ctx, number)
+        while net.ticks < 3500:  # each has sent three
+            await ctx.tick()
+        assert net.counts["syncache_expired"] == 0 and len(net.out["control"]) == 2 * room
+        await net.send(ctx, number=50, seq=1000, flags=S)
+        assert await net.next(ctx, "info") == info(drop=True)
+        for _ in range(room):
+            assert (await net.next(ctx, "event", cycles=600))["gone"]
+        net.out["control"].clear()
+        # The young ones stay, for one repetition: whoever comes now waits for that.
+        net.ticks = 0
+        for number in range(room):
+            await net.half_open(ctx, 10 + number)
+        refusals = 0
+        while not net.out["event"]:
+            await net.send(ctx, number=50, seq=1000, flags=S)
+            refusals += 1
+            assert await net.next(ctx, "info") == info(drop=True)
+            await ctx.tick().repeat(200)
+        assert 3000 <= net.ticks < 3600 and refusals > 10
+        assert sum(control["flags"] == S | A for control in net.out["control"]) >= room
+
+    run_front_end(TINY, scenario)
+
+
 def test_ticks_during_work_are_not_lost(rng):
     """Expiry comes in time while SYNs and segments keep the unit busy."""
 

@@ -67,7 +67,7 @@ class ListenUnit(wiring.Component):
     tick : In(1)
         Pulse, nominally a millisecond.
     syn_retries : In(8)
-        SYN,ACKs sent after the first one before an entry is given up.
+        SYN,ACKs sent after the first one before an entry is given up. While SYNs find no room, after PRESSED_RETRIES.
     syn_to_host : In(1)
         A software TCP listens too: it gets the SYNs for which there is no room here, and a half-open connection whose
         peer acknowledges the software's SYN,ACK instead of ours (its SYN came again when there was room).
@@ -119,6 +119,7 @@ class ListenUnit(wiring.Component):
         self.job = {job: Signal(name=f"job_{job.name}") for job in Job}  # what is being done, always for one entry
         self.report = Signal(index_bits(cfg) + 1)  # the event last given out: its entry, and in bit 0 "gone"
         self.left_pending = Signal()  # it has been taken, and the entry does not know yet
+        self.pulse = {name: Signal(name=f"pulse_{name}") for name in COUNTERS}
         self.states = States(m, "Start")
         self._queues(m)
         m.d.comb += [
@@ -132,8 +133,8 @@ class ListenUnit(wiring.Component):
             self.facts.dropped.eq(self.drop.payload), self.facts.listener.eq(self.listen.payload.listener),
             self.facts.stocked.eq(self.ids.r_rdy),
             self.sweep.tick.eq(self.tick),
+            self.sweep.pressure.eq(self.pulse["syn_dropped_full"]), self.facts.pressed.eq(self.sweep.pressed),
         ]  # fmt: skip
-        self.pulse = {name: Signal(name=f"pulse_{name}") for name in COUNTERS}
         for name, pulse in self.pulse.items():
             m.d.sync += getattr(self, f"count_{name}").eq(pulse)
 

@@ -33,9 +33,10 @@ class EngineOptions:
     frame_buffers : int
         Host frames that may be on their way out.
     stock : int or None
-        Ids kept provisioned for passive opens once somebody listens; None: half of all.
+        Ids kept provisioned for passive opens once somebody listens, at most; None: half of all. Fewer while active
+        opens find none.
     active_reserve : int or None
-        Ids never put in stock; None: a quarter of all.
+        Ids kept free for active opens, as ids come free; None: a sixteenth of all.
     memory_base, memory_limit : int
         Range of host memory that the driver may use; limit None: to the end.
     rst_unknown : bool

@@ -65,8 +65,9 @@ class EngineOptions:
     link_down_us : int
         Link outage after which connections that could not send end with ENETDOWN.
     time_wait : str
-        Who keeps TIME_WAIT: "engine", or "host": the stack, which frees the connection id at once. The latter needs
-        ``rst_unknown=False``: late segments have to reach the host.
+        Who keeps TIME_WAIT: "engine"; "host": the stack, which frees the connection id at once and needs
+        ``rst_unknown=False``, since late segments have to reach the host; "shared": the engine, but when ids run short the
+        stack takes the oldest over (with ``rst_unknown`` the engine answers a FIN that comes late with RST then).
     time_wait_us : int
         How long the host keeps it (2 MSL); the engine has REG_MSL_TICKS.
 
@@ -99,12 +100,12 @@ class EngineOptions:
     arp_down_us: int = 20_000_000
     link_down_us: int = 600_000_000
     watchdog_us: int = 0
-    time_wait: str = "engine"
+    time_wait: str = "shared"
     time_wait_us: int = 60_000_000
 
     def __post_init__(self) -> None:
-        if self.time_wait not in ("engine", "host"):
-            raise ValueError(f'time_wait is "engine" or "host", not {self.time_wait!r}')
+        if self.time_wait not in ("engine", "host", "shared"):
+            raise ValueError(f'time_wait is "engine", "host" or "shared", not {self.time_wait!r}')
         if self.time_wait == "host" and self.rst_unknown:
             raise ValueError('time_wait="host" needs rst_unknown=False: the engine would answer late segments with RST')
         if self.syn_to_host and self.rst_unknown:

@@ -89,6 +89,7 @@ class ToeEvents:
             self._calls.let_go(toep, TP_EVENTS_PENDING)
         elif event.state == TCPS_TIME_WAIT and event.peer_closed:
             self._time_wait.begin(toep)
+        self._time_wait.relieve()
 
     def _progress(self, toep: toepcb, event: abi.ConnectionEvent) -> tuple[int, int]:
         """Bytes newly acknowledged and newly arrived; (0, 0) and a counter when the positions cannot be."""

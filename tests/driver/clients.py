@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, Literal
 
+from tests.driver.bench import arp_reply
 from tiptoe_driver import Socket
 from tiptoe_driver import abi_gen as reg
 from tiptoe_verif.native.simulation import Simulation
@@ -154,48 +155,56 @@ class Crowd:
     ----------
     config
         Of the engine.
+    tick_us : int
+        A tick of TCP's clock in cycles, at least the engine's ids.
     loses : callable
         Which segments are lost.
+    software : str, optional
+        As in Simulation.
     driver
         Further options of the driver.
 
     Attributes
     ----------
-    frames : list of bytes
-        What the host got, with ``syn_to_host``.
     clients : list of Client
         All there ever were.
     """
 
     def __init__(
-        self, config: Any = "tiny", *, loses: Loss = lambda ours, segment, before: False, **driver: Any
+        self,
+        config: Any = "tiny",
+        tick_us: int = TICK_US,
+        *,
+        loses: Loss = lambda ours, segment, before: False,
+        software: Literal["stand-in"] | None = None,
+        **driver: Any,
     ) -> None:
         self.loses = loses
+        self.tick_us = tick_us
         registers = {reg.REG_MSL_TICKS: 500} | driver.pop("registers", {})
         self.sim = Simulation(
-            config, ip=OURS, mac=OUR_MAC, memory_bytes=1 << 23, tick_us=TICK_US,
+            config, ip=OURS, mac=OUR_MAC, memory_bytes=1 << 23, tick_us=tick_us, software=software,
             driver={"snd_ring_bytes": 4096, "rcv_ring_bytes": 4096, "registers": registers, **driver},
         )  # fmt: skip
         self.clients: list[Client] = []
         self.under_way: dict[int, Client] = {}
         self._by_port: dict[int, Client] = {}
         self.resets = 0
-        self.frames: list[bytes] = []
         self.open: list[tuple[Socket, bytearray]] = []
         self.server_closes = True
         self._header = bytes.fromhex((OUR_MAC + THEIR_MAC).replace(":", "")) + b"\x08\x00"
-        self.sim.toe.hostif.input_hook = lambda frame: (self.frames.append(frame), True)[1]
         self.sim.run_us(1000)
         self.listener = self.sim.socket()
         self.listener.bind(("", 80))
         self.listener.listen(1000)
-        self.sim.run_us(500)
+        commands = self.sim.toe.engine.commands
+        self.sim.run_until(lambda: not commands.waiting, 100_000, "the engine listens")
         self.sim.tasks.append(self._serve)
 
     @property
     def now(self) -> int:
         """Ticks."""
-        return self.sim.now_us() // TICK_US
+        return self.sim.now_us() // self.tick_us
 
     def counter(self, name: str) -> int:
         """A counter of the engine."""
@@ -215,6 +224,8 @@ class Crowd:
         """Clients take what the engine has sent, and send again what is due."""
         for frame in self.sim.captured():
             segment = parse_tcp(frame)
+            if frame[12:14] == b"\x08\x06":
+                self.sim.inject(arp_reply().ljust(60, b"\0"))  # a software TCP asks
             if segment is not None:
                 self.resets += bool(segment.flags & RST)
                 if (client := self._by_port.get(segment.dport)) is not None:
@@ -231,7 +242,7 @@ class Crowd:
             self.turn()
             return bool(condition())
 
-        self.sim.run_until(met, ticks * TICK_US, what, step_us=100)
+        self.sim.run_until(met, ticks * self.tick_us, what, step_us=100)
 
     def run(self, ports: Iterable[int], at_once: int, ticks: int, *, closes: bool = False) -> list[Client]:
         """Connections one after the other, so many at once; all of them, ended."""

@@ -4,7 +4,8 @@ An id goes round: free → PROVISION (stock, or at once for an active open) → 
 COMMAND_DONE → free. Each PROVISION has another generation, which tells the uses of an id apart.
 
 What is in stock cannot be taken back, so the stock follows demand. It begins large: a burst of SYNs finds as many ids as
-there are in stock. An active open that finds no id halves the stock's target, each accepted connection raises it by one again.
+there are in stock. An active open that finds no id halves the stock's target, each accepted connection raises it by one again;
+and whatever the target, of ids that nobody uses half are in stock.
 
 Nobody waits for ever while ids come free. Up to ``reserve`` of them wait for active opens, the rest goes into stock. While active
 opens take all there are, so that there never is a rest, an empty stock gets every second one: an active open that found none
@@ -42,6 +43,8 @@ class ConnectionIds:
         Where their rings come from.
     stocked : int
         Ids in stock for passive opens.
+    releasing : int
+        Ids on their way back: their RELEASE is not answered yet.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class ConnectionIds:
         self._reserve = reserve
         self._stocks_turn = False  # active opens took the last id since one was put in stock
         self.stocked = 0
+        self.releasing = 0
         self.toepcbs: list[toepcb | None] = [None] * total
         self._free = deque(range(total))
         self._ready: deque[toepcb] = deque()
@@ -75,7 +79,7 @@ class ConnectionIds:
         self.toepcbs = [None] * len(self.toepcbs)
         self._free = deque(range(len(self.toepcbs)))
         self._ready.clear()
-        self.stocked = self._stock_target = 0
+        self.stocked = self.releasing = self._stock_target = 0
         self._stocks_turn = False
 
     @property
@@ -137,8 +141,9 @@ class ConnectionIds:
 
     def replenish(self) -> None:
         """Bring the stock up to its target as far as ids, memory and the command ring allow."""
+        most = self._stock if self._stock_target else 0
         while (
-            self.stocked < self._stock_target
+            self.stocked < max(self._stock_target, min(self.available, most))
             and self._free
             and (self.available > self._reserve or (self._stocks_turn and not self.stocked))
             and self._commands.room(1)
@@ -162,9 +167,11 @@ class ConnectionIds:
         """Give the id back; the terminal event has come, or it was never opened. The rings stay until the engine has let
         go of them."""
         toep.flags |= TP_RELEASING
+        self.releasing += 1
         laddr, lport, faddr, fport = toep.four_tuple
 
         def done(status: int, argument: int) -> None:
+            self.releasing -= 1
             if status != abi.Status.OK:
                 self.lose(toep)
                 return

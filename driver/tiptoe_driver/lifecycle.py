@@ -157,6 +157,7 @@ class Lifecycle:
                 self._end(toep)
         dev.calls.four_tuples.clear()
         dev.passive.reset()
+        dev.events.reset()
         dev.active.reset()
         dev.link.stop()
         dev.hostif.stop()

@@ -35,8 +35,8 @@ class TimeWaitHandover:
         self._calls = calls
         self._engine = calls.engine
         self._mode = calls.engine.options.time_wait
-        self._kept: dict[int, toepcb] = {}  # by id, the oldest first; some may have ended since
-        self._leaving: list[toepcb] = []
+        self._kept: dict[int, toepcb] = {}  # by id, the oldest first
+        self._leaving: set[toepcb] = set()  # handed over, and not at their end yet
 
     def begin(self, toep: toepcb) -> None:
         """The engine has a connection in TIME_WAIT, all data in host memory; called again, does nothing."""
@@ -54,17 +54,25 @@ class TimeWaitHandover:
         if not self._kept:
             return
         ids = self._engine.ids
-        lacking = len(ids.toepcbs) // self.SHORT - ids.available - ids.stocked
-        if lacking <= 0:
-            return
-        self._leaving = [toep for toep in self._leaving if ids.find(toep.tid) is toep]
+        lacking = len(ids.toepcbs) // self.SHORT - ids.available - ids.stocked - ids.releasing
         while self._kept and len(self._leaving) < lacking:
             toep = self._kept.pop(next(iter(self._kept)))
             if self._over(toep):
                 continue
             toep.flags |= TP_TIME_WAIT
-            self._leaving.append(toep)
+            self._leaving.add(toep)
             self._read(toep)
+
+    def end(self, toep: toepcb) -> None:
+        """The engine has told of the connection's end."""
+        self._leaving.discard(toep)
+        if self._kept.get(toep.tep_id) is toep:
+            del self._kept[toep.tep_id]
+
+    def reset(self) -> None:
+        """The engine was reset: it has no connection any more."""
+        self._kept.clear()
+        self._leaving.clear()
 
     def _read(self, toep: toepcb) -> None:
         if self._over(toep):

@@ -263,7 +263,7 @@ class Engine(wiring.Component):
             self._placement.host_enable.eq(r.enable),
             self._tx.mac.eq(r.mac), self._tx.ttl.eq(r.ttl), self._tx.tos.eq(r.tos),
             self._table.hash_key.eq(r.hash_key), self._isn.isn_key.eq(r.isn_key),
-            listen.syn_retries.eq(r.syn_retries),
+            listen.syn_retries.eq(r.syn_retries), listen.syn_to_host.eq(r.syn_to_host),
             self._commands.enable.eq(r.enable), self._commands.base.eq(r.command_base),
             self._commands.log2.eq(r.command_log2),
             self._events.enable.eq(r.enable), self._events.base.eq(r.event_base), self._events.log2.eq(r.event_log2),

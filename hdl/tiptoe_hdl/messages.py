@@ -311,7 +311,7 @@ class Counter(enum.IntEnum):
     RX_HOST_DROPPED = 7      # host frame ring full
     RX_UNKNOWN_SEGMENT = 8   # TCP segment for no connection and no listener
     SYN_RECEIVED = 9
-    SYN_DROPPED_FULL = 10    # syncache full, no id in stock, or SYN event queue full
+    SYN_DROPPED_FULL = 10    # no room in syncache or connection table, no id in stock: dropped, or left to the host (SYN_TO_HOST)
     SYNCACHE_EXPIRED = 11
     SYNCACHE_BAD_ACK = 12
     ACCEPTED = 13

@@ -275,7 +275,7 @@ def test_syncache_full(b: Bench) -> None:
     listener.close()
 
 
-@engine_test(near_wrap=PASSIVE)
+@engine_test(near_wrap=PASSIVE, active_reserve=3)
 def test_connection_table_full(b: Bench) -> None:
     """All sixteen ids in use: opens fail, SYNs are dropped; when one has come back, it goes on."""
     bystander = Bystander(b)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tiptoe_driver import abi_gen as abi
+from tiptoe_driver.hardware import abi_gen as abi
 from tiptoe_hdl.config import TINY, EngineConfig
 from tiptoe_verif.native.simulation import Simulation
 from tiptoe_verif.wire.segment import ACK, FIN, RST, SYN, Segment, ip_number, mac_number, pack_tcp, parse_tcp

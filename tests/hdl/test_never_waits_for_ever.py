@@ -1,9 +1,9 @@
 """Whole engine: whatever was slow, once it is over every command is answered and every id comes back."""
 
 import pytest
-from engine_bench import RING_LOG2, EngineBench, Peer, tid
 
-from tiptoe_driver import abi_gen as abi
+from tests.hdl.engine_bench import RING_LOG2, EngineBench, Peer, tid
+from tiptoe_driver.hardware import abi_gen as abi
 from tiptoe_verif.wire.segment import ACK, FIN, RST, SYN
 
 FRAME_ON_A_BUSY_LINE = 76_000

@@ -88,11 +88,11 @@ class Engine:
         self.commands = CommandRing(device, self._command_block, options.command_reserve or entries // 4)
         self.events = EventRing(device, self._event_block)
         self._configure()
-        reserve = caps.connections // 4 if options.active_reserve is None else options.active_reserve
+        reserve = max(1, caps.connections // 16) if options.active_reserve is None else options.active_reserve
         self.ids = ConnectionIds(
             caps.connections,
             caps.connections // 2 if options.stock is None else options.stock,
-            caps.connections - reserve,
+            reserve,
             self.commands,
             RingPool(self.memory, options.snd_ring_bytes, options.rcv_ring_bytes),
             self.counters,
@@ -158,6 +158,7 @@ class Engine:
             abi.CONTROL_ENABLE
             | (abi.CONTROL_EXTERNAL_TICK if options.external_tick else 0)
             | (abi.CONTROL_RST_UNKNOWN if options.rst_unknown else 0)
+            | (abi.CONTROL_SYN_TO_HOST if options.syn_to_host else 0)
             | (abi.CONTROL_PROMISCUOUS if options.promiscuous else 0),
         )
         self._frames_taken = self._frames_told = 0

@@ -2,6 +2,14 @@
 
 An id goes round: free → PROVISION (stock, or at once for an active open) → open → terminal event → RELEASE →
 COMMAND_DONE → free. Each PROVISION has another generation, which tells the uses of an id apart.
+
+What is in stock cannot be taken back, so the stock follows demand. It begins large: a burst of SYNs finds as many ids as
+there are in stock. An active open that finds no id halves the stock's target, each accepted connection raises it by one again;
+and whatever the target, of ids that nobody uses half are in stock.
+
+Nobody waits for ever while ids come free. Up to ``reserve`` of them wait for active opens, the rest goes into stock. While active
+opens take all there are, so that there never is a rest, an empty stock gets every second one: an active open that found none
+has the next that comes free, or the one after.
 """
 
 from __future__ import annotations
@@ -12,7 +20,7 @@ from collections import Counter, deque
 from . import abi_gen as abi
 from .memory import RingPair, RingPool
 from .rings import CommandRing
-from .toepcb import TP_PASSIVE, TP_READY, TP_RELEASING, TP_STOCK, toepcb
+from .toepcb import TP_READY, TP_RELEASING, TP_STOCK, toepcb
 
 
 class ConnectionIds:
@@ -23,9 +31,9 @@ class ConnectionIds:
     total : int
         Connection ids of the engine.
     stock : int
-        Ids kept in stock once ``stock_up`` was called.
-    passive_limit : int
-        Most ids that are in stock or came from it; the others are for active opens.
+        Ids kept in stock at most, once ``stock_up`` was called.
+    reserve : int
+        Ids kept free for active opens.
 
     Attributes
     ----------
@@ -35,13 +43,15 @@ class ConnectionIds:
         Where their rings come from.
     stocked : int
         Ids in stock for passive opens.
+    releasing : int
+        Ids on their way back: their RELEASE is not answered yet.
     """
 
     def __init__(
         self,
         total: int,
         stock: int,
-        passive_limit: int,
+        reserve: int,
         commands: CommandRing,
         ring_pool: RingPool,
         counters: Counter[str],
@@ -51,9 +61,10 @@ class ConnectionIds:
         self._counters = counters
         self._stock = stock
         self._stock_target = 0
-        self._passive_limit = passive_limit
-        self._passive = 0  # ids in stock or taken from it
+        self._reserve = reserve
+        self._stocks_turn = False  # active opens took the last id since one was put in stock
         self.stocked = 0
+        self.releasing = 0
         self.toepcbs: list[toepcb | None] = [None] * total
         self._free = deque(range(total))
         self._ready: deque[toepcb] = deque()
@@ -68,7 +79,8 @@ class ConnectionIds:
         self.toepcbs = [None] * len(self.toepcbs)
         self._free = deque(range(len(self.toepcbs)))
         self._ready.clear()
-        self.stocked = self._passive = self._stock_target = 0
+        self.stocked = self.releasing = self._stock_target = 0
+        self._stocks_turn = False
 
     @property
     def available(self) -> int:
@@ -99,13 +111,18 @@ class ConnectionIds:
                 return None, errno.ENOBUFS
             toep = self._ready.popleft()
             toep.flags &= ~TP_READY
+            self._stocks_turn |= not self.available
             return toep, 0
         if not self._free:
+            self._stock_target = min(self._stock_target, max(1, self._stock_target // 2))
             return None, errno.EPERM
         if not self._commands.room(2):
             return None, errno.ENOBUFS
         made = self._provision(0, lent)
-        return (made, 0) if made is not None else (None, errno.EPERM)
+        if made is None:
+            return None, errno.EPERM
+        self._stocks_turn |= not self.available
+        return made, 0
 
     def give_back(self, toep: toepcb) -> None:
         """An acquired id was not opened after all: it waits for the next active open. With the application's rings
@@ -118,27 +135,30 @@ class ConnectionIds:
 
     def stock_up(self) -> None:
         """From now on keep ids in stock for passive opens."""
-        self._stock_target = self._stock
+        if not self._stock_target:
+            self._stock_target = self._stock
         self.replenish()
 
     def replenish(self) -> None:
         """Bring the stock up to its target as far as ids, memory and the command ring allow."""
+        most = self._stock if self._stock_target else 0
         while (
-            self.stocked < self._stock_target
+            self.stocked < max(self._stock_target, min(self.available, most))
             and self._free
-            and self._passive < self._passive_limit
+            and (self.available > self._reserve or (self._stocks_turn and not self.stocked))
             and self._commands.room(1)
         ):
-            if self._provision(TP_STOCK | TP_PASSIVE) is None:
+            if self._provision(TP_STOCK) is None:
                 break
             self.stocked += 1
-            self._passive += 1
+            self._stocks_turn = False
 
     def unstock(self, toep: toepcb) -> None:
         """The id is no longer in stock, or ready for an active open."""
         if toep.flags & TP_STOCK:
             toep.flags &= ~TP_STOCK
             self.stocked -= 1
+            self._stock_target = min(self._stock_target + 1, self._stock)
         elif toep.flags & TP_READY:
             toep.flags &= ~TP_READY
             self._ready.remove(toep)
@@ -147,15 +167,16 @@ class ConnectionIds:
         """Give the id back; the terminal event has come, or it was never opened. The rings stay until the engine has let
         go of them."""
         toep.flags |= TP_RELEASING
+        self.releasing += 1
         laddr, lport, faddr, fport = toep.four_tuple
 
         def done(status: int, argument: int) -> None:
+            self.releasing -= 1
             if status != abi.Status.OK:
                 self.lose(toep)
                 return
             self.toepcbs[toep.tep_id] = None
             self._free.append(toep.tep_id)
-            self._passive -= bool(toep.flags & TP_PASSIVE)
             toep.rings.drop()
 
         self._commands.post_control(

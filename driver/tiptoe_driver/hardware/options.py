@@ -33,13 +33,17 @@ class EngineOptions:
     frame_buffers : int
         Host frames that may be on their way out.
     stock : int or None
-        Ids kept provisioned for passive opens once somebody listens; None: half of all.
+        Ids kept provisioned for passive opens once somebody listens, at most; None: half of all. Fewer while active
+        opens find none.
     active_reserve : int or None
-        Ids never put in stock; None: a quarter of all.
+        Ids kept free for active opens, as ids come free; None: a sixteenth of all.
     memory_base, memory_limit : int
         Range of host memory that the driver may use; limit None: to the end.
     rst_unknown : bool
         The engine answers segments of no connection with RST; False: they go to the host.
+    syn_to_host : bool
+        SYNs to a listener go to the host when the engine has no room for them: a software TCP listens too. Needs
+        ``rst_unknown=False``, for the segments that follow. False: they are dropped, and the peer tries again.
     promiscuous : bool
         Frames for other MAC addresses go to the host.
     external_tick : bool
@@ -61,15 +65,16 @@ class EngineOptions:
     link_down_us : int
         Link outage after which connections that could not send end with ENETDOWN.
     time_wait : str
-        Who keeps TIME_WAIT: "engine", or "host": the stack, which frees the connection id at once. The latter needs
-        ``rst_unknown=False``: late segments have to reach the host.
+        Who keeps TIME_WAIT: "engine"; "host": the stack, which frees the connection id at once and needs
+        ``rst_unknown=False``, since late segments have to reach the host; "shared": the engine, but when ids run short the
+        stack takes the oldest over (with ``rst_unknown`` the engine answers a FIN that comes late with RST then).
     time_wait_us : int
         How long the host keeps it (2 MSL); the engine has REG_MSL_TICKS.
 
     Raises
     ------
     ValueError
-        For another ``time_wait``, or for "host" with ``rst_unknown``.
+        For another ``time_wait``, or for "host" or ``syn_to_host`` with ``rst_unknown``.
     """
 
     snd_ring_bytes: int = 1 << 17
@@ -84,6 +89,7 @@ class EngineOptions:
     memory_base: int = 0
     memory_limit: int | None = None
     rst_unknown: bool = True
+    syn_to_host: bool = False
     promiscuous: bool = False
     external_tick: bool = False
     tick_us: int = 1000
@@ -94,14 +100,16 @@ class EngineOptions:
     arp_down_us: int = 20_000_000
     link_down_us: int = 600_000_000
     watchdog_us: int = 0
-    time_wait: str = "engine"
+    time_wait: str = "shared"
     time_wait_us: int = 60_000_000
 
     def __post_init__(self) -> None:
-        if self.time_wait not in ("engine", "host"):
-            raise ValueError(f'time_wait is "engine" or "host", not {self.time_wait!r}')
+        if self.time_wait not in ("engine", "host", "shared"):
+            raise ValueError(f'time_wait is "engine", "host" or "shared", not {self.time_wait!r}')
         if self.time_wait == "host" and self.rst_unknown:
             raise ValueError('time_wait="host" needs rst_unknown=False: the engine would answer late segments with RST')
+        if self.syn_to_host and self.rst_unknown:
+            raise ValueError("syn_to_host needs rst_unknown=False: the engine would answer what follows with RST")
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ TP_ABORT_SENT = 0x10  # ABORT was posted
 TP_ESTABLISHED = 0x20  # the device said so
 TP_PEER_CLOSED = 0x40  # the peer's FIN has arrived, and all data before it
 TP_STOCK = 0x80  # in stock for passive opens
-TP_PASSIVE = 0x2000  # provisioned for passive opens
 TP_FIN_WAIT_2 = 0x4000  # its time in FIN_WAIT_2 is limited
 TP_RELEASING = 0x100  # RELEASE was posted
 TP_RESOLVING = 0x200  # OPEN waits for the next hop's MAC address

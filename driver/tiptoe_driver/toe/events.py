@@ -57,6 +57,10 @@ class ToeEvents:
         self._counters = calls.engine.counters
         self._time_wait = TimeWaitHandover(stack, calls)
 
+    def reset(self) -> None:
+        """The engine was reset: it speaks of none of its connections any more."""
+        self._time_wait.reset()
+
     def snapshot(self, toep: toepcb, event: abi.ConnectionEvent) -> None:
         """A connection's event: find out what is new since the last one."""
         if event.terminal:
@@ -84,9 +88,11 @@ class ToeEvents:
         if tp is None:
             self._orphan_event(toep, event)
         if event.terminal:
+            self._time_wait.end(toep)
             self._calls.let_go(toep, TP_EVENTS_PENDING)
         elif event.state == TCPS_TIME_WAIT and event.peer_closed:
             self._time_wait.begin(toep)
+        self._time_wait.relieve()
 
     def _progress(self, toep: toepcb, event: abi.ConnectionEvent) -> tuple[int, int]:
         """Bytes newly acknowledged and newly arrived; (0, 0) and a counter when the positions cannot be."""

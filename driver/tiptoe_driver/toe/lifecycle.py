@@ -22,6 +22,7 @@ from ..netinet.tcp_fsm import TCPS_CLOSED, TCPS_ESTABLISHED, TCPS_TIME_WAIT
 from ..netinet.tcp_subr import tcp_close
 from .active_open import ActiveOpens
 from .calls import ToeCalls
+from .events import ToeEvents
 from .hostif import HostInterface
 from .link import LinkChanges
 from .passive_open import PassiveOpens
@@ -43,6 +44,7 @@ class AttachedDevice(Pollable, Protocol):
     tod_ifp: ifnet
     engine: Engine
     calls: ToeCalls
+    events: ToeEvents
     active: ActiveOpens
     passive: PassiveOpens
     link: LinkChanges
@@ -171,6 +173,7 @@ class Lifecycle:
                 self._end(toep)
         dev.calls.four_tuples.clear()
         dev.passive.reset()
+        dev.events.reset()
         dev.active.reset()
         dev.link.stop()
         dev.hostif.stop()

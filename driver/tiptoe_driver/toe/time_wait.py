@@ -1,4 +1,5 @@
-"""TIME_WAIT on its way from the engine to the stack, where ``EngineOptions.time_wait`` is "host" (contract row TW-1).
+"""TIME_WAIT on its way from the engine to the stack (contract row TW-1): at once where ``EngineOptions.time_wait`` is "host";
+where it is "shared" the engine keeps it while there are ids, and the oldest goes to the stack when they run short.
 
 READ_TCB tells what the stack needs; ABORT, which sends no RST in TIME_WAIT, then ends the connection on the engine, and after
 the terminal event the id is released as ever. What keeps READ_TCB from being answered leaves TIME_WAIT to the engine.
@@ -27,18 +28,52 @@ class TimeWaitHandover:
 
     RETRY_US = 10_000
     """How long to wait when the command ring has no room."""
+    SHORT = 2
+    """Ids run short when fewer than one in so many is free, in stock or on its way there: a burst may want them."""
 
     def __init__(self, stack: Stack, calls: ToeCalls) -> None:
         self._stack = stack
         self._calls = calls
         self._engine = calls.engine
-        self._by_host = calls.engine.options.time_wait == "host"
+        self._mode = calls.engine.options.time_wait
+        self._kept: dict[int, toepcb] = {}  # by id, the oldest first
+        self._leaving: set[toepcb] = set()  # handed over, and not at their end yet
 
     def begin(self, toep: toepcb) -> None:
         """The engine has a connection in TIME_WAIT, all data in host memory; called again, does nothing."""
-        if self._by_host and not toep.flags & TP_TIME_WAIT:
+        if toep.flags & TP_TIME_WAIT:
+            return
+        if self._mode == "host":
             toep.flags |= TP_TIME_WAIT
             self._read(toep)
+        elif self._mode == "shared" and self._kept.get(toep.tep_id) is not toep:
+            self._kept.pop(toep.tep_id, None)
+            self._kept[toep.tep_id] = toep
+
+    def relieve(self) -> None:
+        """Something has happened: hand over as many of the oldest as there are ids lacking."""
+        if not self._kept:
+            return
+        ids = self._engine.ids
+        lacking = len(ids.toepcbs) // self.SHORT - ids.available - ids.stocked - ids.releasing
+        while self._kept and len(self._leaving) < lacking:
+            toep = self._kept.pop(next(iter(self._kept)))
+            if self._over(toep):
+                continue
+            toep.flags |= TP_TIME_WAIT
+            self._leaving.add(toep)
+            self._read(toep)
+
+    def end(self, toep: toepcb) -> None:
+        """The engine has told of the connection's end."""
+        self._leaving.discard(toep)
+        if self._kept.get(toep.tep_id) is toep:
+            del self._kept[toep.tep_id]
+
+    def reset(self) -> None:
+        """The engine was reset: it has no connection any more."""
+        self._kept.clear()
+        self._leaving.clear()
 
     def _read(self, toep: toepcb) -> None:
         if self._over(toep):

@@ -12,6 +12,7 @@ CONFIGURATION = {
     "external_tick": ("CONTROL.EXTERNAL_TICK",),
     "rst_unknown": ("CONTROL.RST_UNKNOWN",),
     "promiscuous": ("CONTROL.PROMISCUOUS",),
+    "syn_to_host": ("CONTROL.SYN_TO_HOST",),
     "mac": ("MAC_LO.VALUE", "MAC_HI.VALUE"),
     "ip_addr": ("IP_ADDR.VALUE",),
     "ttl": ("IP_HEADER.TTL",),

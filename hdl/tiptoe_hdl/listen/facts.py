@@ -8,7 +8,7 @@ from ..config import EngineConfig
 from ..messages import RxMeta
 from ..wire.sequence import distance
 from .handshake import Action, decide
-from .jobs import BACKOFF_LIMIT, SYN_ACK_TICKS
+from .jobs import BACKOFF_LIMIT, PRESSED_RETRIES, SYN_ACK_TICKS
 from .syncache import EntryState, Peer, entry_status, generation_bits, index_bits, own, reference
 
 
@@ -25,16 +25,19 @@ class EntryFacts(wiring.Component):
         The segment.
     elapsed : In(8); syn_retries : In(8)
         Ticks since the last visit; SYN,ACKs after the first one.
+    pressed : In(1)
+        SYNs find no room: who has left two SYN,ACKs unanswered gets no third one.
     dropped, listener : In
         The reference to be dropped, the listener to be closed.
     stocked : In(1)
-        There is an id.
+        There is an id: one was promised, but the pipeline may have refused it.
     iss_next, rcv_nxt : Out(32); mss : Out(16); generation_next, retries_next : Out
         ISS + 1, IRS + 1, the smaller of both MSS, and what is counted up.
     live, fresh : Out(1)
         Half-open; its SYN_RECEIVED was not yet taken.
     left : Out(17); due : Out(1); last_try : Out(1); backoff : Out(16)
-        Ticks left (bit 16: less than none), none left, no SYN,ACK after this one; ticks to the next one.
+        Ticks left (bit 16: less than none); none left, or no more are granted; no SYN,ACK after this one; ticks to the
+        next one.
     action : Out
         What to do about the segment.
     acceptable : Out(1)
@@ -48,7 +51,7 @@ class EntryFacts(wiring.Component):
         self.cfg = cfg
         super().__init__({
             "index": In(index_bits(cfg)), "peer": In(Peer), "own": In(own(cfg)), "status": In(entry_status(cfg)),
-            "meta": In(RxMeta), "elapsed": In(8), "syn_retries": In(8),
+            "meta": In(RxMeta), "elapsed": In(8), "pressed": In(1), "syn_retries": In(8),
             "dropped": In(16), "listener": In(cfg.listener_bits), "stocked": In(1),
             "iss_next": Out(32), "rcv_nxt": Out(32), "mss": Out(16),
             "generation_next": Out(generation_bits(cfg)), "retries_next": Out(8),
@@ -83,8 +86,10 @@ class EntryFacts(wiring.Component):
         doublings = Signal(range(BACKOFF_LIMIT + 1))
         m.d.sync += [
             self.left.eq(status.remaining - self.elapsed),
-            self.due.eq(self.left[16] | (self.left == 0)),
-            self.last_try.eq(status.retries >= self.syn_retries),
+            self.due.eq(self.left[16] | (self.left == 0) | (self.pressed & (status.retries > PRESSED_RETRIES))),
+            self.last_try.eq(
+                (status.retries >= self.syn_retries) | (self.pressed & (status.retries >= PRESSED_RETRIES))
+            ),
             self.retries_next.eq(status.retries + 1),
             doublings.eq(Mux(self.retries_next < BACKOFF_LIMIT, self.retries_next, BACKOFF_LIMIT)),
             self.backoff.eq(Array(SYN_ACK_TICKS << count for count in range(BACKOFF_LIMIT + 1))[doublings]),

@@ -26,6 +26,8 @@ class Verdict(enum.Enum, shape=unsigned(2)):
     """The table has changed (the segment made a connection, or the entry has gone): look it up again."""
     UNKNOWN = 2
     """It belongs to nobody."""
+    HOST = 3
+    """A SYN that is left to the host."""
 
 
 class Action(enum.Enum, shape=unsigned(3)):

@@ -7,6 +7,8 @@ SYN_ACK_TICKS = 1000
 """Ticks until the SYN,ACK is first repeated; then the time doubles (RFC 6298 section 2.1 and 5.5)."""
 BACKOFF_LIMIT = 6
 """Doublings at most."""
+PRESSED_RETRIES = 1
+"""SYN,ACKs after the first one while SYNs find no room: three seconds, in which one of each may get lost."""
 DEFAULT_MSS = 536
 """A peer's MSS if it gave none (RFC 9293 section 3.7.1)."""
 

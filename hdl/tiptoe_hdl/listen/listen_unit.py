@@ -1,8 +1,8 @@
 """Listen unit: the passive open up to the last ACK of the handshake (RFC 9293 section 3.10.7, RFC 4987).
 
-A SYN to a listener gets a syncache entry, a place in the connection table and a SYN,ACK; the right ACK turns the
-entry into a connection with an id from the stock. Nothing here waits for the host: what the host has not yet taken
-notice of is an entry that is not yet free.
+A SYN to a listener gets a syncache entry, a place in the connection table and a SYN,ACK, if there is an id in stock that
+no half-open connection was promised; the right ACK turns the entry into a connection with an id from the stock.
+Nothing here waits for the host: what the host has not yet taken notice of is an entry that is not yet free.
 
 The states are in choose.py (which job), passive_open.py (segments) and upkeep.py (commands, timer, events).
 """
@@ -29,6 +29,7 @@ from .handshake import Verdict, handshake
 from .jobs import Job
 from .listen_table import ListenTable
 from .outputs import outputs
+from .reservations import Reservations
 from .states import States
 from .syncache import Syncache, index_bits
 from .walk import Sweep, Walk
@@ -66,7 +67,10 @@ class ListenUnit(wiring.Component):
     tick : In(1)
         Pulse, nominally a millisecond.
     syn_retries : In(8)
-        SYN,ACKs sent after the first one before an entry is given up.
+        SYN,ACKs sent after the first one before an entry is given up. While SYNs find no room, after PRESSED_RETRIES.
+    syn_to_host : In(1)
+        A software TCP listens too: it gets the SYNs for which there is no room here, and a half-open connection whose
+        peer acknowledges the software's SYN,ACK instead of ours (its SYN came again when there was room).
     ready : Out(1)
         The tables are cleared.
     count_* : Out(1)
@@ -97,6 +101,7 @@ class ListenUnit(wiring.Component):
                 "event": Out(stream.Signature(SynEvent)),
                 "tick": In(1),
                 "syn_retries": In(8),
+                "syn_to_host": In(1),
                 "ready": Out(1),
                 **{f"count_{name}": Out(1) for name in COUNTERS},
             }
@@ -114,6 +119,7 @@ class ListenUnit(wiring.Component):
         self.job = {job: Signal(name=f"job_{job.name}") for job in Job}  # what is being done, always for one entry
         self.report = Signal(index_bits(cfg) + 1)  # the event last given out: its entry, and in bit 0 "gone"
         self.left_pending = Signal()  # it has been taken, and the entry does not know yet
+        self.pulse = {name: Signal(name=f"pulse_{name}") for name in COUNTERS}
         self.states = States(m, "Start")
         self._queues(m)
         m.d.comb += [
@@ -127,8 +133,8 @@ class ListenUnit(wiring.Component):
             self.facts.dropped.eq(self.drop.payload), self.facts.listener.eq(self.listen.payload.listener),
             self.facts.stocked.eq(self.ids.r_rdy),
             self.sweep.tick.eq(self.tick),
+            self.sweep.pressure.eq(self.pulse["syn_dropped_full"]), self.facts.pressed.eq(self.sweep.pressed),
         ]  # fmt: skip
-        self.pulse = {name: Signal(name=f"pulse_{name}") for name in COUNTERS}
         for name, pulse in self.pulse.items():
             m.d.sync += getattr(self, f"count_{name}").eq(pulse)
 
@@ -153,10 +159,12 @@ class ListenUnit(wiring.Component):
             width=index_bits(cfg) + 1, depth=2 * cfg.syncache_entries
         )
         self.pop_id, self.pop_report, self.push_report = Signal(), Signal(), Signal()
+        m.submodules.reservations = self.reservations = Reservations(cfg)
         m.d.comb += [
             self.ids.w_data.eq(self.stock.payload),
             self.ids.w_en.eq(self.stock.valid),
             self.stock.ready.eq(1),  # full means that an id is there twice
+            self.reservations.stocked.eq(self.stock.valid & self.ids.w_rdy),
         ]
         m.d.sync += [
             self.ids.r_en.eq(self.pop_id),

@@ -20,14 +20,17 @@ def syn(m, u):
             s.go("Found")
     with s("Found"):
         with m.If(found.valid):
-            with m.If(found.payload.hit & u.cache.free & u.ids.r_rdy):
-                m.d.comb += [u.pulse["syn_received"].eq(1), u.cache.take.eq(1)]
+            with m.If(found.payload.hit & u.cache.free & u.reservations.available):
+                m.d.comb += [u.pulse["syn_received"].eq(1), u.cache.take.eq(1), u.reservations.promised.eq(1)]
                 s.go("Store")
             with m.Elif(found.payload.hit):
                 m.d.comb += [
                     found.ready.eq(1), u.pulse["syn_received"].eq(1), u.pulse["syn_dropped_full"].eq(1),
                 ]  # fmt: skip
-                s.go("Dealt")
+                with m.If(u.syn_to_host):
+                    s.go("Left to host")
+                with m.Else():
+                    s.go("Dealt")
             with m.Else():
                 m.d.comb += found.ready.eq(1)
                 s.go("Unknown")
@@ -58,7 +61,7 @@ def syn(m, u):
                 s.go("Undo")
     with s("Undo"):
         # EXISTS: the SYN came twice at once, or the host opens this connection; one SYN is enough.
-        m.d.comb += u.cache.release.eq(1)
+        m.d.comb += [u.cache.release.eq(1), u.reservations.returned.eq(1)]
         s.go("Idle")
     with s("Arm"):
         u.change_status(
@@ -76,10 +79,15 @@ def segment(m, u):
         with m.Switch(action):
             for case, state in (
                 (Action.RETRY, "Retry"), (Action.REMOVE, "Delete"), (Action.SYN_ACK, "SynAck"),
-                (Action.CHALLENGE, "Challenge"), (Action.RESET, "Refuse"),
+                (Action.CHALLENGE, "Challenge"),
             ):  # fmt: skip
                 with m.Case(case):
                     s.go(state)
+            with m.Case(Action.RESET):
+                with m.If(u.syn_to_host):
+                    s.go("Delete")
+                with m.Else():
+                    s.go("Refuse")
             with m.Case(Action.ACCEPT):
                 with m.If(u.facts.acceptable):
                     s.go("Endpoint")
@@ -100,7 +108,9 @@ def segment(m, u):
                 if name == "Challenge":
                     m.d.comb += u.pulse["challenge_acks"].eq(1)
                 s.go(state)
-    for name, verdict in (("Dealt", Verdict.DROP), ("Retry", Verdict.RETRY), ("Unknown", Verdict.UNKNOWN)):
+    for name, verdict in (
+        ("Dealt", Verdict.DROP), ("Retry", Verdict.RETRY), ("Unknown", Verdict.UNKNOWN), ("Left to host", Verdict.HOST),
+    ):  # fmt: skip
         with s(name):
             m.d.comb += u.handshake.ready.eq(1)
             m.d.sync += [u.verdict.valid.eq(1), u.verdict.payload.eq(verdict)]
@@ -125,7 +135,7 @@ def accept(m, u):
         m.d.comb += u.table_status.ready.eq(1)
         with m.If(u.table_status.valid):
             with m.If(restore):
-                m.d.comb += u.pop_id.eq(1)
+                m.d.comb += [u.pop_id.eq(1), u.reservations.lost.eq(1)]
                 s.go("Dealt")
             with m.Else():
                 s.go("Accept")
@@ -164,9 +174,12 @@ def remove(m, u):
                 s.go("Retire")
     with s("Retire"):
         u.change_status(m, state=EntryState.GONE)
-        m.d.comb += u.push_report.eq(1)
-        for job, state in (
-            (Job.SEGMENT, "Dealt"), (Job.DROP, "Dropped"), (Job.KILL, "Killed"), (Job.TIMER, "Timed"),
-        ):  # fmt: skip
+        m.d.comb += [u.push_report.eq(1), u.reservations.returned.eq(1)]
+        for job, state in ((Job.DROP, "Dropped"), (Job.KILL, "Killed"), (Job.TIMER, "Timed")):
             with m.If(u.job[job]):
                 s.go(state)
+        with m.If(u.job[Job.SEGMENT]):
+            with m.If(u.facts.action == Action.RESET):
+                s.go("Retry")  # nobody's now: the host knows whether it is its own
+            with m.Else():
+                s.go("Dealt")

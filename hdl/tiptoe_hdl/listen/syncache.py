@@ -144,6 +144,7 @@ class Syncache(wiring.Component):
             ]
             m.d.sync += getattr(self, name).eq(read.data)
             if name == "status":  # its data comes from afar: one more register
+                self.statuses = storage.data
                 late = Signal()
                 late_data = Signal(shape, reset_less=True)
                 m.d.sync += [late.eq(self.write_status), late_data.eq(self.status_data)]

@@ -47,8 +47,12 @@ class Sweep(wiring.Component):
     Members
     -------
     tick : In(1)
+    pressure : In(1)
+        Pulse: a SYN found no room.
     elapsed : Out(8)
         Ticks that the walk under way serves.
+    pressed : Out(1)
+        There was ``pressure`` between the beginning of the walk before and of this one.
     step, active, index, last :
         Those of the walk.
     """
@@ -56,7 +60,7 @@ class Sweep(wiring.Component):
     def __init__(self, cfg: EngineConfig):
         self.cfg = cfg
         super().__init__({
-            "tick": In(1), "elapsed": Out(8),
+            "tick": In(1), "pressure": In(1), "elapsed": Out(8), "pressed": Out(1),
             "step": In(1), "active": Out(1), "index": Out(index_bits(cfg)), "last": Out(1),
         })  # fmt: skip
 
@@ -69,8 +73,12 @@ class Sweep(wiring.Component):
             walk.step.eq(self.step),
             self.active.eq(walk.active), self.index.eq(walk.index), self.last.eq(walk.last),
         ]  # fmt: skip
+        pressure = Signal()
         with m.If(walk.start):
             m.d.sync += [self.elapsed.eq(waiting), waiting.eq(self.tick)]
-        with m.Elif(self.tick & ~waiting.all()):
-            m.d.sync += waiting.eq(waiting + 1)
+            m.d.sync += [self.pressed.eq(pressure), pressure.eq(self.pressure)]
+        with m.Else():
+            m.d.sync += pressure.eq(pressure | self.pressure)
+            with m.If(self.tick & ~waiting.all()):
+                m.d.sync += waiting.eq(waiting + 1)
         return m

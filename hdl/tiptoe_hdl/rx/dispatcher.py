@@ -127,6 +127,8 @@ class Dispatcher(wiring.Component):
                             m.next = "Again"
                         with m.Case(Verdict.UNKNOWN):
                             m.next = "Nobody"
+                        with m.Case(Verdict.HOST):
+                            m.next = "Host"
                         with m.Default():
                             m.next = "Drop"
             with m.State("Again"):

@@ -342,7 +342,7 @@ def test_reset_recovers_lost_ids_and_garbage(both: Two, rng) -> None:
     while one.stack.poll():
         pass
     one.device.answer = FakeDevice.default_answer
-    assert one.dev.counters["lost_ids"] == 12 and one.dev.engine.free_ids == 4
+    assert one.dev.counters["lost_ids"] == 15 and one.dev.engine.free_ids == 1
     conn = one.connected()
     start = one.device.ring(reg.REG_EVENT_RING_LO)
     size = one.dev.engine.events.entries * 32

@@ -96,7 +96,7 @@ def test_failed_provision_sets_the_id_aside(bench: Bench) -> None:
     bench.listening()
     while bench.stack.poll():
         pass
-    assert bench.dev.engine.ids.stocked == 0 and bench.dev.counters["lost_ids"] == 12
+    assert bench.dev.engine.ids.stocked == 0 and bench.dev.counters["lost_ids"] == 15
     bench.device.answer = bench.device.default_answer
     conn = bench.connected()  # the ids kept for active opens are sound
     conn.deliver(b"x")

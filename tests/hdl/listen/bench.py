@@ -18,6 +18,7 @@ from tests.hdl.table_model import four_tuple
 from tiptoe_hdl.flow.connection_table import ConnectionTable
 from tiptoe_hdl.listen.isn import IsnGenerator
 from tiptoe_hdl.listen.listen_unit import ListenUnit
+from tiptoe_hdl.listen.syncache import EntryState
 from tiptoe_hdl.messages import (
     ACK,
     FIN,
@@ -102,6 +103,7 @@ class FrontEnd(wiring.Component):
             "event": Out(stream.Signature(SynEvent)),
             "isn_request": In(stream.Signature(FourTuple)), "iss": Out(stream.Signature(32)),
             "tick": In(1), "syn_retries": In(8, init=5), "rst_unknown": In(1, init=1),
+            "syn_to_host": In(1),
             "hash_key": In(64), "isn_key": In(128), "isn_clock": In(32),
             **{f"count_{name}": Out(1) for name in COUNTERS},
         })  # fmt: skip
@@ -110,7 +112,7 @@ class FrontEnd(wiring.Component):
         m = Module()
         m.submodules.dispatcher = dispatcher = Dispatcher(self.cfg)
         m.submodules.table = table = ConnectionTable(self.cfg)
-        m.submodules.listen = listen = ListenUnit(self.cfg)
+        m.submodules.listen = self.unit = listen = ListenUnit(self.cfg)
         m.submodules.isn = isn = IsnGenerator(self.cfg)
         connect(m, dispatcher.lookup, table.lookup)
         connect(m, table.result, dispatcher.result)
@@ -139,6 +141,7 @@ class FrontEnd(wiring.Component):
             listen.tick.eq(self.tick),
             listen.syn_retries.eq(self.syn_retries),
             dispatcher.rst_unknown.eq(self.rst_unknown),
+            listen.syn_to_host.eq(self.syn_to_host),
             self.count_rx_unknown_segment.eq(dispatcher.count_rx_unknown_segment),
             *(getattr(self, f"count_{name}").eq(getattr(listen, f"count_{name}")) for name in COUNTERS[:-1]),
         ]
@@ -158,6 +161,8 @@ class Net:
         Ports that are not taken for now.
     flow_result
         Called with a flow request: its status.
+    lost : int
+        Ids the pipeline has refused.
     """
 
     PORTS = ("segment", "info", "reset", "control", "endpoint", "event")
@@ -173,6 +178,7 @@ class Net:
         self.hold: set[str] = set()
         self.flow_result = lambda request: Status.OK
         self.flow_delay = 8
+        self.lost = 0
         self.ticking = False
         self.ticks = 0
         self.cycles = 0
@@ -190,6 +196,9 @@ class Net:
         pulses = [getattr(dut, f"count_{name}") for name in COUNTERS]
         values = [value for item in ports.values() for value in (item.valid, item.ready, Value.cast(item.payload))]
         held = dict.fromkeys(ports)
+        unit = dut.unit
+        stock = [unit.states.at("Idle"), unit.ids.level]
+        calm, level_before = 0, None
         while True:
             for port in self.PORTS:
                 ctx.set(
@@ -197,8 +206,13 @@ class Net:
                 )
             ctx.set(dut.tick, int(self.ticking))
             self.ticks += self.ticking
-            _, _, *sampled = await ctx.tick().sample(*values, *pulses)
+            _, _, *sampled = await ctx.tick().sample(*values, *pulses, *stock)
             self.cycles += 1
+            idle, level = sampled[-len(stock) :]
+            calm = calm + 1 if idle and level == level_before else 0
+            level_before = level
+            if calm == 4:  # what the last job has left has reached every register
+                self._promises_are_kept(ctx, level)
             for at, (port, item) in enumerate(ports.items()):
                 valid, ready, raw = sampled[3 * at : 3 * at + 3]
                 if held[port] is not None:
@@ -207,8 +221,19 @@ class Net:
                 if valid and ready and port in self.PORTS:
                     self.out[port].append(to_py(item.payload.shape().from_bits(raw)))
                     self.active = self.cycles
-            for name, value in zip(COUNTERS, sampled[3 * len(ports) :], strict=True):
+            for name, value in zip(COUNTERS, sampled[3 * len(ports) : -len(stock)], strict=True):
                 self.counts[name] += value
+
+    def half_open_entries(self, ctx):
+        """Entries of the syncache that an id was promised to."""
+        states = [ctx.get(row).state for row in self.dut.unit.cache.statuses]
+        return sum(state in (EntryState.FRESH, EntryState.REPORTED) for state in states)
+
+    def _promises_are_kept(self, ctx, level):
+        """The invariant of ``Reservations``, and that its count is exact."""
+        half_open = self.half_open_entries(ctx)
+        assert half_open <= level + self.lost, f"{half_open} half-open connections, {level} ids"
+        assert ctx.get(self.dut.unit.reservations.spare) == level - half_open
 
     async def pipeline(self, ctx):
         """The flow pipeline's side of ACCEPT."""
@@ -217,7 +242,9 @@ class Net:
             self.active = self.cycles
             self.out["flow"].append(request)
             await ctx.tick().repeat(self.flow_delay)
-            await stream_put(ctx, self.dut.flow_status, {"status": self.flow_result(request)})
+            status = self.flow_result(request)
+            self.lost += status != Status.OK
+            await stream_put(ctx, self.dut.flow_status, {"status": status})
 
     # ---------------------------------------------------------------- for scenarios
 

@@ -20,7 +20,7 @@ from tiptoe_verif.streams import (
     watch_stream,
 )
 
-CONNECTION, HALF_OPEN, NOBODY, LISTENER, HOST, STALE = range(6)
+CONNECTION, HALF_OPEN, NOBODY, LISTENER, HOST, STALE, FULL = range(7)
 """Kinds of four-tuples: the bench's table and listen unit see the kind in laddr."""
 
 
@@ -53,14 +53,15 @@ async def table(ctx, dut, latency, rng=None):
 
 
 async def listener(ctx, dut, seen, rng):
-    """A listen unit: SYNs to LISTENER and half-open segments are dealt with, STALE ones to be retried."""
+    """A listen unit: SYNs to LISTENER and half-open segments are dealt with, STALE ones to be retried, those to FULL left to
+    the host."""
     while True:
         request = await stream_get(ctx, dut.handshake)
         seen.append(request)
         for _ in range(rng.randrange(30)):
             await ctx.tick()
         kind = request["meta"]["tuple"]["laddr"]
-        verdict = {STALE: Verdict.RETRY, NOBODY: Verdict.UNKNOWN}.get(kind, Verdict.DROP)
+        verdict = {STALE: Verdict.RETRY, NOBODY: Verdict.UNKNOWN, FULL: Verdict.HOST}.get(kind, Verdict.DROP)
         await stream_put(ctx, dut.verdict, verdict)
 
 
@@ -115,7 +116,7 @@ def expectation(metas, rst_unknown):
         if meta["to_host"]:
             out["info"].append({"ask": 0, "to_host": 1, **frame})
             continue
-        if kind in (HALF_OPEN, STALE) or (kind in (LISTENER, NOBODY) and flags & (S | A | R | F) == S):
+        if kind in (HALF_OPEN, STALE) or (kind in (LISTENER, NOBODY, FULL) and flags & (S | A | R | F) == S):
             hit = kind in (HALF_OPEN, STALE)
             out["handshake"].append({"hit": int(hit), "index": number % 4 if hit else 0, "meta": meta})
         if kind in (CONNECTION, STALE):
@@ -129,6 +130,8 @@ def expectation(metas, rst_unknown):
             )
         elif kind == HALF_OPEN or (kind == LISTENER and flags & (S | A | R | F) == S):
             out["info"].append({"ask": 0, "to_host": 0, **frame})
+        elif kind == FULL and flags & (S | A | R | F) == S:
+            out["info"].append({"ask": 0, "to_host": 1, **frame})
         else:
             out["unknown"] += 1
             out["info"].append({"ask": 0, "to_host": int(not rst_unknown), **frame})
@@ -191,7 +194,7 @@ def test_segments_of_nobody(rst_unknown):
 
 
 def random_meta(rng, number):
-    kind = rng.choices([CONNECTION, HALF_OPEN, NOBODY, LISTENER, HOST, STALE], [6, 1, 1, 2, 2, 1])[0]
+    kind = rng.choices([CONNECTION, HALF_OPEN, NOBODY, LISTENER, HOST, STALE, FULL], [6, 1, 1, 2, 2, 1, 1])[0]
     return seg(
         tuple=tuple_of(kind, number), to_host=int(kind == HOST), flags=rng.choice([A, A, A | F, S, S, R, 0, S | A, F]),
         seq=rng.getrandbits(32), ack=rng.getrandbits(32), wnd=rng.getrandbits(16), smac=rng.getrandbits(48),

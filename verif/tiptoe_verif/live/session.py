@@ -54,7 +54,7 @@ class LiveSession:
         self.tap = make(setup.tap, address=setup.host_ip, prefix=setup.prefix, mtu=setup.mtu, mac=setup.host_mac)
         self._stack.callback(os.close, self.tap)
         host_namespace = self._host_namespace()
-        driver = ({"rst_unknown": False} if host_namespace else {}) | setup.driver
+        driver = ({"rst_unknown": False, "syn_to_host": True} if host_namespace else {}) | setup.driver
         self.engine = LiveEngine(
             self.tap, setup.config, ip=setup.ip, mac=setup.mac, prefix=setup.prefix, gateway=setup.gateway,
             impairment=setup.impairment, conditions=setup.conditions, time_wait_s=setup.time_wait_s, seed=setup.seed,

@@ -1,8 +1,9 @@
 """RELEASE waits for what was issued before it, for nothing else, and never for ever. The command processor alone."""
 
 import pytest
-from test_commands import TUPLE, Bench, abi, ports, provision, release, tid
 
+from tests.hdl.host.command_bench import TUPLE, Bench, ports, provision, release, tid
+from tiptoe_driver.hardware import abi_gen as abi
 from tiptoe_hdl.host.abi import Opcode
 from tiptoe_hdl.host.in_flight import COUNT_BITS, InFlight
 from tiptoe_hdl.messages import FlowOp, Status, TableOp

@@ -1,9 +1,9 @@
 """The watchdog alone: what it tells, when, and how often; and in the engine, of what does stand still."""
 
 import pytest
-from engine_bench import EngineBench
 
-from tiptoe_driver import abi_gen as abi
+from tests.hdl.engine_bench import EngineBench
+from tiptoe_driver.hardware import abi_gen as abi
 from tiptoe_hdl.host.abi import WATCHED, ErrorCode
 from tiptoe_hdl.host.watchdog import Watchdog
 from tiptoe_verif.streams import run_bench

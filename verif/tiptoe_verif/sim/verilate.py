@@ -15,6 +15,7 @@ from typing import Any
 
 from .registers import merge_registers
 from .toolchain import WAIVERS, Progress, ToolError, cached_dir, digest, has_fst, run_make, run_verilator
+from .zero_memories import zero_memories_left_out
 
 COCOTB_MAIN = Path(__file__).with_name("cocotb_main.cpp")
 
@@ -74,7 +75,11 @@ def engine_verilog(config: Any) -> tuple[str, str]:
     """Name of the top module and Verilog of the engine of ``config``, with AXI's flat port names; kept by a hash."""
     from tiptoe_hdl import verilog as hdl
 
-    return hdl.TOP, cached_verilog(hdl.TOP, lambda: hdl.engine_rtlil(config), key=repr(config))
+    def rtlil() -> str:
+        with zero_memories_left_out():
+            return str(hdl.engine_rtlil(config))
+
+    return hdl.TOP, cached_verilog(hdl.TOP, rtlil, key=repr(config))
 
 
 def build_library(

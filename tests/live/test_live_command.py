@@ -179,9 +179,11 @@ def test_demo_with_the_kernel(out_dir, demo_folder):
     assert not tshark.available() or "no bad checksum, no malformed frame" in result.stdout
 
 
-def test_demo_with_two_engines(demo_folder):
+@pytest.mark.parametrize("config", [[], ["--config", "tiny"]], ids=["default", "tiny"])
+def test_demo_with_two_engines(demo_folder, config):
+    """As README says it: what there is where no TAP interface is to be had."""
     result = subprocess.run(
-        [TIPTOE, "demo", "--size", "64", "--config", "tiny", "--without-tap"], capture_output=True, text=True,
+        [TIPTOE, "demo", "--size", "64", *config, "--without-tap"], capture_output=True, text=True,
         timeout=500, env=os.environ | {"COLUMNS": "120"},
     )  # fmt: skip
     assert result.returncode == 0, result.stdout + result.stderr

@@ -265,6 +265,9 @@ def _with_two_engines(size: int, config: str, seed: int) -> list[Transfer]:
         ):  # fmt: skip
             content = _data(size, seed + len(transfers))
             _HttpServer(server, content)
+            passive = server.toe.passive
+            while passive.starting:  # a SYN that overtook LISTEN would be refused
+                pair.run_us(10)
             transfer = Transfer(name, "offloaded socket → engine → lossy line → engine → offloaded socket")
             console.print(f"[dim]{transfer.way}[/]")
             first_cycle, start = pair.a.harness.cycle, time.monotonic()

@@ -133,17 +133,18 @@ class ConnectionIds:
         toep.flags = TP_READY
         self._ready.append(toep)
 
-    def stock_up(self) -> None:
-        """From now on keep ids in stock for passive opens."""
+    def stock_up(self, first: int) -> None:
+        """From now on keep ids in stock for passive opens: ``first`` of them now, the others with ``replenish``."""
         if not self._stock_target:
             self._stock_target = self._stock
-        self.replenish()
+        self.replenish(first)
 
-    def replenish(self) -> None:
-        """Bring the stock up to its target as far as ids, memory and the command ring allow."""
+    def replenish(self, limit: int | None = None) -> None:
+        """Bring the stock up to its target, or to ``limit`` if that is less, as far as ids, memory and the command ring allow."""
         most = self._stock if self._stock_target else 0
         while (
-            self.stocked < max(self._stock_target, min(self.available, most))
+            (limit is None or self.stocked < limit)
+            and self.stocked < max(self._stock_target, min(self.available, most))
             and self._free
             and (self.available > self._reserve or (self._stocks_turn and not self.stocked))
             and self._commands.room(1)

@@ -15,12 +15,16 @@ from ..netinet.stack import Stack
 from ..netinet.structures import tcpcb
 from .calls import ToeCalls
 
+FIRST_IDS = 8
+"""Ids in stock before the engine listens for the first time."""
+
 
 class ListenState(Enum):
     """Life of a listen table entry."""
 
-    ACTIVE = 1
-    STOPPING = 2  # UNLISTEN posted: the entry is not reused before the engine has answered
+    STARTING = 1  # LISTEN posted: a SYN that overtakes it finds no listener
+    ACTIVE = 2
+    STOPPING = 3  # UNLISTEN posted: the entry is not reused before the engine has answered
 
 
 @dataclass(slots=True, eq=False)
@@ -30,7 +34,7 @@ class listen_ctx:
     lid: int
     tp: tcpcb
     lport: int
-    state: ListenState = ListenState.ACTIVE
+    state: ListenState = ListenState.STARTING
 
 
 @dataclass(slots=True, eq=False)
@@ -98,10 +102,15 @@ class PassiveOpens:
             self._unserved = True
             return
         lctx = self.listeners[lid] = self._by_tcpcb[tp] = listen_ctx(lid, tp, inp.inp_lport)
-        self._engine.ids.stock_up()
+        # A few ids, then the listener, then the others: it is there when the first SYNs come, and so are ids for them.
+        self._engine.ids.stock_up(FIRST_IDS)
 
         def done(status: int, argument: int) -> None:
-            if status != abi.Status.OK and lctx.state is ListenState.ACTIVE:
+            if lctx.state is not ListenState.STARTING:
+                return
+            if status == abi.Status.OK:
+                lctx.state = ListenState.ACTIVE
+            else:
                 self._counters["listen_refused"] += 1
                 self.listeners[lid] = None
                 del self._by_tcpcb[tp]
@@ -117,6 +126,12 @@ class PassiveOpens:
                 wnd=min(self._rcv_bytes, 0xFFFF),
             )
         )
+        self._engine.ids.replenish()
+
+    @property
+    def starting(self) -> bool:
+        """Whether a listener is on its way to the engine: a SYN that overtakes it is refused."""
+        return any(lctx.state is ListenState.STARTING for lctx in self._by_tcpcb.values())
 
     def stop(self, tp: tcpcb) -> None:
         """Event handler: ``tp`` listens no more; the engine resets its half-open connections. Unknown: ignored. I is held."""

@@ -71,6 +71,41 @@ def test_lsn_1_stock_comes_before_the_listener() -> None:
     assert all(c["stock"] for c in one.ops(Opcode.PROVISION))
 
 
+def test_lsn_1_listener_does_not_wait_for_the_whole_stock() -> None:
+    """A few ids first, so that the first SYNs find some; thousands would keep it away for long."""
+    bench = Bench(FakeDevice(connections=64))
+    bench.listening()
+    ops = [c["op"] for c in bench.device.commands]
+    assert ops.index(Opcode.LISTEN) == 8 and ops.count(Opcode.PROVISION) == 32
+
+
+@pytest.mark.parametrize("status", [Status.OK, Status.BAD_STATE])
+def test_lsn_1_a_listener_is_known_to_be_on_its_way(status: Status) -> None:
+    bench = Bench()
+    bench.device.answer = lambda command: None
+    assert not bench.dev.passive.starting
+    bench.listening()
+    assert bench.dev.passive.starting
+    bench.device.done(bench.device.last(Opcode.LISTEN), status)
+    bench.stack.poll()
+    assert not bench.dev.passive.starting
+    assert bench.dev.counters["listen_refused"] == (status != Status.OK)
+
+
+def test_lsn_1_stopped_before_it_has_started() -> None:
+    bench = Bench()
+    bench.device.answer = lambda command: None
+    sock = bench.listening()
+    sock.close()
+    assert not bench.dev.passive.starting
+    for op in (Opcode.LISTEN, Opcode.UNLISTEN):
+        bench.device.done(bench.device.last(op))
+    bench.stack.poll()
+    assert not any(bench.dev.passive.listeners)
+    bench.listening()
+    assert bench.dev.passive.starting
+
+
 def test_lsn_1_bound_to_one_address_concerns_one_device() -> None:
     stack, one, two = two_devices()
     listener_on(stack, address="10.0.1.1")

@@ -535,3 +535,32 @@ def test_a_listener_may_look_at_everything_but_learns_of_it_after_the_deed() -> 
     assert [n for _, n in seen] == [1, 2]
     times = [s.time_us for s in bench.dev.standstills]
     assert all(a < b for a, b in pairwise(times))
+
+
+# ---------------------------------------------------------------------- for people
+
+
+@pytest.mark.parametrize(
+    ("what", "by", "action", "line"),
+    [
+        (
+            ("commands", "events"),
+            "engine",
+            Action.RESET,
+            "its commands stand still and its events stand still (it says so itself): "
+            "reset; its connections end, its listeners come back",
+        ),
+        (("commands",), "driver", Action.LINK_DOWN, "its commands stand still: the link is down, so no reset"),
+        (
+            ("events",),
+            "engine",
+            Action.STOPPED,
+            "its events stand still (it says so itself): so often that it is stopped; its connections end",
+        ),
+        (("host",), "engine", Action.REPORTED, "this host was too slow to read its events (it says so itself)"),
+        (("reset",), "driver", Action.WAITING, "it does not come out of the reset: stopped until it does"),
+        (("back",), "driver", Action.REPORTED, "it has come out of the reset"),
+    ],
+)
+def test_line_for_people(what: tuple[str, ...], by: str, action: Action, line: str) -> None:
+    assert str(Standstill(0, what, by, action)) == line

@@ -99,7 +99,6 @@ class Lifecycle:
         """Bring a stopped device up again; listeners are published again. DeviceError when it does not come."""
         if self.state is DeviceState.REMOVED:
             raise DeviceError("the device was removed: attach it anew")
-        self._end_recovery()
         self.standstills.forgive()
         try:
             self._engine.restart()

@@ -173,6 +173,19 @@ def test_one_command_in_an_interval_is_progress() -> None:
     assert counted(bench) == {}
 
 
+def test_one_answer_in_an_interval_is_progress() -> None:
+    """All commands are read; their answers come one by one."""
+    bench = watched()
+    bench.device.answer = lambda command: None
+    for _ in range(8):
+        bench.dev.hostif.transmit(bytes(60))
+    for command in bench.device.ops(Opcode.SEND_FRAME):
+        sleep(bench, (Standstills.LOOKS - 1) * INTERVAL_US)
+        bench.device.done(command)
+    sleep(bench, 20 * INTERVAL_US)
+    assert counted(bench) == {}
+
+
 def test_nothing_to_do_is_no_standstill_and_costs_one_read_a_look() -> None:
     bench = watched()
     conn = bench.connected()
@@ -338,6 +351,14 @@ def test_the_fourth_in_ten_minutes_stops_the_device() -> None:
     assert bench.dev.state is DeviceState.RUNNING
 
 
+def test_an_engine_that_reads_no_command_for_good_is_stopped_in_the_end() -> None:
+    bench = watched()
+    bench.device.read_commands = False
+    bench.listening()
+    sleep(bench, 50 * INTERVAL_US)
+    assert counted(bench) == {"commands": 4, "resets": 3, "stops": 1} and bench.dev.state is DeviceState.STOPPED
+
+
 def test_resets_far_apart_are_no_storm() -> None:
     bench = watched(resets_most=1, resets_within_us=100 * INTERVAL_US)
     for _ in range(5):
@@ -440,6 +461,7 @@ def test_calls_while_the_watchdog_resets(what: str) -> None:
     getattr(one.dev, what)()
     expected = {"stop": DeviceState.STOPPED, "detach": DeviceState.REMOVED}.get(what, DeviceState.RUNNING)
     assert one.dev.state is expected
+    assert callouts(both.stack) == 1 + (expected is DeviceState.RUNNING)
     one.device.forget()
     sleep(one, LATE_US)
     assert one.dev.state is expected and (expected is DeviceState.RUNNING or one.device.accesses == 0)
@@ -462,6 +484,34 @@ def test_pulled_while_the_watchdog_resets() -> None:
     assert one.dev.state is DeviceState.REMOVED and one.dev.counters["device_gone"] == 1
     conn.sock.close()
     assert one.dev.engine.ids.ring_pool.in_use == 0 and works(bystander)
+
+
+@pytest.mark.parametrize("register", [reg.REG_CONTROL, reg.REG_STATUS, reg.REG_COMMAND_HEAD, reg.REG_ID])
+def test_pulled_before_any_read(register: int) -> None:
+    """Of the looks, and of the recovery."""
+    for nth in range(1, 8):
+        both = Two(watchdog_us=INTERVAL_US)
+        one = both.one
+        conn, bystander = one.connected(), both.two.connected()
+        one.device.read_commands = False
+        late = one.socket()
+        late.connect_ex((one.peer_ip, 81))
+        read = one.device.read32
+        left = nth
+
+        def pulled(address: int, one: Bench = one, read: Callable[[int], int] = read) -> int:
+            nonlocal left
+            left -= address == register
+            one.device.pulled |= left == 0
+            return read(address)
+
+        one.device.read32 = one.dev.engine.device._device.read32 = pulled  # type: ignore[method-assign]
+        sleep(one, 60 * INTERVAL_US)
+        assert one.device.pulled == (one.dev.state is DeviceState.REMOVED), (nth, left)
+        assert works(bystander) and both.stack.locks.held == []
+        conn.sock.close()
+        late.close()
+        assert not one.device.pulled or (one.dev.engine.ids.ring_pool.in_use == 0 and callouts(both.stack) == 1)
 
 
 def test_pulled_between_the_event_and_the_look(bench: Bench) -> None:

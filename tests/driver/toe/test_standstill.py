@@ -509,6 +509,8 @@ def test_pulled_before_any_read(register: int) -> None:
         sleep(one, 60 * INTERVAL_US)
         assert one.device.pulled == (one.dev.state is DeviceState.REMOVED), (nth, left)
         assert works(bystander) and both.stack.locks.held == []
+        assert register == reg.REG_ID or not one.dev.counters["reset_failed"]
+        assert counted(one) == {} or register != reg.REG_COMMAND_HEAD or nth > Standstills.LOOKS + 1
         conn.sock.close()
         late.close()
         assert not one.device.pulled or (one.dev.engine.ids.ring_pool.in_use == 0 and callouts(both.stack) == 1)

@@ -17,6 +17,7 @@ from .toe.device import Tiptoe
 from .toe.lifecycle import DeviceState
 from .toe.policy import OffloadPolicy, Opening, PolicyRule
 from .toe.snapshots import snapshot
+from .toe.standstill import Standstill
 
 __all__ = [
     "SO_NO_OFFLOAD",
@@ -29,6 +30,7 @@ __all__ = [
     "PolicyRule",
     "Socket",
     "Stack",
+    "Standstill",
     "Tiptoe",
     "UserBuffer",
     "create_connection",

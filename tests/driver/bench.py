@@ -51,6 +51,7 @@ class Bench:
             "frame_slots": 8,
             "frame_buffers": 8,
             "seed": 1,
+            "watchdog_us": 0,
             **options,
         }
         self.device = device or FakeDevice()

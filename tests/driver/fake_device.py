@@ -14,6 +14,11 @@ from typing import Any
 from tiptoe_driver.hardware import abi_gen as reg
 from tiptoe_hdl.host import abi
 
+STALLED = (
+    reg.STATUS_COMMANDS_STALLED | reg.STATUS_DOORBELLS_STALLED | reg.STATUS_EVENTS_STALLED | reg.STATUS_HOST_STALLED
+)
+"""What of STATUS stays until 1 is written to it."""
+
 
 def encode(fields: tuple, dwords: int, values: dict[str, int]) -> bytes:
     """Lay out an entry by the tables of abi.py, independently of the driver's own packing."""
@@ -50,6 +55,8 @@ class FakeDevice:
         The card is gone: reads are all ones, writes do nothing.
     tcb : dict
         Fields that READ_TCB finds; what is missing is 0.
+    soft_resets : int
+        Soft resets so far.
     script : list
         Functions called one at a time by ``wait`` instead of time passing without events.
     """
@@ -89,6 +96,7 @@ class FakeDevice:
         self._events = 0
         self.frames = 0
         self.pulled = False
+        self.soft_resets = 0
 
     # ------------------------------------------------------------------ the seam
 
@@ -104,8 +112,13 @@ class FakeDevice:
         if address == reg.REG_IRQ_STATUS:
             self.irq = self._events != self.registers.get(reg.REG_EVENT_CONSUMER, 0)
             return
+        if address == reg.REG_STATUS:
+            self.registers[address] &= ~(value & STALLED)
+            return
         if address == reg.REG_CONTROL and value & reg.CONTROL_SOFT_RESET:
             value = 0
+            self.registers[reg.REG_STATUS] &= ~STALLED
+            self.soft_resets += 1
             self._fetched = self._events = self.frames = 0
             self.registers[reg.REG_COMMAND_TAIL] = self.registers[reg.REG_EVENT_CONSUMER] = 0
             self.irq = False

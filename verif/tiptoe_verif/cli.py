@@ -222,9 +222,10 @@ def _announce(session: Any) -> None:
 
 
 def _run_live(session: Any, seconds: float) -> None:
-    from .live.summary import amount, connections_table, show, show_file, totals_table
+    from .live.summary import amount, connections_table, show, show_file, tell_standstills, totals_table
 
     engine, begin = session.engine, time.monotonic()
+    tell_standstills(console, engine.toe)
     handlers = {number: signal.signal(number, lambda *_: engine.stop()) for number in (signal.SIGINT, signal.SIGTERM)}
     last, cycles = begin, 0
     try:

@@ -6,6 +6,7 @@ import json
 import socket
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from rich.table import Table
 
 from tiptoe_driver.netinet.tcp_info import NO_SSTHRESH
 from tiptoe_driver.toe.snapshots import Snapshot
+from tiptoe_driver.toe.standstill import BITS
 
 from .live.setup import UsageError
 from .live.stat_server import session_sockets, stat_folder
@@ -171,14 +173,29 @@ def _device_table(
         row("out of order in", f"{counters['RX_OUT_OF_ORDER']:,}")
         dropped = {name: counters[name] for name in _DROPS if counters[name]}
         row("dropped", f"{sum(dropped.values()):,}", "", _listing(dropped))
-    if device["driver_counters"]:
-        row(
-            "the driver noticed",
-            f"{sum(device['driver_counters'].values()):,}",
-            "",
-            _listing(device["driver_counters"]),
-        )
+    noticed = {name: count for name, count in device["driver_counters"].items() if "watchdog_" not in f"{name}_"}
+    if noticed:
+        row("the driver noticed", f"{sum(noticed.values()):,}", "", _listing(noticed))
+    _standstills(row, device, taken["time_us"])
     return table
+
+
+def _standstills(row: Callable[..., None], device: dict[str, Any], now_us: int) -> None:
+    """A row of what has stood still, if anything has."""
+    counts = {name: device["driver_counters"].get(f"watchdog_{name}", 0) for name in BITS}
+    counts = {name: count for name, count in counts.items() if count}
+    if not device["standstills"]:
+        return
+    last = device["standstills"][-1]
+    resets = f"{device['resets']:,} reset{'s' * (device['resets'] != 1)}" if device["resets"] else ""
+    row(
+        "standstills",
+        f"{sum(counts.values()):,}",
+        resets,
+        f"{_listing(counts)}; the last {duration(now_us - last['time_us'])} ago",
+    )
+    if device["state"] != "RUNNING" and last["action"] in ("STOPPED", "WAITING"):
+        row("", "", "", "stopped by the watchdog" if last["action"] == "STOPPED" else "does not come out of its reset")
 
 
 _DROPS = (

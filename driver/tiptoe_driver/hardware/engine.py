@@ -40,6 +40,9 @@ class EngineClient(Protocol):
     def frame_received(self, frame: memoryview) -> None:
         """A frame for the host; valid until the return."""
 
+    def standstill_event(self) -> None:
+        """The engine's watchdog has found something: STATUS says what."""
+
 
 class Engine:
     """One attached engine.
@@ -111,19 +114,27 @@ class Engine:
 
     def _reset(self) -> bool:
         """Soft reset: its bus transfers end, its memories are scrubbed. Whether the engine has come out of it."""
-        device = self.device
-        device.write32(abi.REG_IRQ_MASK, 0)
-        device.write32(abi.REG_CONTROL, abi.CONTROL_SOFT_RESET)
+        self._ask_reset()
         for _ in range(10_000):
-            if (
-                not device.read32(abi.REG_CONTROL) & abi.CONTROL_SOFT_RESET
-                and device.read32(abi.REG_STATUS) & abi.STATUS_READY
-            ):
-                break
-            if device.gone:
+            if self._came_out():
+                return True
+            if self.device.gone:
                 return False
-            device.wait(100)
-        else:
+            self.device.wait(100)
+        return False
+
+    def _ask_reset(self) -> None:
+        self.device.write32(abi.REG_IRQ_MASK, 0)
+        self.device.write32(abi.REG_CONTROL, abi.CONTROL_SOFT_RESET)
+
+    def _came_out(self) -> bool:
+        """Whether the soft reset asked for is over."""
+        device = self.device
+        if (
+            device.read32(abi.REG_CONTROL) & abi.CONTROL_SOFT_RESET
+            or not device.read32(abi.REG_STATUS) & abi.STATUS_READY
+            or device.gone
+        ):
             return False
         device.write32(abi.REG_IRQ_STATUS, abi.IRQ_STATUS_EVENT | abi.IRQ_STATUS_ERROR)
         return True
@@ -175,11 +186,25 @@ class Engine:
         self.ids.reset()
         return True
 
-    def restart(self) -> None:
-        """Bring a stopped engine up again, with every id free and new keys. DeviceError when it does not come."""
+    def begin_stop(self) -> None:
+        """Like ``stop``, but wait for nothing: ``stopped`` tells when it is done."""
+        self.running = False
+        self.commands.close()
+        self._ask_reset()
+
+    def stopped(self) -> bool:
+        """Whether the engine has come out of the reset of ``begin_stop``: host memory is ours alone from now on."""
+        if not self._came_out():
+            return False
+        self.ids.reset()
+        return True
+
+    def restart(self, *, fresh: bool = False) -> None:
+        """Bring a stopped engine up again, with every id free and new keys. DeviceError when it does not come. ``fresh``:
+        it was ``stopped`` in this moment, and needs no reset."""
         if identify(self.device) != self.capabilities:
             raise DeviceError("another engine answers here: attach it anew")
-        if not self._reset():
+        if not fresh and not self._reset():
             raise DeviceError("the engine does not come out of reset")
         self.commands.reset()
         self.events.reset()
@@ -289,6 +314,8 @@ class Engine:
         except ValueError:
             name = "unknown"
         self.counters[f"error_{name}"] += 1
+        if event.code == abi.ErrorCode.WATCHDOG:
+            self.client.standstill_event()
 
     # ------------------------------------------------------------------ commands and doorbells
 

@@ -57,7 +57,15 @@ class EngineOptions:
     fin_wait_2_us : int
         How long a connection that nobody reads any more waits for the peer's FIN.
     watchdog_us : int
-        Interval at which the device is asked whether it is still there; 0: never, the next slow read finds out.
+        Interval at which the device is asked whether it is still there, and whether something stands still; 0: never,
+        the next slow read finds out, or an error event.
+    on_standstill : str
+        What becomes of a device whose commands or events stand still: "reset", since nothing else brings them back and its
+        connections would hang with nobody told; or "report": it is only told of, for who looks for the cause.
+    resets_most : int
+        So many resets for standstills within ``resets_within_us``; the next one stops the device instead.
+    resets_within_us : int
+        See there.
     arp_retry_us, arp_tries : int
         Interval and number of ARP requests before a next hop counts as down.
     arp_down_us : int
@@ -74,7 +82,7 @@ class EngineOptions:
     Raises
     ------
     ValueError
-        For another ``time_wait``, or for "host" or ``syn_to_host`` with ``rst_unknown``.
+        For another ``time_wait`` or ``on_standstill``, or for "host" or ``syn_to_host`` with ``rst_unknown``.
     """
 
     snd_ring_bytes: int = 1 << 17
@@ -99,13 +107,18 @@ class EngineOptions:
     arp_tries: int = 3
     arp_down_us: int = 20_000_000
     link_down_us: int = 600_000_000
-    watchdog_us: int = 0
+    watchdog_us: int = 1_000_000
+    on_standstill: str = "reset"
+    resets_most: int = 3
+    resets_within_us: int = 600_000_000
     time_wait: str = "shared"
     time_wait_us: int = 60_000_000
 
     def __post_init__(self) -> None:
         if self.time_wait not in ("engine", "host", "shared"):
             raise ValueError(f'time_wait is "engine", "host" or "shared", not {self.time_wait!r}')
+        if self.on_standstill not in ("reset", "report"):
+            raise ValueError(f'on_standstill is "reset" or "report", not {self.on_standstill!r}')
         if self.time_wait == "host" and self.rst_unknown:
             raise ValueError('time_wait="host" needs rst_unknown=False: the engine would answer late segments with RST')
         if self.syn_to_host and self.rst_unknown:

@@ -46,6 +46,7 @@ class CommandRing:
         self._head = 0  # commands known to have been read by the engine
         self._tag = 0
         self._waiting: dict[int, tuple[int, DoneEvent]] = {}  # tag: command count when posted, handler
+        self._answered = 0  # COMMAND_DONEs somebody waited for
         self.closed = False
         """The engine reads no commands: there is no room, and control commands are forgotten."""
 
@@ -70,6 +71,17 @@ class CommandRing:
     def waiting(self) -> int:
         """Commands whose COMMAND_DONE is awaited."""
         return len(self._waiting)
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Commands known to have been read, and answered: it changes when a command gets on."""
+        return self._head, self._answered
+
+    def unfinished(self) -> bool:
+        """Whether a command waits to be read by the engine, or for its COMMAND_DONE; asks the engine."""
+        if self._tail != self._head:
+            self._learn_head()
+        return bool(self._tail != self._head or self._waiting or self.backlog)
 
     def room(self, count: int) -> bool:
         """Whether ``count`` ordinary commands can be posted now."""
@@ -116,6 +128,7 @@ class CommandRing:
         if found is None:
             return False
         posted, handler = found
+        self._answered += 1
         if (self._tail - posted - 1) & MASK < (self._tail - self._head) & MASK:
             # Commands are read in order: what came before this one has been read too.
             self._head = (posted + 1) & MASK
@@ -126,10 +139,14 @@ class CommandRing:
         """Whether ``count`` entries are free; asks the engine only when the ring seems full."""
         if self.free >= count:
             return True
+        self._learn_head()
+        return self.free >= count
+
+    def _learn_head(self) -> None:
+        """Ask the engine how far it has read; what cannot be is ignored."""
         head = self._device.read32(abi.REG_COMMAND_HEAD)
         if (self._tail - head) & MASK <= self.entries:
             self._head = head
-        return self.free >= count
 
     def _write(self, command: bytes) -> None:
         offset = self._tail % self.entries * abi.COMMAND_BYTES

@@ -25,6 +25,7 @@ from .lifecycle import DeviceState, Lifecycle
 from .link import LinkChanges
 from .passive_open import PassiveOpens
 from .policy import OffloadPolicy, Opening
+from .standstill import Standstill
 
 
 class Tiptoe(toedev):
@@ -48,6 +49,11 @@ class Tiptoe(toedev):
         Longest IP packet in bytes.
     policy : OffloadPolicy
         Which connections are offloaded; may be replaced, for those that begin later.
+
+    Attributes
+    ----------
+    counters : Counter
+        What went wrong, by name.
     """
 
     def __init__(
@@ -134,6 +140,22 @@ class Tiptoe(toedev):
     def alive(self) -> bool:
         """Ask the device whether it is still there (a slow read). One that does not answer is removed at once."""
         return self.lifecycle.look()
+
+    # ------------------------------------------------------------------ standstills
+
+    @property
+    def standstills(self) -> list[Standstill]:
+        """What has stood still, the newest last; the last 32. How often: ``counters["watchdog_commands"]`` etc."""
+        return list(self.lifecycle.standstills.noticed)
+
+    @property
+    def on_standstill(self) -> Callable[[Standstill], None] | None:
+        """Called with each standstill, when what is to be done is under way; it must not block."""
+        return self.lifecycle.standstills.listener
+
+    @on_standstill.setter
+    def on_standstill(self, listener: Callable[[Standstill], None] | None) -> None:
+        self.lifecycle.standstills.listener = listener
 
     # ------------------------------------------------------------------ the application's buffers
 
@@ -249,6 +271,10 @@ class Tiptoe(toedev):
     def frame_received(self, frame: memoryview) -> None:
         """A frame for the host."""
         self.hostif.input(frame)
+
+    def standstill_event(self) -> None:
+        """The engine's watchdog tells of something."""
+        self.lifecycle.standstills.suspect()
 
     def _on_device(self, four_tuple: FourTuple) -> bool:
         """Whether the engine has a connection, or a half-open one, of this four-tuple."""

@@ -26,6 +26,7 @@ from .events import ToeEvents
 from .hostif import HostInterface
 from .link import LinkChanges
 from .passive_open import PassiveOpens
+from .standstill import Action, Standstills
 
 
 class DeviceState(Enum):
@@ -59,7 +60,15 @@ class Lifecycle:
     ----------
     state : DeviceState
         Events are taken and time passes for RUNNING and STOPPING only.
+    standstills : Standstills
+        What the watchdogs have noticed.
     """
+
+    RECOVERY_US = 1_000
+    """How often an engine that the watchdog resets is asked whether it has come out."""
+    RECOVERY_LOOKS = 1_000
+    """So often; then it is told of, and asked once a second."""
+    RECOVERY_LATE_US = 1_000_000
 
     def __init__(self, dev: AttachedDevice) -> None:
         self._dev = dev
@@ -67,6 +76,8 @@ class Lifecycle:
         self._engine = dev.engine
         self.state = DeviceState.RUNNING
         self._watchdog: Callout | None = None
+        self._recovery: Callout | None = None
+        self.standstills = Standstills(dev, self._may_recover, self._recover)
         self._watch()
 
     # ------------------------------------------------------------------ from above
@@ -74,6 +85,7 @@ class Lifecycle:
     def stop(self, timeout_us: int) -> None:
         """Reset every connection, wait for their ends at most ``timeout_us``, switch the engine off."""
         if self.state is not DeviceState.RUNNING:
+            self._end_recovery()
             return
         self.state = DeviceState.STOPPING
         self._dev.tod_ifp.if_running = False
@@ -87,15 +99,13 @@ class Lifecycle:
         """Bring a stopped device up again; listeners are published again. DeviceError when it does not come."""
         if self.state is DeviceState.REMOVED:
             raise DeviceError("the device was removed: attach it anew")
+        self.standstills.forgive()
         try:
             self._engine.restart()
         except DeviceError:
             self.look()
             raise
-        self.state = DeviceState.RUNNING
-        self._dev.tod_ifp.if_running = True
-        self._watch()
-        self._dev.passive.resume()
+        self._begin()
 
     def reset(self) -> None:
         """Recover a device that misbehaves: nothing is expected of it but to come out of a soft reset."""
@@ -121,8 +131,11 @@ class Lifecycle:
         """Whether the device still answers; if it was found gone, it is removed now. One slow read at most."""
         if self.state is DeviceState.REMOVED:
             return False
-        self._engine.device.read32(abi.REG_STATUS)
-        return self.found()
+        status = self._engine.device.read32(abi.REG_STATUS)
+        if not self.found():
+            return False
+        self.standstills.status(status)
+        return True
 
     def found(self) -> bool:
         """Like ``look``, by what the last slow read has found."""
@@ -132,11 +145,69 @@ class Lifecycle:
 
     # ------------------------------------------------------------------ what they are made of
 
+    def _begin(self) -> None:
+        """The engine is up again."""
+        self.state = DeviceState.RUNNING
+        self._dev.tod_ifp.if_running = True
+        self.standstills.begin()
+        self._watch()
+        self._dev.passive.resume()
+
     def _watch(self) -> None:
-        """Look whether the device answers, again and again."""
+        """Look whether the device answers and gets on, again and again."""
         interval_us = self._engine.options.watchdog_us
         if interval_us:
-            self._watchdog = self._stack.callout(interval_us, lambda: self._watch() if self.look() else None)
+            self._watchdog = self._stack.callout(interval_us, self._turn)
+
+    def _turn(self) -> None:
+        if self.look():
+            self._watch()
+            self.standstills.look_at_commands()
+
+    # ------------------------------------------------------------------ recovery from a standstill
+
+    def _may_recover(self) -> bool | None:
+        if self.state in (DeviceState.STOPPED, DeviceState.REMOVED):
+            return None
+        return self.state is DeviceState.RUNNING
+
+    def _recover(self, again: bool) -> None:
+        """Like ``reset``, or with ``again`` False like ``stop``, but by callouts: others live on meanwhile."""
+        self._give_up()
+        self._engine.begin_stop()
+        self._look_for_end(again, 0)
+
+    def _look_for_end(self, again: bool, looks: int) -> None:
+        """Whether the engine has come out of the reset."""
+        self._recovery = None
+        if self._engine.stopped():
+            if looks > self.RECOVERY_LOOKS:
+                self.standstills.tell(("back",), "driver", Action.REPORTED)
+            if again:
+                try:
+                    self._engine.restart(fresh=True)
+                except DeviceError:  # another card in its place
+                    self._engine.counters["reset_failed"] += 1
+                    return
+                self._begin()
+        elif self._engine.device.gone:
+            self._engine.stop()
+            self.remove()
+        else:
+            if looks == self.RECOVERY_LOOKS:
+                self._engine.counters["reset_failed"] += 1
+                self.standstills.tell(("reset",), "driver", Action.WAITING)
+            pause_us = self.RECOVERY_US if looks < self.RECOVERY_LOOKS else self.RECOVERY_LATE_US
+            self._recovery = self._stack.callout(pause_us, lambda: self._look_for_end(again, looks + 1))
+
+    def _end_recovery(self) -> None:
+        """Somebody wants something else of the device: its reset is waited for now, and nothing follows."""
+        if self._recovery is not None:
+            self._recovery.cancel()
+            self._recovery = None
+            self._engine.stop()
+
+    # ------------------------------------------------------------------ the end of connections
 
     def _abort_connections(self) -> None:
         """RST to every peer. Connections whose socket is gone are reset too; ids in stock are no connections yet."""
@@ -161,7 +232,13 @@ class Lifecycle:
     def _halt(self) -> None:
         """End what there is without another word to the device but its reset."""
         if self.state in (DeviceState.STOPPED, DeviceState.REMOVED):
+            self._end_recovery()
             return
+        self._give_up()
+        self._engine.stop()
+
+    def _give_up(self) -> None:
+        """End what there is; the engine has still to be told."""
         self.state = DeviceState.STOPPED
         dev = self._dev
         dev.tod_ifp.if_running = False
@@ -177,7 +254,6 @@ class Lifecycle:
         dev.active.reset()
         dev.link.stop()
         dev.hostif.stop()
-        self._engine.stop()
 
     def _end(self, toep: toepcb) -> None:
         """The connection is no more, whatever the engine thinks, and its socket is told."""

@@ -229,5 +229,10 @@ def _device(device: Tiptoe) -> dict[str, Any]:
         },
         "tick_us": engine.options.tick_us,
         "counters": counters,
+        "standstills": [
+            {"time_us": s.time_us, "what": list(s.what), "by": s.by, "action": s.action.name}
+            for s in device.standstills
+        ],
+        "resets": device.counters["watchdog_resets"],
         "driver_counters": {name: count for name, count in sorted(device.counters.items()) if count},
     }

@@ -23,6 +23,8 @@ TICK_SPACING = 4
 """Cycles between ticks that are overdue: TCP's clock keeps up with wall time at any speed of the simulation that is of use."""
 FORGET_AFTER_NS = 120 * 10**9
 """A connection that is over is as good as never seen after so long: Linux sends nothing for one any more."""
+WATCHDOG_US = 4_000_000
+"""Interval of the driver's looks: each reads registers, so that the engine's clock runs some thousand cycles out of its rest."""
 _MAX_FRAME = 65536
 
 
@@ -99,7 +101,7 @@ class LiveEngine(EngineDevice):
             tap=tap, wake=-1, exchange=not impaired, chunk=128, rest_after=2048,
             tick_spacing=TICK_SPACING, tick_ns=TICK_NS, duration_ns=0,
         )  # fmt: skip
-        options = dict(driver or {})
+        options = {"watchdog_us": WATCHDOG_US} | (driver or {})
         options["registers"] = {REG_MSL_TICKS: max(1, round(time_wait_s * 1000))} | dict(options.get("registers", {}))
         attach_driver(
             self, prefix=prefix, gateway=gateway, tick_cycles=0, options=options, offload_disabled=offload_disabled

@@ -6,7 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console, Group
+from rich.markup import escape
 from rich.table import Table
+
+from tiptoe_driver import Standstill, Tiptoe
+from tiptoe_driver.netinet.routes import format_ipv4
+from tiptoe_driver.toe.standstill import BITS
 
 from ..paths import ROOT
 from ..wire.impairment import Channel
@@ -82,6 +87,13 @@ def totals_table(
     dropped = sum(total(name) for name in ("RX_BAD_FRAME", "RX_BAD_IP", "RX_BAD_TCP"))
     table.add_row("damaged frames dropped", f"{dropped:,}")
     table.add_row("engine cycles", f"{cycles:,}", f"[dim]{cycles / max(seconds, 1e-9):,.0f} a second[/dim]")
+    if any(engine.toe.standstills for engine in engines):
+        counts = [engine.toe.counters for engine in engines]
+        resets = sum(counters["watchdog_resets"] for counters in counts)
+        table.add_row(
+            "standstills", f"{sum(counters[f'watchdog_{name}'] for counters in counts for name in BITS):,}",
+            f"[dim]resets of the device: {resets:,}[/dim]",
+        )  # fmt: skip
     lost = sum(engine.harness.ticks_lost for engine in engines)
     if lost:
         table.add_row(
@@ -102,6 +114,16 @@ def totals_table(
         checked = sum(monitor.frames for monitor in monitors)
         table.add_row("frames checked", f"{checked:,}", "[dim]by the wire monitor: no rule broken[/dim]")
     return table
+
+
+def tell_standstills(console: Console, toe: Tiptoe) -> None:
+    """From now on print a line for each standstill of a device."""
+
+    def tell(standstill: Standstill) -> None:
+        name = f"{toe.tod_ifp.if_xname} {format_ipv4(toe.tod_ifp.if_addr)}"
+        console.print(f"[bold red]{name}:[/] {escape(str(standstill))}", soft_wrap=True)
+
+    toe.on_standstill = tell
 
 
 def show(console: Console, title: str, *parts: Any) -> None:

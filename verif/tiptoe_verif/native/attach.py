@@ -29,6 +29,8 @@ def attach_driver(
         options = {"rst_unknown": False} | options
     options = {"seed": device.seed, "external_tick": tick_cycles == 0} | options
     if tick_cycles:
+        # An engine that stands still is to be found, not to be helped.
+        options = {"watchdog_us": 0, "on_standstill": "report", **options}
         options["registers"] = {REG_TICK_CYCLES: tick_cycles} | dict(options.get("registers", {}))
     device.stack = Stack(seed=seed, offload_disabled=offload_disabled)
     device.toe = Tiptoe(

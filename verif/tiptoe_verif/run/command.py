@@ -19,7 +19,7 @@ from tiptoe_driver.netinet.tcp_fsm import TCPS_CLOSED, TCPS_LISTEN
 from ..console import build_progress
 from ..live.session import LiveSession
 from ..live.setup import LiveSetup, check
-from ..live.summary import connections_table, show, show_file, totals_table
+from ..live.summary import connections_table, show, show_file, tell_standstills, totals_table
 from ..native.device import engine_config
 from ..native.harness import build_engine
 from . import preload
@@ -149,6 +149,7 @@ def run_program(setup: LiveSetup, arguments: Sequence[str], *, quiet: bool) -> i
         build_engine(engine_config(setup.config), progress=progress)
     # Blocked before the engine exists: it has a thread, which would take the signals otherwise.
     with signals_blocked() as mask, LiveSession(setup) as session:
+        tell_standstills(log, session.engine.toe)
         if not quiet:
             log.print(f"engine [bold]{setup.ip}[/] on {setup.tap}, kernel {setup.host_ip}/{setup.prefix}")
             if session.why_no_stat:

@@ -72,7 +72,8 @@ def _check(path: Path, program: str, depth: int = 0) -> None:
     if privileged or (os.geteuid() and _has_capabilities(path)):
         raise ProgramError(f"{program}: a setuid program, which nothing can be interposed in", 126)
     if head.startswith(b"\x7fELF") and len(head) > 64:
-        ours = Path("/proc/self/exe").open("rb").read(20)
+        with Path("/proc/self/exe").open("rb") as file:
+            ours = file.read(20)
         if head[4:6] != ours[4:6] or head[18:20] != ours[18:20]:
             raise ProgramError(f"{program}: of another architecture than the interposer", 126)
         if not _has_interpreter(path, head):

@@ -156,8 +156,10 @@ class Bench:
     def attach(self) -> None:
         """Bring the engine up with the driver."""
         self.stack = Stack()
+        # An engine that stands still is to be found, not to be helped.
+        options: dict[str, Any] = {"watchdog_us": 0, "on_standstill": "report"} | self._options
         self.toe = Tiptoe(
-            self.stack, self.device, address=f"{ENGINE_IP}/24", mac=ENGINE_MAC, options=EngineOptions(**self._options)
+            self.stack, self.device, address=f"{ENGINE_IP}/24", mac=ENGINE_MAC, options=EngineOptions(**options)
         )
         self.device.settle()
 

@@ -214,8 +214,8 @@ class Engine(wiring.Component):
             connect_same(m, block.error, self._errors.i[k])
         connect_same(m, self._errors.o, events.error)
         m.d.comb += [
-            commands.verdicts_issued.eq(flow.verdicts_issued),
-            commands.verdicts_done.eq(self._placement.verdicts_done),
+            commands.arrivals_issued.eq(self._dispatcher.arrivals_issued),
+            commands.arrivals_done.eq(self._placement.arrivals_done),
             commands.segments_issued.eq(flow.segments_issued),
             commands.segments_done.eq(self._tx.segments_done),
             reader.quiesce.eq(registers.quiesce),

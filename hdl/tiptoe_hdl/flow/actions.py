@@ -61,8 +61,8 @@ class Actions(wiring.Component):
         The connection's deadlines.
     tx_returned, verdict_returned, report_returned : Out(2), Out(1), Out(1)
         Credits given back in this cycle.
-    segments_issued, verdicts_issued : Out(8)
-        Counts, wrapping.
+    segments_issued : Out(8)
+        Count, wrapping.
     count_* : Out(1)
     """
 
@@ -83,7 +83,6 @@ class Actions(wiring.Component):
                 "verdict_returned": Out(1),
                 "report_returned": Out(1),
                 "segments_issued": Out(8),
-                "verdicts_issued": Out(8),
                 **{f"count_{counter.name.lower()}": Out(1) for counter in COUNTED},
             }
         )
@@ -186,8 +185,6 @@ class Actions(wiring.Component):
         ]
         with m.If(segments.i.valid):
             m.d.sync += self.segments_issued.eq(self.segments_issued + 1)
-        with m.If(verdicts.i.valid):
-            m.d.sync += self.verdicts_issued.eq(self.verdicts_issued + 1)
         for counter, name in COUNTED.items():
             m.d.sync += getattr(self, f"count_{counter.name.lower()}").eq(self.i.valid & ~r.is_report & r[name])
         return m

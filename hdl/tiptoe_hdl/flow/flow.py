@@ -38,7 +38,7 @@ class Flow(wiring.Component):
     notify : Out(valid-only id)
     tx : Out(stream tx_segment)
     tick : In(1), parameters : In(Parameters)
-    segments_issued, verdicts_issued : Out(8)
+    segments_issued : Out(8)
     ready : Out(1)
         Tables cleared after reset.
     """
@@ -60,7 +60,6 @@ class Flow(wiring.Component):
                 "tick": In(1),
                 "parameters": In(Parameters),
                 "segments_issued": Out(8),
-                "verdicts_issued": Out(8),
                 "ready": Out(1),
                 **{f"count_{counter.name.lower()}": Out(1) for counter in COUNTED},
             }
@@ -102,7 +101,6 @@ class Flow(wiring.Component):
             pipeline.now.eq(sweep.now),
             pipeline.parameters.eq(self.parameters),
             self.segments_issued.eq(actions.segments_issued),
-            self.verdicts_issued.eq(actions.verdicts_issued),
         ]
         m.d.sync += issue.enable.eq(self.ready)
         connect(m, issue.o, pipeline.i)

@@ -52,7 +52,7 @@ class CommandExecution(wiring.Component):
         Pulses: rings and placed position, or the next hop, or fields of the IP header are to be set.
     frame_room : In(1)
         A frame may begin; stays until one begins.
-    verdicts_issued, verdicts_done, segments_issued, segments_done : In(8)
+    arrivals_issued, arrivals_done, segments_issued, segments_done : In(8)
         See CommandProcessor and InFlight.
     status : Out(Status), report : Out(1), reportable : In(1)
         ``report`` is a pulse: COMMAND_DONE with ``status`` is to be given out. No command begins while not ``reportable``.
@@ -75,8 +75,8 @@ class CommandExecution(wiring.Component):
                 "next_hop": Out(1),
                 "ip_header": Out(1),
                 "frame_room": In(1),
-                "verdicts_issued": In(COUNT_BITS),
-                "verdicts_done": In(COUNT_BITS),
+                "arrivals_issued": In(COUNT_BITS),
+                "arrivals_done": In(COUNT_BITS),
                 "segments_issued": In(COUNT_BITS),
                 "segments_done": In(COUNT_BITS),
                 "status": Out(Status),
@@ -84,7 +84,7 @@ class CommandExecution(wiring.Component):
                 "reportable": In(1),
             }
         )
-        self.verdicts, self.segments = in_flight(), in_flight()
+        self.arrivals, self.segments = in_flight(), in_flight()
         self.settling = Signal()  # a RELEASE waits: after an abort it goes on waiting
 
     def elaborate(self, platform):
@@ -94,18 +94,18 @@ class CommandExecution(wiring.Component):
         return m
 
     def _settle(self, m):
-        """Whether all that was issued before the pipeline's answer is done: each of the two stays done once it is."""
-        m.submodules.verdicts = verdicts = self.verdicts
+        """Whether all that was under way at the pipeline's answer is done: each of the two stays done once it is."""
+        m.submodules.arrivals = arrivals = self.arrivals
         m.submodules.segments = segments = self.segments
         self._note, self._settled = Signal(), Signal()
         m.d.comb += [
-            verdicts.note.eq(self._note),
-            verdicts.issued.eq(self.verdicts_issued),
-            verdicts.done.eq(self.verdicts_done),
+            arrivals.note.eq(self._note),
+            arrivals.issued.eq(self.arrivals_issued),
+            arrivals.done.eq(self.arrivals_done),
             segments.note.eq(self._note),
             segments.issued.eq(self.segments_issued),
             segments.done.eq(self.segments_done),
-            self._settled.eq(verdicts.none & segments.none),
+            self._settled.eq(arrivals.none & segments.none),
         ]
 
     def _steps(self, m):
@@ -251,7 +251,7 @@ class CommandExecution(wiring.Component):
                 m.d.sync += [self.settling.eq(~self._settled), self.aborting.eq(0)]
                 with m.If(self._settled):
                     m.next = "Report"
-                with m.Else():  # a verdict may be waiting for it
+                with m.Else():  # a received frame may be waiting for it
                     serve_abort()
 
             # ---- the rest

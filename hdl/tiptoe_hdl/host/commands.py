@@ -87,8 +87,10 @@ class CommandProcessor(wiring.Component):
         A payload write failed: the connection ends.
     broken : Out(stream of id)
         The same id, when the pipeline knows: nothing more of it is placed.
-    verdicts_issued, verdicts_done, segments_issued, segments_done : In(8)
-        Counts modulo 256: RELEASE is done when what was issued before it is.
+    arrivals_issued, arrivals_done, segments_issued, segments_done : In(8)
+        Counts modulo 256, of received frames from their lookup to their last byte in memory, and of segments to be sent:
+        RELEASE is done when what was issued before it is. A frame that was looked up before the four-tuple left the
+        connection table still is its connection's, however late it is passed on.
     done : Out(stream of CommandDone)
     waiting, progress : Out(1)
         For the watchdog: there are commands; one is finished.
@@ -131,8 +133,8 @@ class CommandProcessor(wiring.Component):
                 "frame_done": status,
                 "abort": In(stream.Signature(data.StructLayout({"id": cfg.id_bits}))),
                 "broken": Out(stream.Signature(unsigned(cfg.id_bits))),
-                "verdicts_issued": In(8),
-                "verdicts_done": In(8),
+                "arrivals_issued": In(8),
+                "arrivals_done": In(8),
                 "segments_issued": In(8),
                 "segments_done": In(8),
                 "done": Out(stream.Signature(CommandDone)),
@@ -210,7 +212,7 @@ class CommandProcessor(wiring.Component):
             self.ip_header.payload.own.eq(execution.ip_header),
             *(
                 getattr(execution, name).eq(getattr(self, name))
-                for name in ("verdicts_issued", "verdicts_done", "segments_issued", "segments_done")
+                for name in ("arrivals_issued", "arrivals_done", "segments_issued", "segments_done")
             ),
         ]
 

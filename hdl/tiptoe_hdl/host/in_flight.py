@@ -5,8 +5,8 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 COUNT_BITS = 8
-"""Counts are modulo 256. Fewer than so many may be under way at once: about 60 verdicts are (16 wait for placement, 33
-for their write), and about 90 segments (19 wait for the transmit path, 64 are inside at 128 bits)."""
+"""Counts are modulo 256. Fewer than so many may be under way at once: about 60 received frames are (2 in the
+dispatcher, 18 before placement, 36 behind), and about 90 segments (19 wait for the transmit path, 64 are inside at 128 bits)."""
 
 
 class InFlight(wiring.Component):

@@ -42,8 +42,8 @@ class Conclusions(wiring.Component):
     frame : Out stream of ``FrameEvent``
         Must have room for every host frame under way.
     error : Out valid-only of ``ErrorEvent``
-    verdicts_done : Out(8)
-        Counts verdicts whose payload is written and whose ``placed`` or ``abort``, if any, was taken; wraps.
+    arrivals_done : Out(8)
+        Counts frames whose write, if any, is over and whose ``placed`` or ``abort``, if any, was taken; wraps.
     """
 
     def __init__(self, cfg: EngineConfig):
@@ -57,7 +57,7 @@ class Conclusions(wiring.Component):
                 "abort": Out(stream.Signature(abort_request(cfg))),
                 "frame": Out(stream.Signature(FrameEvent)),
                 "error": Out(valid_only(ErrorEvent)),
-                "verdicts_done": Out(8),
+                "arrivals_done": Out(8),
             }
         )
 
@@ -81,10 +81,10 @@ class Conclusions(wiring.Component):
         with m.If(self.ring.valid):
             m.d.comb += write.addr.eq(self.ring.payload.id)
 
-        finish = Signal()  # a verdict without a message ends
-        told = Signal()  # one with a message
+        finish = Signal()  # one without such a message ends
+        told = Signal()  # one with it
         m.d.comb += told.eq((self.placed.valid & self.placed.ready) | (self.abort.valid & self.abort.ready))
-        m.d.sync += self.verdicts_done.eq(self.verdicts_done + finish + told)
+        m.d.sync += self.arrivals_done.eq(self.arrivals_done + finish + told)
 
         free = Signal()
         over = Signal()
@@ -119,7 +119,7 @@ class Conclusions(wiring.Component):
                         with m.If(head.host):
                             m.d.sync += self.error.payload.argument.eq(NO_ID)
                     with m.If(head.host):
-                        m.d.comb += self.i.ready.eq(1)
+                        m.d.comb += [self.i.ready.eq(1), finish.eq(1)]
                         m.d.sync += [
                             self.frame.valid.eq(1),
                             self.frame.payload.slot.eq(head.value[:16]),

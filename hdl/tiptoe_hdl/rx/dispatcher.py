@@ -50,6 +50,9 @@ class Dispatcher(wiring.Component):
         Resets.
     rst_unknown : In(1)
         1: segments of nobody are answered with a reset; 0: they go to the host.
+    arrivals_issued : Out(8)
+        Counts frames taken, each with its lookup; wraps. What the lookup tells stays true of a frame until placement is done
+        with it: no id serves another connection before (CommandProcessor, RELEASE).
     count_rx_unknown_segment : Out(1)
     """
 
@@ -68,6 +71,7 @@ class Dispatcher(wiring.Component):
                 "verdict": In(stream.Signature(Verdict)),
                 "control": Out(stream.Signature(TxControl)),
                 "rst_unknown": In(1),
+                "arrivals_issued": Out(8),
                 "count_rx_unknown_segment": Out(1),
             }
         )
@@ -216,6 +220,7 @@ class Dispatcher(wiring.Component):
             arrived_head.eq(self.result.valid & head_waiting & ~behind),
             arrived_next.eq(self.result.valid & ~arrived_head),
         ]
+        m.d.sync += self.arrivals_issued.eq(self.arrivals_issued + taken)
         m.d.sync += offered.eq(self.lookup.valid & ~self.lookup.ready & ~repeat)
 
         with m.If(arrived_head):

@@ -33,7 +33,7 @@ class Placement(wiring.Component):
     data of one drains, and many writes are on their way at once.
 
     Timing: one word a cycle and one or two cycles a frame on top; at least two cycles a write, four a verdict; frames
-    that are dropped one cycle. A write is asked for six cycles after its verdict.
+    that are dropped three. A write is asked for six cycles after its verdict.
 
     Parameters
     ----------
@@ -60,8 +60,8 @@ class Placement(wiring.Component):
         A host frame is in its slot; with length 0 the write failed and the slot holds nothing.
     host_base : In(addr_width), host_slots_log2 : In(4), host_consumer : In(16), host_enable : In(1)
         The host frame ring, aligned to its size.
-    verdicts_done : Out(8)
-        Counts verdicts completely finished; wraps.
+    arrivals_done : Out(8)
+        Counts frames completely finished, in order, those that are dropped too; wraps.
     count_rx_host_dropped : Out(1)
     """
 
@@ -86,7 +86,7 @@ class Placement(wiring.Component):
                 "host_slots_log2": In(4),
                 "host_consumer": In(16),
                 "host_enable": In(1),
-                "verdicts_done": Out(8),
+                "arrivals_done": Out(8),
                 "count_rx_host_dropped": Out(1),
             }
         )
@@ -119,7 +119,7 @@ class Placement(wiring.Component):
             targets.host_slots_log2.eq(self.host_slots_log2),
             targets.host_consumer.eq(self.host_consumer),
             targets.host_enable.eq(self.host_enable),
-            self.verdicts_done.eq(conclusions.verdicts_done),
+            self.arrivals_done.eq(conclusions.arrivals_done),
             self.count_rx_host_dropped.eq(targets.count_rx_host_dropped),
             self.data.valid.eq(realigner.o.valid),
             self.data.payload.eq(realigner.o.payload.data),
@@ -134,8 +134,7 @@ class Placement(wiring.Component):
             self._queue(m, "commands", realign_command(cfg), _WRITES, writes, o.payload.realign, realigner.cmd),
             self._queue(m, "requests", dma_request(cfg), _WRITES, writes, o.payload.request,
                         wiring.flipped(self.request)),
-            self._queue(m, "waiting", conclusion(cfg), _CONCLUSIONS, o.valid & o.payload.conclude,
-                        o.payload.conclusion, conclusions.i, HalfQueue),
+            self._queue(m, "waiting", conclusion(cfg), _CONCLUSIONS, o.valid, o.payload.conclusion, conclusions.i, HalfQueue),
         ]  # fmt: skip
         m.d.comb += targets.go.eq(Cat(*rooms).all())
 

@@ -35,16 +35,15 @@ def extraction(cfg: EngineConfig) -> data.StructLayout:
 
 
 def conclusion(cfg: EngineConfig) -> data.StructLayout:
-    """What to do once the write, if there is one, is over. ``value`` is the verdict's ``upto``, or the slot (16 bits)
-    and the length of a host frame."""
+    """What to do once the write, if there is one, is over; nothing, of a frame that is dropped. ``value`` is the verdict's
+    ``upto``, or the slot (16 bits) and the length of a host frame."""
     return data.StructLayout({"host": 1, "write": 1, "notify": 1, "id": cfg.id_bits, "value": 32})
 
 
 def target(cfg: EngineConfig) -> data.StructLayout:
-    """All about one frame. ``conclude`` if there is a conclusion; ``request`` and ``realign`` count when
-    ``extraction.write``."""
+    """All about one frame; ``request`` and ``realign`` count when ``extraction.write``."""
     return data.StructLayout({
-        "extraction": extraction(cfg), "conclude": 1, "conclusion": conclusion(cfg),
+        "extraction": extraction(cfg), "conclusion": conclusion(cfg),
         "request": dma_request(cfg), "realign": realign_command(cfg),
     })  # fmt: skip
 
@@ -222,10 +221,9 @@ class TargetPipeline(wiring.Component):
             o.extraction.first.eq(two.source[word_log2:]),
             o.extraction.more.eq((two.length + Cat(first_byte, Const(0, 1)) - 1) >> word_log2),
             o.extraction.free_words.eq(two.free_words),
-            o.conclude.eq(two.ask | two.host),
             o.conclusion.host.eq(two.host),
             o.conclusion.write.eq(two.write),
-            o.conclusion.notify.eq(two.notify),
+            o.conclusion.notify.eq(two.ask & two.notify),
             o.conclusion.id.eq(two.id),
             o.conclusion.value.eq(Mux(two.host, Cat(two.slot, two.frame_length), two.upto)),
             o.request.addr.eq(address),

@@ -13,11 +13,11 @@ DONE = (2, Opcode.RELEASE, Status.OK, tid(5, 1))
 
 
 class Counts:
-    """The counts of verdicts and segments that the other blocks keep."""
+    """The counts of received frames and segments that the other blocks keep."""
 
     def __init__(self, ctx, dut, start=0):
         self.ctx, self.dut = ctx, dut
-        self.values = {f"{what}_{end}": start for what in ("verdicts", "segments") for end in ("issued", "done")}
+        self.values = {f"{what}_{end}": start for what in ("arrivals", "segments") for end in ("issued", "done")}
         self.go()
 
     def go(self, **more):
@@ -45,9 +45,9 @@ def test_waits_for_both_whichever_is_last():
     bench = Bench()
 
     async def main(ctx):
-        counts = await begin(ctx, bench, start=254, verdicts=5, segments=1)  # the counts wrap
-        counts.go(verdicts_issued=6, segments_issued=8)  # what is issued later does not count
-        await counts.each("verdicts_done", 5)
+        counts = await begin(ctx, bench, start=254, arrivals=5, segments=1)  # the counts wrap
+        counts.go(arrivals_issued=6, segments_issued=8)  # what is issued later does not count
+        await counts.each("arrivals_done", 5)
         await ctx.tick().repeat(20)
         assert bench.done == []
         await counts.each("segments_done", 1)
@@ -60,7 +60,7 @@ def test_waits_for_both_whichever_is_last():
     assert bench.log[6][1]["op"] == FlowOp.RELEASE
 
 
-@pytest.mark.parametrize("slow, quick", [("segments", "verdicts"), ("verdicts", "segments")])
+@pytest.mark.parametrize("slow, quick", [("segments", "arrivals"), ("arrivals", "segments")])
 @pytest.mark.parametrize("pass_by", [1, 127, 128, 129, 255, 256, 300, 700])
 def test_any_number_may_pass_by_while_the_other_side_is_slow(slow, quick, pass_by):
     bench = Bench()
@@ -85,10 +85,10 @@ def test_the_second_release_waits_anew():
     async def main(ctx):
         counts = await begin(ctx, bench)
         assert bench.done == [DONE]
-        counts.go(verdicts_issued=1)
+        counts.go(arrivals_issued=1)
         await bench.run(ctx, provision(3, 5, 2, stock=1), release(4, 5, 2))
         assert bench.done == [DONE]
-        await counts.each("verdicts_done", 1)
+        await counts.each("arrivals_done", 1)
         await ctx.tick().repeat(8)
         assert bench.done[1:] == [(4, Opcode.RELEASE, Status.OK, tid(5, 2))]
 
@@ -96,16 +96,16 @@ def test_the_second_release_waits_anew():
 
 
 @pytest.mark.parametrize("status", [Status.OK, Status.BAD_STATE])
-def test_a_verdict_that_waits_for_its_abort(status):
+def test_a_received_frame_that_waits_for_its_abort(status):
     """Two writes have failed: placement tells of the second one when the first is taken, so RELEASE has to take it."""
     bench = Bench()
     bench.status = {"flow": [Status.OK, Status.OK, status, status]}
 
     async def main(ctx):
-        counts = await begin(ctx, bench, verdicts=2)
+        counts = await begin(ctx, bench, arrivals=2)
         for id in (7, 8):
             await stream_put(ctx, bench.dut.abort, {"id": id})
-            counts.go(verdicts_done=1)
+            counts.go(arrivals_done=1)
         await bench.idle(ctx)
         assert bench.done == [DONE], "the status is that of RELEASE"
 

@@ -99,7 +99,7 @@ class Bench:
         self.placed, self.aborted, self.events, self.errors = [], [], [], []
         self.dropped = self.now = self.first_word = self.last_word = self.words = 0
         self.consumer = 0  # host frames taken, as the host says before the first
-        self.finished = {}  # verdicts_done to the cycle it came
+        self.finished = {}  # arrivals_done to the cycle it came
         self.hold = False  # infos wait until all frames are stored
 
     def draw(self, name):
@@ -120,7 +120,7 @@ class Bench:
     async def clock(self, ctx):
         p = self.dut.placement
         async for _, _, dropped, valid, payload, finished in ctx.tick().sample(
-            p.count_rx_host_dropped, p.error.valid, p.error.payload, p.verdicts_done
+            p.count_rx_host_dropped, p.error.valid, p.error.payload, p.arrivals_done
         ):
             self.now += 1
             self.finished.setdefault(finished, self.now)
@@ -225,18 +225,17 @@ class Bench:
         return collector
 
     async def ending(self, ctx):
-        verdicts = sum(frame.verdict is not None for frame in self.frames)
         hosts = sum(frame.to_host for frame in self.frames)
         while True:
             await ctx.tick()
-            if ctx.get(self.dut.placement.verdicts_done) == verdicts % 256 and not self.done:
+            if ctx.get(self.dut.placement.arrivals_done) == len(self.frames) % 256 and not self.done:
                 if len(self.events) + self.dropped == hosts and self.now > 20 and self.stored == len(self.frames):
                     break
         await ctx.tick().repeat(50)
         p = self.dut.placement
         assert not any(ctx.get(s.valid) for s in (p.request, p.data, p.placed, p.abort, p.frame))
         assert ctx.get(self.dut.buffer.level) == 0
-        assert ctx.get(p.verdicts_done) == verdicts % 256
+        assert ctx.get(p.arrivals_done) == len(self.frames) % 256
 
     def expected_memory(self):
         memory = {}

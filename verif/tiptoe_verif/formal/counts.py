@@ -1,4 +1,5 @@
-"""The counts that RELEASE looks at go up by one at most in a cycle: of verdicts (``rx/conclude.py``), which two messages end.
+"""The counts that RELEASE looks at go up by one at most in a cycle: of received frames (``rx/conclude.py``), which
+two messages end.
 
 Of segments (``tx/sequence.py``) it is plain: a single flag is added.
 """
@@ -33,6 +34,6 @@ class CountsProof(wiring.Component):
             else:
                 m.d.comb += mine.eq(theirs)
         before, gone = Signal(8), Signal(8)
-        m.d.sync += before.eq(conclusions.verdicts_done)
-        m.d.comb += [gone.eq(conclusions.verdicts_done - before), Assert(gone <= 1)]
+        m.d.sync += before.eq(conclusions.arrivals_done)
+        m.d.comb += [gone.eq(conclusions.arrivals_done - before), Assert(gone <= 1)]
         return m

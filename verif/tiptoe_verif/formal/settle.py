@@ -1,7 +1,7 @@
 """RELEASE waits for what was issued before it: the wait ends in time, whatever passes meanwhile, and not before.
 
 The proof is of the command processor's steps as they are (``host/command_execute.py``), with any commands, plans, answers
-and aborts, and any pace of verdicts and segments.
+and aborts, and any pace of received frames and segments.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ WAIT_CYCLES = 3
 
 SMALL_BITS = 4
 
-KINDS = ("verdicts", "segments")
+KINDS = ("arrivals", "segments")
 
 
 class Compared(wiring.Component):
@@ -109,7 +109,7 @@ class SettleProof(wiring.Component):
             m.d.comb += mine.eq(theirs)
 
     def _count(self, m: Module, kind: str, waits: Signal) -> Signal:
-        """Verdicts or segments at any pace; returns how many of those before the wait are not done."""
+        """Received frames or segments at any pace; returns how many of those before the wait are not done."""
         most = 2 ** (len(getattr(self.execution, kind).issued) - 1) - 1
         issue, finish = getattr(self, f"{kind}_issue"), getattr(self, f"{kind}_finish")
         issued, done = Signal(COUNT_BITS, name=f"{kind}_issued"), Signal(COUNT_BITS, name=f"{kind}_done")

@@ -13,12 +13,13 @@ import struct
 import pytest
 
 from tests.live.conftest import ENGINE, KERNEL, readable, send_some
-from tests.live.host_bench import HostBench, offloaded
+from tests.live.host_bench import HostBench, offloaded, state
 from tiptoe_driver import SO_NO_OFFLOAD
 from tiptoe_driver.hardware.abi_gen import DOORBELL_BASE, Opcode
 from tiptoe_driver.netinet.if_var import IFCAP_TOE
 from tiptoe_driver.netinet.in_cksum import internet_checksum
 from tiptoe_driver.netinet.offload import if_setcap
+from tiptoe_driver.netinet.tcp_fsm import TCPS_CLOSED, TCPS_TIME_WAIT
 from tiptoe_verif.live import session
 from tiptoe_verif.live.tap import TapError
 from tiptoe_verif.wire.segment import ACK, FIN, RST, SYN, ip_number
@@ -305,3 +306,43 @@ def test_closing_the_host_side_gives_the_interface_back(bench):
     fins = [segment for segment in bench.of_port(8000) if segment.flags & FIN]
     assert not [segment for segment in fins if segment.src == ip_number(KERNEL)]
     theirs.close()
+
+
+def test_port_of_a_connection_that_the_kernel_has_in_time_wait_is_served(bench, payload):
+    """A client uses its port again soon, and finds the engine with room: TIME_WAIT of the kernel is no reason for a reset."""
+    listener = bench.passive(80)
+    for software in (True, False):
+        if_setcap(bench.toe.tod_ifp, 0 if software else IFCAP_TOE)
+        bench.for_s(0.05)
+        client = bench.kernel_socket(40_000)
+        client.connect_ex((ENGINE, 80))
+        server = bench.offloaded_accept(listener)
+        assert offloaded(server) is not software
+        bench.carry(client, server, payload(20_000), back=payload(20_000))
+        server.shutdown(socket.SHUT_WR)  # we close first: TIME_WAIT is ours
+        bench.expect_end(client)
+        client.close()
+        bench.expect_end(server)
+        bench.until(lambda server=server: state(server) in (TCPS_TIME_WAIT, TCPS_CLOSED), "TIME_WAIT")
+
+
+def test_nothing_but_a_four_tuple_remains_of_time_wait(bench):
+    """60 s long, at hundreds of connections a second."""
+    tcbinfo = bench.engine.stack.tcbinfo
+    listener = bench.passive(80, software=True)
+    peers = bench.listen(8000)
+    for active in (False, True):
+        if active:
+            ours = bench.open(8000, software=True)
+            theirs = bench.accept(peers)
+        else:
+            theirs = bench.connect(80)
+            ours = bench.offloaded_accept(listener)
+        inp, four_tuple = ours.so.so_pcb, ours.so.so_pcb.four_tuple
+        ours.close()  # first: TIME_WAIT is ours
+        bench.expect_end(theirs)
+        theirs.close()
+        bench.until(lambda inp=inp: inp.inp_socket is None, "the end of the socket")
+        # Who has chosen a port must not choose it again.
+        assert (tcbinfo.connected(four_tuple) is inp) is active
+        assert bench.host.tcp.open == 1  # the listener

@@ -40,6 +40,8 @@ class Callout:
 class Clock:
     """The time of one stack, on the clocks of the devices it drives."""
 
+    CALLOUTS = 1024
+    """Callouts that may be kept, cancelled ones too, before those are looked for and forgotten."""
     SLICE_US = 100
     """How long devices are waited for in turn when there are several."""
 
@@ -50,6 +52,7 @@ class Clock:
         self._turn = 0
         self._callouts: list[tuple[int, int, Callout]] = []
         self._callout_order = count()
+        self._most_callouts = self.CALLOUTS
 
     def attach_device(self, device: Pollable) -> None:
         """Drive ``device`` from now on. Its clock goes on from the stack's time; the first one's is the stack's."""
@@ -79,6 +82,10 @@ class Clock:
     def callout(self, delay_us: int, function: Callable[[], None]) -> Callout:
         """Call ``function`` after ``delay_us``."""
         entry = Callout(function)
+        if len(self._callouts) >= self._most_callouts:
+            self._callouts = [each for each in self._callouts if each[2].function is not None]
+            heapq.heapify(self._callouts)
+            self._most_callouts = max(self.CALLOUTS, 2 * len(self._callouts))
         heapq.heappush(self._callouts, (self.now_us() + delay_us, next(self._callout_order), entry))
         return entry
 

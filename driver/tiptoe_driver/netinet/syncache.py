@@ -12,10 +12,11 @@ from typing import Any
 
 from .clock import Callout
 from .locks import Lock, Rank
-from .offload import TOE_SC_DROP, TOE_SC_ENTRY_PRESENT
+from .offload import TOE_SC_DROP, TOE_SC_ENTRY_PRESENT, tp_offload
 from .pcbinfo import INP_DROPPED
-from .structures import TF_NODELAY, intotcpcb, socket, sotoinpcb, sototcpcb, tcpcb, toe_usrreqs, vnet
+from .structures import INP_TIMEWAIT, TF_NODELAY, intotcpcb, socket, sotoinpcb, sototcpcb, tcpcb, toe_usrreqs, vnet
 from .tcp_fsm import TCPS_LISTEN, TCPS_SYN_RECEIVED
+from .tcp_subr import tcp_close
 from .uipc_socket import sonewconn
 
 in_conninfo = tuple[int, int, int, int]
@@ -100,8 +101,14 @@ class Syncache:
                 return None
             self._remove(bucket, sc)
         head = sc.sc_listener.t_inpcb.inp_socket
-        if head is None or sc.sc_listener.t_state != TCPS_LISTEN or tcbinfo.connected(inc) is not None:
+        if head is None or sc.sc_listener.t_state != TCPS_LISTEN:
             return None
+        old = tcbinfo.connected(inc)
+        if old is not None:
+            if not old.inp_flags & INP_TIMEWAIT or tp_offload(intotcpcb(old)):
+                return None
+            with old.lock:
+                tcp_close(intotcpcb(old))  # the software TCP's: the peer has gone on
         so = sonewconn(head, self._stack)
         if so is None:
             return None

@@ -483,3 +483,26 @@ def test_connections_that_are_long_over_are_forgotten(ending):
     for time_ns in range(8200):
         monitor.from_engine(bytes(Ether(src=OUR_MAC) / ARP()), time_ns)
     assert len(monitor.flows) == len(monitor._given) == (100 if ending == "open" else 0)
+
+
+def test_many_connections_over_within_the_time_need_no_more_memory(monkeypatch):
+    """Hundreds a second, for minutes. The oldest make room, none that is open; late segments of the others pass."""
+    monkeypatch.setattr("tiptoe_verif.wire.monitor._REMEMBERED_CONNECTIONS", 50)
+    monitor = WireMonitor(mac=mac_number(OUR_MAC), ip=ip_number(US), forget_after_ns=1 << 60)
+    for port in range(5000, 5100):
+        monitor.to_engine(theirs("S", seq=0, sport=port))
+        monitor.from_engine(ours("SA", seq=0, dport=port, options=[("MSS", 1460)]))
+        monitor.to_engine(theirs("A", sport=port))
+        if port >= 5010:
+            monitor.from_engine(ours("FA", dport=port, data=b"last"))
+            monitor.to_engine(theirs("FA", ack=6, sport=port))
+            monitor.from_engine(ours("A", seq=6, ack=2, dport=port))
+    for time_ns in range(4200):
+        monitor.from_engine(bytes(Ether(src=OUR_MAC) / ARP()), time_ns)
+    assert {key[3] for key in monitor.flows} == {*range(5000, 5010), *range(5060, 5100)}
+    assert not any(flow.sent for _, flow in monitor.all_flows())
+    for port in range(5060, 5100):
+        monitor.to_engine(theirs("FA", ack=6, sport=port))
+        monitor.from_engine(ours("A", seq=6, ack=2, dport=port))
+        with pytest.raises(WireError, match="sequence number"):
+            monitor.from_engine(ours("A", seq=8, ack=2, dport=port, data=b"x"))

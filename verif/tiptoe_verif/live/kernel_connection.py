@@ -12,7 +12,6 @@ import struct
 from collections.abc import Iterator
 from dataclasses import replace
 from enum import IntEnum
-from functools import partial
 from typing import Protocol
 
 from tiptoe_driver import Stack
@@ -38,8 +37,6 @@ from tiptoe_driver.netinet.tcp_subr import tcp_close, tcp_drop
 
 from .relay import RESET
 
-TIME_WAIT_US = 60_000_000
-"""How long Linux keeps a connection in TIME_WAIT (TCP_TIMEWAIT_LEN)."""
 _SENDS_FIN = (TCPS_FIN_WAIT_1, TCPS_CLOSING, TCPS_LAST_ACK)
 _SCRATCH = bytearray(1 << 16)
 _CA_RECOVERY = 3
@@ -79,12 +76,15 @@ class Kernel(Protocol):
     def close(self, tp: tcpcb) -> None:
         """Part with the kernel's socket."""
 
+    def time_wait(self, tp: tcpcb, *, forget: bool) -> None:
+        """The kernel keeps TIME_WAIT alone. With ``forget`` nobody here has to know of it."""
+
 
 class Connection:
     """A connection of the stack, and the kernel's behind it."""
 
-    def __init__(self, tcp: Kernel, tp: tcpcb, kernel: socket.socket) -> None:
-        self._tcp, self.tp, self.kernel = tcp, tp, kernel
+    def __init__(self, tcp: Kernel, tp: tcpcb, kernel: socket.socket, *, accepted: bool = False) -> None:
+        self._tcp, self.tp, self.kernel, self._accepted = tcp, tp, kernel, accepted
         self.over = False
         self._error = 0
         self._fin_sent = self._fin_received = False
@@ -180,8 +180,7 @@ class Connection:
         if self._error:
             tcp_ended(tp, so, self._error)
         elif tp.t_state == TCPS_TIME_WAIT:
-            self._tcp.close(tp)
-            self._tcp.stack.callout(TIME_WAIT_US, partial(self._time_wait_over, tp))
+            self._tcp.time_wait(tp, forget=self._accepted and bool(so.so_state & SS_NOFDREF))
         elif tp.t_state == TCPS_FIN_WAIT_2 and so.so_state & SS_NOFDREF:
             tcp_close(tp)  # the kernel waits for the peer's FIN, for as long as it finds right
 
@@ -212,8 +211,3 @@ class Connection:
         self._drained = unwanted
         if arrived:
             sorwakeup(so)
-
-    def _time_wait_over(self, tp: tcpcb) -> None:
-        with self._tcp.stack.tcbinfo.lock, tp.t_inpcb.lock:
-            if tp.t_state == TCPS_TIME_WAIT:
-                tcp_close(tp)

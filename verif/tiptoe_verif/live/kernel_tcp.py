@@ -12,9 +12,11 @@ import os
 import select
 import socket
 from collections.abc import Callable
+from functools import partial
 
 from tiptoe_driver import Stack
 from tiptoe_driver.netinet import structures
+from tiptoe_driver.netinet.clock import Callout
 from tiptoe_driver.netinet.routes import format_ipv4, parse_ipv4
 from tiptoe_driver.netinet.socketvar import soisconnected
 from tiptoe_driver.netinet.software import sballoc
@@ -22,12 +24,16 @@ from tiptoe_driver.netinet.structures import INP_TIMEWAIT, inpcb, intotcpcb, sot
 from tiptoe_driver.netinet.syncache import inherit
 from tiptoe_driver.netinet.tcp_fsm import TCPS_ESTABLISHED, TCPS_SYN_SENT
 from tiptoe_driver.netinet.tcp_info import tcp_info
-from tiptoe_driver.netinet.tcp_subr import tcp_close
+from tiptoe_driver.netinet.tcp_subr import release_socket, tcp_close
 from tiptoe_driver.netinet.uipc_socket import sonewconn
 
 from .kernel_connection import Connection, info_of_linux
 from .relay import RESET
 
+TIME_WAIT_US = 60_000_000
+"""How long Linux keeps a connection in TIME_WAIT (TCP_TIMEWAIT_LEN)."""
+MOST_TIME_WAITS = 4096
+"""Four-tuples that stay taken for it; the oldest makes room."""
 _EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 
 
@@ -62,6 +68,7 @@ class KernelTcp:
         self._by_descriptor: dict[int, Connection | Listener] = {}
         self._ready: dict[Connection | Listener, None] = {}
         self._full: set[Listener] = set()
+        self._time_waits: dict[tcpcb, Callout] = {}
         self.opened = self.accepted = 0
 
     @property
@@ -97,6 +104,10 @@ class KernelTcp:
 
     def close(self, tp: tcpcb) -> None:
         """Part with the kernel's socket; what the kernel has still to do for the connection, it does alone."""
+        limit = self._time_waits.pop(tp, None)
+        if limit is not None:
+            limit.cancel()
+            tp.t_inpcb.inp_tw = None
         link = self._links.pop(tp, None)
         if link is not None:
             link.over = True
@@ -104,6 +115,25 @@ class KernelTcp:
             self._ready.pop(link, None)
             self._full.discard(link)  # type: ignore[arg-type]
             link.kernel.close()
+
+    def time_wait(self, tp: tcpcb, *, forget: bool) -> None:
+        """The kernel keeps TIME_WAIT by itself; here a four-tuple stays taken for as long, and nothing else is left.
+
+        Not even that with ``forget``: who has accepted a connection and closed it chooses no port. P and I are held.
+        """
+        self.close(tp)
+        inp = tp.t_inpcb
+        if forget:
+            tcp_close(tp)
+            return
+        inp.inp_tw = self  # the inpcb stays without its socket
+        release_socket(inp)
+        self._time_waits[tp] = self.stack.callout(TIME_WAIT_US, partial(self._time_wait_over, tp))
+
+    def _time_wait_over(self, tp: tcpcb) -> None:
+        with self.stack.tcbinfo.lock, tp.t_inpcb.lock:
+            if tp in self._time_waits:
+                tcp_close(tp)
 
     def ctloutput(self, tp: tcpcb, level: int, name: int) -> None:
         """Type of service and time to live; congestion control is the kernel's own."""
@@ -184,7 +214,7 @@ class KernelTcp:
             tcbinfo.set_foreign(inp, *four_tuple[2:])
             sballoc(so, self.stack)
             kernel.setblocking(False)
-            link = Connection(self, tp, kernel)
+            link = Connection(self, tp, kernel, accepted=True)
             link.learn(link.kernel_state()[1])
             tp.t_state = TCPS_ESTABLISHED
             tp.t_starttime = self.stack.now_us()
@@ -218,6 +248,8 @@ class KernelTcp:
                 os.eventfd_read(self._wake)
             elif (link := self._by_descriptor.get(descriptor)) is not None:
                 self._ready[link] = None
+        while len(self._time_waits) > MOST_TIME_WAITS:
+            self._time_wait_over(next(iter(self._time_waits)))
         ready, self._ready = self._ready, {}
         for listener in self._full:
             if listener.room:

@@ -15,6 +15,9 @@ from .stat_server import StatServer
 from .switchboard import Switchboard
 from .tap import TapError, open_tap
 
+HOST_STACK = {"rst_unknown": False, "syn_to_host": True, "frame_slots": 1024, "frame_buffers": 256}
+"""The driver beside a kernel on the host's side: what the engine does not take is frames, in bursts."""
+
 
 class LiveSession:
     """A live run; use it as a context manager.
@@ -54,7 +57,7 @@ class LiveSession:
         self.tap = make(setup.tap, address=setup.host_ip, prefix=setup.prefix, mtu=setup.mtu, mac=setup.host_mac)
         self._stack.callback(os.close, self.tap)
         host_namespace = self._host_namespace()
-        driver = ({"rst_unknown": False, "syn_to_host": True} if host_namespace else {}) | setup.driver
+        driver = (HOST_STACK if host_namespace else {}) | setup.driver
         self.engine = LiveEngine(
             self.tap, setup.config, ip=setup.ip, mac=setup.mac, prefix=setup.prefix, gateway=setup.gateway,
             impairment=setup.impairment, conditions=setup.conditions, time_wait_s=setup.time_wait_s, seed=setup.seed,

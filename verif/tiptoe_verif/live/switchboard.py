@@ -13,6 +13,9 @@ from tiptoe_driver import Socket, Stack
 from .records import Record, Records
 from .relay import BUILT_IN, BuiltIn, Connection, Relay
 
+BACKLOG = 4096
+"""Accept queues: a burst of clients waits, none is refused."""
+
 
 class Switchboard:
     """All relays of one engine: watches host sockets through epoll and offloaded sockets through their upcalls.
@@ -87,7 +90,7 @@ class Switchboard:
         listener = Socket(self.stack)
         listener.setblocking(False)
         listener.bind((address, port))
-        listener.listen()
+        listener.listen(BACKLOG)
         self._closers.append(listener.close)
 
         def accept() -> None:
@@ -111,7 +114,7 @@ class Switchboard:
     def forward(self, port: int, target: tuple[str, int], address: str = "127.0.0.1") -> int:
         """Accept connections of this machine on ``port`` (0: any) and carry them to ``target`` through the engine;
         returns the port."""
-        server = socket.create_server((address, port))
+        server = socket.create_server((address, port), backlog=BACKLOG)
         server.setblocking(False)
         self._closers.append(lambda: self._close_server(server))
         local_port = int(server.getsockname()[1])

@@ -106,6 +106,7 @@ class Harness {
     uint64_t next_tick_ = 0, last_tick_ = 0;
     uint64_t live_start_ = 0, live_ticks_ = 0;
     uint64_t moved_at_ = 0, moved_ns_ = 0;  // cycle of the last traffic seen, and the time when it was seen
+    uint64_t next_taken_ = 0;  // cycle from which a frame of the TAP may come in
     size_t logged_sink_ = 0;  // frames of sink.frames that are in the log already
 #if VM_TRACE
     std::unique_ptr<TraceFile> trace_;

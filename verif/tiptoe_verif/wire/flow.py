@@ -73,6 +73,11 @@ class Flow:
         both = self.fin is not None and self.una > self.fin and self.peer_fin is not None
         return self.reset or self.reset_by_peer or both
 
+    def forget_bytes(self) -> None:
+        """It is over: nothing that was sent can be needed again."""
+        self.sent_base += len(self.sent)
+        self.sent = bytearray()
+
     @property
     def scales(self) -> tuple[int, int]:
         """Shifts of the peer's window and of ours; both 0 unless both sides offered the option."""

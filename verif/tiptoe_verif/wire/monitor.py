@@ -7,6 +7,7 @@ seen by it or not, so limits are those of the most generous reading.
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 
 from .flow import DEFAULT_MSS, Flow, Intervals, unwrap
@@ -32,6 +33,10 @@ from .segment import (
 
 _REMEMBERED_SYNS = 16
 _REMEMBERED_SEGMENTS = 64
+_REMEMBERED_NUMBERS = 16
+"""Segments remembered of a connection that is over."""
+_REMEMBERED_CONNECTIONS = 20_000
+"""Four-tuples kept where they may be forgotten, those of open connections aside: the oldest make room."""
 _KEPT_BYTES = 1 << 24
 _FORGET_EVERY = 4096
 """Frames between two looks for connections that are long over."""
@@ -71,7 +76,7 @@ class WireMonitor:
     ----------
     flows : dict
         Connections by (own address, own port, peer's address, peer's port), the newest of each.
-    finished : list
+    finished : deque
         Connections whose four-tuple was used again since.
     frames : int
         Frames checked.
@@ -88,7 +93,7 @@ class WireMonitor:
         self.forget_after_ns = forget_after_ns
         self.host = HostFrames()
         self.flows: dict[Key, Flow] = {}
-        self.finished: list[tuple[Key, Flow]] = []
+        self.finished: deque[tuple[Key, Flow]] = deque()
         self.frames = 0
         self._given: dict[Key, Given] = {}
 
@@ -104,7 +109,8 @@ class WireMonitor:
         if segment is None or (self.ip and segment.dst != self.ip):
             return
         key = (segment.dst, segment.dport, segment.src, segment.sport)
-        given = self._given.setdefault(key, Given())
+        given = self._given.pop(key, None) or Given()
+        self._given[key] = given  # the one heard of last comes last
         given.last_ns = time_ns
         if segment.flags & SYN and not segment.flags & RST:
             syns = given.syns
@@ -116,6 +122,8 @@ class WireMonitor:
         flow = self.flows.get(key)
         if flow is not None:
             self._received(flow, segment, time_ns)
+            if flow.over:
+                self._is_over(flow, given)
 
     def _received(self, flow: Flow, segment: Segment, time_ns: int) -> None:
         flow.segments_received += 1
@@ -220,6 +228,8 @@ class WireMonitor:
             self._sent_ack(key, flow, segment)
         if not flags & SYN:
             self._sent_data(flow, segment)
+        if flow.over and key in self._given:
+            self._is_over(flow, self._given[key])
 
     def _sent_reset(self, key: Key, flow: Flow | None, segment: Segment, time_ns: int) -> None:
         if segment.payload:
@@ -249,6 +259,7 @@ class WireMonitor:
             flow.retransmissions += 1
             return flow
         if flow is not None:
+            flow.forget_bytes()
             self.finished.append((key, flow))
         flow = Flow(segment.seq, segment.seq + 1, segment.mss, segment.ws, segment.wnd, time_ns)
         flow.una, flow.sent_base = flow.iss, flow.iss + 1
@@ -347,12 +358,28 @@ class WireMonitor:
 
     def _forget(self, before_ns: int) -> None:
         """Forget what has been over since before ``before_ns``."""
-        for key, given in list(self._given.items()):
+        gone: list[Key] = []
+        surplus = len(self._given) - _REMEMBERED_CONNECTIONS
+        for key, given in self._given.items():
+            if given.last_ns >= before_ns and surplus <= len(gone):
+                break
             flow = self.flows.get(key)
-            if given.last_ns < before_ns and (flow is None or (flow.over and flow.ended_ns < before_ns)):
-                del self._given[key]
-                self.flows.pop(key, None)
-        self.finished = [(key, flow) for key, flow in self.finished if flow.ended_ns >= before_ns]
+            if flow is None or (flow.over and (flow.ended_ns < before_ns or surplus > len(gone))):
+                gone.append(key)
+        for key in gone:
+            del self._given[key]
+            self.flows.pop(key, None)
+        while (
+            self.finished and self.finished[0][1].ended_ns < before_ns or len(self.finished) > _REMEMBERED_CONNECTIONS
+        ):
+            self.finished.popleft()
+
+    @staticmethod
+    def _is_over(flow: Flow, given: Given) -> None:
+        """Keep what tells late segments of it from others', and no more: there may be thousands."""
+        if flow.sent:
+            flow.forget_bytes()
+        del given.syns[:-1], given.numbers[:-_REMEMBERED_NUMBERS]
 
     # --- findings ---
 

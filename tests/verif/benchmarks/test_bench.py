@@ -15,6 +15,7 @@ from tiptoe_verif.benchmarks.report import COUNT, CYCLES, RATE, Figure
 from tiptoe_verif.benchmarks.rig import MSS, Rig, Watch
 from tiptoe_verif.benchmarks.run import Plan, figures
 from tiptoe_verif.cli import app
+from tiptoe_verif.live.namespace import why_no_tap
 from tiptoe_verif.native.harness import build_engine
 from tiptoe_verif.wire.segment import ACK, SYN, parse_tcp
 
@@ -277,6 +278,13 @@ def test_speed(library):
     cocotb = speed.under_cocotb(TINY, 16384)
     assert cocotb.bytes == 16384 and 0.5 < cocotb.cycles / native.cycles < 2
     assert native.rate > cocotb.rate
+    assert speed.idle(TINY, 5000, library=library).cycles == 5000
+
+
+@pytest.mark.skipif(why_no_tap() is not None, reason="no TAP interface")
+def test_speed_of_a_live_session():
+    live = speed.live("tiny", 100_000)
+    assert live.bytes == 100_000 and live.cycles > 100_000 / 8 and live.rate > 1000
 
 
 # --- command line

@@ -7,9 +7,10 @@ from typing import Any
 
 from rich.table import Table
 
-from tiptoe_hdl.config import EngineConfig
+from tiptoe_hdl.config import CONFIGS, EngineConfig
 
 from ..console import build_progress, console, errors
+from ..live.namespace import why_no_tap
 from ..live.summary import short_path
 from ..native.harness import build_engine
 from . import report, speed
@@ -71,18 +72,31 @@ def _speed(config: EngineConfig, total: int) -> dict[str, Any]:
     with build_progress() as progress:
         native = speed.native(config, total, progress=progress)
         cocotb = speed.under_cocotb(config, total, progress=progress)
-    return {
+    found = {
         "traffic": f"{total // 1024} KiB to an echo service and back, captured and checked",
         "native": native.as_json(), "cocotb": cocotb.as_json(), "ratio": round(native.rate / cocotb.rate, 1),
+        "idle": speed.idle(config, total).as_json(),
     }  # fmt: skip
+    # A live session knows its engine by name.
+    name = next((name for name, known in CONFIGS.items() if known == config), None)
+    reason = why_no_tap() if name else "the configuration has no name"
+    if name and reason is None:
+        found["live"] = speed.live(name, 16 * total).as_json()
+    else:
+        found["no_live"] = reason
+    return found
 
 
 def _speed_table(simulation: dict[str, Any]) -> Table:
     table = Table(title="simulation: " + simulation["traffic"], title_justify="left", box=None, pad_edge=False)
     for heading in ("", "engine cycles", "CPU seconds", "cycles per CPU second"):
         table.add_column(heading, justify="right" if heading else "left")
-    for name in ("native", "cocotb"):
-        row = simulation[name]
-        table.add_row(name, f"{row['cycles']:,}", f"{row['cpu_s']:.2f}", f"{row['cycles_per_s']:,}")
-    table.add_row("ratio", "", "", f"{simulation['ratio']}")
+    names = {"native": "native", "cocotb": "cocotb", "idle": "native, idle", "live": "live, the kernel downloads"}
+    for key, name in names.items():
+        if key in simulation:
+            row = simulation[key]
+            table.add_row(name, f"{row['cycles']:,}", f"{row['cpu_s']:.2f}", f"{row['cycles_per_s']:,}")
+    if "no_live" in simulation:
+        table.add_row(f"no live session ({simulation['no_live']})")
+    table.add_row("native to cocotb", "", "", f"{simulation['ratio']}")
     return table

@@ -1,8 +1,13 @@
-"""Speed of the simulation: engine cycles per second of processor time, native and under cocotb, with the same traffic."""
+"""Speed of the simulation: engine cycles per second of processor time.
+
+The same traffic native and under cocotb; an idle engine; and a live session in which the Linux kernel downloads.
+"""
 
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +15,8 @@ from typing import Any
 
 from tiptoe_hdl.config import EngineConfig
 
+from ..live.session import LiveSession
+from ..live.setup import LiveSetup
 from ..native.device import Conditions
 from ..native.simulation import Peer, Simulation, Wire
 from ..paths import BUILD
@@ -23,6 +30,12 @@ TOTAL = "TIPTOE_SPEED_BYTES"
 """Environment variables for the bench under cocotb."""
 
 _PATIENCE_US = 10_000_000
+_PATIENCE_S = 120.0
+_PORT = 19
+_DOWNLOAD = (
+    "import socket, sys; s = socket.create_connection((sys.argv[1], int(sys.argv[2]))); left = int(sys.argv[3])\n"
+    "while left: left -= len(s.recv(min(left, 65536)))"
+)
 
 
 @dataclass(frozen=True)
@@ -59,6 +72,37 @@ def native(config: EngineConfig, total: int, *, library: Path | None = None, pro
         peer.send(client.begin())
         sim.run_until(lambda: client.done, _PATIENCE_US, "the echo")
         return Speed(sim.harness.cycle - first, time.process_time() - begin, total)
+
+
+def idle(config: EngineConfig, cycles: int, *, library: Path | None = None) -> Speed:
+    """So many cycles in which nothing is to be done, in the native simulation."""
+    with Simulation(config, library=library, driver={"stock": 4}) as sim:
+        sim.run_us(3000)
+        begin = time.process_time()
+        sim.harness.run(cycles)
+        return Speed(cycles, time.process_time() - begin, 0)
+
+
+def live(config: str, total: int) -> Speed:
+    """The Linux kernel downloads ``total`` bytes from a live session, captured and checked as in the demo.
+
+    The clock rests when nothing moves; neither the client's nor the kernel's time counts, but for the system calls.
+    """
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    setup = LiveSetup(
+        config=config, namespace=True, host_stack=False, pcap=FOLDER / "speed_live.pcap", listen=[(_PORT, "chargen")]
+    )
+    with LiveSession(setup) as session:
+        assert session.namespace is not None
+        command = [sys.executable, "-c", _DOWNLOAD, setup.ip, str(_PORT), str(total)]
+        with subprocess.Popen(session.namespace.command(command)) as client:
+            first, begin = session.engine.harness.cycle, time.process_time()
+            session.engine.run_until(lambda: client.poll() is not None, _PATIENCE_S, "the download")
+            speed = Speed(session.engine.harness.cycle - first, time.process_time() - begin, total)
+        if client.returncode:
+            raise RuntimeError(f"the download failed with status {client.returncode}")
+        session.engine.check()
+    return speed
 
 
 def under_cocotb(config: EngineConfig, total: int, *, progress: Progress | None = None) -> Speed:

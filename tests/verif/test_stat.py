@@ -36,6 +36,7 @@ SNAPSHOT: dict[str, Any] = {
         "name": "tiptoe0", "address": "10.77.0.2/24", "link_up": True, "offload": True, "state": "RUNNING",
         "ids": {"total": 16, "in_use": 2, "stock": 8, "free": 6}, "half_open": {"in_use": 1, "total": 8},
         "listeners": {"in_use": 2, "total": 4}, "counters": COUNTERS, "driver_counters": {"stale_events": 1},
+        "standstills": [],
     }],
     "listeners": [
         {"local": "*:19", "devices": ["tiptoe0"], "half_open": 1}, {"local": "*:80", "devices": ["tiptoe0"], "half_open": 0},

@@ -6,6 +6,7 @@ SYN with syncache_add and turns the entry into a socket with syncache_expand whe
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +15,9 @@ from .clock import Callout
 from .locks import Lock, Rank
 from .offload import TOE_SC_DROP, TOE_SC_ENTRY_PRESENT, tp_offload
 from .pcbinfo import INP_DROPPED
-from .structures import INP_TIMEWAIT, TF_NODELAY, intotcpcb, socket, sotoinpcb, sototcpcb, tcpcb, toe_usrreqs, vnet
-from .tcp_fsm import TCPS_LISTEN, TCPS_SYN_RECEIVED
+from .software import tcp_ended
+from .structures import TF_NODELAY, inpcb, intotcpcb, socket, sotoinpcb, sototcpcb, tcpcb, toe_usrreqs, vnet
+from .tcp_fsm import TCPS_ESTABLISHED, TCPS_LISTEN, TCPS_SYN_RECEIVED
 from .tcp_subr import tcp_close
 from .uipc_socket import sonewconn
 
@@ -90,7 +92,8 @@ class Syncache:
         """syncache_expand: the handshake of ``toepcb`` is complete. P is held.
 
         Makes a socket in the listener's accept queue and has ``fill`` complete its tcpcb under its lock. None when the
-        entry is gone, is another's, or the listener takes no more: the caller resets the connection.
+        entry is gone, is another's, or the listener takes no more: the caller resets the connection. An older connection of
+        the four-tuple that the software carries ends with ECONNRESET.
         """
         tcbinfo = self._stack.tcbinfo
         tcbinfo.lock.require()
@@ -103,12 +106,8 @@ class Syncache:
         head = sc.sc_listener.t_inpcb.inp_socket
         if head is None or sc.sc_listener.t_state != TCPS_LISTEN:
             return None
-        old = tcbinfo.connected(inc)
-        if old is not None:
-            if not old.inp_flags & INP_TIMEWAIT or tp_offload(intotcpcb(old)):
-                return None
-            with old.lock:
-                tcp_close(intotcpcb(old))  # the software TCP's: the peer has gone on
+        if (old := tcbinfo.connected(inc)) is not None and not self._forgotten(old):
+            return None
         so = sonewconn(head, self._stack)
         if so is None:
             return None
@@ -122,6 +121,20 @@ class Syncache:
             inherit(sc.sc_listener, tp)
             fill(tp)
         return so
+
+    def _forgotten(self, inp: inpcb) -> bool:
+        """End a connection of the software's whose four-tuple has completed a handshake with a device: the peer knows
+        nothing of it any more, and would be refused for as long as it lasts. Not with the SYN, which anybody can send.
+        P is held. Whether it is ended: one that is not established yet, or a device's, stays."""
+        with inp.lock:
+            tp, so = inp.inp_ppcb, inp.inp_socket
+            if tp is None or tp_offload(tp) or tp.t_toe is not None or tp.t_state < TCPS_ESTABLISHED:
+                return False
+            if so is None:
+                tcp_close(tp)  # in TIME_WAIT, say
+            else:
+                tcp_ended(tp, so, errno.ECONNRESET)
+        return True
 
     def chkrst(self, inc: in_conninfo, toepcb: Any) -> None:
         """The device has given the half-open connection up (RST, timeout, listener gone): forget it, tell nobody."""

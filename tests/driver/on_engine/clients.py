@@ -1,8 +1,8 @@
 """Many clients of one server on the engine, in native simulation: each asks a question and reads the answer, as `ab` does.
 
 A client is a small TCP with the habits of Linux: the SYN again after 1, 3, 7... seconds, data again after 200 ms and twice as
-long each time, an ACK of where it is in answer to a SYN,ACK that comes again. Lost is what the test says. Seconds are
-thousands of the engine's ticks.
+long each time, an ACK of where it is in answer to a SYN,ACK that comes again, a RST to what answers an earlier connection's SYN.
+Lost is what the test says. Seconds are thousands of the engine's ticks.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Client:
 
     def __init__(self, crowd: Crowd, port: int, question: bytes, *, closes: bool) -> None:
         self.crowd, self.port, self.question, self.closes = crowd, port, question, closes
-        self.iss = self.una = port * 7919 & M
+        self.iss = self.una = port * 7919 + 250 * crowd.now & M  # RFC 6528's clock
         self.nxt = self.iss
         self.rcv_nxt = 0
         self.mss = 0
@@ -90,8 +90,12 @@ class Client:
                 self._emit(ACK, self.nxt)  # a challenge
             elif segment.ack == self.nxt:
                 self._established(segment)
+            else:
+                self._emit(RST, segment.ack)
             return
         if self.established is None:
+            if segment.ack != self.nxt:
+                self._emit(RST, segment.ack)  # an ACK of an earlier connection's: that is to end
             return
         if (segment.ack - self.una) & M <= (self.nxt - self.una) & M:
             self.una = segment.ack

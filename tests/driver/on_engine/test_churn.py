@@ -78,3 +78,30 @@ def test_what_the_engine_has_no_id_for_is_the_software_s() -> None:
     assert {client.answer for client in clients} == {b"answer to question"} and not crowd.resets
     crowd.sim.check()
     crowd.sim.close()
+
+
+def test_a_client_of_the_software_s_that_forgot_its_connection_gets_in_on_the_engine() -> None:
+    """Its four-tuple is a connection in the software, which knows of nothing. When the client's new handshake with the engine is
+    complete, that connection is over; before, the client was reset for as long as it lasted."""
+    forgetful = 1016
+    forgets = True
+    crowd = Crowd(
+        FEW, software="stand-in", syn_to_host=True, stock=16, active_reserve=0,
+        loses=lambda ours, segment, before: forgets and ours and segment.sport == forgetful and bool(segment.payload),
+    )  # fmt: skip
+    crowd.until(lambda: crowd.sim.toe.engine.ids.stocked == 16, SECOND, "the stock")
+    crowd.sim.run_us(5000)
+    for port in range(1000, forgetful + 1):
+        crowd.client(port)
+    crowd.until(lambda: list(crowd.under_way) == [forgetful], 10 * SECOND, "all others")
+    crowd.until(lambda: crowd.sim.software.counters["accepted"], SECOND, "the software's")
+    accepted = crowd.counter("ACCEPTED")
+    crowd.until(lambda: crowd.sim.toe.engine.ids.stocked, 10 * SECOND, "ids again")
+    crowd.sim.run_us(5000)
+    crowd.under_way.clear()
+    forgets = False
+    client = crowd.client(forgetful)
+    crowd.until(lambda: client.ended is not None, 10 * SECOND, "the client's second connection")
+    assert client.answer == b"answer to question" and not client.reset and crowd.counter("ACCEPTED") == accepted + 1
+    crowd.at_rest()
+    crowd.sim.close()

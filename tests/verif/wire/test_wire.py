@@ -138,6 +138,25 @@ def test_active_open_and_simultaneous_open_pass(fresh):
     fresh.from_engine(ours("A", sport=81, data=b"z"))
 
 
+@pytest.mark.parametrize("reset_first", [False, True])
+def test_connection_reset_and_begun_anew_within_a_step_of_the_clock_of_sequence_numbers_passes(fresh, reset_first):
+    fresh.to_engine(theirs("S", seq=0, options=[("MSS", 600)]))
+    if reset_first:  # before the SYN,ACK has left
+        fresh.to_engine(theirs("R"))
+    fresh.from_engine(ours("SA", seq=0, options=[("MSS", 1460)]))
+    if not reset_first:
+        fresh.to_engine(theirs("R"))
+    fresh.to_engine(theirs("S", seq=5_000_000, options=[("MSS", 600)]))
+    fresh.from_engine(ours("SA", seq=0, ack=5_000_001, options=[("MSS", 1460)]))
+    fresh.from_engine(ours("A", ack=5_000_001))
+
+
+def test_another_syn_acknowledged_without_a_reset(monitor):
+    monitor.to_engine(theirs("S", seq=5_000_000))
+    with pytest.raises(WireError, match="never given"):
+        monitor.from_engine(ours("SA", seq=0, ack=5_000_001, options=[("MSS", 1460)]))
+
+
 def test_scaled_windows(fresh):
     fresh.to_engine(theirs("S", seq=0, wnd=500, options=[("MSS", 1460), ("WScale", 3)]))
     fresh.from_engine(ours("SA", seq=0, wnd=65535, options=[("MSS", 1460), ("WScale", 2)]))

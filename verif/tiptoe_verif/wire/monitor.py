@@ -255,7 +255,7 @@ class WireMonitor:
             raise WireError("SYN with data")
         if not segment.mss:
             raise WireError("SYN without the MSS option (RFC 9293 SHLD-5)")
-        if flow is not None and flow.iss & 0xFFFFFFFF == segment.seq:
+        if flow is not None and flow.iss & 0xFFFFFFFF == segment.seq and not self._anew(key, flow, segment):
             flow.retransmissions += 1
             return flow
         if flow is not None:
@@ -265,6 +265,13 @@ class WireMonitor:
         flow.una, flow.sent_base = flow.iss, flow.iss + 1
         self.flows[key] = flow
         return flow
+
+    def _anew(self, key: Key, flow: Flow, segment: Segment) -> bool:
+        """Whether a SYN of a number seen before answers another SYN than it did: a connection that was reset at once, perhaps
+        before its SYN,ACK had left, and begun anew within 4 us has the same number (RFC 6528)."""
+        if flow.irs is None or not segment.flags & ACK or segment.ack == (flow.irs + 1) & 0xFFFFFFFF:
+            return False
+        return flow.reset or flow.reset_by_peer or any(flags & RST for _, _, flags in self._given[key].numbers)
 
     def _learn_peer(self, key: Key, flow: Flow, ack: int) -> None:
         """The engine acknowledges for the first time: find the peer's SYN it means."""

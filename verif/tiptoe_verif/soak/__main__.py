@@ -28,8 +28,8 @@ from .under_test import ECHO_SERVER, ENGINE, KERNEL, SessionError, UnderTest, ju
 
 SERVED, LOCAL, REMOTE = 7000, 9000, 7100
 MIXED_MS = 30_000.0
-"""What a request may take beside large transfers, which fill every queue on the way, and where frames are lost or a client is
-stopped: some of TCP's time-outs. Else it is ten times the median."""
+"""What a request may take beside loads of another kind, which fill the queues on the way for it, and where frames are lost or a
+client is stopped: some of TCP's time-outs. Else it is ten times the median."""
 IMPAIRED = ("--loss", "0.002", "--reorder", "0.005", "--duplicate", "0.002")
 
 
@@ -38,6 +38,7 @@ class Load:
     """A client at work."""
 
     name: str
+    kind: str
     client: subprocess.Popen[bytes]
     until: float
 
@@ -91,7 +92,8 @@ class Soak:
         rng = self._rng
         stops = rng.random() < 0.15
         loads = [self._begin(session, *rng.choice(where)) for _ in range(rng.randrange(1, 4))]
-        alike = not (impaired or stops or any(load.name.startswith("large") for load in loads))
+        kinds = {load.kind for load in loads}
+        alike = len(kinds) == 1 and "large" not in min(kinds) and not (impaired or stops)
         if stops:
             time.sleep(rng.random())
             victim = rng.choice(loads).client
@@ -126,7 +128,10 @@ class Soak:
             ]
         )  # fmt: skip
         command = session.echo(host, port, count, at_once, size, rng.randrange(1 << 30), *more)
-        return Load(f"{name} ({count} at {at_once} to port {port})", session.beside(*command), time.monotonic() + 300)
+        return Load(
+            f"{name} ({count} at {at_once} to port {port})", f"{name} at {at_once}", session.beside(*command),
+            time.monotonic() + 300,
+        )  # fmt: skip
 
 
 def main(

@@ -101,20 +101,9 @@ def test_churn_for_long(under_test, side, capsys):
 
 
 STOCK = {
-    "ab": lambda port: ["ab", "-q", "-n", "200", "-c", "40", f"http://{ENGINE}:{port}/data.bin"],
-    "wrk": lambda port: [
-        "wrk",
-        "-t",
-        "1",
-        "-c",
-        "40",
-        "-d",
-        "2s",
-        "--timeout",
-        "30s",
-        f"http://{ENGINE}:{port}/data.bin",
-    ],
-    "h2load": lambda port: ["h2load", "--h1", "-n", "200", "-c", "40", f"http://{ENGINE}:{port}/data.bin"],
+    "ab": "ab -q -n 200 -c 40 http://{}/data.bin",
+    "wrk": "wrk -t 1 -c 40 -d 2s --timeout 30s http://{}/data.bin",
+    "h2load": "h2load --h1 -n 200 -c 40 http://{}/data.bin",
 }
 
 
@@ -129,30 +118,74 @@ def stock_failures(tool, said):
     return int(re.search(r"Failed requests: +(\d+)", said)[1])
 
 
-@pytest.mark.parametrize("tool", list(STOCK))
-def test_stock_load_on_a_stock_server(namespace, out_dir, rng, tool):
-    """40 clients, 16 ids; nginx on the engine."""
-    for program in (tool, "nginx"):
+def need(*programs):
+    for program in programs:
         if shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin") is None:
             pytest.skip(f"{program} is not installed")
+
+
+@pytest.fixture
+def nginx(out_dir, rng):
+    """Its command line; it serves port 8080."""
     folder = out_dir / "nginx"
     folder.mkdir(exist_ok=True)
     (folder / "data.bin").write_bytes(rng.randbytes(1000))
     paths = "".join(
         f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
-    user = "user root;" if os.geteuid() == 0 else ""
+    user = "user root;" if os.geteuid() == 0 else ""  # else the worker may not be allowed to read where we are
     (folder / "nginx.conf").write_text(
         f"daemon off; worker_processes 1; pid {folder}/pid; error_log {folder}/error.log; {user}"
-        f"events {{ worker_connections 1024; }} http {{ access_log off; {paths} server {{ listen 80; root {folder}; }} }}"
+        f"events {{ worker_connections 1024; }} http {{ access_log off; {paths} server {{ listen 8080; root {folder}; }} }}"
     )
-    nginx = ["nginx", "-c", str(folder / "nginx.conf"), "-p", str(folder)]
+    return ["nginx", "-c", str(folder / "nginx.conf"), "-p", str(folder)]
+
+
+@pytest.mark.parametrize("tool", list(STOCK))
+def test_stock_load_on_a_stock_server(namespace, out_dir, nginx, tool):
+    """40 clients, 16 ids; nginx on the engine."""
+    need(tool, "nginx")
     with UnderTest(namespace, out_dir, ["run", "--", *nginx], config="tiny") as session:
-        session.until_served(ENGINE, 80)
-        program = session.beside(*STOCK[tool](80))
+        session.until_served(ENGINE, 8080)
+        program = session.beside(*STOCK[tool].format(f"{ENGINE}:8080").split())
         out, err = program.communicate(timeout=60)
         assert program.returncode == 0, err
         assert stock_failures(tool, out.decode()) == 0
+        session.until_quiet()
+
+
+@pytest.mark.parametrize("tool", list(STOCK))
+def test_stock_load_from_a_stock_client(namespace, out_dir, nginx, tool):
+    """The same, the client on the engine."""
+    need(tool, "nginx")
+    program = STOCK[tool].format(f"{KERNEL}:8080")
+    with UnderTest(
+        namespace, out_dir, ["run", "--", "sh", "-c", f"read line; {program}; echo done; read line"], config="tiny"
+    ) as session:
+        session.beside(*nginx)
+        session.until_served(KERNEL, 8080)
+        session.process.stdin.write(b"\n")
+        session.process.stdin.flush()
+        lines = []
+        while not lines or lines[-1] != b"done\n":
+            lines.append(session.process.stdout.readline())
+            assert lines[-1], b"".join(lines)
+        assert stock_failures(tool, b"".join(lines).decode()) == 0
+        session.until_quiet()
+        session.process.stdin.write(b"\n")
+        session.process.stdin.close()
+        assert session.process.wait(60) == 0
+
+
+def test_redis_with_a_connection_a_request(namespace, out_dir):
+    need("redis-server", "redis-benchmark")
+    server = "redis-server --port 6379 --bind 0.0.0.0 --protected-mode no --save".split()
+    with UnderTest(namespace, out_dir, ["run", "--", *server, ""], config="tiny") as session:
+        session.until_served(ENGINE, 6379)
+        program = session.beside(*f"redis-benchmark -h {ENGINE} -n 200 -c 40 -k 0 -t ping_mbulk,set --csv".split())
+        out, err = program.communicate(timeout=60)
+        assert program.returncode == 0, err  # it warns of our choice
+        assert [line.split(b",")[0] for line in out.splitlines()[1:]] == [b'"PING_MBULK"', b'"SET"']
         session.until_quiet()
 
 

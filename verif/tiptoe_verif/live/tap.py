@@ -15,10 +15,13 @@ _IFF_TAP, _IFF_NO_PI = 0x0002, 0x1000
 _SIOCGIFFLAGS, _SIOCSIFFLAGS = 0x8913, 0x8914
 _SIOCADDRT = 0x890B
 _SIOCSIFADDR, _SIOCSIFNETMASK, _SIOCSIFMTU, _SIOCSIFHWADDR = 0x8916, 0x891C, 0x8922, 0x8924
+_SIOCSIFTXQLEN = 0x8943
 _IFF_UP, _IFF_RUNNING, _IFF_MULTICAST = 0x1, 0x40, 0x1000
 _ARPHRD_ETHER = 1
 _RTF_UP, _RTF_GATEWAY = 0x1, 0x2
 TUN = Path("/dev/net/tun")
+QUEUE_FRAMES = 8192
+"""Frames that wait for the engine: a burst of hundreds of clients, at the speed of a simulation."""
 
 
 class TapError(OSError):
@@ -87,6 +90,7 @@ def _configure(name: str, address: str, prefix: int, mtu: int, mac: str) -> None
             hardware = bytes(int(part, 16) for part in mac.split(":"))
             fcntl.ioctl(control, _SIOCSIFHWADDR, struct.pack("16sH6s16x", name.encode(), _ARPHRD_ETHER, hardware))
         fcntl.ioctl(control, _SIOCSIFMTU, struct.pack("16si20x", name.encode(), mtu))
+        fcntl.ioctl(control, _SIOCSIFTXQLEN, struct.pack("16si20x", name.encode(), QUEUE_FRAMES))
         for request, value in ((_SIOCSIFADDR, address), (_SIOCSIFNETMASK, mask)):
             packed = struct.pack("16sHH4s16x", name.encode(), socket.AF_INET, 0, socket.inet_aton(value))
             fcntl.ioctl(control, request, packed)

@@ -19,6 +19,7 @@ from tiptoe_verif.sim import (
     port_names,
     run_cocotb,
     to_verilog,
+    toolchain,
 )
 
 BENCH = Path(__file__).with_name("bench_axis_slice.py")
@@ -94,6 +95,26 @@ def test_library(verilog, out_dir):
     library = ctypes.CDLL(str(path))
     library.run.restype, library.run.argtypes = ctypes.c_long, [ctypes.c_long]
     assert library.run(1000) == 999
+
+
+def test_another_compiler_is_another_build(verilog, out_dir, monkeypatch, request):
+    harness = out_dir / "harness.cpp"
+    harness.write_text(HARNESS)
+    usual = build_library(TOP, verilog, [harness])
+    other = out_dir / "other-c++"
+    other.write_text('#!/bin/sh\necho used >> "$0.log"\nexec g++ "$@"\n')
+    other.chmod(0o755)
+    request.addfinalizer(toolchain.fingerprint.cache_clear)  # after the environment is as it was
+    monkeypatch.setenv("TIPTOE_CXX", str(other))
+    toolchain.fingerprint.cache_clear()
+    path = build_library(TOP, verilog, [harness])
+    assert path != usual and path.exists()
+    assert (out_dir / "other-c++.log").read_text().count("used") > 3
+    monkeypatch.setenv("TIPTOE_CXX", "no-such-compiler")
+    toolchain.fingerprint.cache_clear()
+    with pytest.raises(ToolError, match="no-such-compiler not found"):
+        build_library(TOP, verilog, [harness])
+    monkeypatch.undo()
 
 
 class Tables(wiring.Component):

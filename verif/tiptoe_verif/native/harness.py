@@ -16,7 +16,7 @@ from typing import Any
 
 from tiptoe_hdl.config import EngineConfig
 
-from ..sim.toolchain import Progress, require
+from ..sim.toolchain import Progress, compiler, require
 from ..sim.verilate import build_library, engine_verilog, to_verilog
 from .wrapper import WRAPPED, wrapped
 
@@ -114,7 +114,7 @@ def build(component: Any, name: str, *, trace: bool = False, progress: Progress 
 
 def build_engine(config: EngineConfig, *, trace: bool = False, progress: Progress | None = None) -> Path:
     """Compile the engine of ``config`` with the harness; returns the library, at once if it is built already."""
-    for tool in ("g++", "make", "perl"):
+    for tool in (compiler(), "make", "perl"):
         require(tool)  # before the work that would be in vain
     if progress:
         progress("generate", 0.0)

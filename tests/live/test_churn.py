@@ -84,7 +84,6 @@ def churn(under_test, side, config, count, at_once, seed=1, rounds=1):
     return reports, memory
 
 
-@pytest.mark.soak
 @pytest.mark.parametrize("side", SIDES)
 def test_churn_beyond_the_ids(under_test, side):
     churn(under_test, side, "tiny", 300, 40)

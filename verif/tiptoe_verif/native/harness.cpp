@@ -20,8 +20,11 @@ bool readable(int descriptor) {
     return poll(&entry, 1, 0) > 0;
 }
 constexpr size_t TAP_QUEUE = 32;  // frames taken from the TAP ahead of the engine
-constexpr uint64_t TAP_BURST = 8;     // frames at once
-constexpr uint64_t TAP_SPACING = 48;  // cycles a frame: of each that is its own the host is told by an event, of 45 cycles
+// What comes in has the pace at which the engine can write it to host memory, were all of it the host's own: whole frames, and
+// events that tell of them and of the answers. Else the engine loses what in the TAP can wait.
+constexpr uint64_t TAP_SPACING = 48;  // cycles between frames at least
+constexpr uint64_t TAP_EVENTS = 24;   // cycles beyond those in which a frame is written
+constexpr uint64_t TAP_BURST = 192;   // cycles that frames may be ahead
 constexpr uint64_t MAX_TICK_BACKLOG = 1000;
 constexpr uint64_t MAX_REST_TICKS = 100;  // of them are given together at most, after a rest
 }  // namespace
@@ -129,8 +132,7 @@ void Harness::collect_log() {
     }
 }
 
-// Frames between TAP and engine, as many as either side takes. What comes in has the pace at which the host can be told of
-// it: the engine keeps few frames whose events are not written, in the TAP thousands wait.
+// Frames between TAP and engine, as many as either side takes.
 void Harness::exchange(int tap) {
     uint8_t buffer[65536];
     while (source.pending() < TAP_QUEUE && next_taken_ <= context.cycle()) {
@@ -139,8 +141,9 @@ void Harness::exchange(int tap) {
         Frame frame;
         frame.bytes.assign(buffer, buffer + length);
         source.push(std::move(frame));
-        uint64_t now = context.cycle(), burst = TAP_BURST * TAP_SPACING;
-        next_taken_ = std::max(next_taken_, now > burst ? now - burst : 0) + TAP_SPACING;
+        uint64_t now = context.cycle(), words = uint64_t(length) / MemoryPort<Vtop>::BYTES;
+        next_taken_ = std::max(next_taken_, now > TAP_BURST ? now - TAP_BURST : 0);
+        next_taken_ += std::max(words + TAP_EVENTS, TAP_SPACING);
         context.active();
     }
     while (!sink.frames.empty()) {

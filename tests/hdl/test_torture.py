@@ -24,7 +24,6 @@ def torture(rng, shape, rounds, events, resets=0.0):
             t.promises()
 
 
-@pytest.mark.soak
 @pytest.mark.parametrize("shape", SHAPES)
 def test_disorder(shape, rng):
     torture(rng, shape, 2, 500)

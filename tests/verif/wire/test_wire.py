@@ -525,3 +525,15 @@ def test_many_connections_over_within_the_time_need_no_more_memory(monkeypatch):
         monitor.from_engine(ours("A", seq=6, ack=2, dport=port))
         with pytest.raises(WireError, match="sequence number"):
             monitor.from_engine(ours("A", seq=8, ack=2, dport=port, data=b"x"))
+
+
+@pytest.mark.parametrize("seqs", [(100_000_000, 200_000_000), (200_000_000, 100_000_000, 200_000_000)])
+def test_syns_that_wait_when_a_connection_ends_may_each_be_answered(monitor, seqs):
+    """A peer that begins anew again and again: the engine answers in order, and late, while the line stands still."""
+    monitor.to_engine(theirs("R", seq=1))
+    for seq in seqs:
+        monitor.to_engine(theirs("S", seq=seq, options=[("MSS", 600)]))
+    for number, seq in enumerate(seqs):
+        iss = 1_000_000 * (number + 1)
+        monitor.from_engine(ours("SA", seq=iss, ack=seq + 1, options=[("MSS", 1460)]))
+        monitor.from_engine(ours("RA", seq=iss + 1, ack=seq + 1))

@@ -121,9 +121,10 @@ class WireMonitor:
         del given.numbers[:-_REMEMBERED_SEGMENTS]
         flow = self.flows.get(key)
         if flow is not None:
+            was_over = flow.over
             self._received(flow, segment, time_ns)
-            if flow.over:
-                self._is_over(flow, given)
+            if flow.over and not was_over:
+                self._has_ended(flow, given)
 
     def _received(self, flow: Flow, segment: Segment, time_ns: int) -> None:
         flow.segments_received += 1
@@ -222,14 +223,15 @@ class WireMonitor:
             raise WireError("segment of a connection that never began")
         if flow.reset:
             raise WireError("segment after the connection's RST")
+        was_over = flow.over
         flow.segments_sent += 1
         flow.ended_ns = time_ns
         if flags & ACK:
             self._sent_ack(key, flow, segment)
         if not flags & SYN:
             self._sent_data(flow, segment)
-        if flow.over and key in self._given:
-            self._is_over(flow, self._given[key])
+        if flow.over and not was_over and key in self._given:
+            self._has_ended(flow, self._given[key])
 
     def _sent_reset(self, key: Key, flow: Flow | None, segment: Segment, time_ns: int) -> None:
         if segment.payload:
@@ -245,6 +247,8 @@ class WireMonitor:
             flow.reset = True
             flow.segments_sent += 1
             flow.ended_ns = time_ns
+            if key in self._given:
+                self._has_ended(flow, self._given[key])
             return
         if segment.flags & ACK and (segment.seq == 0 or answers):
             return
@@ -275,11 +279,8 @@ class WireMonitor:
 
     def _learn_peer(self, key: Key, flow: Flow, ack: int) -> None:
         """The engine acknowledges for the first time: find the peer's SYN it means."""
-        fitting = [
-            syn
-            for syn in (self._given[key].syns if key in self._given else [])
-            if (ack - syn.seq - 1) & 0xFFFFFFFF < 1 << 24
-        ]
+        syns = self._given[key].syns if key in self._given else []
+        fitting = [syn for syn in syns if (ack - syn.seq - 1) & 0xFFFFFFFF < 1 << 24]
         if not fitting:
             raise WireError("acknowledges a SYN the engine was never given")
         syn = min(fitting, key=lambda syn: (ack - syn.seq - 1) & 0xFFFFFFFF)
@@ -382,11 +383,12 @@ class WireMonitor:
             self.finished.popleft()
 
     @staticmethod
-    def _is_over(flow: Flow, given: Given) -> None:
-        """Keep what tells late segments of it from others', and no more: there may be thousands."""
+    def _has_ended(flow: Flow, given: Given) -> None:
+        """Keep what tells late segments of it from others', and no more: there may be thousands. SYNs are kept: the engine may
+        have the next connection's before it."""
         if flow.sent:
             flow.forget_bytes()
-        del given.syns[:-1], given.numbers[:-_REMEMBERED_NUMBERS]
+        del given.numbers[:-_REMEMBERED_NUMBERS]
 
     # --- findings ---
 

@@ -504,10 +504,9 @@ def test_connections_that_are_long_over_are_forgotten(ending):
     assert len(monitor.flows) == len(monitor._given) == (100 if ending == "open" else 0)
 
 
-def test_many_connections_over_within_the_time_need_no_more_memory(monkeypatch):
+def test_many_connections_over_within_the_time_need_no_more_memory():
     """Hundreds a second, for minutes. The oldest make room, none that is open; late segments of the others pass."""
-    monkeypatch.setattr("tiptoe_verif.wire.monitor._REMEMBERED_CONNECTIONS", 50)
-    monitor = WireMonitor(mac=mac_number(OUR_MAC), ip=ip_number(US), forget_after_ns=1 << 60)
+    monitor = WireMonitor(mac=mac_number(OUR_MAC), ip=ip_number(US), forget_after_ns=1 << 60, remembered=50)
     for port in range(5000, 5100):
         monitor.to_engine(theirs("S", seq=0, sport=port))
         monitor.from_engine(ours("SA", seq=0, dport=port, options=[("MSS", 1460)]))

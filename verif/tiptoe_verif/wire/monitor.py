@@ -35,8 +35,6 @@ _REMEMBERED_SYNS = 16
 _REMEMBERED_SEGMENTS = 64
 _REMEMBERED_NUMBERS = 16
 """Segments remembered of a connection that is over."""
-_REMEMBERED_CONNECTIONS = 20_000
-"""Four-tuples kept where they may be forgotten, those of open connections aside: the oldest make room."""
 _KEPT_BYTES = 1 << 24
 _FORGET_EVERY = 4096
 """Frames between two looks for connections that are long over."""
@@ -71,6 +69,9 @@ class WireMonitor:
     forget_after_ns : int
         A connection that is over, and four-tuples that never were one, are forgotten after so long; 0: never. Longer than any
         TIME_WAIT.
+    remembered : int
+        Four-tuples kept where they may be forgotten, those of open connections aside: the oldest make room. More than the engine
+        has connections, which may all be in TIME_WAIT.
 
     Attributes
     ----------
@@ -88,9 +89,11 @@ class WireMonitor:
 
     may_skip = False
 
-    def __init__(self, *, mac: int = 0, ip: int = 0, max_frame: int = 1514, forget_after_ns: int = 0) -> None:
+    def __init__(
+        self, *, mac: int = 0, ip: int = 0, max_frame: int = 1514, forget_after_ns: int = 0, remembered: int = 4096
+    ) -> None:
         self.mac, self.ip, self.max_frame = mac, ip, max_frame
-        self.forget_after_ns = forget_after_ns
+        self.forget_after_ns, self.remembered = forget_after_ns, remembered
         self.host = HostFrames()
         self.flows: dict[Key, Flow] = {}
         self.finished: deque[tuple[Key, Flow]] = deque()
@@ -367,7 +370,7 @@ class WireMonitor:
     def _forget(self, before_ns: int) -> None:
         """Forget what has been over since before ``before_ns``."""
         gone: list[Key] = []
-        surplus = len(self._given) - _REMEMBERED_CONNECTIONS
+        surplus = len(self._given) - self.remembered
         for key, given in self._given.items():
             if given.last_ns >= before_ns and surplus <= len(gone):
                 break
@@ -377,9 +380,7 @@ class WireMonitor:
         for key in gone:
             del self._given[key]
             self.flows.pop(key, None)
-        while (
-            self.finished and self.finished[0][1].ended_ns < before_ns or len(self.finished) > _REMEMBERED_CONNECTIONS
-        ):
+        while self.finished and self.finished[0][1].ended_ns < before_ns or len(self.finished) > self.remembered:
             self.finished.popleft()
 
     @staticmethod

@@ -53,9 +53,9 @@ FIELDS = {
     "fin_sent": 1,  # snd_max counts it
     "fin_acked": 1,  # snd_una counts it
     "snd_wnd": WND_BITS,
-    "max_sndwnd": WND_BITS,
+    "max_sndwnd": WND_BITS,  # largest window ever offered (RFC 5961 section 5.2)
+    "recent_wnd": WND_BITS,  # largest since the override timer last fired: by it a segment counts as silly
     "snd_wl1": 32,
-    "snd_wl2": 32,
     # loss recovery and congestion control, RFC 5681, 6582
     "cwnd": CWND_BITS,
     "ssthresh": CWND_BITS,

@@ -57,7 +57,7 @@ def candidates(s):
     """Step 3: every value cwnd may take, and which it is if the segment is processed."""
     window_acked = s.bytes_acked_sum >= s.cwnd
     half_flight = Mux(s.half_larger, s.flight >> 1, s.twice_maxseg)
-    new_ack, duplicate = s.ack_new & ~s.is_syn_received, s.duplicate & s.established
+    new_ack, duplicate = s.ack_new & ~s.is_syn_received, s.duplicate & s.established & s.acceptable
     third = duplicate & (s.dupacks == DUPACK_THRESHOLD - 1) & s.ack_beyond_recover & ~s.in_recovery
     window_full = new_ack & ~s.in_recovery & ~s.slow_start & window_acked
     choice = dict(

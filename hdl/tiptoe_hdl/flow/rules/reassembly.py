@@ -46,7 +46,7 @@ def merge(s):
     seg_start = Mux(s.in_order, s.rcv_nxt, s.e_seq)
     seg_end = Mux(s.cut_right, s.edge, s.e_payload_end)
     no_room = ~s.in_order & s.ooo_valid.all() & ~s.touch_0 & ~s.touch_1
-    takes = s.takes_data & s.brings_data & ~no_room
+    takes = s.takes_data & s.brings_data & s.acceptable & ~no_room
     takes_ahead = takes & ~s.in_order
     touch_none = ~s.touch_0 & ~s.touch_1
     goes_first = ~s.ooo_valid[0] | (touch_none & s.before_0) | s.touch_0
@@ -69,7 +69,7 @@ def merge(s):
         if_first=takes_ahead & goes_first,
         if_second=takes_ahead & ~goes_first,
         if_shift=takes_ahead & touch_none & s.ooo_valid[0] & s.before_0,
-        lacks_room=s.takes_data & s.brings_data & no_room,
+        lacks_room=s.takes_data & s.brings_data & s.acceptable & no_room,
         # Out of order, a gap filled, every second segment; and payload that brought nothing new although the segment was
         # acceptable: the peer needs to hear where we are.
         if_ack_now=takes_ahead | (takes & (s.ooo_valid.any() | s.delack)) | (~takes & (s.e_length != 0)),

@@ -24,18 +24,21 @@ def measure(s):
         delack_deadline_next=(s.now + s.delack_ticks)[:TICK_BITS],
         msl_deadline_next=(s.now + s.msl_ticks)[:TICK_BITS],
         tries_used_up=s.rexmt_shift >= s.rexmt_max,
-        wnd_closed=(s.snd_wnd == 0) & s.established,
+        wnd_closed=s.wnd_was_zero & s.established,
     )
 
 
 def expire(s):
-    """Step 3. With the peer's window closed a time-out probes it, for ever if need be (MUST-36, MUST-37)."""
+    """Step 3. With the peer's window closed a time-out probes it, for ever if need be (MUST-36, MUST-37); with a window
+    open that is too small for avoiding silly segments it overrides that (section 3.8.6.2.1), and the window counts as
+    the largest from then on."""
     probe = s.rexmt_due & (s.persist | s.wnd_closed)
     timeout = s.rexmt_due & ~probe & ~s.tries_used_up
     give_up = s.rexmt_due & ~probe & s.tries_used_up
     time_wait_over = s.msl_due & (s.state == State.TIME_WAIT.value)
     return dict(
         probe=probe,
+        overrides=probe & ~s.wnd_closed,
         timeout=timeout,
         first_timeout=s.rexmt_shift == 0,
         timer_rewinds=probe | timeout,
@@ -49,15 +52,16 @@ def expire(s):
 def plan(s):
     """Step 8: what becomes of the retransmission timer behind this pass. ``sent``: data, SYN or FIN went out."""
     outstanding = ~s.all_acked | s.sent
-    # Data waits, nothing is under way, and nothing may be sent: only a probe can find out when the window opens.
+    # Data waits, nothing is under way, and nothing may be sent: only the timer's probe or override can end it. Nothing
+    # restarts that timer but what has changed the cause: a segment that the peer acknowledged, its window opened.
     stuck = s.waiting & s.all_acked & ~s.sent
-    start = (s.sent & (~s.timer_on_then | s.persist_then & ~s.force)) | (s.took_ack_then & outstanding)
+    start = (s.sent & (~s.timer_on_then | s.persist_then & ~s.force_one)) | (s.took_ack_then & outstanding)
     return dict(
         rexmt_off=~s.runs_rexmt | (~outstanding & ~stuck),
         rexmt_expired=s.timeout_then | s.probe_then,
         rexmt_stuck=stuck,
-        rexmt_starts=start | (stuck & ~s.timer_on_then),
-        persist_ends=start & ~s.force,
+        rexmt_starts=start | (stuck & (~s.timer_on_then | s.took_ack_then | s.cuts_backoff)),
+        persist_ends=start & ~s.force_one,
     )
 
 
@@ -66,10 +70,10 @@ def set_retransmission(s):
     running = s.timer_on_then | s.rexmt_starts | s.rexmt_expired
     return dict(
         rexmt_on=~s.rexmt_off & running,
-        persist=~s.rexmt_off & (s.probe_then | s.rexmt_stuck | (s.persist_then & ~s.persist_ends)),
+        persist=~s.rexmt_off & (s.rexmt_stuck | (s.persist_then & ~s.persist_ends)),
         rexmt_deadline=choose(
             s.rexmt_deadline,
-            (s.rexmt_expired, s.backoff_deadline),
             (s.rexmt_starts, s.start_deadline),
+            (s.rexmt_expired, s.backoff_deadline),
         ),
     )

@@ -80,8 +80,11 @@ def candidates(s):
         cwnd_recovery=_saturate(half_flight + s.thrice_maxseg),
         bytes_acked_rest=(s.bytes_acked_sum - s.cwnd)[:CWND_BITS],
         dupacks_next=Mux(s.dupacks == DUPACK_THRESHOLD, DUPACK_THRESHOLD, s.dupacks + 1)[:2],
-        # RFC 6928's ten segments; one if the SYN had to be repeated (RFC 5681 section 3.1).
-        initial_window=Mux(s.rexmt_shift == 0, ((s.maxseg_now << 3) + (s.maxseg_now << 1)), s.maxseg_now)[:CWND_BITS],
+        # RFC 6928's ten segments; one if the SYN had to be repeated twice (RFC 5681 section 3.1; RFC 6928 section 2: since the
+        # first time-out became 1 s, one repetition may be due to a long way alone).
+        initial_window=Mux(~s.rexmt_shift[1:].any(), ((s.maxseg_now << 3) + (s.maxseg_now << 1)), s.maxseg_now)[
+            :CWND_BITS
+        ],
     )
 
 

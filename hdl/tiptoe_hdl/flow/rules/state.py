@@ -122,8 +122,7 @@ def apply(s):
         timeout_then=s.timeout,
         probe_then=s.probe,
         took_ack_then=s.took_ack,
-        start_deadline=Mux(fresh | s.becomes_established, s.initial_deadline, s.rto_deadline),
-        rto=Mux(fresh, s.rto_initial, s.rto),
+        rto=choose(s.rto, (fresh, s.rto_initial), (s.becomes_established, s.rto_established)),
         changed=s.took_ack | s.got_in_order | s.becomes_established | s.syn_taken | dies,
     )
 

@@ -1,7 +1,10 @@
 """Congestion control and loss recovery: RFC 5681 with byte counting (RFC 3465, L = 1); NewReno (RFC 6582) or Reno.
 
-A later algorithm joins or replaces this file: it owns cwnd, ssthresh, bytes_acked, dupacks, in_recovery, recover, reno,
-rexmt_one.
+A later algorithm joins or replaces this file: it owns cwnd, ssthresh, bytes_acked, dupacks, in_recovery, recover,
+recover_valid, reno, rexmt_one.
+
+Invariant: recover is compared only while it lies less than a window from snd_una. Once an ACK beyond it has come outside of
+recovery it has no say any more (recover_valid); else, after 2 GiB without loss, it would seem to lie ahead.
 """
 
 from amaranth.hdl import Cat, Const, Mux
@@ -58,7 +61,8 @@ def candidates(s):
     window_acked = s.bytes_acked_sum >= s.cwnd
     half_flight = Mux(s.half_larger, s.flight >> 1, s.twice_maxseg)
     new_ack, duplicate = s.ack_new & ~s.is_syn_received, s.duplicate & s.established & s.acceptable
-    third = duplicate & (s.dupacks == DUPACK_THRESHOLD - 1) & s.ack_beyond_recover & ~s.in_recovery
+    beyond_recover = s.ack_beyond_recover | ~s.recover_valid
+    third = duplicate & (s.dupacks == DUPACK_THRESHOLD - 1) & beyond_recover & ~s.in_recovery
     window_full = new_ack & ~s.in_recovery & ~s.slow_start & window_acked
     choice = dict(
         if_full=new_ack & s.in_recovery & s.ack_ends_recovery,
@@ -71,6 +75,7 @@ def candidates(s):
         if_avoidance=new_ack & ~s.in_recovery & ~s.slow_start & ~window_acked,
         if_window_acked=window_full,
         if_new_ack=new_ack,
+        if_passes_recover=new_ack & s.ack_beyond_recover & ~s.in_recovery,
         if_duplicate=duplicate,
         cwnd_stays=~Cat(choice.values()).any(),
         cwnd_slow=_saturate(s.cwnd + s.growth),
@@ -123,7 +128,8 @@ def apply(s):
         dupacks=choose(s.dupacks, (s.fresh | s.timeout | new_ack, 0), (duplicate, s.dupacks_next)),
         in_recovery=(s.in_recovery | enter) & ~(s.fresh | s.timeout | full),
         reno=choose(s.reno, (s.fresh, 0), (s.do_congestion, s.e_seq[0])),
-        recover=choose(s.recover, (s.fresh, s.e_seq), (s.timeout | enter, s.snd_max)),
+        recover=Mux(s.timeout | enter, s.snd_max, s.recover),
+        recover_valid=(s.recover_valid | s.timeout | enter) & ~(s.fresh | (s.go & s.if_passes_recover)),
         rexmt_one=(s.rexmt_one & ~(s.fresh | s.timeout | full)) | enter | partial,
         fast_retransmit=enter,
         is_duplicate=duplicate,

@@ -59,6 +59,7 @@ def classify(s):
     ack_new = s.ack_after_una & ~s.ack_after_max
     ack_same = ~s.ack_after_una & ~ack_before_una
     flags = s.e_flags
+    plain = flags[ACK] & ~flags[RST] & ~flags[SYN]
     is_syn_received = s.state == State.SYN_RECEIVED.value
     segment = s.is_segment & s.provisioned
     return dict(
@@ -83,7 +84,10 @@ def classify(s):
         opening=segment & (s.state == State.SYN_SENT.value),
         open_=segment & (s.state >= State.SYN_RECEIVED.value),
         is_syn_received=is_syn_received,
-        plain=flags[ACK] & ~flags[RST] & ~flags[SYN],
+        plain=plain,
+        # RFC 5961 section 5.2: older than anything that can still be under way.
+        ack_stale=ack_before_una & (s.d_ack + s.max_sndwnd)[31],
+        repeats_fin=plain & flags[FIN] & ~s.end_before_nxt & ~s.end_after_nxt,
         takes_data=in_states(s.state, State.SYN_RECEIVED, State.ESTABLISHED, State.FIN_WAIT_1, State.FIN_WAIT_2),
         has_ack=flags[ACK],
         has_rst=flags[RST],
@@ -116,7 +120,8 @@ def decide(s):
     crossed = open_ & s.is_syn_received & s.repeats_syn & s.has_syn & s.has_ack & ~s.has_rst & s.ack_new
     syn_received_reset = proceed & s.is_syn_received & ~s.ack_new
     ack_too_new = proceed & ~s.is_syn_received & s.ack_future
-    go = proceed & s.ack_fine
+    ack_too_old = proceed & ~s.is_syn_received & s.ack_stale
+    go = proceed & s.ack_fine & ~s.ack_stale
     reopens = s.wnd_was_zero & s.persist & s.wnd_nonzero & s.wnd_newer
     return dict(
         reset_reply=closed_reset | syn_sent_reset | syn_received_reset,
@@ -129,7 +134,7 @@ def decide(s):
         becomes_established=(syn_taken & s.has_ack) | (go & s.is_syn_received) | crossed,
         outside=outside,
         outside_heard=outside & ~s.quiet,
-        challenge=challenge | ack_too_new,
+        challenge=challenge | ack_too_new | ack_too_old,
         go=go,
         took_ack=(proceed & s.ack_new) | (syn_taken & s.has_ack) | crossed,
         fin_is_acked=go & s.acks_fin,
@@ -139,6 +144,7 @@ def decide(s):
         flight_acked=Mux(s.d_nxt[31], 0, s.d_nxt),  # an ACK beyond snd_nxt pulls it along
         to_una_by_wnd=go & reopens & ~s.ack_new,
         to_ack_by_wnd=go & reopens & s.ack_new,
-        retime_wait=outside & (s.state == State.TIME_WAIT.value),
+        # Nothing else lengthens TIME_WAIT: blind traffic would hold it for ever.
+        retime_wait=outside & s.repeats_fin & (s.state == State.TIME_WAIT.value),
         fin_valid=go & s.acceptable & s.has_fin & s.end_inside & s.takes_data,
     )

@@ -143,6 +143,20 @@ def test_established_algorithm_may_change_in_recovery(algorithm):
     assert b.tcb()["in_recovery"] == 0
 
 
+@pytest.mark.parametrize("wrap", [0, 5000, 9999, 10000, 10001])
+def test_spoofed_duplicate_acks_open_the_window_by_what_is_under_way_only(wrap):
+    b = FlowBench()
+    b.iss = -(1 + wrap) & 0xFFFFFFFF
+    b.established(mss=1000, wnd=60000)
+    b.bell(0, 10000)
+    for _ in range(3 + 100):
+        b.receive(Segment("A", ack=1, wnd=60000), settle=40)
+    tcb = b.tcb()
+    assert tcb["ssthresh"] == 5000 and 15000 <= tcb["cwnd"] < 15000 + 1000
+    b.receive(Segment("A", ack=10001, wnd=60000))
+    assert b.tcb()["cwnd"] == 5000 and not b.tcb()["in_recovery"]
+
+
 def test_a_new_life_of_the_id_begins_with_newreno():
     b = FlowBench()
     b.established()
@@ -170,7 +184,7 @@ def test_established_window_closed_is_probed_forever():
         sent, _ = b.receive(Segment("A", ack=501, wnd=0))
         assert sent == []
     sent, _ = b.receive(Segment("A", ack=501, wnd=5000))
-    assert data(sent) == [(501, 1), (502, 999)], "the probe's byte again, then the rest"
+    assert data(sent) == [(501, 1000)], "the probe's byte goes with the rest"
     assert b.state() == State.ESTABLISHED
 
 

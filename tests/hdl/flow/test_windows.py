@@ -117,6 +117,42 @@ def test_fin_behind_a_full_window_acks_stand_before_it(wrap):
     assert [(s.seq, s.length) for s in sent] == [(501, 0)]
 
 
+@AROUND_THE_WRAP
+def test_window_reopens_the_probe_s_byte_goes_with_the_rest(wrap):
+    b = probed(wrap)
+    sent, _ = b.receive(Segment("A", ack=501, wnd=5000))
+    assert data(sent) == [(501, 1000)]
+    tcb = b.tcb()
+    assert tcb["snd_nxt"] == tcb["snd_max"] == (b.iss + 1501) & M32 and tcb["persist"] == 0
+    assert tcb["rexmits"] == 1
+    b.ticks(5)
+    b.receive(Segment("A", ack=1501, wnd=5000))
+    assert not b.tcb()["rtt_valid"] or b.tcb()["srtt"] == 0, "Karn: part of it has gone twice"
+
+
+@AROUND_THE_WRAP
+def test_window_reopens_a_little_the_probe_s_byte_goes_with_what_fits(wrap):
+    b = probed(wrap)
+    sent, _ = b.receive(Segment("A", ack=501, wnd=30))
+    assert data(sent) == [(501, 30)]
+    sent, _ = b.receive(Segment("A", ack=502, wnd=29))
+    assert data(sent) == []
+    assert b.ticks_until_sent(30) is not None
+    assert data(b.sent()) == [(502, 29)]
+
+
+@AROUND_THE_WRAP
+def test_window_reopens_the_probe_was_all_there_was(wrap):
+    b = established(wrap, about=501, mss=1000, wnd=500)
+    b.bell(0, 501)
+    b.receive(Segment("A", ack=501, wnd=0))
+    assert b.ticks_until_sent(12) is not None
+    assert data(b.sent()) == [(501, 1)]
+    assert [s.flags for s in b.close(501)] in ([], ["AF"])
+    sent, _ = b.receive(Segment("A", ack=501, wnd=5000))
+    assert data(sent) == [(501, 1)]
+
+
 # --- control information of segments whose payload is refused
 
 

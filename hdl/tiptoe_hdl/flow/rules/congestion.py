@@ -42,6 +42,8 @@ def count(s):
         growth=Mux(acked < s.maxseg, acked, s.maxseg)[:CWND_BITS],
         deflated=Mux(s.cwnd > acked, (s.cwnd - acked)[:CWND_BITS], 0),
         bytes_acked_sum=s.bytes_acked + acked,
+        flight_one=s.flight == 1,
+        inflated_most=s.ssthresh + s.flight,
         half_larger=(s.flight >> 1) > s.twice_maxseg,
         thrice_maxseg=(s.twice_maxseg + s.maxseg)[:CWND_BITS],
         duplicate=(
@@ -63,12 +65,14 @@ def candidates(s):
     new_ack, duplicate = s.ack_new & ~s.is_syn_received, s.duplicate & s.established & s.acceptable
     beyond_recover = s.ack_beyond_recover | ~s.recover_valid
     third = duplicate & (s.dupacks == DUPACK_THRESHOLD - 1) & beyond_recover & ~s.in_recovery
+    # A duplicate ACK says that a segment has left the network: no more of them than are under way (RFC 5681 section 3.2).
+    inflates = duplicate & s.in_recovery & (s.cwnd < s.inflated_most)
     window_full = new_ack & ~s.in_recovery & ~s.slow_start & window_acked
     choice = dict(
         if_full=new_ack & s.in_recovery & s.ack_ends_recovery,
         if_partial=new_ack & s.in_recovery & ~s.ack_ends_recovery,
         if_slow_start=new_ack & ~s.in_recovery & s.slow_start,
-        if_plus=window_full | (duplicate & s.in_recovery),
+        if_plus=window_full | inflates,
         if_third=third,
     )
     return choice | dict(

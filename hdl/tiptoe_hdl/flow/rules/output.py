@@ -29,10 +29,10 @@ def _up_to(value, limit):
 def measure(s):
     """Step 5: how much there is, how much may go, how far the receive window could open.
 
-    A retransmission never crosses snd_max, so that only one of snd_nxt and snd_max moves.
+    A retransmission never crosses snd_max; the octet of a probe goes with what follows it, when the window opens.
     """
     base = Mux(s.rexmt_one, s.snd_una, s.snd_nxt)
-    up_to_max = (s.behind | s.rexmt_one) & ~s.fin_sent
+    up_to_max = (s.behind | s.rexmt_one) & ~s.fin_sent & ~s.takes_probe_along
     fin = s.fin_now
     return dict(
         base=base,
@@ -53,8 +53,7 @@ def measure(s):
         half_ring=power(s.rcv_log2, 25)[1:],
         round_up=Cat(s.rcv_scale > k for k in range(14)),  # (1 << rcv_scale) - 1
         half_wnd=s.recent_wnd >> 1,
-        force_one=s.force & (s.snd_wnd == 0),  # a probe; with a window open it is an override
-        snd_round=Cat(s.snd_scale > k for k in range(14)) & (s.snd_wnd != 0).replicate(14),
+        force_one=s.force & s.wnd_zero,  # a probe; with a window open it is an override
         two_segments=(s.maxseg << 1)[:13],
     )
 
@@ -90,7 +89,8 @@ def limit(s):
         tx_syn=s.in_handshake & s.flight_zero,
         ack_reason=~s.in_syn_sent & s.ack_now,
         tells_window=~s.in_syn_sent & s.updates_window,
-        first_time=~s.behind & ~s.rexmt_one,
+        first_time=(~s.behind | s.takes_probe_along) & ~s.rexmt_one,
+        snd_round=Cat((s.snd_scale > k) & ~s.wnd_zero for k in range(14)),
         fin_possible=fin_possible,
         fin_alone=fin_possible & ~some,
         rest_goes=~s.force_one | one_left,
@@ -151,8 +151,8 @@ def advance(s):
         window_scaled=s.window >> s.rcv_scale,
         max_not_granted=seq_gt(s.snd_max, s.granted_most) & s.established,
         reset=s.may_output & (s.reset_reply | s.abort_reset),
-        retransmitted=s.sent & ~s.new,
-        times=s.new & ~s.rtt_active,
+        retransmitted=s.sent & (~s.new | s.takes_probe_along),
+        times=s.new & ~s.rtt_active & ~s.takes_probe_along,
     )
 
 
@@ -182,7 +182,7 @@ def send(s):
         force=s.force & ~s.may_output,
         ack_now=s.ack_now & ~s.emit,
         delack=s.delack & ~s.acks,
-        rtt_active=(s.rtt_active & ~s.retransmitted) | s.new,
+        rtt_active=(s.rtt_active | s.new) & ~s.retransmitted,
         rtt_seq=Mux(s.times, s.snd_max, s.rtt_seq),
         rtt_start=Mux(s.times, s.now, s.rtt_start)[:TICK_BITS],
         push=(s.more | s.blocked) & (~s.tx_queued | s.is_output),

@@ -99,6 +99,7 @@ def apply(s):
             (s.takes_wnd & s.wnd_recent, s.wnd_scaled),
             (s.overrides, s.snd_wnd),
         ),
+        wnd_zero=choose(s.wnd_was_zero, (s.takes_wnd, ~s.wnd_nonzero), (s.do_accept, s.e_wnd == 0), (fresh, 1)),
         snd_wl1=Mux(s.takes_wnd, s.e_seq, s.snd_wl1),
         data_nxt=choose(
             s.data_nxt_placed, (s.do_open, 0), (s.do_accept, s.e_ack_plus_1), (s.syn_taken, s.e_seq_plus_1)
@@ -117,6 +118,8 @@ def apply(s):
         rexmits=Mux(fresh, 0, s.rexmits),
         timer_on_then=s.rexmt_on & ~fresh,
         persist_then=(s.persist | s.probe) & ~fresh,
+        # The window opens, and all that is under way is a probe.
+        takes_probe_along=s.to_una_by_wnd & s.flight_one & ~s.fin_sent,
         # A probe's interval has grown; one that has not may run out, however often the window closes and opens.
         cuts_backoff=s.reopens & (s.rexmt_shift != 0),
         timeout_then=s.timeout,

@@ -55,13 +55,14 @@ def plan(s):
     # Data waits, nothing is under way, and nothing may be sent: only the timer's probe or override can end it. Nothing
     # restarts that timer but what has changed the cause: a segment that the peer acknowledged, its window opened.
     stuck = s.waiting & s.all_acked & ~s.sent
-    start = (s.sent & (~s.timer_on_then | s.persist_then & ~s.force_one)) | (s.took_ack_then & outstanding)
+    # What goes into a closed window is a probe or a FIN: it does not end probing.
+    start = (s.sent & (~s.timer_on_then | s.persist_then & ~s.wnd_zero)) | (s.took_ack_then & outstanding)
     return dict(
         rexmt_off=~s.runs_rexmt | (~outstanding & ~stuck),
         rexmt_expired=s.timeout_then | s.probe_then,
         rexmt_stuck=stuck,
         rexmt_starts=start | (stuck & (~s.timer_on_then | s.took_ack_then | s.cuts_backoff)),
-        persist_ends=start & ~s.force_one,
+        persist_ends=start & ~s.wnd_zero,
     )
 
 

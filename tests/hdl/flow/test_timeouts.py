@@ -103,3 +103,64 @@ def test_probes_of_a_closed_window_leave_the_timeout_alone():
     assert b.tcb()["rto"] == before
     b.receive(Segment("A", ack=1001, wnd=2000))
     assert b.tcb()["rexmt_shift"] == 0
+
+
+def grown(b):
+    """A connection whose congestion window has grown to 25 segments of 1,000 bytes; everything is acknowledged."""
+    b.established(mss=1000, wnd=60000, rtt=2)
+    for position in range(1000, 16000, 1000):
+        b.bell(0, position)
+        b.receive(Segment("A", ack=1 + position, wnd=60000))
+    assert b.tcb()["cwnd"] == 25000
+    return 15000
+
+
+def test_idle_for_longer_than_a_timeout_it_begins_with_the_restart_window():
+    b = FlowBench(rto_initial=50, rto_min=20)
+    position = grown(b)
+    b.ticks(15)
+    assert b.tcb()["cwnd"] == 25000, "a pause"
+    b.ticks(15)
+    tcb = b.tcb()
+    assert tcb["cwnd"] == 10000, "RFC 5681 section 4.1"
+    assert tcb["rexmt_shift"] == 0 and tcb["rexmits"] == 0 and b.sent() == []
+    b.ticks(300)
+    assert not b.report().terminal and b.sent() == []
+    b.bell(0, position + 100)
+    waited = b.ticks_until_sent(60)
+    assert waited is not None and 19 <= waited <= 30, "the time-out counts from what was sent now"
+    assert b.tcb()["cwnd"] == 1000
+
+
+def test_idle_window_of_before_was_smaller_it_stays():
+    b = FlowBench(rto_initial=10, rto_min=10)
+    b.established(mss=1000, wnd=60000)
+    b.bell(0, 1000)
+    b.ticks(12)
+    b.receive(Segment("A", ack=1001, wnd=60000))
+    assert b.tcb()["cwnd"] == 2000
+    b.ticks(100)
+    assert b.tcb()["cwnd"] == 2000
+
+
+def test_idle_never_while_something_is_under_way_or_sent_again_and_again():
+    b = FlowBench(rto_initial=50, rto_min=20)
+    position = grown(b)
+    for k in range(10):
+        b.ticks(12)
+        b.bell(0, position + 100 * (k + 1))
+        b.ticks(6)
+        b.receive(Segment("A", ack=1 + position + 100 * (k + 1), wnd=60000))
+        assert b.tcb()["cwnd"] >= 25000
+    assert b.tcb()["rexmits"] == 0
+
+
+def test_idle_then_a_silly_window_the_override_waits_for_a_whole_timeout():
+    b = FlowBench(rto_initial=10, rto_min=10)
+    b.established(mss=1000, wnd=8000)
+    b.bell(0, 100)
+    b.receive(Segment("A", ack=101, wnd=300))
+    b.ticks(6)
+    b.bell(0, 2000)
+    assert 9 <= b.ticks_until_sent(20) <= 12
+    assert data(b.sent()) == [(101, 300)]

@@ -30,6 +30,7 @@ def measure(s):
         ack_beyond_recover=seq_gt(s.e_ack, s.recover),
         twice_maxseg=(s.maxseg << 1)[:CWND_BITS],
         slow_start=s.cwnd < s.ssthresh,
+        restart_window=((s.maxseg << 3) + (s.maxseg << 1))[:CWND_BITS],
     )
 
 
@@ -42,6 +43,7 @@ def count(s):
         growth=Mux(acked < s.maxseg, acked, s.maxseg)[:CWND_BITS],
         deflated=Mux(s.cwnd > acked, (s.cwnd - acked)[:CWND_BITS], 0),
         bytes_acked_sum=s.bytes_acked + acked,
+        above_restart=s.cwnd > s.restart_window,
         flight_one=s.flight == 1,
         inflated_most=s.ssthresh + s.flight,
         half_larger=(s.flight >> 1) > s.twice_maxseg,
@@ -121,6 +123,8 @@ def apply(s):
             s.cwnd,
             (s.becomes_established, s.initial_window),
             (s.timeout, s.maxseg[:CWND_BITS]),
+            # Idle for longer than a time-out: RFC 5681 section 4.1's restart window, no more than the initial window.
+            (s.idle & s.above_restart, s.restart_window),
             (s.go, after_segment),
         ),
         ssthresh=choose(

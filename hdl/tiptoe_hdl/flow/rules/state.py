@@ -116,7 +116,7 @@ def apply(s):
             (s.timeout | s.probe, s.next_shift),
         ),
         rexmits=Mux(fresh, 0, s.rexmits),
-        timer_on_then=s.rexmt_on & ~fresh,
+        timer_on_then=s.rexmt_on & ~fresh & ~s.idle,
         persist_then=(s.persist | s.probe) & ~fresh,
         # The window opens, and all that is under way is a probe.
         takes_probe_along=s.to_una_by_wnd & s.flight_one & ~s.fin_sent,

@@ -17,12 +17,13 @@ from . import choose
 
 def measure(s):
     """Step 2: the sample; the time-out doubled (section 5.5), a probe's interval as often as it has run out; in two parts."""
-    doublings = Mux(s.persist | (s.wnd_was_zero & s.established), s.rexmt_shift + 1, 1)[:5]
+    doublings = s.rexmt_shift + 1
     return dict(
         sample=(s.now - s.rtt_start)[:TICK_BITS],
         rtt_done=s.rtt_active & seq_ge(s.e_ack, s.rtt_seq),
         backed_off_fine=s.rto << doublings[:2],
         backoff_coarse=doublings[2:],
+        probing=s.persist | (s.wnd_was_zero & s.established),
         # Section 5.7: data begins with 3 s when the SYN had to be repeated, 1 s being the first time-out.
         rto_after_loss=(s.rto_initial + (s.rto_initial << 1))[: TICK_BITS + 2],
     )
@@ -32,7 +33,7 @@ def error(s):
     """Step 3."""
     return dict(
         rtt_error=(s.sample - (s.srtt >> 3))[: TICK_BITS + 1],  # signed
-        backed_off=s.backed_off_fine << (s.backoff_coarse << 2),
+        backed_off=Mux(s.probing, s.backed_off_fine << (s.backoff_coarse << 2), s.rto << 1),
         rto_established=Mux(
             s.rexmt_shift == 0,
             s.rto_initial,

@@ -65,6 +65,7 @@ def classify(s):
     return dict(
         acceptable=(s.e_zero_length & empty_in_window) | (~s.e_zero_length & (begins_in_window | ends_in_window)),
         near=near,
+        e_wnd_zero=s.e_wnd == 0,
         # Nothing but control information, right of the window: it is not answered.
         quiet=s.e_zero_length & ~seq_before_nxt,
         end_inside=end_inside,

@@ -99,7 +99,7 @@ def apply(s):
             (s.takes_wnd & s.wnd_recent, s.wnd_scaled),
             (s.overrides, s.snd_wnd),
         ),
-        wnd_zero=choose(s.wnd_was_zero, (s.takes_wnd, ~s.wnd_nonzero), (s.do_accept, s.e_wnd == 0), (fresh, 1)),
+        wnd_zero=choose(s.wnd_was_zero, (s.takes_wnd, ~s.wnd_nonzero), (s.do_accept, s.e_wnd_zero), (fresh, 1)),
         snd_wl1=Mux(s.takes_wnd, s.e_seq, s.snd_wl1),
         data_nxt=choose(
             s.data_nxt_placed, (s.do_open, 0), (s.do_accept, s.e_ack_plus_1), (s.syn_taken, s.e_seq_plus_1)

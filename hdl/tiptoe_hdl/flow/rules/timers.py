@@ -45,6 +45,7 @@ def expire(s):
         timer_rewinds=probe | timeout,
         give_up=give_up,
         idle=s.rexmt_due & ~s.persist & ~s.in_flight,
+        idle_falls=s.rexmt_due & ~s.persist & ~s.in_flight & s.above_restart,
         time_wait_over=time_wait_over,
         timer_ends=give_up | time_wait_over,
         next_shift=Mux(s.rexmt_shift == 15, 15, s.rexmt_shift + 1)[:4],

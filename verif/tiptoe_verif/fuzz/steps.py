@@ -14,6 +14,8 @@ from ..wire.segment import ACK, FIN, PSH, RST, SYN, URG
 
 SLOTS = 10
 """Four-tuples: the even ones are opened by the peer, the odd ones by the host."""
+GENTLE = range(4, 8)
+"""Slots whose peers send nothing that ends a connection at once, so that windows close and states follow one another."""
 
 SEQ_BASES = ("nxt", "una", "edge", "iss")
 """Of the peer's own numbers: what it sends next, what the engine has acknowledged, where the engine's window ends, the SYN."""
@@ -182,6 +184,17 @@ def _options(rng: random.Random, flags: int) -> bytes:
 
 
 def _frame(rng: random.Random, slot: int) -> Frame:
+    if slot in GENTLE:
+        flags = rng.choice((ACK, ACK, ACK, ACK, ACK | PSH, ACK | FIN, 0))
+        seq, ack = ((rng.choice(("nxt", "nxt", "una", "edge")), rng.choice(_NEAR)) for _ in range(2))
+        return Frame(
+            slot,
+            flags,
+            seq,
+            (ack[0].replace("edge", "nxt"), min(ack[1], 0)),
+            rng.choice(_WINDOWS),
+            rng.choice(_LENGTHS),
+        )
     flags = rng.choice(_FLAGS) if rng.random() < 0.97 else rng.randrange(256)
     return Frame(
         slot, flags,

@@ -52,10 +52,13 @@ class Request:
                 self.connected = True
             if self.waits:
                 return False
-            while self.left:
-                self.left = self.left[self.socket.send(self.left) :]
-                if not self.left:
-                    self.socket.shutdown(socket.SHUT_WR)
+            try:
+                while self.left:
+                    self.left = self.left[self.socket.send(self.left) :]
+                    if not self.left:
+                        self.socket.shutdown(socket.SHUT_WR)
+            except BlockingIOError:
+                pass  # what came has to be taken nevertheless: the server may wait for that
             while part := self.socket.recv(65536):
                 self.got += part
             self.error = "" if self.got == self.data else f"{len(self.got)} bytes back, or other ones"

@@ -64,8 +64,10 @@ def tcp_fin_acked(tp: tcpcb, so: socket) -> None:
 
 
 def tcp_ended(tp: tcpcb, so: socket, error: int) -> None:
-    """The connection has failed: ``error`` to the user, unless both sides had closed already."""
-    if tp.t_state not in (TCPS_CLOSING, TCPS_LAST_ACK, TCPS_TIME_WAIT):
+    """The connection has failed: ``error`` to the user, unless both sides had closed already and all he wrote is
+    acknowledged."""
+    closed = tp.t_state in (TCPS_CLOSING, TCPS_LAST_ACK) and not so.so_snd.sb_cc
+    if not closed and tp.t_state != TCPS_TIME_WAIT:
         so.so_error = so.so_error or error
     tp.t_state = TCPS_CLOSED
     tcp_close(tp)

@@ -53,6 +53,7 @@ from .tcp_fsm import (
     TCPS_LISTEN,
     TCPS_SYN_RECEIVED,
     TCPS_SYN_SENT,
+    TCPS_TIME_WAIT,
 )
 from .tcp_subr import tcp_close, tcp_detach, tcp_drop
 
@@ -222,13 +223,18 @@ def _end(so: socket, how: Callable[[tcpcb], None]) -> None:
 
 
 def tcp_disconnect(tp: tcpcb) -> None:
-    """Close by the state: nothing to tell the peer yet, RST if the user lingers for no time, FIN otherwise."""
+    """Close by the state: nothing to tell the peer yet, RST if the user lingers for no time or leaves data unread, FIN
+    otherwise.
+
+    A FIN would have the peer believe that the user has seen all it sent (RFC 9293 section 3.6.1, RFC 2525 section 2.17).
+    """
     so = tp.t_inpcb.inp_socket
     if so is None:
         return
+    unread = bool(so.so_rcv.sb_cc) and tp.t_state != TCPS_TIME_WAIT  # there the peer has closed, and a RST tells nobody
     if tp.t_state < TCPS_ESTABLISHED:
         tcp_close(tp)
-    elif so.so_options & SO_LINGER and so.so_linger == 0:
+    elif unread or so.so_options & SO_LINGER and so.so_linger == 0:
         tcp_drop(tp, 0)
     else:
         soisdisconnecting(so)

@@ -308,6 +308,28 @@ def test_linger_0_and_data_for_a_closed_socket(line: Line) -> None:
     assert not line.tcp._connections
 
 
+def test_close_with_unread_data_is_a_reset(line: Line) -> None:
+    line.established()
+    line.send("PA", 1, 1, b"unread")
+    assert line.sock.recv(2) == b"un"
+    line.sent()
+    line.sock.close()
+    assert line.told(line.sent()) == [("RA", 1, 7, b"")]
+    assert not line.tcp._connections
+
+
+@pytest.mark.parametrize(("acked", "error"), [(0, errno.ECONNRESET), (4, 0)])
+def test_reset_in_last_ack_tells_of_data_never_acknowledged(line: Line, acked: int, error: int) -> None:
+    line.established()
+    line.send("FA", 1, 1)
+    line.sock.send(b"data")
+    line.sock.shutdown(socket.SHUT_WR)
+    assert line.tp.t_state is State.LAST_ACK
+    line.send("A", 2, 1 + acked)
+    line.send("R", 2, 0)
+    assert line.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == error
+
+
 def test_shut_down_for_reading_data_is_thrown_away(line: Line) -> None:
     line.established()
     line.sock.shutdown(socket.SHUT_RD)

@@ -89,7 +89,6 @@ class Connection:
         self._error = 0
         self._fin_sent = self._fin_received = False
         self._starved = False  # so_rcv had no room: the kernel may have more
-        self._drained = False  # what came before the user had closed is thrown away
 
     @contextlib.contextmanager
     def _kernel_call(self) -> Iterator[None]:
@@ -205,9 +204,8 @@ class Connection:
                     with so.lock:
                         sbcommit(sb, count)
                     arrived = True
-                elif self._drained and so.so_state & SS_NOFDREF and tp.t_state > TCPS_CLOSE_WAIT:
-                    tcp_drop(tp, errno.ECONNABORTED)  # data after close: nobody will ever read it
+                elif so.so_state & SS_NOFDREF and tp.t_state > TCPS_CLOSE_WAIT:
+                    tcp_drop(tp, errno.ECONNABORTED)  # unread at the close, or come after it: nobody will ever read it
                     return
-        self._drained = unwanted
         if arrived:
             sorwakeup(so)

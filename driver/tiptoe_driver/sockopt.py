@@ -78,13 +78,15 @@ def sosetopt(so: socket, level: int, optname: int, value: int | bytes) -> None:
 
 
 def _set_maxseg(so: socket, number: int) -> None:
-    """TCP_MAXSEG: before connect the most that is offered and sent; of a connection, segments may only become smaller."""
+    """TCP_MAXSEG: before connect and listen the most that is offered and sent, 0: what the interface carries; of a connection,
+    segments may only become smaller."""
     inp, tp = sotoinpcb(so), sototcpcb(so)
     with inp.lock:
         if tp.t_state < TCPS_SYN_SENT:
-            if not 88 <= number <= 65535:
+            if number and not 88 <= number <= 65535:
                 raise os_error(errno.EINVAL)
             tp.t_maxseg_user = number
+            tcp_gen_ctloutput(tp, stdlib.IPPROTO_TCP, stdlib.TCP_MAXSEG)
         elif not tp.t_flags & TF_TOE or not TCP_MINMSS <= number <= tp.t_maxseg:
             raise os_error(errno.EINVAL)
         else:
@@ -150,7 +152,7 @@ def _option(so: socket, level: int, optname: int) -> int:
         if optname == stdlib.TCP_NODELAY:
             return int(bool(tp.t_flags & TF_NODELAY))
         if optname == stdlib.TCP_MAXSEG:
-            return tp.t_maxseg
+            return tp.t_maxseg_user if tp.t_maxseg_user and tp.t_state < TCPS_SYN_SENT else tp.t_maxseg
     if level == stdlib.IPPROTO_IP and optname == stdlib.IP_TOS:
         return sotoinpcb(so).inp_ip_tos
     if level == stdlib.IPPROTO_IP and optname == stdlib.IP_TTL:

@@ -24,6 +24,9 @@ TP_TERMINAL = 0x800  # the terminal event has come, or OPEN failed: nothing is w
 TP_BAD_DOORBELL = 0x1000  # the engine has complained of a doorbell
 TP_TIME_WAIT = 0x8000  # its TIME_WAIT is for the stack to keep
 
+IP_HEADER = (0, 64)
+"""Type of service and time to live that an id begins with."""
+
 
 class Cancellable(Protocol):
     """Something that will happen, and need not."""
@@ -62,6 +65,10 @@ class toepcb:
         Bytes of receive window returned to the device since the connection began (it does not wrap).
     refcount : int
         References held: by the tcpcb and by what is pending on the device.
+    ip_header : tuple
+        Type of service and time to live that the engine gives its segments.
+    unanswered : int
+        Commands that data waits for: the send doorbell is not rung before the engine has carried them out.
     fin_wait_2 : Cancellable or None
         Ends a connection that nobody reads and whose peer does not close.
     """
@@ -79,6 +86,8 @@ class toepcb:
     rcv_credited: int = 0
     maxseg: int = 0
     credits: int = 0
+    ip_header: tuple[int, int] = IP_HEADER
+    unanswered: int = 0
     fin_wait_2: Cancellable | None = None
 
     @property

@@ -184,3 +184,4 @@ def inherit(listener: tcpcb, tp: tcpcb) -> None:
     tp.t_inpcb.inp_ip_ttl = listener.t_inpcb.inp_ip_ttl
     tp.t_flags |= listener.t_flags & TF_NODELAY
     tp.t_cc = listener.t_cc
+    tp.t_maxseg_user = listener.t_maxseg_user

@@ -77,6 +77,7 @@ class ActiveOpens:
         toep.refcount += 1
         laddr, lport, faddr, fport = toep.four_tuple
         index = self._next_hop_index(next_hop, mac)
+        self._calls.options.before_open(toep, tp)
         self._engine.commands.post_control(
             abi.pack_open(
                 0,

@@ -121,7 +121,7 @@ class PassiveOpens:
                 listener=lid,
                 laddr=inp.inp_laddr,
                 lport=inp.inp_lport,
-                mss=self._calls.max_mss,
+                mss=self._calls.own_mss(tp),
                 rcv_scale=window_scale(self._rcv_bytes),
                 wnd=min(self._rcv_bytes, 0xFFFF),
             )

@@ -161,6 +161,39 @@ def test_opt_1_options_of_before_connect_and_listen_are_the_connection_s(out_dir
         two.check()
 
 
+@pytest.mark.parametrize("side", ["active", "accepted"])
+def test_data_sent_right_after_an_option_has_the_new_header_and_size(out_dir, side: str) -> None:
+    with pair(out_dir) as two:
+        client, server = connect(two)
+        source, sink, ip = (client, server, A) if side == "active" else (server, client, B)
+        for tos, size in ((0x20, 1000), (0x40, 900), (0x60, 800)):
+            before = len(from_ip(two, ip))
+            source.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, tos)
+            source.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, size)
+            carry(two, source, sink, bytes(4000))
+            sent = [(segment, frame) for segment, frame in from_ip(two, ip)[before:] if segment.payload]
+            assert {frame[15] for _, frame in sent} == {tos}
+            assert max(len(segment.payload) for segment, _ in sent) == size
+        two.check()
+
+
+def test_syn_has_the_header_of_before_connect_and_syn_ack_the_segment_size_of_the_listener(out_dir) -> None:
+    def prepare(client: Socket, listener: Socket) -> None:
+        client.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, 0x20)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 600)
+
+    with pair(out_dir) as two:
+        client, server = connect(two, prepare)
+        carry(two, client, server, bytes(3000))
+        carry(two, server, client, bytes(3000))
+        assert set(headers(two, A)) == {(0x20, 64)}
+        assert from_ip(two, B)[0][0].mss == 600
+        for ip in (A, B):
+            assert max(len(segment.payload) for segment, _ in from_ip(two, ip)) == 600
+        assert client.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG) == 600
+        two.check()
+
+
 def drop_once(two: Pair, *numbers: int) -> None:
     """Lose the first sending of these segments with data of a, counted from 0."""
     channel = two.wire.channels[0]

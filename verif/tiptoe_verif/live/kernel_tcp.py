@@ -136,11 +136,15 @@ class KernelTcp:
                 tcp_close(tp)
 
     def ctloutput(self, tp: tcpcb, level: int, name: int) -> None:
-        """Type of service and time to live; congestion control is the kernel's own."""
+        """Type of service, time to live, segment size; congestion control is the kernel's own."""
         link = self._links.get(tp)
-        if link is not None and level == socket.IPPROTO_IP:
-            with contextlib.suppress(OSError):  # it may be over
+        if link is None:
+            return
+        with contextlib.suppress(OSError):  # it may be over
+            if level == socket.IPPROTO_IP:
                 _set_ip_header(link.kernel, tp)
+            elif name == socket.TCP_MAXSEG:
+                link.kernel.setsockopt(level, name, tp.t_maxseg_user)
 
     def tcp_info(self, tp: tcpcb) -> tcp_info | None:
         """What the kernel knows of one of its connections."""

@@ -17,14 +17,16 @@ from .netinet.structures import (
     SO_NO_OFFLOAD,
     SO_OOBINLINE,
     SO_REUSEADDR,
+    TF_MORETOCOME,
     TF_NODELAY,
+    TF_NOPUSH,
     TF_TOE,
     socket,
     sotoinpcb,
     sototcpcb,
 )
 from .netinet.tcp_errors import TCP_MINMSS, tcp_output_error
-from .netinet.tcp_fsm import TCPS_SYN_SENT
+from .netinet.tcp_fsm import TCPS_ESTABLISHED, TCPS_SYN_SENT
 
 _FLAG_OPTIONS = {
     stdlib.SO_REUSEADDR: SO_REUSEADDR,
@@ -32,6 +34,9 @@ _FLAG_OPTIONS = {
     stdlib.SO_OOBINLINE: SO_OOBINLINE,
     SO_NO_OFFLOAD: SO_NO_OFFLOAD,
 }
+TCP_NOPUSH: int = getattr(stdlib, "TCP_NOPUSH", stdlib.TCP_CORK)
+"""FreeBSD's name of TCP_CORK; the same option where the standard library does not have it."""
+_TCP_FLAGS = {stdlib.TCP_NODELAY: TF_NODELAY, stdlib.TCP_CORK: TF_NOPUSH, TCP_NOPUSH: TF_NOPUSH}
 ALGORITHMS = {algorithm.name.lower().encode(): algorithm for algorithm in Congestion}
 """What TCP_CONGESTION names."""
 _ECN = 0x3
@@ -66,15 +71,28 @@ def sosetopt(so: socket, level: int, optname: int, value: int | bytes) -> None:
     if level == stdlib.SOL_SOCKET and optname in _FLAG_OPTIONS:
         bit = _FLAG_OPTIONS[optname]
         so.so_options = so.so_options | bit if number else so.so_options & ~bit
-    elif level == stdlib.IPPROTO_TCP and optname == stdlib.TCP_NODELAY:
-        tp = sototcpcb(so)
-        tp.t_flags = tp.t_flags | TF_NODELAY if number else tp.t_flags & ~TF_NODELAY
+    elif level == stdlib.IPPROTO_TCP and optname in _TCP_FLAGS:
+        _set_tcp_flag(so, optname, bool(number))
     elif level == stdlib.IPPROTO_TCP and optname == stdlib.TCP_MAXSEG:
         _set_maxseg(so, number)
     elif level == stdlib.IPPROTO_IP and optname in (stdlib.IP_TOS, stdlib.IP_TTL):
         _set_ip_header(so, optname, number)
     else:
         raise os_error(errno.ENOPROTOOPT)
+
+
+def _set_tcp_flag(so: socket, optname: int, on: bool) -> None:
+    """TCP_NODELAY and TCP_CORK. What was held goes out: by the end of the cork, and past it by TCP_NODELAY, as in Linux."""
+    inp, tp = sotoinpcb(so), sototcpcb(so)
+    flag = _TCP_FLAGS[optname]
+    with inp.lock:
+        tp.t_flags = tp.t_flags | flag if on else tp.t_flags & ~flag
+        tcp_gen_ctloutput(tp, stdlib.IPPROTO_TCP, optname)
+        if on == (flag == TF_NODELAY) and tp.t_state >= TCPS_ESTABLISHED:
+            cork = tp.t_flags & TF_NOPUSH
+            tp.t_flags &= ~(TF_NOPUSH | TF_MORETOCOME)
+            tcp_output_error(tp, tcp_gen_send(tp))
+            tp.t_flags |= cork
 
 
 def _set_maxseg(so: socket, number: int) -> None:
@@ -149,8 +167,8 @@ def _option(so: socket, level: int, optname: int) -> int:
             return stdlib.SOCK_STREAM
     if level == stdlib.IPPROTO_TCP:
         tp = sototcpcb(so)
-        if optname == stdlib.TCP_NODELAY:
-            return int(bool(tp.t_flags & TF_NODELAY))
+        if optname in _TCP_FLAGS:
+            return int(bool(tp.t_flags & _TCP_FLAGS[optname]))
         if optname == stdlib.TCP_MAXSEG:
             return tp.t_maxseg_user if tp.t_maxseg_user and tp.t_state < TCPS_SYN_SENT else tp.t_maxseg
     if level == stdlib.IPPROTO_IP and optname == stdlib.IP_TOS:

@@ -22,6 +22,7 @@ TP_RESOLVING = 0x200  # OPEN waits for the next hop's MAC address
 TP_READY = 0x400  # provisioned for an active open
 TP_TERMINAL = 0x800  # the terminal event has come, or OPEN failed: nothing is written for it any more
 TP_BAD_DOORBELL = 0x1000  # the engine has complained of a doorbell
+TP_PUSH = 0x2000  # data that a cork holds goes now
 TP_TIME_WAIT = 0x8000  # its TIME_WAIT is for the stack to keep
 
 IP_HEADER = (0, 64)
@@ -69,6 +70,8 @@ class toepcb:
         Type of service and time to live that the engine gives its segments.
     unanswered : int
         Commands that data waits for: the send doorbell is not rung before the engine has carried them out.
+    cork : Cancellable or None
+        Ends the wait of data that the user's cork holds.
     fin_wait_2 : Cancellable or None
         Ends a connection that nobody reads and whose peer does not close.
     """
@@ -88,6 +91,7 @@ class toepcb:
     credits: int = 0
     ip_header: tuple[int, int] = IP_HEADER
     unanswered: int = 0
+    cork: Cancellable | None = None
     fin_wait_2: Cancellable | None = None
 
     @property

@@ -142,7 +142,8 @@ def tcp_usr_connect(so: socket, nam: sockaddr_in) -> int:
 
 
 def tcp_usr_send(so: socket, flags: int, data: memoryview) -> int:
-    """Append ``data``, which has room in the send buffer. PRUS_EOF: and then close the send side."""
+    """Append ``data``, which has room in the send buffer. PRUS_EOF: and then close the send side. PRUS_MORETOCOME: a
+    segment that it does not fill may wait for the next call."""
     if flags & PRUS_OOB:
         return errno.EOPNOTSUPP
     inp = sotoinpcb(so)
@@ -161,11 +162,8 @@ def tcp_usr_send(so: socket, flags: int, data: memoryview) -> int:
                 tcp_usrclosed(tp)
             if inp.inp_flags & INP_DROPPED:
                 return 0
-            if flags & PRUS_MORETOCOME:
-                tp.t_flags |= TF_MORETOCOME
-            error = tcp_output_error(tp, tcp_gen_send(tp))
-            tp.t_flags &= ~TF_MORETOCOME
-            return error
+            tp.t_flags = tp.t_flags | TF_MORETOCOME if flags & PRUS_MORETOCOME else tp.t_flags & ~TF_MORETOCOME
+            return tcp_output_error(tp, tcp_gen_send(tp))
     finally:
         if eof:
             inp.stack.tcbinfo.lock.release()

@@ -33,6 +33,7 @@ from ..netinet.structures import TF_NEEDFIN, TF_SENTFIN, TF_TOE, tcpcb, toe_usrr
 from ..netinet.tcp_errors import IP_TCP_HEADERS, TCP_MINMSS, tcp_output_error
 from ..netinet.tcp_fsm import TCPS_CLOSING, TCPS_FIN_WAIT_1, TCPS_FIN_WAIT_2, TCPS_LAST_ACK
 from ..netinet.tcp_subr import tcp_drop
+from .held_data import HeldData
 from .socket_options import ToeOptions
 
 
@@ -46,6 +47,7 @@ class ToeCalls:
     tod : toedev
         Likewise.
     options : ToeOptions
+    held : HeldData
     four_tuples : set
         Connections that the engine has, or will have when OPEN is posted.
     """
@@ -57,6 +59,7 @@ class ToeCalls:
         self._stack = stack
         self.engine = engine
         self.options = ToeOptions(engine, self.order)
+        self.held = HeldData(stack)
         self._ifp = ifp
         self.four_tuples: set[tuple[int, int, int, int]] = set()
 
@@ -150,8 +153,8 @@ class ToeCalls:
         if so is None or toep.flags & (TP_ESTABLISHED | TP_TERMINAL) != TP_ESTABLISHED:
             toep.flags |= send_fin
             return 0  # what is in the ring goes out when the connection is established
-        end = so.so_snd.tail
         send_fin = 0 if toep.flags & TP_FIN_SENT else toep.flags & TP_SEND_FIN | send_fin
+        end = so.so_snd.tail if send_fin else self.held.sendable(toep, tp, so.so_snd)
         shrinks = tp.t_maxseg < toep.maxseg
         if send_fin or shrinks or end != toep.snd_told:
             if toep.flags & TP_FIN_SENT and end != toep.snd_told:

@@ -138,6 +138,7 @@ class ToeEvents:
                     sbdrop(so.so_snd, min(acked, so.so_snd.sb_cc))
                 tp.snd_una = advance(tp.iss + 1, toep.snd_una)
                 tp.t_softerror = 0
+                self._calls.held.look_again(toep, tp)
                 sowwakeup(so)
             if arrived and not self._arrived(toep, tp, so, arrived):
                 return

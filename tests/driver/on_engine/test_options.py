@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import random
 import socket
@@ -191,6 +192,28 @@ def test_syn_has_the_header_of_before_connect_and_syn_ack_the_segment_size_of_th
         for ip in (A, B):
             assert max(len(segment.payload) for segment, _ in from_ip(two, ip)) == 600
         assert client.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG) == 600
+        two.check()
+
+
+@pytest.mark.parametrize("nodelay", [False, True])
+def test_nagle_holds_small_writes_on_the_wire_unless_nodelay(out_dir, nodelay: bool) -> None:
+    """SHLD-7, MUST-17."""
+    with pair(out_dir, impairment=Impairment(delay_us=2000)) as two:
+        client, server = connect(two)
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, int(nodelay))
+        for _ in range(5):
+            client.send(b"ten bytes.")
+        two.run_us(3000)
+        got = bytearray()
+
+        def step() -> bool:
+            with contextlib.suppress(BlockingIOError):
+                got.extend(server.recv(100))
+            return len(got) == 50
+
+        two.run_until(step, 1_000_000, "the data")
+        sizes = [len(segment.payload) for segment, _ in from_ip(two, A) if segment.payload]
+        assert sizes == ([10] * 5 if nodelay else [10, 40])
         two.check()
 
 

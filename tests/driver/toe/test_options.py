@@ -122,7 +122,7 @@ def test_data_sent_right_after_an_option_waits_for_the_command(
     bench: Bench, option: tuple[tuple[int, int], int]
 ) -> None:
     """A doorbell is a register and would overtake the command in memory."""
-    conn = bench.connected()
+    conn = bench.connected().nodelay()
     conn.sock.send(b"before")
     bench.device.answer = lambda command: None
     conn.sock.setsockopt(*option[0], option[1])

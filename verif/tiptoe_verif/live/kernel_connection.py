@@ -19,7 +19,7 @@ from tiptoe_driver.netinet import structures
 from tiptoe_driver.netinet.sockbuf import SBS_CANTRCVMORE, sbcommit, sbdrop, sbspace
 from tiptoe_driver.netinet.socketvar import sorwakeup, sowwakeup
 from tiptoe_driver.netinet.software import tcp_ended, tcp_established, tcp_fin_acked, tcp_fin_received
-from tiptoe_driver.netinet.structures import SS_NOFDREF, TF_RCVD_SCALE, tcpcb
+from tiptoe_driver.netinet.structures import SS_NOFDREF, TF_MORETOCOME, TF_RCVD_SCALE, tcpcb
 from tiptoe_driver.netinet.tcp_fill_info import tcp_fill_info
 from tiptoe_driver.netinet.tcp_fsm import (
     TCPS_CLOSE_WAIT,
@@ -136,7 +136,8 @@ class Connection:
         sb, taken = so.so_snd, 0
         with self._kernel_call():
             while sb.sb_cc and sb.ring is not None:
-                count = self.kernel.send(sb.ring.pieces(sb.head, sb.sb_cc)[0])
+                more = socket.MSG_MORE if self.tp.t_flags & TF_MORETOCOME else 0
+                count = self.kernel.send(sb.ring.pieces(sb.head, sb.sb_cc)[0], more)
                 taken += count
                 with so.lock:
                     sbdrop(sb, count)

@@ -26,18 +26,18 @@ _BUFFER = 131072
 
 DRIVER = {
     (SOL_SOCKET, socket.SO_REUSEADDR), (SOL_SOCKET, socket.SO_KEEPALIVE), (SOL_SOCKET, socket.SO_OOBINLINE),
-    (IPPROTO_TCP, socket.TCP_NODELAY), (IPPROTO_TCP, socket.TCP_MAXSEG), (IPPROTO_IP, socket.IP_TOS),
-    (IPPROTO_IP, socket.IP_TTL),
+    (IPPROTO_TCP, socket.TCP_NODELAY), (IPPROTO_TCP, socket.TCP_CORK), (IPPROTO_TCP, socket.TCP_MAXSEG),
+    (IPPROTO_IP, socket.IP_TOS), (IPPROTO_IP, socket.IP_TTL),
 }  # fmt: skip
 """Passed on to the driver's socket, numbers all of them."""
 
 _REMEMBERED: dict[tuple[int, int], int] = {
-    # Linux accepts these; none changes what an engine with one queue, no keep-alive timer and no cork sends.
+    # Linux accepts these; none changes what an engine with one queue and no keep-alive timer sends.
     (SOL_SOCKET, socket.SO_SNDBUF): _BUFFER, (SOL_SOCKET, socket.SO_RCVBUF): _BUFFER,
     (SOL_SOCKET, socket.SO_REUSEPORT): 0, (SOL_SOCKET, socket.SO_PRIORITY): 0, (SOL_SOCKET, socket.SO_DONTROUTE): 0,
     (SOL_SOCKET, socket.SO_DEBUG): 0, (SOL_SOCKET, socket.SO_INCOMING_CPU): -1, (SOL_SOCKET, 46): 0,  # SO_BUSY_POLL
     (SOL_SOCKET, 47): -1,  # SO_MAX_PACING_RATE: -1 is "no limit"
-    (IPPROTO_TCP, socket.TCP_CORK): 0, (IPPROTO_TCP, socket.TCP_KEEPIDLE): 7200,
+    (IPPROTO_TCP, socket.TCP_KEEPIDLE): 7200,
     (IPPROTO_TCP, socket.TCP_KEEPINTVL): 75, (IPPROTO_TCP, socket.TCP_KEEPCNT): 9,
     (IPPROTO_TCP, socket.TCP_SYNCNT): 6, (IPPROTO_TCP, socket.TCP_LINGER2): 60,
     (IPPROTO_TCP, socket.TCP_DEFER_ACCEPT): 0, (IPPROTO_TCP, socket.TCP_QUICKACK): 1,

@@ -49,7 +49,6 @@ def connect(
     assert client.connect_ex((B, 80)) == errno.EINPROGRESS
     two.run_until(lambda: listener.readable() and client.writable(), 1_000_000, "established")
     server, _ = listener.accept()
-    server.setblocking(False)
     return client, server
 
 
@@ -97,6 +96,16 @@ def test_info_round_trip_time_is_the_line_s_and_the_window_opens(two: Pair) -> N
         assert 2 * DELAY_US <= info.tcpi_rtt <= 2 * DELAY_US + 2000
         assert (info.tcpi_snd_cwnd, info.tcpi_snd_ssthresh) == ((10 + n) * 1460, NO_SSTHRESH)
     assert info.tcpi_rto >= 2 * DELAY_US and info.tcpi_unacked == info.tcpi_notsent == info.tcpi_snd_rexmitpack == 0
+
+
+def test_info_tells_times_by_the_simulation_s_tick(out_dir) -> None:
+    with pair(out_dir, tick_us=200, impairment=Impairment(delay_us=DELAY_US)) as two:
+        client, server = connect(two)
+        for _ in range(2):
+            carry(two, server, client, bytes(2 * 1460))
+        assert 2 * DELAY_US <= server.info().tcpi_rtt <= 2 * DELAY_US + 1000
+        assert not server.getblocking()  # as the listener that accepted it
+        two.check()
 
 
 def test_info_counts_the_retransmissions_on_the_wire(out_dir, rng: random.Random) -> None:

@@ -27,6 +27,7 @@ from .netinet.structures import (
 )
 from .netinet.tcp_errors import TCP_MINMSS, tcp_output_error
 from .netinet.tcp_fsm import TCPS_ESTABLISHED, TCPS_SYN_SENT
+from .netinet.tcp_timer import tcp_user_timer, tcp_user_timer_stop
 
 _FLAG_OPTIONS = {
     stdlib.SO_REUSEADDR: SO_REUSEADDR,
@@ -75,6 +76,8 @@ def sosetopt(so: socket, level: int, optname: int, value: int | bytes) -> None:
         _set_tcp_flag(so, optname, bool(number))
     elif level == stdlib.IPPROTO_TCP and optname == stdlib.TCP_MAXSEG:
         _set_maxseg(so, number)
+    elif level == stdlib.IPPROTO_TCP and optname == stdlib.TCP_USER_TIMEOUT:
+        _set_user_timeout(so, number)
     elif level == stdlib.IPPROTO_IP and optname in (stdlib.IP_TOS, stdlib.IP_TTL):
         _set_ip_header(so, optname, number)
     else:
@@ -110,6 +113,18 @@ def _set_maxseg(so: socket, number: int) -> None:
         else:
             tp.t_maxseg = number
             tcp_output_error(tp, tcp_gen_send(tp))
+
+
+def _set_user_timeout(so: socket, number: int) -> None:
+    """TCP_USER_TIMEOUT in milliseconds; 0: the device's limits alone."""
+    inp, tp = sotoinpcb(so), sototcpcb(so)
+    with inp.lock:
+        if number < 0:
+            raise os_error(errno.EINVAL)
+        tcp_user_timer_stop(tp)
+        tp.t_user_timeout = number
+        tcp_user_timer(tp)
+        tcp_gen_ctloutput(tp, stdlib.IPPROTO_TCP, stdlib.TCP_USER_TIMEOUT)
 
 
 def _set_ip_header(so: socket, optname: int, number: int) -> None:
@@ -169,6 +184,8 @@ def _option(so: socket, level: int, optname: int) -> int:
         tp = sototcpcb(so)
         if optname in _TCP_FLAGS:
             return int(bool(tp.t_flags & _TCP_FLAGS[optname]))
+        if optname == stdlib.TCP_USER_TIMEOUT:
+            return tp.t_user_timeout
         if optname == stdlib.TCP_MAXSEG:
             return tp.t_maxseg_user if tp.t_maxseg_user and tp.t_state < TCPS_SYN_SENT else tp.t_maxseg
     if level == stdlib.IPPROTO_IP and optname == stdlib.IP_TOS:

@@ -21,6 +21,7 @@ from .tcp_fsm import (
     TCPS_TIME_WAIT,
 )
 from .tcp_subr import tcp_close, tcp_twstart
+from .tcp_timer import tcp_progress
 
 
 def sballoc(so: socket, stack: vnet) -> None:
@@ -37,6 +38,7 @@ def tcp_established(tp: tcpcb, so: socket) -> None:
     if tp.t_flags & TF_NEEDFIN:
         tp.t_flags &= ~TF_NEEDFIN
         tp.t_state = TCPS_FIN_WAIT_1
+    tcp_progress(tp)
     soisconnected(so)
 
 

@@ -185,3 +185,4 @@ def inherit(listener: tcpcb, tp: tcpcb) -> None:
     tp.t_flags |= listener.t_flags & (TF_NODELAY | TF_NOPUSH)
     tp.t_cc = listener.t_cc
     tp.t_maxseg_user = listener.t_maxseg_user
+    tp.t_user_timeout = listener.t_user_timeout

@@ -56,6 +56,7 @@ from .tcp_fsm import (
     TCPS_TIME_WAIT,
 )
 from .tcp_subr import tcp_close, tcp_detach, tcp_drop
+from .tcp_timer import tcp_user_timer
 
 SOMAXCONN = 4096
 """Longest accept queue."""
@@ -138,6 +139,8 @@ def tcp_usr_connect(so: socket, nam: sockaddr_in) -> int:
             if not bound[1]:
                 tcbinfo.forget_port(inp)
             inp.inp_laddr = bound[0]
+        else:
+            tcp_user_timer(tp)
         return error
 
 
@@ -157,6 +160,7 @@ def tcp_usr_send(so: socket, flags: int, data: memoryview) -> int:
                 return errno.EPIPE
             with so.lock:
                 sbappend(so.so_snd, data)
+            tcp_user_timer(tp)
             if eof:
                 socantsendmore(so)
                 tcp_usrclosed(tp)
@@ -257,6 +261,7 @@ def tcp_usrclosed(tp: tcpcb) -> None:
         tp.t_state = TCPS_FIN_WAIT_1
     elif tp.t_state == TCPS_CLOSE_WAIT:
         tp.t_state = TCPS_LAST_ACK
+    tcp_user_timer(tp)
     so = tp.t_inpcb.inp_socket
     if tp.t_state >= TCPS_FIN_WAIT_2 and so is not None and so.so_rcv.sb_state & SBS_CANTRCVMORE:
         soisdisconnected(so)  # FreeBSD does so for a second shutdown too, and loses what is yet to be read

@@ -36,6 +36,7 @@ from ..netinet.tcp_fsm import (
     TCPS_TIME_WAIT,
 )
 from ..netinet.tcp_subr import tcp_close, tcp_drop, tcp_twstart
+from ..netinet.tcp_timer import tcp_progress
 from .calls import ToeCalls
 from .time_wait import TimeWaitHandover
 
@@ -138,6 +139,7 @@ class ToeEvents:
                     sbdrop(so.so_snd, min(acked, so.so_snd.sb_cc))
                 tp.snd_una = advance(tp.iss + 1, toep.snd_una)
                 tp.t_softerror = 0
+                tcp_progress(tp)
                 self._calls.held.look_again(toep, tp)
                 sowwakeup(so)
             if arrived and not self._arrived(toep, tp, so, arrived):
@@ -169,6 +171,7 @@ class ToeEvents:
             tp.t_state = TCPS_FIN_WAIT_1
             tp.t_flags &= ~TF_NEEDFIN
             toep.flags |= TP_SEND_FIN
+        tcp_progress(tp)
         soisconnected(so)
         self._calls.push(toep, tp)
 

@@ -34,6 +34,7 @@ from tiptoe_driver.netinet.tcp_fsm import (
 )
 from tiptoe_driver.netinet.tcp_info import NO_SSTHRESH, tcp_info
 from tiptoe_driver.netinet.tcp_subr import tcp_close, tcp_drop
+from tiptoe_driver.netinet.tcp_timer import tcp_progress
 
 from .relay import RESET
 
@@ -145,6 +146,7 @@ class Connection:
                 self._fin_sent = True
                 self.kernel.shutdown(socket.SHUT_WR)
         if taken:
+            tcp_progress(self.tp)  # the rest of the user timeout is the kernel's
             sowwakeup(so)
 
     # --- from the kernel ---

@@ -148,6 +148,8 @@ class KernelTcp:
                 _set_ip_header(link.kernel, tp)
             elif name in _TCP_FLAGS:
                 link.kernel.setsockopt(level, name, int(bool(tp.t_flags & _TCP_FLAGS[name])))
+            elif name == socket.TCP_USER_TIMEOUT:
+                link.kernel.setsockopt(level, name, tp.t_user_timeout)
             elif name == socket.TCP_MAXSEG:
                 link.kernel.setsockopt(level, name, tp.t_maxseg_user)
 
@@ -175,6 +177,7 @@ class KernelTcp:
                 kernel.setsockopt(socket.IPPROTO_TCP, name, int(bool(tp.t_flags & flag)))
             if so.so_options & structures.SO_KEEPALIVE:
                 kernel.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            kernel.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, tp.t_user_timeout)
             if tp.t_maxseg_user:
                 kernel.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, tp.t_maxseg_user)
             _set_ip_header(kernel, tp)

@@ -50,6 +50,7 @@ _REMEMBERED: dict[tuple[int, int], int] = {
 """Kept for getsockopt, with the value before the first setsockopt."""
 
 _LINGER = (SOL_SOCKET, socket.SO_LINGER)
+_USER_TIMEOUT = (IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
 _CONGESTION = (IPPROTO_TCP, socket.TCP_CONGESTION)
 _MAXSEG, _TOS, _TTL = (IPPROTO_TCP, socket.TCP_MAXSEG), (IPPROTO_IP, socket.IP_TOS), (IPPROTO_IP, socket.IP_TTL)
 _DEFAULTS = {_MAXSEG: 536, _TTL: IPDEFTTL}
@@ -133,7 +134,7 @@ class Options:
                 offloaded.setsockopt(*key, value)
         elif key == _MAXSEG:
             _tell_maxseg(offloaded, _NUMBER.unpack_from(value)[0])
-        elif key in DRIVER:
+        elif key in DRIVER or key == _USER_TIMEOUT:
             number = _NUMBER.unpack_from(value)[0] & (0xFF if key == _TOS else -1)
             if key not in (_TOS, _TTL) or offloaded.getsockopt(*key) != number:  # accepted sockets have them already
                 offloaded.setsockopt(*key, number)
@@ -176,7 +177,9 @@ class Options:
 
 def _check_number(key: tuple[int, int], value: bytes) -> None:
     """What Linux refuses, whether there is a socket of the driver or not."""
-    number = _NUMBER.unpack_from(value)[0] if key in (_MAXSEG, _TTL) else 0
+    number = _NUMBER.unpack_from(value)[0] if key in (_MAXSEG, _TTL, _USER_TIMEOUT) else 0
+    if key == _USER_TIMEOUT and number < 0:
+        raise OSError(errno.EINVAL, "")
     if key == _MAXSEG and number and not 88 <= number <= 32767:
         raise OSError(errno.EINVAL, "")
     if key == _TTL and number != -1 and not 1 <= number <= 255:

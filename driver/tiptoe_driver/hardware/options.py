@@ -70,6 +70,9 @@ class EngineOptions:
         Interval and number of ARP requests before a next hop counts as down.
     arp_down_us : int
         How long a next hop then counts as down without being asked again, unless it is heard of.
+    arp_age_us : int
+        How long a neighbour's address is good without being heard of; then it is asked for again if a connection uses it, and
+        forgotten if none does. 0: for ever.
     link_down_us : int
         Link outage after which connections that could not send end with ENETDOWN.
     time_wait : str
@@ -106,6 +109,7 @@ class EngineOptions:
     arp_retry_us: int = 1_000_000
     arp_tries: int = 3
     arp_down_us: int = 20_000_000
+    arp_age_us: int = 60_000_000
     link_down_us: int = 600_000_000
     watchdog_us: int = 1_000_000
     on_standstill: str = "reset"

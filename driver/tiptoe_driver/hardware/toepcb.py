@@ -70,6 +70,8 @@ class toepcb:
         Type of service and time to live that the engine gives its segments.
     unanswered : int
         Commands that data waits for: the send doorbell is not rung before the engine has carried them out.
+    next_hop : int
+        IPv4 address of the neighbour that an active open sends to; 0: it is not known.
     cork : Cancellable or None
         Ends the wait of data that the user's cork holds.
     fin_wait_2 : Cancellable or None
@@ -91,8 +93,14 @@ class toepcb:
     credits: int = 0
     ip_header: tuple[int, int] = IP_HEADER
     unanswered: int = 0
+    next_hop: int = 0
     cork: Cancellable | None = None
     fin_wait_2: Cancellable | None = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether the engine waits for an acknowledgement: of our SYN, or of data."""
+        return not self.flags & TP_ESTABLISHED or self.snd_told != self.snd_una
 
     @property
     def tid(self) -> int:

@@ -74,6 +74,7 @@ class HostInterface:
             engine.options.arp_retry_us,
             engine.options.arp_tries,
             engine.options.arp_down_us,
+            engine.options.arp_age_us,
         )
         self._icmp = IcmpInput(stack, ifp, engine.counters, self._transmit_ip)
         self._tcp = TcpInput(

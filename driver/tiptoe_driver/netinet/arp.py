@@ -28,12 +28,14 @@ def arp_packet(operation: int, smac: int, sip: int, tmac: int, tip: int) -> byte
 
 @dataclass(slots=True, eq=False)
 class ArpEntry:
-    """A neighbour: resolved when ``mac`` is not None. ``heard_us``: when it was heard of; ``tries``: requests since."""
+    """A neighbour: resolved when ``mac`` is not None. ``heard_us``: when it was heard of; ``tries``: requests since.
+    ``wanted``: somebody has asked for it."""
 
     mac: int | None = None
     waiters: list[Waiter] = field(default_factory=list)
     tries: int = 0
     heard_us: int = 0
+    wanted: bool = False
     timer: Callout | None = None
 
 
@@ -104,10 +106,11 @@ class ArpTable:
     def resolve(self, ip: int, waiter: Waiter) -> None:
         """Call ``waiter`` with the MAC address of ``ip``: at once if known, later, or with None."""
         mac = self.lookup(ip)
-        if mac is not None:
+        entry = self._entries.get(ip)
+        if mac is not None and entry is not None:
+            entry.wanted = True
             waiter(mac)
             return
-        entry = self._entries.get(ip)
         if entry is None:
             entry = self._entries[ip] = ArpEntry()
             entry.waiters.append(waiter)
@@ -176,11 +179,15 @@ class ArpTable:
         entry.timer = self._stack.callout(self._age_us, lambda: self._grown_old(ip, entry)) if self._age_us else None
 
     def _grown_old(self, ip: int, entry: ArpEntry) -> None:
-        entry.timer = None
-        if self.used(ip):
+        if self._wanted(ip, entry):
             self._renew(ip, entry)
         else:
             del self._entries[ip]
+
+    def _wanted(self, ip: int, entry: ArpEntry) -> bool:
+        """Whether connections use the neighbour, or somebody has sent to it since the last look."""
+        wanted, entry.wanted = entry.wanted, False
+        return wanted or self.used(ip)
 
     def _renew(self, ip: int, entry: ArpEntry) -> None:
         """Ask again: the old address, then everybody. Who answers neither counts as down for new users; for those it has, it is
@@ -190,7 +197,7 @@ class ArpTable:
             entry.timer = None
         wait_us = self._retry_us
         if entry.tries >= 2 * self._tries:
-            if not self.used(ip):
+            if not self._wanted(ip, entry):
                 del self._entries[ip]
                 return
             self._note_down(ip)

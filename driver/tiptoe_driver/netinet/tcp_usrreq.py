@@ -124,6 +124,8 @@ def tcp_usr_connect(so: socket, nam: sockaddr_in) -> int:
             return errno.EISCONN
         if not nam.sin_addr or not nam.sin_port or nam.sin_addr >> 28 == 0xE or nam.sin_addr == 0xFFFF_FFFF:
             return errno.EADDRNOTAVAIL
+        if any(ifp.broadcast(nam.sin_addr) for ifp in inp.stack.interfaces):
+            return errno.EADDRNOTAVAIL
         bound = (inp.inp_laddr, inp.inp_lport)
         error = in_pcbconnect(inp, nam.sin_addr, nam.sin_port)
         if error:

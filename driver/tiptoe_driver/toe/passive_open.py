@@ -211,6 +211,11 @@ class PassiveOpens:
         if lctx.state is ListenState.STOPPING or listener is None:
             entry.dropped = True  # UNLISTEN, on its way, resets it
             return
+        if not self._ifp.one_host(event.faddr):
+            entry.dropped = True  # everybody cannot connect (RFC 9293 MUST-63)
+            self._counters["bad_foreign_addresses"] += 1
+            self._drop_syn(event.syncache_ref)
+            return
         tw = self._stack.time_wait.find(entry.four_tuple)
         if tw is not None and not tw.reopened_by(event.irs):
             entry.dropped = True

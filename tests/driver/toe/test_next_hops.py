@@ -44,6 +44,16 @@ def test_neighbour_that_nobody_uses_is_forgotten(bench: Bench) -> None:
     assert bench.dev.hostif.arp.lookup(PEER) is None and asked(bench) == []
 
 
+def test_neighbour_that_a_software_tcp_sends_to_is_in_use_too(bench: Bench) -> None:
+    bench.know_peer()
+    bench.dev.hostif.arp.resolve(PEER, lambda mac: None)
+    pass_us(bench, AGE_US)
+    assert asked(bench) == [PEER_MAC]
+    answers(bench)
+    pass_us(bench, AGE_US)
+    assert bench.dev.hostif.arp.lookup(PEER) is None and asked(bench) == []
+
+
 def test_neighbour_in_use_is_asked_itself_when_its_address_is_old(bench: Bench) -> None:
     using(bench)
     for n in range(3):

@@ -284,6 +284,15 @@ def test_what_is_not_for_us(line: Line) -> None:
     assert line.bench.dev.counters["frames_unclaimed"] == 3 and not line.sent()
 
 
+@pytest.mark.parametrize("source", ["10.0.0.255", "255.255.255.255", "224.0.0.1", "127.0.0.1"])
+def test_segments_from_everybody_are_not_answered(line: Line, source: str) -> None:
+    for flags in ("S", "A"):
+        packet = IP(src=source, dst=OUR_IP) / TCP(flags=flags)
+        line.device.frame(bytes(Ether(src=PEER_MAC, dst=OUR_MAC) / packet))
+    line.stack.poll()
+    assert not line.sent() and line.tcp.counters["segments_bad"] == 2
+
+
 def test_segment_of_an_offloaded_connection_is_left_to_the_device(line: Line) -> None:
     conn = line.bench.connected()
     line.sent()

@@ -9,6 +9,8 @@ import struct
 
 from .hardware.abi_gen import Congestion
 from .netinet.offload import tcp_gen_ctloutput, tcp_gen_send
+from .netinet.sockbuf import sbreserve
+from .netinet.socketvar import sowwakeup
 from .netinet.structures import (
     IPDEFTTL,
     SO_ACCEPTCONN,
@@ -40,6 +42,8 @@ TCP_NOPUSH: int = getattr(stdlib, "TCP_NOPUSH", stdlib.TCP_CORK)
 _TCP_FLAGS = {stdlib.TCP_NODELAY: TF_NODELAY, stdlib.TCP_CORK: TF_NOPUSH, TCP_NOPUSH: TF_NOPUSH}
 ALGORITHMS = {algorithm.name.lower().encode(): algorithm for algorithm in Congestion}
 """What TCP_CONGESTION names."""
+SNDBUF_MIN, SNDBUF_MAX = 2304, 1 << 24
+"""What SO_SNDBUF is cut to, in bytes. As on Linux, getsockopt tells twice as much as was set."""
 _ECN = 0x3
 """The part of the type of service that is the transport's (RFC 3168 section 5)."""
 
@@ -72,6 +76,10 @@ def sosetopt(so: socket, level: int, optname: int, value: int | bytes) -> None:
     if level == stdlib.SOL_SOCKET and optname in _FLAG_OPTIONS:
         bit = _FLAG_OPTIONS[optname]
         so.so_options = so.so_options | bit if number else so.so_options & ~bit
+    elif level == stdlib.SOL_SOCKET and optname == stdlib.SO_SNDBUF:
+        with so.lock:
+            sbreserve(so.so_snd, min(max(number, SNDBUF_MIN), SNDBUF_MAX))
+        sowwakeup(so)
     elif level == stdlib.IPPROTO_TCP and optname in _TCP_FLAGS:
         _set_tcp_flag(so, optname, bool(number))
     elif level == stdlib.IPPROTO_TCP and optname == stdlib.TCP_MAXSEG:
@@ -173,7 +181,9 @@ def _option(so: socket, level: int, optname: int) -> int:
         if optname == stdlib.SO_ERROR:
             return take_error(so)
         if optname == stdlib.SO_SNDBUF:
-            return so.so_snd.sb_hiwat
+            wanted = so.so_snd.sb_wanted
+            limit = SNDBUF_MAX if so.so_snd.ring is None else so.so_snd.ring.size
+            return 2 * min(wanted, limit) if wanted else so.so_snd.sb_hiwat
         if optname == stdlib.SO_RCVBUF:
             return so.so_rcv.sb_hiwat
         if optname == stdlib.SO_ACCEPTCONN:

@@ -50,6 +50,7 @@ def sonewconn(head: socket, stack: vnet) -> socket | None:
     so = _soalloc(stack)
     so.so_options = head.so_options & ~SO_ACCEPTCONN
     so.so_linger = head.so_linger
+    so.so_snd.sb_wanted = head.so_snd.sb_wanted
     so.so_state = SS_NOFDREF | SS_ISCONNECTED
     so.so_head = head
     tcp_usrreq.tcp_usr_attach(stack, so)

@@ -86,6 +86,10 @@ def sosetopt(so: socket, level: int, optname: int, value: int | bytes) -> None:
         _set_maxseg(so, number)
     elif level == stdlib.IPPROTO_TCP and optname == stdlib.TCP_USER_TIMEOUT:
         _set_user_timeout(so, number)
+    elif level == stdlib.IPPROTO_TCP and optname == stdlib.TCP_NOTSENT_LOWAT:
+        with so.lock:
+            so.so_snd.sb_notsent_lowat = number & 0xFFFF_FFFF if number != -1 else 0
+        sowwakeup(so)
     elif level == stdlib.IPPROTO_IP and optname in (stdlib.IP_TOS, stdlib.IP_TTL):
         _set_ip_header(so, optname, number)
     else:
@@ -194,6 +198,8 @@ def _option(so: socket, level: int, optname: int) -> int:
         tp = sototcpcb(so)
         if optname in _TCP_FLAGS:
             return int(bool(tp.t_flags & _TCP_FLAGS[optname]))
+        if optname == stdlib.TCP_NOTSENT_LOWAT:
+            return so.so_snd.sb_notsent_lowat or -1
         if optname == stdlib.TCP_USER_TIMEOUT:
             return tp.t_user_timeout
         if optname == stdlib.TCP_MAXSEG:

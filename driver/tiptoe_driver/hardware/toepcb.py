@@ -72,6 +72,8 @@ class toepcb:
         Commands that data waits for: the send doorbell is not rung before the engine has carried them out.
     next_hop : int
         IPv4 address of the neighbour that an active open sends to; 0: it is not known.
+    asks_sent : bool
+        The engine has been asked how far it has sent.
     cork : Cancellable or None
         Ends the wait of data that the user's cork holds.
     fin_wait_2 : Cancellable or None
@@ -94,6 +96,7 @@ class toepcb:
     ip_header: tuple[int, int] = IP_HEADER
     unanswered: int = 0
     next_hop: int = 0
+    asks_sent: bool = False
     cork: Cancellable | None = None
     fin_wait_2: Cancellable | None = None
 

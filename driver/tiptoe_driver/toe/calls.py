@@ -34,6 +34,7 @@ from ..netinet.tcp_errors import IP_TCP_HEADERS, TCP_MINMSS, tcp_output_error
 from ..netinet.tcp_fsm import TCPS_CLOSING, TCPS_FIN_WAIT_1, TCPS_FIN_WAIT_2, TCPS_LAST_ACK
 from ..netinet.tcp_subr import tcp_drop
 from .held_data import HeldData
+from .sent import SentQueries
 from .socket_options import ToeOptions
 
 
@@ -48,6 +49,7 @@ class ToeCalls:
         Likewise.
     options : ToeOptions
     held : HeldData
+    sent : SentQueries
     four_tuples : set
         Connections that the engine has, or will have when OPEN is posted.
     """
@@ -60,6 +62,7 @@ class ToeCalls:
         self.engine = engine
         self.options = ToeOptions(engine, self.order)
         self.held = HeldData(stack)
+        self.sent = SentQueries(self.options)
         self._ifp = ifp
         self.four_tuples: set[tuple[int, int, int, int]] = set()
 
@@ -177,6 +180,7 @@ class ToeCalls:
             self.engine.send_doorbell(toep, end)
         toep.snd_told = end
         tp.snd_nxt = tp.snd_max = advance(tp.iss + 1, end)
+        self.sent.ask(toep, tp)
         return 0
 
     def order(self, toep: toepcb) -> None:

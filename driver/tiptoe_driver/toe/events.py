@@ -141,6 +141,7 @@ class ToeEvents:
                 tp.t_softerror = 0
                 tcp_progress(tp)
                 self._calls.held.look_again(toep, tp)
+                self._calls.sent.ask(toep, tp)
                 sowwakeup(so)
             if arrived and not self._arrived(toep, tp, so, arrived):
                 return

@@ -78,7 +78,7 @@ class EngineOptions:
     time_wait : str
         Who keeps TIME_WAIT: "engine"; "host": the stack, which frees the connection id at once and needs
         ``rst_unknown=False``, since late segments have to reach the host; "shared": the engine, but when ids run short the
-        stack takes the oldest over (with ``rst_unknown`` the engine answers a FIN that comes late with RST then).
+        stack takes the oldest over.
     time_wait_us : int
         How long the host keeps it (2 MSL); the engine has REG_MSL_TICKS.
 

@@ -78,7 +78,7 @@ class HostInterface:
         )
         self._icmp = IcmpInput(stack, ifp, engine.counters, self._transmit_ip)
         self._tcp = TcpInput(
-            stack, ifp, engine.counters, self._transmit_ip, on_device, resets=not engine.options.rst_unknown
+            stack, ifp, engine.counters, self._transmit_ip, on_device, resets=lambda: engine.host_answers
         )
 
     # ------------------------------------------------------------------ out

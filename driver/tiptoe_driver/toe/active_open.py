@@ -13,23 +13,31 @@ from ..netinet.structures import TF_REQ_SCALE, sockaddr_in, socket, sotoinpcb, t
 from ..netinet.tcp_subr import tcp_drop
 from .calls import ToeCalls
 from .hostif import HostInterface
+from .next_hops import NextHops
 
 _OPEN_ERRNO: dict[int, int] = {abi.Status.EXISTS: errno.EADDRINUSE, abi.Status.TABLE_FULL: errno.ENOBUFS}
 
 
 class ActiveOpens:
-    """Connections that we begin."""
+    """Connections that we begin.
+
+    Attributes
+    ----------
+    next_hops : NextHops
+        The neighbours they use.
+    """
 
     def __init__(self, stack: Stack, calls: ToeCalls, hostif: HostInterface) -> None:
         self._stack = stack
         self._calls = calls
         self._engine = calls.engine
         self._hostif = hostif
-        self._next_hops: dict[int, int] = {}  # index by IPv4 address
+        self.next_hops = NextHops(stack, calls.engine, hostif.arp.doubt)
+        hostif.arp.used = self.next_hops.used
 
     def reset(self) -> None:
         """The engine was reset: its next-hop table is empty."""
-        self._next_hops.clear()
+        self.next_hops.reset()
 
     def connect(self, so: socket, ro: route, nam: sockaddr_in) -> int:
         """Begin an active open. When the next hop's MAC address is not known yet, OPEN waits for ARP."""
@@ -76,7 +84,8 @@ class ActiveOpens:
         toep.flags = toep.flags & ~TP_RESOLVING | TP_EVENTS_PENDING
         toep.refcount += 1
         laddr, lport, faddr, fport = toep.four_tuple
-        index = self._next_hop_index(next_hop, mac)
+        index = self.next_hops.take(toep, next_hop, mac)
+        self._calls.options.before_open(toep, tp)
         self._engine.commands.post_control(
             abi.pack_open(
                 0,
@@ -93,20 +102,6 @@ class ActiveOpens:
             )
         )
         self._calls.options.begin(toep, tp)
-
-    def _next_hop_index(self, ip: int, mac: int) -> int | None:
-        """Entry of the next-hop table for a neighbour; None when the table is full."""
-        index = self._next_hops.get(ip)
-        if index is None and len(self._next_hops) < min(self._engine.capabilities.next_hops, 256):
-            index = self._next_hops[ip] = len(self._next_hops)
-            self._engine.commands.post_control(abi.pack_next_hop(0, index=index, dmac=mac))
-        return index
-
-    def neighbour_changed(self, ip: int, mac: int) -> None:
-        """A neighbour has another MAC address: its connections follow."""
-        index = self._next_hops.get(ip)
-        if index is not None:
-            self._engine.commands.post_control(abi.pack_next_hop(0, index=index, dmac=mac))
 
     def failed(self, toep: toepcb, status: int) -> None:
         """The engine refused OPEN: the four-tuple exists, the table is full, or the id is not as it should be."""

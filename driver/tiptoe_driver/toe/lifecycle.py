@@ -257,8 +257,9 @@ class Lifecycle:
 
     def _end(self, toep: toepcb) -> None:
         """The connection is no more, whatever the engine thinks, and its socket is told."""
-        if toep.fin_wait_2 is not None:
-            toep.fin_wait_2.cancel()
+        for timer in (toep.fin_wait_2, toep.cork):
+            if timer is not None:
+                timer.cancel()
         tp = toep.tp
         if tp is None:
             return

@@ -252,6 +252,34 @@ def test_beyond_mss(monitor):
         monitor.from_engine(ours("A", data=bytes(601)))
 
 
+@pytest.mark.parametrize(("mss", "most"), [(1, 48), (47, 48), (49, 49)])
+def test_tiny_mss_option_need_not_be_obeyed_below_the_floor(fresh, mss, most):
+    fresh.to_engine(theirs("S", seq=0, options=[("MSS", mss)]))
+    fresh.from_engine(ours("SA", seq=0, options=[("MSS", 1460)]))
+    fresh.to_engine(theirs("A"))
+    fresh.from_engine(ours("PA", data=bytes(most)))
+    with pytest.raises(WireError, match=f"takes segments of {mss}"):
+        fresh.from_engine(ours("PA", seq=1 + most, data=bytes(most + 1)))
+
+
+def test_data_for_a_window_under_way_may_be_acknowledged(monitor):
+    """The peer has the larger window from a frame that we see later than the engine has sent it."""
+    monitor.to_engine(theirs("PA", data=bytes(1000)))
+    monitor.from_engine(ours("A", ack=1001, wnd=0))
+    monitor.to_engine(theirs("PA", seq=1001, data=bytes(500)))
+    monitor.to_engine(theirs("FA", seq=1501))
+    monitor.from_engine(ours("A", ack=1502, wnd=1000))
+
+
+def test_data_beyond_every_window_is_not_acknowledged(monitor):
+    monitor.to_engine(theirs("PA", data=bytes(1000)))
+    monitor.from_engine(ours("A", ack=1001, wnd=100))
+    monitor.to_engine(theirs("PA", seq=1001, data=bytes(500)))
+    monitor.from_engine(ours("A", ack=1101, wnd=0))
+    with pytest.raises(WireError, match="never given"):
+        monitor.from_engine(ours("A", ack=1501, wnd=0))
+
+
 def test_default_mss(fresh):
     fresh.to_engine(theirs("S", seq=0))
     fresh.from_engine(ours("SA", seq=0, options=[("MSS", 1460)]))

@@ -35,6 +35,11 @@ _REMEMBERED_SYNS = 16
 _REMEMBERED_SEGMENTS = 64
 _REMEMBERED_NUMBERS = 16
 """Segments remembered of a connection that is over."""
+_REMEMBERED_BEYOND = 64
+"""Ranges remembered of a connection that came beyond the window it had shown."""
+SEND_MSS_FLOOR = 48
+"""Bytes of payload that a segment may have though the peer's MSS option says less: such an option only makes others send headers
+(Linux's tcp_min_snd_mss)."""
 _KEPT_BYTES = 1 << 24
 _FORGET_EVERY = 4096
 """Frames between two looks for connections that are long over."""
@@ -166,6 +171,20 @@ class WireMonitor:
             if fin and end <= limit:
                 flow.received.add(end, end + 1)
                 flow.peer_fin = end
+        if end + fin > limit:
+            # A larger window may be on its way to us: what it takes is known with it.
+            flow.beyond.append((max(begin, limit), end, fin))
+            del flow.beyond[:-_REMEMBERED_BEYOND]
+
+    def _window_opened(self, flow: Flow, edge: int) -> None:
+        """What came beyond the window may have been taken by one that was under way, up to ``edge``."""
+        if flow.our_edge is None or edge <= flow.our_edge or not flow.beyond:
+            return
+        shown, flow.our_edge = flow.our_edge, edge
+        beyond, flow.beyond = flow.beyond, []
+        for begin, end, fin in beyond:
+            self._received_range(flow, begin, end, fin)
+        flow.our_edge = shown
 
     # --- from the engine ---
 
@@ -306,11 +325,12 @@ class WireMonitor:
         ack = unwrap(segment.ack, flow.acked)
         if ack < flow.acked:
             raise WireError(f"acknowledges {flow.acked - ack} bytes less than before")
+        edge = ack + (segment.wnd << (0 if segment.flags & SYN else flow.scales[1]))
+        if segment.wnd:
+            self._window_opened(flow, edge)  # this segment may be the one that opens it, and tell what came at once
         if ack > flow.received.complete:
             raise WireError(f"acknowledges {ack - flow.received.complete} bytes the engine was never given")
         flow.acked = ack
-        shift = 0 if segment.flags & SYN else flow.scales[1]
-        edge = ack + (segment.wnd << shift)
         if edge < flow.our_edge and not segment.flags & SYN:
             raise WireError(f"moves the window's right edge {flow.our_edge - edge} bytes to the left")
         flow.our_edge = max(edge, flow.our_edge)
@@ -328,7 +348,7 @@ class WireMonitor:
             return
         if flow.irs is None:
             raise WireError("data before the peer's SYN")
-        if size > flow.peer_mss:
+        if size > max(flow.peer_mss, SEND_MSS_FLOOR):
             raise WireError(f"{size} bytes, but the peer takes segments of {flow.peer_mss}")
         if seq <= flow.iss:
             raise WireError("data at or before the initial sequence number")

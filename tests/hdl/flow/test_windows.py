@@ -337,3 +337,38 @@ def test_override_lost_is_retransmitted_like_any_data():
     assert data(b.sent()) == [(1, 1000)]
     sent, _ = b.receive(Segment("A", ack=1001, wnd=1000))
     assert data(sent) == [(1001, 1000)]
+
+
+@AROUND_THE_WRAP
+@pytest.mark.parametrize("log2", [10, 11, 12])
+def test_small_rings_both_windows_closed_and_both_go_on(log2, wrap):
+    """Rings of less than one segment to less than three: what waits on both sides crosses when both hosts read."""
+    ring = 1 << log2
+    b = FlowBench(rto_initial=10, rto_min=10, delack=2)
+    b.iss, b.irs = -(ring + 1 + wrap) & M32, -(ring + 1 + wrap) & M32
+    assert b.provision(snd_log2=log2, rcv_log2=log2) == Status.OK
+    b.request(FlowOp.OPEN, a=b.iss, mss=1460)
+    b.receive(Segment("SA", seq=0, ack=1, wnd=ring, mss=1460))
+    ours = theirs = 0  # bytes that the other side has
+    b.bell(0, ring)
+    while theirs < ring:  # the peer fills our ring and takes what fits its own, which nobody reads
+        length = min(1460, ring - theirs)
+        b.receive(Segment("A", seq=1 + theirs, length=length, ack=1 + ours, wnd=ring - ours))
+        theirs += length
+        ours = ring
+    b.receive(Segment("A", seq=1 + theirs, ack=1 + ring, wnd=0))
+    assert b.report().snd_una_position == ring
+    b.ticks(3)
+    b.sent()  # a delayed ACK, maybe
+    assert data(b.bell(0, 2 * ring)) == []
+    for wait in (10, 20, 40):  # probes of both sides, for a while
+        assert wait - 1 <= b.ticks_until_sent(50) <= wait + 1
+        assert data(b.sent()) == [(1 + ring, 1)]
+        assert b.receive(Segment("A", seq=1 + ring, ack=1 + ring, wnd=0))[0] == [], "no ACK for an ACK"
+        sent, verdict = b.receive(Segment("A", seq=1 + ring, length=1, ack=1 + ring, wnd=0))
+        assert [(s.seq, s.ack, s.wnd, s.length) for s in sent] == [(1 + ring, 1 + ring, 0, 0)] and verdict.length == 0
+    assert [(s.seq, s.wnd) for s in b.bell(1, ring)] == [(1 + ring, ring)]
+    sent, _ = b.receive(Segment("A", seq=1 + ring, ack=1 + ring, wnd=ring))
+    assert data(sent)[0] == (1 + ring, min(1460, ring)) and sum(s.length for s in sent) == ring
+    _, verdict = b.receive(Segment("A", seq=1 + ring, length=min(1460, ring), ack=1 + 2 * ring, wnd=ring))
+    assert verdict.length == min(1460, ring) and b.report().snd_una_position == 2 * ring

@@ -554,6 +554,24 @@ def test_many_connections_over_within_the_time_need_no_more_memory():
             monitor.from_engine(ours("A", seq=8, ack=2, dport=port, data=b"x"))
 
 
+@pytest.mark.parametrize("ours_scaled", [False, True])
+def test_the_same_syn_with_other_options(fresh, ours_scaled):
+    """The engine may have dropped the first for want of room: what the one or the other allows is allowed."""
+    fresh.to_engine(theirs("S", seq=0, options=[("MSS", 536)]))
+    fresh.to_engine(theirs("S", seq=0, options=[("MSS", 1000), ("WScale", 3)], wnd=10))
+    scale = [("NOP", None), ("WScale", 0)] if ours_scaled else []
+    fresh.from_engine(ours("SA", seq=0, options=[("MSS", 1460), *scale]))
+    fresh.to_engine(theirs("A", wnd=1000))
+    fresh.from_engine(ours("A", data=bytes(1000)))
+    with pytest.raises(WireError, match="takes segments of 1000"):
+        fresh.from_engine(ours("A", seq=1, data=bytes(1001)))
+    if not ours_scaled:
+        with pytest.raises(WireError, match="beyond the peer's window"):
+            fresh.from_engine(ours("A", seq=1001, data=bytes(1000)))
+    else:
+        fresh.from_engine(ours("A", seq=1001, data=bytes(1000)))
+
+
 @pytest.mark.parametrize("seqs", [(100_000_000, 200_000_000), (200_000_000, 100_000_000, 200_000_000)])
 def test_syns_that_wait_when_a_connection_ends_may_each_be_answered(monitor, seqs):
     """A peer that begins anew again and again: the engine answers in order, and late, while the line stands still."""

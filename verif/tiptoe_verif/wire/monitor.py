@@ -122,7 +122,7 @@ class WireMonitor:
         given.last_ns = time_ns
         if segment.flags & SYN and not segment.flags & RST:
             syns = given.syns
-            if all(syn.seq != segment.seq or syn.flags != segment.flags for syn in syns):
+            if segment not in syns:
                 syns.append(segment)
                 del syns[:-_REMEMBERED_SYNS]
         given.numbers.append((segment.seq, segment.ack if segment.flags & ACK else -1, segment.flags))
@@ -306,14 +306,18 @@ class WireMonitor:
         if not fitting:
             raise WireError("acknowledges a SYN the engine was never given")
         syn = min(fitting, key=lambda syn: (ack - syn.seq - 1) & 0xFFFFFFFF)
+        # The same SYN may have come with other options: which of them was taken is open, but for whether it had a scale.
+        alike = [each for each in fitting if each.seq == syn.seq]
         flow.irs = syn.seq
-        flow.peer_mss = syn.mss or DEFAULT_MSS
-        flow.peer_ws = syn.ws
+        flow.peer_mss = max(each.mss or DEFAULT_MSS for each in alike)
+        scales = [each.ws for each in alike if each.ws is not None]
+        flow.peer_ws = max(scales) if scales and (flow.our_ws is not None or len(scales) == len(alike)) else None
         flow.acked = syn.seq + 1
         flow.received = Intervals(syn.seq + 1)
         flow.our_edge = syn.seq + 1 + flow.our_syn_wnd
-        if not syn.flags & ACK:
-            flow.window_edge = max(flow.window_edge, flow.iss + 1 + syn.wnd)
+        for each in alike:
+            if not each.flags & ACK:
+                flow.window_edge = max(flow.window_edge, flow.iss + 1 + each.wnd)
         for begin, end, fin in flow.early:
             self._received_range(flow, begin, end, fin)
         flow.early = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Callable
 
@@ -10,6 +11,7 @@ import pytest
 from tests.driver.bench import PEER_IP, Bench, Connection
 from tiptoe_driver import TCP_NOPUSH
 from tiptoe_driver.hardware.abi_gen import State, Status
+from tiptoe_driver.hardware.memory import OutOfMemory, window_scale
 from tiptoe_driver.netinet.sockbuf import sbreserve
 from tiptoe_driver.netinet.tcp_output import CORK_US
 from tiptoe_hdl.host.abi import Opcode
@@ -18,6 +20,7 @@ NODELAY = socket.IPPROTO_TCP, socket.TCP_NODELAY
 CORK = socket.IPPROTO_TCP, socket.TCP_CORK
 SNDBUF = socket.SOL_SOCKET, socket.SO_SNDBUF
 LOWAT = socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT
+RCVBUF = socket.SOL_SOCKET, socket.SO_RCVBUF
 MSS = 1460
 
 
@@ -234,6 +237,45 @@ def test_sndbuf_is_cut_to_the_ring_and_to_linux_s_least(bench: Bench) -> None:
     assert conn.sock.getsockopt(*SNDBUF) == 4608 and not conn.sock.writable()
     conn.ack(4096 - 2303)
     assert conn.sock.send(b"xx") == 1
+
+
+@pytest.mark.parametrize(("wanted", "size"), [(1, 4096), (4097, 8192), (8192, 8192), (100_000, 131_072)])
+def test_rcvbuf_before_connect_is_the_ring_and_the_window(bench: Bench, wanted: int, size: int) -> None:
+    before = bench.dev.engine.memory.free_bytes
+    bench.know_peer()
+    sock = bench.socket()
+    sock.setsockopt(*RCVBUF, wanted)
+    sock.connect_ex((PEER_IP, 80))
+    provision, opened = bench.device.last(Opcode.PROVISION), bench.device.last(Opcode.OPEN)
+    assert (1 << provision["rcv_log2"], 1 << provision["snd_log2"]) == (size, 4096)
+    assert opened["rcv_scale"] == window_scale(size)
+    conn = Connection(bench, sock, opened["tid"])
+    conn.report(established=1, state=State.ESTABLISHED)
+    assert sock.getsockopt(*RCVBUF) == 2 * max(wanted, 4096) and conn.tp.rcv_wnd == size
+    conn.deliver(bytes(size))
+    assert sock.recv(size) == bytes(size)
+    sock.close()
+    conn.end()
+    assert not bench.dev.engine.buffers._own and bench.dev.engine.free_ids == 16
+    assert bench.dev.engine.memory.free_bytes == before
+
+
+def test_rcvbuf_without_an_id_for_it_is_what_there_is(bench: Bench) -> None:
+    """getsockopt tells what became of it; accepted connections have the rings of the stock."""
+    bench.know_peer()
+    listener = bench.listening()
+    listener.setsockopt(*RCVBUF, 50_000)
+    bench.syn(1)
+    bench.handshake_done(1)
+    child, _ = listener.accept()
+    assert child.getsockopt(*RCVBUF) == 4096
+    sock = bench.socket()
+    sock.setsockopt(*RCVBUF, 50_000)
+    with pytest.raises(OutOfMemory):
+        while True:
+            bench.dev.engine.memory.allocate(1 << 16)
+    assert sock.connect_ex((PEER_IP, 80)) == errno.EINPROGRESS
+    assert sock.getsockopt(*RCVBUF) == 4096
 
 
 def test_sndbuf_below_a_segment_holds_nothing_for_ever(bench: Bench) -> None:

@@ -42,8 +42,9 @@ TCP_NOPUSH: int = getattr(stdlib, "TCP_NOPUSH", stdlib.TCP_CORK)
 _TCP_FLAGS = {stdlib.TCP_NODELAY: TF_NODELAY, stdlib.TCP_CORK: TF_NOPUSH, TCP_NOPUSH: TF_NOPUSH}
 ALGORITHMS = {algorithm.name.lower().encode(): algorithm for algorithm in Congestion}
 """What TCP_CONGESTION names."""
-SNDBUF_MIN, SNDBUF_MAX = 2304, 1 << 24
-"""What SO_SNDBUF is cut to, in bytes. As on Linux, getsockopt tells twice as much as was set."""
+SNDBUF_MIN, RCVBUF_MIN, BUF_MAX = 2304, 4096, 212_992
+"""What SO_SNDBUF and SO_RCVBUF are cut to, in bytes (Linux's net.core.wmem_max and rmem_max). As on Linux, getsockopt tells twice
+as much as was set."""
 _ECN = 0x3
 """The part of the type of service that is the transport's (RFC 3168 section 5)."""
 
@@ -76,9 +77,13 @@ def sosetopt(so: socket, level: int, optname: int, value: int | bytes) -> None:
     if level == stdlib.SOL_SOCKET and optname in _FLAG_OPTIONS:
         bit = _FLAG_OPTIONS[optname]
         so.so_options = so.so_options | bit if number else so.so_options & ~bit
+    elif level == stdlib.SOL_SOCKET and optname == stdlib.SO_RCVBUF:
+        so.so_rcv.sb_wanted = min(
+            max(number, RCVBUF_MIN), BUF_MAX
+        )  # the window is the ring's: connect takes one of this size
     elif level == stdlib.SOL_SOCKET and optname == stdlib.SO_SNDBUF:
         with so.lock:
-            sbreserve(so.so_snd, min(max(number, SNDBUF_MIN), SNDBUF_MAX))
+            sbreserve(so.so_snd, min(max(number, SNDBUF_MIN), BUF_MAX))
         sowwakeup(so)
     elif level == stdlib.IPPROTO_TCP and optname in _TCP_FLAGS:
         _set_tcp_flag(so, optname, bool(number))
@@ -186,10 +191,11 @@ def _option(so: socket, level: int, optname: int) -> int:
             return take_error(so)
         if optname == stdlib.SO_SNDBUF:
             wanted = so.so_snd.sb_wanted
-            limit = SNDBUF_MAX if so.so_snd.ring is None else so.so_snd.ring.size
+            limit = BUF_MAX if so.so_snd.ring is None else so.so_snd.ring.size
             return 2 * min(wanted, limit) if wanted else so.so_snd.sb_hiwat
         if optname == stdlib.SO_RCVBUF:
-            return so.so_rcv.sb_hiwat
+            wanted, hiwat = so.so_rcv.sb_wanted, so.so_rcv.sb_hiwat
+            return 2 * wanted if wanted and (so.so_rcv.ring is None or wanted <= hiwat < 2 * wanted) else hiwat
         if optname == stdlib.SO_ACCEPTCONN:
             return int(bool(so.so_options & SO_ACCEPTCONN))
         if optname == stdlib.SO_TYPE:

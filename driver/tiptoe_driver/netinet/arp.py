@@ -94,9 +94,12 @@ class ArpTable:
         entry = self._entries.get(ip)
         if entry is None or entry.mac is None:
             return None
-        if self._age_us and entry.timer is None and self._stack.now_us() - entry.heard_us >= self._age_us:
-            del self._entries[ip]  # it grew old while the device stood
-            return None
+        if self._age_us and entry.timer is None:  # the device has stood meanwhile
+            left = entry.heard_us + self._age_us - self._stack.now_us()
+            if left <= 0:
+                del self._entries[ip]
+                return None
+            entry.timer = self._stack.callout(left, lambda: self._grown_old(ip, entry))
         return entry.mac
 
     def down(self, ip: int) -> bool:

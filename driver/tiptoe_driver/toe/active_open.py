@@ -52,7 +52,7 @@ class ActiveOpens:
             return _unresolved(ro)
         if so.so_lent is not None and so.so_lent.pool is not self._engine.buffers:
             return errno.EXDEV  # the buffers are another device's
-        toep, error = self._engine.ids.acquire(so.so_lent)
+        toep, error = self._acquire(so)
         if toep is None:
             return error
         toep.four_tuple = inp.four_tuple
@@ -68,6 +68,18 @@ class ActiveOpens:
         else:
             self._hostif.arp.resolve(next_hop, lambda mac: self._resolved(toep, tp, ro, next_hop, mac))
         return 0
+
+    def _acquire(self, so: socket) -> tuple[toepcb | None, int]:
+        """An id, and rings: those that the application has lent, or of the size that it wants, if there is an id for them."""
+        ids, wanted = self._engine.ids, so.so_rcv.sb_wanted
+        if so.so_lent is not None or not wanted or not ids.unprovisioned:
+            return ids.acquire(so.so_lent)
+        size = min(max(1 << 12, 1 << (wanted - 1).bit_length()), 1 << 24)
+        own = self._engine.buffers.own(size)
+        taken = ids.acquire(own)
+        if own is not None:
+            own.drop()  # the id's from now on
+        return taken
 
     def _resolved(self, toep: toepcb, tp: tcpcb, ro: route, next_hop: int, mac: int | None) -> None:
         """ARP has answered (``mac``) or given up (None), later than connect."""

@@ -253,6 +253,7 @@ class ToeCalls:
         so.so_rings = toep.rings.hold()
         sbattach(so.so_snd, toep.rings.snd)
         sbattach(so.so_rcv, toep.rings.rcv)
+        so.so_rcv.sb_hiwat = toep.rings.rcv.size  # the device may fill all of it
         tp.t_maxseg = toep.maxseg = self.own_mss(tp)
         toep.tp = tp
         toep.flags |= TP_ATTACHED

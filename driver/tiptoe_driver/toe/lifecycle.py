@@ -126,6 +126,7 @@ class Lifecycle:
         stack.detach_device(dev)
         self._engine.device.shut()
         self._engine.ids.ring_pool.move_out()
+        self._engine.buffers.move_out()
 
     def look(self) -> bool:
         """Whether the device still answers; if it was found gone, it is removed now. One slow read at most."""

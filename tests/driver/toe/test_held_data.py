@@ -7,17 +7,15 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.driver.bench import PEER_IP, Bench, Connection
+from tests.driver.bench import Bench, Connection
 from tiptoe_driver import TCP_NOPUSH
-from tiptoe_driver.hardware.abi_gen import State, Status
+from tiptoe_driver.hardware.abi_gen import State
 from tiptoe_driver.netinet.sockbuf import sbreserve
 from tiptoe_driver.netinet.tcp_output import CORK_US
 from tiptoe_hdl.host.abi import Opcode
 
 NODELAY = socket.IPPROTO_TCP, socket.TCP_NODELAY
 CORK = socket.IPPROTO_TCP, socket.TCP_CORK
-SNDBUF = socket.SOL_SOCKET, socket.SO_SNDBUF
-LOWAT = socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT
 MSS = 1460
 
 
@@ -203,39 +201,6 @@ def test_msg_more_without_more_goes_after_200_ms(bench: Bench) -> None:
     assert told(conn) == [4]
 
 
-# ---------------------------------------------------------------------- buffer sizes
-
-
-@pytest.mark.parametrize("when", ["before connect", "connected"])
-def test_sndbuf_limits_what_is_written_and_not_acknowledged(bench: Bench, when: str) -> None:
-    conn = bench.connected() if when == "connected" else None
-    sock = conn.sock if conn else bench.socket()
-    sock.setsockopt(*SNDBUF, 3000)
-    assert sock.getsockopt(*SNDBUF) == 6000
-    if conn is None:
-        bench.know_peer()
-        sock.connect_ex((PEER_IP, 80))
-        conn = Connection(bench, sock, bench.device.last(Opcode.OPEN)["tid"])
-        conn.report(established=1, state=State.ESTABLISHED)
-    assert sock.getsockopt(*SNDBUF) == 6000
-    assert sock.send(bytes(4000)) == 3000 and not sock.writable()
-    with pytest.raises(BlockingIOError):
-        sock.send(b"x")
-    conn.ack(2500)
-    assert sock.writable() and sock.send(bytes(4000)) == 2500
-
-
-def test_sndbuf_is_cut_to_the_ring_and_to_linux_s_least(bench: Bench) -> None:
-    conn = bench.connected()
-    assert conn.sock.getsockopt(*SNDBUF) == 4096  # the ring
-    conn.sock.setsockopt(*SNDBUF, 1 << 20)
-    assert conn.sock.getsockopt(*SNDBUF) == 2 * 4096 and conn.sock.send(bytes(5000)) == 4096
-    conn.sock.setsockopt(*SNDBUF, 1)
-    assert conn.sock.getsockopt(*SNDBUF) == 4608 and not conn.sock.writable()
-    conn.ack(4096 - 2303)
-    assert conn.sock.send(b"xx") == 1
-
-
 def test_sndbuf_below_a_segment_holds_nothing_for_ever(bench: Bench) -> None:
     """A corked buffer that is full, and has nothing under way, is sent."""
     conn = bench.connected()
@@ -243,63 +208,6 @@ def test_sndbuf_below_a_segment_holds_nothing_for_ever(bench: Bench) -> None:
     conn.sock.setsockopt(*CORK, 1)
     assert conn.sock.send(bytes(4000)) == 1000
     assert told(conn) == [1000]
-
-
-def test_notsent_lowat_lets_write_what_is_about_to_be_sent(bench: Bench) -> None:
-    """What the engine has sent does not count, acknowledged or not; it is asked only where the user waits."""
-    conn = bench.connected().nodelay()
-    conn.sock.send(bytes(1000))
-    assert not conn.commands(Opcode.READ_TCB)
-    bench.device.tcb = {"state": State.ESTABLISHED, "snd_max": 1001 + 600}
-    conn.sock.setsockopt(*LOWAT, 300)
-    assert conn.sock.getsockopt(*LOWAT) == 300
-    assert not conn.sock.writable()
-    with pytest.raises(BlockingIOError):
-        conn.sock.send(b"x")
-    conn.ack(500)  # 400 are not sent
-    assert len(conn.commands(Opcode.READ_TCB)) == 1 and not conn.sock.writable()
-    bench.device.tcb["snd_max"] = 1001 + 800
-    woken: list[int] = []
-    conn.sock.set_upcall(lambda sock: woken.append(sock.writable()))
-    conn.ack(600)
-    assert woken[-1] and conn.sock.send(bytes(2000)) == 2000
-    assert conn.so.so_snd.sb_cc == 2400 and not conn.sock.writable()
-
-
-def test_notsent_lowat_asks_one_question_at_a_time_and_a_full_ring_is_asked_later(bench: Bench) -> None:
-    conn = bench.connected().nodelay()
-    bench.device.answer = lambda command: None
-    conn.sock.setsockopt(*LOWAT, 1)
-    conn.sock.send(bytes(1000))
-    conn.ack(10)
-    conn.ack(20)
-    [asked] = conn.commands(Opcode.READ_TCB)
-    bench.device.done(asked, Status.BAD_GENERATION)
-    bench.stack.poll()
-    assert not conn.sock.writable()
-    conn.ack(1000)
-    assert conn.sock.writable()  # nothing is left that could be unsent
-
-
-def test_notsent_lowat_of_a_listener_and_the_default(bench: Bench) -> None:
-    listener = bench.listening()
-    assert listener.getsockopt(*LOWAT) == -1
-    listener.setsockopt(*LOWAT, 16384)
-    bench.syn(1)
-    bench.handshake_done(1)
-    child, _ = listener.accept()
-    assert child.getsockopt(*LOWAT) == 16384
-    child.setsockopt(*LOWAT, -1)
-    assert child.getsockopt(*LOWAT) == -1
-
-
-def test_accepted_connections_have_their_listener_s_sndbuf(bench: Bench) -> None:
-    listener = bench.listening()
-    listener.setsockopt(*SNDBUF, 2500)
-    bench.syn(1)
-    bench.handshake_done(1)
-    child, _ = listener.accept()
-    assert child.getsockopt(*SNDBUF) == 5000 and child.send(bytes(4096)) == 2500
 
 
 @pytest.mark.parametrize("option", [NODELAY, CORK])

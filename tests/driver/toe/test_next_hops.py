@@ -146,6 +146,16 @@ def test_age_is_an_option(age: int) -> None:
     assert (bench.dev.hostif.arp.lookup(PEER) is None) == bool(age)
 
 
+def test_what_is_known_from_before_a_restart_grows_old_too(bench: Bench) -> None:
+    bench.know_peer()
+    bench.dev.stop()
+    bench.device.time += AGE_US - 1000
+    bench.dev.restart()
+    using(bench)
+    pass_us(bench, 1000)
+    assert asked(bench) == [PEER_MAC]
+
+
 def test_what_grew_old_while_the_device_stood_is_not_believed(bench: Bench) -> None:
     bench.know_peer()
     bench.dev.stop()

@@ -50,7 +50,7 @@ _REMEMBERED: dict[tuple[int, int], int] = {
 """Kept for getsockopt, with the value before the first setsockopt."""
 
 _LINGER = (SOL_SOCKET, socket.SO_LINGER)
-_SNDBUF = (SOL_SOCKET, socket.SO_SNDBUF)
+_SNDBUF, _RCVBUF = (SOL_SOCKET, socket.SO_SNDBUF), (SOL_SOCKET, socket.SO_RCVBUF)
 _NOTSENT = (IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
 _USER_TIMEOUT = (IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
 _CONGESTION = (IPPROTO_TCP, socket.TCP_CONGESTION)
@@ -136,7 +136,7 @@ class Options:
                 offloaded.setsockopt(*key, value)
         elif key == _MAXSEG:
             _tell_maxseg(offloaded, _NUMBER.unpack_from(value)[0])
-        elif key in DRIVER or key in (_USER_TIMEOUT, _SNDBUF, _NOTSENT):
+        elif key in DRIVER or key in (_USER_TIMEOUT, _SNDBUF, _RCVBUF, _NOTSENT):
             number = _NUMBER.unpack_from(value)[0] & (0xFF if key == _TOS else -1)
             if key not in (_TOS, _TTL) or offloaded.getsockopt(*key) != number:  # accepted sockets have them already
                 offloaded.setsockopt(*key, number)

@@ -1,4 +1,4 @@
-"""Closed connections whose peer never acknowledges all: how long they may go on (EngineOptions.orphan_us); the scripted device."""
+"""Closed connections whose peer never acknowledges all: how long they may go on (EngineOptions.orphan_us), scripted device."""
 
 from __future__ import annotations
 

@@ -56,6 +56,11 @@ class EngineOptions:
         Makes the secret keys reproducible in tests; None: random.
     fin_wait_2_us : int
         How long a connection that nobody reads any more waits for the peer's FIN.
+    orphan_us : int
+        How long a connection that the user has closed goes on, in FIN_WAIT_1, CLOSING or LAST_ACK, without the peer acknowledging
+        any of what was written; then it is reset (counter ``orphans_reset``). A peer that answers probes of its closed window,
+        and never opens it, would hold the id and its rings for ever, and nobody is left to end it. 0: never, but for the engine's
+        own R2. Linux: tcp_orphan_retries, FreeBSD: net.inet.tcp.finwait2_timeout, 60 s too.
     watchdog_us : int
         Interval at which the device is asked whether it is still there, and whether something stands still; 0: never,
         the next slow read finds out, or an error event.
@@ -95,6 +100,7 @@ class EngineOptions:
     frame_slots: int = 256
     frame_buffers: int = 64
     fin_wait_2_us: int = 60_000_000
+    orphan_us: int = 60_000_000
     stock: int | None = None
     active_reserve: int | None = None
     memory_base: int = 0

@@ -78,6 +78,10 @@ class toepcb:
         Ends the wait of data that the user's cork holds.
     fin_wait_2 : Cancellable or None
         Ends a connection that nobody reads and whose peer does not close.
+    orphan : Cancellable or None
+        Ends a connection that the user has closed and whose peer does not acknowledge all that was written.
+    progress_us : int
+        While ``orphan``: when it acknowledged something last, or the close.
     """
 
     tep_id: int
@@ -99,6 +103,8 @@ class toepcb:
     asks_sent: bool = False
     cork: Cancellable | None = None
     fin_wait_2: Cancellable | None = None
+    orphan: Cancellable | None = None
+    progress_us: int = 0
 
     @property
     def waits(self) -> bool:

@@ -29,11 +29,12 @@ from ..netinet.if_var import ifnet
 from ..netinet.offload import tcp_gen_send
 from ..netinet.sockbuf import SBS_CANTRCVMORE, sbattach, sbflush
 from ..netinet.stack import Stack
-from ..netinet.structures import TF_NEEDFIN, TF_SENTFIN, TF_TOE, tcpcb, toe_usrreqs, toedev
+from ..netinet.structures import SS_ISDISCONNECTING, TF_NEEDFIN, TF_SENTFIN, TF_TOE, tcpcb, toe_usrreqs, toedev
 from ..netinet.tcp_errors import IP_TCP_HEADERS, TCP_MINMSS, tcp_output_error
 from ..netinet.tcp_fsm import TCPS_CLOSING, TCPS_FIN_WAIT_1, TCPS_FIN_WAIT_2, TCPS_LAST_ACK
 from ..netinet.tcp_subr import tcp_drop
 from .held_data import HeldData
+from .orphans import Orphans
 from .sent import SentQueries
 from .socket_options import ToeOptions
 
@@ -50,6 +51,7 @@ class ToeCalls:
     options : ToeOptions
     held : HeldData
     sent : SentQueries
+    orphans : Orphans
     four_tuples : set
         Connections that the engine has, or will have when OPEN is posted.
     """
@@ -63,6 +65,7 @@ class ToeCalls:
         self.options = ToeOptions(engine, self.order)
         self.held = HeldData(stack)
         self.sent = SentQueries(self.options)
+        self.orphans = Orphans(stack, engine, ifp, self.abort)
         self._ifp = ifp
         self.four_tuples: set[tuple[int, int, int, int]] = set()
 
@@ -104,6 +107,8 @@ class ToeCalls:
         so = tp.t_inpcb.inp_socket
         if tp.t_state == TCPS_FIN_WAIT_2 and so is not None and so.so_rcv.sb_state & SBS_CANTRCVMORE:
             self.limit_fin_wait_2(toep)
+        if so is not None and so.so_state & SS_ISDISCONNECTING:
+            self.orphans.begin(toep, tp)
         return error
 
     def tu_reset(self, tp: tcpcb) -> int:
@@ -129,6 +134,8 @@ class ToeCalls:
             self.abort(toep)
         elif tp.t_state == TCPS_FIN_WAIT_2:
             self.limit_fin_wait_2(toep)
+        else:
+            self.orphans.begin(toep, tp)
         self.detach(toep)
 
     # ------------------------------------------------------------------ what they are made of

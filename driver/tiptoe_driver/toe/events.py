@@ -88,6 +88,8 @@ class ToeEvents:
                     tp = None
         if tp is None:
             self._orphan_event(toep, event)
+        if event.terminal or event.state in ACKED_OUR_FIN:
+            self._calls.orphans.end(toep)
         if event.terminal:
             self._time_wait.end(toep)
             self._calls.let_go(toep, TP_EVENTS_PENDING)
@@ -107,6 +109,8 @@ class ToeEvents:
             self._counters["bad_positions"] += 1
             return 0, 0
         toep.snd_una = advance(toep.snd_una, acked)
+        if acked:
+            self._calls.orphans.progress(toep)
         toep.rcv_position = advance(toep.rcv_position, arrived)
         return acked, arrived
 

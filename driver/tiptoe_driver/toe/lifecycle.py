@@ -258,7 +258,7 @@ class Lifecycle:
 
     def _end(self, toep: toepcb) -> None:
         """The connection is no more, whatever the engine thinks, and its socket is told."""
-        for timer in (toep.fin_wait_2, toep.cork):
+        for timer in (toep.fin_wait_2, toep.orphan, toep.cork):
             if timer is not None:
                 timer.cancel()
         tp = toep.tp

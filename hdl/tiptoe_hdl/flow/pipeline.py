@@ -56,6 +56,7 @@ LATE = (
     "rto",
     "rexmt_on",
     "rexmt_shift",
+    "unanswered",
     "rexmits",
     "rexmt_deadline",
     "persist",

@@ -76,6 +76,7 @@ FIELDS = {
     "rttvar": TICK_BITS,
     "rto": TICK_BITS,
     "rexmt_shift": 4,
+    "unanswered": 4,  # probes since the peer was last heard of
     "rexmits": 16,  # segments sent again since the id was opened; wraps
     # receive side
     "irs": 32,

@@ -176,6 +176,12 @@ def _fin_wait_2_over(bench: Bench) -> None:
     bench.stack.poll()
 
 
+def _orphan_over(bench: Bench) -> None:
+    bench.connected().sock.close()
+    bench.device.time += 60_000_001
+    bench.stack.poll()
+
+
 def _accept_queue_at_listen_stop(bench: Bench) -> None:
     sock = bench.listening()
     bench.syn(1)
@@ -215,6 +221,7 @@ def _listen_and_stop(bench: Bench) -> None:
     (_close_in_syn_sent, {"tu_detach": "PI"}),
     (_data_after_close, {"tu_disconnect": "PI", "tu_reset": "PI"}),
     (_fin_wait_2_over, {"tu_disconnect": "PI", "tu_reset": "PI"}),
+    (_orphan_over, {"tu_disconnect": "PI", "tu_reset": "PI"}),
     (_accept_queue_at_listen_stop, {"listen_start": "PI", "listen_stop": "PI", "tu_reset": "PI"}),
     (_terminal, {}),  # the driver parts from the tcpcb by itself
     (_syncache_timer, {"listen_start": "PI", "tu_syncache_event": "B"}),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.hdl.flow.bench import M32, FlowBench, Segment
+from tests.hdl.flow.bench import M32, FlowBench, FlowOp, Reason, Segment, Status
 
 
 def data(sent):
@@ -164,3 +164,177 @@ def test_idle_then_a_silly_window_the_override_waits_for_a_whole_timeout():
     b.bell(0, 2000)
     assert 9 <= b.ticks_until_sent(20) <= 12
     assert data(b.sent()) == [(101, 300)]
+
+
+# --- probes of a closed window: for ever while they are answered, R2 when nothing is heard (RFC 9293 section 3.8.6.1)
+
+AROUND_THE_WRAP = pytest.mark.parametrize("wrap", [-1, 0, 1, 40000])
+
+
+def closed_window(wrap=0, rexmt_max=4, **fields):
+    """1,000 bytes wait behind a closed window, nothing is under way; our sequence numbers pass 0 ``wrap`` bytes later."""
+    b = FlowBench(rto_initial=10, rto_min=10, rto_max=80, rexmt_max=rexmt_max)
+    b.iss = -(501 + wrap) & M32
+    b.established(mss=1000, wnd=500, **fields)
+    b.bell(0, 1500)
+    b.receive(Segment("A", ack=501, wnd=0))
+    b.sent()
+    return b
+
+
+def probes_until_the_end(b, limit=2000):
+    """Nobody answers: how many probes go; the connection must end with reason TIMEOUT within ``limit`` ticks."""
+    for _ in range(limit // 5):
+        b.ticks(5)
+        if b.report().terminal:
+            assert b.report().reason == Reason.TIMEOUT.value
+            return len(b.sent())
+    raise AssertionError("held for ever")
+
+
+@AROUND_THE_WRAP
+def test_closed_window_and_silence_ends_after_as_many_probes_as_retransmissions(wrap):
+    b = closed_window(wrap)
+    for wait in (10, 20, 40, 80):
+        waited = b.ticks_until_sent(100)
+        assert wait - 1 <= waited <= wait + 1 and data(b.sent()) == [(501, 1)]
+    b.ticks(77)
+    assert not b.report().terminal, "the last probe has its time-out, too"
+    b.ticks(5)
+    assert b.report().terminal and b.report().reason == Reason.TIMEOUT.value and b.sent() == []
+
+
+@pytest.mark.parametrize("rexmt_max", [1, 12, 15])
+def test_closed_window_and_silence_takes_the_register_s_number_of_probes(rexmt_max):
+    assert probes_until_the_end(closed_window(rexmt_max=rexmt_max)) == rexmt_max
+
+
+@AROUND_THE_WRAP
+def test_probes_answered_for_longer_than_r2_nothing_is_lost(wrap):
+    b = closed_window(wrap)
+    for wait in (10, 20, 40, 80, *[80] * 12):
+        waited = b.ticks_until_sent(100)
+        assert wait - 1 <= waited <= wait + 1, "answers are no reason to probe more often"
+        assert data(b.sent()) == [(501, 1)]
+        b.receive(Segment("A", ack=501, wnd=0))
+    assert b.tcb()["rexmt_shift"] == 15
+    sent, _ = b.receive(Segment("A", ack=501, wnd=4000))
+    assert data(sent) == [(501, 1000)] and b.tcb()["rexmt_shift"] == 0
+    b.receive(Segment("A", ack=1501, wnd=4000))
+    assert b.report().snd_una_position == 1500 and not b.report().terminal
+
+
+def test_probes_answered_then_silence_counts_from_the_last_answer():
+    b = closed_window()
+    for _ in range(7):
+        assert b.ticks_until_sent(100) is not None
+        b.sent()
+        b.receive(Segment("A", ack=501, wnd=0))
+    assert probes_until_the_end(b) == 4
+
+
+def test_every_third_answer_arrives_it_lives():
+    b = closed_window()
+    for k in range(15):
+        assert b.ticks_until_sent(100) is not None, k
+        b.sent()
+        if k % 3 == 2:
+            b.receive(Segment("A", ack=501, wnd=0))
+    assert not b.report().terminal
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Segment("A", seq=1, wnd=0),
+        Segment("A", seq=0, wnd=0),  # it counts no byte: as a keep-alive
+        Segment("A", seq=2, wnd=0),  # it counts a probe of its own
+        Segment("A", seq=1, wnd=0, length=100),
+        Segment("A", seq=101, wnd=0, length=100),  # out of order
+        Segment("A", seq=-99, wnd=0, length=100),  # again
+    ],
+)
+def test_answers_of_a_living_peer_count(answer):
+    b = closed_window()
+    for _ in range(9):
+        assert b.ticks_until_sent(100) is not None
+        b.sent()
+        b.receive(answer.but(ack=501))
+        b.sent()
+    assert not b.report().terminal
+
+
+@AROUND_THE_WRAP
+@pytest.mark.parametrize(
+    "blind",
+    [
+        Segment("A", seq=40000, ack=501, wnd=0),  # outside of the window
+        Segment("A", seq=-70000, ack=501, wnd=0),
+        Segment("A", seq=1 << 31, ack=501, wnd=0, length=1),
+        Segment("A", seq=1, ack=5000, wnd=0),  # acknowledges what was never sent
+        Segment("A", seq=1, ack=-9000, wnd=0),  # older than the largest window
+        Segment("S", seq=5, wnd=0),
+        Segment("SA", seq=5, ack=501, wnd=0),
+        Segment("R", seq=5, wnd=0),
+        Segment("", seq=1, wnd=0),
+        Segment("F", seq=1, wnd=0),
+    ],
+)
+def test_blind_segments_do_not_keep_a_silent_peer_s_connection(blind, wrap):
+    b = closed_window(wrap)
+    for _ in range(60):
+        b.ticks(5)
+        b.receive(blind)
+        b.sent()
+        if b.report().terminal:
+            break
+    assert b.report().terminal and b.report().reason == Reason.TIMEOUT.value
+
+
+def test_fin_behind_a_closed_window_and_silence_ends():
+    b = FlowBench(rto_initial=10, rto_min=10, rto_max=80)
+    b.established(mss=1000, wnd=0)
+    assert [s.flags for s in b.close()] == ["AF"]
+    probes_until_the_end(b)
+
+
+def test_window_closed_with_data_under_way_and_silence_ends():
+    b = FlowBench(rto_initial=10, rto_min=10, rto_max=80)
+    b.established(mss=1000, wnd=4000)
+    b.bell(0, 2000)
+    b.receive(Segment("A", ack=1001, wnd=0))
+    b.sent()
+    assert probes_until_the_end(b) == 4
+
+
+def test_data_lost_again_and_again_then_the_window_closes_probes_have_r2_of_their_own():
+    b = FlowBench(rto_initial=10, rto_min=10, rto_max=80)
+    b.established(mss=1000, wnd=4000)
+    b.bell(0, 1000)
+    for _ in range(3):
+        assert b.ticks_until_sent(100) is not None
+        b.sent()
+    b.receive(Segment("A", ack=1, wnd=0))
+    assert probes_until_the_end(b) == 4
+
+
+def test_probe_s_octet_taken_each_time_it_lives():
+    b = closed_window()
+    for k in range(9):
+        assert b.ticks_until_sent(100) is not None
+        assert data(b.sent()) == [(501 + k, 1)]
+        b.receive(Segment("A", ack=502 + k, wnd=0))
+    assert not b.report().terminal
+
+
+def test_a_new_life_of_the_id_begins_with_all_its_probes():
+    b = closed_window()
+    for _ in range(3):
+        assert b.ticks_until_sent(100) is not None
+        b.sent()
+    assert b.request(FlowOp.ABORT) == b.request(FlowOp.RELEASE) == Status.OK
+    b.iss = 0xFFFFFF00
+    b.established(mss=1000, wnd=0)
+    b.bell(0, 100)
+    b.sent()
+    assert probes_until_the_end(b) == 4

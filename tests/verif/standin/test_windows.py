@@ -77,6 +77,35 @@ def test_probe_without_an_answer_ends_the_connection(line: Line) -> None:
     assert line.error() == errno.ETIMEDOUT
 
 
+def answered(line: Line, seconds: int, ack: int) -> None:
+    """A peer that answers probes and takes nothing."""
+    for _ in range(seconds):
+        if line.told(line.pass_us(SECOND)):
+            line.send("A", 1, ack, window=0)
+
+
+def test_closed_and_probes_answered_for_ever_ends(line: Line) -> None:
+    line.established(window=0)
+    tp = line.tp
+    line.sock.send(b"xy")
+    line.sock.close()
+    answered(line, 60, 1)
+    assert tp.t_state is State.FIN_WAIT_1
+    line.send("A", 1, 2, window=0)  # a byte: time anew
+    answered(line, 59, 2)
+    assert tp.t_state is State.FIN_WAIT_1
+    answered(line, 70, 2)
+    assert tp.t_state is State.CLOSED and line.tcp.counters["orphans_reset"] == 1
+
+
+def test_shut_down_and_held_probes_answered_for_ever_stays(line: Line) -> None:
+    line.established(window=0)
+    line.sock.send(b"xy")
+    line.sock.shutdown(socket.SHUT_WR)
+    answered(line, 400, 1)
+    assert line.tp.t_state is State.FIN_WAIT_1
+
+
 def test_window_is_the_room_and_its_edge_never_moves_left(line: Line) -> None:
     line.established()
     room = line.sock.so.so_rcv.sb_hiwat

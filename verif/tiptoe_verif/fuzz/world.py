@@ -98,7 +98,7 @@ class World:
             config, ip=OUR, mac=OUR_MAC, tick_us=40, seed=seed, pcap=pcap, memory_bytes=1 << 22,
             driver={
                 "snd_ring_bytes": rings, "rcv_ring_bytes": rings, "frame_slots": 16, "frame_buffers": 8,
-                "arp_retry_us": 20_000, "fin_wait_2_us": 20_000, "registers": _TIMERS,
+                "arp_retry_us": 20_000, "fin_wait_2_us": 20_000, "orphan_us": 20_000, "registers": _TIMERS,
             },
         )  # fmt: skip
         assert self.sim.monitor is not None

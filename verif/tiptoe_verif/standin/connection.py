@@ -142,6 +142,7 @@ class Connection(Sender):
     def _heard(self) -> None:
         """Something new of ours is acknowledged, or the handshake goes on."""
         self._backoff = self._silent = 0
+        self._orphan_since = None
         self._stop_timer()
 
     def _arrived(self, segment: Segment) -> None:

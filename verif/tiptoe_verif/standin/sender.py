@@ -14,7 +14,7 @@ from tiptoe_driver import Stack
 from tiptoe_driver.hardware.positions import advance, distance, is_after
 from tiptoe_driver.netinet.clock import Callout
 from tiptoe_driver.netinet.sockbuf import sbspace
-from tiptoe_driver.netinet.structures import socket, tcpcb
+from tiptoe_driver.netinet.structures import SS_NOFDREF, socket, tcpcb
 from tiptoe_driver.netinet.tcp_fsm import (
     TCPS_CLOSING,
     TCPS_FIN_WAIT_1,
@@ -43,6 +43,7 @@ class SendingTcp(Protocol):
     stack: Stack
     counters: Counter[str]
     rto_us: int
+    orphan_us: int
 
     def own_mss(self, tp: tcpcb, peer: int) -> int:
         """Most bytes of payload that we take from ``peer`` and send there, by the interface and the user."""
@@ -71,6 +72,7 @@ class Sender:
         self._pushes = False  # the cork has lasted long enough
         self._backoff = 0  # time-outs since something was acknowledged
         self._silent = 0  # time-outs since the peer was heard of
+        self._orphan_since: int | None = None  # first time-out behind close, or the last progress
 
     def _emit(self, flags: int, seq: int, payload: bytes = b"", mss: int = 0) -> None:
         tp = self.tp
@@ -180,6 +182,8 @@ class Sender:
         self._stop_timer()
         if delay_us is None:
             delay_us = self._tcp.rto_us << min(self._backoff, RETRANSMISSIONS)
+            if self._orphan_since is not None:
+                delay_us = min(delay_us, self._tcp.orphan_us)
         self._timer = self._tcp.stack.callout(delay_us, self._timeout)
 
     def _stop_timer(self) -> None:
@@ -196,7 +200,10 @@ class Sender:
                 return
             self._silent += 1
             self._backoff += 1
-            if self._silent > RETRANSMISSIONS:
+            if self._orphan_for_too_long():
+                self._tcp.counters["orphans_reset"] += 1
+                tcp_drop(tp, errno.ETIMEDOUT)
+            elif self._silent > RETRANSMISSIONS:
                 self._tcp.counters["timeouts"] += 1
                 tcp_drop(tp, tp.t_softerror or errno.ETIMEDOUT)
             elif tp.t_state in (TCPS_SYN_SENT, TCPS_SYN_RECEIVED):
@@ -208,6 +215,16 @@ class Sender:
                     self._transmit_data(0, 1, False)  # a window probe: one byte that the peer has to answer
                     tp.snd_nxt = tp.snd_una
                 self._send(ack=False)
+
+    def _orphan_for_too_long(self) -> bool:
+        """The user has closed, and the peer acknowledges nothing, though it may answer probes. Looked at when time is out."""
+        limit_us = self._tcp.orphan_us
+        if not limit_us or not self._socket().so_state & SS_NOFDREF or self.tp.t_state not in _SENDS_FIN:
+            return False
+        now = self._tcp.stack.now_us()
+        if self._orphan_since is None:
+            self._orphan_since = now
+        return now - self._orphan_since >= limit_us
 
     def _socket(self) -> socket:
         so = self.tp.t_inpcb.inp_socket

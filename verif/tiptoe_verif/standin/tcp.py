@@ -54,10 +54,12 @@ class StandInTcp:
         Time to the first retransmission of anything, in microseconds; it doubles with each.
     msl_us, fin_wait_2_us : int
         Maximum segment lifetime, and how long a connection that nobody reads waits for the peer's FIN.
+    orphan_us : int
+        How long a closed one goes on, from its next time-out, while the peer acknowledges nothing; 0: for ever.
     counters : Counter
         opened, accepted, segments_sent, segments_received, segments_bad (checksum or lengths wrong), segments_unknown
         (answered with RST), segments_offloaded (left to the device), syns_dropped, resets_limited, retransmissions, timeouts,
-        unroutable.
+        orphans_reset, unroutable.
     """
 
     def __init__(self, stack: Stack, *toes: Tiptoe, seed: int = 0) -> None:
@@ -65,6 +67,7 @@ class StandInTcp:
         self.rto_us = 200_000
         self.msl_us = 30_000_000
         self.fin_wait_2_us = 60_000_000
+        self.orphan_us = 60_000_000
         self.counters: Counter[str] = Counter()
         self._key = seed.to_bytes(16, "big", signed=True)
         self._toes: list[Tiptoe] = []

@@ -1,13 +1,17 @@
-"""Congestion control and loss recovery: RFC 5681 with byte counting (RFC 3465, L = 1); NewReno (RFC 6582) or Reno.
+"""Congestion control and loss recovery: RFC 5681 with byte counting (RFC 3465, L = 1); NewReno (RFC 6582) or Reno; limited
+transmit (RFC 3042).
 
 A later algorithm joins or replaces this file: it owns cwnd, ssthresh, bytes_acked, dupacks, in_recovery, recover,
 recover_valid, reno, rexmt_one.
 
 Invariant: recover is compared only while it lies less than a window from snd_una. Once an ACK beyond it has come outside of
 recovery it has no say any more (recover_valid); else, after 2 GiB without loss, it would seem to lie ahead.
+
+Limited transmit is a matter of one pass: the output of a first or second duplicate ACK works with ``cwnd_allowed``, one or two
+segments more than cwnd, which itself stays. So behind such ACKs, and only there, more than cwnd may be under way.
 """
 
-from amaranth.hdl import Cat, Const, Mux
+from amaranth.hdl import Const, Mux
 
 from ...wire.sequence import distance, seq_ge, seq_gt
 from ..tcb import CWND_BITS, DUPACK_THRESHOLD
@@ -37,8 +41,14 @@ def measure(s):
 def count(s):
     """Step 2."""
     acked = s.d_ack[:CWND_BITS]
+    beyond_cwnd = s.dupacks.any() & ~s.in_recovery & (s.flight > s.cwnd)
     return dict(
         ack_ends_recovery=s.ack_covers_recover | s.reno,
+        # Were the segment a duplicate ACK: the third of a new loss (RFC 6582 section 3.2), or one of the first two. These let out
+        # new data only: not while what was lost is sent again.
+        would_enter=(s.dupacks == DUPACK_THRESHOLD - 1) & ~s.in_recovery & (s.ack_beyond_recover | ~s.recover_valid),
+        would_limit=~s.dupacks[1] & ~s.in_recovery & ~s.nxt_before_max,
+        grows_by_ack=s.in_recovery | s.slow_start,
         acked=acked,
         growth=Mux(acked < s.maxseg, acked, s.maxseg)[:CWND_BITS],
         deflated=Mux(s.cwnd > acked, (s.cwnd - acked)[:CWND_BITS], 0),
@@ -46,7 +56,11 @@ def count(s):
         above_restart=s.cwnd > s.restart_window,
         flight_one=s.flight == 1,
         inflated_most=s.ssthresh + s.flight,
-        half_larger=(s.flight >> 1) > s.twice_maxseg,
+        # Half of what is under way, without what limited transmit has added (RFC 5681 section 3.2, step 2), is taken if it
+        # is more than two segments.
+        halves_flight=~beyond_cwnd & ((s.flight >> 1) > s.twice_maxseg),
+        halves_cwnd=beyond_cwnd & ((s.cwnd >> 1) > s.twice_maxseg),
+        limited_by=Mux(s.dupacks[0], s.twice_maxseg, s.maxseg)[:CWND_BITS],
         thrice_maxseg=(s.twice_maxseg + s.maxseg)[:CWND_BITS],
         duplicate=(
             ~s.ack_after_una
@@ -63,12 +77,12 @@ def count(s):
 def candidates(s):
     """Step 3: every value cwnd may take, and which it is if the segment is processed."""
     window_acked = s.bytes_acked_sum >= s.cwnd
-    half_flight = Mux(s.half_larger, s.flight >> 1, s.twice_maxseg)
+    half_flight = choose_one(s.twice_maxseg, (s.halves_flight, s.flight >> 1), (s.halves_cwnd, s.cwnd >> 1))[:CWND_BITS]
     new_ack, duplicate = s.ack_new & ~s.is_syn_received, s.duplicate & s.established & s.acceptable
-    beyond_recover = s.ack_beyond_recover | ~s.recover_valid
-    third = duplicate & (s.dupacks == DUPACK_THRESHOLD - 1) & beyond_recover & ~s.in_recovery
+    third, limited = duplicate & s.would_enter, duplicate & s.would_limit
     # A duplicate ACK says that a segment has left the network: no more of them than are under way (RFC 5681 section 3.2).
-    inflates = duplicate & s.in_recovery & (s.cwnd < s.inflated_most)
+    would_inflate = s.in_recovery & (s.cwnd < s.inflated_most)
+    inflates = duplicate & would_inflate
     window_full = new_ack & ~s.in_recovery & ~s.slow_start & window_acked
     choice = dict(
         if_full=new_ack & s.in_recovery & s.ack_ends_recovery,
@@ -77,13 +91,18 @@ def candidates(s):
         if_plus=window_full | inflates,
         if_third=third,
     )
+    # What none of these hold for, said shortly: all of it is known late.
+    changed_by_ack = new_ack & (s.grows_by_ack | window_acked)
     return choice | dict(
         if_avoidance=new_ack & ~s.in_recovery & ~s.slow_start & ~window_acked,
         if_window_acked=window_full,
         if_new_ack=new_ack,
         if_passes_recover=new_ack & s.ack_beyond_recover & ~s.in_recovery,
         if_duplicate=duplicate,
-        cwnd_stays=~Cat(choice.values()).any(),
+        if_limited=limited,
+        cwnd_stays=~changed_by_ack & ~(duplicate & (s.would_enter | would_inflate)),
+        cwnd_kept=~changed_by_ack & ~(duplicate & (s.would_enter | would_inflate | s.would_limit)),
+        cwnd_limited=_saturate(s.cwnd + s.limited_by),
         cwnd_slow=_saturate(s.cwnd + s.growth),
         cwnd_plus=_saturate(s.cwnd + s.maxseg),
         cwnd_partial=_saturate(s.deflated + s.maxseg),
@@ -103,15 +122,25 @@ def apply(s):
     """Step 4."""
     new_ack, duplicate = s.go & s.if_new_ack, s.go & s.if_duplicate
     enter, full, partial = s.go & s.if_third, s.go & s.if_full, s.go & s.if_partial
-    after_segment = choose_one(
+    changed = choose_one(
         0,
-        (s.cwnd_stays, s.cwnd),
         (s.if_full, s.ssthresh),
         (s.if_partial, s.cwnd_partial),
         (s.if_slow_start, s.cwnd_slow),
         (s.if_plus, s.cwnd_plus),
         (s.if_third, s.cwnd_recovery),
     )
+
+    def cwnd(after_segment):
+        return choose(
+            s.cwnd,
+            (s.becomes_established, s.initial_window),
+            (s.timeout, s.maxseg[:CWND_BITS]),
+            # Idle for longer than a time-out: RFC 5681 section 4.1's restart window, no more than the initial window.
+            (s.idle_falls, s.restart_window),
+            (s.go, after_segment),
+        )
+
     acked_by_segment = choose_one(
         s.bytes_acked,
         (s.if_avoidance, s.bytes_acked_sum[:CWND_BITS]),
@@ -119,14 +148,8 @@ def apply(s):
         (s.if_third, 0),
     )
     return dict(
-        cwnd=choose(
-            s.cwnd,
-            (s.becomes_established, s.initial_window),
-            (s.timeout, s.maxseg[:CWND_BITS]),
-            # Idle for longer than a time-out: RFC 5681 section 4.1's restart window, no more than the initial window.
-            (s.idle_falls, s.restart_window),
-            (s.go, after_segment),
-        ),
+        cwnd=cwnd(changed | Mux(s.cwnd_stays, s.cwnd, 0)),
+        cwnd_allowed=cwnd(changed | Mux(s.cwnd_kept, s.cwnd, 0) | Mux(s.if_limited, s.cwnd_limited, 0)),
         ssthresh=choose(
             s.ssthresh,
             (s.fresh, Const(CWND_MAX, CWND_BITS)),

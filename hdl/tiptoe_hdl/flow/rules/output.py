@@ -41,11 +41,11 @@ def measure(s):
         avail_end=distance(s.snd_end, base),
         some_max=seq_gt(s.snd_max, base),
         some_end=seq_gt(s.snd_end, base),
-        wnd_smaller=s.snd_wnd < s.cwnd,
+        wnd_smaller=s.snd_wnd < s.cwnd_allowed,
         room_wnd=distance(s.snd_wnd, s.flight_nxt),
-        room_cwnd=distance(s.cwnd, s.flight_nxt),
+        room_cwnd=distance(s.cwnd_allowed, s.flight_nxt),
         wnd_open=seq_gt(s.snd_wnd, s.flight_nxt),
-        cwnd_open=seq_gt(s.cwnd, s.flight_nxt),
+        cwnd_open=seq_gt(s.cwnd_allowed, s.flight_nxt),
         flight_zero=s.flight_nxt == 0,
         gain=distance(s.rcv_lim, s.rcv_adv),
         w_lim=_less(s.rcv_lim, s.data_nxt, fin),
@@ -81,7 +81,7 @@ def limit(s):
         # Silly-window avoidance of the sender: a segment cut by the window goes if it repeats old data or fills half of
         # the largest window the peer has offered of late; or all of the window when it has waited long enough (MUST-38).
         cut_goes=Mux(s.wnd_smaller, s.wnd_open, s.cwnd_open) & (s.behind | s.force | (room >= s.half_wnd)),
-        edge=(s.snd_una + Mux(s.wnd_smaller, s.snd_wnd, s.cwnd))[:32],
+        edge=(s.snd_una + Mux(s.wnd_smaller, s.snd_wnd, s.cwnd_allowed))[:32],
         unlimited=unlimited,
         permitted=s.may_output & s.alive,
         may_ack=s.may_output & s.alive & ~s.in_syn_sent,

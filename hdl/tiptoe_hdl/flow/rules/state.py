@@ -115,6 +115,9 @@ def apply(s):
             (fresh | s.took_ack | s.reopens | s.overrides, 0),
             (s.timeout | s.probe, s.next_shift),
         ),
+        # Any segment that the checks of sequence and acknowledgement number let through says that the peer lives. Its backoff
+        # goes on growing: an answer is no reason to ask more often.
+        unanswered=choose(s.unanswered, (fresh | s.go | s.overrides, 0), (s.probe, s.unanswered_next)),
         rexmits=Mux(fresh, 0, s.rexmits),
         timer_on_then=s.rexmt_on & ~fresh & ~s.idle,
         persist_then=(s.persist | s.probe) & ~fresh,

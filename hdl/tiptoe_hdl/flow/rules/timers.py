@@ -25,17 +25,22 @@ def measure(s):
         msl_deadline_next=(s.now + s.msl_ticks)[:TICK_BITS],
         tries_used_up=s.rexmt_shift >= s.rexmt_max,
         wnd_closed=s.wnd_was_zero & s.established,
+        probes_used_up=s.wnd_was_zero & s.established & (s.unanswered >= s.rexmt_max),
     )
 
 
 def expire(s):
-    """Step 3. With the peer's window closed a time-out probes it, for ever if need be (MUST-36, MUST-37); with a window
-    open that is too small for avoiding silly segments it overrides that (section 3.8.6.2.1), and the window counts as
-    the largest from then on. When nothing is under way or waits, the time-out says that the connection has been idle.
+    """Step 3. With the peer's window closed a time-out probes it, for ever if need be, as long as probes are answered
+    (MUST-36, MUST-37; section 3.8.6.1): silence is not what those speak of, and ends the connection after as many probes as
+    retransmissions. With a window open that is too small for avoiding silly segments the time-out overrides that (section
+    3.8.6.2.1), and the window counts as the largest from then on. When nothing is under way or waits, the time-out says
+    that the connection has been idle.
     """
-    probe = s.rexmt_due & (s.persist | (s.wnd_closed & s.in_flight))
+    probing = s.rexmt_due & (s.persist | (s.wnd_closed & s.in_flight))
+    probe = probing & ~s.probes_used_up
     timeout = s.rexmt_due & ~s.persist & ~s.wnd_closed & s.in_flight & ~s.tries_used_up
-    give_up = s.rexmt_due & ~s.persist & ~s.wnd_closed & s.in_flight & s.tries_used_up
+    silent = s.rexmt_due & ~s.persist & ~s.wnd_closed & s.in_flight & s.tries_used_up
+    give_up = silent | (probing & s.probes_used_up)
     time_wait_over = s.msl_due & (s.state == State.TIME_WAIT.value)
     return dict(
         probe=probe,
@@ -49,6 +54,7 @@ def expire(s):
         time_wait_over=time_wait_over,
         timer_ends=give_up | time_wait_over,
         next_shift=Mux(s.rexmt_shift == 15, 15, s.rexmt_shift + 1)[:4],
+        unanswered_next=(s.unanswered + 1)[:4],  # not beyond 15: no probe goes when it has reached REXMT_MAX
     )
 
 

@@ -262,6 +262,7 @@ class Pipeline(wiring.Component):
             e_payload_end=(event_2.seq + event_2.length)[:32],
             e_end=(event_2.seq + segment_length)[:32],
             e_zero_length=segment_length == 0,
+            e_any_payload=event_2.length != 0,
             e_seq_plus_1=(event_2.seq + 1)[:32],
             e_seq_minus_1=(event_2.seq - 1)[:32],
             e_ack_plus_1=(event_2.ack + 1)[:32],

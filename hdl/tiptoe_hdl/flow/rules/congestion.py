@@ -63,13 +63,7 @@ def count(s):
         limited_by=Mux(s.dupacks[0], s.twice_maxseg, s.maxseg)[:CWND_BITS],
         thrice_maxseg=(s.twice_maxseg + s.maxseg)[:CWND_BITS],
         duplicate=(
-            ~s.ack_after_una
-            & ~s.d_ack[31]
-            & s.in_flight
-            & ~s.persist
-            & s.e_zero_length
-            & (s.wnd_scaled == s.snd_wnd)
-            & (s.e_length == 0)
+            ~s.ack_after_una & ~s.d_ack[31] & s.in_flight & ~s.persist & s.e_zero_length & (s.wnd_scaled == s.snd_wnd)
         ),
     )
 

@@ -29,7 +29,7 @@ def overlap(s):
     return dict(
         touch_0=s.ooo_valid[0] & ~s.after_0 & ~s.before_0,
         touch_1=s.ooo_valid[1] & ~s.after_1 & ~s.before_1,
-        brings_data=(s.e_length != 0) & s.payload_after_nxt & starts_inside,
+        brings_data=s.e_any_payload & s.payload_after_nxt & starts_inside,
         cut_right=s.payload_after_adv | s.payload_after_lim,
         in_order=~s.seq_after_nxt,
         edge=Mux(s.lim_before_adv, s.rcv_lim, s.rcv_adv),

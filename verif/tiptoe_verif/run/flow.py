@@ -9,6 +9,7 @@ orderly end it is consumed first. It comes from the connection's beginning (see 
 from __future__ import annotations
 
 import errno
+import os
 import select
 import socket
 from enum import Enum
@@ -135,6 +136,9 @@ class Flow:
 
 
 def consume(end: socket.socket, count: int) -> None:
-    """Take bytes that are known to be in the queue."""
+    """Take bytes that are known to be in the queue; OSError (ECONNRESET) should they not be, rather than ask for ever."""
     while count > 0:
-        count -= len(end.recv(min(count, CHUNK)))
+        taken = len(end.recv(min(count, CHUNK)))
+        if not taken:
+            raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+        count -= taken

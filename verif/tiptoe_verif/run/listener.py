@@ -97,7 +97,7 @@ class Listener:
             try:
                 offloaded, peer = self.offloaded.accept()
             except OSError:
-                continue  # gone before it was accepted
+                return  # the listening socket's own error: asked again, it says the same
             member.accepted(offloaded, peer)
 
     def _ready_member(self) -> Member | None:

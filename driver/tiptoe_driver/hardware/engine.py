@@ -159,6 +159,7 @@ class Engine:
             abi.REG_FRAME_RING_LOG2: (options.frame_slots - 1).bit_length(),
             **{abi.REG_ISN_KEY + 4 * n: rng.getrandbits(32) for n in range(4)},
             **{abi.REG_HASH_KEY + 4 * n: rng.getrandbits(32) for n in range(2)},
+            **{abi.REG_COOKIE_KEY + 4 * n: rng.getrandbits(32) for n in range(2)},
             **options.registers,
         }
         for register, value in registers.items():
@@ -170,6 +171,7 @@ class Engine:
             | (abi.CONTROL_EXTERNAL_TICK if options.external_tick else 0)
             | (abi.CONTROL_RST_UNKNOWN if options.rst_unknown else 0)
             | (abi.CONTROL_SYN_TO_HOST if options.syn_to_host else 0)
+            | (abi.CONTROL_SYN_COOKIES if options.syn_cookies else 0)
             | (abi.CONTROL_PROMISCUOUS if options.promiscuous else 0),
         )
         self._frames_taken = self._frames_told = 0

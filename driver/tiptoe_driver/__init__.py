@@ -12,7 +12,7 @@ from .hardware.device import Device
 from .hardware.options import DeviceError, EngineOptions
 from .hardware.user_buffers import UserBuffer
 from .netinet.stack import Stack
-from .sockets import SO_NO_OFFLOAD, Socket, create_connection, select
+from .sockets import SO_NO_OFFLOAD, TCP_NOPUSH, Socket, create_connection, select
 from .toe.device import Tiptoe
 from .toe.lifecycle import DeviceState
 from .toe.policy import OffloadPolicy, Opening, PolicyRule
@@ -21,6 +21,7 @@ from .toe.standstill import Standstill
 
 __all__ = [
     "SO_NO_OFFLOAD",
+    "TCP_NOPUSH",
     "Device",
     "DeviceError",
     "DeviceState",

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from .hardware.user_buffers import UserBuffer
 from .netinet.routes import format_ipv4, parse_ipv4
-from .netinet.socketvar import soreadable, sowriteable
+from .netinet.socketvar import PRUS_MORETOCOME, soreadable, sowriteable
 from .netinet.stack import Stack
 from .netinet.structures import (
     SO_ACCEPTCONN,
@@ -30,7 +30,7 @@ from .netinet.tcp_info import linux_tcp_info, tcp_info
 from .netinet.tcp_usrreq import tcp_usr_bind, tcp_usr_connect, tcp_usr_listen
 from .netinet.uipc_socket import MSG_PEEK, soaccept, soclose, socreate, soreceive, soreceive_bytes, sosend, soshutdown
 from .netinet.uipc_zerocopy import Views, solend, soreceive_done, soreceive_view, sosend_done, sosend_view
-from .sockopt import os_error, sogetopt, sosetopt, take_error
+from .sockopt import TCP_NOPUSH, os_error, sogetopt, sosetopt, take_error
 
 T = TypeVar("T")
 Address = tuple[str, int]
@@ -50,7 +50,7 @@ class Socket:
     """A TCP socket on ``stack``. Arguments, results and errors are those of ``socket.socket`` where both have the call.
 
     A send before the connection is established is kept and goes out afterwards. SO_KEEPALIVE and SO_OOBINLINE are
-    remembered but have no effect yet; segments are never held back, so TCP_NODELAY changes nothing.
+    remembered but have no effect yet. A small segment waits while something is not acknowledged unless TCP_NODELAY is set.
     """
 
     def __init__(self, stack: Stack, _so: socket | None = None) -> None:
@@ -153,12 +153,13 @@ class Socket:
     # ------------------------------------------------------------------ data
 
     def send(self, data: bytes | bytearray | memoryview, flags: int = 0) -> int:
-        """Send some of ``data``; returns how many bytes were taken."""
-        if flags:
+        """Send some of ``data``; returns how many bytes were taken. MSG_MORE: what fills no segment may wait for the next
+        call without it, 0.2 s at most."""
+        if flags & ~stdlib.MSG_MORE:
             raise os_error(errno.EOPNOTSUPP)
         so = self._open()
         view = memoryview(data).cast("B")
-        return self._retry(lambda: sosend(so, view))
+        return self._retry(lambda: sosend(so, view, PRUS_MORETOCOME if flags else 0))
 
     def sendall(self, data: bytes | bytearray | memoryview, flags: int = 0) -> None:
         """Send all of ``data``."""
@@ -360,4 +361,4 @@ def select(
     return ready
 
 
-__all__ = ["SO_NO_OFFLOAD", "Address", "Socket", "create_connection", "os_error", "select"]
+__all__ = ["SO_NO_OFFLOAD", "TCP_NOPUSH", "Address", "Socket", "create_connection", "os_error", "select"]

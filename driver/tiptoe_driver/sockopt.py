@@ -9,6 +9,8 @@ import struct
 
 from .hardware.abi_gen import Congestion
 from .netinet.offload import tcp_gen_ctloutput, tcp_gen_send
+from .netinet.sockbuf import sbreserve
+from .netinet.socketvar import sowwakeup
 from .netinet.structures import (
     IPDEFTTL,
     SO_ACCEPTCONN,
@@ -17,14 +19,17 @@ from .netinet.structures import (
     SO_NO_OFFLOAD,
     SO_OOBINLINE,
     SO_REUSEADDR,
+    TF_MORETOCOME,
     TF_NODELAY,
+    TF_NOPUSH,
     TF_TOE,
     socket,
     sotoinpcb,
     sototcpcb,
 )
 from .netinet.tcp_errors import TCP_MINMSS, tcp_output_error
-from .netinet.tcp_fsm import TCPS_SYN_SENT
+from .netinet.tcp_fsm import TCPS_ESTABLISHED, TCPS_SYN_SENT
+from .netinet.tcp_timer import tcp_user_timer, tcp_user_timer_stop
 
 _FLAG_OPTIONS = {
     stdlib.SO_REUSEADDR: SO_REUSEADDR,
@@ -32,8 +37,14 @@ _FLAG_OPTIONS = {
     stdlib.SO_OOBINLINE: SO_OOBINLINE,
     SO_NO_OFFLOAD: SO_NO_OFFLOAD,
 }
+TCP_NOPUSH: int = getattr(stdlib, "TCP_NOPUSH", stdlib.TCP_CORK)
+"""FreeBSD's name of TCP_CORK; the same option where the standard library does not have it."""
+_TCP_FLAGS = {stdlib.TCP_NODELAY: TF_NODELAY, stdlib.TCP_CORK: TF_NOPUSH, TCP_NOPUSH: TF_NOPUSH}
 ALGORITHMS = {algorithm.name.lower().encode(): algorithm for algorithm in Congestion}
 """What TCP_CONGESTION names."""
+SNDBUF_MIN, RCVBUF_MIN, BUF_MAX = 2304, 4096, 212_992
+"""What SO_SNDBUF and SO_RCVBUF are cut to, in bytes (Linux's net.core.wmem_max and rmem_max). As on Linux, getsockopt tells twice
+as much as was set."""
 _ECN = 0x3
 """The part of the type of service that is the transport's (RFC 3168 section 5)."""
 
@@ -66,30 +77,71 @@ def sosetopt(so: socket, level: int, optname: int, value: int | bytes) -> None:
     if level == stdlib.SOL_SOCKET and optname in _FLAG_OPTIONS:
         bit = _FLAG_OPTIONS[optname]
         so.so_options = so.so_options | bit if number else so.so_options & ~bit
-    elif level == stdlib.IPPROTO_TCP and optname == stdlib.TCP_NODELAY:
-        tp = sototcpcb(so)
-        tp.t_flags = tp.t_flags | TF_NODELAY if number else tp.t_flags & ~TF_NODELAY
+    elif level == stdlib.SOL_SOCKET and optname == stdlib.SO_RCVBUF:
+        so.so_rcv.sb_wanted = min(
+            max(number, RCVBUF_MIN), BUF_MAX
+        )  # the window is the ring's: connect takes one of this size
+    elif level == stdlib.SOL_SOCKET and optname == stdlib.SO_SNDBUF:
+        with so.lock:
+            sbreserve(so.so_snd, min(max(number, SNDBUF_MIN), BUF_MAX))
+        sowwakeup(so)
+    elif level == stdlib.IPPROTO_TCP and optname in _TCP_FLAGS:
+        _set_tcp_flag(so, optname, bool(number))
     elif level == stdlib.IPPROTO_TCP and optname == stdlib.TCP_MAXSEG:
         _set_maxseg(so, number)
+    elif level == stdlib.IPPROTO_TCP and optname == stdlib.TCP_USER_TIMEOUT:
+        _set_user_timeout(so, number)
+    elif level == stdlib.IPPROTO_TCP and optname == stdlib.TCP_NOTSENT_LOWAT:
+        with so.lock:
+            so.so_snd.sb_notsent_lowat = number & 0xFFFF_FFFF if number != -1 else 0
+        sowwakeup(so)
     elif level == stdlib.IPPROTO_IP and optname in (stdlib.IP_TOS, stdlib.IP_TTL):
         _set_ip_header(so, optname, number)
     else:
         raise os_error(errno.ENOPROTOOPT)
 
 
+def _set_tcp_flag(so: socket, optname: int, on: bool) -> None:
+    """TCP_NODELAY and TCP_CORK. What was held goes out: by the end of the cork, and past it by TCP_NODELAY, as in Linux."""
+    inp, tp = sotoinpcb(so), sototcpcb(so)
+    flag = _TCP_FLAGS[optname]
+    with inp.lock:
+        tp.t_flags = tp.t_flags | flag if on else tp.t_flags & ~flag
+        tcp_gen_ctloutput(tp, stdlib.IPPROTO_TCP, optname)
+        if on == (flag == TF_NODELAY) and tp.t_state >= TCPS_ESTABLISHED:
+            cork = tp.t_flags & TF_NOPUSH
+            tp.t_flags &= ~(TF_NOPUSH | TF_MORETOCOME)
+            tcp_output_error(tp, tcp_gen_send(tp))
+            tp.t_flags |= cork
+
+
 def _set_maxseg(so: socket, number: int) -> None:
-    """TCP_MAXSEG: before connect the most that is offered and sent; of a connection, segments may only become smaller."""
+    """TCP_MAXSEG: before connect and listen the most that is offered and sent, 0: what the interface carries; of a connection,
+    segments may only become smaller."""
     inp, tp = sotoinpcb(so), sototcpcb(so)
     with inp.lock:
         if tp.t_state < TCPS_SYN_SENT:
-            if not 88 <= number <= 65535:
+            if number and not 88 <= number <= 65535:
                 raise os_error(errno.EINVAL)
             tp.t_maxseg_user = number
+            tcp_gen_ctloutput(tp, stdlib.IPPROTO_TCP, stdlib.TCP_MAXSEG)
         elif not tp.t_flags & TF_TOE or not TCP_MINMSS <= number <= tp.t_maxseg:
             raise os_error(errno.EINVAL)
         else:
             tp.t_maxseg = number
             tcp_output_error(tp, tcp_gen_send(tp))
+
+
+def _set_user_timeout(so: socket, number: int) -> None:
+    """TCP_USER_TIMEOUT in milliseconds; 0: the device's limits alone."""
+    inp, tp = sotoinpcb(so), sototcpcb(so)
+    with inp.lock:
+        if number < 0:
+            raise os_error(errno.EINVAL)
+        tcp_user_timer_stop(tp)
+        tp.t_user_timeout = number
+        tcp_user_timer(tp)
+        tcp_gen_ctloutput(tp, stdlib.IPPROTO_TCP, stdlib.TCP_USER_TIMEOUT)
 
 
 def _set_ip_header(so: socket, optname: int, number: int) -> None:
@@ -138,19 +190,26 @@ def _option(so: socket, level: int, optname: int) -> int:
         if optname == stdlib.SO_ERROR:
             return take_error(so)
         if optname == stdlib.SO_SNDBUF:
-            return so.so_snd.sb_hiwat
+            wanted = so.so_snd.sb_wanted
+            limit = BUF_MAX if so.so_snd.ring is None else so.so_snd.ring.size
+            return 2 * min(wanted, limit) if wanted else so.so_snd.sb_hiwat
         if optname == stdlib.SO_RCVBUF:
-            return so.so_rcv.sb_hiwat
+            wanted, hiwat = so.so_rcv.sb_wanted, so.so_rcv.sb_hiwat
+            return 2 * wanted if wanted and (so.so_rcv.ring is None or wanted <= hiwat < 2 * wanted) else hiwat
         if optname == stdlib.SO_ACCEPTCONN:
             return int(bool(so.so_options & SO_ACCEPTCONN))
         if optname == stdlib.SO_TYPE:
             return stdlib.SOCK_STREAM
     if level == stdlib.IPPROTO_TCP:
         tp = sototcpcb(so)
-        if optname == stdlib.TCP_NODELAY:
-            return int(bool(tp.t_flags & TF_NODELAY))
+        if optname in _TCP_FLAGS:
+            return int(bool(tp.t_flags & _TCP_FLAGS[optname]))
+        if optname == stdlib.TCP_NOTSENT_LOWAT:
+            return so.so_snd.sb_notsent_lowat or -1
+        if optname == stdlib.TCP_USER_TIMEOUT:
+            return tp.t_user_timeout
         if optname == stdlib.TCP_MAXSEG:
-            return tp.t_maxseg
+            return tp.t_maxseg_user if tp.t_maxseg_user and tp.t_state < TCPS_SYN_SENT else tp.t_maxseg
     if level == stdlib.IPPROTO_IP and optname == stdlib.IP_TOS:
         return sotoinpcb(so).inp_ip_tos
     if level == stdlib.IPPROTO_IP and optname == stdlib.IP_TTL:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 from tests.driver.fake_device import FakeDevice
@@ -148,6 +149,11 @@ class Connection:
     def sock(self) -> Socket:
         assert self.sock_or_none is not None
         return self.sock_or_none
+
+    def nodelay(self) -> Connection:
+        """Have every write told at once, whatever is under way."""
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return self
 
     @property
     def so(self) -> Any:

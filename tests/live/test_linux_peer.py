@@ -3,6 +3,7 @@
 import errno
 import socket
 import struct
+import time
 
 import pytest
 from scapy.layers.inet import IP, TCP
@@ -91,6 +92,27 @@ def test_closed_port_is_refused(bench):
 def test_refused_by_the_kernel(bench):
     with pytest.raises(ConnectionRefusedError):
         bench.offloaded_connect(4444)
+
+
+def test_the_kernel_s_program_writes_and_does_not_read(bench, payload):
+    """Its window is closed, ours has data waiting and probes: what it writes comes as fast as otherwise."""
+    listener = bench.listen(8000)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client = bench.offloaded_connect(8000)
+    server = bench.accept(listener)
+    waiting = memoryview(payload(300_000))
+    end = time.monotonic() + 2  # until the window is closed and probed
+    while time.monotonic() < end:
+        waiting = waiting[send_some(client, waiting) :]
+        bench.for_s(0.02)
+    sent = 300_000 - len(waiting)
+    assert waiting, "it does not read"
+    data = payload(400_000)
+    start = time.monotonic()
+    bench.carry(server, client, data)
+    assert time.monotonic() - start < 10
+    got = bytearray()
+    bench.until(lambda: got.extend(receive_some(server, sent)) or len(got) >= sent, "what waited")
 
 
 def test_reset_by_the_peer(bench, payload):

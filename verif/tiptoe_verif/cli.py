@@ -252,6 +252,23 @@ def _run_live(session: Any, seconds: float) -> None:
 
 
 @app.command()
+def fuzz(
+    seed: Annotated[int, typer.Option(help="Of every choice.")] = 1,
+    frames: Annotated[int, typer.Option(help="How many the engine gets.", min=1)] = 10_000,
+    config: Annotated[str, typer.Option(help="Configuration of the engine (see: tiptoe info).")] = "tiny",
+    runs: Annotated[int, typer.Option(help="Runs for making a finding short; 0: as it is.", min=0)] = 300,
+) -> None:
+    """Peers without manners against the whole engine, in all states of TCP, beside a connection whose data must pass.
+
+    Ends with status 1, the shortest sequence found and its capture, at the first word of the wire monitor or the bus rules, wrong
+    byte, lost id, fault that the driver counts, or when the engine does not fall silent.
+    """
+    from .fuzz.command import run_fuzz
+
+    raise typer.Exit(run_fuzz(_config(config), seed, frames, runs, console))
+
+
+@app.command()
 def bench(
     only: Annotated[
         list[str], typer.Option(metavar="GROUP", help="throughput, segments, latency or speed; repeatable.")

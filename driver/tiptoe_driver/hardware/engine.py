@@ -75,6 +75,7 @@ class Engine:
         self.options = options
         self.client = client
         self._addresses = mac, address
+        self._unknown_to_host = False
         self._rng = random.Random(options.seed) if options.seed is not None else random.SystemRandom()
         self.capabilities = caps = identify(device)
         if not self._reset():
@@ -165,17 +166,34 @@ class Engine:
         for register, value in registers.items():
             device.write32(register, value)
         device.write32(abi.REG_IRQ_MASK, abi.IRQ_MASK_EVENT | abi.IRQ_MASK_ERROR)
-        device.write32(
+        self._control()
+        self._frames_taken = self._frames_told = 0
+        self.running = True
+
+    def _control(self) -> None:
+        options = self.options
+        self.device.write32(
             abi.REG_CONTROL,
             abi.CONTROL_ENABLE
             | (abi.CONTROL_EXTERNAL_TICK if options.external_tick else 0)
-            | (abi.CONTROL_RST_UNKNOWN if options.rst_unknown else 0)
+            | (0 if self.host_answers else abi.CONTROL_RST_UNKNOWN)
             | (abi.CONTROL_SYN_TO_HOST if options.syn_to_host else 0)
             | (abi.CONTROL_SYN_COOKIES if options.syn_cookies else 0)
             | (abi.CONTROL_PROMISCUOUS if options.promiscuous else 0),
         )
-        self._frames_taken = self._frames_told = 0
-        self.running = True
+
+    @property
+    def host_answers(self) -> bool:
+        """Whether segments of no connection are the host's to answer."""
+        return self._unknown_to_host or not self.options.rst_unknown
+
+    def unknown_to_host(self, wanted: bool) -> None:
+        """Segments of no connection go to the host, though ``rst_unknown`` has the engine answer them; or not any more. Outlasts
+        a reset."""
+        if wanted != self._unknown_to_host:
+            self._unknown_to_host = wanted
+            if self.running and self.options.rst_unknown:
+                self._control()
 
     def stop(self) -> bool:
         """Switch the engine off by a soft reset: it sends and receives nothing any more. Returns whether host memory

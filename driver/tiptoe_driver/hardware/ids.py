@@ -88,6 +88,11 @@ class ConnectionIds:
         return len(self._free) + len(self._ready)
 
     @property
+    def unprovisioned(self) -> int:
+        """Ids that could be provisioned with any rings."""
+        return len(self._free)
+
+    @property
     def idle_rings(self) -> int:
         """Ring pairs held by ids that no connection uses: in stock, or provisioned and not opened."""
         return self.stocked + len(self._ready)

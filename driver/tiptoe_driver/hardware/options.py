@@ -75,12 +75,15 @@ class EngineOptions:
         Interval and number of ARP requests before a next hop counts as down.
     arp_down_us : int
         How long a next hop then counts as down without being asked again, unless it is heard of.
+    arp_age_us : int
+        How long a neighbour's address is good without being heard of; then it is asked for again if a connection uses it, and
+        forgotten if none does. 0: for ever.
     link_down_us : int
         Link outage after which connections that could not send end with ENETDOWN.
     time_wait : str
         Who keeps TIME_WAIT: "engine"; "host": the stack, which frees the connection id at once and needs
         ``rst_unknown=False``, since late segments have to reach the host; "shared": the engine, but when ids run short the
-        stack takes the oldest over (with ``rst_unknown`` the engine answers a FIN that comes late with RST then).
+        stack takes the oldest over.
     time_wait_us : int
         How long the host keeps it (2 MSL); the engine has REG_MSL_TICKS.
 
@@ -112,6 +115,7 @@ class EngineOptions:
     arp_retry_us: int = 1_000_000
     arp_tries: int = 3
     arp_down_us: int = 20_000_000
+    arp_age_us: int = 60_000_000
     link_down_us: int = 600_000_000
     watchdog_us: int = 1_000_000
     on_standstill: str = "reset"

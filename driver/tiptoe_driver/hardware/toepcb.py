@@ -22,7 +22,11 @@ TP_RESOLVING = 0x200  # OPEN waits for the next hop's MAC address
 TP_READY = 0x400  # provisioned for an active open
 TP_TERMINAL = 0x800  # the terminal event has come, or OPEN failed: nothing is written for it any more
 TP_BAD_DOORBELL = 0x1000  # the engine has complained of a doorbell
+TP_PUSH = 0x2000  # data that a cork holds goes now
 TP_TIME_WAIT = 0x8000  # its TIME_WAIT is for the stack to keep
+
+IP_HEADER = (0, 64)
+"""Type of service and time to live that an id begins with."""
 
 
 class Cancellable(Protocol):
@@ -62,6 +66,16 @@ class toepcb:
         Bytes of receive window returned to the device since the connection began (it does not wrap).
     refcount : int
         References held: by the tcpcb and by what is pending on the device.
+    ip_header : tuple
+        Type of service and time to live that the engine gives its segments.
+    unanswered : int
+        Commands that data waits for: the send doorbell is not rung before the engine has carried them out.
+    next_hop : int
+        IPv4 address of the neighbour that an active open sends to; 0: it is not known.
+    asks_sent : bool
+        The engine has been asked how far it has sent.
+    cork : Cancellable or None
+        Ends the wait of data that the user's cork holds.
     fin_wait_2 : Cancellable or None
         Ends a connection that nobody reads and whose peer does not close.
     """
@@ -79,7 +93,17 @@ class toepcb:
     rcv_credited: int = 0
     maxseg: int = 0
     credits: int = 0
+    ip_header: tuple[int, int] = IP_HEADER
+    unanswered: int = 0
+    next_hop: int = 0
+    asks_sent: bool = False
+    cork: Cancellable | None = None
     fin_wait_2: Cancellable | None = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether the engine waits for an acknowledgement: of our SYN, or of data."""
+        return not self.flags & TP_ESTABLISHED or self.snd_told != self.snd_una
 
     @property
     def tid(self) -> int:

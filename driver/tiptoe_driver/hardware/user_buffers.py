@@ -6,7 +6,7 @@ device reads. A buffer serves one socket at a time, until that is closed and the
 
 from __future__ import annotations
 
-from .memory import Block, HostMemory, RingPair, check_ring_size
+from .memory import Block, HostMemory, OutOfMemory, RingPair, check_ring_size
 
 
 class UserBuffer:
@@ -87,7 +87,7 @@ class LentPair(RingPair):
 
 
 class UserBuffers:
-    """The applications' buffers of one engine.
+    """The applications' buffers of one engine, and rings of a size that one connection alone wants.
 
     Parameters
     ----------
@@ -106,6 +106,7 @@ class UserBuffers:
         self._rcv_bytes = rcv_bytes
         self._allocated: set[UserBuffer] = set()
         self._registered: set[UserBuffer] = set()
+        self._own: set[RingPair] = set()
 
     def allocate(self, size: int) -> UserBuffer:
         """A buffer in the driver's memory. ValueError for a size the engine does not take, OutOfMemory."""
@@ -168,9 +169,30 @@ class UserBuffers:
             buffer._pair = pair
         return pair.hold()
 
+    def own(self, rcv_bytes: int) -> RingPair | None:
+        """Rings in the driver's memory, the receive ring of ``rcv_bytes``, with one user; None when memory is used up."""
+        own: list[Block] = []
+        try:
+            for size in (self._snd_bytes, rcv_bytes):
+                own.append(self.memory.allocate(size))
+        except OutOfMemory:
+            for block in own:
+                self.memory.free(block)
+            return None
+        pair = LentPair(self, own[0], own[1], [], own)
+        self._own.add(pair)
+        return pair.hold()
+
+    def move_out(self) -> None:
+        """The device's memory is not ours any more: what readers still want of it is copied."""
+        for pair in self._own:
+            pair.snd.move_out()
+            pair.rcv.move_out()
+
     def put(self, pair: RingPair) -> None:
         """The last user has let go of a pair (by RingPair.drop)."""
         assert isinstance(pair, LentPair)
+        self._own.discard(pair)
         for buffer in pair.lent_buffers:
             buffer._pair = None
         for block in pair.own_blocks:

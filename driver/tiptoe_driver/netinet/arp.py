@@ -1,4 +1,8 @@
-"""ARP (RFC 826): from a neighbour's IPv4 address to its MAC address, with retries and waiting users."""
+"""ARP (RFC 826): from a neighbour's IPv4 address to its MAC address, with retries and waiting users.
+
+What is known ages (RFC 1122 section 2.3.2.1): the neighbour is asked again, alone at first and then with everybody. Until it
+answers, its old address stays in use: who was only slow to answer has lost nothing.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +28,14 @@ def arp_packet(operation: int, smac: int, sip: int, tmac: int, tip: int) -> byte
 
 @dataclass(slots=True, eq=False)
 class ArpEntry:
-    """A neighbour: resolved when ``mac`` is not None."""
+    """A neighbour: resolved when ``mac`` is not None. ``heard_us``: when it was heard of; ``tries``: requests since.
+    ``wanted``: somebody has asked for it."""
 
     mac: int | None = None
     waiters: list[Waiter] = field(default_factory=list)
     tries: int = 0
+    heard_us: int = 0
+    wanted: bool = False
     timer: Callout | None = None
 
 
@@ -45,6 +52,13 @@ class ArpTable:
         Interval and number of requests before a neighbour counts as down.
     down_us : int
         How long it does, unless it is heard of.
+    age_us : int
+        How long an address is good without its neighbour being heard of; 0: for ever.
+
+    Attributes
+    ----------
+    used : callable
+        Whether somebody uses a neighbour: then its address is renewed when it is old, and not forgotten.
     """
 
     LIMIT = 1024
@@ -60,7 +74,9 @@ class ArpTable:
         retry_us: int,
         tries: int,
         down_us: int,
+        age_us: int = 0,
     ) -> None:
+        self.used: Callable[[int], bool] = lambda ip: False
         self._stack = stack
         self._mac = mac
         self._address = address
@@ -69,13 +85,22 @@ class ArpTable:
         self._retry_us = retry_us
         self._tries = tries
         self._down_us = down_us
+        self._age_us = age_us
         self._entries: dict[int, ArpEntry] = {}
         self._down: dict[int, int] = {}  # time until which a neighbour counts as down
 
     def lookup(self, ip: int) -> int | None:
         """MAC address of ``ip`` if known."""
         entry = self._entries.get(ip)
-        return entry.mac if entry is not None else None
+        if entry is None or entry.mac is None:
+            return None
+        if self._age_us and entry.timer is None:  # the device has stood meanwhile
+            left = entry.heard_us + self._age_us - self._stack.now_us()
+            if left <= 0:
+                del self._entries[ip]
+                return None
+            entry.timer = self._stack.callout(left, lambda: self._grown_old(ip, entry))
+        return entry.mac
 
     def down(self, ip: int) -> bool:
         """Whether ``ip`` has not answered, a short time ago."""
@@ -83,9 +108,11 @@ class ArpTable:
 
     def resolve(self, ip: int, waiter: Waiter) -> None:
         """Call ``waiter`` with the MAC address of ``ip``: at once if known, later, or with None."""
+        mac = self.lookup(ip)
         entry = self._entries.get(ip)
-        if entry is not None and entry.mac is not None:
-            waiter(entry.mac)
+        if mac is not None and entry is not None:
+            entry.wanted = True
+            waiter(mac)
             return
         if entry is None:
             entry = self._entries[ip] = ArpEntry()
@@ -111,6 +138,7 @@ class ArpTable:
         elif operation == OP_REQUEST and tip == self._address and sip:
             self._make_room()
             self._entries[sip] = ArpEntry(mac=smac)
+            self._heard(sip, self._entries[sip])
         if answer and operation == OP_REQUEST and tip == self._address:
             self._transmit(smac, arp_packet(OP_REPLY, self._mac, self._address, smac, sip))
         return True
@@ -120,6 +148,7 @@ class ArpTable:
         for ip, entry in list(self._entries.items()):
             if entry.timer is not None:
                 entry.timer.cancel()
+                entry.timer = None
             if entry.mac is None:
                 del self._entries[ip]
 
@@ -130,14 +159,58 @@ class ArpTable:
     def _learn(self, ip: int, mac: int) -> None:
         entry = self._entries[ip]
         known, entry.mac = entry.mac, mac
+        self._heard(ip, entry)
         if known is None:
-            if entry.timer is not None:
-                entry.timer.cancel()
             waiters, entry.waiters = entry.waiters, []
             for waiter in waiters:
                 waiter(mac)
         elif known != mac:
             self._changed(ip, mac)
+
+    def doubt(self, ip: int) -> None:
+        """Nothing comes back from behind this neighbour: ask now whether it is still there."""
+        entry = self._entries.get(ip)
+        if entry is not None and entry.mac is not None and not entry.tries:
+            self._renew(ip, entry)
+
+    def _heard(self, ip: int, entry: ArpEntry) -> None:
+        """The neighbour has this address now."""
+        if entry.timer is not None:
+            entry.timer.cancel()
+        entry.tries = 0
+        entry.heard_us = self._stack.now_us()
+        entry.timer = self._stack.callout(self._age_us, lambda: self._grown_old(ip, entry)) if self._age_us else None
+
+    def _grown_old(self, ip: int, entry: ArpEntry) -> None:
+        if self._wanted(ip, entry):
+            self._renew(ip, entry)
+        else:
+            del self._entries[ip]
+
+    def _wanted(self, ip: int, entry: ArpEntry) -> bool:
+        """Whether connections use the neighbour, or somebody has sent to it since the last look."""
+        wanted, entry.wanted = entry.wanted, False
+        return wanted or self.used(ip)
+
+    def _renew(self, ip: int, entry: ArpEntry) -> None:
+        """Ask again: the old address, then everybody. Who answers neither counts as down for new users; for those it has, it is
+        asked for from time to time."""
+        if entry.timer is not None:
+            entry.timer.cancel()
+            entry.timer = None
+        wait_us = self._retry_us
+        if entry.tries >= 2 * self._tries:
+            if not self._wanted(ip, entry):
+                del self._entries[ip]
+                return
+            self._note_down(ip)
+            wait_us = self._down_us
+        entry.tries += 1
+        everybody = entry.mac is None or entry.tries > self._tries
+        target = BROADCAST if everybody else entry.mac or 0
+        tmac = 0 if everybody else entry.mac or 0
+        self._transmit(target, arp_packet(OP_REQUEST, self._mac, self._address, tmac, ip))
+        entry.timer = self._stack.callout(wait_us, lambda: self._renew(ip, entry))
 
     def _request(self, ip: int, entry: ArpEntry) -> None:
         if entry.tries == self._tries:
@@ -159,5 +232,7 @@ class ArpTable:
         if len(self._entries) >= self.LIMIT:
             for ip, entry in self._entries.items():
                 if entry.mac is not None:
+                    if entry.timer is not None:
+                        entry.timer.cancel()
                     del self._entries[ip]
                     return

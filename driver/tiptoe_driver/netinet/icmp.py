@@ -82,8 +82,7 @@ class IcmpInput:
         if (
             internet_checksum(packet[:header])
             or internet_checksum(message)
-            or source >> 28 >= 0xE
-            or not source
+            or not self._ifp.one_host(source)
             or frame[6] & 1
         ):
             self._counters["frames_bad_icmp"] += 1

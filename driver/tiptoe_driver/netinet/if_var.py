@@ -39,3 +39,14 @@ class ifnet:
     if_up: bool = True
     if_toedev: object | None = None
     if_running: bool = True
+
+    def broadcast(self, address: int) -> bool:
+        """Whether the address is everybody's: the subnet's (in its old form of zeros too), or the limited one."""
+        bits = 32 - self.if_prefix
+        everybody = (1 << bits) - 1
+        own_subnet = bits > 1 and not (address ^ self.if_addr) >> bits
+        return address == 0xFFFF_FFFF or (own_subnet and address & everybody in (0, everybody))
+
+    def one_host(self, address: int) -> bool:
+        """Whether a packet from this address can be answered: it is one host's (RFC 1122 section 3.2.1.3, RFC 9293 MUST-63)."""
+        return not self.broadcast(address) and address >> 24 not in (0, 127) and address >> 28 < 0xE

@@ -21,9 +21,15 @@ class sockbuf:
     sb_cc : int
         Bytes in the buffer.
     sb_hiwat : int
-        Most bytes it may hold: the ring's size.
+        Most bytes it may hold: the ring's size, or less (``sb_wanted``).
+    sb_wanted : int
+        What the user wants it to hold at most; 0: as much as there is.
     sb_lowat : int
         Bytes of data (receive) or room (send) that make the socket ready.
+    sb_notsent_lowat : int
+        With so many bytes that are not sent a send buffer is not writable (TCP_NOTSENT_LOWAT); 0: they do not matter.
+    sent : int
+        Position up to which a send buffer is known to be sent; may lie before ``head``.
     sb_state : int
         SBS_CANTSENDMORE, SBS_CANTRCVMORE.
     ring : ByteRing or None
@@ -32,12 +38,15 @@ class sockbuf:
         Position of the first byte kept.
     """
 
-    __slots__ = ("head", "ring", "sb_cc", "sb_hiwat", "sb_lowat", "sb_state")
+    __slots__ = ("head", "ring", "sb_cc", "sb_hiwat", "sb_lowat", "sb_notsent_lowat", "sb_state", "sb_wanted", "sent")
 
     def __init__(self, hiwat: int, lowat: int) -> None:
         self.sb_cc = 0
         self.sb_hiwat = hiwat
         self.sb_lowat = lowat
+        self.sb_wanted = 0
+        self.sb_notsent_lowat = 0
+        self.sent = 0
         self.sb_state = 0
         self.ring: ByteRing | None = None
         self.head = 0
@@ -53,14 +62,34 @@ def sbattach(sb: sockbuf, ring: ByteRing) -> None:
     if sb.sb_cc:
         raise ValueError(f"socket buffer holds {sb.sb_cc} bytes: it cannot change its ring")
     sb.ring = ring
-    sb.sb_hiwat = ring.size
-    sb.sb_lowat = min(sb.sb_lowat, ring.size)
+    sb.sb_hiwat = min(sb.sb_wanted or ring.size, ring.size)
+    sb.sb_lowat = min(sb.sb_lowat, sb.sb_hiwat)
     sb.head = 0
+
+
+def sbreserve(sb: sockbuf, wanted: int) -> None:
+    """The user wants the buffer to hold ``wanted`` bytes at most: so it does from now on, as far as there is memory. What it
+    holds already it keeps."""
+    sb.sb_wanted = wanted
+    if sb.ring is not None:
+        sb.sb_hiwat = min(wanted, sb.ring.size)
+        sb.sb_lowat = min(sb.sb_lowat, sb.sb_hiwat)
 
 
 def sbspace(sb: sockbuf) -> int:
     """Bytes that can be appended."""
-    return 0 if sb.ring is None else sb.sb_hiwat - sb.sb_cc
+    return 0 if sb.ring is None else max(0, sb.sb_hiwat - sb.sb_cc)
+
+
+def sbnotsent(sb: sockbuf) -> int:
+    """Bytes of a send buffer that are not sent, as far as is known."""
+    return min(sb.sb_cc, (sb.tail - sb.sent) & MASK)
+
+
+def sbwritable(sb: sockbuf) -> int:
+    """Bytes that the user may append: none while too many are not sent."""
+    lowat = sb.sb_notsent_lowat
+    return 0 if lowat and sbnotsent(sb) >= lowat else sbspace(sb)
 
 
 def sbappend(sb: sockbuf, data: memoryview) -> int:

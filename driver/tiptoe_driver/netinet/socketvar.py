@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .sockbuf import SBS_CANTRCVMORE, SBS_CANTSENDMORE, sbflush, sbspace
+from .sockbuf import SBS_CANTRCVMORE, SBS_CANTSENDMORE, sbflush, sbwritable
 from .structures import (
     SS_ISCONNECTED,
     SS_ISCONNECTING,
@@ -98,7 +98,7 @@ def sowriteable(so: socket) -> bool:
     return bool(
         so.so_snd.sb_state & SBS_CANTSENDMORE
         or so.so_error
-        or (so.so_state & SS_ISCONNECTED and sbspace(so.so_snd) >= so.so_snd.sb_lowat)
+        or (so.so_state & SS_ISCONNECTED and sbwritable(so.so_snd) >= so.so_snd.sb_lowat)
     )
 
 

@@ -21,6 +21,7 @@ from .tcp_fsm import (
     TCPS_TIME_WAIT,
 )
 from .tcp_subr import tcp_close, tcp_twstart
+from .tcp_timer import tcp_progress
 
 
 def sballoc(so: socket, stack: vnet) -> None:
@@ -37,6 +38,7 @@ def tcp_established(tp: tcpcb, so: socket) -> None:
     if tp.t_flags & TF_NEEDFIN:
         tp.t_flags &= ~TF_NEEDFIN
         tp.t_state = TCPS_FIN_WAIT_1
+    tcp_progress(tp)
     soisconnected(so)
 
 
@@ -64,8 +66,10 @@ def tcp_fin_acked(tp: tcpcb, so: socket) -> None:
 
 
 def tcp_ended(tp: tcpcb, so: socket, error: int) -> None:
-    """The connection has failed: ``error`` to the user, unless both sides had closed already."""
-    if tp.t_state not in (TCPS_CLOSING, TCPS_LAST_ACK, TCPS_TIME_WAIT):
+    """The connection has failed: ``error`` to the user, unless both sides had closed already and all he wrote is
+    acknowledged."""
+    closed = tp.t_state in (TCPS_CLOSING, TCPS_LAST_ACK) and not so.so_snd.sb_cc
+    if not closed and tp.t_state != TCPS_TIME_WAIT:
         so.so_error = so.so_error or error
     tp.t_state = TCPS_CLOSED
     tcp_close(tp)

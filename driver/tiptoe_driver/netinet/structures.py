@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 from ..hardware.abi_gen import Congestion, State
 from ..hardware.memory import RingPair
 from ..hardware.toepcb import toepcb
-from .clock import Clock
+from .clock import Callout, Clock
 from .eventhandler import EventHandlerList
 from .if_var import ifnet
 from .locks import Lock, LockModel, Rank
@@ -31,6 +31,7 @@ TF_SENTFIN = 0x000010
 TF_REQ_SCALE = 0x000020
 TF_RCVD_SCALE = 0x000040
 TF_NEEDFIN = 0x000800
+TF_NOPUSH = 0x001000
 TF_MORETOCOME = 0x010000
 TF_TOE = 0x4000000
 
@@ -118,7 +119,8 @@ class tcpcb:
     alone knows what of it is on the wire; ``rcv_nxt`` counts the peer's FIN once. ``t_maxseg`` in bytes of
     payload; ``t_maxseg_user`` is the user's wish (TCP_MAXSEG), 0 for none. ``t_cc`` is the congestion control algorithm,
     ``tod`` the device of an offloaded connection. ``t_starttime``: when it was established, on the stack's clock in
-    microseconds; 0 before.
+    microseconds; 0 before. ``t_user_timeout``: TCP_USER_TIMEOUT in milliseconds, 0 for none; ``t_progress``: when the peer last
+    acknowledged something, while ``t_user_timer`` runs.
     """
 
     t_inpcb: inpcb
@@ -141,6 +143,9 @@ class tcpcb:
     t_maxseg_user: int = 0
     t_cc: Congestion = Congestion.NEWRENO
     t_starttime: int = 0
+    t_user_timeout: int = 0
+    t_user_timer: Callout | None = None
+    t_progress: int = 0
     snd_scale: int = 0
     rcv_scale: int = 0
     ts_recent: int = 0

@@ -16,7 +16,7 @@ from .locks import Lock, Rank
 from .offload import TOE_SC_DROP, TOE_SC_ENTRY_PRESENT, tp_offload
 from .pcbinfo import INP_DROPPED
 from .software import tcp_ended
-from .structures import TF_NODELAY, inpcb, intotcpcb, socket, sotoinpcb, sototcpcb, tcpcb, toe_usrreqs, vnet
+from .structures import TF_NODELAY, TF_NOPUSH, inpcb, intotcpcb, socket, sotoinpcb, sototcpcb, tcpcb, toe_usrreqs, vnet
 from .tcp_fsm import TCPS_ESTABLISHED, TCPS_LISTEN, TCPS_SYN_RECEIVED
 from .tcp_subr import tcp_close
 from .uipc_socket import sonewconn
@@ -182,5 +182,7 @@ def inherit(listener: tcpcb, tp: tcpcb) -> None:
     """A listener's options are those of its connections."""
     tp.t_inpcb.inp_ip_tos = listener.t_inpcb.inp_ip_tos
     tp.t_inpcb.inp_ip_ttl = listener.t_inpcb.inp_ip_ttl
-    tp.t_flags |= listener.t_flags & TF_NODELAY
+    tp.t_flags |= listener.t_flags & (TF_NODELAY | TF_NOPUSH)
     tp.t_cc = listener.t_cc
+    tp.t_maxseg_user = listener.t_maxseg_user
+    tp.t_user_timeout = listener.t_user_timeout

@@ -12,7 +12,8 @@ from enum import Enum
 from ..hardware.positions import distance
 from .offload import tcp_gen_detach, tcp_gen_send, tp_offload
 from .structures import TF_SENTFIN, intotcpcb, tcpcb, vnet
-from .tcp_fsm import TCPS_SYN_RECEIVED, TCPS_SYN_SENT
+from .tcp_fsm import TCPS_CLOSING, TCPS_FIN_WAIT_1, TCPS_LAST_ACK, TCPS_SYN_RECEIVED, TCPS_SYN_SENT
+from .tcp_info import tcp_info
 from .tcp_subr import tcp_drop
 
 TCP_MINMSS = 216
@@ -40,23 +41,40 @@ def tcp_ctlinput(stack: vnet, four_tuple: tuple[int, int, int, int], seq: int, e
         if inp is None or not tp_offload(tp := intotcpcb(inp)):
             return Ctl.NOT_OURS
         with inp.lock:
+            if tp.t_state <= TCPS_SYN_RECEIVED:
+                # Our SYN's number is the device's until it is answered. A device that cannot tell now lets the next error decide.
+                if tp.tod is not None:
+                    tp.tod.tod_tcp_info(tp, lambda info: _of_syn(tp, info, seq, error, mtu))
+                return Ctl.TAKEN
             if not _under_way(tp, seq):
                 return Ctl.BAD_SEQUENCE
-            if error == errno.EMSGSIZE:
-                tcp_mtudisc(tp, mtu)
-            elif error != errno.ECONNREFUSED:
-                tp.t_softerror = error
-            elif tp.t_state == TCPS_SYN_SENT:
-                tcp_drop(tp, error)
-                tcp_gen_detach(tp)  # the user closes later: until then the device would go on sending SYNs
+            _notify(tp, error, mtu)
     return Ctl.TAKEN
 
 
+def _of_syn(tp: tcpcb, info: tcp_info | None, seq: int, error: int, mtu: int) -> None:
+    """The device has told the number of our SYN: whether the error is about it. Takes P and I."""
+    inp = tp.t_inpcb
+    with inp.stack.tcbinfo.lock, inp.lock:
+        if info is not None and info.tcpi_snd_una == seq and tp.t_state <= TCPS_SYN_RECEIVED and tp_offload(tp):
+            _notify(tp, error, mtu)
+
+
+def _notify(tp: tcpcb, error: int, mtu: int) -> None:
+    """An error about something that is under way. P and I are held."""
+    if error == errno.EMSGSIZE:
+        tcp_mtudisc(tp, mtu)
+    elif error != errno.ECONNREFUSED:
+        tp.t_softerror = error
+    elif tp.t_state == TCPS_SYN_SENT:
+        tcp_drop(tp, error)
+        tcp_gen_detach(tp)  # the user closes later: until then the device would go on sending SYNs
+
+
 def _under_way(tp: tcpcb, seq: int) -> bool:
-    """Whether ``seq`` is sent and not acknowledged. The SYN's own number is the device's secret until it is answered."""
-    if tp.t_state <= TCPS_SYN_RECEIVED:
-        return True
-    return distance(seq, tp.snd_una) < distance(tp.snd_max, tp.snd_una) + bool(tp.t_flags & TF_SENTFIN)
+    """Whether ``seq`` is sent and not acknowledged; a FIN counts while it is."""
+    fin = bool(tp.t_flags & TF_SENTFIN) and tp.t_state in (TCPS_FIN_WAIT_1, TCPS_CLOSING, TCPS_LAST_ACK)
+    return distance(seq, tp.snd_una) < distance(tp.snd_max, tp.snd_una) + fin
 
 
 def tcp_mtudisc(tp: tcpcb, mtu: int) -> int:

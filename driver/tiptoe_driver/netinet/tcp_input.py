@@ -1,4 +1,4 @@
-"""TCP segments that the engine knows no connection for, where ``rst_unknown`` is off (RFC 9293 section 3.10.7.1; TW-1).
+"""TCP segments that the engine knows no connection for and leaves to the host (RFC 9293 section 3.10.7.1; TW-1).
 
 Those of connections in TIME_WAIT are answered for the stack, the others with RST when no other stack wants them.
 """
@@ -25,8 +25,8 @@ class TcpInput:
         Sends an IPv4 packet to a MAC address.
     on_device : callable
         Whether the device has a connection of this four-tuple by now: then a segment is older than that.
-    resets : bool
-        RST is the host's business: the engine answers no unknown segments.
+    resets : callable
+        Whether RST is the host's business: the engine answers no unknown segments.
 
     Counters
     --------
@@ -48,7 +48,7 @@ class TcpInput:
         transmit: Callable[[int, bytes], object],
         on_device: Callable[[FourTuple], bool],
         *,
-        resets: bool,
+        resets: Callable[[], bool],
     ) -> None:
         self._stack = stack
         self._ifp = ifp
@@ -59,7 +59,7 @@ class TcpInput:
 
     def parse(self, frame: memoryview, *, owned: bool) -> Segment | None:
         """The segment of an IPv4 frame, if it can concern us; ``owned``: another stack deals with all but TIME_WAIT."""
-        return parse_segment(frame, self._ifp) if self._resets and not (owned and not self._stack.time_wait) else None
+        return parse_segment(frame, self._ifp) if self._resets() and not (owned and not self._stack.time_wait) else None
 
     def in_time_wait(self, segment: Segment) -> bool:
         """Deal with a segment of a connection in TIME_WAIT; False when there is none, or another one is to begin."""

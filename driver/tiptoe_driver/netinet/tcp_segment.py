@@ -59,8 +59,7 @@ def parse_segment(frame: memoryview, ifp: ifnet) -> Segment | None:
         or int.from_bytes(packet[16:20]) != ifp.if_addr
         or int.from_bytes(frame[0:6]) != ifp.if_lladdr
         or frame[6] & 1
-        or not source
-        or source >> 28 >= 0xE
+        or not ifp.one_host(source)
         or source == ifp.if_addr
     ):
         return None

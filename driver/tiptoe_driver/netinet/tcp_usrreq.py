@@ -53,8 +53,10 @@ from .tcp_fsm import (
     TCPS_LISTEN,
     TCPS_SYN_RECEIVED,
     TCPS_SYN_SENT,
+    TCPS_TIME_WAIT,
 )
 from .tcp_subr import tcp_close, tcp_detach, tcp_drop
+from .tcp_timer import tcp_user_timer
 
 SOMAXCONN = 4096
 """Longest accept queue."""
@@ -122,6 +124,8 @@ def tcp_usr_connect(so: socket, nam: sockaddr_in) -> int:
             return errno.EISCONN
         if not nam.sin_addr or not nam.sin_port or nam.sin_addr >> 28 == 0xE or nam.sin_addr == 0xFFFF_FFFF:
             return errno.EADDRNOTAVAIL
+        if any(ifp.broadcast(nam.sin_addr) for ifp in inp.stack.interfaces):
+            return errno.EADDRNOTAVAIL
         bound = (inp.inp_laddr, inp.inp_lport)
         error = in_pcbconnect(inp, nam.sin_addr, nam.sin_port)
         if error:
@@ -137,11 +141,14 @@ def tcp_usr_connect(so: socket, nam: sockaddr_in) -> int:
             if not bound[1]:
                 tcbinfo.forget_port(inp)
             inp.inp_laddr = bound[0]
+        else:
+            tcp_user_timer(tp)
         return error
 
 
 def tcp_usr_send(so: socket, flags: int, data: memoryview) -> int:
-    """Append ``data``, which has room in the send buffer. PRUS_EOF: and then close the send side."""
+    """Append ``data``, which has room in the send buffer. PRUS_EOF: and then close the send side. PRUS_MORETOCOME: a
+    segment that it does not fill may wait for the next call."""
     if flags & PRUS_OOB:
         return errno.EOPNOTSUPP
     inp = sotoinpcb(so)
@@ -155,16 +162,14 @@ def tcp_usr_send(so: socket, flags: int, data: memoryview) -> int:
                 return errno.EPIPE
             with so.lock:
                 sbappend(so.so_snd, data)
+            tcp_user_timer(tp)
             if eof:
                 socantsendmore(so)
                 tcp_usrclosed(tp)
             if inp.inp_flags & INP_DROPPED:
                 return 0
-            if flags & PRUS_MORETOCOME:
-                tp.t_flags |= TF_MORETOCOME
-            error = tcp_output_error(tp, tcp_gen_send(tp))
-            tp.t_flags &= ~TF_MORETOCOME
-            return error
+            tp.t_flags = tp.t_flags | TF_MORETOCOME if flags & PRUS_MORETOCOME else tp.t_flags & ~TF_MORETOCOME
+            return tcp_output_error(tp, tcp_gen_send(tp))
     finally:
         if eof:
             inp.stack.tcbinfo.lock.release()
@@ -222,13 +227,18 @@ def _end(so: socket, how: Callable[[tcpcb], None]) -> None:
 
 
 def tcp_disconnect(tp: tcpcb) -> None:
-    """Close by the state: nothing to tell the peer yet, RST if the user lingers for no time, FIN otherwise."""
+    """Close by the state: nothing to tell the peer yet, RST if the user lingers for no time or leaves data unread, FIN
+    otherwise.
+
+    A FIN would have the peer believe that the user has seen all it sent (RFC 9293 section 3.6.1, RFC 2525 section 2.17).
+    """
     so = tp.t_inpcb.inp_socket
     if so is None:
         return
+    unread = bool(so.so_rcv.sb_cc) and tp.t_state != TCPS_TIME_WAIT  # there the peer has closed, and a RST tells nobody
     if tp.t_state < TCPS_ESTABLISHED:
         tcp_close(tp)
-    elif so.so_options & SO_LINGER and so.so_linger == 0:
+    elif unread or so.so_options & SO_LINGER and so.so_linger == 0:
         tcp_drop(tp, 0)
     else:
         soisdisconnecting(so)
@@ -253,6 +263,7 @@ def tcp_usrclosed(tp: tcpcb) -> None:
         tp.t_state = TCPS_FIN_WAIT_1
     elif tp.t_state == TCPS_CLOSE_WAIT:
         tp.t_state = TCPS_LAST_ACK
+    tcp_user_timer(tp)
     so = tp.t_inpcb.inp_socket
     if tp.t_state >= TCPS_FIN_WAIT_2 and so is not None and so.so_rcv.sb_state & SBS_CANTRCVMORE:
         soisdisconnected(so)  # FreeBSD does so for a second shutdown too, and loses what is yet to be read

@@ -9,7 +9,7 @@ import errno
 
 from . import tcp_usrreq
 from .locks import Lock, Rank
-from .sockbuf import SBS_CANTRCVMORE, SBS_CANTSENDMORE, sbcopy, sbdrop, sbflush, sbread, sbspace, sockbuf
+from .sockbuf import SBS_CANTRCVMORE, SBS_CANTSENDMORE, sbcopy, sbdrop, sbflush, sbread, sbwritable, sockbuf
 from .socketvar import PRUS_EOF, may_free, sorwakeup
 from .structures import (
     SO_ACCEPTCONN,
@@ -50,6 +50,8 @@ def sonewconn(head: socket, stack: vnet) -> socket | None:
     so = _soalloc(stack)
     so.so_options = head.so_options & ~SO_ACCEPTCONN
     so.so_linger = head.so_linger
+    so.so_snd.sb_wanted = head.so_snd.sb_wanted
+    so.so_snd.sb_notsent_lowat = head.so_snd.sb_notsent_lowat
     so.so_state = SS_NOFDREF | SS_ISCONNECTED
     so.so_head = head
     tcp_usrreq.tcp_usr_attach(stack, so)
@@ -66,7 +68,7 @@ def sosend(so: socket, data: memoryview, flags: int = 0) -> tuple[int, int]:
         error = send_error(so)
         if error:
             return error, 0
-        count = min(len(data), sbspace(so.so_snd))
+        count = min(len(data), sbwritable(so.so_snd))
         if not count and len(data):
             return errno.EAGAIN, 0
     if count < len(data):

@@ -9,7 +9,7 @@ import errno
 
 from ..hardware.memory import RingPair
 from . import tcp_usrreq
-from .sockbuf import sbcommit, sbdata, sbroom, sbspace
+from .sockbuf import sbcommit, sbdata, sbroom, sbspace, sbwritable
 from .structures import SO_ACCEPTCONN, SS_ISCONNECTED, SS_ISCONNECTING, SS_ISDISCONNECTED, socket
 from .uipc_socket import receive_error, send_error, soconsume
 
@@ -48,7 +48,7 @@ def sosend_view(so: socket) -> tuple[int, Views]:
         error = send_error(so)
         if error:
             return error, ()
-        views = sbroom(so.so_snd)
+        views = sbroom(so.so_snd) if sbwritable(so.so_snd) else ()
         return (0 if views else errno.EAGAIN), views
 
 

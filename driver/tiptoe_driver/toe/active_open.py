@@ -13,23 +13,31 @@ from ..netinet.structures import TF_REQ_SCALE, sockaddr_in, socket, sotoinpcb, t
 from ..netinet.tcp_subr import tcp_drop
 from .calls import ToeCalls
 from .hostif import HostInterface
+from .next_hops import NextHops
 
 _OPEN_ERRNO: dict[int, int] = {abi.Status.EXISTS: errno.EADDRINUSE, abi.Status.TABLE_FULL: errno.ENOBUFS}
 
 
 class ActiveOpens:
-    """Connections that we begin."""
+    """Connections that we begin.
+
+    Attributes
+    ----------
+    next_hops : NextHops
+        The neighbours they use.
+    """
 
     def __init__(self, stack: Stack, calls: ToeCalls, hostif: HostInterface) -> None:
         self._stack = stack
         self._calls = calls
         self._engine = calls.engine
         self._hostif = hostif
-        self._next_hops: dict[int, int] = {}  # index by IPv4 address
+        self.next_hops = NextHops(stack, calls.engine, hostif.arp.doubt)
+        hostif.arp.used = self.next_hops.used
 
     def reset(self) -> None:
         """The engine was reset: its next-hop table is empty."""
-        self._next_hops.clear()
+        self.next_hops.reset()
 
     def connect(self, so: socket, ro: route, nam: sockaddr_in) -> int:
         """Begin an active open. When the next hop's MAC address is not known yet, OPEN waits for ARP."""
@@ -44,7 +52,7 @@ class ActiveOpens:
             return _unresolved(ro)
         if so.so_lent is not None and so.so_lent.pool is not self._engine.buffers:
             return errno.EXDEV  # the buffers are another device's
-        toep, error = self._engine.ids.acquire(so.so_lent)
+        toep, error = self._acquire(so)
         if toep is None:
             return error
         toep.four_tuple = inp.four_tuple
@@ -61,6 +69,18 @@ class ActiveOpens:
             self._hostif.arp.resolve(next_hop, lambda mac: self._resolved(toep, tp, ro, next_hop, mac))
         return 0
 
+    def _acquire(self, so: socket) -> tuple[toepcb | None, int]:
+        """An id, and rings: those that the application has lent, or of the size that it wants, if there is an id for them."""
+        ids, wanted = self._engine.ids, so.so_rcv.sb_wanted
+        if so.so_lent is not None or not wanted or not ids.unprovisioned:
+            return ids.acquire(so.so_lent)
+        size = min(max(1 << 12, 1 << (wanted - 1).bit_length()), 1 << 24)
+        own = self._engine.buffers.own(size)
+        taken = ids.acquire(own)
+        if own is not None:
+            own.drop()  # the id's from now on
+        return taken
+
     def _resolved(self, toep: toepcb, tp: tcpcb, ro: route, next_hop: int, mac: int | None) -> None:
         """ARP has answered (``mac``) or given up (None), later than connect."""
         with self._stack.tcbinfo.lock, tp.t_inpcb.lock:
@@ -76,7 +96,8 @@ class ActiveOpens:
         toep.flags = toep.flags & ~TP_RESOLVING | TP_EVENTS_PENDING
         toep.refcount += 1
         laddr, lport, faddr, fport = toep.four_tuple
-        index = self._next_hop_index(next_hop, mac)
+        index = self.next_hops.take(toep, next_hop, mac)
+        self._calls.options.before_open(toep, tp)
         self._engine.commands.post_control(
             abi.pack_open(
                 0,
@@ -93,20 +114,6 @@ class ActiveOpens:
             )
         )
         self._calls.options.begin(toep, tp)
-
-    def _next_hop_index(self, ip: int, mac: int) -> int | None:
-        """Entry of the next-hop table for a neighbour; None when the table is full."""
-        index = self._next_hops.get(ip)
-        if index is None and len(self._next_hops) < min(self._engine.capabilities.next_hops, 256):
-            index = self._next_hops[ip] = len(self._next_hops)
-            self._engine.commands.post_control(abi.pack_next_hop(0, index=index, dmac=mac))
-        return index
-
-    def neighbour_changed(self, ip: int, mac: int) -> None:
-        """A neighbour has another MAC address: its connections follow."""
-        index = self._next_hops.get(ip)
-        if index is not None:
-            self._engine.commands.post_control(abi.pack_next_hop(0, index=index, dmac=mac))
 
     def failed(self, toep: toepcb, status: int) -> None:
         """The engine refused OPEN: the four-tuple exists, the table is full, or the id is not as it should be."""

@@ -26,12 +26,15 @@ from ..hardware.toepcb import (
     toepcb,
 )
 from ..netinet.if_var import ifnet
+from ..netinet.offload import tcp_gen_send
 from ..netinet.sockbuf import SBS_CANTRCVMORE, sbattach, sbflush
 from ..netinet.stack import Stack
 from ..netinet.structures import TF_NEEDFIN, TF_SENTFIN, TF_TOE, tcpcb, toe_usrreqs, toedev
-from ..netinet.tcp_errors import IP_TCP_HEADERS, TCP_MINMSS
+from ..netinet.tcp_errors import IP_TCP_HEADERS, TCP_MINMSS, tcp_output_error
 from ..netinet.tcp_fsm import TCPS_CLOSING, TCPS_FIN_WAIT_1, TCPS_FIN_WAIT_2, TCPS_LAST_ACK
 from ..netinet.tcp_subr import tcp_drop
+from .held_data import HeldData
+from .sent import SentQueries
 from .socket_options import ToeOptions
 
 
@@ -45,6 +48,8 @@ class ToeCalls:
     tod : toedev
         Likewise.
     options : ToeOptions
+    held : HeldData
+    sent : SentQueries
     four_tuples : set
         Connections that the engine has, or will have when OPEN is posted.
     """
@@ -55,7 +60,9 @@ class ToeCalls:
     def __init__(self, stack: Stack, engine: Engine, ifp: ifnet) -> None:
         self._stack = stack
         self.engine = engine
-        self.options = ToeOptions(engine)
+        self.options = ToeOptions(engine, self.order)
+        self.held = HeldData(stack)
+        self.sent = SentQueries(self.options)
         self._ifp = ifp
         self.four_tuples: set[tuple[int, int, int, int]] = set()
 
@@ -64,6 +71,10 @@ class ToeCalls:
         """Largest segment that interface and engine carry now, in bytes of payload."""
         mtu = min(self._ifp.if_mtu, self.engine.capabilities.max_frame_bytes - 14)
         return max(mtu - IP_TCP_HEADERS, TCP_MINMSS)
+
+    def own_mss(self, tp: tcpcb) -> int:
+        """Largest segment that ``tp``, a listener too, offers to take and sends: what its user wants, if that is less."""
+        return min(tp.t_maxseg_user or self.max_mss, self.max_mss)
 
     # ------------------------------------------------------------------ toe_usrreqs
 
@@ -145,8 +156,8 @@ class ToeCalls:
         if so is None or toep.flags & (TP_ESTABLISHED | TP_TERMINAL) != TP_ESTABLISHED:
             toep.flags |= send_fin
             return 0  # what is in the ring goes out when the connection is established
-        end = so.so_snd.tail
         send_fin = 0 if toep.flags & TP_FIN_SENT else toep.flags & TP_SEND_FIN | send_fin
+        end = so.so_snd.tail if send_fin else self.held.sendable(toep, tp, so.so_snd)
         shrinks = tp.t_maxseg < toep.maxseg
         if send_fin or shrinks or end != toep.snd_told:
             if toep.flags & TP_FIN_SENT and end != toep.snd_told:
@@ -158,15 +169,36 @@ class ToeCalls:
         if shrinks:
             toep.maxseg = tp.t_maxseg
             self.engine.commands.post_control(abi.pack_path_mtu(0, tid=toep.tid, mss=tp.t_maxseg))
+            self.order(toep)
         if send_fin:
             toep.flags |= TP_SEND_FIN | TP_FIN_SENT
             tp.t_flags |= TF_SENTFIN
             self.engine.commands.post_control(abi.pack_close(0, tid=toep.tid, snd_end=end))
+        elif toep.unanswered:
+            return 0  # told when the engine has answered
         elif end != toep.snd_told:
             self.engine.send_doorbell(toep, end)
         toep.snd_told = end
         tp.snd_nxt = tp.snd_max = advance(tp.iss + 1, end)
+        self.sent.ask(toep, tp)
         return 0
+
+    def order(self, toep: toepcb) -> None:
+        """What is sent from now on is sent by the commands posted so far: a doorbell is a register, and would overtake them in
+        memory. Commands are carried out in order and READ_TCB is always answered, so the wait ends; CLOSE and what it sends
+        keep the order by themselves. A reset of the engine ends the connection."""
+        toep.unanswered += 1
+
+        def done(event: abi.CommandDoneEvent) -> None:
+            toep.unanswered -= 1
+            tp = toep.tp
+            if tp is not None and not toep.unanswered:
+                with tp.t_inpcb.lock:
+                    if toep.tp is tp:
+                        tcp_output_error(tp, tcp_gen_send(tp))
+
+        commands = self.engine.commands
+        commands.post_control(abi.pack_read_tcb(commands.tag_event(done), tid=toep.tid, page=0))
 
     def return_credits(self, toep: toepcb, tp: tcpcb) -> None:
         """Give what was consumed from so_rcv since last time back to the device."""
@@ -221,7 +253,8 @@ class ToeCalls:
         so.so_rings = toep.rings.hold()
         sbattach(so.so_snd, toep.rings.snd)
         sbattach(so.so_rcv, toep.rings.rcv)
-        tp.t_maxseg = toep.maxseg = min(tp.t_maxseg_user or self.max_mss, self.max_mss)
+        so.so_rcv.sb_hiwat = toep.rings.rcv.size  # the device may fill all of it
+        tp.t_maxseg = toep.maxseg = self.own_mss(tp)
         toep.tp = tp
         toep.flags |= TP_ATTACHED
         toep.refcount += 1

@@ -283,4 +283,4 @@ class Tiptoe(toedev):
         )
 
     def _neighbour_changed(self, ip: int, mac: int) -> None:
-        self.active.neighbour_changed(ip, mac)
+        self.active.next_hops.changed(ip, mac)

@@ -36,6 +36,7 @@ from ..netinet.tcp_fsm import (
     TCPS_TIME_WAIT,
 )
 from ..netinet.tcp_subr import tcp_close, tcp_drop, tcp_twstart
+from ..netinet.tcp_timer import tcp_progress
 from .calls import ToeCalls
 from .time_wait import TimeWaitHandover
 
@@ -138,6 +139,9 @@ class ToeEvents:
                     sbdrop(so.so_snd, min(acked, so.so_snd.sb_cc))
                 tp.snd_una = advance(tp.iss + 1, toep.snd_una)
                 tp.t_softerror = 0
+                tcp_progress(tp)
+                self._calls.held.look_again(toep, tp)
+                self._calls.sent.ask(toep, tp)
                 sowwakeup(so)
             if arrived and not self._arrived(toep, tp, so, arrived):
                 return
@@ -168,6 +172,7 @@ class ToeEvents:
             tp.t_state = TCPS_FIN_WAIT_1
             tp.t_flags &= ~TF_NEEDFIN
             toep.flags |= TP_SEND_FIN
+        tcp_progress(tp)
         soisconnected(so)
         self._calls.push(toep, tp)
 
@@ -210,7 +215,7 @@ class ToeEvents:
 
     def _terminal(self, toep: toepcb, tp: tcpcb, so: socket, event: abi.ConnectionEvent) -> None:
         """The device has no connection any more. P and I are held."""
-        error = terminal_errno(event.reason, tp.t_state)
+        error = terminal_errno(event.reason, tp.t_state, lost=bool(so.so_snd.sb_cc))
         if error == errno.ETIMEDOUT and tp.t_softerror:
             error = tp.t_softerror  # why nothing was heard of the peer
         so.so_error = so.so_error or error
@@ -219,12 +224,13 @@ class ToeEvents:
         tcp_close(tp)
 
 
-def terminal_errno(reason: int, t_state: int) -> int:
-    """What the user is told of the end of a connection in state ``t_state``."""
+def terminal_errno(reason: int, t_state: int, *, lost: bool) -> int:
+    """What the user is told of the end of a connection in state ``t_state``; ``lost``: of what he wrote something was never
+    acknowledged, so that a reset is no orderly end although both sides had closed."""
     if reason in (abi.Reason.NORMAL, abi.Reason.NONE):
         return 0
     if reason == abi.Reason.PEER_RESET:
-        if t_state in (TCPS_CLOSING, TCPS_LAST_ACK, TCPS_TIME_WAIT):
+        if t_state == TCPS_TIME_WAIT or (t_state in (TCPS_CLOSING, TCPS_LAST_ACK) and not lost):
             return 0
         if t_state in (TCPS_SYN_SENT, TCPS_SYN_RECEIVED):
             return errno.ECONNREFUSED

@@ -74,10 +74,11 @@ class HostInterface:
             engine.options.arp_retry_us,
             engine.options.arp_tries,
             engine.options.arp_down_us,
+            engine.options.arp_age_us,
         )
         self._icmp = IcmpInput(stack, ifp, engine.counters, self._transmit_ip)
         self._tcp = TcpInput(
-            stack, ifp, engine.counters, self._transmit_ip, on_device, resets=not engine.options.rst_unknown
+            stack, ifp, engine.counters, self._transmit_ip, on_device, resets=lambda: engine.host_answers
         )
 
     # ------------------------------------------------------------------ out

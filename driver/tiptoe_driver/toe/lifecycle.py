@@ -126,6 +126,7 @@ class Lifecycle:
         stack.detach_device(dev)
         self._engine.device.shut()
         self._engine.ids.ring_pool.move_out()
+        self._engine.buffers.move_out()
 
     def look(self) -> bool:
         """Whether the device still answers; if it was found gone, it is removed now. One slow read at most."""
@@ -257,8 +258,9 @@ class Lifecycle:
 
     def _end(self, toep: toepcb) -> None:
         """The connection is no more, whatever the engine thinks, and its socket is told."""
-        if toep.fin_wait_2 is not None:
-            toep.fin_wait_2.cancel()
+        for timer in (toep.fin_wait_2, toep.cork):
+            if timer is not None:
+                timer.cancel()
         tp = toep.tp
         if tp is None:
             return

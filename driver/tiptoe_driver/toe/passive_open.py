@@ -121,7 +121,7 @@ class PassiveOpens:
                 listener=lid,
                 laddr=inp.inp_laddr,
                 lport=inp.inp_lport,
-                mss=self._calls.max_mss,
+                mss=self._calls.own_mss(tp),
                 rcv_scale=window_scale(self._rcv_bytes),
                 wnd=min(self._rcv_bytes, 0xFFFF),
             )
@@ -210,6 +210,11 @@ class PassiveOpens:
         listener = lctx.tp.t_inpcb.inp_socket
         if lctx.state is ListenState.STOPPING or listener is None:
             entry.dropped = True  # UNLISTEN, on its way, resets it
+            return
+        if not self._ifp.one_host(event.faddr):
+            entry.dropped = True  # everybody cannot connect (RFC 9293 MUST-63)
+            self._counters["bad_foreign_addresses"] += 1
+            self._drop_syn(event.syncache_ref)
             return
         tw = self._stack.time_wait.find(entry.four_tuple)
         if tw is not None and not tw.reopened_by(event.irs):

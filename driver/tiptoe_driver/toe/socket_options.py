@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from ..hardware import abi_gen as abi
 from ..hardware.engine import Engine
 from ..hardware.toepcb import TP_EVENTS_PENDING, TP_RELEASING, TP_TERMINAL, toepcb
-from ..netinet.structures import IPDEFTTL, tcpcb
+from ..netinet.structures import tcpcb
 from ..netinet.tcp_fill_info import tcp_fill_info
 from ..netinet.tcp_info import tcp_info
 
@@ -18,16 +18,26 @@ Answer = Callable[[tcp_info | None], None]
 
 
 class ToeOptions:
-    """What the engine does for setsockopt and getsockopt of its connections."""
+    """What the engine does for setsockopt and getsockopt of its connections.
 
-    def __init__(self, engine: Engine) -> None:
+    Parameters
+    ----------
+    order : callable
+        Has data of a connection wait for the commands posted so far.
+    """
+
+    def __init__(self, engine: Engine, order: Callable[[toepcb], None]) -> None:
         self._engine = engine
+        self._order = order
+
+    def before_open(self, toep: toepcb, tp: tcpcb) -> None:
+        """OPEN follows: the SYN has the header that the user wants, too."""
+        self._set_ip_header(toep, tp)
 
     def begin(self, toep: toepcb, tp: tcpcb) -> None:
         """The engine knows the connection from now on: tell it what is not as it begins with."""
-        inp = tp.t_inpcb
-        if (inp.inp_ip_tos, inp.inp_ip_ttl) != (0, IPDEFTTL):
-            self._set_ip_header(toep, tp)
+        if self._set_ip_header(toep, tp):
+            self._order(toep)
         if tp.t_cc != abi.Congestion.NEWRENO:
             self._set_congestion(toep, tp)
 
@@ -37,7 +47,8 @@ class ToeOptions:
         if toep is None or not self._known(toep):
             return  # ``begin`` tells of it
         if level == stdlib.IPPROTO_IP:
-            self._set_ip_header(toep, tp)
+            if self._set_ip_header(toep, tp):
+                self._order(toep)
         elif name == stdlib.TCP_CONGESTION:
             self._set_congestion(toep, tp)
 
@@ -76,11 +87,16 @@ class ToeOptions:
         """Whether OPEN, or the handshake, has given the engine the connection, and it is not over."""
         return toep.flags & (TP_EVENTS_PENDING | TP_RELEASING | TP_TERMINAL) == TP_EVENTS_PENDING
 
-    def _set_ip_header(self, toep: toepcb, tp: tcpcb) -> None:
+    def _set_ip_header(self, toep: toepcb, tp: tcpcb) -> bool:
+        """Whether the engine had to be told."""
         inp = tp.t_inpcb
+        if toep.ip_header == (inp.inp_ip_tos, inp.inp_ip_ttl):
+            return False
+        toep.ip_header = inp.inp_ip_tos, inp.inp_ip_ttl
         self._engine.commands.post_control(
             abi.pack_set_ip_header(0, tid=toep.tid, ttl=inp.inp_ip_ttl, tos=inp.inp_ip_tos)
         )
+        return True
 
     def _set_congestion(self, toep: toepcb, tp: tcpcb) -> None:
         self._engine.commands.post_control(abi.pack_set_congestion(0, tid=toep.tid, algorithm=tp.t_cc))

@@ -38,6 +38,7 @@ class TimeWaitHandover:
         self._mode = calls.engine.options.time_wait
         self._kept: dict[int, toepcb] = {}  # by id, the oldest first
         self._leaving: set[toepcb] = set()  # handed over, and not at their end yet
+        self._watching = False
 
     def begin(self, toep: toepcb) -> None:
         """The engine has a connection in TIME_WAIT, all data in host memory; called again, does nothing."""
@@ -75,6 +76,15 @@ class TimeWaitHandover:
         self._kept.clear()
         self._leaving.clear()
 
+    def _answer_unknown(self) -> None:
+        """What comes for connections in the stack's TIME_WAIT is for the host to answer, as long as there are any: with
+        RST_UNKNOWN the engine would reset a peer that sends its FIN again."""
+        waits = bool(len(self._stack.time_wait))
+        self._engine.unknown_to_host(waits)
+        self._watching = waits
+        if waits:
+            self._stack.callout(self._engine.options.time_wait_us, self._answer_unknown)
+
     def _read(self, toep: toepcb) -> None:
         if self._over(toep):
             return
@@ -91,6 +101,10 @@ class TimeWaitHandover:
             return
         time_wait = self._stack.time_wait
         time_wait.make_room()
+        if not self._watching:
+            self._watching = True
+            self._engine.unknown_to_host(True)  # before ABORT
+            self._stack.callout(self._engine.options.time_wait_us, self._answer_unknown)
         limit_us = self._engine.options.time_wait_us
         tp = toep.tp
         with self._stack.tcbinfo.lock:

@@ -40,6 +40,8 @@ FORWARD = 8
 
 LATE = (
     "fin_sent",
+    "fin_seen",
+    "fin_seq",
     "rexmt_one",
     "force",
     "ack_now",
@@ -176,7 +178,7 @@ class Pipeline(wiring.Component):
             (segment.decide, reassembly.merge, congestion.candidates, rtt.error, host.judge, timers.expire),
             (reassembly.apply, congestion.apply, rtt.smooth, host.apply, state.apply),
             (state.take_fin, host.note, output.measure, rtt.apply),
-            (state.wait, output.limit, rtt.total),
+            (state.wait, reassembly.forget, output.limit, rtt.total),
             (output.decide, rtt.clamp),
             (output.advance, timers.plan),
             (output.send, rtt.renew, timers.set_retransmission),
@@ -260,6 +262,7 @@ class Pipeline(wiring.Component):
             e_end=(event_2.seq + segment_length)[:32],
             e_zero_length=segment_length == 0,
             e_seq_plus_1=(event_2.seq + 1)[:32],
+            e_seq_minus_1=(event_2.seq - 1)[:32],
             e_ack_plus_1=(event_2.ack + 1)[:32],
             e_mss=mss_limited[:12],
             e_page=event_2.seq[:3],

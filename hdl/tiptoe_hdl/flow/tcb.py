@@ -53,9 +53,9 @@ FIELDS = {
     "fin_sent": 1,  # snd_max counts it
     "fin_acked": 1,  # snd_una counts it
     "snd_wnd": WND_BITS,
-    "max_sndwnd": WND_BITS,
+    "max_sndwnd": WND_BITS,  # largest window ever offered (RFC 5961 section 5.2)
+    "recent_wnd": WND_BITS,  # largest since the override timer last fired: by it a segment counts as silly
     "snd_wl1": 32,
-    "snd_wl2": 32,
     # loss recovery and congestion control, RFC 5681, 6582
     "cwnd": CWND_BITS,
     "ssthresh": CWND_BITS,
@@ -63,6 +63,7 @@ FIELDS = {
     "dupacks": 2,
     "in_recovery": 1,
     "recover": 32,
+    "recover_valid": 1,  # snd_una has not passed it
     "reno": 1,  # algorithm: Congestion.RENO rather than NEWRENO
     "rexmt_one": 1,  # retransmit one segment at snd_una as soon as possible
     "force": 1,  # window probe: send one byte whatever the window
@@ -82,7 +83,7 @@ FIELDS = {
     "rcv_adv": 32,  # right edge of the window advertised
     "rcv_lim": 32,  # right edge the receive ring allows
     "fin_seen": 1,
-    "fin_seq": 32,  # where the peer's FIN stands, once it has been seen
+    "fin_seq": 32,  # where the FIN seen last stands, while fin_seen
     "ooo_valid": OOO_INTERVALS,
     "ooo": data.ArrayLayout(interval, OOO_INTERVALS),
     "ack_now": 1,

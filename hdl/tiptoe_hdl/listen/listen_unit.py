@@ -186,7 +186,9 @@ class ListenUnit(wiring.Component):
             self.facts.dropped.eq(self.drop.payload), self.facts.listener.eq(self.listen.payload.listener),
             self.facts.stocked.eq(self.ids.r_rdy), self.facts.crowded.eq(self.reservations.crowded),
             self.sweep.tick.eq(self.tick),
-            self.sweep.pressure.eq(self.pulse["syn_dropped_full"] | self.pressure), self.facts.pressed.eq(self.sweep.pressed),
+            self.sweep.pressure.eq(self.pulse["syn_dropped_full"] | self.pressure),
+            # Where SYNs without room are the host's nobody is kept out: then nobody is given up whose ACK may be on its way.
+            self.facts.pressed.eq(self.sweep.pressed & ~self.syn_to_host),
         ]  # fmt: skip
         for name, pulse in self.pulse.items():
             m.d.sync += getattr(self, name if name == "reset_sent" else f"count_{name}").eq(pulse)

@@ -35,7 +35,7 @@ def works(conn: Connection) -> bool:
     """Whether data goes both ways."""
     position = conn.data_end
     conn.deliver(b"there")
-    conn.sock.send(b"back")
+    conn.nodelay().sock.send(b"back")
     return conn.sock.recv(100) == b"there" and conn.doorbells("snd")[-1] >= 4 and conn.data_end == position + 5
 
 

@@ -185,7 +185,82 @@ def test_disc_3_nonblocking_close_does_not_linger(bench: Bench) -> None:
     assert bench.device.time == 0
 
 
+@pytest.mark.parametrize("state", [State.ESTABLISHED, State.CLOSE_WAIT, State.FIN_WAIT_2, State.LAST_ACK])
+@pytest.mark.parametrize("seconds", [None, 5])
+def test_disc_3_close_with_unread_data_is_a_reset(bench: Bench, state: State, seconds: int | None) -> None:
+    """RFC 9293 section 3.6.1, RFC 2525 section 2.17: a FIN would say that all was read."""
+    conn = bench.connected()
+    if seconds is not None:
+        conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger(seconds))
+    conn.deliver(b"nobody reads this")
+    if state in (State.CLOSE_WAIT, State.LAST_ACK):
+        conn.report(peer_closed=1, state=State.CLOSE_WAIT)
+    if state in (State.FIN_WAIT_2, State.LAST_ACK):
+        conn.sock.shutdown(socket.SHUT_WR)
+        conn.report(state=state)
+    bench.device.forget()
+    assert conn.sock.recv(5) == b"nobod"
+    conn.sock.setblocking(True)
+    conn.sock.close()
+    assert bench.device.time == 0
+    assert [c["op"] for c in conn.commands(*ON_CONNECTION)] == [Opcode.ABORT]
+    conn.end(Reason.LOCAL_ABORT)
+    assert released(bench, conn.tid)
+
+
+def test_disc_3_close_with_all_data_read_is_a_fin(bench: Bench) -> None:
+    conn = bench.connected()
+    conn.deliver(b"read")
+    assert conn.sock.recv(100) == b"read"
+    conn.sock.close()
+    assert [c["op"] for c in conn.commands(*ON_CONNECTION)] == [Opcode.CLOSE]
+
+
+def test_disc_3_close_after_the_user_shut_down_reading_is_a_fin(bench: Bench) -> None:
+    """He has said that he wants no more: what is thrown away for that is not lost by the close."""
+    conn = bench.connected()
+    conn.deliver(b"unwanted")
+    conn.sock.shutdown(socket.SHUT_RD)
+    conn.deliver(b"this too")
+    conn.sock.close()
+    assert [c["op"] for c in conn.commands(*ON_CONNECTION)] == [Opcode.CLOSE]
+
+
+def test_disc_3_close_before_the_event_of_data_is_a_reset(bench: Bench) -> None:
+    conn = bench.connected()
+    conn.toep.rings.rcv.write(0, b"arrived")
+    conn.data_end = 7
+    conn.report(poll=False)
+    conn.sock.close()
+    bench.stack.poll()
+    assert Opcode.ABORT in [c["op"] for c in conn.commands(*ON_CONNECTION)]
+
+
+def test_disc_3_close_with_unread_data_in_time_wait_resets_nothing(bench: Bench) -> None:
+    conn = bench.connected()
+    conn.deliver(b"unread")
+    conn.sock.shutdown(socket.SHUT_WR)
+    conn.report(state=State.FIN_WAIT_2)
+    conn.report(state=State.TIME_WAIT, peer_closed=1)
+    conn.sock.close()
+    assert [c["op"] for c in conn.commands(*ON_CONNECTION)] == [Opcode.CLOSE]
+
+
 # ---------------------------------------------------------------------- RESET
+
+
+@pytest.mark.parametrize("state", [State.LAST_ACK, State.CLOSING])
+@pytest.mark.parametrize("acked", [0, 3, 4])
+def test_reset_when_both_have_closed_tells_of_data_never_acknowledged(bench: Bench, state: State, acked: int) -> None:
+    """RFC 9293 section 3.10.7.4 lets the connection go; but the user would take what he wrote for delivered."""
+    conn = bench.connected()
+    if state is State.LAST_ACK:
+        conn.report(peer_closed=1, state=State.CLOSE_WAIT)
+    conn.sock.send(b"data")
+    conn.sock.shutdown(socket.SHUT_WR)
+    conn.report(peer_closed=1, state=state)
+    conn.end(Reason.PEER_RESET, snd_una_position=acked)
+    assert conn.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == (errno.ECONNRESET if acked < 4 else 0)
 
 
 @pytest.mark.parametrize("state", [State.ESTABLISHED, State.CLOSE_WAIT, State.FIN_WAIT_1, State.FIN_WAIT_2])

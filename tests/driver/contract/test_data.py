@@ -98,7 +98,7 @@ def test_send_2_refuses_an_acknowledgement_beyond_what_was_sent(bench: Bench) ->
 
 def test_send_2_data_round_trips_the_ring_many_times(bench: Bench, rng: random.Random) -> None:
     """The bytes at the positions told are the bytes sent, wrap after wrap, also past 2**32."""
-    conn = bench.connected()
+    conn = bench.connected().nodelay()
     position = una = 0xFFFF_E000
     conn.rebase(position)
     sent, taken = bytearray(), bytearray()

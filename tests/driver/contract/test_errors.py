@@ -249,7 +249,7 @@ def test_errors_of_calls_for_a_connection(
     bring: Callable[[Bench], Callable[[], object]],
     error: int,
 ) -> None:
-    conn = bench.connected()
+    conn = bench.connected().nodelay()
     conn.sock.send(bytes(10))
     conn.deliver(b"not read yet")
     sbdrop(conn.so.so_rcv, 3)  # consumed, but not told: no call that fails may return the credits

@@ -328,6 +328,18 @@ def test_sc_2_timer_expiry(bench: Bench) -> None:
     assert bench.dev.passive.half_open == {} and not sock.readable()
 
 
+@pytest.mark.parametrize("source", ["10.0.0.255", "10.0.0.0", "255.255.255.255", "224.0.0.1", "127.0.0.1"])
+def test_syn_from_everybody_becomes_no_connection(bench: Bench, source: str) -> None:
+    """RFC 9293 MUST-63; the engine knows no prefix, and has answered it."""
+    listener = bench.listening()
+    bench.peer_ip = source
+    bench.syn(1)
+    assert [c["syncache_ref"] for c in bench.device.ops(Opcode.SYNCACHE_DROP)] == [1]
+    assert bench.stack.syncache.count == 0 and bench.dev.counters["bad_foreign_addresses"] == 1
+    conn = bench.handshake_done(1)  # faster than the drop
+    assert conn.commands(Opcode.ABORT) and not listener.readable()
+
+
 def test_sc_2_bucket_overflow_drops_the_oldest(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tiptoe_driver.netinet.syncache.HASHSIZE", 1)
     bench.listening()

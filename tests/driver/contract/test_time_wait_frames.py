@@ -91,6 +91,9 @@ NOT_FOR_US = {
     "group": (Ether, "src", "01:00:5e:00:00:01"),
     "sender": (IP, "src", "224.0.0.1"),
     "ourselves": (IP, "src", OUR_IP),
+    "everybody": (IP, "src", "10.0.0.255"),
+    "network": (IP, "src", "10.0.0.0"),
+    "loopback": (IP, "src", "127.0.0.1"),
     "address": (IP, "dst", "10.0.0.77"),
 }
 

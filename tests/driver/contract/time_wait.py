@@ -32,11 +32,12 @@ ON_CONNECTION = (Opcode.READ_TCB, Opcode.ABORT, Opcode.RELEASE)
 
 
 def closing(bench: Bench, *, close: bool = True) -> Connection:
-    """A connection in FIN_WAIT_2, with data received and not read."""
+    """A connection in FIN_WAIT_2; with data received and not read, unless the user has closed."""
     conn = bench.connected()
     conn.sock.send(bytes(100))
     conn.deliver(b"unread")
     if close:
+        conn.sock.recv(100)
         conn.sock.close()
     else:
         conn.sock.shutdown(socket.SHUT_WR)

@@ -52,6 +52,13 @@ def give(bench: Bench, frame: bytes) -> None:
     bench.stack.poll()
 
 
+def attempt(bench: Bench, port: int = 80) -> Connection:
+    """An attempt to connect whose SYN has the number 12345."""
+    conn = bench.opening(port)
+    bench.device.tcb = {"state": State.SYN_SENT, "snd_una": 12345}
+    return conn
+
+
 def in_flight(bench: Bench, length: int = 3000, start: int = 0) -> Connection:
     """A connection with data that is not acknowledged."""
     conn = bench.connected()
@@ -68,7 +75,7 @@ def in_flight(bench: Bench, length: int = 3000, start: int = 0) -> Connection:
 
 @pytest.mark.parametrize(("kind", "code"), REFUSED)
 def test_unreachable_port_or_protocol_refuses_an_attempt(bench: Bench, kind: int, code: int) -> None:
-    conn = bench.opening()
+    conn = attempt(bench)
     give(bench, icmp(kind, code, segment(conn, 12345)))
     assert conn.sock.writable()
     assert [c["op"] for c in conn.commands(Opcode.ABORT)] == [Opcode.ABORT]  # no more SYNs
@@ -81,7 +88,7 @@ def test_unreachable_port_or_protocol_refuses_an_attempt(bench: Bench, kind: int
 
 @pytest.mark.parametrize(("kind", "code"), SOFT)
 def test_soft_error_is_told_when_the_attempt_times_out(bench: Bench, kind: int, code: int) -> None:
-    conn = bench.opening()
+    conn = attempt(bench)
     give(bench, icmp(kind, code, segment(conn, 12345)))
     assert conn.tp.t_softerror == SOFT[kind, code] and not conn.so.so_error
     assert not conn.commands(Opcode.ABORT)
@@ -90,7 +97,7 @@ def test_soft_error_is_told_when_the_attempt_times_out(bench: Bench, kind: int, 
 
 
 def test_an_attempt_that_succeeds_all_the_same_forgets_the_error(bench: Bench) -> None:
-    conn = bench.opening()
+    conn = attempt(bench)
     give(bench, icmp(UNREACH, 1, segment(conn, 12345)))
     conn.report(established=1, state=State.ESTABLISHED)
     assert conn.tp.t_softerror == 0
@@ -100,10 +107,48 @@ def test_an_attempt_that_succeeds_all_the_same_forgets_the_error(bench: Bench) -
 
 
 def test_other_reasons_than_time_out_are_told_as_they_are(bench: Bench) -> None:
-    conn = bench.opening()
+    conn = attempt(bench)
     give(bench, icmp(UNREACH, 1, segment(conn, 12345)))
     conn.end(Reason.REFUSED)
     assert conn.so.so_error == errno.ECONNREFUSED
+
+
+@pytest.mark.parametrize(("kind", "code"), [(UNREACH, 3), (UNREACH, 1), (UNREACH, NEEDFRAG)])
+@pytest.mark.parametrize("seq", [0, 12344, 12346])
+def test_errors_about_another_number_than_the_syn_s_change_nothing(
+    bench: Bench, kind: int, code: int, seq: int
+) -> None:
+    """RFC 5927 section 4.1, of an attempt too: a blind sender knows the ports, perhaps, but not the number."""
+    conn = attempt(bench)
+    give(bench, icmp(kind, code, segment(conn, seq), mtu=600))
+    assert not conn.so.so_error and not conn.tp.t_softerror and conn.tp.t_maxseg == 1460
+    assert not conn.commands(Opcode.ABORT)
+
+
+def test_errors_about_a_syn_that_is_answered_meanwhile_change_nothing(bench: Bench) -> None:
+    conn = attempt(bench)
+    bench.device.answer = lambda command: None
+    give(bench, icmp(UNREACH, 3, segment(conn, 12345)))
+    conn.report(established=1, state=State.ESTABLISHED)
+    for command in conn.commands(Opcode.READ_TCB):
+        bench.device.done(command)
+    bench.stack.poll()
+    assert conn.tp.t_state == State.ESTABLISHED and not conn.so.so_error
+
+
+@pytest.mark.parametrize("source", ["10.0.0.255", "10.0.0.0", "255.255.255.255", "224.0.0.5", "0.0.0.0", "127.0.0.1"])
+def test_errors_from_everybody_are_dropped(bench: Bench, source: str) -> None:
+    conn = in_flight(bench)
+    give(bench, icmp(UNREACH, 1, segment(conn, conn.tp.snd_una), src=source))
+    assert bench.dev.counters["frames_bad_icmp"] == 1 and not conn.tp.t_softerror
+
+
+def test_a_fin_that_is_acknowledged_is_not_under_way(bench: Bench) -> None:
+    conn = in_flight(bench, 10)
+    conn.sock.shutdown(socket.SHUT_WR)
+    conn.ack(10, state=State.FIN_WAIT_2)
+    give(bench, icmp(UNREACH, 1, segment(conn, conn.tp.snd_max)))
+    assert not conn.tp.t_softerror and bench.dev.counters["icmp_bad_sequence"] == 1
 
 
 # ---------------------------------------------------------------------- live connections
@@ -182,8 +227,8 @@ def test_emsgsize_segments_are_never_enlarged(bench: Bench, mtu: int) -> None:
 
 def test_emsgsize_in_every_state_that_sends(bench: Bench) -> None:
     """In SYN_SENT the device is told once the connection is established; after CLOSE data may be under way still."""
-    opening = bench.opening(81)
-    give(bench, icmp(UNREACH, NEEDFRAG, segment(opening, 1), 1000))
+    opening = attempt(bench, 81)
+    give(bench, icmp(UNREACH, NEEDFRAG, segment(opening, 12345), 1000))
     assert not opening.commands(Opcode.PATH_MTU)
     opening.report(established=1, state=State.ESTABLISHED, mss=1460)
     assert [c["mss"] for c in opening.commands(Opcode.PATH_MTU)] == [960]

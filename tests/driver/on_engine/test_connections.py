@@ -166,6 +166,18 @@ def test_reset_1_linger_zero(two: Pair) -> None:
             pass
 
 
+def test_disc_3_close_with_unread_data_resets_the_peer(two: Pair) -> None:
+    client, server, _ = connect(two)
+    server.send(b"nobody reads this")
+    two.run_until(client.readable, 500_000, "the data")
+    client.close()
+    assert server.so is not None
+    two.run_until(lambda: server.so.so_error, 500_000, "the reset")
+    with pytest.raises(ConnectionResetError):
+        server.recv(100)
+    two.run_until(lambda: nothing_left(two.a.toe), 500_000, "a's end")
+
+
 def test_reset_both_sides_at_once(two: Pair) -> None:
     client, server, listener = connect(two)
     for sock in (client, server):

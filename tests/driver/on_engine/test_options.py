@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import random
 import socket
@@ -48,7 +49,6 @@ def connect(
     assert client.connect_ex((B, 80)) == errno.EINPROGRESS
     two.run_until(lambda: listener.readable() and client.writable(), 1_000_000, "established")
     server, _ = listener.accept()
-    server.setblocking(False)
     return client, server
 
 
@@ -96,6 +96,16 @@ def test_info_round_trip_time_is_the_line_s_and_the_window_opens(two: Pair) -> N
         assert 2 * DELAY_US <= info.tcpi_rtt <= 2 * DELAY_US + 2000
         assert (info.tcpi_snd_cwnd, info.tcpi_snd_ssthresh) == ((10 + n) * 1460, NO_SSTHRESH)
     assert info.tcpi_rto >= 2 * DELAY_US and info.tcpi_unacked == info.tcpi_notsent == info.tcpi_snd_rexmitpack == 0
+
+
+def test_info_tells_times_by_the_simulation_s_tick(out_dir) -> None:
+    with pair(out_dir, tick_us=200, impairment=Impairment(delay_us=DELAY_US)) as two:
+        client, server = connect(two)
+        for _ in range(2):
+            carry(two, server, client, bytes(2 * 1460))
+        assert 2 * DELAY_US <= server.info().tcpi_rtt <= 2 * DELAY_US + 1000
+        assert not server.getblocking()  # as the listener that accepted it
+        two.check()
 
 
 def test_info_counts_the_retransmissions_on_the_wire(out_dir, rng: random.Random) -> None:
@@ -158,6 +168,61 @@ def test_opt_1_options_of_before_connect_and_listen_are_the_connection_s(out_dir
         assert [
             header for (segment, _), header in zip(from_ip(two, B), headers(two, B), strict=True) if segment.payload
         ] == [(0, 9)]
+        two.check()
+
+
+@pytest.mark.parametrize("side", ["active", "accepted"])
+def test_data_sent_right_after_an_option_has_the_new_header_and_size(out_dir, side: str) -> None:
+    with pair(out_dir) as two:
+        client, server = connect(two)
+        source, sink, ip = (client, server, A) if side == "active" else (server, client, B)
+        for tos, size in ((0x20, 1000), (0x40, 900), (0x60, 800)):
+            before = len(from_ip(two, ip))
+            source.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, tos)
+            source.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, size)
+            carry(two, source, sink, bytes(4000))
+            sent = [(segment, frame) for segment, frame in from_ip(two, ip)[before:] if segment.payload]
+            assert {frame[15] for _, frame in sent} == {tos}
+            assert max(len(segment.payload) for segment, _ in sent) == size
+        two.check()
+
+
+def test_syn_has_the_header_of_before_connect_and_syn_ack_the_segment_size_of_the_listener(out_dir) -> None:
+    def prepare(client: Socket, listener: Socket) -> None:
+        client.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, 0x20)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 600)
+
+    with pair(out_dir) as two:
+        client, server = connect(two, prepare)
+        carry(two, client, server, bytes(3000))
+        carry(two, server, client, bytes(3000))
+        assert set(headers(two, A)) == {(0x20, 64)}
+        assert from_ip(two, B)[0][0].mss == 600
+        for ip in (A, B):
+            assert max(len(segment.payload) for segment, _ in from_ip(two, ip)) == 600
+        assert client.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG) == 600
+        two.check()
+
+
+@pytest.mark.parametrize("nodelay", [False, True])
+def test_nagle_holds_small_writes_on_the_wire_unless_nodelay(out_dir, nodelay: bool) -> None:
+    """SHLD-7, MUST-17."""
+    with pair(out_dir, impairment=Impairment(delay_us=2000)) as two:
+        client, server = connect(two)
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, int(nodelay))
+        for _ in range(5):
+            client.send(b"ten bytes.")
+        two.run_us(3000)
+        got = bytearray()
+
+        def step() -> bool:
+            with contextlib.suppress(BlockingIOError):
+                got.extend(server.recv(100))
+            return len(got) == 50
+
+        two.run_until(step, 1_000_000, "the data")
+        sizes = [len(segment.payload) for segment, _ in from_ip(two, A) if segment.payload]
+        assert sizes == ([10] * 5 if nodelay else [10, 40])
         two.check()
 
 

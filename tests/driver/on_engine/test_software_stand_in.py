@@ -212,10 +212,11 @@ def test_gen_1_offloaded_and_software_connections_at_once(out_dir, rng: random.R
 def test_gen_1_icmp_errors_about_offloaded_connections_reach_them(two: Pair) -> None:
     client = two.a.socket()
     client.connect_ex((SERVER, 81))
+    two.run_until(lambda: two.a.toe.hostif.arp.lookup(two.b.ip), 100_000, "the neighbour")
     two.wire.channels[1].impairment = Impairment(loss=1.0)  # the peer's answers are lost, all but the router's
     two.run_us(20_000)
     laddr, lport = client.getsockname()
-    quoted = IP(src=laddr, dst=SERVER) / TCP(sport=lport, dport=81, flags="S", seq=1)
+    quoted = IP(src=laddr, dst=SERVER) / TCP(sport=lport, dport=81, flags="S", seq=client.info().tcpi_snd_una)
     frame = Ether(src="02:00:00:00:00:02", dst="02:00:00:00:00:01") / IP(src=SERVER, dst=CLIENT) / ICMP(type=3, code=3)
     two.a.inject(bytes(frame / bytes(quoted)[:28]))
     two.run_until(client.writable, 100_000, "the error")

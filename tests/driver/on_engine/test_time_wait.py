@@ -199,6 +199,25 @@ def test_tw_1_fin_again_at_every_moment_of_the_handover(lone: Races) -> None:
     assert max(told["reset"]) - min(told["reset"]) < 300  # cycles from ABORT to RELEASE
 
 
+def test_tw_1_host_takes_the_engine_s_place_for_segments_of_nobody_and_gives_it_back() -> None:
+    """With RST_UNKNOWN on: while the stack has TIME_WAITs."""
+    made = Races(rst_unknown=True)
+    toe = made.sim.toe
+    try:
+        for wanted in (False, True, False):
+            toe.engine.unknown_to_host(wanted)
+            made.sim.run_us(10)
+            before = toe.counters["unknown_segments"]
+            made.port += 1
+            remote = Recorder(made)
+            [reset] = remote.inject("A", 100, 200)
+            assert (reset.flags, reset.seq) == (RST, 200)
+            assert toe.counters["unknown_segments"] - before == wanted
+        made.sim.check()
+    finally:
+        made.sim.close()
+
+
 # ---------------------------------------------------------------------- two engines
 
 

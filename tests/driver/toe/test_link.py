@@ -22,6 +22,7 @@ def test_emsgsize_is_cured_by_path_mtu_discovery(bench: Bench) -> None:
     bench.dev.tod_ifp.if_mtu = 1000
     assert conn.sock.send(bytes(3000)) == 3000
     assert [c["mss"] for c in conn.commands(Opcode.PATH_MTU)] == [960]
+    bench.stack.poll()  # the engine has carried out PATH_MTU
     assert conn.tp.t_maxseg == 960 and conn.tp.snd_nxt == conn.tp.snd_max
     assert conn.doorbells("snd") == [3000]
     assert conn.tp.t_softerror == 0

@@ -90,7 +90,7 @@ def test_option_set_before_connect_follows_open(bench: Bench) -> None:
     sock.connect_ex((PEER_IP, 80))
     tid = bench.device.last(Opcode.OPEN)["tid"]
     ops = [c["op"] for c in bench.device.ops(Opcode.OPEN, Opcode.SET_IP_HEADER, Opcode.SET_CONGESTION)]
-    assert ops == [Opcode.OPEN, Opcode.SET_IP_HEADER, Opcode.SET_CONGESTION]
+    assert ops == [Opcode.SET_IP_HEADER, Opcode.OPEN, Opcode.SET_CONGESTION]  # the SYN has it, too
     assert options_told(bench) == [ip_header(tid, tos=0x10), congestion(tid, 1)]
 
 
@@ -102,6 +102,63 @@ def test_option_set_while_arp_is_asked_follows_open_too(bench: Bench) -> None:
     bench.device.frame(arp_reply())
     bench.stack.poll()
     assert options_told(bench) == [ip_header(bench.device.last(Opcode.OPEN)["tid"], 9)]
+
+
+def test_open_that_was_refused_leaves_no_ip_header_to_the_next_user_of_its_id(bench: Bench) -> None:
+    bench.know_peer()
+    sock = bench.socket()
+    sock.setsockopt(*TOS, 0x10)
+    sock.connect_ex((PEER_IP, 80))
+    first = bench.device.last(Opcode.OPEN)
+    bench.device.done(first, Status.TABLE_FULL)
+    bench.stack.poll()
+    bench.device.forget()
+    conn = bench.opening(81)
+    assert conn.tid == first["tid"] and options_told(bench) == [ip_header(conn.tid)]
+
+
+@pytest.mark.parametrize("option", [(TOS, 0xB8), (TTL, 5), (MAXSEG, 700)], ids=["tos", "ttl", "maxseg"])
+def test_data_sent_right_after_an_option_waits_for_the_command(
+    bench: Bench, option: tuple[tuple[int, int], int]
+) -> None:
+    """A doorbell is a register and would overtake the command in memory."""
+    conn = bench.connected().nodelay()
+    conn.sock.send(b"before")
+    bench.device.answer = lambda command: None
+    conn.sock.setsockopt(*option[0], option[1])
+    conn.sock.send(b"behind it")
+    bench.stack.poll()
+    assert conn.doorbells("snd") == [6] and conn.so.so_snd.sb_cc == 15
+    bench.device.done(bench.device.last(Opcode.READ_TCB))
+    bench.stack.poll()
+    assert conn.doorbells("snd") == [6, 15] and conn.tp.snd_max == 1001 + 15
+
+
+def test_data_behind_an_option_waits_for_the_last_of_several_commands(bench: Bench) -> None:
+    conn = bench.connected()
+    bench.device.answer = lambda command: None
+    conn.sock.setsockopt(*TOS, 0xB8)
+    conn.sock.setsockopt(*TTL, 5)
+    conn.sock.send(b"x")
+    first, second = conn.commands(Opcode.READ_TCB)
+    for command, rung in ((first, []), (second, [1])):
+        bench.device.done(command, Status.BAD_GENERATION)  # whatever the answer is
+        bench.stack.poll()
+        assert conn.doorbells("snd") == rung
+
+
+def test_close_right_after_an_option_waits_for_nothing(bench: Bench) -> None:
+    """CLOSE is a command behind the other, and sends what there is."""
+    conn = bench.connected()
+    bench.device.answer = lambda command: None
+    conn.sock.setsockopt(*TOS, 0xB8)
+    conn.sock.send(b"last words")
+    conn.sock.close()
+    assert [c["snd_end"] for c in conn.commands(Opcode.CLOSE)] == [10]
+    for command in conn.commands(Opcode.READ_TCB):
+        bench.device.done(command)
+    bench.stack.poll()
+    assert conn.doorbells("snd") == []
 
 
 def test_defaults_cost_no_command(bench: Bench) -> None:
@@ -132,6 +189,39 @@ def test_maxseg_of_a_live_connection_may_only_fall(bench: Bench) -> None:
             conn.sock.setsockopt(*MAXSEG, wrong)
         assert caught.value.errno == errno.EINVAL
     assert len(options_told(bench)) == 1 and conn.tp.t_maxseg == 700
+
+
+@pytest.mark.parametrize(("asked", "offered"), [(0, 1460), (700, 700), (9000, 1460)])
+def test_maxseg_of_a_listener_is_offered_and_kept_to(bench: Bench, asked: int, offered: int) -> None:
+    """RFC 9293 MUST-14, MUST-16."""
+    listener = bench.socket()
+    listener.setsockopt(*MAXSEG, asked)
+    assert listener.getsockopt(*MAXSEG) == (asked or 536)
+    listener.bind(("", 80))
+    listener.listen()
+    assert listener.getsockopt(*MAXSEG) == (asked or 536)
+    assert bench.device.last(Opcode.LISTEN)["mss"] == offered
+    bench.syn(1)
+    bench.handshake_done(1, mss=offered)
+    child, _ = listener.accept()
+    assert child.getsockopt(*MAXSEG) == offered and options_told(bench) == []
+
+
+def test_maxseg_set_while_listening_is_kept_to_by_what_is_accepted_later(bench: Bench) -> None:
+    listener = bench.listening()
+    listener.setsockopt(*MAXSEG, 700)
+    bench.syn(1)
+    conn = bench.handshake_done(1)
+    assert options_told(bench) == [{"op": Opcode.PATH_MTU, "tid": conn.tid, "mss": 700}]
+    assert listener.accept()[0].getsockopt(*MAXSEG) == 700
+
+
+def test_maxseg_before_connect_is_what_getsockopt_tells(bench: Bench) -> None:
+    sock = bench.socket()
+    sock.setsockopt(*MAXSEG, 700)
+    assert sock.getsockopt(*MAXSEG) == 700
+    sock.setsockopt(*MAXSEG, 0)
+    assert sock.getsockopt(*MAXSEG) == 536
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from scapy.layers.inet import IP, TCP
+from scapy.layers.l2 import Ether
 
-from tests.driver.bench import Bench, Connection
+from tests.driver.bench import OUR_IP, OUR_MAC, PEER_IP, PEER_MAC, Bench, Connection
 from tests.driver.fake_device import FakeDevice
+from tiptoe_driver.hardware import abi_gen as reg
 from tiptoe_driver.hardware.abi_gen import Reason, State
 from tiptoe_hdl.host.abi import Opcode
 
@@ -99,3 +102,48 @@ def test_who_wants_it_elsewhere_has_it_there(mode: str) -> None:
     bench.device.tcb = TCB
     conns = [in_time_wait(bench, port) for port in range(1, 13)]
     assert len(bench.stack.time_wait) == (12 if mode == "host" else 0) and len(conns) == 12
+
+
+def control(bench: Bench) -> bool:
+    """Whether the engine answers segments of nobody."""
+    return bool(bench.device.registers[reg.REG_CONTROL] & reg.CONTROL_RST_UNKNOWN)
+
+
+def test_fin_again_is_acknowledged_by_the_host_though_the_engine_answers_unknown_segments() -> None:
+    """RFC 9293 section 3.10.7.4, TIME-WAIT: with RST_UNKNOWN on the engine would answer with a reset."""
+    bench = Bench(rst_unknown=True)
+    bench.device.tcb = TCB
+    bench.device.forget = lambda: None  # type: ignore[method-assign]
+    assert control(bench)
+    first = [in_time_wait(bench, port) for port in range(1, 9)][0]
+    ours = first.toep.four_tuple[1]
+    bench.connected(100)
+    assert not control(bench) and len(bench.stack.time_wait) == 1
+    first.end(Reason.LOCAL_ABORT)
+    fin = IP(src=PEER_IP, dst=OUR_IP) / TCP(sport=1, dport=ours, flags="FA", seq=2001, ack=1002)
+    bench.device.commands.clear()
+    bench.device.frame(bytes(Ether(src=PEER_MAC, dst=OUR_MAC) / fin))
+    bench.stack.poll()
+    [answer] = [Ether(frame) for frame in bench.device.sent_frames()]
+    assert (str(answer[TCP].flags), answer[TCP].seq, answer[TCP].ack) == ("A", 1002, 2002)
+    # Of others the host takes the engine's place meanwhile.
+    bench.device.commands.clear()
+    bench.device.frame(bytes(Ether(src=PEER_MAC, dst=OUR_MAC) / IP(src=PEER_IP, dst=OUR_IP) / TCP(flags="S", seq=5)))
+    bench.stack.poll()
+    [answer] = [Ether(frame) for frame in bench.device.sent_frames()]
+    assert (str(answer[TCP].flags), answer[TCP].ack) == ("RA", 6)
+    bench.stack.sleep(lambda: control(bench), 200_000_000)
+    assert control(bench) and not bench.stack.time_wait
+
+
+def test_reset_of_the_device_leaves_unknown_segments_to_the_host_while_time_wait_lasts() -> None:
+    bench = Bench(rst_unknown=True)
+    bench.device.tcb = TCB
+    bench.device.forget = lambda: None  # type: ignore[method-assign]
+    for port in range(1, 9):
+        in_time_wait(bench, port)
+    bench.connected(100)
+    bench.dev.reset()
+    assert len(bench.stack.time_wait) == 1 and not control(bench)
+    bench.stack.sleep(lambda: control(bench), 200_000_000)
+    assert control(bench)

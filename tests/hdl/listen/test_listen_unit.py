@@ -172,6 +172,32 @@ def test_the_silent_make_room(lacking):
     run_front_end(TINY, scenario)
 
 
+@pytest.mark.parametrize("lacking", ["id", "entry"])
+def test_the_slow_are_waited_for_where_the_host_takes_the_others(lacking):
+    """With SYN_TO_HOST nobody is locked out: an ACK that needs four seconds still finds its half-open connection."""
+
+    async def scenario(ctx, net):
+        ctx.set(net.dut.syn_to_host, 1)
+        ctx.set(net.dut.rst_unknown, 0)
+        await net.listen(ctx)
+        room = 2 if lacking == "id" else ENTRIES
+        await net.stock(ctx, *range(room + (lacking == "entry")))
+        net.ticks, net.ticking = 0, True
+        events = [(await net.half_open(ctx, number))[1] for number in range(room)]
+        while net.ticks < 4000:
+            await net.send(ctx, number=50, seq=1000, flags=S)
+            assert await net.next(ctx, "info") == info()
+            await ctx.tick().repeat(200)
+        net.ticking = False
+        net.out["control"].clear()
+        assert net.counts["syncache_expired"] == 0
+        for number, event in enumerate(events):
+            await net.send(ctx, number=number, seq=event["irs"] + 1, ack=event["iss"] + 1)
+            assert (await net.next(ctx, "segment"))["id"] == number
+
+    run_front_end(TINY, scenario)
+
+
 def test_ticks_during_work_are_not_lost(rng):
     """Expiry comes in time while SYNs and segments keep the unit busy."""
 

@@ -25,7 +25,7 @@ class Line:
     """A stand-in on a scripted device; segments come and go with numbers relative to the SYNs'."""
 
     def __init__(self, known: bool = True) -> None:
-        self.bench = Bench(rst_unknown=False, arp_retry_us=1000)
+        self.bench = Bench(arp_age_us=0, rst_unknown=False, arp_retry_us=1000)
         if known:
             self.bench.know_peer()
         self.stack, self.device = self.bench.stack, self.bench.device

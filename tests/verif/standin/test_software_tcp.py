@@ -284,6 +284,15 @@ def test_what_is_not_for_us(line: Line) -> None:
     assert line.bench.dev.counters["frames_unclaimed"] == 3 and not line.sent()
 
 
+@pytest.mark.parametrize("source", ["10.0.0.255", "255.255.255.255", "224.0.0.1", "127.0.0.1"])
+def test_segments_from_everybody_are_not_answered(line: Line, source: str) -> None:
+    for flags in ("S", "A"):
+        packet = IP(src=source, dst=OUR_IP) / TCP(flags=flags)
+        line.device.frame(bytes(Ether(src=PEER_MAC, dst=OUR_MAC) / packet))
+    line.stack.poll()
+    assert not line.sent() and line.tcp.counters["segments_bad"] == 2
+
+
 def test_segment_of_an_offloaded_connection_is_left_to_the_device(line: Line) -> None:
     conn = line.bench.connected()
     line.sent()
@@ -306,6 +315,28 @@ def test_linger_0_and_data_for_a_closed_socket(line: Line) -> None:
     assert line.told(line.sent())[-1] == ("FA", 1, 1, b"")
     assert line.told(line.send("PA", 1, 2, b"for nobody")) == [("RA", 2, 1, b"")]
     assert not line.tcp._connections
+
+
+def test_close_with_unread_data_is_a_reset(line: Line) -> None:
+    line.established()
+    line.send("PA", 1, 1, b"unread")
+    assert line.sock.recv(2) == b"un"
+    line.sent()
+    line.sock.close()
+    assert line.told(line.sent()) == [("RA", 1, 7, b"")]
+    assert not line.tcp._connections
+
+
+@pytest.mark.parametrize(("acked", "error"), [(0, errno.ECONNRESET), (4, 0)])
+def test_reset_in_last_ack_tells_of_data_never_acknowledged(line: Line, acked: int, error: int) -> None:
+    line.established()
+    line.send("FA", 1, 1)
+    line.sock.send(b"data")
+    line.sock.shutdown(socket.SHUT_WR)
+    assert line.tp.t_state is State.LAST_ACK
+    line.send("A", 2, 1 + acked)
+    line.send("R", 2, 0)
+    assert line.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == error
 
 
 def test_shut_down_for_reading_data_is_thrown_away(line: Line) -> None:

@@ -28,6 +28,30 @@ def test_maxseg_of_the_user(line: Line) -> None:
     assert line.sent()[0].options == [("MSS", 700)]
 
 
+@pytest.mark.parametrize("nodelay", [0, 1])
+def test_nagle_holds_small_writes_unless_nodelay(line: Line, nodelay: int) -> None:
+    line.established()
+    line.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, nodelay)
+    for data in (b"one", b"two", b"three"):
+        line.sock.send(data)
+    first = [("PA", 1, 1, b"one")]
+    assert line.told(line.sent()) == (first if not nodelay else [*first, ("PA", 4, 1, b"two"), ("PA", 7, 1, b"three")])
+    assert line.told(line.send("A", 1, 4)) == ([] if nodelay else [("PA", 4, 1, b"twothree")])
+
+
+def test_cork_holds_until_it_is_pulled_or_200_ms_are_over(line: Line) -> None:
+    line.established()
+    line.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+    line.sock.send(b"header")
+    assert line.sent() == []
+    line.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
+    assert line.told(line.sent()) == [("PA", 1, 1, b"header")]
+    line.send("A", 1, 7)
+    line.sock.send(b"more", socket.MSG_MORE)
+    assert line.pass_us(199_000) == []
+    assert line.told(line.pass_us(1_000)) == [("PA", 7, 1, b"more")]
+
+
 def test_closed_window_is_probed(line: Line) -> None:
     line.established(window=1500)
     line.sock.send(bytes(1500) + b"more than it takes")

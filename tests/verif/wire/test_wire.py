@@ -252,6 +252,34 @@ def test_beyond_mss(monitor):
         monitor.from_engine(ours("A", data=bytes(601)))
 
 
+@pytest.mark.parametrize(("mss", "most"), [(1, 48), (47, 48), (49, 49)])
+def test_tiny_mss_option_need_not_be_obeyed_below_the_floor(fresh, mss, most):
+    fresh.to_engine(theirs("S", seq=0, options=[("MSS", mss)]))
+    fresh.from_engine(ours("SA", seq=0, options=[("MSS", 1460)]))
+    fresh.to_engine(theirs("A"))
+    fresh.from_engine(ours("PA", data=bytes(most)))
+    with pytest.raises(WireError, match=f"takes segments of {mss}"):
+        fresh.from_engine(ours("PA", seq=1 + most, data=bytes(most + 1)))
+
+
+def test_data_for_a_window_under_way_may_be_acknowledged(monitor):
+    """The peer has the larger window from a frame that we see later than the engine has sent it."""
+    monitor.to_engine(theirs("PA", data=bytes(1000)))
+    monitor.from_engine(ours("A", ack=1001, wnd=0))
+    monitor.to_engine(theirs("PA", seq=1001, data=bytes(500)))
+    monitor.to_engine(theirs("FA", seq=1501))
+    monitor.from_engine(ours("A", ack=1502, wnd=1000))
+
+
+def test_data_beyond_every_window_is_not_acknowledged(monitor):
+    monitor.to_engine(theirs("PA", data=bytes(1000)))
+    monitor.from_engine(ours("A", ack=1001, wnd=100))
+    monitor.to_engine(theirs("PA", seq=1001, data=bytes(500)))
+    monitor.from_engine(ours("A", ack=1101, wnd=0))
+    with pytest.raises(WireError, match="never given"):
+        monitor.from_engine(ours("A", ack=1501, wnd=0))
+
+
 def test_default_mss(fresh):
     fresh.to_engine(theirs("S", seq=0))
     fresh.from_engine(ours("SA", seq=0, options=[("MSS", 1460)]))
@@ -504,10 +532,9 @@ def test_connections_that_are_long_over_are_forgotten(ending):
     assert len(monitor.flows) == len(monitor._given) == (100 if ending == "open" else 0)
 
 
-def test_many_connections_over_within_the_time_need_no_more_memory(monkeypatch):
+def test_many_connections_over_within_the_time_need_no_more_memory():
     """Hundreds a second, for minutes. The oldest make room, none that is open; late segments of the others pass."""
-    monkeypatch.setattr("tiptoe_verif.wire.monitor._REMEMBERED_CONNECTIONS", 50)
-    monitor = WireMonitor(mac=mac_number(OUR_MAC), ip=ip_number(US), forget_after_ns=1 << 60)
+    monitor = WireMonitor(mac=mac_number(OUR_MAC), ip=ip_number(US), forget_after_ns=1 << 60, remembered=50)
     for port in range(5000, 5100):
         monitor.to_engine(theirs("S", seq=0, sport=port))
         monitor.from_engine(ours("SA", seq=0, dport=port, options=[("MSS", 1460)]))
@@ -525,6 +552,24 @@ def test_many_connections_over_within_the_time_need_no_more_memory(monkeypatch):
         monitor.from_engine(ours("A", seq=6, ack=2, dport=port))
         with pytest.raises(WireError, match="sequence number"):
             monitor.from_engine(ours("A", seq=8, ack=2, dport=port, data=b"x"))
+
+
+@pytest.mark.parametrize("ours_scaled", [False, True])
+def test_the_same_syn_with_other_options(fresh, ours_scaled):
+    """The engine may have dropped the first for want of room: what the one or the other allows is allowed."""
+    fresh.to_engine(theirs("S", seq=0, options=[("MSS", 536)]))
+    fresh.to_engine(theirs("S", seq=0, options=[("MSS", 1000), ("WScale", 3)], wnd=10))
+    scale = [("NOP", None), ("WScale", 0)] if ours_scaled else []
+    fresh.from_engine(ours("SA", seq=0, options=[("MSS", 1460), *scale]))
+    fresh.to_engine(theirs("A", wnd=1000))
+    fresh.from_engine(ours("A", data=bytes(1000)))
+    with pytest.raises(WireError, match="takes segments of 1000"):
+        fresh.from_engine(ours("A", seq=1, data=bytes(1001)))
+    if not ours_scaled:
+        with pytest.raises(WireError, match="beyond the peer's window"):
+            fresh.from_engine(ours("A", seq=1001, data=bytes(1000)))
+    else:
+        fresh.from_engine(ours("A", seq=1001, data=bytes(1000)))
 
 
 @pytest.mark.parametrize("seqs", [(100_000_000, 200_000_000), (200_000_000, 100_000_000, 200_000_000)])

@@ -5,6 +5,7 @@ Client and service know nothing of the simulator around them: frames in, frames 
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 from ..wire.segment import ACK, FIN, SYN
@@ -81,6 +82,7 @@ class Service:
 
     def __init__(self, listener: Any) -> None:
         self._listener = listener
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # the client acknowledges with what it sends
         listener.bind(("", SERVICE))
         listener.listen()
         self._sock: Any = None

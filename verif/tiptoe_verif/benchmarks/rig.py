@@ -6,6 +6,7 @@ the engine, or the line, sets the pace. Everything received is compared byte by 
 
 from __future__ import annotations
 
+import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -85,6 +86,7 @@ class Rig:
         self.harness = self.sim.harness
         self.stack = self.sim.stack
         self._listener = self.sim.socket()
+        self._listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what is measured is not to be held
         self._listener.bind(("", PORT))
         self._listener.listen(config.connections)
         self._by_port: dict[int, Connection] = {}

@@ -87,6 +87,7 @@ class LiveEngine(EngineDevice):
 
         if self.monitor is not None:
             self.monitor.forget_after_ns = FORGET_AFTER_NS
+            self.monitor.remembered = max(4096, 2 * self.config.connections)
         self._tap = tap
         self._start_ns = time.monotonic_ns()
         self._wall_ns = 0.0

@@ -19,7 +19,7 @@ from tiptoe_driver.netinet import structures
 from tiptoe_driver.netinet.sockbuf import SBS_CANTRCVMORE, sbcommit, sbdrop, sbspace
 from tiptoe_driver.netinet.socketvar import sorwakeup, sowwakeup
 from tiptoe_driver.netinet.software import tcp_ended, tcp_established, tcp_fin_acked, tcp_fin_received
-from tiptoe_driver.netinet.structures import SS_NOFDREF, TF_RCVD_SCALE, tcpcb
+from tiptoe_driver.netinet.structures import SS_NOFDREF, TF_MORETOCOME, TF_RCVD_SCALE, tcpcb
 from tiptoe_driver.netinet.tcp_fill_info import tcp_fill_info
 from tiptoe_driver.netinet.tcp_fsm import (
     TCPS_CLOSE_WAIT,
@@ -34,6 +34,7 @@ from tiptoe_driver.netinet.tcp_fsm import (
 )
 from tiptoe_driver.netinet.tcp_info import NO_SSTHRESH, tcp_info
 from tiptoe_driver.netinet.tcp_subr import tcp_close, tcp_drop
+from tiptoe_driver.netinet.tcp_timer import tcp_progress
 
 from .relay import RESET
 
@@ -89,7 +90,6 @@ class Connection:
         self._error = 0
         self._fin_sent = self._fin_received = False
         self._starved = False  # so_rcv had no room: the kernel may have more
-        self._drained = False  # what came before the user had closed is thrown away
 
     @contextlib.contextmanager
     def _kernel_call(self) -> Iterator[None]:
@@ -137,7 +137,8 @@ class Connection:
         sb, taken = so.so_snd, 0
         with self._kernel_call():
             while sb.sb_cc and sb.ring is not None:
-                count = self.kernel.send(sb.ring.pieces(sb.head, sb.sb_cc)[0])
+                more = socket.MSG_MORE if self.tp.t_flags & TF_MORETOCOME else 0
+                count = self.kernel.send(sb.ring.pieces(sb.head, sb.sb_cc)[0], more)
                 taken += count
                 with so.lock:
                     sbdrop(sb, count)
@@ -145,6 +146,7 @@ class Connection:
                 self._fin_sent = True
                 self.kernel.shutdown(socket.SHUT_WR)
         if taken:
+            tcp_progress(self.tp)  # the rest of the user timeout is the kernel's
             sowwakeup(so)
 
     # --- from the kernel ---
@@ -205,9 +207,8 @@ class Connection:
                     with so.lock:
                         sbcommit(sb, count)
                     arrived = True
-                elif self._drained and so.so_state & SS_NOFDREF and tp.t_state > TCPS_CLOSE_WAIT:
-                    tcp_drop(tp, errno.ECONNABORTED)  # data after close: nobody will ever read it
+                elif so.so_state & SS_NOFDREF and tp.t_state > TCPS_CLOSE_WAIT:
+                    tcp_drop(tp, errno.ECONNABORTED)  # unread at the close, or come after it: nobody will ever read it
                     return
-        self._drained = unwanted
         if arrived:
             sorwakeup(so)

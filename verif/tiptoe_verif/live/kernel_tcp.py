@@ -42,6 +42,9 @@ def _set_ip_header(kernel: socket.socket, tp: tcpcb) -> None:
     kernel.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, tp.t_inpcb.inp_ip_ttl)
 
 
+_TCP_FLAGS = {socket.TCP_NODELAY: structures.TF_NODELAY, socket.TCP_CORK: structures.TF_NOPUSH}
+
+
 class KernelTcp:
     """A SoftwareTcp over the sockets of a kernel.
 
@@ -136,11 +139,19 @@ class KernelTcp:
                 tcp_close(tp)
 
     def ctloutput(self, tp: tcpcb, level: int, name: int) -> None:
-        """Type of service and time to live; congestion control is the kernel's own."""
+        """Type of service, time to live, segment size, Nagle and cork; congestion control is the kernel's own."""
         link = self._links.get(tp)
-        if link is not None and level == socket.IPPROTO_IP:
-            with contextlib.suppress(OSError):  # it may be over
+        if link is None:
+            return
+        with contextlib.suppress(OSError):  # it may be over
+            if level == socket.IPPROTO_IP:
                 _set_ip_header(link.kernel, tp)
+            elif name in _TCP_FLAGS:
+                link.kernel.setsockopt(level, name, int(bool(tp.t_flags & _TCP_FLAGS[name])))
+            elif name == socket.TCP_USER_TIMEOUT:
+                link.kernel.setsockopt(level, name, tp.t_user_timeout)
+            elif name == socket.TCP_MAXSEG:
+                link.kernel.setsockopt(level, name, tp.t_maxseg_user)
 
     def tcp_info(self, tp: tcpcb) -> tcp_info | None:
         """What the kernel knows of one of its connections."""
@@ -162,9 +173,11 @@ class KernelTcp:
         try:
             kernel.setblocking(False)
             kernel.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            kernel.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for name, flag in _TCP_FLAGS.items():
+                kernel.setsockopt(socket.IPPROTO_TCP, name, int(bool(tp.t_flags & flag)))
             if so.so_options & structures.SO_KEEPALIVE:
                 kernel.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            kernel.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, tp.t_user_timeout)
             if tp.t_maxseg_user:
                 kernel.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, tp.t_maxseg_user)
             _set_ip_header(kernel, tp)

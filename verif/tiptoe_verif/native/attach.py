@@ -6,6 +6,8 @@ from typing import Any
 
 from tiptoe_driver import EngineOptions, Socket, Stack, Tiptoe
 from tiptoe_driver.hardware.abi_gen import REG_TICK_CYCLES
+from tiptoe_driver.netinet.structures import socket
+from tiptoe_driver.sockets import Address
 
 from ..standin.tcp import StandInTcp
 from ..wire.segment import ip_text, mac_text
@@ -16,21 +18,22 @@ _SETTLE_CYCLES = 10_000
 
 
 def attach_driver(
-    device: EngineDevice, *, prefix: int, gateway: str | None, tick_cycles: int, options: dict[str, Any],
+    device: EngineDevice, *, prefix: int, gateway: str | None, tick_cycles: int, options: dict[str, Any], tick_us: int = 1000,
     seed: int | None = None, offload_disabled: bool = False, stand_in: bool = False,
 ) -> None:  # fmt: skip
     """Bring the engine up with the driver, and give ``device`` its ``stack`` and ``toe``.
 
-    ``tick_cycles`` 0: TCP's clock is the tick input. ``options`` are those of ``EngineOptions``. ``seed``: of the ephemeral
-    ports; live, they are random, since the peer remembers the ones of the run before. ``offload_disabled``:
-    TCP_OFFLOAD_DISABLE. ``stand_in``: connections that are not offloaded are carried by a StandInTcp, ``device.software``.
+    ``tick_cycles`` 0: TCP's clock is the tick input. ``tick_us``: a tick in microseconds, for what is told of times. ``options``
+    are those of ``EngineOptions``. ``seed``: of the ephemeral ports; live, they are random, since the peer remembers the ones of
+    the run before. ``offload_disabled``: TCP_OFFLOAD_DISABLE. ``stand_in``: connections that are not offloaded are carried by a
+    StandInTcp, ``device.software``.
     """
     if stand_in:
         options = {"rst_unknown": False} | options
     options = {"seed": device.seed, "external_tick": tick_cycles == 0} | options
     if tick_cycles:
         # An engine that stands still is to be found, not to be helped.
-        options = {"watchdog_us": 0, "on_standstill": "report", **options}
+        options = {"watchdog_us": 0, "on_standstill": "report", "tick_us": tick_us, **options}
         options["registers"] = {REG_TICK_CYCLES: tick_cycles} | dict(options.get("registers", {}))
     device.stack = Stack(seed=seed, offload_disabled=offload_disabled)
     device.toe = Tiptoe(
@@ -48,8 +51,15 @@ def serve_interrupt(device: EngineDevice) -> None:
     device.toe.engine.clear_interrupt()
 
 
-def new_socket(stack: Stack) -> Socket:
-    """A non-blocking offloaded socket."""
-    socket = Socket(stack)
-    socket.setblocking(False)
-    return socket
+class NonBlocking(Socket):
+    """A non-blocking offloaded socket; what it accepts is so too: in a simulation's tasks nothing may block."""
+
+    def __init__(self, stack: Stack, _so: socket | None = None) -> None:
+        super().__init__(stack, _so)
+        self.setblocking(False)
+
+    def accept(self) -> tuple[Socket, Address]:
+        """The next connection and its peer's address; BlockingIOError when there is none."""
+        made, peer = super().accept()
+        made.setblocking(False)
+        return made, peer

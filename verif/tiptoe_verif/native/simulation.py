@@ -138,7 +138,7 @@ class Simulation(EngineDevice):
             from .attach import attach_driver
 
             attach_driver(
-                self, prefix=prefix, gateway=gateway, tick_cycles=tick_us * cycles_per_us, options=driver or {},
+                self, prefix=prefix, gateway=gateway, tick_cycles=tick_us * cycles_per_us, options=driver or {}, tick_us=tick_us,
                 seed=seed, offload_disabled=offload_disabled, stand_in=software == "stand-in",
             )  # fmt: skip
 
@@ -221,12 +221,12 @@ class Simulation(EngineDevice):
     # --- the driver ---
 
     def socket(self) -> Any:
-        """A non-blocking offloaded socket of tiptoe_driver."""
+        """A non-blocking offloaded socket of tiptoe_driver; what it accepts is non-blocking too."""
         if self.stack is None:
             raise RuntimeError("no driver is attached to this simulation")
-        from .attach import new_socket
+        from .attach import NonBlocking
 
-        return new_socket(self.stack)
+        return NonBlocking(self.stack)
 
     def poll(self) -> None:
         """Let the driver look at the engine, and the tasks at their sockets."""

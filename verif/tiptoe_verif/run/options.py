@@ -26,18 +26,18 @@ _BUFFER = 131072
 
 DRIVER = {
     (SOL_SOCKET, socket.SO_REUSEADDR), (SOL_SOCKET, socket.SO_KEEPALIVE), (SOL_SOCKET, socket.SO_OOBINLINE),
-    (IPPROTO_TCP, socket.TCP_NODELAY), (IPPROTO_TCP, socket.TCP_MAXSEG), (IPPROTO_IP, socket.IP_TOS),
-    (IPPROTO_IP, socket.IP_TTL),
+    (IPPROTO_TCP, socket.TCP_NODELAY), (IPPROTO_TCP, socket.TCP_CORK), (IPPROTO_TCP, socket.TCP_MAXSEG),
+    (IPPROTO_IP, socket.IP_TOS), (IPPROTO_IP, socket.IP_TTL),
 }  # fmt: skip
 """Passed on to the driver's socket, numbers all of them."""
 
 _REMEMBERED: dict[tuple[int, int], int] = {
-    # Linux accepts these; none changes what an engine with one queue, no keep-alive timer and no cork sends.
+    # Linux accepts these; none changes what an engine with one queue and no keep-alive timer sends.
     (SOL_SOCKET, socket.SO_SNDBUF): _BUFFER, (SOL_SOCKET, socket.SO_RCVBUF): _BUFFER,
     (SOL_SOCKET, socket.SO_REUSEPORT): 0, (SOL_SOCKET, socket.SO_PRIORITY): 0, (SOL_SOCKET, socket.SO_DONTROUTE): 0,
     (SOL_SOCKET, socket.SO_DEBUG): 0, (SOL_SOCKET, socket.SO_INCOMING_CPU): -1, (SOL_SOCKET, 46): 0,  # SO_BUSY_POLL
     (SOL_SOCKET, 47): -1,  # SO_MAX_PACING_RATE: -1 is "no limit"
-    (IPPROTO_TCP, socket.TCP_CORK): 0, (IPPROTO_TCP, socket.TCP_KEEPIDLE): 7200,
+    (IPPROTO_TCP, socket.TCP_KEEPIDLE): 7200,
     (IPPROTO_TCP, socket.TCP_KEEPINTVL): 75, (IPPROTO_TCP, socket.TCP_KEEPCNT): 9,
     (IPPROTO_TCP, socket.TCP_SYNCNT): 6, (IPPROTO_TCP, socket.TCP_LINGER2): 60,
     (IPPROTO_TCP, socket.TCP_DEFER_ACCEPT): 0, (IPPROTO_TCP, socket.TCP_QUICKACK): 1,
@@ -50,6 +50,9 @@ _REMEMBERED: dict[tuple[int, int], int] = {
 """Kept for getsockopt, with the value before the first setsockopt."""
 
 _LINGER = (SOL_SOCKET, socket.SO_LINGER)
+_SNDBUF, _RCVBUF = (SOL_SOCKET, socket.SO_SNDBUF), (SOL_SOCKET, socket.SO_RCVBUF)
+_NOTSENT = (IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
+_USER_TIMEOUT = (IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
 _CONGESTION = (IPPROTO_TCP, socket.TCP_CONGESTION)
 _MAXSEG, _TOS, _TTL = (IPPROTO_TCP, socket.TCP_MAXSEG), (IPPROTO_IP, socket.IP_TOS), (IPPROTO_IP, socket.IP_TTL)
 _DEFAULTS = {_MAXSEG: 536, _TTL: IPDEFTTL}
@@ -133,7 +136,7 @@ class Options:
                 offloaded.setsockopt(*key, value)
         elif key == _MAXSEG:
             _tell_maxseg(offloaded, _NUMBER.unpack_from(value)[0])
-        elif key in DRIVER:
+        elif key in DRIVER or key in (_USER_TIMEOUT, _SNDBUF, _RCVBUF, _NOTSENT):
             number = _NUMBER.unpack_from(value)[0] & (0xFF if key == _TOS else -1)
             if key not in (_TOS, _TTL) or offloaded.getsockopt(*key) != number:  # accepted sockets have them already
                 offloaded.setsockopt(*key, number)
@@ -176,7 +179,9 @@ class Options:
 
 def _check_number(key: tuple[int, int], value: bytes) -> None:
     """What Linux refuses, whether there is a socket of the driver or not."""
-    number = _NUMBER.unpack_from(value)[0] if key in (_MAXSEG, _TTL) else 0
+    number = _NUMBER.unpack_from(value)[0] if key in (_MAXSEG, _TTL, _USER_TIMEOUT) else 0
+    if key == _USER_TIMEOUT and number < 0:
+        raise OSError(errno.EINVAL, "")
     if key == _MAXSEG and number and not 88 <= number <= 32767:
         raise OSError(errno.EINVAL, "")
     if key == _TTL and number != -1 and not 1 <= number <= 255:

@@ -1,8 +1,10 @@
-"""Many short connections to an echo server, so many at a time: HOST PORT COUNT AT_ONCE BYTES SEED [together].
+"""Many short connections to an echo server, so many at a time: HOST PORT COUNT AT_ONCE BYTES SEED
+[together [CONNECTING]].
 
-Each sends random bytes and compares what comes back; with ``together`` all AT_ONCE are connected before any sends, and closed
-after all have been answered. Prints one line of JSON: requests, failed, their errors, and median, 99th percentile and
-longest time in milliseconds. A program of its own, of the standard library only.
+Each sends random bytes and compares what comes back; with ``together`` all AT_ONCE are connected before any sends, no more than
+CONNECTING of them in their handshake at a time, and closed after all have been answered. Prints one line of JSON: requests,
+failed, their errors, and median, 99th percentile and longest time in milliseconds. A program of its own, of the standard
+library only.
 """
 
 import json
@@ -50,10 +52,13 @@ class Request:
                 self.connected = True
             if self.waits:
                 return False
-            while self.left:
-                self.left = self.left[self.socket.send(self.left) :]
-                if not self.left:
-                    self.socket.shutdown(socket.SHUT_WR)
+            try:
+                while self.left:
+                    self.left = self.left[self.socket.send(self.left) :]
+                    if not self.left:
+                        self.socket.shutdown(socket.SHUT_WR)
+            except BlockingIOError:
+                pass  # what came has to be taken nevertheless: the server may wait for that
             while part := self.socket.recv(65536):
                 self.got += part
             self.error = "" if self.got == self.data else f"{len(self.got)} bytes back, or other ones"
@@ -65,8 +70,8 @@ class Request:
             return True
 
 
-def run(target: tuple[str, int], count: int, at_once: int, size: int, seed: int, together: bool) -> dict[str, object]:
-    """Make the requests; what became of them."""
+def run(target: tuple[str, int], count: int, at_once: int, size: int, seed: int, together: int) -> dict[str, object]:
+    """Make the requests; what became of them. ``together``: how many connect at a time, 0: each is on its own."""
     rng = random.Random(seed)
     ready = selectors.DefaultSelector()
     times: list[float] = []
@@ -84,8 +89,15 @@ def run(target: tuple[str, int], count: int, at_once: int, size: int, seed: int,
 
     looked = time.monotonic()
     while begun < count or live:
-        while begun < count and len(live) < at_once and (not together or begun % at_once or not live):
-            request = Request(target, rng.randbytes(rng.randrange(1, 2 * size)), together)
+        connecting = sum(not each.connected for each in live) if together else -1
+        while (
+            begun < count
+            and len(live) < at_once
+            and (not together or begun % at_once or not live)
+            and connecting < together
+        ):
+            request = Request(target, rng.randbytes(rng.randrange(1, 2 * size)), bool(together))
+            connecting += bool(together)
             ready.register(request.socket, request.wanted, request)
             live.add(request)
             begun += 1
@@ -114,4 +126,5 @@ def run(target: tuple[str, int], count: int, at_once: int, size: int, seed: int,
 if __name__ == "__main__":
     host, port, *numbers = sys.argv[1:6]
     count, at_once, size, seed = int(numbers[0]), int(numbers[1]), int(numbers[2]), int(sys.argv[6])
-    print(json.dumps(run((host, int(port)), count, at_once, size, seed, "together" in sys.argv[7:])))
+    together = int(sys.argv[8]) if sys.argv[8:] else at_once if sys.argv[7:] else 0
+    print(json.dumps(run((host, int(port)), count, at_once, size, seed, together)))

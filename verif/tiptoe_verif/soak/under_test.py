@@ -105,7 +105,10 @@ class UnderTest:
         """SessionError when it has ended, or counts what must not be; else a snapshot."""
         if self.process.poll() is not None:
             raise SessionError(f"the session has ended: {self.said()}")
-        taken = self.stat()
+        try:
+            taken = self.stat()
+        except OSError as error:
+            raise SessionError(f"the session does not answer ({error}): {self.said()}") from None
         counted = taken["devices"][0]["driver_counters"]
         bad = {name: count for name, count in counted.items() if name in _FAULTS or name.startswith("error_")}
         if bad:
@@ -155,8 +158,11 @@ class UnderTest:
     def __enter__(self) -> UnderTest:
         return self
 
-    def __exit__(self, *exc: object) -> None:
-        self.close()
+    def __exit__(self, kind: object, error: BaseException | None, *_: object) -> None:
+        try:
+            self.close()
+        except SessionError as later:
+            raise (SessionError(f"{error}; then: {later}") if error else later) from None
 
     def _wait(self, condition: Any, what: str, timeout_s: float) -> None:
         end = time.monotonic() + timeout_s

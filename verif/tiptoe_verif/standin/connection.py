@@ -24,6 +24,7 @@ from tiptoe_driver.netinet.tcp_fsm import (
     TCPS_TIME_WAIT,
 )
 from tiptoe_driver.netinet.tcp_subr import tcp_drop
+from tiptoe_driver.netinet.tcp_timer import tcp_progress
 
 from ..wire.segment import ACK, FIN, RST, SYN, Segment
 from .sender import Sender, SendingTcp
@@ -187,6 +188,7 @@ class Connection(Sender):
             with so.lock:
                 sbdrop(so.so_snd, news - fin)
             tp.snd_una = segment.ack
+            tcp_progress(tp)
             if is_after(tp.snd_una, tp.snd_nxt):
                 tp.snd_nxt = tp.snd_una
             sowwakeup(so)

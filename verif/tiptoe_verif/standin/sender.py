@@ -24,6 +24,7 @@ from tiptoe_driver.netinet.tcp_fsm import (
     TCPS_SYN_SENT,
     TCPS_TIME_WAIT,
 )
+from tiptoe_driver.netinet.tcp_output import CORK_US, tcp_corked, tcp_sendable
 from tiptoe_driver.netinet.tcp_subr import tcp_close, tcp_drop
 
 from ..wire.segment import ACK, FIN, PSH, RST, SYN, Segment
@@ -66,6 +67,8 @@ class Sender:
         self.over = False
         self.snd_wnd = 0
         self._timer: Callout | None = None
+        self._cork: Callout | None = None
+        self._pushes = False  # the cork has lasted long enough
         self._backoff = 0  # time-outs since something was acknowledged
         self._silent = 0  # time-outs since the peer was heard of
 
@@ -116,9 +119,10 @@ class Sender:
         ``ack``."""
         tp, sb = self.tp, self._socket().so_snd
         window = min(self.snd_wnd, WINDOW * tp.t_maxseg)
+        held = self._held()
         while tp.t_state != TCPS_TIME_WAIT:
             offset = distance(tp.snd_nxt, tp.snd_una)
-            left = sb.sb_cc - offset  # -1 behind the FIN
+            left = sb.sb_cc - offset - held  # -1 behind the FIN
             length = max(0, min(left, tp.t_maxseg, window - offset))
             if length < left and length < tp.t_maxseg and offset:
                 break  # no small segment while something is under way (RFC 9293 MUST-38)
@@ -132,6 +136,30 @@ class Sender:
         if tp.snd_nxt != tp.snd_una or (sb.sb_cc and not self.snd_wnd):
             if self._timer is None:
                 self._start_timer()
+
+    def _held(self) -> int:
+        """Bytes at the end of so_snd that wait for more, or for an acknowledgement (tcp_output.py)."""
+        tp, sb = self.tp, self._socket().so_snd
+        if tp.t_state in _SENDS_FIN or self._pushes:
+            return 0
+        # A probe's byte, and what is sent again, is no reason to wait.
+        told = advance(sb.head, 0 if tp.snd_nxt == tp.snd_una else distance(tp.snd_max, tp.snd_una))
+        held = distance(sb.tail, tcp_sendable(tp, sb, told, sb.head))
+        if self._cork is not None and not (held and tcp_corked(tp)):
+            self._cork.cancel()
+            self._cork = None
+        elif held and tcp_corked(tp) and self._cork is None:
+            self._cork = self._tcp.stack.callout(CORK_US, self._cork_over)
+        return held
+
+    def _cork_over(self) -> None:
+        tp = self.tp
+        with self._tcp.stack.tcbinfo.lock, tp.t_inpcb.lock:
+            self._cork = None
+            if not self.over and tp.t_inpcb.inp_socket is not None:
+                self._pushes = True
+                self._send(ack=False)
+                self._pushes = False
 
     def _transmit_data(self, offset: int, length: int, fin: bool) -> None:
         tp, sb = self.tp, self._socket().so_snd

@@ -232,7 +232,8 @@ class StandInTcp:
             segment = parse_tcp(frame, strict=False)
         except Malformed:
             segment = None
-        if segment is None or frame[0] & 1 or not segment.src or segment.src >> 28 >= 0xE:
+        interfaces = self.stack.interfaces
+        if segment is None or frame[0] & 1 or not all(ifp.one_host(segment.src) for ifp in interfaces):
             self.counters["segments_bad"] += 1
         else:
             self._input(segment)

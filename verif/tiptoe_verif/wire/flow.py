@@ -60,6 +60,7 @@ class Flow:
     sent_base: int = 0
     sent: bytearray = field(default_factory=bytearray)
     early: list[tuple[int, int, bool]] = field(default_factory=list)
+    beyond: list[tuple[int, int, bool]] = field(default_factory=list)
     segments_sent: int = 0
     segments_received: int = 0
     bytes_sent: int = 0

@@ -35,8 +35,11 @@ _REMEMBERED_SYNS = 16
 _REMEMBERED_SEGMENTS = 64
 _REMEMBERED_NUMBERS = 16
 """Segments remembered of a connection that is over."""
-_REMEMBERED_CONNECTIONS = 20_000
-"""Four-tuples kept where they may be forgotten, those of open connections aside: the oldest make room."""
+_REMEMBERED_BEYOND = 64
+"""Ranges remembered of a connection that came beyond the window it had shown."""
+SEND_MSS_FLOOR = 48
+"""Bytes of payload that a segment may have though the peer's MSS option says less: such an option only makes others send headers
+(Linux's tcp_min_snd_mss)."""
 _KEPT_BYTES = 1 << 24
 _FORGET_EVERY = 4096
 """Frames between two looks for connections that are long over."""
@@ -71,6 +74,9 @@ class WireMonitor:
     forget_after_ns : int
         A connection that is over, and four-tuples that never were one, are forgotten after so long; 0: never. Longer than any
         TIME_WAIT.
+    remembered : int
+        Four-tuples kept where they may be forgotten, those of open connections aside: the oldest make room. More than the engine
+        has connections, which may all be in TIME_WAIT.
 
     Attributes
     ----------
@@ -88,9 +94,11 @@ class WireMonitor:
 
     may_skip = False
 
-    def __init__(self, *, mac: int = 0, ip: int = 0, max_frame: int = 1514, forget_after_ns: int = 0) -> None:
+    def __init__(
+        self, *, mac: int = 0, ip: int = 0, max_frame: int = 1514, forget_after_ns: int = 0, remembered: int = 4096
+    ) -> None:
         self.mac, self.ip, self.max_frame = mac, ip, max_frame
-        self.forget_after_ns = forget_after_ns
+        self.forget_after_ns, self.remembered = forget_after_ns, remembered
         self.host = HostFrames()
         self.flows: dict[Key, Flow] = {}
         self.finished: deque[tuple[Key, Flow]] = deque()
@@ -114,7 +122,7 @@ class WireMonitor:
         given.last_ns = time_ns
         if segment.flags & SYN and not segment.flags & RST:
             syns = given.syns
-            if all(syn.seq != segment.seq or syn.flags != segment.flags for syn in syns):
+            if segment not in syns:
                 syns.append(segment)
                 del syns[:-_REMEMBERED_SYNS]
         given.numbers.append((segment.seq, segment.ack if segment.flags & ACK else -1, segment.flags))
@@ -163,6 +171,20 @@ class WireMonitor:
             if fin and end <= limit:
                 flow.received.add(end, end + 1)
                 flow.peer_fin = end
+        if end + fin > limit:
+            # A larger window may be on its way to us: what it takes is known with it.
+            flow.beyond.append((max(begin, limit), end, fin))
+            del flow.beyond[:-_REMEMBERED_BEYOND]
+
+    def _window_opened(self, flow: Flow, edge: int) -> None:
+        """What came beyond the window may have been taken by one that was under way, up to ``edge``."""
+        if flow.our_edge is None or edge <= flow.our_edge or not flow.beyond:
+            return
+        shown, flow.our_edge = flow.our_edge, edge
+        beyond, flow.beyond = flow.beyond, []
+        for begin, end, fin in beyond:
+            self._received_range(flow, begin, end, fin)
+        flow.our_edge = shown
 
     # --- from the engine ---
 
@@ -284,14 +306,18 @@ class WireMonitor:
         if not fitting:
             raise WireError("acknowledges a SYN the engine was never given")
         syn = min(fitting, key=lambda syn: (ack - syn.seq - 1) & 0xFFFFFFFF)
+        # The same SYN may have come with other options: which of them was taken is open, but for whether it had a scale.
+        alike = [each for each in fitting if each.seq == syn.seq]
         flow.irs = syn.seq
-        flow.peer_mss = syn.mss or DEFAULT_MSS
-        flow.peer_ws = syn.ws
+        flow.peer_mss = max(each.mss or DEFAULT_MSS for each in alike)
+        scales = [each.ws for each in alike if each.ws is not None]
+        flow.peer_ws = max(scales) if scales and (flow.our_ws is not None or len(scales) == len(alike)) else None
         flow.acked = syn.seq + 1
         flow.received = Intervals(syn.seq + 1)
         flow.our_edge = syn.seq + 1 + flow.our_syn_wnd
-        if not syn.flags & ACK:
-            flow.window_edge = max(flow.window_edge, flow.iss + 1 + syn.wnd)
+        for each in alike:
+            if not each.flags & ACK:
+                flow.window_edge = max(flow.window_edge, flow.iss + 1 + each.wnd)
         for begin, end, fin in flow.early:
             self._received_range(flow, begin, end, fin)
         flow.early = []
@@ -303,11 +329,12 @@ class WireMonitor:
         ack = unwrap(segment.ack, flow.acked)
         if ack < flow.acked:
             raise WireError(f"acknowledges {flow.acked - ack} bytes less than before")
+        edge = ack + (segment.wnd << (0 if segment.flags & SYN else flow.scales[1]))
+        if segment.wnd:
+            self._window_opened(flow, edge)  # this segment may be the one that opens it, and tell what came at once
         if ack > flow.received.complete:
             raise WireError(f"acknowledges {ack - flow.received.complete} bytes the engine was never given")
         flow.acked = ack
-        shift = 0 if segment.flags & SYN else flow.scales[1]
-        edge = ack + (segment.wnd << shift)
         if edge < flow.our_edge and not segment.flags & SYN:
             raise WireError(f"moves the window's right edge {flow.our_edge - edge} bytes to the left")
         flow.our_edge = max(edge, flow.our_edge)
@@ -325,7 +352,7 @@ class WireMonitor:
             return
         if flow.irs is None:
             raise WireError("data before the peer's SYN")
-        if size > flow.peer_mss:
+        if size > max(flow.peer_mss, SEND_MSS_FLOOR):
             raise WireError(f"{size} bytes, but the peer takes segments of {flow.peer_mss}")
         if seq <= flow.iss:
             raise WireError("data at or before the initial sequence number")
@@ -367,7 +394,7 @@ class WireMonitor:
     def _forget(self, before_ns: int) -> None:
         """Forget what has been over since before ``before_ns``."""
         gone: list[Key] = []
-        surplus = len(self._given) - _REMEMBERED_CONNECTIONS
+        surplus = len(self._given) - self.remembered
         for key, given in self._given.items():
             if given.last_ns >= before_ns and surplus <= len(gone):
                 break
@@ -377,9 +404,7 @@ class WireMonitor:
         for key in gone:
             del self._given[key]
             self.flows.pop(key, None)
-        while (
-            self.finished and self.finished[0][1].ended_ns < before_ns or len(self.finished) > _REMEMBERED_CONNECTIONS
-        ):
+        while self.finished and self.finished[0][1].ended_ns < before_ns or len(self.finished) > self.remembered:
             self.finished.popleft()
 
     @staticmethod

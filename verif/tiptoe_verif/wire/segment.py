@@ -146,17 +146,21 @@ def parse_tcp(frame: bytes, *, strict: bool = True) -> Segment | None:
     return Segment(src, dst, sport, dport, seq, ack, flags, wnd, mss, ws, frame[begin + header : end])
 
 
-def pack_tcp(segment: Segment, *, tos: int = 0, ttl: int = 64) -> bytes:
-    """The IPv4 packet of ``segment``, not to be fragmented. Options are MSS and window scale, where it has them."""
-    options = b""
+def pack_tcp(segment: Segment, *, tos: int = 0, ttl: int = 64, options: bytes = b"", urgent: int = 0) -> bytes:
+    """The IPv4 packet of ``segment``, not to be fragmented.
+
+    Options are ``options``, as they are, then MSS and window scale, where it has them; at most 40 bytes, ended to a multiple
+    of 4. ``urgent`` is the urgent pointer.
+    """
     if segment.mss:
         options += b"\x02\x04" + segment.mss.to_bytes(2, "big")
     if segment.ws is not None:
         options += b"\x01\x03\x03" + segment.ws.to_bytes(1, "big")
+    options += b"\0" * (-len(options) % 4)
     size = 20 + len(options) + len(segment.payload)
     tcp = bytearray(
         _TCP.pack(segment.sport, segment.dport, segment.seq, segment.ack, (20 + len(options)) << 2, segment.flags,
-                  segment.wnd, 0, 0)
+                  segment.wnd, 0, urgent)
         + options + segment.payload
     )  # fmt: skip
     addresses = segment.src.to_bytes(4, "big") + segment.dst.to_bytes(4, "big")

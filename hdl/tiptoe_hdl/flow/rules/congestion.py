@@ -1,7 +1,10 @@
 """Congestion control and loss recovery: RFC 5681 with byte counting (RFC 3465, L = 1); NewReno (RFC 6582) or Reno.
 
-A later algorithm joins or replaces this file: it owns cwnd, ssthresh, bytes_acked, dupacks, in_recovery, recover, reno,
-rexmt_one.
+A later algorithm joins or replaces this file: it owns cwnd, ssthresh, bytes_acked, dupacks, in_recovery, recover,
+recover_valid, reno, rexmt_one.
+
+Invariant: recover is compared only while it lies less than a window from snd_una. Once an ACK beyond it has come outside of
+recovery it has no say any more (recover_valid); else, after 2 GiB without loss, it would seem to lie ahead.
 """
 
 from amaranth.hdl import Cat, Const, Mux
@@ -27,6 +30,7 @@ def measure(s):
         ack_beyond_recover=seq_gt(s.e_ack, s.recover),
         twice_maxseg=(s.maxseg << 1)[:CWND_BITS],
         slow_start=s.cwnd < s.ssthresh,
+        restart_window=((s.maxseg << 3) + (s.maxseg << 1))[:CWND_BITS],
     )
 
 
@@ -39,6 +43,9 @@ def count(s):
         growth=Mux(acked < s.maxseg, acked, s.maxseg)[:CWND_BITS],
         deflated=Mux(s.cwnd > acked, (s.cwnd - acked)[:CWND_BITS], 0),
         bytes_acked_sum=s.bytes_acked + acked,
+        above_restart=s.cwnd > s.restart_window,
+        flight_one=s.flight == 1,
+        inflated_most=s.ssthresh + s.flight,
         half_larger=(s.flight >> 1) > s.twice_maxseg,
         thrice_maxseg=(s.twice_maxseg + s.maxseg)[:CWND_BITS],
         duplicate=(
@@ -57,20 +64,24 @@ def candidates(s):
     """Step 3: every value cwnd may take, and which it is if the segment is processed."""
     window_acked = s.bytes_acked_sum >= s.cwnd
     half_flight = Mux(s.half_larger, s.flight >> 1, s.twice_maxseg)
-    new_ack, duplicate = s.ack_new & ~s.is_syn_received, s.duplicate & s.established
-    third = duplicate & (s.dupacks == DUPACK_THRESHOLD - 1) & s.ack_beyond_recover & ~s.in_recovery
+    new_ack, duplicate = s.ack_new & ~s.is_syn_received, s.duplicate & s.established & s.acceptable
+    beyond_recover = s.ack_beyond_recover | ~s.recover_valid
+    third = duplicate & (s.dupacks == DUPACK_THRESHOLD - 1) & beyond_recover & ~s.in_recovery
+    # A duplicate ACK says that a segment has left the network: no more of them than are under way (RFC 5681 section 3.2).
+    inflates = duplicate & s.in_recovery & (s.cwnd < s.inflated_most)
     window_full = new_ack & ~s.in_recovery & ~s.slow_start & window_acked
     choice = dict(
         if_full=new_ack & s.in_recovery & s.ack_ends_recovery,
         if_partial=new_ack & s.in_recovery & ~s.ack_ends_recovery,
         if_slow_start=new_ack & ~s.in_recovery & s.slow_start,
-        if_plus=window_full | (duplicate & s.in_recovery),
+        if_plus=window_full | inflates,
         if_third=third,
     )
     return choice | dict(
         if_avoidance=new_ack & ~s.in_recovery & ~s.slow_start & ~window_acked,
         if_window_acked=window_full,
         if_new_ack=new_ack,
+        if_passes_recover=new_ack & s.ack_beyond_recover & ~s.in_recovery,
         if_duplicate=duplicate,
         cwnd_stays=~Cat(choice.values()).any(),
         cwnd_slow=_saturate(s.cwnd + s.growth),
@@ -80,8 +91,11 @@ def candidates(s):
         cwnd_recovery=_saturate(half_flight + s.thrice_maxseg),
         bytes_acked_rest=(s.bytes_acked_sum - s.cwnd)[:CWND_BITS],
         dupacks_next=Mux(s.dupacks == DUPACK_THRESHOLD, DUPACK_THRESHOLD, s.dupacks + 1)[:2],
-        # RFC 6928's ten segments; one if the SYN had to be repeated (RFC 5681 section 3.1).
-        initial_window=Mux(s.rexmt_shift == 0, ((s.maxseg_now << 3) + (s.maxseg_now << 1)), s.maxseg_now)[:CWND_BITS],
+        # RFC 6928's ten segments; one if the SYN had to be repeated twice (RFC 5681 section 3.1; RFC 6928 section 2: since the
+        # first time-out became 1 s, one repetition may be due to a long way alone).
+        initial_window=Mux(~s.rexmt_shift[1:].any(), ((s.maxseg_now << 3) + (s.maxseg_now << 1)), s.maxseg_now)[
+            :CWND_BITS
+        ],
     )
 
 
@@ -109,6 +123,8 @@ def apply(s):
             s.cwnd,
             (s.becomes_established, s.initial_window),
             (s.timeout, s.maxseg[:CWND_BITS]),
+            # Idle for longer than a time-out: RFC 5681 section 4.1's restart window, no more than the initial window.
+            (s.idle_falls, s.restart_window),
             (s.go, after_segment),
         ),
         ssthresh=choose(
@@ -120,7 +136,8 @@ def apply(s):
         dupacks=choose(s.dupacks, (s.fresh | s.timeout | new_ack, 0), (duplicate, s.dupacks_next)),
         in_recovery=(s.in_recovery | enter) & ~(s.fresh | s.timeout | full),
         reno=choose(s.reno, (s.fresh, 0), (s.do_congestion, s.e_seq[0])),
-        recover=choose(s.recover, (s.fresh, s.e_seq), (s.timeout | enter, s.snd_max)),
+        recover=Mux(s.timeout | enter, s.snd_max, s.recover),
+        recover_valid=(s.recover_valid | s.timeout | enter) & ~(s.fresh | (s.go & s.if_passes_recover)),
         rexmt_one=(s.rexmt_one & ~(s.fresh | s.timeout | full)) | enter | partial,
         fast_retransmit=enter,
         is_duplicate=duplicate,

@@ -29,10 +29,10 @@ def _up_to(value, limit):
 def measure(s):
     """Step 5: how much there is, how much may go, how far the receive window could open.
 
-    A retransmission never crosses snd_max, so that only one of snd_nxt and snd_max moves.
+    A retransmission never crosses snd_max; the octet of a probe goes with what follows it, when the window opens.
     """
     base = Mux(s.rexmt_one, s.snd_una, s.snd_nxt)
-    up_to_max = (s.behind | s.rexmt_one) & ~s.fin_sent
+    up_to_max = (s.behind | s.rexmt_one) & ~s.fin_sent & ~s.takes_probe_along
     fin = s.fin_now
     return dict(
         base=base,
@@ -52,7 +52,8 @@ def measure(s):
         w_adv=_less(s.rcv_adv, s.data_nxt, fin),
         half_ring=power(s.rcv_log2, 25)[1:],
         round_up=Cat(s.rcv_scale > k for k in range(14)),  # (1 << rcv_scale) - 1
-        half_wnd=s.max_sndwnd >> 1,
+        half_wnd=s.recent_wnd >> 1,
+        force_one=s.force & s.wnd_zero,  # a probe; with a window open it is an override
         two_segments=(s.maxseg << 1)[:13],
     )
 
@@ -69,7 +70,7 @@ def limit(s):
     some = Mux(s.up_to_max, s.some_max, s.some_end)
     negative = avail[31]
     fin_possible = s.fin_queued & s.can_fin & ~negative & ~s.up_to_max
-    unlimited = s.rexmt_one | s.force
+    unlimited = s.rexmt_one | s.force_one
     smaller = Mux(s.up_to_max, _below(s.avail_max, s.maxseg), _below(s.avail_end, s.maxseg))
     fits = Mux(s.up_to_max, _up_to(s.avail_max, s.maxseg), _up_to(s.avail_end, s.maxseg))
     one_left = Mux(s.up_to_max, s.avail_max == 1, s.avail_end == 1)
@@ -78,8 +79,8 @@ def limit(s):
         room=room[:12],
         short=room[31] | (~negative & room_in_segment & (room < avail)),
         # Silly-window avoidance of the sender: a segment cut by the window goes if it repeats old data or fills half of
-        # the largest window the peer has offered.
-        cut_goes=Mux(s.wnd_smaller, s.wnd_open, s.cwnd_open) & (s.behind | (room >= s.half_wnd)),
+        # the largest window the peer has offered of late; or all of the window when it has waited long enough (MUST-38).
+        cut_goes=Mux(s.wnd_smaller, s.wnd_open, s.cwnd_open) & (s.behind | s.force | (room >= s.half_wnd)),
         edge=(s.snd_una + Mux(s.wnd_smaller, s.snd_wnd, s.cwnd))[:32],
         unlimited=unlimited,
         permitted=s.may_output & s.alive,
@@ -88,10 +89,11 @@ def limit(s):
         tx_syn=s.in_handshake & s.flight_zero,
         ack_reason=~s.in_syn_sent & s.ack_now,
         tells_window=~s.in_syn_sent & s.updates_window,
-        first_time=~s.behind & ~s.rexmt_one,
+        first_time=(~s.behind | s.takes_probe_along) & ~s.rexmt_one,
+        snd_round=Cat((s.snd_scale > k) & ~s.wnd_zero for k in range(14)),
         fin_possible=fin_possible,
         fin_alone=fin_possible & ~some,
-        rest_goes=~s.force | one_left,
+        rest_goes=~s.force_one | one_left,
         avail_fits=~negative & fits,
         some=s.can_send & some,
         most=Mux(negative, 0, Mux(smaller, avail[:12], s.maxseg))[:12],
@@ -119,8 +121,8 @@ def decide(s):
         new=sent & s.first_time,
         acks=s.may_ack & wanted,
         advance=sent & ~s.rexmt_one,
-        behind_segment=choose(END, (~data | (s.force & ~fin), BASE_PLUS_1), (fin, END_PLUS_1), (limited, EDGE))[:2],
-        length=choose(s.most, (s.force, s.some), (s.rexmt_one, s.most), (s.short, s.room))[:12],
+        behind_segment=choose(END, (~data | (s.force_one & ~fin), BASE_PLUS_1), (fin, END_PLUS_1), (limited, EDGE))[:2],
+        length=choose(s.most, (s.force_one, s.some), (s.rexmt_one, s.most), (s.short, s.room))[:12],
         psh=data & s.avail_fits & ~limited,
         more=sent & data & (~s.avail_fits | s.up_to_max),
         blocked=s.blocked & wanted,
@@ -129,6 +131,9 @@ def decide(s):
         end=(s.base + s.most)[:32],
         end_plus_1=(Cat(Const(1, 1), s.base) + Cat(Const(1, 1), s.most))[1:33],
         window=Mux(window[30], 0, window)[:31],
+        # Where the peer's window ends; and where it may end in truth, since a scale rounds it.
+        granted=(s.snd_una + s.snd_wnd)[:32],
+        granted_most=(s.snd_una + (s.snd_wnd | s.snd_round))[:32],
     )
 
 
@@ -144,9 +149,10 @@ def advance(s):
         snd_max=Mux(s.new, behind, s.snd_max),
         rcv_adv=Mux(s.acks, (s.rcv_nxt + s.window)[:32], s.rcv_adv),
         window_scaled=s.window >> s.rcv_scale,
+        max_not_granted=seq_gt(s.snd_max, s.granted_most) & s.established,
         reset=s.may_output & (s.reset_reply | s.abort_reset),
-        retransmitted=s.sent & ~s.new,
-        times=s.new & ~s.rtt_active,
+        retransmitted=s.sent & (~s.new | s.takes_probe_along),
+        times=s.new & ~s.rtt_active & ~s.takes_probe_along,
     )
 
 
@@ -161,7 +167,13 @@ def send(s):
     return dict(
         tx_flags=Mux(s.reset, Mux(s.reset_reply, 1 << RST, 1 << RST | 1 << ACK), flags)[:8],
         tx_length=Mux(s.data & s.emit & ~s.reset, s.length, 0),
-        tx_seq=choose(s.snd_max, (s.reset & s.reset_reply, s.e_ack), (s.sent, s.base)),
+        # A segment without data stands where the peer must accept it: not behind a probe or a FIN that its window had no
+        # room for, nor beyond an edge that it has taken back. An empty segment or RST there would be dropped.
+        tx_seq=choose(
+            Mux(s.max_not_granted, s.granted, s.snd_max),
+            (s.reset & s.reset_reply, s.e_ack),
+            (s.sent, s.base),
+        ),
         # The window of a SYN is not scaled (RFC 7323 section 2.2).
         tx_wnd=Mux(s.tx_syn & ~s.reset, _field(s.window), _field(s.window_scaled)),
         fin_sent=s.fin_sent | (s.sent & s.fin),
@@ -170,7 +182,7 @@ def send(s):
         force=s.force & ~s.may_output,
         ack_now=s.ack_now & ~s.emit,
         delack=s.delack & ~s.acks,
-        rtt_active=(s.rtt_active & ~s.retransmitted) | s.new,
+        rtt_active=(s.rtt_active | s.new) & ~s.retransmitted,
         rtt_seq=Mux(s.times, s.snd_max, s.rtt_seq),
         rtt_start=Mux(s.times, s.now, s.rtt_start)[:TICK_BITS],
         push=(s.more | s.blocked) & (~s.tx_queued | s.is_output),

@@ -46,7 +46,7 @@ def merge(s):
     seg_start = Mux(s.in_order, s.rcv_nxt, s.e_seq)
     seg_end = Mux(s.cut_right, s.edge, s.e_payload_end)
     no_room = ~s.in_order & s.ooo_valid.all() & ~s.touch_0 & ~s.touch_1
-    takes = s.takes_data & s.brings_data & ~no_room
+    takes = s.takes_data & s.brings_data & s.acceptable & ~no_room
     takes_ahead = takes & ~s.in_order
     touch_none = ~s.touch_0 & ~s.touch_1
     goes_first = ~s.ooo_valid[0] | (touch_none & s.before_0) | s.touch_0
@@ -69,10 +69,10 @@ def merge(s):
         if_first=takes_ahead & goes_first,
         if_second=takes_ahead & ~goes_first,
         if_shift=takes_ahead & touch_none & s.ooo_valid[0] & s.before_0,
-        lacks_room=s.takes_data & s.brings_data & no_room,
-        # Out of order, a gap filled, every second segment; and payload that brought nothing new although the segment was
-        # acceptable: the peer needs to hear where we are.
-        if_ack_now=takes_ahead | (takes & (s.ooo_valid.any() | s.delack)) | (~takes & (s.e_length != 0)),
+        lacks_room=s.takes_data & s.brings_data & s.acceptable & no_room,
+        # Out of order, a gap filled, every second segment; and payload or a FIN that brought nothing new although the segment
+        # was acceptable: the peer needs to hear where we are.
+        if_ack_now=takes_ahead | (takes & (s.ooo_valid.any() | s.delack)) | (~takes & ~s.e_zero_length),
     )
 
 
@@ -87,18 +87,24 @@ def apply(s):
     keep_second = s.ooo_valid[1] & ~s.touch_1
     valid_in_order = Cat(Mux(s.touch_0, keep_second, s.ooo_valid[0]), keep_second & ~s.touch_0)
     valid_out_of_order = Cat(1, Mux(s.touch_0, keep_second, s.ooo_valid[0]))
-    fin_merged = Mux(s.fin_seen, s.merged_end == s.fin_seq, s.ends_merged)
-    fin_at_nxt = Mux(s.fin_seen, s.fin_at_nxt, s.ends_at_nxt)
+    # A FIN counts where it stands when everything before it has arrived: this segment's, or the one seen last.
+    own_fin = s.fin_valid & Mux(in_order, s.ends_merged, s.ends_at_nxt)
+    seen_fin = s.fin_seen & Mux(in_order, s.merged_end == s.fin_seq, s.fin_at_nxt)
     return dict(
         ooo=Cat(new_first, new_second),
         ooo_valid=choose(s.ooo_valid, (s.fresh, 0), (in_order, valid_in_order), (out_of_order, valid_out_of_order)),
         data_nxt_placed=Mux(in_order, s.merged_end, s.rcv_nxt),
         fin_seen=(s.fin_seen | s.fin_valid) & ~s.fresh,
-        fin_seq=Mux(s.fin_seen, s.fin_seq, s.e_payload_end),
-        fin_now=(s.fin_seen | s.fin_valid) & ~s.peer_closed & s.go & Mux(in_order, fin_merged, fin_at_nxt),
+        fin_seq=Mux(s.fin_valid, s.e_payload_end, s.fin_seq),
+        fin_now=(own_fin | seen_fin) & ~s.peer_closed & s.go,
         placed=taken,
         place_length=Mux(taken, (s.d_place_end - s.d_start)[:12], 0),
         got_in_order=in_order,
         got_out_of_order=out_of_order,
         discarded=s.go & s.lacks_room,
     )
+
+
+def forget(s):
+    """Step 6: a FIN that data has passed was none; kept, it would count again 4 GiB later."""
+    return dict(fin_seen=s.fin_seen & ~seq_gt(s.rcv_nxt, s.fin_seq))

@@ -2,6 +2,10 @@
 
 srtt is kept times 8 and rttvar times 4, so that the gains of 1/8 and 1/4 are shifts. A timer started in the pass that
 takes a sample still uses the time-out of before; the new one counts from the next pass on.
+
+Invariant: ``rto`` is the time-out in force, with all its doublings. Only a sample lowers it again, and only data sent once
+gives one (Karn's algorithm, sections 3 and 5.7): an ACK does not. ``rexmt_shift`` counts time-outs without progress, for R2
+and for the interval of probes; a closed window says nothing about the round trip, so its backoff stays out of ``rto``.
 """
 
 from amaranth.hdl import Mux
@@ -12,15 +16,16 @@ from . import choose
 
 
 def measure(s):
-    """Step 2: the sample; the backed-off time-out doubled once more (section 5.5), in two parts."""
+    """Step 2: the sample; the time-out doubled (section 5.5), a probe's interval as often as it has run out; in two parts."""
     doublings = s.rexmt_shift + 1
     return dict(
         sample=(s.now - s.rtt_start)[:TICK_BITS],
         rtt_done=s.rtt_active & seq_ge(s.e_ack, s.rtt_seq),
         backed_off_fine=s.rto << doublings[:2],
         backoff_coarse=doublings[2:],
-        rto_deadline=(s.now + s.rto)[:TICK_BITS],
-        initial_deadline=(s.now + s.rto_initial)[:TICK_BITS],
+        probing=s.persist | (s.wnd_was_zero & s.established),
+        # Section 5.7: data begins with 3 s when the SYN had to be repeated, 1 s being the first time-out.
+        rto_after_loss=(s.rto_initial + (s.rto_initial << 1))[: TICK_BITS + 2],
     )
 
 
@@ -28,7 +33,12 @@ def error(s):
     """Step 3."""
     return dict(
         rtt_error=(s.sample - (s.srtt >> 3))[: TICK_BITS + 1],  # signed
-        backed_off=s.backed_off_fine << (s.backoff_coarse << 2),
+        backed_off=Mux(s.probing, s.backed_off_fine << (s.backoff_coarse << 2), s.rto << 1),
+        rto_established=Mux(
+            s.rexmt_shift == 0,
+            s.rto_initial,
+            Mux(s.rto_after_loss > s.rto_max, s.rto_max, s.rto_after_loss),
+        )[:TICK_BITS],
     )
 
 
@@ -62,7 +72,9 @@ def apply(s):
         rtt_valid=(s.rtt_valid | take) & ~s.fresh,
         rtt_active=s.rtt_active & ~(take | s.fresh | s.timeout),
         rtt_taken=take,
+        rto=Mux(s.timeout_then, s.backoff, s.rto),
         backoff_deadline=(s.now + s.backoff)[:TICK_BITS],
+        start_deadline=(s.now + s.rto)[:TICK_BITS],
     )
 
 

@@ -21,6 +21,8 @@ def measure(s):
         seq_before_lim=seq_lt(s.e_seq, s.rcv_lim),
         seq_upto_adv=seq_le(s.e_seq, s.rcv_adv),
         seq_upto_lim=seq_le(s.e_seq, s.rcv_lim),
+        seq_near_adv=seq_le(s.e_seq_minus_1, s.rcv_adv),
+        seq_near_lim=seq_le(s.e_seq_minus_1, s.rcv_lim),
         end_upto_adv=seq_le(s.e_end, s.rcv_adv),
         end_upto_lim=seq_le(s.e_end, s.rcv_lim),
         payload_after_adv=seq_gt(s.e_payload_end, s.rcv_adv),
@@ -36,9 +38,8 @@ def measure(s):
         d_nxt=distance(s.snd_nxt, s.e_ack),
         flight_nxt=distance(s.snd_nxt, s.snd_una),
         nxt_before_max=seq_lt(s.snd_nxt, s.snd_max),
-        seq_after_wl1=seq_gt(s.e_seq, s.snd_wl1),
         seq_before_wl1=seq_lt(s.e_seq, s.snd_wl1),
-        ack_before_wl2=seq_lt(s.e_ack, s.snd_wl2),
+        wnd_was_zero=s.snd_wnd == 0,
     )
 
 
@@ -52,29 +53,42 @@ def classify(s):
     empty_in_window = seq_exact | (~seq_before_nxt & s.seq_upto_adv & s.seq_upto_lim)
     end_inside = ~s.end_before_nxt & s.end_upto_adv & s.end_upto_lim
     ends_in_window = end_inside & s.end_after_nxt
+    # Up to 64 KiB to the left, and one beyond the right edge: the payload may be refused there, the acknowledgement not.
+    near = Mux(seq_before_nxt, s.d_seq[16:].all(), s.seq_near_adv & s.seq_near_lim)
     ack_before_una = s.d_ack[31]
     ack_new = s.ack_after_una & ~s.ack_after_max
+    ack_same = ~s.ack_after_una & ~ack_before_una
     flags = s.e_flags
+    plain = flags[ACK] & ~flags[RST] & ~flags[SYN]
     is_syn_received = s.state == State.SYN_RECEIVED.value
     segment = s.is_segment & s.provisioned
     return dict(
         acceptable=(s.e_zero_length & empty_in_window) | (~s.e_zero_length & (begins_in_window | ends_in_window)),
+        near=near,
+        e_wnd_zero=s.e_wnd == 0,
+        # Nothing but control information, right of the window: it is not answered.
+        quiet=s.e_zero_length & ~seq_before_nxt,
         end_inside=end_inside,
         seq_exact=seq_exact,
         repeats_syn=seq_before_nxt & ~s.seq_plus_1_before_nxt,  # it stands just before rcv_nxt
         ack_new=ack_new,
-        ack_same=~s.ack_after_una & ~ack_before_una,
+        ack_same=ack_same,
         ack_future=s.ack_after_max,
         ack_all=~s.ack_after_max & ~s.ack_before_max,
         acks_fin=ack_new & ~s.ack_before_max & s.fin_sent,
         ack_fine=~s.ack_after_max & (s.ack_after_una | ~is_syn_received),
-        wnd_newer=s.seq_after_wl1 | (~s.seq_before_wl1 & ~s.ack_before_wl2),
+        # SEG.ACK and SEG.WND make the edge together. A greater SEG.ACK was sent later, whatever its SEG.SEQ, and a smaller
+        # one's window would be counted from the wrong place; with the same SEG.ACK, SEG.SEQ tells (SND.WL2 is not needed).
+        wnd_newer=ack_new | (ack_same & ~s.seq_before_wl1),
         synchronised=s.state >= State.SYN_RECEIVED.value,
         in_closed=segment & (s.state == State.CLOSED.value),
         opening=segment & (s.state == State.SYN_SENT.value),
         open_=segment & (s.state >= State.SYN_RECEIVED.value),
         is_syn_received=is_syn_received,
-        plain=flags[ACK] & ~flags[RST] & ~flags[SYN],
+        plain=plain,
+        # RFC 5961 section 5.2: older than anything that can still be under way.
+        ack_stale=ack_before_una & (s.d_ack + s.max_sndwnd)[31],
+        repeats_fin=plain & flags[FIN] & ~s.end_before_nxt & ~s.end_after_nxt,
         takes_data=in_states(s.state, State.SYN_RECEIVED, State.ESTABLISHED, State.FIN_WAIT_1, State.FIN_WAIT_2),
         has_ack=flags[ACK],
         has_rst=flags[RST],
@@ -99,14 +113,17 @@ def decide(s):
     outside = open_ & ~s.acceptable & ~s.has_rst
     reset = open_ & s.has_rst & s.seq_exact
     challenge = open_ & s.acceptable & ((s.has_rst & ~s.seq_exact) | (s.has_syn & ~s.has_rst))
-    proceed = open_ & s.acceptable & s.plain
+    # Where the payload is refused, the acknowledgement and the window count nevertheless (3.10.7.4: "special allowance
+    # should be made to accept valid ACKs"): the peer's probe of a closed window may be all that brings them.
+    proceed = open_ & s.plain & (s.acceptable | (s.near & ~s.is_syn_received))
     # Simultaneous open (figure 8, line 6): the peer's SYN,ACK repeats the SYN we have, so it lies left of the window,
     # and yet it acknowledges ours. Its window is not taken: it is not scaled, and the first SYN's was taken.
     crossed = open_ & s.is_syn_received & s.repeats_syn & s.has_syn & s.has_ack & ~s.has_rst & s.ack_new
     syn_received_reset = proceed & s.is_syn_received & ~s.ack_new
     ack_too_new = proceed & ~s.is_syn_received & s.ack_future
-    go = proceed & s.ack_fine
-    ends_persist = s.persist & s.wnd_nonzero & (s.wnd_newer | s.is_syn_received)
+    ack_too_old = proceed & ~s.is_syn_received & s.ack_stale
+    go = proceed & s.ack_fine & ~s.ack_stale
+    reopens = s.wnd_was_zero & s.persist & s.wnd_nonzero & s.wnd_newer
     return dict(
         reset_reply=closed_reset | syn_sent_reset | syn_received_reset,
         refused=refused | (reset & s.is_syn_received),
@@ -117,16 +134,18 @@ def decide(s):
         syn_acked=syn_taken & s.has_ack,
         becomes_established=(syn_taken & s.has_ack) | (go & s.is_syn_received) | crossed,
         outside=outside,
-        challenge=challenge | ack_too_new,
+        outside_heard=outside & ~s.quiet,
+        challenge=challenge | ack_too_new | ack_too_old,
         go=go,
         took_ack=(proceed & s.ack_new) | (syn_taken & s.has_ack) | crossed,
         fin_is_acked=go & s.acks_fin,
         last_acked=go & s.acks_fin & (s.state == State.LAST_ACK.value),
-        takes_wnd=(go & s.wnd_newer) | syn_taken | (go & s.is_syn_received),
-        ends_persist=ends_persist,
+        takes_wnd=(go & s.wnd_newer) | syn_taken,
+        reopens=go & reopens,
         flight_acked=Mux(s.d_nxt[31], 0, s.d_nxt),  # an ACK beyond snd_nxt pulls it along
-        if_to_una=ends_persist & ~s.ack_new,
-        if_to_ack=s.ack_new & ends_persist,
-        retime_wait=outside & (s.state == State.TIME_WAIT.value),
-        fin_valid=go & s.has_fin & s.end_inside & s.takes_data,
+        to_una_by_wnd=go & reopens & ~s.ack_new,
+        to_ack_by_wnd=go & reopens & s.ack_new,
+        # Nothing else lengthens TIME_WAIT: blind traffic would hold it for ever.
+        retime_wait=outside & s.repeats_fin & (s.state == State.TIME_WAIT.value),
+        fin_valid=go & s.acceptable & s.has_fin & s.end_inside & s.takes_data,
     )

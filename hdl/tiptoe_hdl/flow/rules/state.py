@@ -13,6 +13,7 @@ def measure(s):
     return dict(
         wnd_nonzero=s.wnd_scaled != 0,
         wnd_largest=s.wnd_scaled > s.max_sndwnd,
+        wnd_recent=s.wnd_scaled > s.recent_wnd,
     )
 
 
@@ -32,9 +33,8 @@ def apply(s):
         (s.fin_is_acked & (state == S["FIN_WAIT_1"]), S["FIN_WAIT_2"]),
         (s.fin_is_acked & (state == S["CLOSING"]), S["TIME_WAIT"]),
     )
-    persist_exit = s.go & s.ends_persist
-    to_una = s.timer_rewinds | s.do_path_mtu | s.simultaneous | (s.go & s.if_to_una)
-    pulls_nxt = (s.took_ack & s.d_nxt[31]) | (s.go & s.if_to_ack)
+    to_una = s.timer_rewinds | s.do_path_mtu | s.simultaneous | s.to_una_by_wnd
+    pulls_nxt = (s.took_ack & s.d_nxt[31]) | s.to_ack_by_wnd
     fresh, opens = s.fresh, s.opens
     return dict(
         state=next_state,
@@ -80,7 +80,7 @@ def apply(s):
         flight_nxt=choose(
             s.flight_nxt,
             (s.do_accept, 1),
-            (fresh | s.timer_rewinds | s.do_path_mtu | s.simultaneous | persist_exit, 0),
+            (fresh | s.timer_rewinds | s.do_path_mtu | s.simultaneous | s.reopens, 0),
             (s.took_ack, s.flight_acked),
         ),
         snd_max=choose(s.snd_max, (s.do_accept, s.e_seq_plus_1), (fresh, s.e_seq)),
@@ -93,25 +93,39 @@ def apply(s):
         fin_acked=(s.fin_acked | s.fin_is_acked) & ~fresh,
         snd_wnd=choose(s.snd_wnd, (s.takes_wnd, s.wnd_scaled), (s.do_accept, s.e_wnd), (fresh, 0)),
         max_sndwnd=choose(s.max_sndwnd, (fresh, 0), (s.takes_wnd & s.wnd_largest, s.wnd_scaled)),
+        recent_wnd=choose(
+            s.recent_wnd,
+            (fresh, 0),
+            (s.takes_wnd & s.wnd_recent, s.wnd_scaled),
+            (s.overrides, s.snd_wnd),
+        ),
+        wnd_zero=choose(s.wnd_was_zero, (s.takes_wnd, ~s.wnd_nonzero), (s.do_accept, s.e_wnd_zero), (fresh, 1)),
         snd_wl1=Mux(s.takes_wnd, s.e_seq, s.snd_wl1),
-        snd_wl2=Mux(s.takes_wnd, s.e_ack, s.snd_wl2),
         data_nxt=choose(
             s.data_nxt_placed, (s.do_open, 0), (s.do_accept, s.e_ack_plus_1), (s.syn_taken, s.e_seq_plus_1)
         ),
         rcv_adv=choose(s.rcv_adv, (s.do_open, 0), (s.do_accept, s.accept_adv), (s.syn_taken, s.e_seq_plus_1)),
-        ack_now=(s.ack_now | s.outside | s.challenge | s.syn_acked | s.delack_due | (s.go & s.if_ack_now)) & ~fresh,
+        ack_now=(s.ack_now | s.outside_heard | s.challenge | s.syn_acked | s.delack_due | (s.go & s.if_ack_now))
+        & ~fresh,
         delack=(s.delack | s.got_in_order) & ~fresh,
         delack_deadline=Mux(s.got_in_order & ~s.delack, s.delack_deadline_next, s.delack_deadline),
-        force=(s.force | s.probe) & ~fresh & ~persist_exit,
-        rexmt_shift=choose(s.rexmt_shift, (fresh | s.took_ack | persist_exit, 0), (s.timeout | s.probe, s.next_shift)),
+        force=(s.force | s.probe) & ~fresh,
+        rexmt_shift=choose(
+            s.rexmt_shift,
+            (fresh | s.took_ack | s.reopens | s.overrides, 0),
+            (s.timeout | s.probe, s.next_shift),
+        ),
         rexmits=Mux(fresh, 0, s.rexmits),
-        timer_on_then=s.rexmt_on & ~fresh & ~persist_exit,
-        persist_then=(s.persist | s.probe) & ~fresh & ~persist_exit,
+        timer_on_then=s.rexmt_on & ~fresh & ~s.idle,
+        persist_then=(s.persist | s.probe) & ~fresh,
+        # The window opens, and all that is under way is a probe.
+        takes_probe_along=s.to_una_by_wnd & s.flight_one & ~s.fin_sent,
+        # A probe's interval has grown; one that has not may run out, however often the window closes and opens.
+        cuts_backoff=s.reopens & (s.rexmt_shift != 0),
         timeout_then=s.timeout,
         probe_then=s.probe,
         took_ack_then=s.took_ack,
-        start_deadline=Mux(fresh | s.becomes_established, s.initial_deadline, s.rto_deadline),
-        rto=Mux(fresh, s.rto_initial, s.rto),
+        rto=choose(s.rto, (fresh, s.rto_initial), (s.becomes_established, s.rto_established)),
         changed=s.took_ack | s.got_in_order | s.becomes_established | s.syn_taken | dies,
     )
 

@@ -24,22 +24,28 @@ def measure(s):
         delack_deadline_next=(s.now + s.delack_ticks)[:TICK_BITS],
         msl_deadline_next=(s.now + s.msl_ticks)[:TICK_BITS],
         tries_used_up=s.rexmt_shift >= s.rexmt_max,
-        wnd_closed=(s.snd_wnd == 0) & s.established,
+        wnd_closed=s.wnd_was_zero & s.established,
     )
 
 
 def expire(s):
-    """Step 3. With the peer's window closed a time-out probes it, for ever if need be (MUST-36, MUST-37)."""
-    probe = s.rexmt_due & (s.persist | s.wnd_closed)
-    timeout = s.rexmt_due & ~probe & ~s.tries_used_up
-    give_up = s.rexmt_due & ~probe & s.tries_used_up
+    """Step 3. With the peer's window closed a time-out probes it, for ever if need be (MUST-36, MUST-37); with a window
+    open that is too small for avoiding silly segments it overrides that (section 3.8.6.2.1), and the window counts as
+    the largest from then on. When nothing is under way or waits, the time-out says that the connection has been idle.
+    """
+    probe = s.rexmt_due & (s.persist | (s.wnd_closed & s.in_flight))
+    timeout = s.rexmt_due & ~s.persist & ~s.wnd_closed & s.in_flight & ~s.tries_used_up
+    give_up = s.rexmt_due & ~s.persist & ~s.wnd_closed & s.in_flight & s.tries_used_up
     time_wait_over = s.msl_due & (s.state == State.TIME_WAIT.value)
     return dict(
         probe=probe,
+        overrides=probe & ~s.wnd_closed,
         timeout=timeout,
         first_timeout=s.rexmt_shift == 0,
         timer_rewinds=probe | timeout,
         give_up=give_up,
+        idle=s.rexmt_due & ~s.persist & ~s.in_flight,
+        idle_falls=s.rexmt_due & ~s.persist & ~s.in_flight & s.above_restart,
         time_wait_over=time_wait_over,
         timer_ends=give_up | time_wait_over,
         next_shift=Mux(s.rexmt_shift == 15, 15, s.rexmt_shift + 1)[:4],
@@ -47,17 +53,23 @@ def expire(s):
 
 
 def plan(s):
-    """Step 8: what becomes of the retransmission timer behind this pass. ``sent``: data, SYN or FIN went out."""
+    """Step 8: what becomes of the retransmission timer behind this pass. ``sent``: data, SYN or FIN went out.
+
+    Invariant: while anything is under way or waits, the timer runs. It runs on when everything is acknowledged, and its end
+    then says that the connection is idle.
+    """
     outstanding = ~s.all_acked | s.sent
-    # Data waits, nothing is under way, and nothing may be sent: only a probe can find out when the window opens.
+    # Data waits, nothing is under way, and nothing may be sent: only the timer's probe or override can end it. Nothing
+    # restarts that timer but what has changed the cause: a segment that the peer acknowledged, its window opened.
     stuck = s.waiting & s.all_acked & ~s.sent
-    start = (s.sent & (~s.timer_on_then | s.persist_then & ~s.force)) | (s.took_ack_then & outstanding)
+    # What goes into a closed window is a probe or a FIN: it does not end probing.
+    start = (s.sent & (~s.timer_on_then | Mux(s.persist_then, ~s.wnd_zero, s.all_acked))) | s.took_ack_then
     return dict(
-        rexmt_off=~s.runs_rexmt | (~outstanding & ~stuck),
+        rexmt_outstanding=outstanding,
         rexmt_expired=s.timeout_then | s.probe_then,
         rexmt_stuck=stuck,
-        rexmt_starts=start | (stuck & ~s.timer_on_then),
-        persist_ends=start & ~s.force,
+        rexmt_starts=start | (stuck & (~s.timer_on_then | ~s.persist_then | s.cuts_backoff)),
+        persist_ends=start & ~s.wnd_zero,
     )
 
 
@@ -65,11 +77,11 @@ def set_retransmission(s):
     """Step 9."""
     running = s.timer_on_then | s.rexmt_starts | s.rexmt_expired
     return dict(
-        rexmt_on=~s.rexmt_off & running,
-        persist=~s.rexmt_off & (s.probe_then | s.rexmt_stuck | (s.persist_then & ~s.persist_ends)),
+        rexmt_on=s.runs_rexmt & running,
+        persist=s.runs_rexmt & (s.rexmt_stuck | (s.persist_then & ~s.persist_ends & s.rexmt_outstanding)),
         rexmt_deadline=choose(
             s.rexmt_deadline,
-            (s.rexmt_expired, s.backoff_deadline),
             (s.rexmt_starts, s.start_deadline),
+            (s.rexmt_expired, s.backoff_deadline),
         ),
     )

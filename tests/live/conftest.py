@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
 import select
+import shutil
 import socket
 import time
 from collections.abc import Callable
@@ -25,6 +27,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("tap") and _REASON:
             item.add_marker(pytest.mark.skip(reason=_REASON))
+
+
+def need(*programs: str) -> None:
+    """Skip unless these programs are installed."""
+    for program in programs:
+        if shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None:
+            pytest.skip(f"{program} is not installed")
 
 
 class Bench:

@@ -8,7 +8,6 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.conftest import ENGINE, KERNEL
+from tests.live.conftest import ENGINE, KERNEL, need
 from tests.live.peer import Peer
 from tests.live.test_live_command import InNamespace, Quiet, namespace_listener, serve
 from tiptoe_verif.native.device import engine_config
@@ -33,13 +32,6 @@ pytestmark = pytest.mark.tap
 _PLAIN = os.environ | {"COLUMNS": "120", "TERM": "dumb"}
 for _name in ("http_proxy", "https_proxy", "HTTP_PROXY", "ALL_PROXY", "all_proxy"):
     _PLAIN.pop(_name, None)
-
-
-def need(*tools):
-    """Skip unless these programs are installed."""
-    for tool in tools:
-        if shutil.which(tool, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None:
-            pytest.skip(f"{tool} is not installed")
 
 
 @pytest.fixture

@@ -8,13 +8,13 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
 import pytest
 
+from tests.live.conftest import need
 from tiptoe_verif.soak.under_test import ENGINE, KERNEL, UnderTest
 
 pytestmark = pytest.mark.tap
@@ -31,12 +31,6 @@ LOADS = [
     *(pytest.param(load, id=str(load["clients"]), marks=pytest.mark.soak) for load in LARGE),
 ]
 loads = pytest.mark.parametrize("load", LOADS)
-
-
-def need(*programs):
-    for program in programs:
-        if shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin") is None:
-            pytest.skip(f"{program} is not installed")
 
 
 def failures(tool, said):

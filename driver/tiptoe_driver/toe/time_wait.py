@@ -76,14 +76,14 @@ class TimeWaitHandover:
         self._kept.clear()
         self._leaving.clear()
 
-    def _answer_unknown(self) -> None:
+    def _answer_unknown(self, waits: bool) -> None:
         """What comes for connections in the stack's TIME_WAIT is for the host to answer, as long as there are any: with
         RST_UNKNOWN the engine would reset a peer that sends its FIN again."""
-        waits = bool(len(self._stack.time_wait))
         self._engine.unknown_to_host(waits)
         self._watching = waits
         if waits:
-            self._stack.callout(self._engine.options.time_wait_us, self._answer_unknown)
+            again = self._engine.options.time_wait_us
+            self._stack.callout(again, lambda: self._answer_unknown(bool(len(self._stack.time_wait))))
 
     def _read(self, toep: toepcb) -> None:
         if self._over(toep):
@@ -102,9 +102,7 @@ class TimeWaitHandover:
         time_wait = self._stack.time_wait
         time_wait.make_room()
         if not self._watching:
-            self._watching = True
-            self._engine.unknown_to_host(True)  # before ABORT
-            self._stack.callout(self._engine.options.time_wait_us, self._answer_unknown)
+            self._answer_unknown(True)  # before ABORT
         limit_us = self._engine.options.time_wait_us
         tp = toep.tp
         with self._stack.tcbinfo.lock:

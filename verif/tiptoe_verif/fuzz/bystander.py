@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+from ..wire.flow import signed
 from ..wire.segment import ACK, PSH, RST, SYN, Segment
-from .peer import Broken, M, signed
+from .peer import Broken, M
 
 CHUNK = 700
 RTO = 4000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,9 +30,13 @@ class Finding:
     words: str
 
 
-def play(config: str, seed: int, steps: list[Step], pcap: Path | None = None) -> str:
+def play(config: str, seed: int, steps: Iterable[Step], pcap: Path | None = None) -> str:
     """The steps in a world of their own, then quiet; what is wrong, or ""."""
-    world = World(config, seed, pcap)
+    return _carry_out(World(config, seed, pcap), steps)
+
+
+def _carry_out(world: World, steps: Iterable[Step]) -> str:
+    """As ``play``, in this world, which ends with it."""
     try:
         for step in steps:
             world.do(step)
@@ -60,20 +65,11 @@ def fuzz(config: str, seed: int, frames: int, console: Console) -> Finding | Non
     counted: Counter[str] = Counter()
     opened = delivered = 0
     while done < frames:
-        world_seed = seed * 100_000 + number
-        number += 1
+        world = World(config, seed * 100_000 + number)
         steps: list[Step] = []
-        world = World(config, world_seed)
-        try:
-            while len(steps) < ROUND and done + world.frames < frames:
-                steps.append(choose(rng))
-                world.do(steps[-1])
-            world.calm()
-            world.sim.check()
-        except Exception as error:  # whatever it is, it is a finding
-            return Finding(world_seed, steps, f"{type(error).__name__}: {error}")
-        finally:
-            world.close()
+        if words := _carry_out(world, _chosen(rng, world, steps, frames - done)):
+            return Finding(seed * 100_000 + number, steps, words)
+        number += 1
         done += world.frames
         opened, delivered = opened + world.opened, delivered + world.delivered
         counted.update(_kind(step) for step in steps)
@@ -86,6 +82,13 @@ def fuzz(config: str, seed: int, frames: int, console: Console) -> Finding | Non
         "nothing wrong"
     )
     return None
+
+
+def _chosen(rng: random.Random, world: World, steps: list[Step], frames: int) -> Iterator[Step]:
+    """Steps at random, noted in ``steps``, until a round is long enough or ``frames`` have gone."""
+    while len(steps) < ROUND and world.frames < frames:
+        steps.append(choose(rng))
+        yield steps[-1]
 
 
 def _kind(step: Step) -> str:

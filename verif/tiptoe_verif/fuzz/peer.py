@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+from ..wire.flow import signed
 from ..wire.segment import ACK, FIN, PSH, RST, SYN, Segment
 from .steps import Frame
 
@@ -13,11 +14,6 @@ IN = random.Random("to the engine").randbytes(SIZE) * 2
 """The byte at sequence number n is IN[n % SIZE], whoever sends it, and however often."""
 OUT = random.Random("from the engine").randbytes(SIZE) * 2
 """The n-th byte that the host sends on a connection is OUT[n % SIZE]."""
-
-
-def signed(value: int) -> int:
-    """A difference modulo 2**32 as a number with a sign."""
-    return (value + (1 << 31) & M) - (1 << 31)
 
 
 class Broken(AssertionError):

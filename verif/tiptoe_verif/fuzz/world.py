@@ -17,6 +17,7 @@ from typing import Any
 
 from tiptoe_driver.hardware import abi_gen as abi
 
+from ..native.device import driver_faults
 from ..native.simulation import Simulation
 from ..wire.segment import ARP, Malformed, Segment, ip_number, mac_number, pack_tcp, parse_tcp
 from .bystander import Bystander
@@ -34,7 +35,6 @@ QUIET_AFTER, QUIET_FOR = 10_000, 30_000
 """Cycles after the last connection's end until it must be silent, and for which."""
 PATIENCE = 600_000
 """Cycles within which what must come comes."""
-_FAULTS = ("lost_ids", "bad_positions", "bad_frame_events", "reset_failed")
 _RESET = struct.pack("ii", 1, 0)
 _GONE = (
     errno.ECONNRESET,
@@ -101,8 +101,6 @@ class World:
                 "arp_retry_us": 20_000, "fin_wait_2_us": 20_000, "orphan_us": 20_000, "registers": _TIMERS,
             },
         )  # fmt: skip
-        assert self.sim.monitor is not None
-        self.sim.monitor.forget_after_ns = 1 << 62
         ours = self.sim.ip
         self.peers = [
             Peer(slot, random.Random(f"fuzz {seed} {slot}"), 7000 + slot if slot % 2 else 40_000 + slot,
@@ -255,11 +253,7 @@ class World:
             for frame in self.sim.captured():
                 self._from_engine(frame)
             self.bystander.turn(self.sim.harness.cycle)
-        counted = self.sim.toe.counters
-        bad = {
-            name: counted[name] for name in counted if counted[name] and (name in _FAULTS or name.startswith("error_"))
-        }
-        if bad:
+        if bad := driver_faults(self.sim.toe.counters):
             raise Broken(f"the driver counts {bad}")
 
     def _from_engine(self, frame: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,13 @@ from .harness import Harness, RuleBroken, build_engine
 
 MEMORY_BYTES = 1 << 28
 """Default size of host memory; pages cost nothing until they are touched."""
+_FAULTS = ("lost_ids", "bad_positions", "bad_frame_events", "reset_failed")
+
+
+def driver_faults(counters: Mapping[str, int]) -> dict[str, int]:
+    """Of the driver's counters those that stay 0 as long as nothing is wrong, and are not: of the engine's error events (the
+    watchdog's among them), and of what the driver itself wonders about."""
+    return {name: n for name, n in counters.items() if n and (name in _FAULTS or name.startswith("error_"))}
 
 
 def engine_config(name: str | EngineConfig) -> EngineConfig:

@@ -9,12 +9,12 @@ orderly end it is consumed first. It comes from the connection's beginning (see 
 from __future__ import annotations
 
 import errno
-import os
 import select
 import socket
 from enum import Enum
 
 from tiptoe_driver import Socket
+from tiptoe_driver.sockopt import os_error
 
 from ..live.relay import CHUNK, TURN, Half
 
@@ -140,5 +140,5 @@ def consume(end: socket.socket, count: int) -> None:
     while count > 0:
         taken = len(end.recv(min(count, CHUNK)))
         if not taken:
-            raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+            raise os_error(errno.ECONNRESET)
         count -= taken

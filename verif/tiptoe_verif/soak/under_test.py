@@ -17,14 +17,13 @@ from typing import Any
 
 from ..live.namespace import NetNamespace
 from ..live.stat_server import stat_folder
+from ..native.device import driver_faults
 
 ENGINE, KERNEL = "10.77.0.2", "10.77.0.1"
 HERE = Path(__file__).parent
 ECHO_SERVER, ECHO_CLIENT = HERE / "echo_server.py", HERE / "echo_client.py"
 _TIPTOE = str(Path(sys.executable).with_name("tiptoe"))
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
-_FAULTS = ("lost_ids", "bad_positions", "bad_frame_events", "reset_failed")
-"""Counters of the driver that stay 0, besides those of errors that the engine has told (error_watchdog and others)."""
 
 
 class SessionError(Exception):
@@ -109,9 +108,7 @@ class UnderTest:
             taken = self.stat()
         except OSError as error:
             raise SessionError(f"the session does not answer ({error}): {self.said()}") from None
-        counted = taken["devices"][0]["driver_counters"]
-        bad = {name: count for name, count in counted.items() if name in _FAULTS or name.startswith("error_")}
-        if bad:
+        if bad := driver_faults(taken["devices"][0]["driver_counters"]):
             raise SessionError(f"the driver counts {bad}")
         return taken
 

@@ -12,6 +12,7 @@ import cocotb
 from cocotb.triggers import Timer
 from scapy.layers.inet import TCP
 
+from ..wire.flow import signed
 from ..wire.segment import ACK, FIN, RST, SYN, Segment
 from .memory import CLOCK_NS, now
 from .peer import M32, Host, flag_letters
@@ -20,11 +21,6 @@ RTO = 9000
 DELACK = 1500
 PULSE = 500
 """Cycles between looks at the clock."""
-
-
-def signed(value: int) -> int:
-    """A difference modulo 2**32 as number with a sign."""
-    return (value + (1 << 31) & M32) - (1 << 31)
 
 
 class ReferenceTcp:

@@ -8,9 +8,14 @@ DEFAULT_MSS = 536
 """RFC 9293 MUST-15: what a peer without the MSS option can take."""
 
 
+def signed(difference: int) -> int:
+    """A difference modulo 2**32 as a number with a sign."""
+    return (difference + (1 << 31) & 0xFFFFFFFF) - (1 << 31)
+
+
 def unwrap(seq: int, near: int) -> int:
     """The number that is ``seq`` modulo 2**32 and closest to ``near``."""
-    return near + ((seq - near + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
+    return near + signed(seq - near)
 
 
 class Intervals:

@@ -13,6 +13,7 @@ from .device import Device
 from .memory import Block
 from .positions import MASK
 
+_TAGS = 0xFFFF
 Done = Callable[[int, int], None]
 """Called with ``status`` and ``argument`` of a command's COMMAND_DONE."""
 DoneEvent = Callable[[abi.CommandDoneEvent], None]
@@ -94,9 +95,11 @@ class CommandRing:
         return self.tag_event(lambda event: done(event.status, event.argument))
 
     def tag_event(self, done: DoneEvent) -> int:
-        """The same for who wants the whole event."""
-        while True:
-            self._tag = self._tag % 0xFFFF + 1  # 0 is the tag of commands nobody waits for
+        """The same for who wants the whole event. Of an engine that answers nothing the oldest is forgotten."""
+        if len(self._waiting) == _TAGS:
+            del self._waiting[next(iter(self._waiting))]
+        while True:  # one is free
+            self._tag = self._tag % _TAGS + 1  # 0 is the tag of commands nobody waits for
             if self._tag not in self._waiting:
                 break
         self._waiting[self._tag] = (self._tail, done)

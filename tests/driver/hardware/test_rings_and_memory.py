@@ -10,7 +10,7 @@ from tests.driver.bench import Bench
 from tests.driver.fake_device import FakeDevice
 from tiptoe_driver import DeviceError
 from tiptoe_driver.hardware import abi_gen as reg
-from tiptoe_driver.hardware.abi_gen import Reason, State
+from tiptoe_driver.hardware.abi_gen import CommandDoneEvent, Reason, State
 from tiptoe_driver.hardware.memory import ByteRing, HostMemory, OutOfMemory, RingPool, window_scale
 from tiptoe_driver.hardware.positions import advance, distance, is_after
 from tiptoe_hdl.host.abi import Opcode
@@ -127,6 +127,16 @@ def test_control_commands_always_have_room() -> None:
         assert [c["op"] for c in conn.commands(Opcode.CLOSE, Opcode.ABORT, Opcode.RELEASE)] == (
             [Opcode.CLOSE, Opcode.RELEASE] if n % 2 else [Opcode.CLOSE]
         )
+
+
+def test_tags_do_not_run_out_of_an_engine_that_answers_nothing(bench: Bench) -> None:
+    """The oldest is forgotten rather than a free one looked for without end."""
+    commands, told = bench.dev.engine.commands, []
+    last = commands.tag(lambda status, argument: told.append("last of the first"))
+    for _ in range(0xFFFF):
+        newest = commands.tag(lambda status, argument: told.append("other"))
+    assert commands.waiting == 0xFFFF and newest == last
+    assert commands.done(CommandDoneEvent(argument=0, opcode=0, status=0, tag=newest, value=0)) and told == ["other"]
 
 
 def test_backlog_keeps_the_order_of_listen_and_unlisten() -> None:

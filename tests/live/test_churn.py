@@ -139,13 +139,14 @@ def test_program_stopped_for_a_minute_goes_on(under_test, side):
     stopped(under_test, side, 60)
 
 
-def together(under_test, side, config, clients, connecting):
-    """All connected at once, data on all, three times; `stat` says meanwhile whose they are: the most of each, and of both."""
+def together(under_test, side, config, clients, connecting, hold_s=0.5):
+    """All connected for a while, data on all, thrice; `stat` says meanwhile whose they are: the most of each, and of both."""
     session, where = under_test(side, config)
     ids = session.until_quiet()["devices"][0]["ids"]["total"]
     most = []
     for seed in range(3):
-        client = session.beside(*session.echo(*where, clients, clients, 5000, seed, "together", connecting))
+        words = [clients, clients, 5000, seed, "together", connecting, hold_s]
+        client = session.beside(*session.echo(*where, *words))
         engine = kernel = both = 0
         while client.poll() is None:
             taken = session.check()
@@ -177,5 +178,5 @@ def test_a_burst_beyond_the_syncache_is_the_kernels(under_test, side):
 @pytest.mark.soak
 @pytest.mark.parametrize("side", ["listen", "run-server"])
 def test_more_clients_than_256_ids(under_test, side):
-    most, ids = together(under_test, side, "sim", 300, 40)
+    most, ids = together(under_test, side, "sim", 300, 40, hold_s=3)
     assert min(most) >= ids * 3 // 4

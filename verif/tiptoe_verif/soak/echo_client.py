@@ -1,8 +1,8 @@
 """Many short connections to an echo server, so many at a time: HOST PORT COUNT AT_ONCE BYTES SEED
-[together [CONNECTING]].
+[together [CONNECTING [HOLD]]].
 
-Each sends random bytes and compares what comes back; with ``together`` all AT_ONCE are connected before any sends, no more than
-CONNECTING of them in their handshake at a time, and closed after all have been answered. Prints one line of JSON: requests,
+Each sends random bytes and compares what comes back; with ``together`` all AT_ONCE are connected, no more than CONNECTING of them
+in their handshake at a time, and stay so for HOLD seconds before any sends. Prints one line of JSON: requests,
 failed, their errors, and median, 99th percentile and longest time in milliseconds. A program of its own, of the standard
 library only.
 """
@@ -70,7 +70,9 @@ class Request:
             return True
 
 
-def run(target: tuple[str, int], count: int, at_once: int, size: int, seed: int, together: int) -> dict[str, object]:
+def run(
+    target: tuple[str, int], count: int, at_once: int, size: int, seed: int, together: int, hold_s: float
+) -> dict[str, object]:
     """Make the requests; what became of them. ``together``: how many connect at a time, 0: each is on its own."""
     rng = random.Random(seed)
     ready = selectors.DefaultSelector()
@@ -87,7 +89,7 @@ def run(target: tuple[str, int], count: int, at_once: int, size: int, seed: int,
         if request.error:
             errors[request.error] += 1
 
-    looked = time.monotonic()
+    looked = until = time.monotonic()
     while begun < count or live:
         connecting = sum(not each.connected for each in live) if together else -1
         while (
@@ -101,9 +103,13 @@ def run(target: tuple[str, int], count: int, at_once: int, size: int, seed: int,
             ready.register(request.socket, request.wanted, request)
             live.add(request)
             begun += 1
-        if together and (len(live) == at_once or begun == count) and all(each.connected for each in live):
-            for request in live:
-                request.waits = False
+        if together and any(each.waits for each in live):
+            now = time.monotonic()
+            if not ((len(live) == at_once or begun == count) and all(each.connected for each in live)):
+                until = now + hold_s
+            elif now >= until:
+                for request in live:
+                    request.waits = False
         for key, _ in ready.select(1.0) if not together else [(key, 0) for key in list(ready.get_map().values())]:
             if key.data.turn():
                 end(key.data)
@@ -127,4 +133,5 @@ if __name__ == "__main__":
     host, port, *numbers = sys.argv[1:6]
     count, at_once, size, seed = int(numbers[0]), int(numbers[1]), int(numbers[2]), int(sys.argv[6])
     together = int(sys.argv[8]) if sys.argv[8:] else at_once if sys.argv[7:] else 0
-    print(json.dumps(run((host, int(port)), count, at_once, size, seed, together)))
+    hold_s = float(sys.argv[9]) if sys.argv[9:] else 0.0
+    print(json.dumps(run((host, int(port)), count, at_once, size, seed, together, hold_s)))

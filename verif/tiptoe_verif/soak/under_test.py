@@ -49,7 +49,8 @@ class UnderTest:
             self.process = namespace.popen(
                 [_TIPTOE, command, "--config", config, "--pcap", str(self.pcap), *rest],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE if command == "run" else said, stderr=said,
-                env=environment(),
+                # A shell's background job ignores SIGINT, and so would the session and its program, whose end that is.
+                env=environment(), preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )  # fmt: skip
         self._wait(lambda: self._socket.exists(), "the session", 120)
 

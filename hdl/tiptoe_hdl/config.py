@@ -7,6 +7,10 @@ def _is_power_of_two(value: int) -> bool:
     return value > 0 and value & (value - 1) == 0
 
 
+def _buckets(connections: int) -> int:
+    return max(16, connections // 2)
+
+
 @dataclass(frozen=True, kw_only=True)
 class EngineConfig:
     """Sizes and features of one engine.
@@ -26,8 +30,9 @@ class EngineConfig:
     syncache_entries : int
         Half-open connections the engine keeps; a power of two.
     buckets_per_hash : int
-        Rows of each of the two hash tables of the connection table; 4 ways a row.
-        0 chooses ``(connections + syncache_entries) / 4``, a load of one half when full.
+        Rows of each of the two hash tables of the connection table; 4 ways a row; a power of two.
+        0 chooses ``connections / 2``, 16 at least: a load of a quarter when every id is in use, of a half when as many
+        connections are half open besides.
     next_hops : int
         Entries of the next-hop table; a power of two.
     rx_buffer_bytes : int
@@ -66,7 +71,7 @@ class EngineConfig:
         if self.syncache_entries > self.connections:
             raise ValueError("syncache_entries must not exceed connections")
         if self.buckets_per_hash == 0:
-            object.__setattr__(self, "buckets_per_hash", max(16, self.connections // 2))
+            object.__setattr__(self, "buckets_per_hash", _buckets(self.connections))
         if not _is_power_of_two(self.buckets_per_hash):
             raise ValueError(f"buckets_per_hash must be a power of two, not {self.buckets_per_hash}")
 
@@ -96,7 +101,9 @@ class EngineConfig:
         return max(1, (self.next_hops - 1).bit_length())
 
     def with_(self, **changes) -> "EngineConfig":
-        """A copy with some fields changed."""
+        """A copy with some fields changed. Rows of the hash tables that were chosen for the connections are chosen anew."""
+        if self.buckets_per_hash == _buckets(self.connections):
+            changes = {"buckets_per_hash": 0} | changes
         return replace(self, **changes)
 
 

@@ -39,7 +39,6 @@ HOST_FRAMES = 16
 
 _fields = data.StructLayout({
     "seq": 32, "ack": 32, "flags": 8, "wnd": 16, "options": Options, "mss": 16, "ws": 4, "length": 12,
-    "ttl": 8, "tos": 8,
 })  # fmt: skip
 """Fields of ``tx_header`` that are the source's."""
 
@@ -52,7 +51,8 @@ class Resolver(wiring.Component):
 
     Timing: with the source's ``valid`` in cycle 0, the tables are read in cycle 0, their outputs and the source's fields
     registered in cycle 1, and ``o`` is valid in cycle 2, when the source's ``ready`` follows ``o.ready``. One frame in
-    three cycles. ``o`` comes from flip-flops through a few levels of logic, or (addresses) from the source.
+    three cycles. ``o`` comes from flip-flops through a few levels of logic (the next hop's MAC address: and the few words of
+    their table), or (addresses) from the source. What there is of every connection is in block memory, however many there are.
 
     Parameters
     ----------
@@ -134,16 +134,13 @@ class Resolver(wiring.Component):
         m.d.sync += inside.eq(inside + phase[0] - self.frame_finished)
         m.d.sync += hosts.eq(hosts + (phase[0] & is_host) - self.host_finished)
 
-        endpoint_now, base, log2, hop_mac = self._tables(m)
-        own = self._own_ip_header(m)
+        endpoint_now, own, base, log2, hop_mac = self._tables(m)
 
         # The frame's fields, whichever source: from phase 2 on in registers.
         now = Signal(_fields)
         ws_present = Mux(is_segment, segment.ws_present, control.ws_present)
         for name in ("seq", "ack", "flags", "wnd", "mss", "ws"):
             m.d.sync += now[name].eq(Mux(is_segment, segment[name], control[name]))
-        for name in ("ttl", "tos"):
-            m.d.sync += now[name].eq(Mux(is_segment & own.own, own[name], getattr(self, name)))
         syn = Mux(is_segment, segment.flags[SYN], control.flags[SYN])
         m.d.sync += Value.cast(now.options).eq(Mux(syn, Mux(ws_present, Options.MSS_WS, Options.MSS), Options.NONE))
         no_header = len(Options)
@@ -178,6 +175,8 @@ class Resolver(wiring.Component):
         ]
         with m.If(is_segment):
             m.d.comb += header.dmac.eq(Mux(endpoint_now.use_next_hop, hop_mac, endpoint_now.dmac))
+        for name in ("ttl", "tos"):
+            m.d.comb += header[name].eq(Mux(is_segment & own.own, own[name], getattr(self, name)))
 
         # Geometry, as constants for every front. before_m1: its bytes, less one.
         lane_bits = ceil_log2(cfg.bytes_per_beat)
@@ -238,76 +237,56 @@ class Resolver(wiring.Component):
         return m
 
     def _tables(self, m: Module):
-        """The tables; for ``segment.payload``, from flip-flops: endpoint, ring base and log2, next-hop MAC."""
+        """The tables; for ``segment.payload``, from flip-flops: endpoint, IP header of its own, ring base and log2. The
+        next hop's MAC address through its table."""
         cfg, segment = self._cfg, self.segment.payload
 
+        def table(name, shape, write_of):
+            """One of all connections, in block memory; its entry of the segment's, two cycles later."""
+            m.submodules[name] = made = memory.Memory(shape=shape, depth=cfg.connections, init=[])
+            write, read = made.write_port(), made.read_port()
+            m.d.comb += [*write_of(write), read.addr.eq(segment.id)]
+            now = Signal(shape, name=f"{name}_now", reset_less=True)
+            m.d.sync += now.eq(read.data)
+            return now
+
         # Endpoints: two writers in turn, through a register.
-        m.submodules.endpoints = endpoints = memory.Memory(shape=endpoint(cfg), depth=cfg.connections, init=[])
-        write, read = endpoints.write_port(), endpoints.read_port()
         turn = Signal()
         first, second = self.endpoint
-        m.d.comb += [
-            first.ready.eq(~second.valid | ~turn),
-            second.ready.eq(~first.valid | turn),
-            read.addr.eq(segment.id),
-        ]
+        m.d.comb += [first.ready.eq(~second.valid | ~turn), second.ready.eq(~first.valid | turn)]
         with m.If(first.valid & second.valid):
             m.d.sync += turn.eq(~turn)
-        chosen = Mux(first.valid & first.ready, first.payload, second.payload)
-        register = Signal(endpoint_write(cfg))
-        m.d.sync += [write.en.eq(first.valid | second.valid), register.eq(chosen)]
-        m.d.comb += [write.addr.eq(register.id), write.data.eq(register.endpoint)]
-        endpoint_now = Signal(endpoint(cfg))
-        m.d.sync += endpoint_now.eq(read.data)
-
-        # Their next hops once more, a cycle earlier: the MAC address behind it is there with the rest.
-        m.submodules.hops = hops = memory.Memory(
-            shape=endpoint(cfg)["next_hop"].shape, depth=cfg.connections, init=[], attrs={"ram_style": "distributed"}
-        )
-        hop_write, hop_read = hops.write_port(), hops.read_port()
-        m.d.comb += [
-            hop_write.en.eq(write.en),
-            hop_write.addr.eq(register.id),
-            hop_write.data.eq(register.endpoint.next_hop),
-            hop_read.addr.eq(segment.id),
+        change = Signal(endpoint_write(cfg), reset_less=True)
+        changes = Signal()
+        m.d.sync += [
+            changes.eq(first.valid | second.valid),
+            change.eq(Mux(first.valid & first.ready, first.payload, second.payload)),
         ]
+        endpoint_now = table("endpoints", endpoint(cfg), lambda write: [
+            write.en.eq(changes), write.addr.eq(change.id), write.data.eq(change.endpoint),
+        ])  # fmt: skip
+
+        own_header = data.StructLayout({"own": 1, "ttl": 8, "tos": 8})
+        own = table("ip_headers", own_header, lambda write: [
+            write.en.eq(self.ip_header.valid), write.addr.eq(self.ip_header.payload.id),
+            *(write.data[name].eq(self.ip_header.payload[name]) for name in own_header.members),
+        ])  # fmt: skip
 
         # Send rings. The base's low bits are zero by definition, so they are not stored.
-        stored = cfg.addr_width - RING_LOG2_MIN
-        m.submodules.rings = rings = memory.Memory(shape=stored + 5, depth=cfg.connections, init=[])
-        write, read = rings.write_port(), rings.read_port()
-        m.d.comb += [
-            write.en.eq(self.ring.valid),
-            write.addr.eq(self.ring.payload.id),
+        base_bits = cfg.addr_width - RING_LOG2_MIN
+        ring_now = table("rings", base_bits + 5, lambda write: [
+            write.en.eq(self.ring.valid), write.addr.eq(self.ring.payload.id),
             write.data.eq(Cat(self.ring.payload.base[RING_LOG2_MIN:], self.ring.payload.log2)),
-            read.addr.eq(segment.id),
-        ]
-        base, log2 = Signal(stored), Signal(5)
-        m.d.sync += Cat(base, log2).eq(read.data)
+        ])  # fmt: skip
 
-        m.submodules.next_hops = next_hops = memory.Memory(shape=48, depth=cfg.next_hops, init=[])
+        m.submodules.next_hops = next_hops = memory.Memory(
+            shape=48, depth=cfg.next_hops, init=[], attrs={"ram_style": "distributed"}
+        )
         write, read = next_hops.write_port(), next_hops.read_port(domain="comb")
         m.d.comb += [
             write.en.eq(self.next_hop.valid),
             write.addr.eq(self.next_hop.payload.index),
             write.data.eq(self.next_hop.payload.mac),
-            read.addr.eq(hop_read.data),
+            read.addr.eq(endpoint_now.next_hop),
         ]
-        hop_mac = Signal(48)
-        m.d.sync += hop_mac.eq(read.data)
-        return endpoint_now, base, log2, hop_mac
-
-    def _own_ip_header(self, m: Module):
-        """What the connection of ``segment.payload`` has of its own; combinational."""
-        layout = data.StructLayout({"own": 1, "ttl": 8, "tos": 8})
-        m.submodules.ip_headers = table = memory.Memory(
-            shape=layout, depth=self._cfg.connections, init=[], attrs={"ram_style": "distributed"}
-        )
-        write, read = table.write_port(), table.read_port(domain="comb")
-        m.d.comb += [
-            write.en.eq(self.ip_header.valid),
-            write.addr.eq(self.ip_header.payload.id),
-            read.addr.eq(self.segment.payload.id),
-        ]
-        m.d.comb += [write.data[name].eq(self.ip_header.payload[name]) for name in layout.members]
-        return read.data
+        return endpoint_now, own, ring_now[:base_bits], ring_now[base_bits:], read.data

@@ -181,7 +181,6 @@ BLOCKS = [
         _tx,
         no_collision=(
             "resolver.endpoints*",
-            "resolver.hops*",
             "resolver.rings*",
             "assembler.headers*",
             "assembler.payloads*",

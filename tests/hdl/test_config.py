@@ -7,7 +7,7 @@ from tiptoe_hdl.config import SIM, TINY, EngineConfig
 
 @pytest.mark.parametrize(("connections", "rows"), [(16, 16), (64, 32), (256, 128), (1024, 512), (65536, 32768)])
 def test_rows_of_the_hash_tables_follow_the_connections(connections, rows):
-    assert EngineConfig(connections=connections).buckets_per_hash == rows
+    assert EngineConfig(connections=connections, syncache_entries=16).buckets_per_hash == rows
     assert TINY.with_(connections=connections).buckets_per_hash == rows
     assert SIM.with_(syncache_entries=16).with_(connections=connections).buckets_per_hash == rows
 

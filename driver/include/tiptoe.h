@@ -111,13 +111,13 @@
 #define TIPTOE_CONGESTION_NEWRENO_SHIFT              0u
 #define TIPTOE_CONGESTION_RENO_MASK                  0x00000002u
 #define TIPTOE_CONGESTION_RENO_SHIFT                 1u
-#define TIPTOE_RETRIES_REXMT_MAX_MASK                0x000000ffu
+#define TIPTOE_RETRIES_REXMT_MAX_MASK                0x0000000fu
 #define TIPTOE_RETRIES_REXMT_MAX_SHIFT               0u
 #define TIPTOE_RETRIES_SYN_RETRIES_MASK              0x0000ff00u
 #define TIPTOE_RETRIES_SYN_RETRIES_SHIFT             8u
 
 #define TIPTOE_ID_VALUE                              0x54504954u
-#define TIPTOE_VERSION_VALUE                         0x00000100u
+#define TIPTOE_VERSION_VALUE                         0x00000200u
 
 /* Doorbells of a connection, absolute ring positions. */
 #define TIPTOE_DOORBELL_BASE                         0x80000u
@@ -219,6 +219,9 @@ enum tiptoe_error {
 	TIPTOE_ERROR_PAYLOAD_WRITE = 5,
 	TIPTOE_ERROR_BAD_COMMAND_TAIL = 6,
 	TIPTOE_ERROR_WATCHDOG = 7,
+	TIPTOE_ERROR_BAD_EVENT_CONSUMER = 8,
+	TIPTOE_ERROR_BAD_FRAME_CONSUMER = 9,
+	TIPTOE_ERROR_BAD_REGISTER = 10,
 };
 
 /* Counters: one pulse line each, in this order in the register map (32 bits, wrapping). */

@@ -174,6 +174,11 @@ class ErrorCode(IntEnum):
     PAYLOAD_WRITE = 5  # argument: id
     BAD_COMMAND_TAIL = 6  # COMMAND_TAIL more than a ring ahead or behind itself, ignored; argument: the value written
     WATCHDOG = 7  # work waits and nothing moves; argument: what stands still, a bit each, as in STATUS from bit 8 on
+    BAD_EVENT_CONSUMER = (
+        8  # EVENT_CONSUMER beyond what is written or behind itself, ignored; argument: the value written
+    )
+    BAD_FRAME_CONSUMER = 9  # FRAME_CONSUMER likewise, 16 bits of it
+    BAD_REGISTER = 10  # a value that the register cannot take, ignored; argument: the register's address
 
 
 WATCHED = ("commands", "doorbells", "events", "host")

@@ -13,8 +13,10 @@ from amaranth.lib.wiring import In, Out
 from ..config import EngineConfig
 from ..messages import Counter, ErrorEvent, doorbell
 from ..wire.valid_only import valid_only
+from .abi import ErrorCode
 from .axi import AxiLiteSignature, Response
 from .axil_slave import AxiLiteSlave
+from .consumer_check import CHECK_CYCLES
 from .doorbells import Doorbells
 from .register_map import register_map
 from .register_ports import CLEARED, CONFIGURATION, MEASURED, STALLED, configuration_ports, constants, field_width
@@ -32,7 +34,7 @@ COUNTER_CYCLES = 40
 class Registers(wiring.Component):
     """Register block and doorbells.
 
-    A write takes effect two cycles after its transfer; one write, so one doorbell, is taken each cycle.
+    A write takes effect three cycles after its transfer; one write, so one doorbell, is taken each cycle.
     A read takes about ten cycles, of a counter fifty.
 
     Parameters
@@ -48,7 +50,7 @@ class Registers(wiring.Component):
         with ``quiet``, and ``soft_reset`` follows for RESET_CYCLES cycles.
     doorbell : Out(stream of doorbell(cfg))
     error : Out(valid-only ErrorEvent), count_bad_doorbell : Out(1)
-        Doorbells refused.
+        Doorbells refused; values that a register cannot take.
     counter_index : Out(6), counter_value : In(32)
         The counter's value, when its index has been there for COUNTER_CYCLES.
     event_irq, error_irq : In(1)
@@ -131,7 +133,6 @@ class Registers(wiring.Component):
         """Decodes a write in the cycle of its transfer, carries it out in the next."""
         m.submodules.doorbells = doorbells = Doorbells(self._cfg)
         wiring.connect(m, wiring.flipped(self.doorbell), doorbells.o)
-        wiring.connect(m, wiring.flipped(self.error), doorbells.error)
         m.d.comb += [
             self.count_bad_doorbell.eq(doorbells.count_bad_doorbell),
             doorbells.clear.eq(self.soft_reset),
@@ -167,6 +168,7 @@ class Registers(wiring.Component):
             address.eq(word[:6]),
             value.eq(slave.write.p.data),
         ]
+        enable, address, value = self._check_value(m, enable, address, value, doorbells.error)
         for register in register_map().registers:
             for field in register.fields:
                 path = f"{register.name}.{field.name}"
@@ -181,8 +183,8 @@ class Registers(wiring.Component):
                         else:
                             m.d.sync += signal.eq(bits)
         # An interrupt that comes while its bit is cleared is not lost; nor one that came before the clearing, which was
-        # under way when the host thought it had seen all events. EVENT_CONSUMER, written before, counts two cycles later.
-        cleared = Signal(4)
+        # under way when the host thought it had seen all events. EVENT_CONSUMER, written before, counts once it is checked.
+        cleared = Signal(CHECK_CYCLES + 4)
         irq_status = register_map()["IRQ_STATUS"].address // 4
         m.d.sync += cleared.eq(Cat(enable & (address == irq_status), cleared))
         with m.If(self.event_irq | (cleared[-1] & self.event_pending)):
@@ -192,6 +194,52 @@ class Registers(wiring.Component):
                 m.d.sync += self._value[path, 0].eq(1)
         with m.If(self.error_irq):
             m.d.sync += self._value["IRQ_STATUS.ERROR", 0].eq(1)
+
+    def _check_value(self, m, enable, address, value, doorbell_error):
+        """Lets a write pass whose value the register can take, a cycle later; others are told of, as doorbells are."""
+        outside = {}  # sets bits outside of fields, by mask; a mask is common to many registers
+
+        def unfit(register):
+            mask = 0
+            for field in register.fields:
+                mask |= ((1 << field_width(self._cfg, register, field)) - 1) << field.low
+            if mask not in outside:
+                others = [value[bit] for bit in range(32) if not mask >> bit & 1]
+                outside[mask] = Signal(name=f"outside_{mask:x}")
+                m.d.comb += outside[mask].eq(Cat(others).any())
+            wrong = outside[mask]
+            for field in register.fields:
+                if field.limited:
+                    part = value[field.low : field.low + field.width]
+                    wrong |= (part < field.least) | (part > field.most)
+            return wrong
+
+        wrong = Signal()
+        for register in register_map().registers:
+            if register.checked:
+                first = register.address // 4
+                named = reduce(or_, (address == first + index for index in range(register.count)))
+                bad = unfit(register)
+                with m.If(named):
+                    m.d.comb += wrong.eq(bad)
+        passed, where, what = Signal(), Signal.like(address), Signal.like(value)
+        m.d.sync += [passed.eq(enable & ~wrong), where.eq(address), what.eq(value)]
+        # One write a cycle: a doorbell's error and a register's never come at once, if they take equally long.
+        refused = Signal()
+        late = Signal(ErrorEvent)
+        late_valid = Signal()
+        m.d.sync += [
+            refused.eq(enable & wrong),
+            late.eq(doorbell_error.payload),
+            late_valid.eq(doorbell_error.valid),
+        ]
+        m.d.comb += [self.error.valid.eq(late_valid | refused), self.error.payload.eq(late)]
+        with m.If(refused):
+            m.d.comb += [
+                self.error.payload.code.eq(ErrorCode.BAD_REGISTER),
+                self.error.payload.argument.eq(Cat(Const(0, 2), where)),
+            ]
+        return passed, where, what
 
     def _reads(self, m, slave):
         """Three registered stages of a multiplexer, with time to spare."""

@@ -34,7 +34,7 @@ COUNTER_CYCLES = 40
 class Registers(wiring.Component):
     """Register block and doorbells.
 
-    A write takes effect three cycles after its transfer; one write, so one doorbell, is taken each cycle.
+    A write takes effect four cycles after its transfer; one write, so one doorbell, is taken each cycle.
     A read takes about ten cycles, of a counter fifty.
 
     Parameters
@@ -196,50 +196,55 @@ class Registers(wiring.Component):
             m.d.sync += self._value["IRQ_STATUS.ERROR", 0].eq(1)
 
     def _check_value(self, m, enable, address, value, doorbell_error):
-        """Lets a write pass whose value the register can take, a cycle later; others are told of, as doorbells are."""
-        outside = {}  # sets bits outside of fields, by mask; a mask is common to many registers
+        """Lets a write pass whose value the register can take, two cycles later; others are told of, as doorbells are.
 
-        def unfit(register):
-            mask = 0
-            for field in register.fields:
-                mask |= ((1 << field_width(self._cfg, register, field)) - 1) << field.low
-            if mask not in outside:
-                others = [value[bit] for bit in range(32) if not mask >> bit & 1]
-                outside[mask] = Signal(name=f"outside_{mask:x}")
-                m.d.comb += outside[mask].eq(Cat(others).any())
-            wrong = outside[mask]
-            for field in register.fields:
-                if field.limited:
-                    part = value[field.low : field.low + field.width]
-                    wrong |= (part < field.least) | (part > field.most)
-            return wrong
+        What can be wrong is found out in the first cycle for all registers, which one it is in the second.
+        """
+        passed = [Signal(name=f"passed_{n}") for n in range(2)]
+        where = [Signal.like(address, name=f"where_{n}") for n in range(2)]
+        what = [Signal.like(value, name=f"what_{n}") for n in range(2)]
+        faults = {}  # by what makes them: common to many registers
+
+        def fault(name, condition):
+            if name not in faults:
+                faults[name] = Signal(name=name)
+                m.d.sync += faults[name].eq(condition)
+            return faults[name]
 
         wrong = Signal()
         for register in register_map().registers:
-            if register.checked:
-                first = register.address // 4
-                named = reduce(or_, (address == first + index for index in range(register.count)))
-                bad = unfit(register)
-                with m.If(named):
+            if not register.checked:
+                continue
+            widths = {field: field_width(self._cfg, register, field) for field in register.fields}
+            mask = sum(((1 << width) - 1) << field.low for field, width in widths.items())
+            bad = fault(f"outside_{mask:x}", Cat(value[bit] for bit in range(32) if not mask >> bit & 1).any())
+            for field in register.fields:
+                if field.limited:
+                    part = value[field.low : field.low + field.width]
+                    name = f"beyond_{field.low}_{field.width}_{field.least}_{field.most}"
+                    bad |= fault(name, (part < field.least) | (part > field.most))
+            first = register.address // 4
+            with m.Switch(where[0]):
+                with m.Case(*range(first, first + register.count)):
                     m.d.comb += wrong.eq(bad)
-        passed, where, what = Signal(), Signal.like(address), Signal.like(value)
-        m.d.sync += [passed.eq(enable & ~wrong), where.eq(address), what.eq(value)]
         # One write a cycle: a doorbell's error and a register's never come at once, if they take equally long.
         refused = Signal()
-        late = Signal(ErrorEvent)
-        late_valid = Signal()
+        late = [Signal(ErrorEvent, name=f"late_{n}") for n in range(2)]
+        late_valid = [Signal(name=f"late_valid_{n}") for n in range(2)]
         m.d.sync += [
-            refused.eq(enable & wrong),
-            late.eq(doorbell_error.payload),
-            late_valid.eq(doorbell_error.valid),
-        ]
-        m.d.comb += [self.error.valid.eq(late_valid | refused), self.error.payload.eq(late)]
+            passed[0].eq(enable), where[0].eq(address), what[0].eq(value),
+            passed[1].eq(passed[0] & ~wrong), where[1].eq(where[0]), what[1].eq(what[0]),
+            refused.eq(passed[0] & wrong),
+            late_valid[0].eq(doorbell_error.valid), late_valid[1].eq(late_valid[0]),
+            late[0].eq(doorbell_error.payload), late[1].eq(late[0]),
+        ]  # fmt: skip
+        m.d.comb += [self.error.valid.eq(late_valid[1] | refused), self.error.payload.eq(late[1])]
         with m.If(refused):
             m.d.comb += [
                 self.error.payload.code.eq(ErrorCode.BAD_REGISTER),
-                self.error.payload.argument.eq(Cat(Const(0, 2), where)),
+                self.error.payload.argument.eq(Cat(Const(0, 2), where[1])),
             ]
-        return passed, where, what
+        return passed[1], where[1], what[1]
 
     def _reads(self, m, slave):
         """Three registered stages of a multiplexer, with time to spare."""

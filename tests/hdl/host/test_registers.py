@@ -214,7 +214,7 @@ def test_a_value_that_a_register_cannot_take_changes_nothing(cfg, rng):
             refused = list(wrong_values(cfg, register))
             for wrong in refused if index == 0 else refused[:1]:
                 assert await host.write(ctx, address, wrong) == OKAY
-                await ctx.tick().repeat(4)
+                await ctx.tick().repeat(5)
                 assert errors == [(ErrorCode.BAD_REGISTER.value, address)], (register.name, hex(wrong))
                 errors.clear()
             if register.readable:
@@ -361,7 +361,7 @@ def test_interrupt_while_its_bit_is_cleared_is_kept():
     async def bench(ctx):
         ctx.set(dut.event_irq, 1)  # events all the time: in the cycle of the clearing as well
         await host.write(ctx, MAP["IRQ_STATUS"].address, 3)
-        await ctx.tick().repeat(2)
+        await ctx.tick().repeat(3)
         ctx.set(dut.event_irq, 0)
         assert await host.read(ctx, MAP["IRQ_STATUS"].address) == (OKAY, 1)
 

@@ -152,7 +152,7 @@ def advance(s):
         max_not_granted=seq_gt(s.snd_max, s.granted_most) & s.established,
         reset=s.may_output & (s.reset_reply | s.abort_reset),
         retransmitted=s.sent & (~s.new | s.takes_probe_along),
-        times=s.new & ~s.rtt_active & ~s.takes_probe_along,
+        times=(s.new & ~s.rtt_active & ~s.takes_probe_along) | s.times_accept,
     )
 
 
@@ -182,7 +182,7 @@ def send(s):
         force=s.force & ~s.may_output,
         ack_now=s.ack_now & ~s.emit,
         delack=s.delack & ~s.acks,
-        rtt_active=(s.rtt_active | s.new) & ~s.retransmitted,
+        rtt_active=(s.rtt_active | s.times) & ~s.retransmitted,
         rtt_seq=Mux(s.times, s.snd_max, s.rtt_seq),
         rtt_start=Mux(s.times, s.now, s.rtt_start)[:TICK_BITS],
         push=(s.more | s.blocked) & (~s.tx_queued | s.is_output),

@@ -112,6 +112,7 @@ def apply(s):
         force=(s.force | s.probe) & ~fresh,
         rexmt_shift=choose(
             s.rexmt_shift,
+            (s.do_accept, s.e_timers[:2]),  # how often the SYN,ACK was sent again: as of a SYN of ours
             (fresh | s.took_ack | s.reopens | s.overrides, 0),
             (s.timeout | s.probe, s.next_shift),
         ),
@@ -119,6 +120,7 @@ def apply(s):
         # goes on growing: an answer is no reason to ask more often.
         unanswered=choose(s.unanswered, (fresh | s.go | s.overrides, 0), (s.probe, s.unanswered_next)),
         rexmits=Mux(fresh, 0, s.rexmits),
+        times_accept=s.do_accept & ~s.e_timers[:2].any(),
         timer_on_then=s.rexmt_on & ~fresh & ~s.idle,
         persist_then=(s.persist | s.probe) & ~fresh,
         # The window opens, and all that is under way is a probe.

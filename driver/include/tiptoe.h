@@ -197,6 +197,7 @@ enum tiptoe_opcode {
 	TIPTOE_OPCODE_READ_TCB = 12,
 	TIPTOE_OPCODE_SET_IP_HEADER = 13,
 	TIPTOE_OPCODE_SET_CONGESTION = 14,
+	TIPTOE_OPCODE_KEEPALIVE = 15,
 };
 
 /* Events. */
@@ -403,6 +404,9 @@ enum tiptoe_counter {
 #define TIPTOE_CMD_SET_CONGESTION_ALGORITHM_DWORD    2u
 #define TIPTOE_CMD_SET_CONGESTION_ALGORITHM_SHIFT    0u
 #define TIPTOE_CMD_SET_CONGESTION_ALGORITHM_WIDTH    8u
+#define TIPTOE_CMD_KEEPALIVE_TID_DWORD               1u
+#define TIPTOE_CMD_KEEPALIVE_TID_SHIFT               0u
+#define TIPTOE_CMD_KEEPALIVE_TID_WIDTH               32u
 
 /* Events. */
 #define TIPTOE_EVT_TRAILER_TYPE_DWORD                7u
@@ -569,6 +573,9 @@ enum tiptoe_counter {
 #define TIPTOE_TCB_PERSIST_PAGE                      4u
 #define TIPTOE_TCB_PERSIST_SHIFT                     51u
 #define TIPTOE_TCB_PERSIST_WIDTH                     1u
+#define TIPTOE_TCB_UNANSWERED_PAGE                   4u
+#define TIPTOE_TCB_UNANSWERED_SHIFT                  52u
+#define TIPTOE_TCB_UNANSWERED_WIDTH                  4u
 #define TIPTOE_TCB_SRTT_PAGE                         5u
 #define TIPTOE_TCB_SRTT_SHIFT                        0u
 #define TIPTOE_TCB_SRTT_WIDTH                        20u

@@ -88,6 +88,8 @@ class FlowOp(enum.Enum, shape=unsigned(4)):
     """Changes nothing; page ``a`` of the TCB (``TCB_PAGES`` of host/abi.py) is shown with the response."""
     CONGESTION = 9
     """Loss recovery by algorithm ``a`` (Congestion)."""
+    KEEPALIVE = 10
+    """An empty segment at snd_una - 1, which the peer must answer (RFC 9293 section 3.8.4)."""
 
 
 FourTuple = data.StructLayout({"laddr": 32, "faddr": 32, "lport": 16, "fport": 16})

@@ -254,6 +254,7 @@ class Opcode(IntEnum):
     READ_TCB = 12
     SET_IP_HEADER = 13
     SET_CONGESTION = 14
+    KEEPALIVE = 15
 
 
 class EventType(IntEnum):
@@ -440,6 +441,11 @@ COMMANDS: dict[Opcode, tuple[tuple[str, int, int, int], ...]] = {
         ("tid", 1, 0, 32),
         ("algorithm", 2, 0, 8),
     ),
+    Opcode.KEEPALIVE: (
+        ("opcode", 0, 0, 8),
+        ("tag", 0, 16, 16),
+        ("tid", 1, 0, 32),
+    ),
 }
 
 EVENTS: dict[EventType, tuple[tuple[str, int, int, int], ...]] = {
@@ -532,6 +538,7 @@ TCB_PAGES: tuple[tuple[tuple[str, int, int], ...], ...] = (
         ("dupacks", 48, 2),
         ("in_recovery", 50, 1),
         ("persist", 51, 1),
+        ("unanswered", 52, 4),
     ),
     (
         ("srtt", 0, 20),
@@ -875,6 +882,20 @@ def pack_set_congestion(
         14 | (tag << 16),
         tid,
         algorithm,
+    )
+
+
+def pack_keepalive(
+    tag: int,
+    *,
+    tid: int,
+) -> bytes:
+    """The command KEEPALIVE."""
+    _check("tag", tag, 16)
+    _check("tid", tid, 32)
+    return _COMMAND[2].pack(
+        15 | (tag << 16),
+        tid,
     )
 
 

@@ -111,13 +111,13 @@
 #define TIPTOE_CONGESTION_NEWRENO_SHIFT              0u
 #define TIPTOE_CONGESTION_RENO_MASK                  0x00000002u
 #define TIPTOE_CONGESTION_RENO_SHIFT                 1u
-#define TIPTOE_RETRIES_REXMT_MAX_MASK                0x000000ffu
+#define TIPTOE_RETRIES_REXMT_MAX_MASK                0x0000000fu
 #define TIPTOE_RETRIES_REXMT_MAX_SHIFT               0u
 #define TIPTOE_RETRIES_SYN_RETRIES_MASK              0x0000ff00u
 #define TIPTOE_RETRIES_SYN_RETRIES_SHIFT             8u
 
 #define TIPTOE_ID_VALUE                              0x54504954u
-#define TIPTOE_VERSION_VALUE                         0x00000100u
+#define TIPTOE_VERSION_VALUE                         0x00000200u
 
 /* Doorbells of a connection, absolute ring positions. */
 #define TIPTOE_DOORBELL_BASE                         0x80000u
@@ -197,6 +197,7 @@ enum tiptoe_opcode {
 	TIPTOE_OPCODE_READ_TCB = 12,
 	TIPTOE_OPCODE_SET_IP_HEADER = 13,
 	TIPTOE_OPCODE_SET_CONGESTION = 14,
+	TIPTOE_OPCODE_KEEPALIVE = 15,
 };
 
 /* Events. */
@@ -219,6 +220,9 @@ enum tiptoe_error {
 	TIPTOE_ERROR_PAYLOAD_WRITE = 5,
 	TIPTOE_ERROR_BAD_COMMAND_TAIL = 6,
 	TIPTOE_ERROR_WATCHDOG = 7,
+	TIPTOE_ERROR_BAD_EVENT_CONSUMER = 8,
+	TIPTOE_ERROR_BAD_FRAME_CONSUMER = 9,
+	TIPTOE_ERROR_BAD_REGISTER = 10,
 };
 
 /* Counters: one pulse line each, in this order in the register map (32 bits, wrapping). */
@@ -400,6 +404,9 @@ enum tiptoe_counter {
 #define TIPTOE_CMD_SET_CONGESTION_ALGORITHM_DWORD    2u
 #define TIPTOE_CMD_SET_CONGESTION_ALGORITHM_SHIFT    0u
 #define TIPTOE_CMD_SET_CONGESTION_ALGORITHM_WIDTH    8u
+#define TIPTOE_CMD_KEEPALIVE_TID_DWORD               1u
+#define TIPTOE_CMD_KEEPALIVE_TID_SHIFT               0u
+#define TIPTOE_CMD_KEEPALIVE_TID_WIDTH               32u
 
 /* Events. */
 #define TIPTOE_EVT_TRAILER_TYPE_DWORD                7u
@@ -566,6 +573,9 @@ enum tiptoe_counter {
 #define TIPTOE_TCB_PERSIST_PAGE                      4u
 #define TIPTOE_TCB_PERSIST_SHIFT                     51u
 #define TIPTOE_TCB_PERSIST_WIDTH                     1u
+#define TIPTOE_TCB_UNANSWERED_PAGE                   4u
+#define TIPTOE_TCB_UNANSWERED_SHIFT                  52u
+#define TIPTOE_TCB_UNANSWERED_WIDTH                  4u
 #define TIPTOE_TCB_SRTT_PAGE                         5u
 #define TIPTOE_TCB_SRTT_SHIFT                        0u
 #define TIPTOE_TCB_SRTT_WIDTH                        20u

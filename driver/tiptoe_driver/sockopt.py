@@ -29,6 +29,7 @@ from .netinet.structures import (
 )
 from .netinet.tcp_errors import TCP_MINMSS, tcp_output_error
 from .netinet.tcp_fsm import TCPS_ESTABLISHED, TCPS_SYN_SENT
+from .netinet.tcp_keepalive import tcp_keepalive
 from .netinet.tcp_timer import tcp_user_timer, tcp_user_timer_stop
 
 _FLAG_OPTIONS = {
@@ -40,6 +41,12 @@ _FLAG_OPTIONS = {
 TCP_NOPUSH: int = getattr(stdlib, "TCP_NOPUSH", stdlib.TCP_CORK)
 """FreeBSD's name of TCP_CORK; the same option where the standard library does not have it."""
 _TCP_FLAGS = {stdlib.TCP_NODELAY: TF_NODELAY, stdlib.TCP_CORK: TF_NOPUSH, TCP_NOPUSH: TF_NOPUSH}
+_KEEPALIVE = {
+    stdlib.TCP_KEEPIDLE: ("t_keepidle", 32767),
+    stdlib.TCP_KEEPINTVL: ("t_keepintvl", 32767),
+    stdlib.TCP_KEEPCNT: ("t_keepcnt", 127),
+}
+"""Field of the tcpcb and largest value, Linux's; the smallest is 1."""
 ALGORITHMS = {algorithm.name.lower().encode(): algorithm for algorithm in Congestion}
 """What TCP_CONGESTION names."""
 SNDBUF_MIN, RCVBUF_MIN, BUF_MAX = 2304, 4096, 212_992
@@ -77,6 +84,8 @@ def sosetopt(so: socket, level: int, optname: int, value: int | bytes) -> None:
     if level == stdlib.SOL_SOCKET and optname in _FLAG_OPTIONS:
         bit = _FLAG_OPTIONS[optname]
         so.so_options = so.so_options | bit if number else so.so_options & ~bit
+        if optname == stdlib.SO_KEEPALIVE:
+            _keepalive_changed(so, level, optname)
     elif level == stdlib.SOL_SOCKET and optname == stdlib.SO_RCVBUF:
         so.so_rcv.sb_wanted = min(
             max(number, RCVBUF_MIN), BUF_MAX
@@ -91,6 +100,12 @@ def sosetopt(so: socket, level: int, optname: int, value: int | bytes) -> None:
         _set_maxseg(so, number)
     elif level == stdlib.IPPROTO_TCP and optname == stdlib.TCP_USER_TIMEOUT:
         _set_user_timeout(so, number)
+    elif level == stdlib.IPPROTO_TCP and optname in _KEEPALIVE:
+        field, most = _KEEPALIVE[optname]
+        if not 1 <= number <= most:
+            raise os_error(errno.EINVAL)
+        setattr(sototcpcb(so), field, number)
+        _keepalive_changed(so, level, optname)
     elif level == stdlib.IPPROTO_TCP and optname == stdlib.TCP_NOTSENT_LOWAT:
         with so.lock:
             so.so_snd.sb_notsent_lowat = number & 0xFFFF_FFFF if number != -1 else 0
@@ -142,6 +157,14 @@ def _set_user_timeout(so: socket, number: int) -> None:
         tp.t_user_timeout = number
         tcp_user_timer(tp)
         tcp_gen_ctloutput(tp, stdlib.IPPROTO_TCP, stdlib.TCP_USER_TIMEOUT)
+
+
+def _keepalive_changed(so: socket, level: int, optname: int) -> None:
+    """SO_KEEPALIVE and its times: on a live connection they count at once."""
+    if so.so_pcb is not None:
+        with so.so_pcb.lock:
+            tcp_keepalive(sototcpcb(so))
+            tcp_gen_ctloutput(sototcpcb(so), level, optname)
 
 
 def _set_ip_header(so: socket, optname: int, number: int) -> None:
@@ -208,6 +231,8 @@ def _option(so: socket, level: int, optname: int) -> int:
             return so.so_snd.sb_notsent_lowat or -1
         if optname == stdlib.TCP_USER_TIMEOUT:
             return tp.t_user_timeout
+        if optname in _KEEPALIVE:
+            return int(getattr(tp, _KEEPALIVE[optname][0]))
         if optname == stdlib.TCP_MAXSEG:
             return tp.t_maxseg_user if tp.t_maxseg_user and tp.t_state < TCPS_SYN_SENT else tp.t_maxseg
     if level == stdlib.IPPROTO_IP and optname == stdlib.IP_TOS:

@@ -72,7 +72,8 @@ class FlowOp(enum.Enum, shape=unsigned(4)):
     OPEN = 1
     """Active open: iss in ``a``; SYN goes out."""
     ACCEPT = 2
-    """Passive open: iss in ``a``, irs in ``b``; the TCB starts in SYN_RECEIVED, the ACK segment follows as rx_segment."""
+    """Passive open: iss in ``a``, irs in ``b``; the TCB starts in SYN_RECEIVED, the ACK segment follows as rx_segment. It ends
+    the round trip that the SYN,ACK began ``elapsed`` ticks ago, if that was sent once."""
     CLOSE = 3
     """Half-close: ``a`` is the final send position; data up to it, then FIN."""
     ABORT = 4
@@ -87,6 +88,8 @@ class FlowOp(enum.Enum, shape=unsigned(4)):
     """Changes nothing; page ``a`` of the TCB (``TCB_PAGES`` of host/abi.py) is shown with the response."""
     CONGESTION = 9
     """Loss recovery by algorithm ``a`` (Congestion)."""
+    KEEPALIVE = 10
+    """An empty segment at snd_una - 1, which the peer must answer (RFC 9293 section 3.8.4)."""
 
 
 FourTuple = data.StructLayout({"laddr": 32, "faddr": 32, "lport": 16, "fport": 16})
@@ -173,6 +176,8 @@ def flow_request(cfg: EngineConfig) -> data.StructLayout:
         "snd_log2": 5, "rcv_log2": 5,   # PROVISION
         "wnd": 16,                      # ACCEPT: window advertised in the SYN,ACK (unscaled)
         "syncache_ref": 16,             # ACCEPT: reported with the connection's events
+        "elapsed": 12,                  # ACCEPT: ticks since the SYN,ACK, if it was sent once
+        "repeats": 2,                   # ACCEPT: how often it was sent again; 2: twice or more
     })
 
 

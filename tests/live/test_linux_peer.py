@@ -115,6 +115,54 @@ def test_the_kernel_s_program_writes_and_does_not_read(bench, payload):
     bench.until(lambda: got.extend(receive_some(server, sent)) or len(got) >= sent, "what waited")
 
 
+def keepalive(sock, idle=1, intvl=1, cnt=3):
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in ((socket.TCP_KEEPIDLE, idle), (socket.TCP_KEEPINTVL, intvl), (socket.TCP_KEEPCNT, cnt)):
+        sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def probes_and_answers(bench, prober, port):
+    """Empty segments of ``prober`` one before what the other side expects, and those that answer them."""
+    segments = [s for s in bench.segments() if port in (s.sport, s.dport) and not s.flags & (SYN | FIN)]
+    acked, probes, answers = None, 0, 0
+    for segment in segments:
+        if segment.src != ip_number(prober):
+            answers += probes > answers
+            acked = segment.ack
+        elif acked is not None and not segment.payload and (segment.seq + 1) & 0xFFFF_FFFF == acked:
+            probes += 1
+    return probes, answers
+
+
+@pytest.mark.parametrize("read", [True, False], ids=["window_open", "window_closed"])
+def test_keepalive_of_ours_is_answered_by_the_kernel(bench, payload, read):
+    listener = bench.listen(8000)
+    if not read:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client = bench.offloaded_connect(8000)
+    server = bench.accept(listener)
+    bench.carry(client, server, payload(1000), back=payload(1000))
+    keepalive(client)
+    bench.for_s(4.5)
+    probes, answers = probes_and_answers(bench, ENGINE, 8000)
+    assert 3 <= probes <= 5 and answers == probes
+    assert client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
+    bench.carry(client, server, payload(1000), back=payload(1000))
+
+
+def test_keepalive_of_the_kernel_is_answered_by_us(bench, payload):
+    listener = bench.offloaded_listener(80)
+    client = bench.connect(80)
+    server = bench.offloaded_accept(listener)
+    bench.carry(client, server, payload(1000), back=payload(1000))
+    keepalive(client)
+    bench.for_s(4.5)
+    probes, answers = probes_and_answers(bench, KERNEL, 80)
+    assert 3 <= probes <= 5 and answers == probes
+    bench.carry(client, server, payload(1000), back=payload(1000), end=True)
+    server.close()
+
+
 def test_reset_by_the_peer(bench, payload):
     listener = bench.offloaded_listener(80)
     client = bench.connect(80)

@@ -75,7 +75,7 @@ HostStack = Annotated[
 ]  # fmt: skip
 Config = Annotated[str, typer.Option(help="Configuration of the engine (see: tiptoe info).")]
 MemoryLatency = Annotated[int, typer.Option(help="Host memory latency in cycles.", min=1)]
-TimeWait = Annotated[float, typer.Option(help="Length of TIME_WAIT in the engine, seconds.", min=0.001)]
+TimeWait = Annotated[float, typer.Option(help="Length of TIME_WAIT in the engine, seconds.", min=0.001, max=524)]
 Loss = Annotated[float, typer.Option(help="Probability that a frame is lost.", min=0, max=1)]
 Reorder = Annotated[float, typer.Option(help="... that others overtake it.", min=0, max=1)]
 Duplicate = Annotated[float, typer.Option(help="... that it arrives twice.", min=0, max=1)]

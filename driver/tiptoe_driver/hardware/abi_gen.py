@@ -111,13 +111,13 @@ CONGESTION_NEWRENO = 0x1
 CONGESTION_NEWRENO_SHIFT = 0
 CONGESTION_RENO = 0x2
 CONGESTION_RENO_SHIFT = 1
-RETRIES_REXMT_MAX = 0xFF
+RETRIES_REXMT_MAX = 0xF
 RETRIES_REXMT_MAX_SHIFT = 0
 RETRIES_SYN_RETRIES = 0xFF00
 RETRIES_SYN_RETRIES_SHIFT = 8
 
 ID_VALUE = 0x54504954
-VERSION_VALUE = 0x100
+VERSION_VALUE = 0x200
 
 # Doorbells: DOORBELL_BASE + id * DOORBELL_STRIDE + offset.
 DOORBELL_BASE = 0x80000
@@ -131,6 +131,60 @@ HOST_FRAME_SLOT_BYTES = 2048
 HOST_FRAME_OFFSET = 2  # the frame's first byte in its slot
 EVENT_PHASE_DWORD = 7
 EVENT_PHASE_BIT = 31
+
+
+# What a write of a register may say: (field, mask in place, lowest bit, smallest, largest value) of each field, by
+# address. The engine refuses anything else, and bits outside of the fields.
+REGISTER_FIELDS: dict[int, tuple[tuple[str, int, int, int, int], ...]] = {
+    0x010: (
+        ("CONTROL.ENABLE", 0x1, 0, 0, 1),
+        ("CONTROL.SOFT_RESET", 0x2, 1, 0, 1),
+        ("CONTROL.EXTERNAL_TICK", 0x4, 2, 0, 1),
+        ("CONTROL.RST_UNKNOWN", 0x8, 3, 0, 1),
+        ("CONTROL.PROMISCUOUS", 0x10, 4, 0, 1),
+        ("CONTROL.SYN_TO_HOST", 0x20, 5, 0, 1),
+    ),
+    0x01C: (
+        ("IRQ_MASK.EVENT", 0x1, 0, 0, 1),
+        ("IRQ_MASK.ERROR", 0x2, 1, 0, 1),
+    ),
+    0x020: (("MAC_LO", 0xFFFFFFFF, 0, 0, 4294967295),),
+    0x024: (("MAC_HI", 0xFFFF, 0, 0, 65535),),
+    0x028: (("IP_ADDR", 0xFFFFFFFF, 0, 0, 4294967295),),
+    0x02C: (
+        ("IP_HEADER.TTL", 0xFF, 0, 1, 255),
+        ("IP_HEADER.TOS", 0xFF00, 8, 0, 255),
+    ),
+    0x030: (("TICK_CYCLES", 0xFFFFFFFF, 0, 0, 4294967295),),
+    0x040: (("MSL_TICKS", 0x7FFFF, 0, 0, 524287),),
+    0x044: (("RTO_MIN", 0xFFFF, 0, 0, 65535),),
+    0x048: (("RTO_MAX", 0xFFFF, 0, 1, 65535),),
+    0x04C: (("RTO_INITIAL", 0xFFFF, 0, 1, 65535),),
+    0x050: (("DELACK_TICKS", 0xFFFF, 0, 0, 65535),),
+    0x054: (
+        ("RETRIES.REXMT_MAX", 0xF, 0, 1, 15),
+        ("RETRIES.SYN_RETRIES", 0xFF00, 8, 0, 255),
+    ),
+    0x058: (("WATCHDOG_TICKS", 0xFFFF, 0, 0, 65535),),
+    0x060: (("ISN_KEY", 0xFFFFFFFF, 0, 0, 4294967295),),
+    0x064: (("ISN_KEY", 0xFFFFFFFF, 0, 0, 4294967295),),
+    0x068: (("ISN_KEY", 0xFFFFFFFF, 0, 0, 4294967295),),
+    0x06C: (("ISN_KEY", 0xFFFFFFFF, 0, 0, 4294967295),),
+    0x070: (("HASH_KEY", 0xFFFFFFFF, 0, 0, 4294967295),),
+    0x074: (("HASH_KEY", 0xFFFFFFFF, 0, 0, 4294967295),),
+    0x080: (("COMMAND_RING_LO", 0xFFFFFFFF, 0, 0, 4294967295),),
+    0x084: (("COMMAND_RING_HI", 0xFFFFFFFF, 0, 0, 4294967295),),
+    0x088: (("COMMAND_RING_LOG2", 0x1F, 0, 4, 16),),
+    0x08C: (("COMMAND_TAIL", 0xFFFFFFFF, 0, 0, 4294967295),),
+    0x0A0: (("EVENT_RING_LO", 0xFFFFFFFF, 0, 0, 4294967295),),
+    0x0A4: (("EVENT_RING_HI", 0xFFFFFFFF, 0, 0, 4294967295),),
+    0x0A8: (("EVENT_RING_LOG2", 0x1F, 0, 4, 20),),
+    0x0AC: (("EVENT_CONSUMER", 0xFFFFFFFF, 0, 0, 4294967295),),
+    0x0C0: (("FRAME_RING_LO", 0xFFFFFFFF, 0, 0, 4294967295),),
+    0x0C4: (("FRAME_RING_HI", 0xFFFFFFFF, 0, 0, 4294967295),),
+    0x0C8: (("FRAME_RING_LOG2", 0x1F, 0, 1, 15),),
+    0x0CC: (("FRAME_CONSUMER", 0xFFFFFFFF, 0, 0, 4294967295),),
+}
 
 
 class State(IntEnum):
@@ -200,6 +254,7 @@ class Opcode(IntEnum):
     READ_TCB = 12
     SET_IP_HEADER = 13
     SET_CONGESTION = 14
+    KEEPALIVE = 15
 
 
 class EventType(IntEnum):
@@ -224,6 +279,9 @@ class ErrorCode(IntEnum):
     PAYLOAD_WRITE = 5
     BAD_COMMAND_TAIL = 6
     WATCHDOG = 7
+    BAD_EVENT_CONSUMER = 8
+    BAD_FRAME_CONSUMER = 9
+    BAD_REGISTER = 10
 
 
 class Counter(IntEnum):
@@ -383,6 +441,11 @@ COMMANDS: dict[Opcode, tuple[tuple[str, int, int, int], ...]] = {
         ("tid", 1, 0, 32),
         ("algorithm", 2, 0, 8),
     ),
+    Opcode.KEEPALIVE: (
+        ("opcode", 0, 0, 8),
+        ("tag", 0, 16, 16),
+        ("tid", 1, 0, 32),
+    ),
 }
 
 EVENTS: dict[EventType, tuple[tuple[str, int, int, int], ...]] = {
@@ -475,6 +538,7 @@ TCB_PAGES: tuple[tuple[tuple[str, int, int], ...], ...] = (
         ("dupacks", 48, 2),
         ("in_recovery", 50, 1),
         ("persist", 51, 1),
+        ("unanswered", 52, 4),
     ),
     (
         ("srtt", 0, 20),
@@ -818,6 +882,20 @@ def pack_set_congestion(
         14 | (tag << 16),
         tid,
         algorithm,
+    )
+
+
+def pack_keepalive(
+    tag: int,
+    *,
+    tid: int,
+) -> bytes:
+    """The command KEEPALIVE."""
+    _check("tag", tag, 16)
+    _check("tid", tid, 32)
+    return _COMMAND[2].pack(
+        15 | (tag << 16),
+        tid,
     )
 
 

@@ -14,6 +14,7 @@ from . import abi_gen as abi
 from .device import Device
 from .gate import DeviceGate
 from .ids import ConnectionIds
+from .limits import check_addresses, check_ids
 from .memory import HostMemory, RingPool
 from .options import DeviceError, EngineOptions, identify
 from .positions import MASK
@@ -70,6 +71,7 @@ class Engine:
     """Events handled before the engine may reuse their entries."""
 
     def __init__(self, device: Device, client: EngineClient, mac: int, address: int, options: EngineOptions) -> None:
+        check_addresses(mac, address)
         self.counters: Counter[str] = Counter()
         self.device = device = DeviceGate(device, self.counters)
         self.options = options
@@ -78,6 +80,7 @@ class Engine:
         self._unknown_to_host = False
         self._rng = random.Random(options.seed) if options.seed is not None else random.SystemRandom()
         self.capabilities = caps = identify(device)
+        check_ids(caps.connections, options.stock, options.active_reserve)
         if not self._reset():
             raise DeviceError("the engine does not come out of reset")
         reachable = min(len(device.memory), 1 << caps.addr_width)

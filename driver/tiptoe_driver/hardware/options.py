@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from . import abi_gen as abi
 from .device import Device
+from .limits import check_at_least, check_power_of_two, check_registers
 
 DRIVER_MAJOR = 0
 """Major version of the register map this driver is written for."""
@@ -25,11 +26,11 @@ class EngineOptions:
     snd_ring_bytes, rcv_ring_bytes : int
         Send and receive ring of a connection: powers of two, 4 KiB to 16 MiB.
     command_entries : int
-        Entries of the command ring, a power of two; 0: four per connection id, 64 to 16384.
+        Entries of the command ring, a power of two from 16 to 65536; 0: four per connection id, 64 to 16384.
     command_reserve : int
         Entries that only close, abort, release and the like may use; 0: a quarter of the ring.
     frame_slots : int
-        Received host frames that may wait, a power of two (2 KiB each).
+        Received host frames that may wait, a power of two from 2 to 32768 (2 KiB each).
     frame_buffers : int
         Host frames that may be on their way out.
     stock : int or None
@@ -51,7 +52,8 @@ class EngineOptions:
     tick_us : int
         A tick of TCP's clock in microseconds, for what is told of times.
     registers : mapping
-        Further registers to write before the engine is enabled, value by address (timers: REG_MSL_TICKS...).
+        Further registers to write before the engine is enabled, value by address (timers: REG_MSL_TICKS...): those in
+        ``limits.SETTABLE``.
     seed : int or None
         Makes the secret keys reproducible in tests; None: random.
     fin_wait_2_us : int
@@ -90,7 +92,8 @@ class EngineOptions:
     Raises
     ------
     ValueError
-        For another ``time_wait`` or ``on_standstill``, or for "host" or ``syn_to_host`` with ``rst_unknown``.
+        For another ``time_wait`` or ``on_standstill``, or for "host" or ``syn_to_host`` with ``rst_unknown``; for sizes, times
+        and registers that the driver or the engine cannot do.
     """
 
     snd_ring_bytes: int = 1 << 17
@@ -133,6 +136,17 @@ class EngineOptions:
             raise ValueError('time_wait="host" needs rst_unknown=False: the engine would answer late segments with RST')
         if self.syn_to_host and self.rst_unknown:
             raise ValueError("syn_to_host needs rst_unknown=False: the engine would answer what follows with RST")
+        if self.command_entries:
+            check_power_of_two("command_entries", self.command_entries, 16, 1 << 16)
+        check_power_of_two("frame_slots", self.frame_slots, 2, 1 << 15)
+        check_at_least(1, frame_buffers=self.frame_buffers, tick_us=self.tick_us, arp_tries=self.arp_tries)
+        check_at_least(1, arp_retry_us=self.arp_retry_us)
+        check_at_least(0, command_reserve=self.command_reserve, stock=self.stock, active_reserve=self.active_reserve)
+        check_at_least(0, memory_base=self.memory_base, fin_wait_2_us=self.fin_wait_2_us, orphan_us=self.orphan_us)
+        check_at_least(0, arp_down_us=self.arp_down_us, arp_age_us=self.arp_age_us, link_down_us=self.link_down_us)
+        check_at_least(0, watchdog_us=self.watchdog_us, time_wait_us=self.time_wait_us)
+        check_at_least(0, resets_most=self.resets_most, resets_within_us=self.resets_within_us)
+        check_registers(self.registers, self.tick_us)
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,17 @@ class Cancellable(Protocol):
         """It is no longer wanted."""
 
 
+class Movable(Cancellable, Protocol):
+    """Something that will happen at a time that moves."""
+
+    @property
+    def running(self) -> bool:
+        """It will happen."""
+
+    def set(self, delay_us: int) -> None:
+        """It will happen so far from now instead."""
+
+
 @dataclass(slots=True, eq=False)
 class toepcb:
     """The driver's side of one connection id, from PROVISION to the end of RELEASE.
@@ -78,10 +89,10 @@ class toepcb:
         Ends the wait of data that the user's cork holds.
     fin_wait_2 : Cancellable or None
         Ends a connection that nobody reads and whose peer does not close.
-    orphan : Cancellable or None
+    orphan : Movable or None
         Ends a connection that the user has closed and whose peer does not acknowledge all that was written.
-    progress_us : int
-        While ``orphan``: when it acknowledged something last, or the close.
+    orphan_bytes : int
+        While ``orphan``: how much was not acknowledged when its time began.
     """
 
     tep_id: int
@@ -103,8 +114,8 @@ class toepcb:
     asks_sent: bool = False
     cork: Cancellable | None = None
     fin_wait_2: Cancellable | None = None
-    orphan: Cancellable | None = None
-    progress_us: int = 0
+    orphan: Movable | None = None
+    orphan_bytes: int = 0
 
     @property
     def waits(self) -> bool:

@@ -37,6 +37,66 @@ class Callout:
         self.function = None
 
 
+class Callouts(Protocol):
+    """Who has callouts."""
+
+    def now_us(self) -> int:
+        """The time."""
+
+    def callout(self, delay_us: int, function: Callable[[], None]) -> Callout:
+        """Call ``function`` after ``delay_us``."""
+
+
+class Deadline:
+    """A time that moves, and a function to be called then. Moved to later it costs nothing: the one callout looks again.
+
+    Attributes
+    ----------
+    due_us : int
+        The time, once set.
+    """
+
+    __slots__ = ("_callout", "_clock", "_function", "_looks_us", "due_us")
+
+    def __init__(self, clock: Callouts, function: Callable[[], None]) -> None:
+        self._clock = clock
+        self._function = function
+        self._callout: Callout | None = None
+        self._looks_us = 0
+        self.due_us = 0
+
+    @property
+    def running(self) -> bool:
+        """The function will be called."""
+        return self._callout is not None
+
+    def set(self, delay_us: int) -> None:
+        """Call the function ``delay_us`` from now, and not when it was to be called before."""
+        self.due_us = self._clock.now_us() + delay_us
+        if self._callout is not None and self._looks_us > self.due_us:
+            self.cancel()
+        if self._callout is None:
+            self._wait(delay_us)
+
+    def cancel(self) -> None:
+        """Do not call it."""
+        if self._callout is not None:
+            self._callout.cancel()
+            self._callout = None
+
+    def _wait(self, delay_us: int) -> None:
+        self._looks_us = self.due_us
+        self._callout = self._clock.callout(delay_us, self._look)
+
+    def _look(self) -> None:
+        self._callout = None
+        left_us = self.due_us - self._clock.now_us()
+        if left_us > 0:
+            self._wait(left_us)
+        else:
+            self._function()
+
+
 class Clock:
     """The time of one stack, on the clocks of the devices it drives."""
 

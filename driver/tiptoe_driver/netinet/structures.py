@@ -6,6 +6,7 @@ IPv4 addresses are integers with the first byte on the wire in the highest bits,
 
 from __future__ import annotations
 
+import errno
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 from ..hardware.abi_gen import Congestion, State
 from ..hardware.memory import RingPair
 from ..hardware.toepcb import toepcb
-from .clock import Callout, Clock
+from .clock import Clock, Deadline
 from .eventhandler import EventHandlerList
 from .if_var import ifnet
 from .locks import Lock, LockModel, Rank
@@ -57,6 +58,9 @@ INP_TIMEWAIT = 0x01000000
 INP_SOCKREF = 0x08000000
 
 IPDEFTTL = 64
+
+TCPTV_KEEP_IDLE, TCPTV_KEEPINTVL, TCPTV_KEEPCNT = 7200, 75, 9
+"""What keep-alive begins with, seconds and probes: no less than two hours (RFC 9293 MUST-28), and Linux's number."""
 
 
 @dataclass(slots=True, eq=False)
@@ -119,8 +123,10 @@ class tcpcb:
     alone knows what of it is on the wire; ``rcv_nxt`` counts the peer's FIN once. ``t_maxseg`` in bytes of
     payload; ``t_maxseg_user`` is the user's wish (TCP_MAXSEG), 0 for none. ``t_cc`` is the congestion control algorithm,
     ``tod`` the device of an offloaded connection. ``t_starttime``: when it was established, on the stack's clock in
-    microseconds; 0 before. ``t_user_timeout``: TCP_USER_TIMEOUT in milliseconds, 0 for none; ``t_progress``: when the peer last
-    acknowledged something, while ``t_user_timer`` runs.
+    microseconds; 0 before. ``t_user_timeout``: TCP_USER_TIMEOUT in milliseconds, 0 for none; ``t_user_timer`` runs while the
+    peer has something to acknowledge. ``t_keepidle``, ``t_keepintvl``: TCP_KEEPIDLE and TCP_KEEPINTVL in seconds, ``t_keepcnt``:
+    TCP_KEEPCNT; ``t_keep_timer`` runs while SO_KEEPALIVE is set; ``t_rcvtime``: when the peer was last heard of, meanwhile;
+    ``t_keepprobes``: how many probes have gone since, ``t_keep_asked``: when the last of them did.
     """
 
     t_inpcb: inpcb
@@ -144,8 +150,14 @@ class tcpcb:
     t_cc: Congestion = Congestion.NEWRENO
     t_starttime: int = 0
     t_user_timeout: int = 0
-    t_user_timer: Callout | None = None
-    t_progress: int = 0
+    t_user_timer: Deadline | None = None
+    t_keepidle: int = TCPTV_KEEP_IDLE
+    t_keepintvl: int = TCPTV_KEEPINTVL
+    t_keepcnt: int = TCPTV_KEEPCNT
+    t_keep_timer: Deadline | None = None
+    t_rcvtime: int = 0
+    t_keepprobes: int = 0
+    t_keep_asked: int = 0
     snd_scale: int = 0
     rcv_scale: int = 0
     ts_recent: int = 0
@@ -194,6 +206,16 @@ class toedev(ABC):
 
         Returns an errno: EPERM when the device has no such connection, ENOBUFS when it cannot be asked now.
         """
+
+    def tod_keepalive(self, tp: tcpcb) -> int:
+        """Send a keep-alive probe (RFC 9293 section 3.8.4). I is held. Returns an errno: ENOBUFS when it cannot be told so
+        now, EPERM when it has no such connection, EOPNOTSUPP when it can do no such thing."""
+        return errno.EOPNOTSUPP
+
+    def tod_unanswered(self, tp: tcpcb, answer: Callable[[int | None], None]) -> int:
+        """Ask whether the peer was heard of since the last probe; ``answer`` gets 0 if so, later, or None when the connection
+        is over. I is held. Returns an errno, as ``tod_keepalive``."""
+        return errno.EOPNOTSUPP
 
     @abstractmethod
     def tod_congestion(self, algorithm: int) -> bool:

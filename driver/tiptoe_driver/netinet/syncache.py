@@ -186,3 +186,4 @@ def inherit(listener: tcpcb, tp: tcpcb) -> None:
     tp.t_cc = listener.t_cc
     tp.t_maxseg_user = listener.t_maxseg_user
     tp.t_user_timeout = listener.t_user_timeout
+    tp.t_keepidle, tp.t_keepintvl, tp.t_keepcnt = listener.t_keepidle, listener.t_keepintvl, listener.t_keepcnt

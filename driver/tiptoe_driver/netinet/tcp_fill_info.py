@@ -66,6 +66,7 @@ def tcp_fill_info(tp: tcpcb, tcb: Mapping[str, int] | None = None, tick_us: int 
         tcpi_dupacks=tcb["dupacks"],
         tcpi_in_recovery=bool(tcb["in_recovery"]),
         tcpi_persist=bool(tcb["persist"]),
+        tcpi_probes=max(tcb["unanswered"], tp.t_keepprobes if tcb["unanswered"] else 0),
     )
 
 

@@ -13,6 +13,7 @@ class tcp_info:
     """A connection at one moment; names of FreeBSD's netinet/tcp.h, times in microseconds, sizes in bytes.
 
     ``tcpi_rtt`` and ``tcpi_rttvar`` are 0 before the first measurement. ``tcpi_rxtshift`` counts time-outs in a row.
+    ``tcpi_probes``: probes, of the closed window or keep-alive's, since the peer was last heard of.
     ``tcpi_unacked`` is what is sent and not acknowledged, ``tcpi_notsent`` what waits in the send buffer. ``tcpi_device``:
     the device was asked; without it (not offloaded, over, or no answer) what only the device knows is 0.
     """
@@ -42,6 +43,7 @@ class tcp_info:
     tcpi_dupacks: int = 0
     tcpi_in_recovery: bool = False
     tcpi_persist: bool = False
+    tcpi_probes: int = 0
 
 
 NO_SSTHRESH = 0xFF_FFFF
@@ -86,7 +88,7 @@ def linux_tcp_info(info: tcp_info, *, bytes_acked: int = 0, bytes_received: int 
         _LINUX_STATES[info.tcpi_state],
         _LOSS if lost else _RECOVERY if info.tcpi_in_recovery else _OPEN,
         info.tcpi_rxtshift,
-        int(info.tcpi_persist and info.tcpi_rxtshift),
+        info.tcpi_probes,
         0,
         _TCPI_OPT_WSCALE if info.tcpi_wscale else 0,
         info.tcpi_snd_wscale | info.tcpi_rcv_wscale << 4,

@@ -29,6 +29,7 @@ def tcp_close(tp: tcpcb) -> None:
     if tp.t_state == TCPS_LISTEN:
         tcp_gen_listen_close(tp)
     tp.t_state = TCPS_CLOSED
+    _stop_timers(tp)
     if stack.software is not None:
         stack.software.close(tp)
     stack.tcbinfo.drop(inp)
@@ -37,6 +38,14 @@ def tcp_close(tp: tcpcb) -> None:
         return
     soisdisconnected(so)
     release_socket(inp)
+
+
+def _stop_timers(tp: tcpcb) -> None:
+    """Nothing is waited for any more; hours are long to be remembered until then."""
+    for timer in (tp.t_user_timer, tp.t_keep_timer):
+        if timer is not None:
+            timer.cancel()
+    tp.t_user_timer = tp.t_keep_timer = None
 
 
 def release_socket(inp: inpcb) -> None:
@@ -52,6 +61,7 @@ def release_socket(inp: inpcb) -> None:
 def tcp_twstart(tp: tcpcb) -> None:
     """Both FINs are exchanged; the device keeps TIME_WAIT, or hands it to the stack later. P and I are held."""
     tp.t_state = TCPS_TIME_WAIT
+    _stop_timers(tp)
     tp.t_inpcb.inp_flags |= INP_TIMEWAIT
     if tp.t_inpcb.inp_socket is not None:
         soisdisconnected(tp.t_inpcb.inp_socket)

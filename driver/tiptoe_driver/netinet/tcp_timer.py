@@ -1,14 +1,15 @@
 """The user timeout (RFC 9293 sections 3.9.1.1 and 3.10.8, MUST-21; TCP_USER_TIMEOUT): how long a connection goes on without an
 acknowledgement of what waits for one.
 
-It ends a connection sooner than the device's own limits would, never later. A callout runs while something waits; progress only
-moves the time that it looks at.
+It ends a connection sooner than the device's own limits would, never later. A deadline runs while something waits; progress
+moves it.
 """
 
 from __future__ import annotations
 
 import errno
 
+from .clock import Deadline
 from .offload import tcp_gen_detach
 from .pcbinfo import INP_DROPPED
 from .structures import tcpcb
@@ -35,17 +36,17 @@ def _waits(tp: tcpcb) -> bool:
 def tcp_user_timer(tp: tcpcb) -> None:
     """Something may wait for an acknowledgement now that has not, or the limit has changed. I is held."""
     if tp.t_user_timeout and tp.t_user_timer is None and _waits(tp):
-        stack = tp.t_inpcb.stack
-        tp.t_progress = stack.now_us()
-        tp.t_user_timer = stack.callout(tp.t_user_timeout * 1000, lambda: _look(tp))
+        tp.t_user_timer = Deadline(tp.t_inpcb.stack, lambda: _over(tp))
+        tp.t_user_timer.set(tp.t_user_timeout * 1000)
 
 
 def tcp_progress(tp: tcpcb) -> None:
     """The peer has acknowledged something. I is held."""
     if tp.t_user_timer is None:
         return
-    tp.t_progress = tp.t_inpcb.stack.now_us()
-    if not _waits(tp):
+    if _waits(tp):
+        tp.t_user_timer.set(tp.t_user_timeout * 1000)
+    else:
         tcp_user_timer_stop(tp)
 
 
@@ -56,17 +57,12 @@ def tcp_user_timer_stop(tp: tcpcb) -> None:
         tp.t_user_timer = None
 
 
-def _look(tp: tcpcb) -> None:
-    """The callout: over, or to be looked at again."""
+def _over(tp: tcpcb) -> None:
+    """The deadline has come."""
     inp = tp.t_inpcb
-    stack = inp.stack
-    with stack.tcbinfo.lock, inp.lock:
+    with inp.stack.tcbinfo.lock, inp.lock:
         tp.t_user_timer = None
         if inp.inp_flags & INP_DROPPED or not tp.t_user_timeout or not _waits(tp):
-            return
-        left = tp.t_progress + tp.t_user_timeout * 1000 - stack.now_us()
-        if left > 0:
-            tp.t_user_timer = stack.callout(left, lambda: _look(tp))
             return
         tcp_drop(tp, tp.t_softerror or errno.ETIMEDOUT)
         tcp_gen_detach(tp)  # of an attempt to connect: the device would go on sending SYNs

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from ..hardware.positions import advance, distance, is_after
+from .clock import Deadline
 from .pcbinfo import FourTuple
 from .structures import IPDEFTTL, inpcb, intotcpcb, vnet
 from .tcp_segment import TH_ACK, TH_FIN, TH_RST, TH_SYN, Segment, tcp_packet
@@ -35,8 +36,10 @@ class tcptw:
         Timestamp last received (RFC 7323); 0: the connection had none.
     tw_ttl, tw_tos : int
         Of the IP header.
-    tw_2msl_us, tw_time : int
-        2 MSL in microseconds, and when they are over, by the stack's time.
+    tw_2msl_us : int
+        2 MSL in microseconds.
+    tw_timer : Deadline
+        When they are over, by the stack's time.
     """
 
     tw_inpcb: inpcb | None
@@ -50,7 +53,7 @@ class tcptw:
     tw_ttl: int
     tw_tos: int
     tw_2msl_us: int
-    tw_time: int = 0
+    tw_timer: Deadline
 
     def reopened_by(self, seq: int) -> bool:
         """Whether a SYN with this number may begin the connection anew (RFC 9293 section 3.6.1, MAY-2)."""
@@ -111,12 +114,12 @@ class TimeWait:
             last_win=min(ahead >> tcb["rcv_scale"], 0xFFFF),
             t_recent=tcb.get("ts_recent", 0),
             tw_2msl_us=time_wait_us,
+            tw_timer=Deadline(self._stack, lambda: self.close(tw)),
             tw_ttl=IPDEFTTL if inp is None else inp.inp_ip_ttl,
             tw_tos=0 if inp is None else inp.inp_ip_tos,
         )
         self._entries[four_tuple] = tw
         self._restart(tw)
-        self._stack.callout(time_wait_us, lambda: self._expire(tw))
         if inp is not None:
             inp.inp_tw = tw
             release_socket(inp)
@@ -139,6 +142,7 @@ class TimeWait:
         if self._entries.get(tw.four_tuple) is not tw:
             return
         del self._entries[tw.four_tuple]
+        tw.tw_timer.cancel()
         inp = tw.tw_inpcb
         if inp is None:
             return
@@ -152,15 +156,5 @@ class TimeWait:
             self.close(tw)
 
     def _restart(self, tw: tcptw) -> None:
-        tw.tw_time = self._stack.now_us() + tw.tw_2msl_us
+        tw.tw_timer.set(tw.tw_2msl_us)
         self._entries[tw.four_tuple] = self._entries.pop(tw.four_tuple)  # behind those that end earlier
-
-    def _expire(self, tw: tcptw) -> None:
-        """The callout, of which there is one at a time: a restart in between has only moved ``tw_time``."""
-        if self._entries.get(tw.four_tuple) is not tw:
-            return
-        left = tw.tw_time - self._stack.now_us()
-        if left > 0:
-            self._stack.callout(left, lambda: self._expire(tw))
-        else:
-            self.close(tw)

@@ -214,6 +214,14 @@ class Tiptoe(toedev):
         """Ask the engine for a TCB."""
         return self.calls.options.read(tp, answer)
 
+    def tod_keepalive(self, tp: tcpcb) -> int:
+        """KEEPALIVE."""
+        return self.calls.options.keepalive(tp)
+
+    def tod_unanswered(self, tp: tcpcb, answer: Callable[[int | None], None]) -> int:
+        """Ask the engine for the TCB's ``unanswered``."""
+        return self.calls.options.unanswered(tp, answer)
+
     def tod_congestion(self, algorithm: int) -> bool:
         """Whether register CONGESTION lists the algorithm."""
         return bool(self.engine.capabilities.congestion >> algorithm & 1)

@@ -35,6 +35,7 @@ from ..netinet.tcp_fsm import (
     TCPS_SYN_SENT,
     TCPS_TIME_WAIT,
 )
+from ..netinet.tcp_keepalive import tcp_heard, tcp_keepalive
 from ..netinet.tcp_subr import tcp_close, tcp_drop, tcp_twstart
 from ..netinet.tcp_timer import tcp_progress
 from .calls import ToeCalls
@@ -138,6 +139,8 @@ class ToeEvents:
             tp.t_state = TCPS_SYN_RECEIVED  # both sides have opened at once
         if toep.flags & TP_ESTABLISHED:
             acked, arrived = self._progress(toep, event)
+            if acked or arrived:
+                tcp_heard(tp)
             if acked:
                 with so.lock:
                     sbdrop(so.so_snd, min(acked, so.so_snd.sb_cc))
@@ -177,6 +180,7 @@ class ToeEvents:
             tp.t_flags &= ~TF_NEEDFIN
             toep.flags |= TP_SEND_FIN
         tcp_progress(tp)
+        tcp_keepalive(tp)
         soisconnected(so)
         self._calls.push(toep, tp)
 

@@ -17,6 +17,11 @@ Answer = Callable[[tcp_info | None], None]
 """Called with what is known of a connection, or None when the device does not have it any more."""
 
 
+_UNANSWERED_PAGE = next(
+    number for number, page in enumerate(abi.TCB_PAGES) if "unanswered" in (name for name, *_ in page)
+)
+
+
 class ToeOptions:
     """What the engine does for setsockopt and getsockopt of its connections.
 
@@ -81,6 +86,27 @@ class ToeOptions:
         for page in pages:
             commands.post(abi.pack_read_tcb(commands.tag_event(done), tid=toep.tid, page=page))
         return 0
+
+    def keepalive(self, tp: tcpcb) -> int:
+        """Have the engine send a keep-alive probe; an errno as tod_keepalive's."""
+        toep, commands = tp.t_toe, self._engine.commands
+        if toep is None or not self._known(toep):
+            return errno.EPERM
+        if not commands.room(1):
+            return errno.ENOBUFS
+        commands.post(abi.pack_keepalive(0, tid=toep.tid))
+        return 0
+
+    def unanswered(self, tp: tcpcb, answer: Callable[[int | None], None]) -> int:
+        """Have ``answer`` called with whether the probes before are unanswered; an errno as tod_unanswered's."""
+        toep = tp.t_toe
+        if toep is None:
+            return errno.EPERM
+
+        def done(tcb: Mapping[str, int] | None) -> None:
+            answer(None if tcb is None or toep.tp is not tp else tcb["unanswered"])
+
+        return self.read_tcb(toep, (_UNANSWERED_PAGE,), done)
 
     @staticmethod
     def _known(toep: toepcb) -> bool:

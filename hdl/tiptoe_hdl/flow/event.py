@@ -12,7 +12,9 @@ class Kind(enum.Enum, shape=unsigned(3)):
 
     SEGMENT = 0  # rx_segment
     DOORBELL = 1  # position in ``seq``; ``which``
-    REQUEST = 2  # flow_request: ``op``, a in ``seq``, b in ``ack``
+    REQUEST = (
+        2  # flow_request: ``op``, a in ``seq``, b in ``ack``; of an ACCEPT elapsed in ``length``, repeats in ``timers``
+    )
     TIMER = 3  # ``timers``: rexmt, delack, 2MSL found due by the sweep
     OUTPUT = 4  # the connection's turn to send
     REPORT = 5  # read only

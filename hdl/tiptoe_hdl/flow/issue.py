@@ -70,7 +70,9 @@ class Issue(wiring.Component):
         if index in (REPORT, OUTPUT):
             m.d.comb += event.id.eq(p)
             return event
-        renamed = {"position": "seq", "a": "seq", "b": "ack", "snd_scale": "ws"}
+        renamed = {
+            "position": "seq", "a": "seq", "b": "ack", "snd_scale": "ws", "elapsed": "length", "repeats": "timers",
+        }  # fmt: skip
         for name in p.shape().members:
             m.d.comb += Value.cast(event[renamed.get(name, name)]).eq(Value.cast(p[name]))
         if kind == Kind.REQUEST:

@@ -189,6 +189,8 @@ class Pipeline(wiring.Component):
             found = {}
             if number == 1:
                 found["wnd_scaled"] = (s.e_wnd << s.snd_scale)[:WND_BITS]
+                # An ACCEPT's time is that of its SYN,ACK, for the round trip; it sets no timer.
+                found["now"] = (s.now - s.e_elapsed)[:TICK_BITS]
             for rule in rules:
                 # Rules of one step don't see each other's findings, but for this one, which draws the conclusions.
                 neighbours = {}
@@ -268,6 +270,7 @@ class Pipeline(wiring.Component):
             e_ack_plus_1=(event_2.ack + 1)[:32],
             e_mss=mss_limited[:12],
             e_page=event_2.seq[:3],
+            e_elapsed=Mux(kind == Kind.REQUEST, event_2.length, 0),
             may_output=event_2.may_output,
             is_segment=kind == Kind.SEGMENT,
             is_doorbell=kind == Kind.DOORBELL,

@@ -76,7 +76,7 @@ FIELDS = {
     "rttvar": TICK_BITS,
     "rto": TICK_BITS,
     "rexmt_shift": 4,
-    "unanswered": 4,  # probes since the peer was last heard of
+    "unanswered": 4,  # probes since the peer was last heard of; of the host's, the first
     "rexmits": 16,  # segments sent again since the id was opened; wraps
     # receive side
     "irs": 32,
@@ -99,7 +99,7 @@ FIELDS = {
     # scheduling
     "tx_queued": 1,  # the id stands in the output queue
 }
-"""Later features (SACK scoreboard, ts_recent, ECN, keepalive) add their fields here."""
+"""Later features (SACK scoreboard, ts_recent, ECN) add their fields here."""
 
 
 def tcb(cfg: EngineConfig) -> data.StructLayout:

@@ -32,6 +32,7 @@ class Opcode(IntEnum):
     READ_TCB = 12
     SET_IP_HEADER = 13
     SET_CONGESTION = 14
+    KEEPALIVE = 15
 
 
 COMMAND_HEADER = (("opcode", 0, 0, 8), ("tag", 0, 16, 16))
@@ -61,6 +62,7 @@ COMMANDS = {
     Opcode.READ_TCB: (("tid", 1, 0, 32), ("page", 2, 0, 3)),
     Opcode.SET_IP_HEADER: (("tid", 1, 0, 32), ("ttl", 2, 0, 8), ("tos", 2, 8, 8)),
     Opcode.SET_CONGESTION: (("tid", 1, 0, 32), ("algorithm", 2, 0, 8)),
+    Opcode.KEEPALIVE: (("tid", 1, 0, 32),),
 }
 # fmt: on
 
@@ -81,6 +83,7 @@ COMMAND_TEXT = {
     Opcode.READ_TCB: "Reads a page of a connection's TCB: COMMAND_DONE has it in `value`. Allowed from PROVISION to RELEASE.",
     Opcode.SET_IP_HEADER: "Time to live and type of service of the connection's segments from now on, in place of the register IP_HEADER's, until the id is provisioned anew. A SYN,ACK has the register's.",
     Opcode.SET_CONGESTION: "Congestion control algorithm of a connection that is open; NEWRENO until then. Register CONGESTION tells which there are.",
+    Opcode.KEEPALIVE: "Asks the peer of an established connection whether it is still there: an empty segment one before SND.UNA, which it has to answer. READ_TCB's `unanswered` is 0 again when it has, or has said anything else.",
 }
 """What each command does, for the documentation."""
 
@@ -152,7 +155,8 @@ TCB_PAGES = (
     (("snd_max", 0, 32), ("snd_end", 32, 32)),
     (("rcv_nxt", 0, 32), ("rcv_adv", 32, 32)),
     (("snd_wnd", 0, 30), ("rexmits", 32, 16), ("maxseg", 48, 12), ("rexmt_shift", 60, 4)),
-    (("cwnd", 0, 24), ("ssthresh", 24, 24), ("dupacks", 48, 2), ("in_recovery", 50, 1), ("persist", 51, 1)),
+    (("cwnd", 0, 24), ("ssthresh", 24, 24), ("dupacks", 48, 2), ("in_recovery", 50, 1), ("persist", 51, 1),
+     ("unanswered", 52, 4)),
     (("srtt", 0, 20), ("rttvar", 20, 20), ("rto", 40, 20), ("rtt_valid", 60, 1)),
     (("iss", 0, 32), ("irs", 32, 32)),
     (("state", 0, 4), ("snd_scale", 4, 4), ("rcv_scale", 8, 4), ("ws_ok", 12, 1), ("established", 13, 1),
@@ -174,6 +178,11 @@ class ErrorCode(IntEnum):
     PAYLOAD_WRITE = 5  # argument: id
     BAD_COMMAND_TAIL = 6  # COMMAND_TAIL more than a ring ahead or behind itself, ignored; argument: the value written
     WATCHDOG = 7  # work waits and nothing moves; argument: what stands still, a bit each, as in STATUS from bit 8 on
+    BAD_EVENT_CONSUMER = (
+        8  # EVENT_CONSUMER beyond what is written or behind itself, ignored; argument: the value written
+    )
+    BAD_FRAME_CONSUMER = 9  # FRAME_CONSUMER likewise, 16 bits of it
+    BAD_REGISTER = 10  # a value that the register cannot take, ignored; argument: the register's address
 
 
 WATCHED = ("commands", "doorbells", "events", "host")

@@ -26,6 +26,7 @@ WITH_TID = (
     Opcode.READ_TCB,
     Opcode.SET_IP_HEADER,
     Opcode.SET_CONGESTION,
+    Opcode.KEEPALIVE,
 )
 
 

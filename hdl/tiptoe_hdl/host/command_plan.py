@@ -21,6 +21,7 @@ FLOW_COMMANDS = {
     Opcode.PATH_MTU: FlowOp.PATH_MTU,
     Opcode.READ_TCB: FlowOp.READ,
     Opcode.SET_CONGESTION: FlowOp.CONGESTION,
+    Opcode.KEEPALIVE: FlowOp.KEEPALIVE,
 }
 
 
@@ -53,6 +54,7 @@ FIRST = {
     Opcode.READ_TCB: First.FLOW,
     Opcode.SET_IP_HEADER: First.IP_HEADER,
     Opcode.SET_CONGESTION: First.FLOW,
+    Opcode.KEEPALIVE: First.FLOW,
 }
 
 Command = data.StructLayout({"opcode": Opcode, "failed": 1, "generation": 8, "stock": 1})

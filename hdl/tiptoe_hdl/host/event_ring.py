@@ -11,6 +11,7 @@ from ..wire.ones import ones_below
 from ..wire.queue import Queue
 from ..wire.valid_only import valid_only
 from .abi import EVENT_BYTES, PHASE, ErrorCode
+from .consumer_check import ConsumerCheck
 from .dma_write import DmaDone
 
 SLOTS = 4
@@ -26,8 +27,9 @@ RETRY_CYCLES = 256
 class EventRing(wiring.Component):
     """Entries in order to their places in the ring, one DMA write each.
 
-    No entry is written more than a ring ahead of EVENT_CONSUMER. An entry stays here until its write is
-    acknowledged; one that fails is written again, since the host would wait for it for ever.
+    No entry is written more than a ring ahead of EVENT_CONSUMER; a count that no host can have reached is ignored.
+    An entry stays here until its write is acknowledged; one that fails is written again, since the host would wait for
+    it for ever.
 
     Timing: an entry takes 256 / data_width + 4 cycles or more.
 
@@ -40,16 +42,16 @@ class EventRing(wiring.Component):
     enable : In(1), base : In, log2 : In(5), consumer : In(32)
         Registers of the event ring.
     producer : Out(32)
-    pending : Out(1)
-        Written events that the host has not taken: ``consumer`` is behind. Follows two cycles later.
         Entries taken.
+    pending : Out(1)
+        Written events that the host has not taken: ``consumer`` is behind. Follows CHECK_CYCLES + 2 cycles later.
     under_way, full : Out(1)
         An entry is not acknowledged; the host has left no room.
     i : In(stream of 256 bits)
         Entries; the phase bit is put in here.
     request, data, dma_done : client of DmaWriter
     error : Out(valid-only ErrorEvent)
-        A write failed.
+        A write failed; or ``consumer`` was refused.
     count_events_written : Out(1)
         Pulse per acknowledged entry: also the interrupt.
     count_event_ring_full : Out(1)
@@ -87,6 +89,8 @@ class EventRing(wiring.Component):
         slot_shape = unsigned(ceil_log2(SLOTS))
         m.submodules.feed = feed = Queue(slot_shape, SLOTS)  # requested, words to be given
         m.submodules.awaited = awaited = Queue(slot_shape, SLOTS)  # requested, not acknowledged
+        m.submodules.check = self._check = check = ConsumerCheck(32)
+        m.d.comb += [check.i.eq(self.consumer), check.producer.eq(self.producer)]
         self._busy = Array(Signal(name=f"busy_{n}") for n in range(SLOTS))
         self._retry = Signal()
         self._retry_slot = Signal(slot_shape)
@@ -99,6 +103,7 @@ class EventRing(wiring.Component):
 
     def _room(self, m):
         """Whether the ring has no room, and the phase of the next entry; both settle in two cycles."""
+        consumer = self._check.o
         size, used = Signal(21), Signal(32)
         full, phase = Signal(init=1), Signal()
         m.d.sync += size.eq(0)
@@ -107,14 +112,14 @@ class EventRing(wiring.Component):
                 with m.Case(log2):
                     m.d.sync += size.eq(1 << log2)
         m.d.sync += [
-            used.eq(self.producer - self.consumer),
+            used.eq(self.producer - consumer),
             full.eq(used >= size),
             phase.eq(~(self.producer & size).any()),
         ]
         written = Signal(32)
         with m.If(self.count_events_written):
             m.d.sync += written.eq(written + 1)
-        m.d.sync += self.pending.eq(written != self.consumer)
+        m.d.sync += self.pending.eq(written != consumer)
         waited = Signal(8)
         with m.If(full & self.i.valid & self.enable):
             m.d.sync += waited.eq(waited + 1)
@@ -206,10 +211,15 @@ class EventRing(wiring.Component):
         ]
         m.d.sync += [
             self.count_events_written.eq(awaited.ready & ~done.p.error),
-            self.error.valid.eq(awaited.ready & done.p.error),
+            self.error.valid.eq((awaited.ready & done.p.error) | self._check.wrong),
             self.error.payload.code.eq(ErrorCode.EVENT_WRITE),
             self.error.payload.argument.eq(failed.data),
         ]
+        with m.If(self._check.wrong):  # of two at once the newer is told, as everywhere
+            m.d.sync += [
+                self.error.payload.code.eq(ErrorCode.BAD_EVENT_CONSUMER),
+                self.error.payload.argument.eq(self._check.count),
+            ]
         with m.If(awaited.ready):
             with m.If(done.p.error):
                 m.d.sync += [self._retry.eq(1), self._retry_slot.eq(awaited.payload)]

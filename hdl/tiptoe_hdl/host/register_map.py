@@ -29,12 +29,19 @@ class Field:
     hardware: bool  # the value read comes from the engine
     reset: int | None
     reset_from: str | None  # field of EngineConfig that gives the reset value
+    least: int  # smallest and largest value that a write may give it
+    most: int
     description: str
 
     @property
     def mask(self) -> int:
         """The field's bits in place."""
         return ((1 << self.width) - 1) << self.low
+
+    @property
+    def limited(self) -> bool:
+        """Whether ``least`` and ``most`` say less than the width."""
+        return (self.least, self.most) != (0, (1 << self.width) - 1)
 
     @property
     def access(self) -> str:
@@ -69,6 +76,11 @@ class Register:
         """Whether any field can be written."""
         return any(field.writable for field in self.fields)
 
+    @property
+    def checked(self) -> bool:
+        """Whether a write has limits to keep to: not where ones clear bits, since drivers write all ones there."""
+        return self.writable and not any(field.clear_on_one for field in self.fields)
+
 
 @dataclass(frozen=True)
 class RegisterMap:
@@ -102,6 +114,8 @@ def _field(node: FieldNode) -> Field:
         hardware=hw in (AccessType.w, AccessType.rw),
         reset=reset,
         reset_from=reset_from,
+        least=node.get_property("least", default=0),
+        most=node.get_property("most", default=(1 << node.width) - 1),
         description=node.get_property("desc", default=""),
     )
 

@@ -62,12 +62,16 @@ def _reset(field) -> str:
     return f"{field.reset:#x}" if field.reset > 0xFFFFF else str(field.reset)
 
 
+def _meaning(field) -> str:
+    return field.description + (f" Values: {field.least} to {field.most}." if field.limited and field.writable else "")
+
+
 def _register(register: Register, address: str) -> list[str]:
     out = [f"### {register.name}", "", f"{address}. {register.description}", ""]
     return out + _table(
         ("bits", "field", "access", "reset", "meaning"),
         (
-            (_bits(field.low, field.width), field.name, field.access, _reset(field), field.description)
+            (_bits(field.low, field.width), field.name, field.access, _reset(field), _meaning(field))
             for field in reversed(register.fields)
         ),
     )
@@ -82,7 +86,9 @@ def render_registers(registers: RegisterMap) -> str:
         "",
         "AXI4-Lite, 32 bits of data, 20 bits of address. Only writes of a full word (all four strobes) to a writable",
         "register are taken, others are answered with SLVERR and change nothing; so is a read of an address without a",
-        "register. Bits without a field read 0 and ignore writes. Registers that configure the engine are changed while",
+        "register. Bits without a field read 0. A value that a field cannot take, or a bit outside of the fields, changes",
+        "nothing: the write is answered with OKAY and told of by an error event BAD_REGISTER with the register's address; the",
+        "registers of which ones clear bits take any value. Registers that configure the engine are changed while",
         "`CONTROL.ENABLE` is 0.",
         "",
     ]

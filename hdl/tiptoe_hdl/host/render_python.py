@@ -147,6 +147,20 @@ def render_python(registers: RegisterMap) -> str:
         "",
         "",
     ]
+    out += [
+        "# What a write of a register may say: (field, mask in place, lowest bit, smallest, largest value) of each field, by",
+        "# address. The engine refuses anything else, and bits outside of the fields.",
+        "REGISTER_FIELDS: dict[int, tuple[tuple[str, int, int, int, int], ...]] = {",
+    ]
+    for register in registers.registers:
+        if register.checked:
+            for index in range(register.count):
+                out.append(f"    0x{register.address + 4 * index:03X}: (")
+                for field in register.fields:
+                    name = f"{register.name}.{field.name}" if len(register.fields) > 1 else register.name
+                    out.append(f'        ("{name}", 0x{field.mask:X}, {field.low}, {field.least}, {field.most}),')
+                out.append("    ),")
+    out += ["}", "", ""]
     for enum in (State, Reason, Status, Congestion, abi.Opcode, abi.EventType, abi.ErrorCode, Counter):
         out += _enum(enum)
     out += [

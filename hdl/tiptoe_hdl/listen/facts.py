@@ -31,13 +31,15 @@ class EntryFacts(wiring.Component):
         The reference to be dropped, the listener to be closed.
     stocked : In(1)
         There is an id: one was promised, but the pipeline may have refused it.
-    iss_next, rcv_nxt : Out(32); mss : Out(16); generation_next, retries_next : Out
+    iss_next, rcv_nxt : Out(32); mss : Out(16); generation_next, retries_next, repeats_next : Out
         ISS + 1, IRS + 1, the smaller of both MSS, and what is counted up.
     live, fresh : Out(1)
         Half-open; its SYN_RECEIVED was not yet taken.
     left : Out(17); due : Out(1); last_try : Out(1); backoff : Out(16)
         Ticks left (bit 16: less than none); none left, or no more are granted; no SYN,ACK after this one; ticks to the
         next one.
+    since : Out(12)
+        Ticks since the SYN,ACK, as long as it was sent once.
     action : Out
         What to do about the segment.
     acceptable : Out(1)
@@ -54,7 +56,7 @@ class EntryFacts(wiring.Component):
             "meta": In(RxMeta), "elapsed": In(8), "pressed": In(1), "syn_retries": In(8),
             "dropped": In(16), "listener": In(cfg.listener_bits), "stocked": In(1),
             "iss_next": Out(32), "rcv_nxt": Out(32), "mss": Out(16),
-            "generation_next": Out(generation_bits(cfg)), "retries_next": Out(8),
+            "generation_next": Out(generation_bits(cfg)), "retries_next": Out(8), "repeats_next": Out(2), "since": Out(12),
             "live": Out(1), "fresh": Out(1),
             "left": Out(17), "due": Out(1), "last_try": Out(1), "backoff": Out(16),
             "action": Out(Action), "acceptable": Out(1), "named": Out(1), "child": Out(1), "reference": Out(16),
@@ -91,6 +93,8 @@ class EntryFacts(wiring.Component):
                 (status.retries >= self.syn_retries) | (self.pressed & (status.retries >= PRESSED_RETRIES))
             ),
             self.retries_next.eq(status.retries + 1),
+            self.repeats_next.eq(Cat(status.repeats == 0, status.repeats != 0)),
+            self.since.eq(SYN_ACK_TICKS - status.remaining),
             doublings.eq(Mux(self.retries_next < BACKOFF_LIMIT, self.retries_next, BACKOFF_LIMIT)),
             self.backoff.eq(Array(SYN_ACK_TICKS << count for count in range(BACKOFF_LIMIT + 1))[doublings]),
         ]

@@ -57,6 +57,8 @@ def outputs(m, u):
         u.flow.payload.rcv_scale.eq(Mux(peer.ws_present, own.rcv_scale, 0)),
         u.flow.payload.wnd.eq(own.wnd),
         u.flow.payload.syncache_ref.eq(facts.reference),
+        u.flow.payload.elapsed.eq(facts.since),
+        u.flow.payload.repeats.eq(u.cache.status.repeats),
     ]
 
     # Answers wait in their ports' registers.

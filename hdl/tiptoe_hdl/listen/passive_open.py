@@ -65,7 +65,7 @@ def syn(m, u):
         s.go("Idle")
     with s("Arm"):
         u.change_status(
-            m, state=EntryState.FRESH, generation=u.facts.generation_next, retries=0, remaining=SYN_ACK_TICKS
+            m, state=EntryState.FRESH, generation=u.facts.generation_next, retries=0, remaining=SYN_ACK_TICKS, repeats=0
         )
         m.d.comb += u.push_report.eq(1)
         s.go("Idle")
@@ -98,9 +98,12 @@ def segment(m, u):
     with s("SynAck"):
         m.d.comb += u.control.valid.eq(1)
         with m.If(u.control.ready):
-            for job, state in ((Job.SYN, "Arm"), (Job.SEGMENT, "Dealt"), (Job.TIMER, "Rearm")):
+            for job, state in ((Job.SYN, "Arm"), (Job.SEGMENT, "Repeated"), (Job.TIMER, "Rearm")):
                 with m.If(u.job[job]):
                     s.go(state)
+    with s("Repeated"):
+        u.change_status(m, repeats=u.facts.repeats_next)
+        s.go("Dealt")
     for name, state in (("Challenge", "Dealt"), ("Refuse", "Dealt"), ("Reset", "Retire")):
         with s(name):
             m.d.comb += u.control.valid.eq(1)

@@ -61,13 +61,15 @@ def generation_bits(cfg: EngineConfig) -> int:
 
 
 def entry_status(cfg: EngineConfig) -> data.StructLayout:
-    """What changes in the life of an entry. ``remaining``: ticks until the SYN,ACK is due again."""
+    """What changes in the life of an entry. ``remaining``: ticks until the SYN,ACK is due again. ``retries``: how often it was;
+    ``repeats``: how often it was sent again, for the peer's SYN too, at most 2."""
     return data.StructLayout(
         {
             "state": EntryState,
             "generation": generation_bits(cfg),
             "retries": 8,
             "remaining": 16,
+            "repeats": 2,
         }
     )
 

@@ -62,7 +62,7 @@ def timer(m, u):
         with m.Else():
             s.go("SynAck")
     with s("Rearm"):
-        u.change_status(m, retries=facts.retries_next, remaining=facts.backoff)
+        u.change_status(m, retries=facts.retries_next, remaining=facts.backoff, repeats=facts.repeats_next)
         s.go("Timed")
     with s("Timed"):
         m.d.comb += u.sweep.step.eq(1)

@@ -6,7 +6,8 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
-from ..host.abi import HOST_FRAME_SLOT_BYTES
+from ..host.abi import HOST_FRAME_SLOT_BYTES, ErrorCode
+from ..host.consumer_check import ConsumerCheck
 from ..messages import ErrorEvent, FrameEvent, FrameInfo, dma_request, placed, ring_write, rx_verdict
 from ..wire.queue import HalfQueue, Queue
 from ..wire.realign import Realigner, realign_command
@@ -55,11 +56,11 @@ class Placement(wiring.Component):
         A connection's payload could not be written; once, and nothing is reported as placed for the id from then on
         until it has a new ring.
     error : Out valid-only of ``ErrorEvent``
-        PAYLOAD_WRITE, argument: id, or all ones for a host frame.
+        PAYLOAD_WRITE, argument: id, or all ones for a host frame; BAD_FRAME_CONSUMER.
     frame : Out stream of ``FrameEvent``
         A host frame is in its slot; with length 0 the write failed and the slot holds nothing.
     host_base : In(addr_width), host_slots_log2 : In(4), host_consumer : In(16), host_enable : In(1)
-        The host frame ring, aligned to its size.
+        The host frame ring, aligned to its size. A ``host_consumer`` that no host can have reached is ignored.
     arrivals_done : Out(8)
         Counts frames completely finished, in order, those that are dropped too; wraps.
     count_rx_host_dropped : Out(1)
@@ -107,17 +108,29 @@ class Placement(wiring.Component):
         wiring.connect(m, wiring.flipped(self.done), conclusions.done)
         wiring.connect(m, conclusions.placed, wiring.flipped(self.placed))
         wiring.connect(m, conclusions.abort, wiring.flipped(self.abort))
-        wiring.connect(m, conclusions.error, wiring.flipped(self.error))
         wiring.connect(m, conclusions.frame, frames.i)
         wiring.connect(m, frames.o, wiring.flipped(self.frame))
+        m.submodules.check = check = ConsumerCheck(16)
+        # Of two errors at once the newer is told, as everywhere.
         m.d.comb += [
+            self.error.valid.eq(conclusions.error.valid | check.wrong),
+            self.error.payload.eq(conclusions.error.payload),
+        ]
+        with m.If(check.wrong):
+            m.d.comb += [
+                self.error.payload.code.eq(ErrorCode.BAD_FRAME_CONSUMER),
+                self.error.payload.argument.eq(check.count),
+            ]
+        m.d.comb += [
+            check.i.eq(self.host_consumer),
+            check.producer.eq(targets.host_producer),
             targets.ring.valid.eq(self.ring.valid),
             targets.ring.payload.eq(self.ring.payload),
             conclusions.ring.valid.eq(self.ring.valid),
             conclusions.ring.payload.eq(self.ring.payload),
             targets.host_base.eq(self.host_base),
             targets.host_slots_log2.eq(self.host_slots_log2),
-            targets.host_consumer.eq(self.host_consumer),
+            targets.host_consumer.eq(check.o),
             targets.host_enable.eq(self.host_enable),
             self.arrivals_done.eq(conclusions.arrivals_done),
             self.count_rx_host_dropped.eq(targets.count_rx_host_dropped),

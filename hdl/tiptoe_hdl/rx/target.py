@@ -90,6 +90,8 @@ class TargetPipeline(wiring.Component):
         A frame event more can be kept.
     frame_taken : Out(1)
         Pulse: a host frame has got a slot.
+    host_producer : Out(16)
+        Host frames that have got a slot since reset.
     o : Out valid-only of ``target(cfg)``
     count_rx_host_dropped : Out(1)
     """
@@ -102,7 +104,7 @@ class TargetPipeline(wiring.Component):
             "verdict": In(stream.Signature(rx_verdict(cfg))),
             "ring": In(valid_only(ring_write(cfg))),
             "host_base": In(cfg.addr_width), "host_slots_log2": In(4), "host_consumer": In(16), "host_enable": In(1),
-            "frame_credit": In(1), "frame_taken": Out(1),
+            "frame_credit": In(1), "frame_taken": Out(1), "host_producer": Out(16),
             "o": Out(valid_only(target(cfg))),
             "count_rx_host_dropped": Out(1),
         })  # fmt: skip
@@ -141,7 +143,7 @@ class TargetPipeline(wiring.Component):
         ]
 
         # Host frame ring: room is known two cycles after it changed, hence the pause.
-        producer = Signal(16)
+        producer = self.host_producer
         used = Signal(16)
         mask = Signal(16)
         room = Signal()

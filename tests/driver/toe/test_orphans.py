@@ -74,13 +74,60 @@ def test_peer_that_never_acknowledges_is_reset_in_the_end(bench: Bench, reach) -
 @ORPHANS
 def test_progress_is_time_anew(bench: Bench, reach) -> None:
     conn = reach(bench)
-    for count in range(1, 6):
+    for acked in (25, 44, 58, 69, 100):  # a quarter of what waits, of 100 bytes
         later(bench, ORPHAN_US - 1)
-        conn.ack(NEAR_WRAP + 10 * count)
+        conn.ack(NEAR_WRAP + acked)
     later(bench, ORPHAN_US - 1)
     assert aborts(conn) == 0
     later(bench, 2)
     assert aborts(conn) == 1
+
+
+@ORPHANS
+def test_less_than_a_quarter_is_no_time_anew_but_counts_on(bench: Bench, reach) -> None:
+    conn = reach(bench)
+    later(bench, ORPHAN_US // 2)
+    conn.ack(NEAR_WRAP + 24)
+    later(bench, ORPHAN_US // 4)
+    conn.ack(NEAR_WRAP + 25)
+    later(bench, ORPHAN_US - 1)
+    assert aborts(conn) == 0
+    conn.ack(NEAR_WRAP + 25 + 18)  # of 75
+    later(bench, 2)
+    assert aborts(conn) == 1
+
+
+@pytest.mark.parametrize("share", [1, 17])
+def test_peer_that_acknowledges_a_little_before_each_time_out_does_not_hold_it_for_ever(
+    bench: Bench, share: int
+) -> None:
+    """Silence is not the only way to keep an id: 3,000 bytes in small bites would be two days, and 16 MiB thirty years."""
+    conn = bench.connected()
+    conn.rebase(NEAR_WRAP)
+    conn.sock.send(bytes(3000))
+    conn.sock.close()
+    conn.report(state=State.FIN_WAIT_1)
+    acked = rounds = 0
+    while not aborts(conn):
+        later(bench, ORPHAN_US // 2)
+        acked, rounds = min(3000, acked + share), rounds + 1
+        conn.ack(NEAR_WRAP + acked)
+        assert rounds < 100
+    assert acked < 3000 and bench.dev.counters["orphans_reset"] == 1
+
+
+def test_peer_that_is_slow_and_honest_has_the_time_it_needs(bench: Bench) -> None:
+    """A sixteenth of 4,000 bytes every ten seconds, to the end."""
+    conn = bench.connected()
+    conn.rebase(NEAR_WRAP)
+    conn.sock.send(bytes(4000))
+    conn.sock.close()
+    conn.report(state=State.FIN_WAIT_1)
+    for acked in range(0, 4000, 250):
+        later(bench, ORPHAN_US // 6)
+        conn.ack(NEAR_WRAP + acked)
+    conn.ack(NEAR_WRAP + 4000, state=State.FIN_WAIT_2)
+    assert aborts(conn) == 0 and conn.toep.orphan is None
 
 
 @ORPHANS
@@ -211,6 +258,6 @@ def test_device_stopped_no_callout_is_left(bench: Bench) -> None:
     conn = fin_wait_1(bench)
     toep = conn.toep
     bench.dev.reset()
-    assert toep.orphan is not None and toep.orphan.function is None
+    assert toep.orphan is not None and not toep.orphan.running
     later(bench, 2 * ORPHAN_US)
     assert bench.dev.counters["orphans_reset"] == 0

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.hdl.flow.bench import M32, FlowBench, FlowOp, Reason, Segment, Status
+from tests.hdl.flow.bench import M32, FlowBench, FlowOp, Reason, Segment, State, Status
 
 
 def data(sent):
@@ -43,6 +43,77 @@ def test_syn_repeated_twice_one_segment_first():
     assert [s.flags for s in b.sent()] == ["S", "S"]
     b.receive(Segment("SA", seq=0, ack=1, wnd=60000, mss=1000))
     assert b.tcb()["cwnd"] == 1000 and b.tcb()["rto"] == 30
+
+
+# --- accepted connections: the SYN,ACK was the listen unit's
+
+ACCEPTED = pytest.mark.parametrize("wrap", [-1, 0, 1, 40000])
+"""iss passes 0 so many bytes after the SYN,ACK."""
+
+
+def accept(b, wrap, *, elapsed=0, repeats=0, **segment):
+    """A passive open whose SYN,ACK is so old, and was repeated so often; its ACK comes now."""
+    b.iss = -(1 + wrap) & M32
+    assert b.provision() == Status.OK
+    status = b.request(
+        FlowOp.ACCEPT, port=1, a=b.iss, b=b.irs, mss=1000, rcv_scale=0, wnd=8000, elapsed=elapsed, repeats=repeats
+    )
+    assert status == Status.OK
+    b.receive(Segment("A", **{"wnd": 60000, **segment}))
+    assert b.state() == State.ESTABLISHED
+    return b.tcb()
+
+
+@ACCEPTED
+@pytest.mark.parametrize("elapsed, rto", [(0, 10), (1, 10), (5, 15), (15, 45), (999, 2997)])
+def test_accepted_the_handshake_is_the_first_sample(wrap, elapsed, rto):
+    """RFC 6298 section 2.2: SRTT = R, RTTVAR = R/2, RTO = R + 4 R/2, here at least 10. The tick clock passes 0 as well."""
+    b = FlowBench(rto_initial=10, rto_min=10)
+    tcb = accept(b, wrap, elapsed=elapsed)
+    assert tcb["rtt_valid"] and (tcb["srtt"], tcb["rttvar"], tcb["rto"]) == (8 * elapsed, 2 * elapsed, rto)
+    assert tcb["cwnd"] == 10000 and tcb["rexmt_shift"] == 0
+    b.bell(0, 100)
+    b.ticks(5)
+    b.receive(Segment("A", ack=101, wnd=60000))  # the next sample is the data's own
+    srtt = b.tcb()["srtt"]
+    assert abs(srtt - (8 * elapsed + (5 - elapsed))) <= 1
+
+
+@ACCEPTED
+def test_accepted_round_trip_is_the_acks_not_its_handlings(wrap):
+    """The ACK that carries data, and one in the middle of the window, end the round trip as well."""
+    b = FlowBench(rto_initial=10, rto_min=10)
+    assert accept(b, wrap, elapsed=7, length=500, seq=501)["srtt"] == 56
+
+
+@ACCEPTED
+@pytest.mark.parametrize("rto_max, rto", [(25, 25), (60000, 30)])
+def test_accepted_after_syn_ack_repeated_once(wrap, rto_max, rto):
+    """Karn: no sample. RFC 6298 section 5.7: 3 s for 1 s. RFC 6928: ten segments, the way alone may be that long."""
+    b = FlowBench(rto_initial=10, rto_min=10, rto_max=rto_max)
+    tcb = accept(b, wrap, elapsed=400, repeats=1)
+    assert (tcb["rtt_valid"], tcb["srtt"], tcb["rto"], tcb["cwnd"], tcb["rexmt_shift"]) == (0, 0, rto, 10000, 0)
+    b.bell(0, 100)
+    assert rto - 1 <= b.ticks_until_sent(60) <= rto + 1
+
+
+@ACCEPTED
+def test_accepted_after_syn_ack_repeated_twice_one_segment_first(wrap):
+    b = FlowBench(rto_initial=10, rto_min=10)
+    tcb = accept(b, wrap, elapsed=400, repeats=2)
+    assert (tcb["rtt_valid"], tcb["rto"], tcb["cwnd"]) == (0, 30, 1000)
+    assert data(b.bell(0, 5000)) == [(1, 1000)]
+
+
+def test_accepted_sample_does_not_touch_another_use_of_the_id():
+    """A repeated SYN,ACK's numbers end with the connection: the id opened anew begins as any other."""
+    b = FlowBench(rto_initial=10, rto_min=10)
+    accept(b, 0, elapsed=50, repeats=2)
+    b.receive(Segment("R"))
+    assert b.request(FlowOp.RELEASE) == Status.OK
+    b.established(rtt=4)
+    tcb = b.tcb()
+    assert abs(tcb["srtt"] - 32) <= 8 and tcb["cwnd"] == 14600
 
 
 @pytest.mark.parametrize("rto_max, rto", [(25, 25), (60000, 30)])

@@ -88,10 +88,11 @@ def test_open_of_a_wrong_id_changes_nothing(before, status):
         (abi.pack_abort(4, tid=tid(2, 3)), FlowOp.ABORT, None),
         (abi.pack_path_mtu(4, tid=tid(2, 3), mss=536), FlowOp.PATH_MTU, None),
         (abi.pack_set_congestion(4, tid=tid(2, 3), algorithm=1), FlowOp.CONGESTION, 1),
+        (abi.pack_keepalive(4, tid=tid(2, 3)), FlowOp.KEEPALIVE, None),
     ],
 )
 @pytest.mark.parametrize("status", [Status.OK, Status.BAD_STATE, Status.BAD_GENERATION])
-def test_close_abort_path_mtu_congestion(make, op, a, status):
+def test_close_abort_path_mtu_congestion_keepalive(make, op, a, status):
     bench = run(make, flow=[status])
     ((port, flow),) = bench.log
     assert (port, flow["op"], flow["id"], flow["generation"]) == ("flow", op, 2, 3)

@@ -99,6 +99,42 @@ def test_phase_alternates_from_pass_to_pass(width, latency):
     assert bench.most_in_flight <= SLOTS and (latency == 1 or bench.most_in_flight == SLOTS)
 
 
+@pytest.mark.parametrize("before", [0, 20])
+@pytest.mark.parametrize("wrong", [1, 17, 1 << 20, 1 << 31, -1])
+def test_a_consumer_that_no_host_can_have_reached_is_ignored(before, wrong):
+    """Between the count before and the producer a count is taken over; one beyond either is told of, once, and frees nothing."""
+    bench = Bench()
+    frames = [{"slot": n, "length": 60} for n in range(before + 40)]
+
+    async def feed(ctx):
+        await send_all(ctx, bench.dut.frame, frames)
+
+    async def main(ctx):
+        await bench.start(ctx)
+        while bench.consumed < before:
+            await ctx.tick()
+        bench.reading = False
+        await ctx.tick().repeat(1500)
+        assert bench.written == bench.consumed + 16  # the ring is full
+        assert not bench.errors
+        good = bench.consumed
+        ctx.set(bench.dut.consumer, (good + wrong + (16 if wrong > 0 else 0)) % 2**32)
+        await ctx.tick().repeat(300)
+        assert bench.errors == 1 and bench.written == good + 16
+        ctx.set(bench.dut.consumer, good)  # as before: nothing new, no fault
+        await ctx.tick().repeat(300)
+        assert bench.errors == 1 and bench.written == good + 16
+        bench.reading = True
+        await bench.settle(ctx)
+
+    bench.simulate(main, feed)
+    told = [event for event in bench.events if isinstance(event, abi.ErrorEvent)]
+    assert [event.code for event in told] == [ErrorCode.BAD_EVENT_CONSUMER]
+    assert [event for event in bench.events if isinstance(event, abi.FrameEvent)] == [
+        abi.FrameEvent(n, 60) for n in range(before + 40)
+    ]
+
+
 def test_never_overtakes_the_host():
     bench = Bench()
     bench.reading = False

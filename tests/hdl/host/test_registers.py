@@ -6,11 +6,15 @@ import pytest
 from amaranth.lib.wiring import Component
 
 from tiptoe_hdl.config import DATACENTRE, ECP5, TINY
+from tiptoe_hdl.flow.result import Parameters
 from tiptoe_hdl.flow.tcb import TICK_BITS
 from tiptoe_hdl.host.abi import ErrorCode
 from tiptoe_hdl.host.axi import Response
+from tiptoe_hdl.host.command_fetch import LOG2_ENTRIES as COMMAND_LOG2
+from tiptoe_hdl.host.consumer_check import CHECK_CYCLES
+from tiptoe_hdl.host.event_ring import LOG2_ENTRIES as EVENT_LOG2
 from tiptoe_hdl.host.register_map import register_map
-from tiptoe_hdl.host.register_ports import CLEARED, CONFIGURATION, MEASURED, constants
+from tiptoe_hdl.host.register_ports import CLEARED, CONFIGURATION, MEASURED, constants, field_width
 from tiptoe_hdl.host.registers import RESET_CYCLES, Registers
 from tiptoe_hdl.messages import Counter
 from tiptoe_verif.streams import recv_n, run_bench, stream_get, watch_stream
@@ -86,6 +90,11 @@ def reset_word(cfg, register):
     return value
 
 
+def limits(cfg, register, field):
+    """Smallest and largest value of a field in this configuration."""
+    return field.least, min(field.most, (1 << field_width(cfg, register, field)) - 1)
+
+
 @pytest.mark.parametrize("cfg", [TINY, ECP5, DATACENTRE], ids=lambda cfg: cfg.name)
 def test_reset_values(cfg):
     dut = Registers(cfg)
@@ -112,8 +121,8 @@ def test_read_back(cfg, idle, rng):
     async def bench(ctx):
         todo = [word for word in words(writable=True) if word[0].name not in ("CONTROL", "STATUS", "IRQ_STATUS")]
         rng.shuffle(todo)
-        for _, _, address in todo:
-            written[address] = rng.getrandbits(32)
+        for register, _, address in todo:
+            written[address] = sum(rng.randint(*limits(cfg, register, field)) << field.low for field in register.fields)
             assert await host.write(ctx, address, written[address]) == OKAY
         for register, index, address in todo:
             mask = sum(field.mask for field in register.fields if field.readable)
@@ -134,6 +143,132 @@ def test_read_back(cfg, idle, rng):
             assert ctx.get(getattr(dut, port)) == value & (1 << len(getattr(dut, port))) - 1, port
 
     run_bench(dut, bench)
+
+
+def test_limits_are_those_of_what_the_engine_does():
+    """What lies behind the registers, said once more: widths and loops of the blocks, and the RFCs."""
+    fields = {
+        f"{register.name}.{field.name}": field
+        for register in MAP.registers
+        for field in register.fields
+        if field.writable
+    }
+    assert {name: (field.least, field.most) for name, field in fields.items() if field.limited} == {
+        "IP_HEADER.TTL": (1, 255),
+        "RTO_MAX.VALUE": (1, 0xFFFF),
+        "RTO_INITIAL.VALUE": (1, 0xFFFF),
+        "RETRIES.REXMT_MAX": (1, 15),
+        "COMMAND_RING_LOG2.VALUE": (COMMAND_LOG2[0], COMMAND_LOG2[-1]),
+        "EVENT_RING_LOG2.VALUE": (EVENT_LOG2[0], EVENT_LOG2[-1]),
+        "FRAME_RING_LOG2.VALUE": (1, 15),
+    }
+    assert 1 << fields["MSL_TICKS.VALUE"].width == 1 << TICK_BITS - 1
+    assert fields["RETRIES.REXMT_MAX"].width == Parameters["rexmt_max"].width
+    for path, field in fields.items():
+        if field.reset is not None and path.split(".")[0] not in (
+            "COMMAND_RING_LOG2",
+            "EVENT_RING_LOG2",
+            "FRAME_RING_LOG2",
+        ):
+            assert field.least <= field.reset <= field.most, path
+
+
+def wrong_values(cfg, register):
+    """Words that a register refuses: each field just outside of its limits, and each bit outside of the fields."""
+    fit = sum(limits(cfg, register, field)[1] << field.low for field in register.fields)
+    known = 0
+    for field in register.fields:
+        least, most = limits(cfg, register, field)
+        room = ((1 << field_width(cfg, register, field)) - 1) << field.low
+        known |= room
+        for value in (least - 1, most + 1):
+            if 0 <= value <= room >> field.low:
+                yield fit & ~field.mask | value << field.low
+    yield from (fit | 1 << bit for bit in range(32) if not known >> bit & 1)
+    if known != 0xFFFFFFFF:
+        yield 0xFFFFFFFF
+
+
+@pytest.mark.parametrize("cfg", [TINY, ECP5], ids=lambda cfg: cfg.name)
+def test_a_value_that_a_register_cannot_take_changes_nothing(cfg, rng):
+    """At its limits each field is set; a value just beyond, or a bit that means nothing, is told of and changes nothing."""
+    dut = Registers(cfg)
+    host = Host(dut)
+    errors = []
+    checked = [word for word in words() if word[0].checked and word[0].name != "CONTROL"]
+    assert len(checked) > 30
+
+    async def watch(ctx):
+        async for _, _, valid, error in ctx.tick().sample(dut.error.valid, dut.error.payload):
+            if valid:
+                errors.append((error.code, error.argument))
+
+    async def bench(ctx):
+        for register, index, address in checked:
+            for end in (0, 1):
+                value = sum(limits(cfg, register, field)[end] << field.low for field in register.fields)
+                assert await host.write(ctx, address, value) == OKAY
+                if register.readable:
+                    assert await host.read(ctx, address) == (OKAY, value), f"{register.name}[{index}]"
+            assert not errors, register.name
+            refused = list(wrong_values(cfg, register))
+            for wrong in refused if index == 0 else refused[:1]:
+                assert await host.write(ctx, address, wrong) == OKAY
+                await ctx.tick().repeat(5)
+                assert errors == [(ErrorCode.BAD_REGISTER.value, address)], (register.name, hex(wrong))
+                errors.clear()
+            if register.readable:
+                assert await host.read(ctx, address) == (OKAY, value), register.name
+
+    run_bench(dut, bench, background=[watch], max_cycles=100_000)
+
+
+def test_control_with_bits_of_a_later_version_does_nothing():
+    """A driver that asks for more than this engine has is told so, and has not switched it on by half."""
+    dut = Registers(TINY)
+    host = Host(dut)
+
+    async def bench(ctx):
+        for bit in range(6, 32):
+            await host.write(ctx, MAP["CONTROL"].address, 1 | 1 << bit)
+            await ctx.tick().until(dut.error.valid)
+            assert await host.read(ctx, MAP["CONTROL"].address) == (OKAY, 0)
+        await host.write(ctx, MAP["CONTROL"].address, 1)
+        assert await host.read(ctx, MAP["CONTROL"].address) == (OKAY, 1)
+
+    run_bench(dut, bench)
+
+
+def test_wrong_values_between_wrong_doorbells_are_all_told_of(rng):
+    """A write a cycle: no error hides another one."""
+    dut = Registers(TINY)
+    msl = MAP["MSL_TICKS"].address
+    sent = [rng.choice([msl, 0x80000 + 8 * 16, 0x80000 + 8 * 17 + 4]) for _ in range(60)]
+    told = []
+
+    async def watch(ctx):
+        async for _, _, valid, error in ctx.tick().sample(dut.error.valid, dut.error.payload):
+            if valid:
+                told.append((error.code, error.argument))
+
+    async def bench(ctx):
+        bus = dut.axil
+        ctx.set(bus.bready, 1)
+        ctx.set(bus.wdata, 1 << 19)
+        ctx.set(bus.wstrb, 15)
+        for address in sent:
+            ctx.set(bus.awaddr, address)
+            ctx.set(bus.awvalid, 1)
+            ctx.set(bus.wvalid, 1)
+            await ctx.tick().until(bus.awready & bus.wready)
+        ctx.set(bus.awvalid, 0)
+        ctx.set(bus.wvalid, 0)
+        await ctx.tick().repeat(12)
+        assert told == [
+            (ErrorCode.BAD_REGISTER if address == msl else ErrorCode.BAD_DOORBELL, address) for address in sent
+        ]
+
+    run_bench(dut, bench, background=[watch])
 
 
 def test_measured_fields(rng):
@@ -226,6 +361,7 @@ def test_interrupt_while_its_bit_is_cleared_is_kept():
     async def bench(ctx):
         ctx.set(dut.event_irq, 1)  # events all the time: in the cycle of the clearing as well
         await host.write(ctx, MAP["IRQ_STATUS"].address, 3)
+        await ctx.tick().repeat(3)
         ctx.set(dut.event_irq, 0)
         assert await host.read(ctx, MAP["IRQ_STATUS"].address) == (OKAY, 1)
 
@@ -243,11 +379,11 @@ def test_interrupt_cleared_too_early_comes_again():
         for pending in (1, 0):
             ctx.set(dut.event_pending, pending)
             await host.write(ctx, status, 3)
-            await ctx.tick().repeat(6)
+            await ctx.tick().repeat(CHECK_CYCLES + 6)
             assert await host.read(ctx, status) == (OKAY, pending) and ctx.get(dut.irq) == pending
         ctx.set(dut.event_pending, 1)  # only a clearing looks at it
         await host.write(ctx, MAP["IRQ_MASK"].address, 1)
-        await ctx.tick().repeat(6)
+        await ctx.tick().repeat(CHECK_CYCLES + 6)
         assert await host.read(ctx, status) == (OKAY, 0)
 
     run_bench(dut, bench)

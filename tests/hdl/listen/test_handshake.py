@@ -42,12 +42,87 @@ def test_handshake_negotiates_options(options, offered, flow):
         }
         assert await net.next(ctx, "flow") == {
             "op": FlowOp.ACCEPT, "id": 5, "generation": 0, "a": 0xFFFFFFFF, "b": irs, "snd_log2": 0, "rcv_log2": 0,
-            "wnd": WND, "syncache_ref": ref, **flow,
+            "wnd": WND, "syncache_ref": ref, "elapsed": 0, "repeats": 0, **flow,
         }  # fmt: skip
         await net.nothing(ctx)
         await net.release(ctx, tuple_, 5)
         counted = {name: count for name, count in net.counts.items() if count}
         assert counted == {"syn_received": 1, "accepted": 1}
+
+    run_front_end(TINY, scenario)
+
+
+async def pass_ticks(ctx, net, ticks):
+    """Ticks, and then time for the walks over all entries that they begin."""
+    net.ticking = bool(ticks)
+    await ctx.tick().repeat(max(1, ticks))
+    net.ticking = False
+    await ctx.tick().repeat(200)
+
+
+@pytest.mark.parametrize("ticks", [0, 1, 57, 998])
+def test_handshake_round_trip_is_told_with_the_connection(ticks):
+    """RFC 6298 section 2.2: the SYN,ACK was sent once, so what passed until its ACK is the first sample."""
+
+    async def scenario(ctx, net):
+        await net.stock(ctx, 5)
+        assert await net.listen(ctx) == Status.OK
+        control, _ = await net.half_open(ctx, 1, 7)
+        await ctx.tick().repeat(100)
+        await pass_ticks(ctx, net, ticks)
+        await net.send(ctx, number=1, seq=8, ack=control["seq"] + 1 & M32, flags=A)
+        flow = await net.next(ctx, "flow")
+        assert flow["repeats"] == 0 and abs(flow["elapsed"] - ticks) <= 1
+
+    run_front_end(TINY, scenario)
+
+
+@pytest.mark.parametrize("by", ["its timer", "the peer's SYN", "both"])
+@pytest.mark.parametrize("times", [1, 2, 3, 5])
+def test_handshake_syn_ack_repeated_gives_no_sample(by, times):
+    """Karn's algorithm: which SYN,ACK the ACK is for, nobody knows. How often it was repeated is told, up to twice."""
+
+    async def scenario(ctx, net):
+        await net.stock(ctx, 5)
+        assert await net.listen(ctx) == Status.OK
+        control, _ = await net.half_open(ctx, 1, 0xFFFFFFFF)
+        for number in range(times):
+            await ctx.tick().repeat(100)
+            if by == "its timer" or (by == "both" and number % 2):
+                net.ticking = True
+                while not net.out["control"]:
+                    await ctx.tick()
+                net.ticking = False
+            else:
+                await net.send(ctx, number=1, seq=0xFFFFFFFF, flags=S)
+                assert (await net.next(ctx, "info"))["ask"] == 0
+            assert (await net.next(ctx, "control"))["flags"] == S | A
+        await ctx.tick().repeat(100)
+        await net.send(ctx, number=1, seq=0, ack=control["seq"] + 1 & M32, flags=A)
+        assert (await net.next(ctx, "flow"))["repeats"] == min(times, 2)
+
+    run_front_end(TINY, scenario)
+
+
+def test_handshake_repeats_of_an_entry_are_not_its_next_users(rng):
+    async def scenario(ctx, net):
+        await net.stock(ctx, 5, 6)
+        assert await net.listen(ctx) == Status.OK
+        for number in (1, 2):
+            for user in range(TINY.syncache_entries):  # every entry is used, so the next round meets it again
+                control, event = await net.half_open(ctx, 10 * number + user, 7)
+                if number == 1:
+                    await net.send(ctx, number=10 * number + user, seq=7, flags=S)
+                    await net.next(ctx, "info")
+                    assert (await net.next(ctx, "control"))["flags"] == S | A
+                    assert await net.drop(ctx, event["syncache_ref"]) == Status.OK
+                    await net.next(ctx, "control")
+                    await net.next(ctx, "event")
+                    await ctx.tick().repeat(100)
+                elif user < 1:
+                    await net.send(ctx, number=20 + user, seq=8, ack=control["seq"] + 1 & M32, flags=A)
+                    assert (await net.next(ctx, "flow"))["repeats"] == 0
+                    return
 
     run_front_end(TINY, scenario)
 

@@ -56,8 +56,8 @@ class Ring:
 class Back(wiring.Component):
     """Buffer and placement, as in the engine."""
 
-    def __init__(self, cfg):
-        self.cfg = cfg
+    def __init__(self, cfg, host_log2=HOST_LOG2):
+        self.cfg, self._host_log2 = cfg, host_log2
         self.buffer = RxBuffer(cfg)
         self.placement = Placement(cfg)
         super().__init__({
@@ -76,7 +76,7 @@ class Back(wiring.Component):
             wiring.connect(m, wiring.flipped(getattr(self, name)), getattr(self.placement, name))
         m.d.comb += [
             self.room.eq(self.buffer.room),
-            self.placement.host_base.eq(HOST_BASE), self.placement.host_slots_log2.eq(HOST_LOG2),
+            self.placement.host_base.eq(HOST_BASE), self.placement.host_slots_log2.eq(self._host_log2),
             self.placement.host_consumer.eq(self.host_consumer), self.placement.host_enable.eq(self.host_enable),
         ]  # fmt: skip
         return m
@@ -90,11 +90,11 @@ class Bench:
     """
 
     def __init__(self, frames, rings, *, width=64, idle=0.0, stall=0.0, latency=10, seed=1, fails=None,
-                 consume=True, host_enable=True):  # fmt: skip
+                 consume=True, host_enable=True, host_log2=HOST_LOG2):  # fmt: skip
         self.frames, self.rings, self.width = frames, rings, width
         self.idle, self.stall, self.latency, self.seed = idle, stall, latency, seed
         self.fails, self.consume, self.host_enable = fails or (lambda address: False), consume, host_enable
-        self.dut = Back(TINY.with_(data_width=width))
+        self.dut, self.host_log2 = Back(TINY.with_(data_width=width), host_log2), host_log2
         self.memory, self.requests, self.done = {}, [], []
         self.placed, self.aborted, self.events, self.errors = [], [], [], []
         self.dropped = self.now = self.first_word = self.last_word = self.words = 0
@@ -248,7 +248,7 @@ class Bench:
         for frame in self.frames:
             if frame.to_host and slot < len(self.events):
                 for number, byte in enumerate(frame.data):
-                    memory[HOST_BASE + slot % (1 << HOST_LOG2) * HOST_FRAME_SLOT_BYTES + 2 + number] = byte
+                    memory[HOST_BASE + slot % (1 << self.host_log2) * HOST_FRAME_SLOT_BYTES + 2 + number] = byte
                 slot += 1
         return memory
 
@@ -394,11 +394,24 @@ def test_host_ring_full_with_frames_in_a_row(rng):
     """Four slots are left when twelve frames come at once: none gets a slot that is not the engine's."""
     rings = make_rings(rng)
     frames = [make_frame(rng, rings, "host", length=60) for _ in range(12)]
-    bench = Bench(frames, rings, consume=False)
-    bench.hold, bench.consumer = True, -12 & 0xFFFF
+    bench = Bench(frames, rings, consume=False, host_log2=2)
+    bench.hold = True
     bench.run()
     assert bench.dropped == 8
     assert [event["slot"] for event in bench.events] == list(range(4))
+    assert bench.memory == bench.expected_memory()
+
+
+@pytest.mark.parametrize("garbage", [17, 0x8000, 0xFFFF, 0x1234])
+def test_a_host_that_has_taken_frames_that_never_came(rng, garbage):
+    """FRAME_CONSUMER ahead of the frames, or behind itself: it is told of, once, and no slot is written before it is read."""
+    rings = make_rings(rng)
+    frames = [make_frame(rng, rings, "host", length=60) for _ in range(20)]
+    bench = Bench(frames, rings, consume=False)
+    bench.consumer = garbage
+    bench.run()
+    assert bench.errors == [{"code": ErrorCode.BAD_FRAME_CONSUMER.value, "argument": garbage}]
+    assert bench.dropped == 4 and [event["slot"] for event in bench.events] == list(range(16))
     assert bench.memory == bench.expected_memory()
 
 

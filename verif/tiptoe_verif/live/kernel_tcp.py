@@ -42,6 +42,17 @@ def _set_ip_header(kernel: socket.socket, tp: tcpcb) -> None:
     kernel.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, tp.t_inpcb.inp_ip_ttl)
 
 
+_KEEPALIVE = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+
+
+def _set_keepalive(kernel: socket.socket, tp: tcpcb) -> None:
+    so = tp.t_inpcb.inp_socket
+    assert so is not None
+    for name, value in zip(_KEEPALIVE, (tp.t_keepidle, tp.t_keepintvl, tp.t_keepcnt), strict=True):
+        kernel.setsockopt(socket.IPPROTO_TCP, name, value)
+    kernel.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(bool(so.so_options & structures.SO_KEEPALIVE)))
+
+
 _TCP_FLAGS = {socket.TCP_NODELAY: structures.TF_NODELAY, socket.TCP_CORK: structures.TF_NOPUSH}
 
 
@@ -139,7 +150,7 @@ class KernelTcp:
                 tcp_close(tp)
 
     def ctloutput(self, tp: tcpcb, level: int, name: int) -> None:
-        """Type of service, time to live, segment size, Nagle and cork; congestion control is the kernel's own."""
+        """Type of service, time to live, segment size, Nagle and cork, keep-alive; congestion control is the kernel's own."""
         link = self._links.get(tp)
         if link is None:
             return
@@ -148,6 +159,8 @@ class KernelTcp:
                 _set_ip_header(link.kernel, tp)
             elif name in _TCP_FLAGS:
                 link.kernel.setsockopt(level, name, int(bool(tp.t_flags & _TCP_FLAGS[name])))
+            elif level == socket.SOL_SOCKET or name in _KEEPALIVE:
+                _set_keepalive(link.kernel, tp)
             elif name == socket.TCP_USER_TIMEOUT:
                 link.kernel.setsockopt(level, name, tp.t_user_timeout)
             elif name == socket.TCP_MAXSEG:
@@ -175,8 +188,7 @@ class KernelTcp:
             kernel.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             for name, flag in _TCP_FLAGS.items():
                 kernel.setsockopt(socket.IPPROTO_TCP, name, int(bool(tp.t_flags & flag)))
-            if so.so_options & structures.SO_KEEPALIVE:
-                kernel.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            _set_keepalive(kernel, tp)
             kernel.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, tp.t_user_timeout)
             if tp.t_maxseg_user:
                 kernel.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, tp.t_maxseg_user)

@@ -32,7 +32,7 @@ DRIVER = {
 """Passed on to the driver's socket, numbers all of them."""
 
 _REMEMBERED: dict[tuple[int, int], int] = {
-    # Linux accepts these; none changes what an engine with one queue and no keep-alive timer sends.
+    # Linux accepts these; none changes what an engine with one queue sends, but those that are told to the driver all the same.
     (SOL_SOCKET, socket.SO_SNDBUF): _BUFFER, (SOL_SOCKET, socket.SO_RCVBUF): _BUFFER,
     (SOL_SOCKET, socket.SO_REUSEPORT): 0, (SOL_SOCKET, socket.SO_PRIORITY): 0, (SOL_SOCKET, socket.SO_DONTROUTE): 0,
     (SOL_SOCKET, socket.SO_DEBUG): 0, (SOL_SOCKET, socket.SO_INCOMING_CPU): -1, (SOL_SOCKET, 46): 0,  # SO_BUSY_POLL
@@ -53,6 +53,11 @@ _LINGER = (SOL_SOCKET, socket.SO_LINGER)
 _SNDBUF, _RCVBUF = (SOL_SOCKET, socket.SO_SNDBUF), (SOL_SOCKET, socket.SO_RCVBUF)
 _NOTSENT = (IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
 _USER_TIMEOUT = (IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+_KEEPALIVE = {
+    (IPPROTO_TCP, socket.TCP_KEEPIDLE): 32767, (IPPROTO_TCP, socket.TCP_KEEPINTVL): 32767,
+    (IPPROTO_TCP, socket.TCP_KEEPCNT): 127,
+}  # fmt: skip
+"""Largest values; the smallest is 1."""
 _CONGESTION = (IPPROTO_TCP, socket.TCP_CONGESTION)
 _MAXSEG, _TOS, _TTL = (IPPROTO_TCP, socket.TCP_MAXSEG), (IPPROTO_IP, socket.IP_TOS), (IPPROTO_IP, socket.IP_TTL)
 _DEFAULTS = {_MAXSEG: 536, _TTL: IPDEFTTL}
@@ -136,7 +141,7 @@ class Options:
                 offloaded.setsockopt(*key, value)
         elif key == _MAXSEG:
             _tell_maxseg(offloaded, _NUMBER.unpack_from(value)[0])
-        elif key in DRIVER or key in (_USER_TIMEOUT, _SNDBUF, _RCVBUF, _NOTSENT):
+        elif key in DRIVER or key in (_USER_TIMEOUT, _SNDBUF, _RCVBUF, _NOTSENT) or key in _KEEPALIVE:
             number = _NUMBER.unpack_from(value)[0] & (0xFF if key == _TOS else -1)
             if key not in (_TOS, _TTL) or offloaded.getsockopt(*key) != number:  # accepted sockets have them already
                 offloaded.setsockopt(*key, number)
@@ -179,7 +184,9 @@ class Options:
 
 def _check_number(key: tuple[int, int], value: bytes) -> None:
     """What Linux refuses, whether there is a socket of the driver or not."""
-    number = _NUMBER.unpack_from(value)[0] if key in (_MAXSEG, _TTL, _USER_TIMEOUT) else 0
+    number = _NUMBER.unpack_from(value)[0] if key in (_MAXSEG, _TTL, _USER_TIMEOUT) or key in _KEEPALIVE else 0
+    if key in _KEEPALIVE and not 1 <= number <= _KEEPALIVE[key]:
+        raise OSError(errno.EINVAL, "")
     if key == _USER_TIMEOUT and number < 0:
         raise OSError(errno.EINVAL, "")
     if key == _MAXSEG and number and not 88 <= number <= 32767:

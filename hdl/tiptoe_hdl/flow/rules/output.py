@@ -132,7 +132,8 @@ def decide(s):
         end_plus_1=(Cat(Const(1, 1), s.base) + Cat(Const(1, 1), s.most))[1:33],
         window=Mux(window[30], 0, window)[:31],
         # Where the peer's window ends; and where it may end in truth, since a scale rounds it.
-        granted=(s.snd_una + s.snd_wnd)[:32],
+        # A keepalive stands one before what the peer has acknowledged: it is not acceptable there, and so answered.
+        granted=(s.snd_una + (s.snd_wnd | s.do_keepalive.replicate(32)))[:32],
         granted_most=(s.snd_una + (s.snd_wnd | s.snd_round))[:32],
     )
 
@@ -149,10 +150,10 @@ def advance(s):
         snd_max=Mux(s.new, behind, s.snd_max),
         rcv_adv=Mux(s.acks, (s.rcv_nxt + s.window)[:32], s.rcv_adv),
         window_scaled=s.window >> s.rcv_scale,
-        max_not_granted=seq_gt(s.snd_max, s.granted_most) & s.established,
+        max_not_granted=(seq_gt(s.snd_max, s.granted_most) & s.established) | s.do_keepalive,
         reset=s.may_output & (s.reset_reply | s.abort_reset),
         retransmitted=s.sent & (~s.new | s.takes_probe_along),
-        times=s.new & ~s.rtt_active & ~s.takes_probe_along,
+        times=(s.new & ~s.rtt_active & ~s.takes_probe_along) | s.times_accept,
     )
 
 
@@ -182,7 +183,7 @@ def send(s):
         force=s.force & ~s.may_output,
         ack_now=s.ack_now & ~s.emit,
         delack=s.delack & ~s.acks,
-        rtt_active=(s.rtt_active | s.new) & ~s.retransmitted,
+        rtt_active=(s.rtt_active | s.times) & ~s.retransmitted,
         rtt_seq=Mux(s.times, s.snd_max, s.rtt_seq),
         rtt_start=Mux(s.times, s.now, s.rtt_start)[:TICK_BITS],
         push=(s.more | s.blocked) & (~s.tx_queued | s.is_output),

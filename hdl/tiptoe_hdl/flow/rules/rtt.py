@@ -3,9 +3,10 @@
 srtt is kept times 8 and rttvar times 4, so that the gains of 1/8 and 1/4 are shifts. A timer started in the pass that
 takes a sample still uses the time-out of before; the new one counts from the next pass on.
 
-Invariant: ``rto`` is the time-out in force, with all its doublings. Only a sample lowers it again, and only data sent once
-gives one (Karn's algorithm, sections 3 and 5.7): an ACK does not. ``rexmt_shift`` counts time-outs without progress, for R2
-and for the interval of probes; a closed window says nothing about the round trip, so its backoff stays out of ``rto``.
+Invariant: ``rto`` is the time-out in force, with all its doublings. Only a sample lowers it again, and only what was sent once
+gives one, the listen unit's SYN,ACK too (Karn's algorithm, sections 3 and 5.7): an ACK does not. ``rexmt_shift`` counts
+time-outs without progress, for R2 and for the interval of probes; a closed window says nothing about the round trip, so its
+backoff stays out of ``rto``.
 """
 
 from amaranth.hdl import Mux

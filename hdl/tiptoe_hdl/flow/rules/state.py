@@ -105,20 +105,35 @@ def apply(s):
             s.data_nxt_placed, (s.do_open, 0), (s.do_accept, s.e_ack_plus_1), (s.syn_taken, s.e_seq_plus_1)
         ),
         rcv_adv=choose(s.rcv_adv, (s.do_open, 0), (s.do_accept, s.accept_adv), (s.syn_taken, s.e_seq_plus_1)),
-        ack_now=(s.ack_now | s.outside_heard | s.challenge | s.syn_acked | s.delack_due | (s.go & s.if_ack_now))
+        ack_now=(
+            s.ack_now
+            | s.outside_heard
+            | s.challenge
+            | s.syn_acked
+            | s.delack_due
+            | (s.go & s.if_ack_now)
+            | s.do_keepalive
+        )
         & ~fresh,
         delack=(s.delack | s.got_in_order) & ~fresh,
         delack_deadline=Mux(s.got_in_order & ~s.delack, s.delack_deadline_next, s.delack_deadline),
         force=(s.force | s.probe) & ~fresh,
         rexmt_shift=choose(
             s.rexmt_shift,
+            (s.do_accept, s.e_timers[:2]),  # how often the SYN,ACK was sent again: as of a SYN of ours
             (fresh | s.took_ack | s.reopens | s.overrides, 0),
             (s.timeout | s.probe, s.next_shift),
         ),
         # Any segment that the checks of sequence and acknowledgement number let through says that the peer lives. Its backoff
         # goes on growing: an answer is no reason to ask more often.
-        unanswered=choose(s.unanswered, (fresh | s.go | s.overrides, 0), (s.probe, s.unanswered_next)),
+        # What the host asks for counts once: the number limits the engine's own probes.
+        unanswered=choose(
+            s.unanswered | (s.do_keepalive & ~s.unanswered.any()),
+            (fresh | s.go | s.overrides, 0),
+            (s.probe, s.unanswered_next),
+        ),
         rexmits=Mux(fresh, 0, s.rexmits),
+        times_accept=s.do_accept & ~s.e_timers[:2].any(),
         timer_on_then=s.rexmt_on & ~fresh & ~s.idle,
         persist_then=(s.persist | s.probe) & ~fresh,
         # The window opens, and all that is under way is a probe.

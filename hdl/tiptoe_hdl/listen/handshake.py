@@ -3,7 +3,7 @@
 RFC 9293 section 3.10.7.4 for SYN-RECEIVED, with the checks of RFC 5961 against blind resets and SYNs.
 """
 
-from amaranth.hdl import Module, Signal, unsigned
+from amaranth.hdl import Module, Mux, Signal, unsigned
 from amaranth.lib import data, enum
 
 from ..config import EngineConfig
@@ -61,11 +61,8 @@ def decide(m: Module, flags, *, live, seq_is_irs, seq_is_next, in_window, ack_is
             m.d.comb += action.eq(Action.SYN_ACK)
         with m.Else():
             m.d.comb += action.eq(Action.CHALLENGE)
+    with m.Elif(~seq_is_next & ~in_window):  # before its ACK is looked at: an old duplicate's is no reason for a reset
+        m.d.comb += action.eq(Action.CHALLENGE)
     with m.Elif(flags[ACK]):
-        with m.If(~ack_is_next):
-            m.d.comb += action.eq(Action.RESET)
-        with m.Elif(seq_is_next | in_window):
-            m.d.comb += action.eq(Action.ACCEPT)
-        with m.Else():
-            m.d.comb += action.eq(Action.CHALLENGE)
+        m.d.comb += action.eq(Mux(ack_is_next, Action.ACCEPT, Action.RESET))
     return action

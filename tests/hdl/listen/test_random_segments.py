@@ -36,12 +36,12 @@ class Model:
             return ("gone", None) if offset == 0 else ("drop", A if offset < WND else None)
         if flags & S:
             return "drop", S | A if seq == irs and not flags & A else A
+        if offset >= WND:
+            return "drop", A
         if not flags & A:
             return "drop", None
         if ack != iss + 1 & M32:
             return "gone" if self.syn_to_host else "drop", R
-        if offset >= WND:
-            return "drop", A
         return "accept", None
 
 

@@ -65,6 +65,7 @@ def classify(s):
     return dict(
         acceptable=(s.e_zero_length & empty_in_window) | (~s.e_zero_length & (begins_in_window | ends_in_window)),
         near=near,
+        begins_in_window=begins_in_window,
         e_wnd_zero=s.e_wnd == 0,
         # Nothing but control information, right of the window: it is not answered.
         quiet=s.e_zero_length & ~seq_before_nxt,
@@ -112,7 +113,8 @@ def decide(s):
     open_ = s.open_
     outside = open_ & ~s.acceptable & ~s.has_rst
     reset = open_ & s.has_rst & s.seq_exact
-    challenge = open_ & s.acceptable & ((s.has_rst & ~s.seq_exact) | (s.has_syn & ~s.has_rst))
+    # A reset has to stand in the window (RFC 5961 section 3.2); that it reaches into it, or stands at its edge, is not enough.
+    challenge = open_ & Mux(s.has_rst, s.begins_in_window & ~s.seq_exact, s.acceptable & s.has_syn)
     # Where the payload is refused, the acknowledgement and the window count nevertheless (3.10.7.4: "special allowance
     # should be made to accept valid ACKs"): the peer's probe of a closed window may be all that brings them.
     proceed = open_ & s.plain & (s.acceptable | (s.near & ~s.is_syn_received))

@@ -47,10 +47,12 @@
 #define TIPTOE_REG_FRAME_RING_HI                     0x0c4u
 #define TIPTOE_REG_FRAME_RING_LOG2                   0x0c8u
 #define TIPTOE_REG_FRAME_CONSUMER                    0x0ccu
+#define TIPTOE_REG_RST_LIMIT                         0x0e0u
+#define TIPTOE_REG_CHALLENGE_LIMIT                   0x0e4u
 #define TIPTOE_REG_COUNTER                           0x200u
 #define TIPTOE_REG_ISN_KEY_COUNT                     4u
 #define TIPTOE_REG_HASH_KEY_COUNT                    2u
-#define TIPTOE_REG_COUNTER_COUNT                     33u
+#define TIPTOE_REG_COUNTER_COUNT                     36u
 
 /* Register fields: mask in place and lowest bit. */
 #define TIPTOE_VERSION_PATCH_MASK                    0x000000ffu
@@ -115,6 +117,14 @@
 #define TIPTOE_RETRIES_REXMT_MAX_SHIFT               0u
 #define TIPTOE_RETRIES_SYN_RETRIES_MASK              0x0000ff00u
 #define TIPTOE_RETRIES_SYN_RETRIES_SHIFT             8u
+#define TIPTOE_RST_LIMIT_PER_TICK_MASK               0x0000ffffu
+#define TIPTOE_RST_LIMIT_PER_TICK_SHIFT              0u
+#define TIPTOE_RST_LIMIT_BURST_MASK                  0xffff0000u
+#define TIPTOE_RST_LIMIT_BURST_SHIFT                 16u
+#define TIPTOE_CHALLENGE_LIMIT_PER_TICK_MASK         0x0000ffffu
+#define TIPTOE_CHALLENGE_LIMIT_PER_TICK_SHIFT        0u
+#define TIPTOE_CHALLENGE_LIMIT_BURST_MASK            0xffff0000u
+#define TIPTOE_CHALLENGE_LIMIT_BURST_SHIFT           16u
 
 #define TIPTOE_ID_VALUE                              0x54504954u
 #define TIPTOE_VERSION_VALUE                         0x00000100u
@@ -256,6 +266,9 @@ enum tiptoe_counter {
 	TIPTOE_COUNTER_CHALLENGE_ACKS = 30,
 	TIPTOE_COUNTER_TX_DROPPED = 31,
 	TIPTOE_COUNTER_WATCHDOG = 32,
+	TIPTOE_COUNTER_SYN_QUEUE_FULL = 33,
+	TIPTOE_COUNTER_RST_SUPPRESSED = 34,
+	TIPTOE_COUNTER_CHALLENGE_SUPPRESSED = 35,
 };
 
 /* Commands: fields as little-endian dwords; 64-bit fields have their low dword first. */

@@ -1,15 +1,18 @@
 """What the listen unit's states want to know of an entry, of the segment for it and of the commands: in flip-flops."""
 
 from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
-from ..messages import RxMeta
+from ..messages import FourTuple
 from ..wire.sequence import distance
 from .handshake import Action, decide
 from .jobs import BACKOFF_LIMIT, PRESSED_RETRIES, SYN_ACK_TICKS
 from .syncache import EntryState, Peer, entry_status, generation_bits, index_bits, own, reference
+
+Said = data.StructLayout({"tuple": FourTuple, "seq": 32, "ack": 32, "flags": 8})
+"""What a segment says that matters for an entry."""
 
 
 class EntryFacts(wiring.Component):
@@ -40,6 +43,8 @@ class EntryFacts(wiring.Component):
         next one.
     action : Out
         What to do about the segment.
+    in_order : Out(1)
+        The segment stands at RCV.NXT or within the window, with ``action``.
     acceptable : Out(1)
         The host could know of the SYN, and there is an id; else the peer has to say its ACK again.
     named, child : Out(1)
@@ -51,13 +56,14 @@ class EntryFacts(wiring.Component):
         self.cfg = cfg
         super().__init__({
             "index": In(index_bits(cfg)), "peer": In(Peer), "own": In(own(cfg)), "status": In(entry_status(cfg)),
-            "meta": In(RxMeta), "elapsed": In(8), "pressed": In(1), "syn_retries": In(8),
+            "meta": In(Said), "elapsed": In(8), "pressed": In(1), "syn_retries": In(8),
             "dropped": In(16), "listener": In(cfg.listener_bits), "stocked": In(1),
             "iss_next": Out(32), "rcv_nxt": Out(32), "mss": Out(16),
             "generation_next": Out(generation_bits(cfg)), "retries_next": Out(8),
             "live": Out(1), "fresh": Out(1),
             "left": Out(17), "due": Out(1), "last_try": Out(1), "backoff": Out(16),
-            "action": Out(Action), "acceptable": Out(1), "named": Out(1), "child": Out(1), "reference": Out(16),
+            "action": Out(Action), "in_order": Out(1), "acceptable": Out(1), "named": Out(1), "child": Out(1),
+            "reference": Out(16),
         })  # fmt: skip
 
     def elaborate(self, platform):
@@ -79,6 +85,7 @@ class EntryFacts(wiring.Component):
                 m, meta.flags, live=ours, seq_is_irs=seq_is_irs, seq_is_next=seq_is_next, in_window=in_window,
                 ack_is_next=ack_is_next,
             )),
+            self.in_order.eq(seq_is_next | in_window),
             self.acceptable.eq((status.state == EntryState.REPORTED) & self.stocked),
         ]  # fmt: skip
 

@@ -7,14 +7,23 @@ from amaranth.hdl import Module, Signal, unsigned
 from amaranth.lib import data, enum
 
 from ..config import EngineConfig
-from ..messages import ACK, RST, SYN, RxMeta
+from ..messages import ACK, RST, SYN, FourTuple, RxMeta
 from .syncache import index_bits
 
 
 def handshake(cfg: EngineConfig) -> data.StructLayout:
-    """Dispatcher to listen unit: a segment of half-open connection ``index``, or (hit = 0) a SYN of no connection.
+    """Dispatcher to listen unit: a segment of half-open connection ``index`` that is no SYN.
     Answered by one Verdict, and only then comes the next one."""
-    return data.StructLayout({"hit": 1, "index": index_bits(cfg), "meta": RxMeta})
+    return data.StructLayout({"index": index_bits(cfg), "meta": RxMeta})
+
+
+def syn_request(cfg: EngineConfig) -> data.StructLayout:
+    """Dispatcher to listen unit: what counts of a SYN for listener ``listener``, or (``hit``) for half-open connection
+    ``index``. Its frame is given up: nobody waits for what becomes of it."""
+    return data.StructLayout({
+        "hit": 1, "index": index_bits(cfg), "listener": cfg.listener_bits, "is_ack": 1,
+        "tuple": FourTuple, "smac": 48, "seq": 32, "mss": 16, "ws_present": 1, "ws": 4,
+    })  # fmt: skip
 
 
 class Verdict(enum.Enum, shape=unsigned(2)):
@@ -24,10 +33,8 @@ class Verdict(enum.Enum, shape=unsigned(2)):
     """The listen unit has dealt with it."""
     RETRY = 1
     """The table has changed (the segment made a connection, or the entry has gone): look it up again."""
-    UNKNOWN = 2
-    """It belongs to nobody."""
-    HOST = 3
-    """A SYN that is left to the host."""
+    HOST = 2
+    """It is left to the host; the half-open connection stays."""
 
 
 class Action(enum.Enum, shape=unsigned(3)):

@@ -51,7 +51,10 @@ COUNTERS = (
     "syncache_bad_ack",
     "accepted",
     "challenge_acks",
+    "challenge_suppressed",
     "rx_unknown_segment",
+    "syn_queue_full",
+    "rst_suppressed",
 )
 
 SEGMENT = {
@@ -104,18 +107,22 @@ class FrontEnd(wiring.Component):
             "isn_request": In(stream.Signature(FourTuple)), "iss": Out(stream.Signature(32)),
             "tick": In(1), "syn_retries": In(8, init=5), "rst_unknown": In(1, init=1),
             "syn_to_host": In(1),
+            "may_reset": In(1, init=1), "may_challenge": In(1, init=1), "control_room": In(1, init=1),
             "hash_key": In(64), "isn_key": In(128), "isn_clock": In(32),
-            **{f"count_{name}": Out(1) for name in COUNTERS},
+            **{f"count_{name}": Out(2) for name in COUNTERS},
         })  # fmt: skip
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.dispatcher = dispatcher = Dispatcher(self.cfg)
+        m.submodules.dispatcher = self.dispatcher = dispatcher = Dispatcher(self.cfg)
         m.submodules.table = table = ConnectionTable(self.cfg)
         m.submodules.listen = self.unit = listen = ListenUnit(self.cfg)
         m.submodules.isn = isn = IsnGenerator(self.cfg)
         connect(m, dispatcher.lookup, table.lookup)
         connect(m, table.result, dispatcher.result)
+        connect(m, dispatcher.find, listen.find)
+        connect(m, listen.found, dispatcher.found)
+        connect(m, dispatcher.syn, listen.syn)
         connect(m, dispatcher.handshake, listen.handshake)
         connect(m, listen.verdict, dispatcher.verdict)
         connect(m, listen.table, table.update[1])
@@ -142,8 +149,24 @@ class FrontEnd(wiring.Component):
             listen.syn_retries.eq(self.syn_retries),
             dispatcher.rst_unknown.eq(self.rst_unknown),
             listen.syn_to_host.eq(self.syn_to_host),
-            self.count_rx_unknown_segment.eq(dispatcher.count_rx_unknown_segment),
-            *(getattr(self, f"count_{name}").eq(getattr(listen, f"count_{name}")) for name in COUNTERS[:-1]),
+            dispatcher.syn_to_host.eq(self.syn_to_host),
+            listen.control_room.eq(self.control_room),
+            listen.may_reset.eq(self.may_reset),
+            dispatcher.may_reset.eq(self.may_reset & self.control_room),
+            listen.may_challenge.eq(self.may_challenge),
+            dispatcher.room.eq(listen.room),
+            listen.pressure.eq(dispatcher.count_syn_dropped_full),
+            # Two blocks may count the same in one cycle.
+            *(
+                getattr(self, f"count_{name}").eq(
+                    sum(
+                        getattr(block, f"count_{name}")
+                        for block in (dispatcher, listen)
+                        if f"count_{name}" in block.signature.members
+                    )
+                )
+                for name in COUNTERS
+            ),
         ]
         return m
 
@@ -197,7 +220,7 @@ class Net:
         values = [value for item in ports.values() for value in (item.valid, item.ready, Value.cast(item.payload))]
         held = dict.fromkeys(ports)
         unit = dut.unit
-        stock = [unit.states.at("Idle"), unit.ids.level]
+        stock = [unit.states.at("Idle"), unit.ids.level, unit.syns.o.valid | dut.dispatcher.syn.valid]
         calm, level_before = 0, None
         while True:
             for port in self.PORTS:
@@ -208,8 +231,8 @@ class Net:
             self.ticks += self.ticking
             _, _, *sampled = await ctx.tick().sample(*values, *pulses, *stock)
             self.cycles += 1
-            idle, level = sampled[-len(stock) :]
-            calm = calm + 1 if idle and level == level_before else 0
+            idle, level, waiting = sampled[-len(stock) :]
+            calm = calm + 1 if idle and level == level_before and not waiting else 0
             level_before = level
             if calm == 4:  # what the last job has left has reached every register
                 self._promises_are_kept(ctx, level)

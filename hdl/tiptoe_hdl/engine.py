@@ -18,6 +18,7 @@ from .host.events import EventWriter
 from .host.registers import RESET_CYCLES, Registers
 from .host.reset_chain import ResetChain
 from .host.watchdog import Watchdog
+from .listen.cookies import SynCookies
 from .listen.isn import IsnGenerator
 from .listen.listen_unit import ListenUnit
 from .messages import Counter, FrameInfo, TxControl
@@ -101,7 +102,8 @@ class Engine(wiring.Component):
             "gate": Gate(cfg), "parser": RxParser(cfg), "buffer": RxBuffer(cfg), "dispatcher": Dispatcher(cfg),
             "infos": HalfQueue(FrameInfo, FRAMES_AWAITING_VERDICT), "placement": Placement(cfg), "flow": Flow(cfg),
             "table": ConnectionTable(cfg), "listen": ListenUnit(cfg),
-            "isn": IsnGenerator(cfg), "tx": TxPath(cfg), "tx_gate": TxGate(cfg), "controls": StreamMerge(TxControl, 2),
+            "isn": IsnGenerator(cfg), "tx": TxPath(cfg), "tx_gate": TxGate(cfg), "controls": StreamMerge(TxControl, 3),
+            "cookies": SynCookies(cfg),
             "control_queue": ControlQueue(), "reset_limit": TokenBucket(), "challenge_limit": TokenBucket(),
             "commands": CommandProcessor(cfg), "events": EventWriter(cfg), "counters": CounterBank(),
             "errors": ErrorMerge(5), "watchdog": Watchdog(), "clocks": Clocks(),
@@ -182,10 +184,12 @@ class Engine(wiring.Component):
         dispatcher, listen = self._dispatcher, self._listen
         connect_same(m, dispatcher.find, listen.find)
         connect_same(m, listen.found, dispatcher.found)
-        connect_same(m, dispatcher.syn, listen.syn)
+        connect_same(m, dispatcher.syn, self._cookies.i)
+        connect_same(m, self._cookies.o, listen.syn)
         connect_same(m, dispatcher.handshake, listen.handshake)
         connect_same(m, listen.verdict, dispatcher.verdict)
         m.d.comb += [dispatcher.room.eq(listen.room), listen.pressure.eq(dispatcher.count_syn_dropped_full)]
+        self._connect_cookies(m)
         self._connect_limits(m)
         for client, block in ((COMMANDS, self._commands), (LISTEN, self._listen)):
             connect_same(m, block.table, table.update[client])
@@ -195,6 +199,25 @@ class Engine(wiring.Component):
             self._link(m, f"flow_request_{client}", block.flow, flow.request[client])
             connect_same(m, flow.response[client], block.flow_status)
         m.d.comb += self._commands.tcb_page.eq(flow.tcb_page)
+
+    def _connect_cookies(self, m):
+        dispatcher, listen, cookies, r = self._dispatcher, self._listen, self._cookies, self.registers
+        connect_same(m, dispatcher.cookie, cookies.ask)
+        connect_same(m, cookies.control, self._controls.i[2])
+        m.d.comb += [
+            listen.cookie_index.eq(cookies.index),
+            cookies.entry.eq(listen.cookie_entry),
+            cookies.tick_time.eq(self._clocks.tick_time), cookies.room.eq(self._control_queue.room),
+            dispatcher.cookies_recent.eq(cookies.recent),
+            dispatcher.cookies_current.eq(cookies.current), dispatcher.cookies_before.eq(cookies.before),
+            dispatcher.cookie_answered.eq(cookies.answered), dispatcher.cookie_good.eq(cookies.good),
+            dispatcher.room_for_returned.eq(listen.room_for_returned),
+        ]  # fmt: skip
+        m.d.sync += [
+            cookies.key.eq(r.cookie_key),
+            listen.syn_cookies.eq(r.syn_cookies & ~r.syn_to_host),
+            dispatcher.cookies.eq(r.syn_cookies & ~r.syn_to_host),
+        ]
 
     def _connect_limits(self, m):
         """How many answers to segments of nobody and of half-open connections leave (RFC 5961 section 7)."""

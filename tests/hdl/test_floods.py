@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from tests.hdl.engine_bench import OUR_IP, OUR_MAC, PEER_IP, PEER_MAC, RING_LOG2, TICK_CYCLES, EngineBench
+from tests.hdl.engine_bench import OUR_IP, OUR_MAC, PEER_IP, PEER_MAC, RING_LOG2, STEP, TICK_CYCLES, EngineBench, Peer
 from tiptoe_driver.hardware import abi_gen as abi
 from tiptoe_hdl.config import TINY
 from tiptoe_verif.wire.segment import ACK, RST, SYN, Segment, pack_tcp
@@ -141,3 +141,50 @@ def test_syns_and_segments_of_nobody_hold_up_nothing_while_the_line_takes_nothin
         b.run(3000)
         assert b.read(b.connection) == b"data"
         assert bool(b.counter(abi.Counter.RST_SUPPRESSED)) == bool(line)
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_clients_get_in_with_two_syns_at_most_under_a_flood_at_line_rate(share, rng):
+    """SYN cookies: every client becomes a connection and receives data, the ids serve again afterwards, none is lost."""
+    ids = 12
+    with Flood(1) as b:
+        b.sim.write32(abi.REG_TICK_CYCLES, 100)
+        b.sim.write32(abi.REG_COOKIE_KEY, rng.getrandbits(32))
+        b.sim.write32(abi.REG_CONTROL, abi.CONTROL_ENABLE | abi.CONTROL_RST_UNKNOWN | abi.CONTROL_SYN_COOKIES)
+        for id in range(1, ids + 1):
+            b.provision(id, 1, stock=1)
+        b.run(3000)
+        b.sim.harness.set_line(rx=LINE, tx=LINE)
+        floods = [stranger(rng, OPEN, SYN) for _ in range(1000)]
+        syns: dict[Peer, int] = {}
+        begin = b.sim.harness.cycle
+        sent = 0
+        while len([event for event in b.latest.values() if event.established]) < 1 + ids:
+            cycles = b.sim.harness.cycle - begin
+            assert cycles < 300_000, f"{len(b.latest) - 1} of {ids}"
+            while sent < share * (cycles + STEP) * LINE / (60 + WIRE_OVERHEAD):
+                b.sim.inject(rng.choice(floods))
+                sent += 1
+            if cycles > 4000 * (len(syns) + 1) and len(syns) < ids:
+                syns[Peer(b, 9000 + len(syns))] = 0
+            for peer, count in syns.items():
+                if not peer.open and cycles > 4000 * (peer.port - 9000 + 1) + 20_000 * count:
+                    peer.snd_nxt = 1000 * peer.port
+                    peer.connect()
+                    syns[peer] += 1
+            b.run(STEP)
+        print(f"{share:.0%} of the line, SYNs of each client: {list(syns.values())}")
+        assert max(syns.values()) <= 2
+        assert b.counter(abi.Counter.SYN_COOKIES) > 1000
+        b.run(20_000)
+        for connection, event in list(b.latest.items()):
+            b.write(connection, bytes(100))
+            b.command(abi.pack_abort, tid=connection)
+            b.until(lambda connection=connection: b.ended(connection), 50_000, "the end")
+            [peer] = [peer for peer in b.peers.values() if peer.port * 1000 == event.irs]
+            assert b.status(b.release(connection, peer), 50_000, "RELEASE") == abi.Status.OK
+        for id in range(ids + 1):
+            b.provision(id, 2, stock=1)
+        b.run(10_000)
+        for port in range(100, 100 + ids + 1):
+            b.accept(port)

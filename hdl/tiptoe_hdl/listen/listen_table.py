@@ -39,7 +39,7 @@ class ListenTable(wiring.Component):
     Invariant: a listener that is not in use, or not yet, has no bit in at least one memory; between a write's end and the
     next one it has none in any.
 
-    Timing: ``found`` follows ``find`` after five cycles, every cycle if need be. A write takes four cycles a row, and one
+    Timing: ``found`` follows ``find`` after seven cycles, every cycle if need be. A write takes four cycles a row, and one
     more for each search that comes in its way. After reset all rows are cleared, one a cycle; until then nothing is found.
 
     Members
@@ -52,6 +52,8 @@ class ListenTable(wiring.Component):
         At most RESULTS searches have results that were not taken.
     index : In(listener_bits); entry : Out(``listen_write``)
         What was written last for ``index``, two cycles later.
+    cookie_index, cookie_entry :
+        The same for SYN cookies.
     ready : Out(1)
         The rows are cleared.
     """
@@ -66,6 +68,8 @@ class ListenTable(wiring.Component):
                 "found": Out(stream.Signature(listens(cfg))),
                 "index": In(cfg.listener_bits),
                 "entry": Out(listen_write(cfg)),
+                "cookie_index": In(cfg.listener_bits),
+                "cookie_entry": Out(listen_write(cfg)),
                 "ready": Out(1),
             }
         )
@@ -89,7 +93,9 @@ class ListenTable(wiring.Component):
             store.addr.eq(Mux(s.at("Clear"), row[: cfg.listener_bits], request.listener)),
             store.data.eq(Mux(s.at("Clear"), 0, request)),
         ]
-        m.d.sync += self.entry.eq(read.data)
+        cookie = storage.read_port()
+        m.d.comb += cookie.addr.eq(self.cookie_index)
+        m.d.sync += [self.entry.eq(read.data), self.cookie_entry.eq(cookie.data)]
 
         # Searches have the memories' ports whenever they want; a row is neither read nor written for a write then.
         searching = Signal()
@@ -180,20 +186,24 @@ class ListenTable(wiring.Component):
     def _results(self, m, searching, rows, anywhere):
         """From the rows to a listener's number, and the results not yet taken: in a shift register."""
         cfg = self.cfg
-        stages = Signal(3)
-        matches = Signal(cfg.listeners, reset_less=True)
-        m.d.sync += [stages.eq(Cat(searching & self.ready, stages)), matches.eq(_all_of(rows))]
-        asked = Signal(4)  # as ``stages``, but while the rows are cleared too
-        m.d.sync += asked.eq(Cat(searching, asked))
+        asked = Signal(5)  # a search moves down
+        known = Signal()  # the rows are not being cleared
+        matches, candidates, chosen = (
+            Signal(cfg.listeners, name=name, reset_less=True) for name in ("matches", "candidates", "chosen")
+        )
         exact, result = Signal(cfg.listeners), Signal(listens(cfg))
-        m.d.comb += [
-            exact.eq(matches & ~anywhere),
-            result.hit.eq(stages[2] & matches.any()),
-            result.listener.eq(_lowest(Mux(exact.any(), exact, matches))),
+        m.d.comb += exact.eq(matches & ~anywhere)
+        m.d.sync += [
+            asked.eq(Cat(searching, asked)),
+            known.eq(self.ready),
+            matches.eq(_all_of(rows)),
+            candidates.eq(Mux(exact.any(), exact, matches)),
+            chosen.eq(candidates & (~candidates + 1)),  # the lowest one
         ]
+        m.d.comb += [result.hit.eq(known & chosen.any()), result.listener.eq(_number(chosen))]
         slots = [Signal(listens(cfg), name=f"result{slot}") for slot in range(RESULTS)]
         filled = Signal(RESULTS)  # from the low end
-        push, pop = asked[2], Signal()
+        push, pop = asked[4], Signal()
         m.d.comb += [
             self.found.valid.eq(filled[0]),
             self.found.payload.eq(slots[0]),
@@ -216,8 +226,7 @@ def _all_of(rows):
     return every
 
 
-def _lowest(bits):
-    """The number of the lowest set bit."""
-    alone = (bits & (~bits + 1))[: len(bits)]
-    size = max(1, (len(bits) - 1).bit_length())
-    return Cat(Cat(alone[n] for n in range(len(bits)) if n >> bit & 1).any() for bit in range(size))
+def _number(one_hot):
+    """Which bit is set."""
+    size = max(1, (len(one_hot) - 1).bit_length())
+    return Cat(Cat(one_hot[n] for n in range(len(one_hot)) if n >> bit & 1).any() for bit in range(size))

@@ -25,7 +25,6 @@ from ..messages import (
     listen_write,
     table_update,
 )
-from ..wire.queue import Queue
 from ..wire.valid_only import valid_only
 from . import passive_open, upkeep
 from .choose import choose
@@ -36,6 +35,7 @@ from .listen_table import ListenTable, LocalEndpoint, listens
 from .outputs import outputs
 from .reservations import Reservations
 from .states import States
+from .syn_queue import SynQueue
 from .syncache import Syncache, index_bits
 from .walk import Sweep, Walk
 
@@ -44,8 +44,6 @@ COUNTERS = (
     "rst_suppressed",
 )  # fmt: skip
 
-SYN_QUEUE = 16
-"""SYNs that wait: what comes at once from a burst of clients; a number for each takes 36 cycles."""
 SETTLE = 4
 """Cycles from a SYN at the head of the queue to what its listener says."""
 
@@ -63,9 +61,15 @@ class ListenUnit(wiring.Component):
     find : In valid-only of LocalEndpoint; found : Out stream of ``listens``
         The dispatcher's searches in the listen table.
     syn : In stream of ``syn_request``
-        SYN_QUEUE wait here.
+        They wait in a SynQueue.
     room : Out(1)
         An entry and an id are free that no SYN has yet. It comes within three cycles of a transfer of ``syn``.
+    room_for_returned : Out(1)
+        The same for who returns a cookie: some are kept.
+    syn_cookies : In(1)
+        SYNs that find no room are answered with cookies: some room is kept for those who return them.
+    cookie_index : In(listener_bits); cookie_entry : Out(listen_write)
+        What a listener says, two cycles later.
     pressure : In(1)
         Pulse: a SYN was turned away by the dispatcher.
     handshake : In stream of ``handshake``; verdict : Out stream of Verdict
@@ -117,7 +121,11 @@ class ListenUnit(wiring.Component):
                 "found": Out(stream.Signature(listens(cfg))),
                 "syn": In(stream.Signature(syn_request(cfg))),
                 "room": Out(1),
+                "room_for_returned": Out(1),
+                "syn_cookies": In(1),
                 "pressure": In(1),
+                "cookie_index": In(cfg.listener_bits),
+                "cookie_entry": Out(listen_write(cfg)),
                 "handshake": In(stream.Signature(handshake(cfg))),
                 "verdict": Out(stream.Signature(Verdict)),
                 "listen": In(stream.Signature(listen_write(cfg))),
@@ -168,6 +176,7 @@ class ListenUnit(wiring.Component):
             self.listeners.find.valid.eq(self.find.valid), self.listeners.find.payload.eq(self.find.payload),
             self.found.valid.eq(self.listeners.found.valid), self.found.payload.eq(self.listeners.found.payload),
             self.listeners.found.ready.eq(self.found.ready),
+            self.listeners.cookie_index.eq(self.cookie_index), self.cookie_entry.eq(self.listeners.cookie_entry),
             self.listeners.write.valid.eq(self.writing & ~self.listeners.written.valid),
             self.cache.index.eq(self.index),
             self.cache.status_data.eq(self.cache.status),
@@ -175,7 +184,7 @@ class ListenUnit(wiring.Component):
             self.facts.own.eq(self.cache.own), self.facts.status.eq(self.cache.status),
             self.facts.elapsed.eq(self.sweep.elapsed), self.facts.syn_retries.eq(self.syn_retries),
             self.facts.dropped.eq(self.drop.payload), self.facts.listener.eq(self.listen.payload.listener),
-            self.facts.stocked.eq(self.ids.r_rdy),
+            self.facts.stocked.eq(self.ids.r_rdy), self.facts.crowded.eq(self.reservations.crowded),
             self.sweep.tick.eq(self.tick),
             self.sweep.pressure.eq(self.pulse["syn_dropped_full"] | self.pressure),
             # Where SYNs without room are the host's nobody is kept out: then nobody is given up whose ACK may be on its way.
@@ -222,17 +231,21 @@ class ListenUnit(wiring.Component):
 
     def _syns(self, m):
         """SYNs that wait, and the number of the first of them, which is asked for ahead."""
-        m.submodules.syns = self.syns = syns = Queue(syn_request(self.cfg), SYN_QUEUE)
+        m.submodules.syns = self.syns = syns = SynQueue(self.cfg)
         self.pop_syn, self.syn_ready = Signal(), Signal()
         wiring.connect(m, wiring.flipped(self.syn), syns.i)
         asked, waited = Signal(), Signal(SETTLE)
+        since, told = Signal(7), Signal()  # cycles since the last SYN; the host's side has taken its event
         syn, said, meta = syns.o.payload, self.facts.meta, self.handshake.payload.meta
+        numbered = syn.hit | syn.returned  # it has its number
         m.d.comb += [
             syns.o.ready.eq(self.pop_syn),
-            self.isn_request.valid.eq(syns.o.valid & ~syn.hit & ~asked),
-            self.isn.ready.eq(self.pop_syn & ~syn.hit),
+            self.isn_request.valid.eq(syns.o.valid & ~numbered & ~asked),
+            self.isn.ready.eq(self.pop_syn & ~numbered),
             self.reservations.promised.eq(self.syn.valid & self.syn.ready & ~self.syn.payload.hit),
             self.room.eq(self.reservations.available),
+            self.room_for_returned.eq(self.reservations.any_left),
+            self.reservations.reserve.eq(self.syn_cookies),
             said.tuple.eq(Mux(self.queued, syn.tuple, meta.tuple)),
             said.seq.eq(Mux(self.queued, syn.seq, meta.seq)),
             said.ack.eq(meta.ack),
@@ -240,9 +253,12 @@ class ListenUnit(wiring.Component):
         ]
         m.d.sync += [
             waited.eq(Mux(self.pop_syn | ~syns.o.valid, 0, Cat(1, waited))),
+            since.eq(Mux(self.pop_syn, 0, since + ~since[-1])),
+            told.eq(~(self.left_pending | self.reports.r_rdy | self.event.valid) & since[4:].any()),
+            # Its ACK is taken only when the host knows: so the events keep up, unless the host does not read.
             self.syn_ready.eq(
-                syns.o.valid & ~self.pop_syn & self.control_room
-                & (syn.hit | (asked & self.isn.valid & waited[-1] & self.cache.free))
+                (told | since[-1]) & syns.o.valid & ~self.pop_syn & self.control_room
+                & (syn.hit | ((numbered | (asked & self.isn.valid)) & waited[-1] & self.cache.free))
             ),
         ]  # fmt: skip
         with m.If(self.pop_syn):

@@ -156,7 +156,7 @@ def accept(m, u):
     with s("Decided"):
         m.d.sync += restore.eq(~accepted)
         m.d.comb += [u.pulse["accepted"].eq(accepted), u.pop_id.eq(accepted), u.cache.release.eq(accepted)]
-        m.d.comb += u.reservations.freed.eq(accepted)
+        m.d.comb += [u.reservations.freed.eq(accepted), u.reservations.accepted.eq(accepted)]
         u.change_status(m, when=accepted, state=EntryState.FREE)
         with m.If(accepted):
             s.go("Retry")

@@ -1,10 +1,13 @@
 """Ids and entries promised to SYNs: a SYN,ACK leaves only when an id is certain for the ACK that it asks for."""
 
-from amaranth.hdl import Module, Signal, signed
+from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
+
+RESERVED = 8
+"""One entry and id of so many is kept for those who return a cookie: a flood of SYNs cannot take it."""
 
 
 class Reservations(wiring.Component):
@@ -31,16 +34,25 @@ class Reservations(wiring.Component):
         It comes to nothing, or a half-open connection ends without a connection.
     freed : In(1)
         An entry becomes free, or the SYN that it was promised comes to nothing.
+    accepted : In(1)
+        A half-open connection becomes a connection.
     lost : In(1)
         An id leaves the stock without a connection.
+    reserve : In(1)
+        Keep RESERVE of both for those who return a cookie.
     available : Out(1)
+        There are an id and an entry that nobody was promised, and that are not kept.
+    crowded : Out(1)
+        Less is left than is to be kept: half-open connections that have been silent for long have to go.
+    any_left : Out(1)
         There are an id and an entry that nobody was promised.
     """
 
     def __init__(self, cfg: EngineConfig):
         self.cfg = cfg
         super().__init__({
-            "stocked": In(1), "promised": In(1), "returned": In(1), "freed": In(1), "lost": In(1), "available": Out(1),
+            "stocked": In(1), "promised": In(1), "returned": In(1), "freed": In(1), "accepted": In(1), "lost": In(1),
+            "reserve": In(1), "available": Out(1), "any_left": Out(1), "crowded": Out(1),
         })  # fmt: skip
 
     def elaborate(self, platform):
@@ -55,5 +67,16 @@ class Reservations(wiring.Component):
             entries.eq(entries + self.freed - self.promised),
         ]
         # What a SYN takes has to be seen by the next one, five cycles behind: so no flip-flop here.
-        m.d.comb += self.available.eq((spare > 0) & entries.any())
+        half_open = Signal(range(self.cfg.syncache_entries + 1))  # and SYNs that wait
+        kept = max(1, self.cfg.syncache_entries // RESERVED)
+        m.d.sync += [
+            half_open.eq(half_open + self.promised - self.returned - self.accepted),
+            self.crowded.eq(
+                self.reserve & half_open.any() & ((spare < kept) | (half_open > self.cfg.syncache_entries - kept))
+            ),
+        ]
+        m.d.comb += [
+            self.any_left.eq((spare > 0) & entries.any()),
+            self.available.eq(Mux(self.reserve, (spare > kept) & (entries > kept), self.any_left)),
+        ]
         return m

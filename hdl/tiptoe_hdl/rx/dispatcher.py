@@ -5,6 +5,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
+from ..listen.cookie_maker import Cookie, Question
 from ..listen.handshake import Verdict, handshake, syn_request
 from ..listen.listen_table import LocalEndpoint, listens
 from ..messages import (
@@ -21,12 +22,14 @@ from ..messages import (
 )
 from ..wire.valid_only import valid_only
 
-_Kind = data.StructLayout({"host": 1, "connection": 1, "syn": 1, "wait": 1, "nobody": 1, "silent": 1})
+_Kind = data.StructLayout({"host": 1, "connection": 1, "syn": 1, "wait": 1, "nobody": 1, "silent": 1, "returned": 1})
 """Whose a segment is, as far as the tables tell; all 0: not known yet. ``syn``: the listen unit's, which nobody waits for.
-``wait``: of a half-open connection. ``silent``: of nobody, and not reset."""
+``wait``: of a half-open connection. ``silent``: of nobody, and not reset. ``returned``: of nobody, but perhaps
+the ACK of a SYN cookie."""
 
-_Flags = data.StructLayout({"opens": 1, "syn": 1, "bare": 1})
-"""Of a segment: a SYN alone (with or without FIN); one with a SYN, no reset; one with neither SYN, ACK nor RST."""
+_Flags = data.StructLayout({"opens": 1, "syn": 1, "bare": 1, "acks": 1})
+"""Of a segment: a SYN alone (with or without FIN); one with a SYN, no reset; one with neither SYN, ACK nor RST; one with an ACK,
+neither SYN nor RST."""
 
 
 class Dispatcher(wiring.Component):
@@ -65,6 +68,14 @@ class Dispatcher(wiring.Component):
         The listen unit: other segments of half-open connections.
     control : Out stream of TxControl
         Resets.
+    cookies : In(1)
+        A SYN without ``room`` gets a cookie while there is ``room_for_returned``.
+    cookies_recent : In(1); cookies_current, cookies_before : In(5)
+        ACKs of cookies may come, and what their clock says.
+    cookie : Out stream of Question; cookie_answered, cookie_good : In(1)
+        Is an ACK of nobody one of a cookie? If so its frame is given up, and ``syn`` has it with ``returned``.
+    room_for_returned : In(1)
+        As ``room``, for these.
     rst_unknown : In(1)
         1: segments of nobody are answered with a reset; 0: they go to the host.
     syn_to_host : In(1)
@@ -101,6 +112,14 @@ class Dispatcher(wiring.Component):
                 "handshake": Out(stream.Signature(handshake(cfg))),
                 "verdict": In(stream.Signature(Verdict)),
                 "control": Out(stream.Signature(TxControl)),
+                "cookies": In(1),
+                "cookies_recent": In(1),
+                "cookies_current": In(5),
+                "cookies_before": In(5),
+                "cookie": Out(stream.Signature(Question)),
+                "cookie_answered": In(1),
+                "cookie_good": In(1),
+                "room_for_returned": In(1),
                 "rst_unknown": In(1),
                 "syn_to_host": In(1),
                 "may_reset": In(1),
@@ -140,6 +159,9 @@ class Dispatcher(wiring.Component):
             self.handshake.payload.meta.eq(head),
         ]
 
+        cookie = Signal(Cookie)
+        m.d.sync += cookie.eq(head.ack - head.seq)
+        m.d.comb += [self.cookie.payload.tuple.eq(head.tuple), self.cookie.payload.cookie.eq(cookie)]
         self._outputs(m, head, kind, found)
         to_host = self.info.payload.to_host
         with m.FSM():
@@ -156,6 +178,8 @@ class Dispatcher(wiring.Component):
                     m.next = "Ask"
                 with m.If(kind.nobody):
                     m.next = "Nobody"
+                    with m.If(kind.returned):
+                        m.next = "Returned"
             with m.State("Syn"):
                 self._inform(m, done)
                 with m.If(done):
@@ -180,6 +204,31 @@ class Dispatcher(wiring.Component):
                 with m.If(again_taken):
                     m.d.sync += again.eq(0)
                     m.next = "Decide"
+            with m.State("Returned"):
+                # Of 16 segments with any numbers one has a clock that could be right.
+                with m.If((cookie.time == self.cookies_current) | (cookie.time == self.cookies_before)):
+                    m.next = "Ask cookie"
+                with m.Else():
+                    m.next = "Nobody"
+            with m.State("Ask cookie"):
+                m.d.comb += self.cookie.valid.eq(1)
+                with m.If(self.cookie.ready):
+                    m.next = "Cookie"
+            with m.State("Cookie"):
+                with m.If(self.cookie_answered):
+                    m.next = "Nobody"
+                    with m.If(self.cookie_good):
+                        m.next = "Place"
+            with m.State("Place"):
+                # A SYN that waits for its own cookie has left within a few cycles; one that waits for the line has not.
+                with m.If(~self.syn.valid | ~self.syn.payload.cookie):
+                    m.d.comb += [
+                        self.count_syn_dropped_full.eq(~self.room_for_returned),
+                        self.count_syn_queue_full.eq(self.room_for_returned & self.syn.valid),
+                    ]
+                    with m.If(self.room_for_returned & ~self.syn.valid):
+                        m.d.sync += [self.syn.valid.eq(1), self.syn.payload.returned.eq(1)]
+                    m.next = "Drop"
             with m.State("Nobody"):
                 m.d.comb += self.count_rx_unknown_segment.eq(1)
                 with m.If(~self.rst_unknown):
@@ -210,7 +259,13 @@ class Dispatcher(wiring.Component):
         fresh = ~found.hit
         with m.If(fresh):
             m.d.comb += self.count_syn_received.eq(1)
-        with m.If(fresh & (~self.room | found.full)):
+        with m.If(fresh & ~self.room & ~found.full & self.cookies & self.room_for_returned):
+            # Only while there would be room for its return: a peer that has a SYN,ACK believes in it.
+            m.d.comb += self.count_syn_queue_full.eq(self.syn.valid)
+            m.d.sync += self.syn.valid.eq(1)
+            with m.If(~self.syn.valid):
+                m.d.sync += self.syn.payload.cookie.eq(1)
+        with m.Elif(fresh & (~self.room | found.full)):
             m.d.comb += self.count_syn_dropped_full.eq(1)
             m.d.sync += self.info.payload.to_host.eq(self.syn_to_host)
         with m.Elif(self.syn.valid):
@@ -226,8 +281,10 @@ class Dispatcher(wiring.Component):
             m.d.sync += self.syn.valid.eq(0)
         with m.If(~self.syn.valid):
             m.d.sync += [syn.hit.eq(found.hit), syn.index.eq(found.index), syn.listener.eq(found.listener)]
-            m.d.sync += syn.is_ack.eq(head.flags[ACK])
-            m.d.sync += [syn[name].eq(head[name]) for name in ("tuple", "smac", "seq", "mss", "ws_present", "ws")]
+            m.d.sync += [syn.is_ack.eq(head.flags[ACK]), syn.cookie.eq(0), syn.returned.eq(0)]
+            m.d.sync += [
+                syn[name].eq(head[name]) for name in ("tuple", "smac", "seq", "ack", "mss", "ws_present", "ws")
+            ]
         with m.If(self.segment.ready):
             m.d.sync += self.segment.valid.eq(0)
         with m.If(self.info.ready):
@@ -261,6 +318,7 @@ class Dispatcher(wiring.Component):
             kind.wait.eq(half_open & ~flags.syn),
             kind.nobody.eq(~result.hit & ~syn),
             kind.silent.eq(result.listens & flags.bare),
+            kind.returned.eq(~result.hit & result.listens & flags.acks & self.cookies_recent),
         ]
 
     def _fetch(self, m, head, kind, found, done, again):
@@ -270,6 +328,7 @@ class Dispatcher(wiring.Component):
         syn, ack, rst = (next_.flags[bit] for bit in (SYN, ACK, RST))
         m.d.comb += [
             next_flags.opens.eq(syn & ~ack & ~rst), next_flags.syn.eq(syn & ~rst), next_flags.bare.eq(~syn & ~ack & ~rst),
+            next_flags.acks.eq(ack & ~syn & ~rst),
         ]  # fmt: skip
         result = Signal(self._result)
         next_found, next_found_valid = Signal.like(found), Signal()

@@ -17,8 +17,8 @@ ROOM_FOR_RESETS = 8
 class ControlQueue(wiring.Component):
     """A queue, and whether there is room in it: so the blocks before it never wait for the line, but leave an answer out.
 
-    Invariant: whoever begins to make a segment while ``room``, or ``room_for_resets``, finds ``i.ready``, if the listen unit
-    makes one at a time and the dispatcher too: at most ROOM + 2 are inside.
+    Invariant: whoever begins to make a segment while ``room``, or ``room_for_resets``, finds ``i.ready``, if listen unit,
+    dispatcher and the two makers of cookies make one each at a time: at most ROOM + 3 are inside.
 
     Timing: ``room`` follows ``i`` and ``o`` in two cycles.
 

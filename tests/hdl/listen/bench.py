@@ -16,6 +16,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from tests.hdl.listen.siphash_model import initial_sequence
 from tests.hdl.table_model import four_tuple
 from tiptoe_hdl.flow.connection_table import ConnectionTable
+from tiptoe_hdl.listen.cookies import SynCookies
 from tiptoe_hdl.listen.isn import IsnGenerator
 from tiptoe_hdl.listen.listen_unit import ListenUnit
 from tiptoe_hdl.listen.syncache import EntryState
@@ -55,6 +56,7 @@ COUNTERS = (
     "rx_unknown_segment",
     "syn_queue_full",
     "rst_suppressed",
+    "syn_cookies",
 )
 
 SEGMENT = {
@@ -97,6 +99,7 @@ class FrontEnd(wiring.Component):
             "meta": In(stream.Signature(RxMeta)),
             "segment": Out(stream.Signature(rx_segment(cfg))), "info": Out(stream.Signature(FrameInfo)),
             "reset": Out(stream.Signature(TxControl)), "control": Out(stream.Signature(TxControl)),
+            "cookie": Out(stream.Signature(TxControl)), "syn_cookies": In(1), "tick_time": In(32),
             "update": In(stream.Signature(table_update(cfg))), "update_status": status,
             "listen": In(stream.Signature(listen_write(cfg))), "listen_status": status,
             "drop": In(stream.Signature(16)), "drop_status": status,
@@ -122,7 +125,20 @@ class FrontEnd(wiring.Component):
         connect(m, table.result, dispatcher.result)
         connect(m, dispatcher.find, listen.find)
         connect(m, listen.found, dispatcher.found)
-        connect(m, dispatcher.syn, listen.syn)
+        m.submodules.cookies = cookies = SynCookies(self.cfg)
+        connect(m, dispatcher.syn, cookies.i)
+        connect(m, cookies.o, listen.syn)
+        connect(m, dispatcher.cookie, cookies.ask)
+        connect(m, cookies.control, flipped(self.cookie))
+        m.d.comb += [
+            cookies.key.eq(self.isn_key[:64]), cookies.room.eq(self.control_room), cookies.tick_time.eq(self.tick_time),
+            listen.cookie_index.eq(cookies.index), cookies.entry.eq(listen.cookie_entry),
+            dispatcher.cookies_recent.eq(cookies.recent),
+            dispatcher.cookies_current.eq(cookies.current), dispatcher.cookies_before.eq(cookies.before),
+            dispatcher.cookie_answered.eq(cookies.answered), dispatcher.cookie_good.eq(cookies.good),
+            dispatcher.room_for_returned.eq(listen.room_for_returned),
+            listen.syn_cookies.eq(self.syn_cookies), dispatcher.cookies.eq(self.syn_cookies),
+        ]  # fmt: skip
         connect(m, dispatcher.handshake, listen.handshake)
         connect(m, listen.verdict, dispatcher.verdict)
         connect(m, listen.table, table.update[1])
@@ -161,7 +177,7 @@ class FrontEnd(wiring.Component):
                 getattr(self, f"count_{name}").eq(
                     sum(
                         getattr(block, f"count_{name}")
-                        for block in (dispatcher, listen)
+                        for block in (dispatcher, listen, cookies)
                         if f"count_{name}" in block.signature.members
                     )
                 )
@@ -188,7 +204,7 @@ class Net:
         Ids the pipeline has refused.
     """
 
-    PORTS = ("segment", "info", "reset", "control", "endpoint", "event")
+    PORTS = ("segment", "info", "reset", "control", "cookie", "endpoint", "event")
     IRREVOCABLE = 100
     """Cycles without any transfer after which nothing more can come (a number takes 40)."""
 

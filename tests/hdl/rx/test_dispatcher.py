@@ -31,7 +31,7 @@ def tuple_of(kind, number):
 
 async def table(ctx, dut, latency, rng=None):
     """Tables that know the kind of each four-tuple; results in order, ``latency`` cycles after the lookup, those of the listen
-    table five."""
+    table up to seven."""
     waiting, listening, seen, cycle = [], [], set(), 0
     while True:
         ready = rng is None or rng.random() < 0.7
@@ -58,7 +58,7 @@ async def table(ctx, dut, latency, rng=None):
             kind, number = wanted.laddr, wanted.fport
             assert (find.laddr, find.lport) == (wanted.laddr, wanted.lport)
             listens = {"hit": int(kind in (LISTENER, FULL)), "listener": number % 4}
-            listening.append((cycle + min(5, latency) - 1, listens))
+            listening.append((cycle + min(7, latency) - 1, listens))
             half_open = kind in (HALF_OPEN, OLD) or (kind == STALE and number not in seen)
             seen.add(number)
             hit = half_open or kind in (CONNECTION, STALE)
@@ -148,8 +148,8 @@ def expectation(metas, rst_unknown, syn_to_host=0, room=1, may_reset=1):
             if served:
                 out["syn"].append({
                     "hit": int(again), "index": number % 4 if again else 0, "listener": 0 if again else number % 4,
-                    "is_ack": int(bool(flags & A)),
-                    **{name: meta[name] for name in ("tuple", "smac", "seq", "mss", "ws_present", "ws")},
+                    "is_ack": int(bool(flags & A)), "cookie": 0, "returned": 0,
+                    **{name: meta[name] for name in ("tuple", "smac", "seq", "ack", "mss", "ws_present", "ws")},
                 })  # fmt: skip
         elif kind in (HALF_OPEN, STALE, OLD):
             out["handshake"].append({"index": number % 4, "meta": meta})

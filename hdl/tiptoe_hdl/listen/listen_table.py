@@ -15,6 +15,8 @@ SLICE = 8
 """Bits of a local endpoint that address one memory."""
 ROWS = 1 << SLICE
 SLICES = len(LocalEndpoint(Const(0, 48)).as_value()) // SLICE
+ADDRESS_SLICES = 32 // SLICE
+"""The first ones: those of the address."""
 RESULTS = 8
 """Results not yet taken: more than lookups can be under way in the connection table and before it."""
 
@@ -28,19 +30,17 @@ class ListenTable(wiring.Component):
     """A content-addressable memory made of block RAM, and behind it what each listener's SYN,ACKs say.
 
     Each of six memories has a row for every value of one byte of a local endpoint, with a bit for each listener that agrees
-    with this value; a listener for any address agrees with all of its bytes. A search reads a row of each, and whoever agrees
-    in all of them listens: always in the same time, and no insertion can fail. A listener for the segment's address wins
+    with this value. A search reads a row of each, and whoever agrees in all of them listens, or in those of the port if it
+    listens at any address: always in the same time, and no insertion can fail. A listener for the segment's address wins
     over one for any address, then the one with the lowest number.
 
-    A listener's bits are written row by row while searches go on: it is found when its last bit is there, and not any more
-    when its first one is gone. So what a search has found may be gone when it is used: the user looks at ``entry``, which
-    changes at once.
+    A write changes one row of each memory, all in one cycle, while searches go on. What a search has found may be gone when
+    it is used: the user looks at ``entry``.
 
-    Invariant: a listener that is not in use, or not yet, has no bit in at least one memory; between a write's end and the
-    next one it has none in any.
+    Invariant: a listener that is in use has one bit in each memory, in the rows of its place; one that is not has none.
 
-    Timing: ``found`` follows ``find`` after seven cycles, every cycle if need be. A write takes four cycles a row, and one
-    more for each search that comes in its way. After reset all rows are cleared, one a cycle; until then nothing is found.
+    Timing: ``found`` follows ``find`` after seven cycles, every cycle if need be. A write takes ten cycles, and one more for
+    each search that comes in its way. After reset all rows are cleared, one a cycle; until then nothing is found.
 
     Members
     -------
@@ -79,7 +79,7 @@ class ListenTable(wiring.Component):
         cfg = self.cfg
         request = self.write.payload
         used = Signal(cfg.listeners)  # a bit a listener
-        anywhere = Signal(cfg.listeners)  # it has address 0
+        anywhere = Signal(cfg.listeners)  # it has, or had last, address 0
         mine = Signal(cfg.listeners)  # the bit of the listener to be written
         taken, idle = Signal(), Signal()
         row = Signal(SLICE)
@@ -97,6 +97,19 @@ class ListenTable(wiring.Component):
         m.d.comb += cookie.addr.eq(self.cookie_index)
         m.d.sync += [self.entry.eq(read.data), self.cookie_entry.eq(cookie.data)]
 
+        # Where they are: UNLISTEN does not say it.
+        m.submodules.places = places = memory.Memory(shape=LocalEndpoint, depth=max(2, cfg.listeners), init=[])
+        place_write, place_read = places.write_port(), places.read_port()
+        asked_for, place = Signal(LocalEndpoint), Signal(LocalEndpoint)
+        m.d.comb += [
+            asked_for.laddr.eq(request.laddr),
+            asked_for.lport.eq(request.lport),
+            place_read.addr.eq(request.listener),
+            place_write.addr.eq(request.listener),
+            place_write.data.eq(asked_for),
+        ]
+        m.d.sync += place.eq(Mux(request.enable, asked_for, place_read.data))
+
         # Searches have the memories' ports whenever they want; a row is neither read nor written for a write then.
         searching = Signal()
         wanted = Signal(LocalEndpoint)
@@ -109,20 +122,18 @@ class ListenTable(wiring.Component):
             )
             write, read = bits.write_port(), bits.read_port()
             key = wanted.as_value().word_select(number, SLICE)
-            own_key = Cat(request.laddr, request.lport).word_select(number, SLICE)
-            agrees = (own_key == row) | (anywhere & mine).any() if number < 4 else own_key == row
+            own_key = place.as_value().word_select(number, SLICE)
             found = Signal(cfg.listeners, name=f"found{number}", reset_less=True)
             new = Signal(cfg.listeners, name=f"new{number}", reset_less=True)
-            agreeing = Signal(name=f"agreeing{number}")
             m.d.comb += [
-                read.addr.eq(Mux(searching, key, row)),
-                write.addr.eq(row),
+                read.addr.eq(Mux(searching, key, own_key)),
+                write.addr.eq(Mux(s.at("Clear"), row, own_key)),
                 write.data.eq(Mux(s.at("Clear"), 0, new)),
                 write.en.eq(put | s.at("Clear")),
             ]
-            m.d.sync += [found.eq(read.data), agreeing.eq(agrees & request.enable)]
+            m.d.sync += found.eq(read.data)
             with m.If(s.at("Change")):
-                m.d.sync += new.eq((found & ~mine) | (mine & agreeing.replicate(cfg.listeners)))
+                m.d.sync += new.eq(Mux(request.enable, found | mine, found & ~mine))
             rows.append(found)
         self._results(m, searching, rows, anywhere)
 
@@ -145,7 +156,7 @@ class ListenTable(wiring.Component):
         with s("Judge"):
             s.go("Store")
         with s("Store"):
-            m.d.comb += store.en.eq(~taken & ~idle)
+            m.d.comb += [store.en.eq(~taken & ~idle), place_write.en.eq(~taken & request.enable)]
             with m.If(taken | idle):
                 m.d.sync += self.written.payload.status.eq(Mux(taken, Status.EXISTS, Status.BAD_STATE))
                 s.go("Answer")
@@ -153,8 +164,9 @@ class ListenTable(wiring.Component):
                 m.d.sync += [
                     self.written.payload.status.eq(Status.OK),
                     used.eq(Mux(request.enable, used | mine, used & ~mine)),
-                    anywhere.eq(Mux(request.enable & (request.laddr == 0), anywhere | mine, anywhere & ~mine)),
                 ]
+                with m.If(request.enable):
+                    m.d.sync += anywhere.eq(Mux(request.laddr == 0, anywhere | mine, anywhere & ~mine))
                 s.go("Read")
         with s("Read"):
             with m.If(~searching):
@@ -167,11 +179,7 @@ class ListenTable(wiring.Component):
             # Not in a cycle in which a search reads: it could be this row.
             with m.If(~searching):
                 m.d.comb += put.eq(1)
-                m.d.sync += row.eq(row + 1)
-                with m.If(row == ROWS - 1):
-                    s.go("Answer")
-                with m.Else():
-                    s.go("Read")
+                s.go("Answer")
         with s("Answer"):
             m.d.comb += self.write.ready.eq(1)
             m.d.sync += self.written.valid.eq(1)
@@ -196,7 +204,7 @@ class ListenTable(wiring.Component):
         m.d.sync += [
             asked.eq(Cat(searching, asked)),
             known.eq(self.ready),
-            matches.eq(_all_of(rows)),
+            matches.eq((_all_of(rows[:ADDRESS_SLICES]) | anywhere) & _all_of(rows[ADDRESS_SLICES:])),
             candidates.eq(Mux(exact.any(), exact, matches)),
             chosen.eq(candidates & (~candidates + 1)),  # the lowest one
         ]

@@ -1,17 +1,17 @@
 """SYN cookies (RFC 4987 section 3.6): SYNs that find no room are answered without remembering anything."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
 from ..messages import TxControl, listen_write
 from ..wire.stream_merge import StreamMerge
-from .cookie_maker import CookieMaker, Question
+from .cookie_maker import CookieMaker, MssBits, Question
 from .handshake import syn_request
 
-MAKERS = 2
-"""One takes 13 to 16 cycles for a SYN; the line brings one every 10."""
+MAKERS = 3
+"""One takes 23 to 27 cycles for a SYN; the line brings one every 10."""
 PERIOD_LOG2 = 16
 """Ticks that a cookie's clock stands still: a cookie is good for one to two of them."""
 
@@ -19,7 +19,8 @@ PERIOD_LOG2 = 16
 class SynCookies(wiring.Component):
     """Stands between dispatcher and listen unit: what wants a cookie is answered here, other SYNs pass.
 
-    Timing: a cookie's SYN is taken every 8 cycles. A question waits for a SYN of one maker, 16 cycles, then 12.
+    Timing: a cookie's SYN is taken every 9 cycles. A question waits for a SYN of the first maker, which gets one only while the
+    others have theirs, 27 cycles, then 22.
 
     Ports
     -----
@@ -73,18 +74,23 @@ class SynCookies(wiring.Component):
         with m.If(wanted & free):
             m.d.sync += held.eq(self.i.payload.listener)
         m.d.comb += self.index.eq(Mux(wanted & free, self.i.payload.listener, held))
-        m.d.comb += free.eq(makers[0].make.ready | makers[1].make.ready)
+        m.submodules.mss = mss = MssBits()
+        m.d.comb += mss.mss.eq(self.i.payload.mss)
+        m.d.comb += free.eq(Cat(maker.make.ready for maker in makers).any())
         for number, maker in enumerate(makers):
+            # The first one comes last: it answers questions.
+            before = Cat(other.make.ready for other in makers[number + 1 :])
             m.submodules[f"maker{number}"] = maker
             wiring.connect(m, maker.control, merge.i[number])
             m.d.comb += [
                 maker.key.eq(self.key), maker.time.eq(time), maker.entry.eq(self.entry), maker.room.eq(self.room),
+                maker.mss.eq(mss.o),
                 maker.make.payload.eq(self.i.payload),
-                maker.make.valid.eq(wanted & (makers[0].make.ready if number == 0 else ~makers[0].make.ready)),
+                maker.make.valid.eq(wanted & ~before.any()),
             ]  # fmt: skip
 
         sent, now, earlier = Signal(), Signal(), Signal()
-        m.d.comb += sent.eq(makers[0].sent | makers[1].sent)
+        m.d.comb += sent.eq(Cat(maker.sent for maker in makers).any())
         with m.If(self.current != time[:5]):
             m.d.sync += [now.eq(sent), earlier.eq(now)]
         with m.Elif(sent):

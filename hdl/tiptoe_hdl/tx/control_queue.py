@@ -8,7 +8,7 @@ from ..messages import TxControl
 from ..wire.queue import HalfQueue
 
 DEPTH = 16
-ROOM = 12
+ROOM = 11
 """Up to here a job of the listen unit may begin; until it has something to say, the dispatcher has added one reset at most."""
 ROOM_FOR_RESETS = 8
 """A flood of segments of nobody leaves room for SYN,ACKs."""
@@ -18,7 +18,7 @@ class ControlQueue(wiring.Component):
     """A queue, and whether there is room in it: so the blocks before it never wait for the line, but leave an answer out.
 
     Invariant: whoever begins to make a segment while ``room``, or ``room_for_resets``, finds ``i.ready``, if listen unit,
-    dispatcher and the two makers of cookies make one each at a time: at most ROOM + 3 are inside.
+    dispatcher and the three makers of cookies make one each at a time: at most ROOM + 4 are inside.
 
     Timing: ``room`` follows ``i`` and ``o`` in two cycles.
 

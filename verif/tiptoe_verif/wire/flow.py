@@ -84,11 +84,16 @@ class Flow:
         """Whether it ended: by a reset, or by both FINs, acknowledged."""
         return self.reset or self.reset_by_peer or self._both_fins
 
+    @property
+    def unopened(self) -> bool:
+        """Whether it may never have been open: all that we have sent is a SYN."""
+        return self.snd_max == self.iss + 1
+
     def begun_anew(self, new: Flow) -> None:
         """``new`` follows this one. A SYN does not end TIME_WAIT before its connection is open: it may be an old duplicate."""
         if self._both_fins and not self.reset and self.acked is not None:
             new.before = self.snd_max & 0xFFFFFFFF, self.acked & 0xFFFFFFFF
-        elif self.snd_max == self.iss + 1:
+        elif self.unopened:
             new.before = self.before
 
     def forget_bytes(self) -> None:

@@ -243,7 +243,7 @@ class WireMonitor:
             flow = self._sent_syn(key, flow, segment, time_ns)
         elif flow is None:
             raise WireError("segment of a connection that never began")
-        if flags == ACK and not segment.payload and flow.snd_max == flow.iss + 1 and flow.before == (segment.seq, segment.ack):
+        if flags == ACK and not segment.payload and flow.unopened and flow.before == (segment.seq, segment.ack):
             return  # of the TIME_WAIT before: this connection has not come to be, or not yet
         if flow.reset:
             raise WireError("segment after the connection's RST")

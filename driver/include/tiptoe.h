@@ -33,6 +33,7 @@
 #define TIPTOE_REG_WATCHDOG_TICKS                    0x058u
 #define TIPTOE_REG_ISN_KEY                           0x060u
 #define TIPTOE_REG_HASH_KEY                          0x070u
+#define TIPTOE_REG_COOKIE_KEY                        0x078u
 #define TIPTOE_REG_COMMAND_RING_LO                   0x080u
 #define TIPTOE_REG_COMMAND_RING_HI                   0x084u
 #define TIPTOE_REG_COMMAND_RING_LOG2                 0x088u
@@ -47,10 +48,13 @@
 #define TIPTOE_REG_FRAME_RING_HI                     0x0c4u
 #define TIPTOE_REG_FRAME_RING_LOG2                   0x0c8u
 #define TIPTOE_REG_FRAME_CONSUMER                    0x0ccu
+#define TIPTOE_REG_RST_LIMIT                         0x0e0u
+#define TIPTOE_REG_CHALLENGE_LIMIT                   0x0e4u
 #define TIPTOE_REG_COUNTER                           0x200u
 #define TIPTOE_REG_ISN_KEY_COUNT                     4u
 #define TIPTOE_REG_HASH_KEY_COUNT                    2u
-#define TIPTOE_REG_COUNTER_COUNT                     33u
+#define TIPTOE_REG_COOKIE_KEY_COUNT                  2u
+#define TIPTOE_REG_COUNTER_COUNT                     37u
 
 /* Register fields: mask in place and lowest bit. */
 #define TIPTOE_VERSION_PATCH_MASK                    0x000000ffu
@@ -85,6 +89,8 @@
 #define TIPTOE_CONTROL_PROMISCUOUS_SHIFT             4u
 #define TIPTOE_CONTROL_SYN_TO_HOST_MASK              0x00000020u
 #define TIPTOE_CONTROL_SYN_TO_HOST_SHIFT             5u
+#define TIPTOE_CONTROL_SYN_COOKIES_MASK              0x00000040u
+#define TIPTOE_CONTROL_SYN_COOKIES_SHIFT             6u
 #define TIPTOE_STATUS_READY_MASK                     0x00000001u
 #define TIPTOE_STATUS_READY_SHIFT                    0u
 #define TIPTOE_STATUS_COMMANDS_STALLED_MASK          0x00000100u
@@ -115,6 +121,14 @@
 #define TIPTOE_RETRIES_REXMT_MAX_SHIFT               0u
 #define TIPTOE_RETRIES_SYN_RETRIES_MASK              0x0000ff00u
 #define TIPTOE_RETRIES_SYN_RETRIES_SHIFT             8u
+#define TIPTOE_RST_LIMIT_PER_TICK_MASK               0x0000ffffu
+#define TIPTOE_RST_LIMIT_PER_TICK_SHIFT              0u
+#define TIPTOE_RST_LIMIT_BURST_MASK                  0xffff0000u
+#define TIPTOE_RST_LIMIT_BURST_SHIFT                 16u
+#define TIPTOE_CHALLENGE_LIMIT_PER_TICK_MASK         0x0000ffffu
+#define TIPTOE_CHALLENGE_LIMIT_PER_TICK_SHIFT        0u
+#define TIPTOE_CHALLENGE_LIMIT_BURST_MASK            0xffff0000u
+#define TIPTOE_CHALLENGE_LIMIT_BURST_SHIFT           16u
 
 #define TIPTOE_ID_VALUE                              0x54504954u
 #define TIPTOE_VERSION_VALUE                         0x00000200u
@@ -260,6 +274,10 @@ enum tiptoe_counter {
 	TIPTOE_COUNTER_CHALLENGE_ACKS = 30,
 	TIPTOE_COUNTER_TX_DROPPED = 31,
 	TIPTOE_COUNTER_WATCHDOG = 32,
+	TIPTOE_COUNTER_SYN_QUEUE_FULL = 33,
+	TIPTOE_COUNTER_RST_SUPPRESSED = 34,
+	TIPTOE_COUNTER_CHALLENGE_SUPPRESSED = 35,
+	TIPTOE_COUNTER_SYN_COOKIES = 36,
 };
 
 /* Commands: fields as little-endian dwords; 64-bit fields have their low dword first. */

@@ -18,6 +18,7 @@ from .host.events import EventWriter
 from .host.registers import RESET_CYCLES, Registers
 from .host.reset_chain import ResetChain
 from .host.watchdog import Watchdog
+from .listen.cookies import SynCookies
 from .listen.isn import IsnGenerator
 from .listen.listen_unit import ListenUnit
 from .messages import Counter, FrameInfo, TxControl
@@ -26,6 +27,7 @@ from .rx.dispatcher import Dispatcher
 from .rx.gate import Gate
 from .rx.parser import RxParser
 from .rx.placement import Placement
+from .tx.control_queue import ControlQueue
 from .tx.gate import TxGate
 from .tx.path import TxPath
 from .wire.axi_stream import AxiStreamSignature
@@ -35,6 +37,7 @@ from .wire.queue import HalfQueue
 from .wire.skid import SkidBuffer
 from .wire.stage import Stage
 from .wire.stream_merge import StreamMerge
+from .wire.token_bucket import TokenBucket
 
 PAYLOAD, RINGS = range(2)
 """Clients of the DMA engines: payload of segments; commands (read) and events (write)."""
@@ -99,7 +102,9 @@ class Engine(wiring.Component):
             "gate": Gate(cfg), "parser": RxParser(cfg), "buffer": RxBuffer(cfg), "dispatcher": Dispatcher(cfg),
             "infos": HalfQueue(FrameInfo, FRAMES_AWAITING_VERDICT), "placement": Placement(cfg), "flow": Flow(cfg),
             "table": ConnectionTable(cfg), "listen": ListenUnit(cfg),
-            "isn": IsnGenerator(cfg), "tx": TxPath(cfg), "tx_gate": TxGate(cfg), "controls": StreamMerge(TxControl, 2),
+            "isn": IsnGenerator(cfg), "tx": TxPath(cfg), "tx_gate": TxGate(cfg), "controls": StreamMerge(TxControl, 3),
+            "cookies": SynCookies(cfg),
+            "control_queue": ControlQueue(), "reset_limit": TokenBucket(), "challenge_limit": TokenBucket(),
             "commands": CommandProcessor(cfg), "events": EventWriter(cfg), "counters": CounterBank(),
             "errors": ErrorMerge(5), "watchdog": Watchdog(), "clocks": Clocks(),
             "reader": DmaReader(cfg, 2, max_outstanding=64), "writer": DmaWriter(cfg, 2, max_outstanding=64),
@@ -154,7 +159,8 @@ class Engine(wiring.Component):
         connect_same(m, flow.tx, tx.segment)
         connect_same(m, self._dispatcher.control, self._controls.i[0])
         connect_same(m, self._listen.control, self._controls.i[1])
-        self._link(m, "control", self._controls.o, tx.control)
+        connect_same(m, self._controls.o, self._control_queue.i)
+        connect_same(m, self._control_queue.o, tx.control)
         self._link(m, "host_frame", commands.frame, tx.frame)
         self._link(m, "frame_done", tx.frame_done, commands.frame_done)
         for client, block in ((COMMANDS, commands), (LISTEN, self._listen)):
@@ -175,8 +181,16 @@ class Engine(wiring.Component):
         table, isn, flow = self._table, self._isn, self._flow
         self._link(m, "lookup", self._dispatcher.lookup, table.lookup)
         connect_same(m, table.result, self._dispatcher.result)
-        connect_same(m, self._dispatcher.handshake, self._listen.handshake)
-        connect_same(m, self._listen.verdict, self._dispatcher.verdict)
+        dispatcher, listen = self._dispatcher, self._listen
+        connect_same(m, dispatcher.find, listen.find)
+        connect_same(m, listen.found, dispatcher.found)
+        connect_same(m, dispatcher.syn, self._cookies.i)
+        connect_same(m, self._cookies.o, listen.syn)
+        connect_same(m, dispatcher.handshake, listen.handshake)
+        connect_same(m, listen.verdict, dispatcher.verdict)
+        m.d.comb += [dispatcher.room.eq(listen.room), listen.pressure.eq(dispatcher.count_syn_dropped_full)]
+        self._connect_cookies(m)
+        self._connect_limits(m)
         for client, block in ((COMMANDS, self._commands), (LISTEN, self._listen)):
             connect_same(m, block.table, table.update[client])
             connect_same(m, table.status[client], block.table_status)
@@ -185,6 +199,42 @@ class Engine(wiring.Component):
             self._link(m, f"flow_request_{client}", block.flow, flow.request[client])
             connect_same(m, flow.response[client], block.flow_status)
         m.d.comb += self._commands.tcb_page.eq(flow.tcb_page)
+
+    def _connect_cookies(self, m):
+        dispatcher, listen, cookies, r = self._dispatcher, self._listen, self._cookies, self.registers
+        connect_same(m, dispatcher.cookie, cookies.ask)
+        connect_same(m, cookies.control, self._controls.i[2])
+        m.d.comb += [
+            listen.cookie_index.eq(cookies.index),
+            cookies.entry.eq(listen.cookie_entry),
+            cookies.tick_time.eq(self._clocks.tick_time), cookies.room.eq(self._control_queue.room),
+            dispatcher.cookies_recent.eq(cookies.recent),
+            dispatcher.cookies_current.eq(cookies.current), dispatcher.cookies_before.eq(cookies.before),
+            dispatcher.cookie_answered.eq(cookies.answered), dispatcher.cookie_good.eq(cookies.good),
+            dispatcher.room_for_returned.eq(listen.room_for_returned),
+        ]  # fmt: skip
+        m.d.sync += [
+            cookies.key.eq(r.cookie_key),
+            listen.syn_cookies.eq(r.syn_cookies & ~r.syn_to_host),
+            dispatcher.cookies.eq(r.syn_cookies & ~r.syn_to_host),
+        ]
+
+    def _connect_limits(self, m):
+        """How many answers to segments of nobody and of half-open connections leave (RFC 5961 section 7)."""
+        dispatcher, listen, queue = self._dispatcher, self._listen, self._control_queue
+        resets, challenges, r = self._reset_limit, self._challenge_limit, self.registers
+        m.d.comb += [
+            resets.tick.eq(self._clocks.tick), challenges.tick.eq(self._clocks.tick),
+            resets.spend.eq(dispatcher.reset_sent | listen.reset_sent),
+            challenges.spend.eq(listen.count_challenge_acks),
+            dispatcher.may_reset.eq(resets.available & queue.room_for_resets),
+            listen.may_reset.eq(resets.available), listen.may_challenge.eq(challenges.available),
+            listen.control_room.eq(queue.room),
+        ]  # fmt: skip
+        m.d.sync += [
+            resets.rate.eq(r.rst_rate), resets.burst.eq(r.rst_burst),
+            challenges.rate.eq(r.challenge_rate), challenges.burst.eq(r.challenge_burst),
+        ]  # fmt: skip
 
     def _connect_host(self, m):
         registers, commands, events, flow = self.registers, self._commands, self._events, self._flow
@@ -258,7 +308,7 @@ class Engine(wiring.Component):
         # Settings change while nothing happens: a register on the way spares the blocks the distance.
         m.d.sync += [
             self._parser.mac.eq(r.mac), self._parser.ip.eq(r.ip_addr), self._parser.promiscuous.eq(r.promiscuous),
-            self._dispatcher.rst_unknown.eq(r.rst_unknown),
+            self._dispatcher.rst_unknown.eq(r.rst_unknown), self._dispatcher.syn_to_host.eq(r.syn_to_host),
             self._placement.host_base.eq(r.frame_base), self._placement.host_slots_log2.eq(r.frame_log2),
             self._placement.host_enable.eq(r.enable),
             self._tx.mac.eq(r.mac), self._tx.ttl.eq(r.ttl), self._tx.tos.eq(r.tos),

@@ -236,8 +236,9 @@ def next_hop_write(cfg: EngineConfig) -> data.StructLayout:
 
 
 def table_result(cfg: EngineConfig) -> data.StructLayout:
-    """What the connection table holds for a four-tuple: a connection id, or a syncache index when ``is_syncache``."""
-    return data.StructLayout({"hit": 1, "is_syncache": 1, "index": max(cfg.id_bits, cfg.syncache_bits)})
+    """What the connection table holds for a four-tuple: a connection id, or a syncache index when ``is_syncache``.
+    ``full``: there is no place for another entry with this four-tuple."""
+    return data.StructLayout({"hit": 1, "is_syncache": 1, "full": 1, "index": max(cfg.id_bits, cfg.syncache_bits)})
 
 
 class TableOp(enum.Enum, shape=unsigned(2)):
@@ -339,3 +340,7 @@ class Counter(enum.IntEnum):
     CHALLENGE_ACKS = 30
     TX_DROPPED = 31          # frame not sent: payload could not be read
     WATCHDOG = 32            # work waits and nothing moves: error event WATCHDOG, STATUS
+    SYN_QUEUE_FULL = 33      # SYN dropped: they come faster than they are dealt with
+    RST_SUPPRESSED = 34      # reset not sent: RST_LIMIT, or the line is behind
+    CHALLENGE_SUPPRESSED = 35  # challenge ACK of a half-open connection not sent: CHALLENGE_LIMIT, or the line is behind
+    SYN_COOKIES = 36         # SYN,ACK sent with a cookie

@@ -52,8 +52,11 @@ class TableModel:
     def lookup(self, tuple_) -> dict[str, int]:
         target = self.entries.get(key_of(tuple_))
         if target is None:
-            return {"hit": 0, "is_syncache": 0, "index": 0}
-        return {"hit": 1, "is_syncache": target[0], "index": target[1]}
+            return {"hit": 0, "is_syncache": 0, "full": self.full(tuple_), "index": 0}
+        return {"hit": 1, "is_syncache": target[0], "full": self.full(tuple_), "index": target[1]}
+
+    def full(self, tuple_) -> int:
+        return int(all(len(row) == 4 for row in self.rows_of(tuple_)))
 
     def update(self, update) -> Status:
         key, target = key_of(update["tuple"]), (update["is_syncache"], update["index"])

@@ -36,6 +36,7 @@ REG_RETRIES = 0x054
 REG_WATCHDOG_TICKS = 0x058
 REG_ISN_KEY = 0x060  # 4 of them
 REG_HASH_KEY = 0x070  # 2 of them
+REG_COOKIE_KEY = 0x078  # 2 of them
 REG_COMMAND_RING_LO = 0x080
 REG_COMMAND_RING_HI = 0x084
 REG_COMMAND_RING_LOG2 = 0x088
@@ -50,7 +51,9 @@ REG_FRAME_RING_LO = 0x0C0
 REG_FRAME_RING_HI = 0x0C4
 REG_FRAME_RING_LOG2 = 0x0C8
 REG_FRAME_CONSUMER = 0x0CC
-REG_COUNTER = 0x200  # 33 of them
+REG_RST_LIMIT = 0x0E0
+REG_CHALLENGE_LIMIT = 0x0E4
+REG_COUNTER = 0x200  # 37 of them
 
 # Fields: NAME_FIELD is the mask in place, NAME_FIELD_SHIFT the lowest bit.
 VERSION_PATCH = 0xFF
@@ -85,6 +88,8 @@ CONTROL_PROMISCUOUS = 0x10
 CONTROL_PROMISCUOUS_SHIFT = 4
 CONTROL_SYN_TO_HOST = 0x20
 CONTROL_SYN_TO_HOST_SHIFT = 5
+CONTROL_SYN_COOKIES = 0x40
+CONTROL_SYN_COOKIES_SHIFT = 6
 STATUS_READY = 0x1
 STATUS_READY_SHIFT = 0
 STATUS_COMMANDS_STALLED = 0x100
@@ -115,6 +120,14 @@ RETRIES_REXMT_MAX = 0xF
 RETRIES_REXMT_MAX_SHIFT = 0
 RETRIES_SYN_RETRIES = 0xFF00
 RETRIES_SYN_RETRIES_SHIFT = 8
+RST_LIMIT_PER_TICK = 0xFFFF
+RST_LIMIT_PER_TICK_SHIFT = 0
+RST_LIMIT_BURST = 0xFFFF0000
+RST_LIMIT_BURST_SHIFT = 16
+CHALLENGE_LIMIT_PER_TICK = 0xFFFF
+CHALLENGE_LIMIT_PER_TICK_SHIFT = 0
+CHALLENGE_LIMIT_BURST = 0xFFFF0000
+CHALLENGE_LIMIT_BURST_SHIFT = 16
 
 ID_VALUE = 0x54504954
 VERSION_VALUE = 0x200
@@ -143,47 +156,118 @@ REGISTER_FIELDS: dict[int, tuple[tuple[str, int, int, int, int], ...]] = {
         ("CONTROL.RST_UNKNOWN", 0x8, 3, 0, 1),
         ("CONTROL.PROMISCUOUS", 0x10, 4, 0, 1),
         ("CONTROL.SYN_TO_HOST", 0x20, 5, 0, 1),
+        ("CONTROL.SYN_COOKIES", 0x40, 6, 0, 1),
     ),
     0x01C: (
         ("IRQ_MASK.EVENT", 0x1, 0, 0, 1),
         ("IRQ_MASK.ERROR", 0x2, 1, 0, 1),
     ),
-    0x020: (("MAC_LO", 0xFFFFFFFF, 0, 0, 4294967295),),
-    0x024: (("MAC_HI", 0xFFFF, 0, 0, 65535),),
-    0x028: (("IP_ADDR", 0xFFFFFFFF, 0, 0, 4294967295),),
+    0x020: (
+        ("MAC_LO", 0xFFFFFFFF, 0, 0, 4294967295),
+    ),
+    0x024: (
+        ("MAC_HI", 0xFFFF, 0, 0, 65535),
+    ),
+    0x028: (
+        ("IP_ADDR", 0xFFFFFFFF, 0, 0, 4294967295),
+    ),
     0x02C: (
         ("IP_HEADER.TTL", 0xFF, 0, 1, 255),
         ("IP_HEADER.TOS", 0xFF00, 8, 0, 255),
     ),
-    0x030: (("TICK_CYCLES", 0xFFFFFFFF, 0, 0, 4294967295),),
-    0x040: (("MSL_TICKS", 0x7FFFF, 0, 0, 524287),),
-    0x044: (("RTO_MIN", 0xFFFF, 0, 0, 65535),),
-    0x048: (("RTO_MAX", 0xFFFF, 0, 1, 65535),),
-    0x04C: (("RTO_INITIAL", 0xFFFF, 0, 1, 65535),),
-    0x050: (("DELACK_TICKS", 0xFFFF, 0, 0, 65535),),
+    0x030: (
+        ("TICK_CYCLES", 0xFFFFFFFF, 0, 0, 4294967295),
+    ),
+    0x040: (
+        ("MSL_TICKS", 0x7FFFF, 0, 0, 524287),
+    ),
+    0x044: (
+        ("RTO_MIN", 0xFFFF, 0, 0, 65535),
+    ),
+    0x048: (
+        ("RTO_MAX", 0xFFFF, 0, 1, 65535),
+    ),
+    0x04C: (
+        ("RTO_INITIAL", 0xFFFF, 0, 1, 65535),
+    ),
+    0x050: (
+        ("DELACK_TICKS", 0xFFFF, 0, 0, 65535),
+    ),
     0x054: (
         ("RETRIES.REXMT_MAX", 0xF, 0, 1, 15),
         ("RETRIES.SYN_RETRIES", 0xFF00, 8, 0, 255),
     ),
-    0x058: (("WATCHDOG_TICKS", 0xFFFF, 0, 0, 65535),),
-    0x060: (("ISN_KEY", 0xFFFFFFFF, 0, 0, 4294967295),),
-    0x064: (("ISN_KEY", 0xFFFFFFFF, 0, 0, 4294967295),),
-    0x068: (("ISN_KEY", 0xFFFFFFFF, 0, 0, 4294967295),),
-    0x06C: (("ISN_KEY", 0xFFFFFFFF, 0, 0, 4294967295),),
-    0x070: (("HASH_KEY", 0xFFFFFFFF, 0, 0, 4294967295),),
-    0x074: (("HASH_KEY", 0xFFFFFFFF, 0, 0, 4294967295),),
-    0x080: (("COMMAND_RING_LO", 0xFFFFFFFF, 0, 0, 4294967295),),
-    0x084: (("COMMAND_RING_HI", 0xFFFFFFFF, 0, 0, 4294967295),),
-    0x088: (("COMMAND_RING_LOG2", 0x1F, 0, 4, 16),),
-    0x08C: (("COMMAND_TAIL", 0xFFFFFFFF, 0, 0, 4294967295),),
-    0x0A0: (("EVENT_RING_LO", 0xFFFFFFFF, 0, 0, 4294967295),),
-    0x0A4: (("EVENT_RING_HI", 0xFFFFFFFF, 0, 0, 4294967295),),
-    0x0A8: (("EVENT_RING_LOG2", 0x1F, 0, 4, 20),),
-    0x0AC: (("EVENT_CONSUMER", 0xFFFFFFFF, 0, 0, 4294967295),),
-    0x0C0: (("FRAME_RING_LO", 0xFFFFFFFF, 0, 0, 4294967295),),
-    0x0C4: (("FRAME_RING_HI", 0xFFFFFFFF, 0, 0, 4294967295),),
-    0x0C8: (("FRAME_RING_LOG2", 0x1F, 0, 1, 15),),
-    0x0CC: (("FRAME_CONSUMER", 0xFFFFFFFF, 0, 0, 4294967295),),
+    0x058: (
+        ("WATCHDOG_TICKS", 0xFFFF, 0, 0, 65535),
+    ),
+    0x060: (
+        ("ISN_KEY", 0xFFFFFFFF, 0, 0, 4294967295),
+    ),
+    0x064: (
+        ("ISN_KEY", 0xFFFFFFFF, 0, 0, 4294967295),
+    ),
+    0x068: (
+        ("ISN_KEY", 0xFFFFFFFF, 0, 0, 4294967295),
+    ),
+    0x06C: (
+        ("ISN_KEY", 0xFFFFFFFF, 0, 0, 4294967295),
+    ),
+    0x070: (
+        ("HASH_KEY", 0xFFFFFFFF, 0, 0, 4294967295),
+    ),
+    0x074: (
+        ("HASH_KEY", 0xFFFFFFFF, 0, 0, 4294967295),
+    ),
+    0x078: (
+        ("COOKIE_KEY", 0xFFFFFFFF, 0, 0, 4294967295),
+    ),
+    0x07C: (
+        ("COOKIE_KEY", 0xFFFFFFFF, 0, 0, 4294967295),
+    ),
+    0x080: (
+        ("COMMAND_RING_LO", 0xFFFFFFFF, 0, 0, 4294967295),
+    ),
+    0x084: (
+        ("COMMAND_RING_HI", 0xFFFFFFFF, 0, 0, 4294967295),
+    ),
+    0x088: (
+        ("COMMAND_RING_LOG2", 0x1F, 0, 4, 16),
+    ),
+    0x08C: (
+        ("COMMAND_TAIL", 0xFFFFFFFF, 0, 0, 4294967295),
+    ),
+    0x0A0: (
+        ("EVENT_RING_LO", 0xFFFFFFFF, 0, 0, 4294967295),
+    ),
+    0x0A4: (
+        ("EVENT_RING_HI", 0xFFFFFFFF, 0, 0, 4294967295),
+    ),
+    0x0A8: (
+        ("EVENT_RING_LOG2", 0x1F, 0, 4, 20),
+    ),
+    0x0AC: (
+        ("EVENT_CONSUMER", 0xFFFFFFFF, 0, 0, 4294967295),
+    ),
+    0x0C0: (
+        ("FRAME_RING_LO", 0xFFFFFFFF, 0, 0, 4294967295),
+    ),
+    0x0C4: (
+        ("FRAME_RING_HI", 0xFFFFFFFF, 0, 0, 4294967295),
+    ),
+    0x0C8: (
+        ("FRAME_RING_LOG2", 0x1F, 0, 1, 15),
+    ),
+    0x0CC: (
+        ("FRAME_CONSUMER", 0xFFFFFFFF, 0, 0, 4294967295),
+    ),
+    0x0E0: (
+        ("RST_LIMIT.PER_TICK", 0xFFFF, 0, 0, 65535),
+        ("RST_LIMIT.BURST", 0xFFFF0000, 16, 0, 65535),
+    ),
+    0x0E4: (
+        ("CHALLENGE_LIMIT.PER_TICK", 0xFFFF, 0, 0, 65535),
+        ("CHALLENGE_LIMIT.BURST", 0xFFFF0000, 16, 0, 65535),
+    ),
 }
 
 
@@ -320,6 +404,10 @@ class Counter(IntEnum):
     CHALLENGE_ACKS = 30
     TX_DROPPED = 31
     WATCHDOG = 32
+    SYN_QUEUE_FULL = 33
+    RST_SUPPRESSED = 34
+    CHALLENGE_SUPPRESSED = 35
+    SYN_COOKIES = 36
 
 
 # Commands that COMMAND_DONE answers in any case; the others only when they fail.

@@ -163,6 +163,7 @@ class Engine:
             abi.REG_FRAME_RING_LOG2: (options.frame_slots - 1).bit_length(),
             **{abi.REG_ISN_KEY + 4 * n: rng.getrandbits(32) for n in range(4)},
             **{abi.REG_HASH_KEY + 4 * n: rng.getrandbits(32) for n in range(2)},
+            **{abi.REG_COOKIE_KEY + 4 * n: rng.getrandbits(32) for n in range(2)},
             **options.registers,
         }
         for register, value in registers.items():
@@ -180,6 +181,7 @@ class Engine:
             | (abi.CONTROL_EXTERNAL_TICK if options.external_tick else 0)
             | (0 if self.host_answers else abi.CONTROL_RST_UNKNOWN)
             | (abi.CONTROL_SYN_TO_HOST if options.syn_to_host else 0)
+            | (abi.CONTROL_SYN_COOKIES if options.syn_cookies else 0)
             | (abi.CONTROL_PROMISCUOUS if options.promiscuous else 0),
         )
 

@@ -45,6 +45,11 @@ class EngineOptions:
     syn_to_host : bool
         SYNs to a listener go to the host when the engine has no room for them: a software TCP listens too. Needs
         ``rst_unknown=False``, for the segments that follow. False: they are dropped, and the peer tries again.
+    syn_cookies : bool
+        SYNs for which there is no entry, or no id that nobody was promised, are answered with SYN cookies: a flood of SYNs locks
+        nobody out. Connections made so have no window scale, and lose data sent with the first ACK once. Where ids are
+        short without a flood, those who have an answer are not certain of their id. Without effect with ``syn_to_host``.
+        False: dropped.
     promiscuous : bool
         Frames for other MAC addresses go to the host.
     external_tick : bool
@@ -110,6 +115,7 @@ class EngineOptions:
     memory_limit: int | None = None
     rst_unknown: bool = True
     syn_to_host: bool = False
+    syn_cookies: bool = False
     promiscuous: bool = False
     external_tick: bool = False
     tick_us: int = 1000

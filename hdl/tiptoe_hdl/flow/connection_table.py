@@ -119,6 +119,7 @@ class ConnectionTable(wiring.Component):
         # Stage 4: nothing but the memories' output registers. Stages 5 and 6: compare. Stage 7: choose.
         hits = []
         targets = []
+        taken = []
         occupied = Signal(HASHES * WAYS)  # of the rows of the last update
         for way in range(HASHES * WAYS):
             row_of = slice(way // WAYS * row_bits, (way // WAYS + 1) * row_bits)
@@ -153,6 +154,7 @@ class ConnectionTable(wiring.Component):
             ]
             hits.append(hit)
             targets.append(held[1])
+            taken.append(valid[1])
             with m.If(updates[6]):
                 m.d.sync += occupied[way].eq(valid[1])
 
@@ -164,6 +166,7 @@ class ConnectionTable(wiring.Component):
             chosen.eq(_select(hit_ways, targets)),
             result.hit.eq(hit_ways.any()),
             result.is_syncache.eq(chosen.is_syncache),
+            result.full.eq(Cat(taken).all()),
             result.index.eq(chosen.index),
         ]
         self._results(m, room, lookup_taken, lookups[6], result)

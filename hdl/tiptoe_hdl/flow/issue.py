@@ -21,8 +21,8 @@ class Issue(wiring.Component):
     """Seven sources, the one served longest ago first; a source has a turn every other cycle at most.
 
     Segments and doorbells never wait for the transmit path: without a transmit credit they pass with ``may_output`` 0
-    and the connection gets its turn later (else two engines could block each other through their wires). Requests, timers
-    and turns wait for a credit.
+    and the connection gets its turn later (else two engines could block each other through their wires). So do accepts: the
+    dispatcher waits for them. Requests of the command processor, timers and turns wait for a credit.
 
     Ports
     -----
@@ -120,7 +120,7 @@ class Issue(wiring.Component):
             SEGMENT: verdict,
             DOORBELL: 1,
             COMMAND: may_output,
-            ACCEPT: may_output,
+            ACCEPT: 1,
             TIMER: may_output,
             REPORT: report,
             OUTPUT: may_output,

@@ -1,15 +1,18 @@
 """What the listen unit's states want to know of an entry, of the segment for it and of the commands: in flip-flops."""
 
 from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
-from ..messages import RxMeta
+from ..messages import FourTuple
 from ..wire.sequence import distance
 from .handshake import Action, decide
-from .jobs import BACKOFF_LIMIT, PRESSED_RETRIES, SYN_ACK_TICKS
+from .jobs import BACKOFF_LIMIT, CROWDED_TICKS, PRESSED_RETRIES, SYN_ACK_TICKS
 from .syncache import EntryState, Peer, entry_status, generation_bits, index_bits, own, reference
+
+Said = data.StructLayout({"tuple": FourTuple, "seq": 32, "ack": 32, "flags": 8})
+"""What a segment says that matters for an entry."""
 
 
 class EntryFacts(wiring.Component):
@@ -27,6 +30,8 @@ class EntryFacts(wiring.Component):
         Ticks since the last visit; SYN,ACKs after the first one.
     pressed : In(1)
         SYNs find no room: who has left two SYN,ACKs unanswered gets no third one.
+    crowded : In(1)
+        Who has been silent for CROWDED_TICKS is given up: there is too little room for those who returned a SYN cookie.
     dropped, listener : In
         The reference to be dropped, the listener to be closed.
     stocked : In(1)
@@ -53,13 +58,14 @@ class EntryFacts(wiring.Component):
         self.cfg = cfg
         super().__init__({
             "index": In(index_bits(cfg)), "peer": In(Peer), "own": In(own(cfg)), "status": In(entry_status(cfg)),
-            "meta": In(RxMeta), "elapsed": In(8), "pressed": In(1), "syn_retries": In(8),
+            "meta": In(Said), "elapsed": In(8), "pressed": In(1), "crowded": In(1), "syn_retries": In(8),
             "dropped": In(16), "listener": In(cfg.listener_bits), "stocked": In(1),
             "iss_next": Out(32), "rcv_nxt": Out(32), "mss": Out(16),
             "generation_next": Out(generation_bits(cfg)), "retries_next": Out(8), "repeats_next": Out(2), "since": Out(12),
             "live": Out(1), "fresh": Out(1),
             "left": Out(17), "due": Out(1), "last_try": Out(1), "backoff": Out(16),
-            "action": Out(Action), "acceptable": Out(1), "named": Out(1), "child": Out(1), "reference": Out(16),
+            "action": Out(Action), "acceptable": Out(1), "named": Out(1), "child": Out(1),
+            "reference": Out(16),
         })  # fmt: skip
 
     def elaborate(self, platform):
@@ -86,11 +92,16 @@ class EntryFacts(wiring.Component):
 
         # The timer.
         doublings = Signal(range(BACKOFF_LIMIT + 1))
+        silent = Signal()
+        in_the_way = self.crowded & silent
         m.d.sync += [
             self.left.eq(status.remaining - self.elapsed),
-            self.due.eq(self.left[16] | (self.left == 0) | (self.pressed & (status.retries > PRESSED_RETRIES))),
+            silent.eq(status.retries.any() | (status.remaining <= SYN_ACK_TICKS - CROWDED_TICKS)),
+            self.due.eq(
+                self.left[16] | (self.left == 0) | (self.pressed & (status.retries > PRESSED_RETRIES)) | in_the_way
+            ),
             self.last_try.eq(
-                (status.retries >= self.syn_retries) | (self.pressed & (status.retries >= PRESSED_RETRIES))
+                (status.retries >= self.syn_retries) | (self.pressed & (status.retries >= PRESSED_RETRIES)) | in_the_way
             ),
             self.retries_next.eq(status.retries + 1),
             self.repeats_next.eq(Cat(status.repeats == 0, status.repeats != 0)),

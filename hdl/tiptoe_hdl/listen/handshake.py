@@ -7,14 +7,26 @@ from amaranth.hdl import Module, Mux, Signal, unsigned
 from amaranth.lib import data, enum
 
 from ..config import EngineConfig
-from ..messages import ACK, RST, SYN, RxMeta
+from ..messages import ACK, RST, SYN, FourTuple, RxMeta
 from .syncache import index_bits
 
 
 def handshake(cfg: EngineConfig) -> data.StructLayout:
-    """Dispatcher to listen unit: a segment of half-open connection ``index``, or (hit = 0) a SYN of no connection.
+    """Dispatcher to listen unit: a segment of half-open connection ``index`` that is no SYN.
     Answered by one Verdict, and only then comes the next one."""
-    return data.StructLayout({"hit": 1, "index": index_bits(cfg), "meta": RxMeta})
+    return data.StructLayout({"index": index_bits(cfg), "meta": RxMeta})
+
+
+def syn_request(cfg: EngineConfig) -> data.StructLayout:
+    """Dispatcher to listen unit: what counts of a SYN for listener ``listener``, or (``hit``) for half-open connection
+    ``index``. Its frame is given up: nobody waits for what becomes of it.
+
+    ``cookie``: it is to be answered with a SYN cookie. ``returned``: no SYN, but the ACK of such an answer; ISS is SEG.ACK - 1,
+    IRS is SEG.SEQ - 1, and the MSS bits of their difference stand for the peer's MSS."""
+    return data.StructLayout({
+        "hit": 1, "index": index_bits(cfg), "listener": cfg.listener_bits, "is_ack": 1, "cookie": 1, "returned": 1,
+        "tuple": FourTuple, "smac": 48, "seq": 32, "ack": 32, "mss": 16, "ws_present": 1, "ws": 4,
+    })  # fmt: skip
 
 
 class Verdict(enum.Enum, shape=unsigned(2)):
@@ -24,10 +36,8 @@ class Verdict(enum.Enum, shape=unsigned(2)):
     """The listen unit has dealt with it."""
     RETRY = 1
     """The table has changed (the segment made a connection, or the entry has gone): look it up again."""
-    UNKNOWN = 2
-    """It belongs to nobody."""
-    HOST = 3
-    """A SYN that is left to the host."""
+    HOST = 2
+    """It is left to the host; the half-open connection stays."""
 
 
 class Action(enum.Enum, shape=unsigned(3)):
@@ -40,6 +50,7 @@ class Action(enum.Enum, shape=unsigned(3)):
     CHALLENGE = 4  # an ACK of where we are
     RESET = 5  # RST in answer to a bad ACK; the entry stays
     ACCEPT = 6
+    OLD = 7  # from outside of the window, its ACK of something else: an old duplicate, or of a connection of the host's
 
 
 def decide(m: Module, flags, *, live, seq_is_irs, seq_is_next, in_window, ack_is_next) -> Signal:
@@ -61,8 +72,8 @@ def decide(m: Module, flags, *, live, seq_is_irs, seq_is_next, in_window, ack_is
             m.d.comb += action.eq(Action.SYN_ACK)
         with m.Else():
             m.d.comb += action.eq(Action.CHALLENGE)
-    with m.Elif(~seq_is_next & ~in_window):  # before its ACK is looked at: an old duplicate's is no reason for a reset
-        m.d.comb += action.eq(Action.CHALLENGE)
+    with m.Elif(~seq_is_next & ~in_window):  # comes before its ACK: an old duplicate's is no reason for a reset
+        m.d.comb += action.eq(Mux(flags[ACK] & ~ack_is_next, Action.OLD, Action.CHALLENGE))
     with m.Elif(flags[ACK]):
         m.d.comb += action.eq(Mux(ack_is_next, Action.ACCEPT, Action.RESET))
     return action

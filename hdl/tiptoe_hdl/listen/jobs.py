@@ -9,6 +9,8 @@ BACKOFF_LIMIT = 6
 """Doublings at most."""
 PRESSED_RETRIES = 1
 """SYN,ACKs after the first one while SYNs find no room: three seconds, in which one of each may get lost."""
+CROWDED_TICKS = 256
+"""So long a peer may take for its ACK before it has to make room for one that returned a SYN cookie."""
 DEFAULT_MSS = 536
 """A peer's MSS if it gave none (RFC 9293 section 3.7.1)."""
 

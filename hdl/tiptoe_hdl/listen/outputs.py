@@ -1,30 +1,34 @@
 """Ports of the listen unit whose payload depends on the entry and the segment only. ``u`` is the ListenUnit."""
 
-from amaranth.hdl import Mux
+from amaranth.hdl import Array, Mux, Signal
 
 from ..messages import ACK, RST, SYN, FlowOp
+from .cookie_maker import MSS, Cookie
 from .jobs import DEFAULT_MSS
 
 
 def outputs(m, u):
     """Statements outside the state machine; ``valid`` comes from the states."""
     peer, own, meta, facts = u.cache.peer, u.cache.own, u.handshake.payload.meta, u.facts
+    syn, entry = u.syns.o.payload, u.listeners.entry
+    cookie = Signal(Cookie)
+    m.d.sync += cookie.eq(syn.ack - syn.seq)
+    remembered = Array(MSS)[cookie.mss]
 
-    # The entry of a SYN, as it is stored: first what the peer said, with the number what we say.
+    # The entry of a SYN, as it is stored: what the peer said, and what we say.
     m.d.comb += [
-        u.cache.peer_data.tuple.eq(meta.tuple),
-        u.cache.peer_data.smac.eq(meta.smac),
-        u.cache.peer_data.irs.eq(meta.seq),
-        u.cache.peer_data.mss.eq(Mux(meta.mss.any(), meta.mss, DEFAULT_MSS)),
-        u.cache.peer_data.ws_present.eq(meta.ws_present),
-        u.cache.peer_data.ws.eq(meta.ws),
-        u.cache.own_data.iss.eq(u.isn.payload),
-        *(u.cache.own_data[name].eq(u.listeners.found.payload[name])
-          for name in ("listener", "mss", "rcv_scale", "wnd")),
-        u.listeners.find.payload.laddr.eq(meta.tuple.laddr),
-        u.listeners.find.payload.lport.eq(meta.tuple.lport),
+        u.cache.peer_data.tuple.eq(syn.tuple),
+        u.cache.peer_data.smac.eq(syn.smac),
+        u.cache.peer_data.irs.eq(syn.seq - syn.returned),
+        u.cache.peer_data.mss.eq(Mux(syn.returned, remembered, Mux(syn.mss.any(), syn.mss, DEFAULT_MSS))),
+        u.cache.peer_data.ws_present.eq(syn.ws_present & ~syn.returned),
+        u.cache.peer_data.ws.eq(syn.ws),
+        u.cache.own_data.iss.eq(Mux(syn.returned, syn.ack - 1, u.isn.payload)),
+        u.cache.own_data.listener.eq(syn.listener),
+        *(u.cache.own_data[name].eq(entry[name]) for name in ("mss", "rcv_scale", "wnd")),
+        u.listeners.index.eq(syn.listener),
         u.listeners.write.payload.eq(u.listen.payload),
-        u.isn_request.payload.eq(peer.tuple),
+        u.isn_request.payload.eq(syn.tuple),
         u.table.payload.tuple.eq(peer.tuple),
         u.table.payload.is_syncache.eq(1),
         u.table.payload.index.eq(u.index),

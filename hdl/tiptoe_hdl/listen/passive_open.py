@@ -1,4 +1,4 @@
-"""States of the listen unit for segments: a SYN to a listener, and segments of half-open connections.
+"""States of the listen unit for segments: a SYN for a listener, and segments of half-open connections.
 
 RFC 9293 sections 3.10.7.2 (LISTEN) and 3.10.7.4 (SYN-RECEIVED). ``u`` is the ListenUnit.
 """
@@ -12,40 +12,25 @@ from .syncache import EntryState
 
 
 def syn(m, u):
-    """A SYN for no connection: listener, entry, number, table, SYN,ACK. The dispatcher goes on after "Store"."""
-    s, found = u.states, u.listeners.found
-    with s("Find"):
-        m.d.comb += u.listeners.find.valid.eq(1)
-        with m.If(u.listeners.find.ready):
-            s.go("Found")
-    with s("Found"):
-        with m.If(found.valid):
-            with m.If(found.payload.hit & u.cache.free & u.reservations.available):
-                m.d.comb += [u.pulse["syn_received"].eq(1), u.cache.take.eq(1), u.reservations.promised.eq(1)]
-                s.go("Store")
-            with m.Elif(found.payload.hit):
-                m.d.comb += [
-                    found.ready.eq(1), u.pulse["syn_received"].eq(1), u.pulse["syn_dropped_full"].eq(1),
-                ]  # fmt: skip
-                with m.If(u.syn_to_host):
-                    s.go("Left to host")
-                with m.Else():
-                    s.go("Dealt")
-            with m.Else():
-                m.d.comb += found.ready.eq(1)
-                s.go("Unknown")
+    """A SYN for no connection, whose number is there: entry, table, SYN,ACK. The queue goes on after "Store"."""
+    s, request, entry = u.states, u.syns.o.payload, u.listeners.entry
+    same_port, same_address, listening = Signal(), Signal(), Signal()
+    m.d.sync += [
+        same_port.eq(entry.lport == request.tuple.lport),
+        same_address.eq((entry.laddr == request.tuple.laddr) | (entry.laddr == 0)),
+        listening.eq(entry.enable & same_port & same_address),
+    ]
+    with s("Syn"):
+        # The listener may have gone since the dispatcher looked, or another one has its place.
+        with m.If(listening):
+            m.d.comb += u.cache.take.eq(1)
+            s.go("Store")
+        with m.Else():
+            m.d.comb += [u.reservations.returned.eq(1), u.reservations.freed.eq(1)]
+            s.go("Dealt")
     with s("Store"):
-        m.d.comb += [u.cache.write_peer.eq(1), u.handshake.ready.eq(1)]
-        m.d.sync += [u.verdict.valid.eq(1), u.verdict.payload.eq(Verdict.DROP)]
+        m.d.comb += [u.cache.write_peer.eq(1), u.cache.write_own.eq(1), u.pop_syn.eq(1)]
         s.go("Load")
-    with s("Number"):
-        m.d.comb += u.isn_request.valid.eq(1)
-        with m.If(u.isn_request.ready):
-            s.go("Numbered")
-    with s("Numbered"):
-        with m.If(u.isn.valid):
-            m.d.comb += [u.isn.ready.eq(1), u.cache.write_own.eq(1), found.ready.eq(1)]
-            s.go("Insert")
     with s("Insert"):
         m.d.comb += [u.table.valid.eq(1), u.table.payload.op.eq(TableOp.INSERT)]
         with m.If(u.table.ready):
@@ -61,7 +46,7 @@ def syn(m, u):
                 s.go("Undo")
     with s("Undo"):
         # EXISTS: the SYN came twice at once, or the host opens this connection; one SYN is enough.
-        m.d.comb += [u.cache.release.eq(1), u.reservations.returned.eq(1)]
+        m.d.comb += [u.cache.release.eq(1), u.reservations.freed.eq(1), u.reservations.returned.eq(1)]
         s.go("Idle")
     with s("Arm"):
         u.change_status(
@@ -75,19 +60,35 @@ def segment(m, u):
     """A segment of a half-open connection, and what is said to its peer and to the dispatcher."""
     s, action = u.states, u.facts.action
     with s("Judge"):
-        m.d.comb += u.pulse["syncache_bad_ack"].eq(action == Action.RESET)
+        bad_ack = (action == Action.RESET) | (action == Action.OLD)
+        m.d.comb += u.pulse["syncache_bad_ack"].eq(bad_ack)
         with m.Switch(action):
-            for case, state in (
-                (Action.RETRY, "Retry"), (Action.REMOVE, "Delete"), (Action.SYN_ACK, "SynAck"),
-                (Action.CHALLENGE, "Challenge"),
-            ):  # fmt: skip
-                with m.Case(case):
-                    s.go(state)
+            with m.Case(Action.RETRY):
+                s.go("Retry")
+            with m.Case(Action.REMOVE):
+                s.go("Delete")
+            with m.Case(Action.SYN_ACK):
+                with m.If(u.control_room):
+                    s.go("SynAck")
+                with m.Else():
+                    s.go("Dealt")  # the timer sends one
+            with m.Case(Action.CHALLENGE, Action.OLD):
+                with m.If((action == Action.OLD) & u.syn_to_host):
+                    s.go("Left to host")
+                with m.Elif(u.control_room & u.may_challenge):
+                    s.go("Challenge")
+                with m.Else():
+                    m.d.comb += u.pulse["challenge_suppressed"].eq(1)
+                    s.go("Dealt")
             with m.Case(Action.RESET):
+                # The host's SYN,ACK has the same peer in the same place. An old ACK has not (Action.OLD).
                 with m.If(u.syn_to_host):
                     s.go("Delete")
-                with m.Else():
+                with m.Elif(u.control_room & u.may_reset):
                     s.go("Refuse")
+                with m.Else():
+                    m.d.comb += u.pulse["rst_suppressed"].eq(1)
+                    s.go("Dealt")
             with m.Case(Action.ACCEPT):
                 with m.If(u.facts.acceptable):
                     s.go("Endpoint")
@@ -110,13 +111,17 @@ def segment(m, u):
             with m.If(u.control.ready):
                 if name == "Challenge":
                     m.d.comb += u.pulse["challenge_acks"].eq(1)
+                if name == "Refuse":
+                    m.d.comb += u.pulse["reset_sent"].eq(1)
                 s.go(state)
-    for name, verdict in (
-        ("Dealt", Verdict.DROP), ("Retry", Verdict.RETRY), ("Unknown", Verdict.UNKNOWN), ("Left to host", Verdict.HOST),
-    ):  # fmt: skip
+    for name, verdict in (("Dealt", Verdict.DROP), ("Retry", Verdict.RETRY), ("Left to host", Verdict.HOST)):
         with s(name):
-            m.d.comb += u.handshake.ready.eq(1)
-            m.d.sync += [u.verdict.valid.eq(1), u.verdict.payload.eq(verdict)]
+            # Nobody waits for a verdict on what comes from the queue.
+            with m.If(u.queued):
+                m.d.comb += u.pop_syn.eq(1)
+            with m.Else():
+                m.d.comb += u.handshake.ready.eq(1)
+                m.d.sync += [u.verdict.valid.eq(1), u.verdict.payload.eq(verdict)]
             s.go("Idle")
 
 
@@ -154,6 +159,7 @@ def accept(m, u):
     with s("Decided"):
         m.d.sync += restore.eq(~accepted)
         m.d.comb += [u.pulse["accepted"].eq(accepted), u.pop_id.eq(accepted), u.cache.release.eq(accepted)]
+        m.d.comb += [u.reservations.freed.eq(accepted), u.reservations.accepted.eq(accepted)]
         u.change_status(m, when=accepted, state=EntryState.FREE)
         with m.If(accepted):
             s.go("Retry")

@@ -24,19 +24,18 @@ def commands(m, u):
         u.answer(m, u.drop, u.drop_status, Status.OK)
         s.go("Idle")
     with s("Listen"):
-        m.d.comb += u.listeners.write.valid.eq(1)
-        with m.If(u.listeners.write.ready):
-            s.go("Listened")
-    with s("Listened"):
-        with m.If(u.listeners.written.valid):
+        # The table takes its time for a write; the unit looks after other things meanwhile.
+        m.d.sync += u.writing.eq(1)
+        with m.If(u.writing):
             m.d.comb += u.listeners.written.ready.eq(1)
+            m.d.sync += u.writing.eq(0)
             status = u.listeners.written.payload.status
             with m.If(~u.listen.payload.enable & (status == Status.OK)):
                 # No new children from here on; visit every entry for those that exist.
                 m.d.comb += u.killer.start.eq(1)
             with m.Else():
                 u.answer(m, u.listen, u.listen_status, status)
-            s.go("Idle")
+        s.go("Idle")
     with s("Kill"):
         with m.If(u.facts.child):
             s.go("Delete")
@@ -91,5 +90,5 @@ def events(m, u):
     with s("Left"):
         m.d.sync += u.left_pending.eq(0)
         u.change_status(m, when=gone | u.facts.fresh, state=Mux(gone, EntryState.FREE.value, EntryState.REPORTED.value))
-        m.d.comb += u.cache.release.eq(gone)
+        m.d.comb += [u.cache.release.eq(gone), u.reservations.freed.eq(gone)]
         s.go("Idle")

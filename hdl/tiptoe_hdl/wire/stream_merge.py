@@ -6,7 +6,12 @@ from amaranth.lib.wiring import In, Out
 
 
 class StreamMerge(wiring.Component):
-    """Round robin between single transfers. No latency; an offered transfer stays offered until it is taken.
+    """Round robin between single transfers; an offered transfer stays offered until it is taken.
+
+    The turn stays with the source that was served last until another one offers something: so the time that a transfer takes
+    depends on the sources alone, not on when it comes.
+
+    Timing: no latency for the source whose turn it is, one cycle for another one, and a cycle for each transfer before it.
 
     Ports
     -----
@@ -33,7 +38,9 @@ class StreamMerge(wiring.Component):
                         self.o.payload.eq(port.payload),
                         port.ready.eq(self.o.ready),
                     ]
-                    # Move on when this one has nothing, or has just been served.
+                    # Move on when this one has nothing, or has just been served: to the next one that has something.
                     with m.If(~port.valid | self.o.ready):
-                        m.d.sync += turn.eq((k + 1) % self._sources)
+                        for ahead in reversed(range(1, self._sources)):
+                            with m.If(self.i[(k + ahead) % self._sources].valid):
+                                m.d.sync += turn.eq((k + ahead) % self._sources)
         return m

@@ -102,8 +102,12 @@ class Races:
             self.listener = self.sim.socket()
             self.listener.bind(("", 80))
             self.listener.listen()
-            self.sim.run_us(500)
+            self.answered()
         return self.listener
+
+    def answered(self) -> None:
+        """The engine has answered every command."""
+        self.sim.run_until(lambda: not self.sim.toe.engine.commands.waiting, 50_000, "the commands", step_us=100)
 
     def half_open(self) -> Remote:
         """A connection that lacks the handshake's last ACK."""
@@ -182,6 +186,7 @@ def test_sc_4_drop_and_listen_stop_around_the_handshakes_ack(races: Races, how: 
         else:
             races.listen().close()
             races.listener = None
+        races.answered()
         races.sim.run_us(1500)
         remote.turn()
         sockets = 0

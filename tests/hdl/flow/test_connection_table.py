@@ -38,7 +38,14 @@ async def update(ctx, dut, op, tuple_, index=0, is_syncache=0, client=0):
 async def lookup(ctx, dut, tuple_):
     await stream_put(ctx, dut.lookup, tuple_)
     result = await stream_get(ctx, dut.result)
-    return result if result["hit"] else {"hit": 0, "is_syncache": 0, "index": 0}
+    result = result if result["hit"] else result | {"is_syncache": 0, "index": 0}
+    return {name: value for name, value in result.items() if name != "full"}
+
+
+async def is_full(ctx, dut, tuple_):
+    """Whether the table says that there is no place for a four-tuple."""
+    await stream_put(ctx, dut.lookup, tuple_)
+    return (await stream_get(ctx, dut.result))["full"]
 
 
 def run_table(dut, *benches, key=KEY, max_cycles=100_000):
@@ -183,7 +190,11 @@ def test_statuses():
                 ctx.set(dut.update[0].valid, 0)
                 got = (await stream_get(ctx, dut.status[0]))["status"]
             else:
+                full = await is_full(ctx, dut, tuple_)
                 got = await update(ctx, dut, op, tuple_, index, is_syncache)
+                if op == TableOp.INSERT:  # EXISTS goes before TABLE_FULL
+                    assert full or status != Status.TABLE_FULL
+                    assert not full or status != Status.OK
             assert got == status, (op, index)
         for tuple_ in group:
             index = expected.get(key_of(tuple_))

@@ -16,6 +16,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from tests.hdl.listen.siphash_model import initial_sequence
 from tests.hdl.table_model import four_tuple
 from tiptoe_hdl.flow.connection_table import ConnectionTable
+from tiptoe_hdl.listen.cookies import SynCookies
 from tiptoe_hdl.listen.isn import IsnGenerator
 from tiptoe_hdl.listen.listen_unit import ListenUnit
 from tiptoe_hdl.listen.syncache import EntryState
@@ -51,7 +52,11 @@ COUNTERS = (
     "syncache_bad_ack",
     "accepted",
     "challenge_acks",
+    "challenge_suppressed",
     "rx_unknown_segment",
+    "syn_queue_full",
+    "rst_suppressed",
+    "syn_cookies",
 )
 
 SEGMENT = {
@@ -94,6 +99,7 @@ class FrontEnd(wiring.Component):
             "meta": In(stream.Signature(RxMeta)),
             "segment": Out(stream.Signature(rx_segment(cfg))), "info": Out(stream.Signature(FrameInfo)),
             "reset": Out(stream.Signature(TxControl)), "control": Out(stream.Signature(TxControl)),
+            "cookie": Out(stream.Signature(TxControl)), "syn_cookies": In(1), "tick_time": In(32),
             "update": In(stream.Signature(table_update(cfg))), "update_status": status,
             "listen": In(stream.Signature(listen_write(cfg))), "listen_status": status,
             "drop": In(stream.Signature(16)), "drop_status": status,
@@ -104,18 +110,35 @@ class FrontEnd(wiring.Component):
             "isn_request": In(stream.Signature(FourTuple)), "iss": Out(stream.Signature(32)),
             "tick": In(1), "syn_retries": In(8, init=5), "rst_unknown": In(1, init=1),
             "syn_to_host": In(1),
+            "may_reset": In(1, init=1), "may_challenge": In(1, init=1), "control_room": In(1, init=1),
             "hash_key": In(64), "isn_key": In(128), "isn_clock": In(32),
-            **{f"count_{name}": Out(1) for name in COUNTERS},
+            **{f"count_{name}": Out(2) for name in COUNTERS},
         })  # fmt: skip
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.dispatcher = dispatcher = Dispatcher(self.cfg)
+        m.submodules.dispatcher = self.dispatcher = dispatcher = Dispatcher(self.cfg)
         m.submodules.table = table = ConnectionTable(self.cfg)
         m.submodules.listen = self.unit = listen = ListenUnit(self.cfg)
         m.submodules.isn = isn = IsnGenerator(self.cfg)
         connect(m, dispatcher.lookup, table.lookup)
         connect(m, table.result, dispatcher.result)
+        connect(m, dispatcher.find, listen.find)
+        connect(m, listen.found, dispatcher.found)
+        m.submodules.cookies = cookies = SynCookies(self.cfg)
+        connect(m, dispatcher.syn, cookies.i)
+        connect(m, cookies.o, listen.syn)
+        connect(m, dispatcher.cookie, cookies.ask)
+        connect(m, cookies.control, flipped(self.cookie))
+        m.d.comb += [
+            cookies.key.eq(self.isn_key[:64]), cookies.room.eq(self.control_room), cookies.tick_time.eq(self.tick_time),
+            listen.cookie_index.eq(cookies.index), cookies.entry.eq(listen.cookie_entry),
+            dispatcher.cookies_recent.eq(cookies.recent),
+            dispatcher.cookies_current.eq(cookies.current), dispatcher.cookies_before.eq(cookies.before),
+            dispatcher.cookie_answered.eq(cookies.answered), dispatcher.cookie_good.eq(cookies.good),
+            dispatcher.room_for_returned.eq(listen.room_for_returned),
+            listen.syn_cookies.eq(self.syn_cookies), dispatcher.cookies.eq(self.syn_cookies),
+        ]  # fmt: skip
         connect(m, dispatcher.handshake, listen.handshake)
         connect(m, listen.verdict, dispatcher.verdict)
         connect(m, listen.table, table.update[1])
@@ -142,8 +165,24 @@ class FrontEnd(wiring.Component):
             listen.syn_retries.eq(self.syn_retries),
             dispatcher.rst_unknown.eq(self.rst_unknown),
             listen.syn_to_host.eq(self.syn_to_host),
-            self.count_rx_unknown_segment.eq(dispatcher.count_rx_unknown_segment),
-            *(getattr(self, f"count_{name}").eq(getattr(listen, f"count_{name}")) for name in COUNTERS[:-1]),
+            dispatcher.syn_to_host.eq(self.syn_to_host),
+            listen.control_room.eq(self.control_room),
+            listen.may_reset.eq(self.may_reset),
+            dispatcher.may_reset.eq(self.may_reset & self.control_room),
+            listen.may_challenge.eq(self.may_challenge),
+            dispatcher.room.eq(listen.room),
+            listen.pressure.eq(dispatcher.count_syn_dropped_full),
+            # Two blocks may count the same in one cycle.
+            *(
+                getattr(self, f"count_{name}").eq(
+                    sum(
+                        getattr(block, f"count_{name}")
+                        for block in (dispatcher, listen, cookies)
+                        if f"count_{name}" in block.signature.members
+                    )
+                )
+                for name in COUNTERS
+            ),
         ]
         return m
 
@@ -165,7 +204,7 @@ class Net:
         Ids the pipeline has refused.
     """
 
-    PORTS = ("segment", "info", "reset", "control", "endpoint", "event")
+    PORTS = ("segment", "info", "reset", "control", "cookie", "endpoint", "event")
     IRREVOCABLE = 100
     """Cycles without any transfer after which nothing more can come (a number takes 40)."""
 
@@ -197,7 +236,7 @@ class Net:
         values = [value for item in ports.values() for value in (item.valid, item.ready, Value.cast(item.payload))]
         held = dict.fromkeys(ports)
         unit = dut.unit
-        stock = [unit.states.at("Idle"), unit.ids.level]
+        stock = [unit.states.at("Idle"), unit.ids.level, unit.syns.o.valid | dut.dispatcher.syn.valid]
         calm, level_before = 0, None
         while True:
             for port in self.PORTS:
@@ -208,8 +247,8 @@ class Net:
             self.ticks += self.ticking
             _, _, *sampled = await ctx.tick().sample(*values, *pulses, *stock)
             self.cycles += 1
-            idle, level = sampled[-len(stock) :]
-            calm = calm + 1 if idle and level == level_before else 0
+            idle, level, waiting = sampled[-len(stock) :]
+            calm = calm + 1 if idle and level == level_before and not waiting else 0
             level_before = level
             if calm == 4:  # what the last job has left has reached every register
                 self._promises_are_kept(ctx, level)

@@ -247,9 +247,15 @@ def run_alone(cfg, scenario):
     run_bench(dut, bench, background=[play_table, play_isn, take_controls])
 
 
-async def verdict(ctx, dut, **fields):
-    await stream_put(ctx, dut.handshake, {"hit": 0, "index": 0} | fields)
+async def verdict(ctx, dut, index, meta):
+    await stream_put(ctx, dut.handshake, {"index": index, "meta": meta})
     return await stream_get(ctx, dut.verdict)
+
+
+async def syn(ctx, dut, number, **fields):
+    """A SYN of a peer; void fields as they come."""
+    meta = seg(number=number)
+    await stream_put(ctx, dut.syn, {name: meta[name] for name in ("tuple", "smac", "seq")} | fields)
 
 
 def test_results_older_than_the_table():
@@ -257,18 +263,24 @@ def test_results_older_than_the_table():
 
     async def scenario(ctx, dut, controls):
         for index in range(ENTRIES):
-            assert await verdict(ctx, dut, hit=1, index=index, meta=seg(number=0, ack=101)) == Verdict.RETRY
+            assert await verdict(ctx, dut, index, seg(number=0, ack=101)) == Verdict.RETRY
         for number in range(2):
-            assert await verdict(ctx, dut, meta=seg(number=number, flags=S)) == Verdict.DROP
+            await syn(ctx, dut, number)
             event = await stream_get(ctx, dut.event)
             index = event["syncache_ref"]  # a first generation has no bits above
             for changed in ({"laddr": 1}, {"faddr": 1}, {"lport": 1}, {"fport": 1}):
                 other = seg(tuple=peer_tuple(number) | changed, seq=1, ack=101, flags=R)
-                assert await verdict(ctx, dut, hit=1, index=index & 0xFF, meta=other) == Verdict.RETRY
+                assert await verdict(ctx, dut, index & 0xFF, other) == Verdict.RETRY
+            controls.clear()
+            for stale in ({"number": number + 5}, {"number": number, "index": index + 1 & ENTRIES - 1}):
+                await syn(ctx, dut, **{"hit": 1, "index": index & 0xFF} | stale)
+            await syn(ctx, dut, number, hit=1, index=index & 0xFF)
+            await ctx.tick().repeat(100)
             mine = seg(number=number, seq=1, flags=R)
-            assert await verdict(ctx, dut, hit=1, index=index & 0xFF, meta=mine) == Verdict.DROP
+            assert await verdict(ctx, dut, index & 0xFF, mine) == Verdict.DROP
             assert (await stream_get(ctx, dut.event))["gone"]
-            assert await verdict(ctx, dut, hit=1, index=index & 0xFF, meta=mine) == Verdict.RETRY
+            assert await verdict(ctx, dut, index & 0xFF, mine) == Verdict.RETRY
+            assert [control["flags"] for control in controls] == [S | A]
 
     run_alone(TINY, scenario)
 
@@ -281,7 +293,7 @@ def test_reference_layout(entries, generation_at):
     async def scenario(ctx, dut, controls):
         refs = []
         for number in range(entries if entries == 2 else 3):
-            assert await verdict(ctx, dut, meta=seg(number=number, flags=S)) == Verdict.DROP
+            await syn(ctx, dut, number)
             refs.append((await stream_get(ctx, dut.event))["syncache_ref"])
         assert refs == [n | 1 << generation_at for n in range(len(refs))]
         await stream_put(ctx, dut.drop, refs[1])

@@ -25,10 +25,12 @@ class Model:
         if number in self.connections:
             return "segment", None
         if number not in self.half_open:
-            if flags & (S | A | R | F) == S:
+            if flags & (S | A | R) == S:
                 if len(self.half_open) < min(ENTRIES, len(self.stock)):
                     return "new", S | A
                 return "host" if self.syn_to_host else "drop", None
+            if not flags & (S | A | R):
+                return "drop", None
             return "drop", None if flags & R else (R if flags & A else R | A)
         irs, iss, _ = self.half_open[number]
         offset = seq - irs - 1 & M32
@@ -37,7 +39,8 @@ class Model:
         if flags & S:
             return "drop", S | A if seq == irs and not flags & A else A
         if offset >= WND:
-            return "drop", A
+            old = flags & A and ack != iss + 1 & M32  # or the host's
+            return ("host", None) if old and self.syn_to_host else ("drop", A)
         if not flags & A:
             return "drop", None
         if ack != iss + 1 & M32:

@@ -20,8 +20,9 @@ from tiptoe_verif.streams import (
     watch_stream,
 )
 
-CONNECTION, HALF_OPEN, NOBODY, LISTENER, HOST, STALE, FULL = range(7)
-"""Kinds of four-tuples: the bench's table and listen unit see the kind in laddr."""
+CONNECTION, HALF_OPEN, NOBODY, LISTENER, HOST, STALE, FULL, OLD = range(8)
+"""Kinds of four-tuples: the bench's tables and listen unit see the kind in laddr. LISTENER and FULL have a listener, FULL no
+place in the table; STALE is found half-open first, and a connection when it is asked for again; OLD is the host's after all."""
 
 
 def tuple_of(kind, number):
@@ -29,9 +30,9 @@ def tuple_of(kind, number):
 
 
 async def table(ctx, dut, latency, rng=None):
-    """A table that knows the kind of each four-tuple; results in order, ``latency`` cycles after the lookup. A STALE one is
-    found half-open first, and a connection when it is asked for again."""
-    waiting, seen, cycle = [], set(), 0
+    """Tables that know the kind of each four-tuple; results in order, ``latency`` cycles after the lookup, those of the listen
+    table up to seven."""
+    waiting, listening, seen, cycle = [], [], set(), 0
     while True:
         ready = rng is None or rng.random() < 0.7
         ctx.set(dut.lookup.ready, int(ready))
@@ -39,40 +40,61 @@ async def table(ctx, dut, latency, rng=None):
         ctx.set(dut.result.valid, int(due))
         if due:
             ctx.set(dut.result.payload, waiting[0][1])
-        _, _, asked, wanted, taken = await ctx.tick().sample(dut.lookup.valid, dut.lookup.payload, dut.result.ready)
+        found = bool(listening) and listening[0][0] <= cycle
+        ctx.set(dut.found.valid, int(found))
+        if found:
+            ctx.set(dut.found.payload, listening[0][1])
+        _, _, asked, wanted, taken, found_taken, find_valid, find = await ctx.tick().sample(
+            dut.lookup.valid, dut.lookup.payload, dut.result.ready, dut.found.ready, dut.find.valid, dut.find.payload
+        )
         cycle += 1
         if due and taken:
             waiting.pop(0)
+        assert (due and taken) == (found and found_taken), "results of one lookup go together"
+        if found and found_taken:
+            listening.pop(0)
+        assert find_valid == (asked and ready)
         if asked and ready:
             kind, number = wanted.laddr, wanted.fport
-            half_open = kind == HALF_OPEN or (kind == STALE and number not in seen)
+            assert (find.laddr, find.lport) == (wanted.laddr, wanted.lport)
+            listens = {"hit": int(kind in (LISTENER, FULL)), "listener": number % 4}
+            listening.append((cycle + min(7, latency) - 1, listens))
+            half_open = kind in (HALF_OPEN, OLD) or (kind == STALE and number not in seen)
             seen.add(number)
             hit = half_open or kind in (CONNECTION, STALE)
-            result = {"hit": int(hit), "is_syncache": int(half_open), "index": number % (4 if half_open else 16)}
+            result = {
+                "hit": int(hit), "is_syncache": int(half_open), "full": int(kind == FULL),
+                "index": number % (4 if half_open else 16),
+            }  # fmt: skip
             waiting.append((cycle + latency - 1, result))
 
 
 async def listener(ctx, dut, seen, rng):
-    """A listen unit: SYNs to LISTENER and half-open segments are dealt with, STALE ones to be retried, those to FULL left to
-    the host."""
+    """A listen unit: segments of half-open connections are dealt with, STALE ones to be retried, OLD ones left to the host."""
     while True:
         request = await stream_get(ctx, dut.handshake)
         seen.append(request)
         for _ in range(rng.randrange(30)):
             await ctx.tick()
         kind = request["meta"]["tuple"]["laddr"]
-        verdict = {STALE: Verdict.RETRY, NOBODY: Verdict.UNKNOWN, FULL: Verdict.HOST}.get(kind, Verdict.DROP)
+        verdict = {STALE: Verdict.RETRY, OLD: Verdict.HOST}.get(kind, Verdict.DROP)
         await stream_put(ctx, dut.verdict, verdict)
 
 
-def run_dispatcher(metas, *, rst_unknown=1, idle=0.0, stall=0.0, seed=0, latency=5):
-    """Everything that came out for ``metas``."""
+COUNTS = ("rx_unknown_segment", "syn_received", "syn_dropped_full", "syn_queue_full", "rst_suppressed")
+
+
+def run_dispatcher(metas, *, rst_unknown=1, syn_to_host=0, room=1, may_reset=1, idle=0.0, stall=0.0, seed=0, latency=5):
+    """Everything that came out for ``metas``. Ports that nothing may wait for are always taken at once."""
     dut = Dispatcher(TINY)
-    out = {"handshake": []}
-    expected = expectation(metas, rst_unknown)
+    out = {"handshake": []} | dict.fromkeys(COUNTS, 0)
+    expected = expectation(metas, rst_unknown, syn_to_host, room, may_reset)
 
     async def setup(ctx):
         ctx.set(dut.rst_unknown, rst_unknown)
+        ctx.set(dut.syn_to_host, syn_to_host)
+        ctx.set(dut.room, room)
+        ctx.set(dut.may_reset, may_reset)
 
     async def source(ctx):
         await send_all(ctx, dut.meta, metas, idle=idle, rng=random.Random(f"{seed}:source"))
@@ -80,7 +102,8 @@ def run_dispatcher(metas, *, rst_unknown=1, idle=0.0, stall=0.0, seed=0, latency
     def sink(name):
         async def run(ctx):
             port = getattr(dut, name)
-            out[name] = await recv_n(ctx, port, len(expected[name]), stall=stall, rng=random.Random(f"{seed}:{name}"))
+            slow = 0 if name == "syn" else stall
+            out[name] = await recv_n(ctx, port, len(expected[name]), stall=slow, rng=random.Random(f"{seed}:{name}"))
             ctx.set(port.ready, 1)
             await expect_empty(ctx, port, cycles=60)
 
@@ -92,34 +115,45 @@ def run_dispatcher(metas, *, rst_unknown=1, idle=0.0, stall=0.0, seed=0, latency
     async def play_listener(ctx):
         await listener(ctx, dut, out["handshake"], random.Random(f"{seed}:listener"))
 
-    out["unknown"] = 0
-
     async def count(ctx):
-        async for _, _, pulse in ctx.tick().sample(dut.count_rx_unknown_segment):
-            out["unknown"] += pulse
+        async for _, _, *pulses in ctx.tick().sample(*(getattr(dut, f"count_{name}") for name in COUNTS)):
+            for name, pulse in zip(COUNTS, pulses, strict=True):
+                out[name] += pulse
 
     run_bench(
-        dut, setup, source, sink("segment"), sink("info"), sink("control"),
+        dut, setup, source, sink("segment"), sink("info"), sink("control"), sink("syn"),
         background=[play_table, play_listener, count, watch_stream(dut.segment), watch_stream(dut.info),
-                    watch_stream(dut.control), watch_stream(dut.handshake), watch_stream(dut.lookup)],
+                    watch_stream(dut.control), watch_stream(dut.syn), watch_stream(dut.handshake), watch_stream(dut.lookup)],
         max_cycles=100_000,
     )  # fmt: skip
     return out, expected
 
 
-def expectation(metas, rst_unknown):
+def expectation(metas, rst_unknown, syn_to_host=0, room=1, may_reset=1):
     """What must come out, by RFC 9293 section 3.10.7."""
-    out = {"segment": [], "info": [], "control": [], "handshake": [], "unknown": 0}
+    out = {"segment": [], "info": [], "control": [], "handshake": [], "syn": []} | dict.fromkeys(COUNTS, 0)
     for meta in metas:
         kind, number, flags = meta["tuple"]["laddr"], meta["tuple"]["fport"], meta["flags"]
         frame = {name: meta[name] for name in ("payload_offset", "frame_length")}
         if meta["to_host"]:
             out["info"].append({"ask": 0, "to_host": 1, **frame})
             continue
-        if kind in (HALF_OPEN, STALE) or (kind in (LISTENER, NOBODY, FULL) and flags & (S | A | R | F) == S):
-            hit = kind in (HALF_OPEN, STALE)
-            out["handshake"].append({"hit": int(hit), "index": number % 4 if hit else 0, "meta": meta})
-        if kind in (CONNECTION, STALE):
+        opens = kind in (LISTENER, FULL) and flags & (S | A | R) == S
+        again = kind in (HALF_OPEN, STALE, OLD) and flags & (S | R) == S
+        if opens or again:
+            served = again or (room and kind != FULL)
+            out["syn_received"] += opens
+            out["syn_dropped_full"] += not served
+            out["info"].append({"ask": 0, "to_host": int(not served and syn_to_host), **frame})
+            if served:
+                out["syn"].append({
+                    "hit": int(again), "index": number % 4 if again else 0, "listener": 0 if again else number % 4,
+                    "is_ack": int(bool(flags & A)), "cookie": 0, "returned": 0,
+                    **{name: meta[name] for name in ("tuple", "smac", "seq", "ack", "mss", "ws_present", "ws")},
+                })  # fmt: skip
+        elif kind in (HALF_OPEN, STALE, OLD):
+            out["handshake"].append({"index": number % 4, "meta": meta})
+        if kind == CONNECTION or (kind == STALE and not again):
             out["info"].append({"ask": 1, "to_host": 0, **frame})
             out["segment"].append(
                 {
@@ -128,14 +162,15 @@ def expectation(metas, rst_unknown):
                     **{name: meta[name] for name in ("seq", "ack", "flags", "wnd", "mss", "ws_present", "ws")},
                 }
             )
-        elif kind == HALF_OPEN or (kind == LISTENER and flags & (S | A | R | F) == S):
-            out["info"].append({"ask": 0, "to_host": 0, **frame})
-        elif kind == FULL and flags & (S | A | R | F) == S:
-            out["info"].append({"ask": 0, "to_host": 1, **frame})
-        else:
-            out["unknown"] += 1
+        elif kind in (HALF_OPEN, OLD) and not again:
+            out["info"].append({"ask": 0, "to_host": int(kind == OLD), **frame})
+        elif not (opens or again):
+            out["rx_unknown_segment"] += 1
             out["info"].append({"ask": 0, "to_host": int(not rst_unknown), **frame})
-            if rst_unknown and not flags & R:
+            silent = kind in (LISTENER, FULL) and not flags & (S | A | R)
+            if rst_unknown and not flags & R and not silent and not may_reset:
+                out["rst_suppressed"] += 1
+            elif rst_unknown and not flags & R and not silent:
                 length = meta["payload_length"] + bool(flags & S) + bool(flags & F)
                 reset = {"seq": meta["ack"], "ack": 0, "flags": R} if flags & A else {
                     "seq": 0, "ack": meta["seq"] + length & M32, "flags": R | A,
@@ -145,13 +180,12 @@ def expectation(metas, rst_unknown):
 
 
 def check(out, expected):
-    assert out["unknown"] == expected["unknown"]
-    for name in ("segment", "info"):
+    assert {name: out[name] for name in COUNTS} == {name: expected[name] for name in COUNTS}
+    for name in ("segment", "info", "handshake"):
         assert out[name] == expected[name], name
-    for got, wanted in zip(out["handshake"], expected["handshake"], strict=True):
-        if not wanted["hit"]:
-            got = got | {"index": 0}
-        assert got == wanted
+    for got, wanted in zip(out["syn"], expected["syn"], strict=True):
+        void = {"listener": 0} if wanted["hit"] else {"index": 0}
+        assert got | void == wanted
     for got, wanted in zip(out["control"], expected["control"], strict=True):
         assert {name: got[name] for name in wanted} == wanted
 
@@ -190,13 +224,14 @@ def test_segments_of_nobody(rst_unknown):
     got = [(reset["seq"], reset["ack"], reset["flags"]) for reset in out["control"]]
     assert got == ([reset for _, reset in RESETS if reset] if rst_unknown else [])
     assert out["info"] == [info(drop=rst_unknown, frame_length=meta["frame_length"]) for meta in metas]
-    assert out["unknown"] == len(RESETS)
+    assert out["rx_unknown_segment"] == len(RESETS)
 
 
 def random_meta(rng, number):
-    kind = rng.choices([CONNECTION, HALF_OPEN, NOBODY, LISTENER, HOST, STALE, FULL], [6, 1, 1, 2, 2, 1, 1])[0]
+    kinds = [CONNECTION, HALF_OPEN, NOBODY, LISTENER, HOST, STALE, FULL, OLD]
+    kind = rng.choices(kinds, [6, 1, 1, 2, 2, 1, 1, 1])[0]
     return seg(
-        tuple=tuple_of(kind, number), to_host=int(kind == HOST), flags=rng.choice([A, A, A | F, S, S, R, 0, S | A, F]),
+        tuple=tuple_of(kind, number), to_host=int(kind == HOST), flags=rng.choice([A, A, A | F, S, S, S | F, R, 0, S | A, F]),
         seq=rng.getrandbits(32), ack=rng.getrandbits(32), wnd=rng.getrandbits(16), smac=rng.getrandbits(48),
         payload_length=rng.randrange(1461), payload_offset=4 * rng.randrange(14, 30), frame_length=rng.randrange(60, 1515),
         mss=rng.getrandbits(16), ws_present=rng.getrandbits(1), ws=rng.randrange(15),
@@ -207,7 +242,10 @@ def random_meta(rng, number):
 @pytest.mark.parametrize("rst_unknown", [0, 1])
 def test_random_frames_keep_their_order(idle, stall, rst_unknown, rng):
     metas = [random_meta(rng, number) for number in range(100)]
-    check(*run_dispatcher(metas, rst_unknown=rst_unknown, idle=idle, stall=stall, latency=rng.randrange(2, 9)))
+    options = {name: rng.getrandbits(1) for name in ("syn_to_host", "room", "may_reset")}
+    check(
+        *run_dispatcher(metas, rst_unknown=rst_unknown, idle=idle, stall=stall, latency=rng.randrange(2, 9), **options)
+    )
 
 
 @pytest.mark.parametrize("idle", [0.0, 0.5, 0.9])

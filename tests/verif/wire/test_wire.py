@@ -157,6 +157,39 @@ def test_another_syn_acknowledged_without_a_reset(monitor):
         monitor.from_engine(ours("SA", seq=0, ack=5_000_001, options=[("MSS", 1460)]))
 
 
+@pytest.fixture
+def time_wait(monitor):
+    """A connection that ended, and two attempts to begin it anew that were reset: by the peer, and by us before its ACK came."""
+    monitor.from_engine(ours("FA"))
+    monitor.to_engine(theirs("FA", ack=2))
+    monitor.from_engine(ours("A", seq=2, ack=2))
+    monitor.to_engine(theirs("S", seq=5000, options=[("MSS", 600)]))
+    monitor.from_engine(ours("SA", seq=9000, ack=5001, options=[("MSS", 1460)]))
+    monitor.to_engine(theirs("R", seq=5001))
+    monitor.to_engine(theirs("S", seq=7000, options=[("MSS", 600)]))
+    monitor.from_engine(ours("SA", seq=11000, ack=7001, options=[("MSS", 1460)]))
+    return monitor
+
+
+def test_time_wait_outlives_attempts_that_came_to_nothing(time_wait):
+    time_wait.from_engine(ours("A", seq=2, ack=2))  # the peer's FIN came again before its SYN, and waited in the host
+    time_wait.from_engine(ours("RA", seq=11001, ack=7001))
+    time_wait.to_engine(theirs("A", seq=7001, ack=11001))
+    time_wait.from_engine(ours("A", seq=2, ack=2))
+    for seq, ack in ((2, 3), (3, 2), (11001, 7001)):
+        with pytest.raises(WireError, match="after the connection's RST"):
+            time_wait.from_engine(ours("A", seq=seq, ack=ack))
+    with pytest.raises(WireError, match="after the connection's RST"):
+        time_wait.from_engine(ours("FA", seq=2, ack=2))
+
+
+def test_connection_begun_anew_ends_time_wait(time_wait):
+    time_wait.to_engine(theirs("A", seq=7001, ack=11001))
+    time_wait.from_engine(ours("A", seq=11001, ack=7001, data=b"x"))
+    with pytest.raises(WireError, match="less than before"):
+        time_wait.from_engine(ours("A", seq=2, ack=2))
+
+
 def test_scaled_windows(fresh):
     fresh.to_engine(theirs("S", seq=0, wnd=500, options=[("MSS", 1460), ("WScale", 3)]))
     fresh.from_engine(ours("SA", seq=0, wnd=65535, options=[("MSS", 1460), ("WScale", 2)]))

@@ -137,6 +137,13 @@ def _listen_unit() -> Any:
     return ListenUnit(ECP5)
 
 
+def _cookies() -> Any:
+    from tiptoe_hdl.config import ECP5
+    from tiptoe_hdl.listen.cookies import SynCookies
+
+    return SynCookies(ECP5)
+
+
 def _dispatcher() -> Any:
     from tiptoe_hdl.config import ECP5
     from tiptoe_hdl.rx.dispatcher import Dispatcher
@@ -164,15 +171,24 @@ BLOCKS = [
     # An id has no verdict under way while it gets a ring; a breakage is read again before it counts.
     Block("placement", _placement, no_collision=("targets.rings*", "conclusions.broken*")),
     Block("dispatcher", _dispatcher),
+    Block("cookies", _cookies),
     # No row is read in the cycle of an update's write.
     Block("connection_table", _connection_table, no_collision=("way*",), inside="table"),
     Block("isn", _isn),
-    # Entries are not read while written; what the listen table shows after a write of the same entry is not looked at.
+    # Entries are not read while written; what the listen table shows after a write of the same entry is not looked at, and
+    # no row of it is written in the cycle of a search.
     Block(
         "listen_unit",
         _listen_unit,
         inside="listen",
-        no_collision=("cache.peer*", "cache.own*", "cache.status*", "listeners.storage*"),
+        no_collision=(
+            "cache.peer*",
+            "cache.own*",
+            "cache.status*",
+            "listeners.storage*",
+            "listeners.places*",
+            "listeners.slice*",
+        ),
     ),
     # What is read is never written in the same cycle: a header follows a beat behind, a payload is complete, an
     # endpoint and its ring are not written while segments of the connection are under way.

@@ -72,12 +72,29 @@ class Flow:
     bytes_received: int = 0
     retransmissions: int = 0
     ended_ns: int = 0
+    before: tuple[int, int] | None = None
+    """Sequence and acknowledgement number of a TIME_WAIT of this four-tuple that may still be there: see :meth:`begun_anew`."""
+
+    @property
+    def _both_fins(self) -> bool:
+        return self.fin is not None and self.una > self.fin and self.peer_fin is not None
 
     @property
     def over(self) -> bool:
         """Whether it ended: by a reset, or by both FINs, acknowledged."""
-        both = self.fin is not None and self.una > self.fin and self.peer_fin is not None
-        return self.reset or self.reset_by_peer or both
+        return self.reset or self.reset_by_peer or self._both_fins
+
+    @property
+    def unopened(self) -> bool:
+        """Whether it may never have been open: all that we have sent is a SYN."""
+        return self.snd_max == self.iss + 1
+
+    def begun_anew(self, new: Flow) -> None:
+        """``new`` follows this one. A SYN does not end TIME_WAIT before its connection is open: it may be an old duplicate."""
+        if self._both_fins and not self.reset and self.acked is not None:
+            new.before = self.snd_max & 0xFFFFFFFF, self.acked & 0xFFFFFFFF
+        elif self.unopened:
+            new.before = self.before
 
     def forget_bytes(self) -> None:
         """It is over: nothing that was sent can be needed again."""

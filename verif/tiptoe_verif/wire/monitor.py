@@ -243,6 +243,8 @@ class WireMonitor:
             flow = self._sent_syn(key, flow, segment, time_ns)
         elif flow is None:
             raise WireError("segment of a connection that never began")
+        if flags == ACK and not segment.payload and flow.unopened and flow.before == (segment.seq, segment.ack):
+            return  # of the TIME_WAIT before: this connection has not come to be, or not yet
         if flow.reset:
             raise WireError("segment after the connection's RST")
         was_over = flow.over
@@ -287,9 +289,11 @@ class WireMonitor:
         if flow is not None:
             flow.forget_bytes()
             self.finished.append((key, flow))
-        flow = Flow(segment.seq, segment.seq + 1, segment.mss, segment.ws, segment.wnd, time_ns)
-        flow.una, flow.sent_base = flow.iss, flow.iss + 1
-        self.flows[key] = flow
+        new = Flow(segment.seq, segment.seq + 1, segment.mss, segment.ws, segment.wnd, time_ns)
+        new.una, new.sent_base = new.iss, new.iss + 1
+        if flow is not None:
+            flow.begun_anew(new)
+        self.flows[key] = flow = new
         return flow
 
     def _anew(self, key: Key, flow: Flow, segment: Segment) -> bool:

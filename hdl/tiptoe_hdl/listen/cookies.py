@@ -1,0 +1,99 @@
+"""SYN cookies (RFC 4987 section 3.6): SYNs that find no room are answered without remembering anything."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..config import EngineConfig
+from ..messages import TxControl, listen_write
+from ..wire.stream_merge import StreamMerge
+from .cookie_maker import CookieMaker, MssBits, Question
+from .handshake import syn_request
+
+MAKERS = 3
+"""One takes 23 to 27 cycles for a SYN; the line brings one every 10."""
+PERIOD_LOG2 = 16
+"""Ticks that a cookie's clock stands still: a cookie is good for one to two of them."""
+
+
+class SynCookies(wiring.Component):
+    """Stands between dispatcher and listen unit: what wants a cookie is answered here, other SYNs pass.
+
+    Timing: a cookie's SYN is taken every 9 cycles. A question waits for a SYN of the first maker, which gets one only while the
+    others have theirs, 27 cycles, then 22.
+
+    Ports
+    -----
+    key : In(64); tick_time : In(32)
+    i, o : stream of syn_request
+        ``o`` without those that have ``cookie`` set.
+    index : Out(listener_bits); entry : In(listen_write)
+        The listen table: what the listener says, two cycles later.
+    ask : In(stream of Question)
+    recent : Out(1)
+        A cookie that was sent may still be good.
+    current : Out(2 of 5)
+        The clock's low bits, and those of the period before: other cookies need not be asked about.
+    answered, good : Out(1)
+    control : Out(stream of TxControl); room : In(1)
+    count_syn_cookies : Out(1)
+    """
+
+    def __init__(self, cfg: EngineConfig):
+        self._cfg = cfg
+        super().__init__({
+            "key": In(64), "tick_time": In(32),
+            "i": In(stream.Signature(syn_request(cfg))), "o": Out(stream.Signature(syn_request(cfg))),
+            "index": Out(cfg.listener_bits), "entry": In(listen_write(cfg)),
+            "ask": In(stream.Signature(Question)), "answered": Out(1), "good": Out(1),
+            "recent": Out(1), "current": Out(5), "before": Out(5),
+            "control": Out(stream.Signature(TxControl)), "room": In(1), "count_syn_cookies": Out(1),
+        })  # fmt: skip
+
+    def elaborate(self, platform):
+        m = Module()
+        makers = [CookieMaker(self._cfg) for _ in range(MAKERS)]
+        m.submodules.merge = merge = StreamMerge(TxControl, MAKERS)
+        wiring.connect(m, merge.o, wiring.flipped(self.control))
+        time = Signal(16)
+        m.d.sync += [
+            time.eq(self.tick_time[PERIOD_LOG2:]), self.current.eq(time[:5]), self.before.eq(time[:5] - 1),
+        ]  # fmt: skip
+        free = Signal()
+        m.d.comb += [
+            self.o.payload.eq(self.i.payload),
+            self.o.valid.eq(self.i.valid & ~self.i.payload.cookie),
+            self.i.ready.eq(Mux(self.i.payload.cookie, free, self.o.ready)),
+            self.answered.eq(makers[0].answered), self.good.eq(makers[0].good),
+            makers[0].ask.valid.eq(self.ask.valid), makers[0].ask.payload.eq(self.ask.payload),
+            self.ask.ready.eq(makers[0].ask.ready),
+        ]  # fmt: skip
+        wanted = self.i.valid & self.i.payload.cookie
+        # The entry comes two cycles after the SYN was first there: what a maker has taken leaves its index here.
+        held = Signal.like(self.index)
+        with m.If(wanted & free):
+            m.d.sync += held.eq(self.i.payload.listener)
+        m.d.comb += self.index.eq(Mux(wanted & free, self.i.payload.listener, held))
+        m.submodules.mss = mss = MssBits()
+        m.d.comb += mss.mss.eq(self.i.payload.mss)
+        m.d.comb += free.eq(Cat(maker.make.ready for maker in makers).any())
+        for number, maker in enumerate(makers):
+            # The first one comes last: it answers questions.
+            before = Cat(other.make.ready for other in makers[number + 1 :])
+            m.submodules[f"maker{number}"] = maker
+            wiring.connect(m, maker.control, merge.i[number])
+            m.d.comb += [
+                maker.key.eq(self.key), maker.time.eq(time), maker.entry.eq(self.entry), maker.room.eq(self.room),
+                maker.mss.eq(mss.o),
+                maker.make.payload.eq(self.i.payload),
+                maker.make.valid.eq(wanted & ~before.any()),
+            ]  # fmt: skip
+
+        sent, now, earlier = Signal(), Signal(), Signal()
+        m.d.comb += sent.eq(Cat(maker.sent for maker in makers).any())
+        with m.If(self.current != time[:5]):
+            m.d.sync += [now.eq(sent), earlier.eq(now)]
+        with m.Elif(sent):
+            m.d.sync += now.eq(1)
+        m.d.sync += [self.recent.eq(now | earlier), self.count_syn_cookies.eq(sent)]
+        return m

@@ -1,0 +1,110 @@
+"""Listen table against a model: every search in the same time, whatever is written meanwhile."""
+
+import random
+
+import pytest
+
+from tiptoe_hdl.config import TINY
+from tiptoe_hdl.listen.listen_table import ListenTable, LocalEndpoint
+from tiptoe_hdl.messages import Status
+from tiptoe_verif.streams import run_bench, stream_get, stream_put
+
+ADDRESSES = [0, 0xC0A80002, 0xC0A80102, 0xC0A80003, 1]
+PORTS = [80, 81, 0x5000, 0x5050, 0]
+
+
+def winner(listeners, laddr, lport):
+    """The lowest listener for the address, else the lowest for any address."""
+    exact = [n for n, at in listeners.items() if at == (laddr, lport) and laddr]
+    anywhere = [n for n, at in listeners.items() if at == (0, lport)]
+    return min(exact, default=min(anywhere, default=None))
+
+
+async def find(ctx, dut, laddr, lport):
+    """The listener found, and after how many cycles."""
+    ctx.set(dut.find.payload, {"laddr": laddr, "lport": lport})
+    ctx.set(dut.find.valid, 1)
+    await ctx.tick()
+    ctx.set(dut.find.valid, 0)
+    ctx.set(dut.found.ready, 1)
+    cycles = 1
+    while True:
+        _, _, valid, payload = await ctx.tick().sample(dut.found.valid, dut.found.payload)
+        if valid:
+            ctx.set(dut.found.ready, 0)
+            return (payload.listener if payload.hit else None), cycles
+        cycles += 1
+
+
+async def write(ctx, dut, listener, at, enable):
+    await stream_put(ctx, dut.write, {
+        "enable": enable, "listener": listener, "laddr": at[0], "lport": at[1], "mss": listener, "rcv_scale": 1, "wnd": 2,
+    })  # fmt: skip
+    return (await stream_get(ctx, dut.written))["status"]
+
+
+@pytest.mark.parametrize("listeners", [1, 4, 64])
+def test_any_number_of_listeners_is_found_in_seven_cycles(listeners, rng):
+    """Listeners come and go, with and without an address, also twice the same."""
+    dut = ListenTable(TINY.with_(listeners=listeners))
+
+    async def bench(ctx):
+        await ctx.tick().until(dut.ready)
+        used = {}
+        for _ in range(14):
+            number = rng.randrange(listeners)
+            if number in used:
+                assert await write(ctx, dut, number, (7, 7), 1) == Status.EXISTS
+                del used[number]
+                assert await write(ctx, dut, number, (7, 7), 0) == Status.OK, "UNLISTEN need not say where"
+                assert await write(ctx, dut, number, (7, 7), 0) == Status.BAD_STATE
+            else:
+                used[number] = rng.choice(ADDRESSES), rng.choice(PORTS)
+                assert await write(ctx, dut, number, used[number], 1) == Status.OK
+                ctx.set(dut.index, number)
+                await ctx.tick().repeat(3)
+                assert (ctx.get(dut.entry).mss, ctx.get(dut.entry).enable) == (number, 1)
+            for laddr in ADDRESSES:
+                for lport in PORTS:
+                    assert await find(ctx, dut, laddr, lport) == (winner(used, laddr, lport), 7)
+
+    run_bench(dut, bench, max_cycles=200_000)
+
+
+def test_searches_every_cycle_while_listeners_are_written(rng):
+    """What is there before and after a write is found during it; results keep their order; a write ends none the less."""
+    dut = ListenTable(TINY)
+    stays = {0: (0, 80), 3: (0xC0A80002, 81)}
+    asked, done = [], []
+
+    async def writer(ctx):
+        await ctx.tick().until(dut.ready)
+        for number, at in stays.items():
+            assert await write(ctx, dut, number, at, 1) == Status.OK
+        done.append("stays")
+        for _ in range(200):
+            for enable in (1, 0):
+                assert await write(ctx, dut, 1, (0, 0x5050), enable) == Status.OK
+                assert await write(ctx, dut, 2, (0xC0A80002, 80), enable) == Status.OK
+        done.append("all")
+
+    async def searcher(ctx):
+        random_ = random.Random(1)
+        while "stays" not in done:
+            await ctx.tick()
+        ctx.set(dut.found.ready, 1)
+        while "all" not in done:
+            wanted = random_.choice([0, 0xC0A80002]), random_.choice(PORTS)
+            valid = random_.random() < 0.4
+            ctx.set(dut.find.payload, {"laddr": wanted[0], "lport": wanted[1]})
+            ctx.set(dut.find.valid, int(valid))
+            _, _, found, payload = await ctx.tick().sample(dut.found.valid, dut.found.payload)
+            if found:
+                before = asked.pop(0)
+                possible = {winner(stays, *before), winner(stays | {1: (0, 0x5050), 2: (0xC0A80002, 80)}, *before)}
+                assert (payload.listener if payload.hit else None) in possible, before
+            if valid:
+                asked.append(wanted)
+
+    run_bench(dut, writer, searcher, max_cycles=60_000)
+    assert LocalEndpoint.size == 48

@@ -162,104 +162,44 @@ REGISTER_FIELDS: dict[int, tuple[tuple[str, int, int, int, int], ...]] = {
         ("IRQ_MASK.EVENT", 0x1, 0, 0, 1),
         ("IRQ_MASK.ERROR", 0x2, 1, 0, 1),
     ),
-    0x020: (
-        ("MAC_LO", 0xFFFFFFFF, 0, 0, 4294967295),
-    ),
-    0x024: (
-        ("MAC_HI", 0xFFFF, 0, 0, 65535),
-    ),
-    0x028: (
-        ("IP_ADDR", 0xFFFFFFFF, 0, 0, 4294967295),
-    ),
+    0x020: (("MAC_LO", 0xFFFFFFFF, 0, 0, 4294967295),),
+    0x024: (("MAC_HI", 0xFFFF, 0, 0, 65535),),
+    0x028: (("IP_ADDR", 0xFFFFFFFF, 0, 0, 4294967295),),
     0x02C: (
         ("IP_HEADER.TTL", 0xFF, 0, 1, 255),
         ("IP_HEADER.TOS", 0xFF00, 8, 0, 255),
     ),
-    0x030: (
-        ("TICK_CYCLES", 0xFFFFFFFF, 0, 0, 4294967295),
-    ),
-    0x040: (
-        ("MSL_TICKS", 0x7FFFF, 0, 0, 524287),
-    ),
-    0x044: (
-        ("RTO_MIN", 0xFFFF, 0, 0, 65535),
-    ),
-    0x048: (
-        ("RTO_MAX", 0xFFFF, 0, 1, 65535),
-    ),
-    0x04C: (
-        ("RTO_INITIAL", 0xFFFF, 0, 1, 65535),
-    ),
-    0x050: (
-        ("DELACK_TICKS", 0xFFFF, 0, 0, 65535),
-    ),
+    0x030: (("TICK_CYCLES", 0xFFFFFFFF, 0, 0, 4294967295),),
+    0x040: (("MSL_TICKS", 0x7FFFF, 0, 0, 524287),),
+    0x044: (("RTO_MIN", 0xFFFF, 0, 0, 65535),),
+    0x048: (("RTO_MAX", 0xFFFF, 0, 1, 65535),),
+    0x04C: (("RTO_INITIAL", 0xFFFF, 0, 1, 65535),),
+    0x050: (("DELACK_TICKS", 0xFFFF, 0, 0, 65535),),
     0x054: (
         ("RETRIES.REXMT_MAX", 0xF, 0, 1, 15),
         ("RETRIES.SYN_RETRIES", 0xFF00, 8, 0, 255),
     ),
-    0x058: (
-        ("WATCHDOG_TICKS", 0xFFFF, 0, 0, 65535),
-    ),
-    0x060: (
-        ("ISN_KEY", 0xFFFFFFFF, 0, 0, 4294967295),
-    ),
-    0x064: (
-        ("ISN_KEY", 0xFFFFFFFF, 0, 0, 4294967295),
-    ),
-    0x068: (
-        ("ISN_KEY", 0xFFFFFFFF, 0, 0, 4294967295),
-    ),
-    0x06C: (
-        ("ISN_KEY", 0xFFFFFFFF, 0, 0, 4294967295),
-    ),
-    0x070: (
-        ("HASH_KEY", 0xFFFFFFFF, 0, 0, 4294967295),
-    ),
-    0x074: (
-        ("HASH_KEY", 0xFFFFFFFF, 0, 0, 4294967295),
-    ),
-    0x078: (
-        ("COOKIE_KEY", 0xFFFFFFFF, 0, 0, 4294967295),
-    ),
-    0x07C: (
-        ("COOKIE_KEY", 0xFFFFFFFF, 0, 0, 4294967295),
-    ),
-    0x080: (
-        ("COMMAND_RING_LO", 0xFFFFFFFF, 0, 0, 4294967295),
-    ),
-    0x084: (
-        ("COMMAND_RING_HI", 0xFFFFFFFF, 0, 0, 4294967295),
-    ),
-    0x088: (
-        ("COMMAND_RING_LOG2", 0x1F, 0, 4, 16),
-    ),
-    0x08C: (
-        ("COMMAND_TAIL", 0xFFFFFFFF, 0, 0, 4294967295),
-    ),
-    0x0A0: (
-        ("EVENT_RING_LO", 0xFFFFFFFF, 0, 0, 4294967295),
-    ),
-    0x0A4: (
-        ("EVENT_RING_HI", 0xFFFFFFFF, 0, 0, 4294967295),
-    ),
-    0x0A8: (
-        ("EVENT_RING_LOG2", 0x1F, 0, 4, 20),
-    ),
-    0x0AC: (
-        ("EVENT_CONSUMER", 0xFFFFFFFF, 0, 0, 4294967295),
-    ),
-    0x0C0: (
-        ("FRAME_RING_LO", 0xFFFFFFFF, 0, 0, 4294967295),
-    ),
-    0x0C4: (
-        ("FRAME_RING_HI", 0xFFFFFFFF, 0, 0, 4294967295),
-    ),
-    0x0C8: (
-        ("FRAME_RING_LOG2", 0x1F, 0, 1, 15),
-    ),
-    0x0CC: (
-        ("FRAME_CONSUMER", 0xFFFFFFFF, 0, 0, 4294967295),
-    ),
+    0x058: (("WATCHDOG_TICKS", 0xFFFF, 0, 0, 65535),),
+    0x060: (("ISN_KEY", 0xFFFFFFFF, 0, 0, 4294967295),),
+    0x064: (("ISN_KEY", 0xFFFFFFFF, 0, 0, 4294967295),),
+    0x068: (("ISN_KEY", 0xFFFFFFFF, 0, 0, 4294967295),),
+    0x06C: (("ISN_KEY", 0xFFFFFFFF, 0, 0, 4294967295),),
+    0x070: (("HASH_KEY", 0xFFFFFFFF, 0, 0, 4294967295),),
+    0x074: (("HASH_KEY", 0xFFFFFFFF, 0, 0, 4294967295),),
+    0x078: (("COOKIE_KEY", 0xFFFFFFFF, 0, 0, 4294967295),),
+    0x07C: (("COOKIE_KEY", 0xFFFFFFFF, 0, 0, 4294967295),),
+    0x080: (("COMMAND_RING_LO", 0xFFFFFFFF, 0, 0, 4294967295),),
+    0x084: (("COMMAND_RING_HI", 0xFFFFFFFF, 0, 0, 4294967295),),
+    0x088: (("COMMAND_RING_LOG2", 0x1F, 0, 4, 16),),
+    0x08C: (("COMMAND_TAIL", 0xFFFFFFFF, 0, 0, 4294967295),),
+    0x0A0: (("EVENT_RING_LO", 0xFFFFFFFF, 0, 0, 4294967295),),
+    0x0A4: (("EVENT_RING_HI", 0xFFFFFFFF, 0, 0, 4294967295),),
+    0x0A8: (("EVENT_RING_LOG2", 0x1F, 0, 4, 20),),
+    0x0AC: (("EVENT_CONSUMER", 0xFFFFFFFF, 0, 0, 4294967295),),
+    0x0C0: (("FRAME_RING_LO", 0xFFFFFFFF, 0, 0, 4294967295),),
+    0x0C4: (("FRAME_RING_HI", 0xFFFFFFFF, 0, 0, 4294967295),),
+    0x0C8: (("FRAME_RING_LOG2", 0x1F, 0, 1, 15),),
+    0x0CC: (("FRAME_CONSUMER", 0xFFFFFFFF, 0, 0, 4294967295),),
     0x0E0: (
         ("RST_LIMIT.PER_TICK", 0xFFFF, 0, 0, 65535),
         ("RST_LIMIT.BURST", 0xFFFF0000, 16, 0, 65535),

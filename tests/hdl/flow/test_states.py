@@ -441,6 +441,24 @@ def test_path_mtu_rises_again_and_nothing_goes_twice(b, under_way):
     assert b.report().mss == 1460
 
 
+def test_path_mtu_rises_above_a_congestion_window_that_has_fallen():
+    """RFC 5681 section 3.1: one segment of the size there is now, or data would wait for the override timer."""
+    b = FlowBench(rto_initial=10, rto_min=10)
+    b.established(wnd=8000, mss=1460)
+    assert b.request(FlowOp.PATH_MTU, mss=500) == Status.OK
+    b.bell(0, 100)
+    b.ticks(12)
+    assert b.tcb()["cwnd"] == 500
+    b.receive(ACK.but(ack=101, wnd=8000))
+    b.sent()
+    assert b.tcb()["cwnd"] == 600
+    assert b.request(FlowOp.PATH_MTU, mss=1460) == Status.OK
+    assert b.tcb()["cwnd"] == 1460
+    assert [(s.seq, s.length) for s in b.bell(0, 3100)] == [(101, 1460)]
+    assert b.request(FlowOp.PATH_MTU, mss=1000) == Status.OK
+    assert b.tcb()["cwnd"] == 1460, "smaller ones leave it alone"
+
+
 def test_path_mtu_of_another_generation_or_of_nobody_changes_nothing(b):
     assert b.request(FlowOp.PATH_MTU, mss=500) == Status.BAD_ID
     b.established(wnd=8000, mss=1460)

@@ -41,6 +41,7 @@ def measure(s):
         changes_mss=(s.is_request & s.op_path_mtu & s.provisioned & (s.established | mss_smaller)),
         lowers_mss=s.is_segment & (s.state == State.SYN_SENT.value),
         mss_smaller=mss_smaller,
+        cwnd_below_mss=s.cwnd < s.e_mss,
     )
 
 
@@ -83,6 +84,8 @@ def judge(s):
         do_congestion=known & s.op_congestion & alive,
         do_keepalive=known & s.op_keepalive & alive & s.established,
         # Only segments that do not fit any more go again.
+        # No congestion window is less than a segment: nothing would go before the override timer.
+        lifts_cwnd=known & s.op_path_mtu & alive & s.established & s.cwnd_below_mss,
         do_path_mtu=known & s.op_path_mtu & alive & s.established & s.mss_smaller,
         fresh=provision | accept | opens,
         end_taken=(snd_bell & s.provisioned & sendable & s.end_ok) | close,

@@ -143,7 +143,7 @@ def _set_maxseg(so: socket, number: int) -> None:
         elif not tp.t_flags & TF_TOE or not TCP_MINMSS <= number <= tp.t_maxseg:
             raise os_error(errno.EINVAL)
         else:
-            tp.t_maxseg = number
+            tp.t_maxseg = tp.t_maxseg_most = number  # nor may the path's MTU raise it
             tcp_output_error(tp, tcp_gen_send(tp))
 
 

@@ -81,7 +81,7 @@ class FlowOp(enum.Enum, shape=unsigned(4)):
     RELEASE = 5
     """Only after the terminal event: the id becomes unused."""
     PATH_MTU = 6
-    """New effective maximum segment size in ``mss``."""
+    """New effective maximum segment size in ``mss``; if it is smaller, what is not acknowledged goes again."""
     DMA_ABORT = 7
     """Like ABORT, reason DMA_ERROR (generation not checked)."""
     READ = 8

@@ -10,6 +10,7 @@ from .if_var import ifnet
 from .in_cksum import IPPROTO_TCP, internet_checksum
 from .structures import vnet
 from .tcp_errors import Ctl, tcp_ctlinput
+from .tcp_pmtu import PLATEAUS
 
 IPPROTO_ICMP = 1
 ICMP_ECHO_REPLY = 0
@@ -30,13 +31,10 @@ _ERRNO = {
     ICMP_PARAMPROB: dict.fromkeys((0, 1), errno.ENOPROTOOPT),
 }
 
-_PLATEAUS = (32000, 17914, 8166, 4352, 2002, 1492, 1006, 508, 296, 68)
-"""MTUs of the Internet's links, RFC 1191 section 7.1."""
-
 
 def next_plateau(length: int) -> int:
     """The largest likely MTU that a packet of ``length`` bytes did not fit; for routers that do not tell theirs."""
-    return next((mtu for mtu in _PLATEAUS if mtu < length), _PLATEAUS[-1])
+    return next((mtu for mtu in PLATEAUS if mtu < length), PLATEAUS[-1])
 
 
 class IcmpInput:

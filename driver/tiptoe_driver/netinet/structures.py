@@ -121,8 +121,9 @@ class tcpcb:
     Sequence numbers are modulo 2**32. ``iss`` and ``irs`` are the SYNs' own numbers; the first data byte follows.
     ``snd_una`` leaves out our FIN; ``snd_nxt`` and ``snd_max`` tell how far data was handed to the device, which
     alone knows what of it is on the wire; ``rcv_nxt`` counts the peer's FIN once. ``t_maxseg`` in bytes of
-    payload; ``t_maxseg_user`` is the user's wish (TCP_MAXSEG), 0 for none. ``t_cc`` is the congestion control algorithm,
-    ``tod`` the device of an offloaded connection. ``t_starttime``: when it was established, on the stack's clock in
+    payload; ``t_maxseg_user`` is the user's wish (TCP_MAXSEG), 0 for none; ``t_maxseg_most`` what held before the path carried
+    less, and ``t_pmtu_timer`` tries for it again. ``t_cc`` is the congestion control algorithm, ``tod`` the device of an
+    offloaded connection. ``t_starttime``: when it was established, on the stack's clock in
     microseconds; 0 before. ``t_user_timeout``: TCP_USER_TIMEOUT in milliseconds, 0 for none; ``t_user_timer`` runs while the
     peer has something to acknowledge. ``t_keepidle``, ``t_keepintvl``: TCP_KEEPIDLE and TCP_KEEPINTVL in seconds, ``t_keepcnt``:
     TCP_KEEPCNT; ``t_keep_timer`` runs while SO_KEEPALIVE is set; ``t_rcvtime``: when the peer was last heard of, meanwhile;
@@ -147,6 +148,8 @@ class tcpcb:
     rcv_adv: int = 0
     t_maxseg: int = 536
     t_maxseg_user: int = 0
+    t_maxseg_most: int = 0
+    t_pmtu_timer: Deadline | None = None
     t_cc: Congestion = Congestion.NEWRENO
     t_starttime: int = 0
     t_user_timeout: int = 0

@@ -14,12 +14,11 @@ from .offload import tcp_gen_detach, tcp_gen_send, tp_offload
 from .structures import TF_SENTFIN, intotcpcb, tcpcb, vnet
 from .tcp_fsm import TCPS_CLOSING, TCPS_FIN_WAIT_1, TCPS_LAST_ACK, TCPS_SYN_RECEIVED, TCPS_SYN_SENT
 from .tcp_info import tcp_info
+from .tcp_pmtu import IP_TCP_HEADERS, tcp_pmtu_fell
 from .tcp_subr import tcp_drop
 
 TCP_MINMSS = 216
 """Smallest segment in bytes that the network may talk us into (net.inet.tcp.minmss)."""
-IP_TCP_HEADERS = 40
-"""Bytes of an IPv4 and a TCP header without options."""
 
 
 class Ctl(Enum):
@@ -85,6 +84,7 @@ def tcp_mtudisc(tp: tcpcb, mtu: int) -> int:
     mss = max(mtu - IP_TCP_HEADERS, TCP_MINMSS)
     if mss >= tp.t_maxseg:
         return 0
+    tcp_pmtu_fell(tp)
     tp.t_maxseg = mss
     tp.snd_nxt = tp.snd_una
     return tcp_gen_send(tp)

@@ -42,10 +42,10 @@ def tcp_close(tp: tcpcb) -> None:
 
 def _stop_timers(tp: tcpcb) -> None:
     """Nothing is waited for any more; hours are long to be remembered until then."""
-    for timer in (tp.t_user_timer, tp.t_keep_timer):
+    for timer in (tp.t_user_timer, tp.t_keep_timer, tp.t_pmtu_timer):
         if timer is not None:
             timer.cancel()
-    tp.t_user_timer = tp.t_keep_timer = None
+    tp.t_user_timer = tp.t_keep_timer = tp.t_pmtu_timer = None
 
 
 def release_socket(inp: inpcb) -> None:

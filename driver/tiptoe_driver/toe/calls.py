@@ -30,8 +30,9 @@ from ..netinet.offload import tcp_gen_send
 from ..netinet.sockbuf import SBS_CANTRCVMORE, sbattach, sbflush
 from ..netinet.stack import Stack
 from ..netinet.structures import SS_ISDISCONNECTING, TF_NEEDFIN, TF_SENTFIN, TF_TOE, tcpcb, toe_usrreqs, toedev
-from ..netinet.tcp_errors import IP_TCP_HEADERS, TCP_MINMSS, tcp_output_error
+from ..netinet.tcp_errors import TCP_MINMSS, tcp_output_error
 from ..netinet.tcp_fsm import TCPS_CLOSING, TCPS_FIN_WAIT_1, TCPS_FIN_WAIT_2, TCPS_LAST_ACK
+from ..netinet.tcp_pmtu import IP_TCP_HEADERS
 from ..netinet.tcp_subr import tcp_drop
 from .held_data import HeldData
 from .orphans import Orphans
@@ -154,7 +155,7 @@ class ToeCalls:
         return bool(tp.t_state in (TCPS_FIN_WAIT_1, TCPS_CLOSING, TCPS_LAST_ACK) or tp.t_flags & TF_NEEDFIN)
 
     def push(self, toep: toepcb, tp: tcpcb, send_fin: int = 0) -> int:
-        """Tell the device how far so_snd reaches, that the FIN follows (``send_fin``: TP_SEND_FIN), and a lower t_maxseg.
+        """Tell the device how far so_snd reaches, that the FIN follows (``send_fin``: TP_SEND_FIN), and another t_maxseg.
 
         EPERM: there is data behind the FIN. ENETDOWN: link down. EMSGSIZE: the interface's MTU has become less than
         the segments of the connection. On an error the device is told nothing; without news there is none.
@@ -166,17 +167,18 @@ class ToeCalls:
         send_fin = 0 if toep.flags & TP_FIN_SENT else toep.flags & TP_SEND_FIN | send_fin
         end = so.so_snd.tail if send_fin else self.held.sendable(toep, tp, so.so_snd)
         shrinks = tp.t_maxseg < toep.maxseg
-        if send_fin or shrinks or end != toep.snd_told:
+        if send_fin or tp.t_maxseg != toep.maxseg or end != toep.snd_told:
             if toep.flags & TP_FIN_SENT and end != toep.snd_told:
                 return errno.EPERM
             if not self._ifp.if_up:
                 return errno.ENETDOWN
             if tp.t_maxseg > self.max_mss:
                 return errno.EMSGSIZE
-        if shrinks:
+        if tp.t_maxseg != toep.maxseg:
             toep.maxseg = tp.t_maxseg
             self.engine.commands.post_control(abi.pack_path_mtu(0, tid=toep.tid, mss=tp.t_maxseg))
-            self.order(toep)
+            if shrinks:
+                self.order(toep)  # what does not fit must not go first
         if send_fin:
             toep.flags |= TP_SEND_FIN | TP_FIN_SENT
             tp.t_flags |= TF_SENTFIN

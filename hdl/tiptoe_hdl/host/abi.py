@@ -78,7 +78,7 @@ COMMAND_TEXT = {
     Opcode.UNLISTEN: "Clears listen table entry `listener`; its half-open children are reset.",
     Opcode.SYNCACHE_DROP: "Drops a half-open connection of a SYN_RECEIVED event; the peer gets a reset.",
     Opcode.NEXT_HOP: "Sets the MAC address of entry `index` of the next-hop table.",
-    Opcode.PATH_MTU: "New largest segment for a connection.",
+    Opcode.PATH_MTU: "New largest segment for a connection, smaller or larger, not beyond what the peer takes. If it is smaller, what is not acknowledged is sent again.",
     Opcode.SEND_FRAME: "Transmits `length` bytes (14 to LIMITS.MAX_FRAME_BYTES) at `addr` as an Ethernet frame. COMMAND_DONE comes when the memory was read.",
     Opcode.READ_TCB: "Reads a page of a connection's TCB: COMMAND_DONE has it in `value`. Allowed from PROVISION to RELEASE.",
     Opcode.SET_IP_HEADER: "Time to live and type of service of the connection's segments from now on, in place of the register IP_HEADER's, until the id is provisioned anew. A SYN,ACK has the register's.",

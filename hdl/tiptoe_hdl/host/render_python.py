@@ -155,11 +155,14 @@ def render_python(registers: RegisterMap) -> str:
     for register in registers.registers:
         if register.checked:
             for index in range(register.count):
-                out.append(f"    0x{register.address + 4 * index:03X}: (")
-                for field in register.fields:
-                    name = f"{register.name}.{field.name}" if len(register.fields) > 1 else register.name
-                    out.append(f'        ("{name}", 0x{field.mask:X}, {field.low}, {field.least}, {field.most}),')
-                out.append("    ),")
+                several = len(register.fields) > 1
+                rows = [
+                    f'("{register.name}{"." + field.name if several else ""}", 0x{field.mask:X}, {field.low}, '
+                    f"{field.least}, {field.most}),"
+                    for field in register.fields
+                ]
+                start = f"    0x{register.address + 4 * index:03X}: ("
+                out += [start, *(f"        {row}" for row in rows), "    ),"] if several else [f"{start}{rows[0]}),"]
     out += ["}", "", ""]
     for enum in (State, Reason, Status, Congestion, abi.Opcode, abi.EventType, abi.ErrorCode, Counter):
         out += _enum(enum)

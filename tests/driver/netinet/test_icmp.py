@@ -225,6 +225,120 @@ def test_emsgsize_segments_are_never_enlarged(bench: Bench, mtu: int) -> None:
     assert snapshot(bench, conn.sock) == before
 
 
+def minutes(bench: Bench, count: float) -> None:
+    bench.device.time += round(60_000_000 * count)
+    bench.stack.poll()
+
+
+def sizes(conn: Connection) -> list[int]:
+    """What PATH_MTU told the engine, so far."""
+    return [c["mss"] for c in conn.commands(Opcode.PATH_MTU)]
+
+
+def complain(bench: Bench, conn: Connection, mtu: int) -> None:
+    give(bench, icmp(UNREACH, NEEDFRAG, segment(conn, conn.tp.snd_una), mtu))
+
+
+def test_path_mtu_rises_by_the_usual_ones_up_to_what_held_before(bench: Bench) -> None:
+    """RFC 1191 sections 6.3 and 7.1: ten minutes after the complaint, then every two."""
+    conn = in_flight(bench)
+    complain(bench, conn, 576)
+    minutes(bench, 9.999)
+    assert sizes(conn) == [536]
+    minutes(bench, 0.001)
+    assert sizes(conn) == [536, 966]
+    minutes(bench, 1.999)
+    assert sizes(conn) == [536, 966]
+    minutes(bench, 0.001)
+    assert sizes(conn) == [536, 966, 1452]
+    minutes(bench, 2)
+    assert sizes(conn) == [536, 966, 1452, 1460] and conn.tp.t_pmtu_timer is None
+    minutes(bench, 1000)
+    assert sizes(conn) == [536, 966, 1452, 1460]
+
+
+def test_path_mtu_that_has_not_risen_the_next_complaint_is_ten_minutes_again(bench: Bench) -> None:
+    conn = in_flight(bench)
+    for _ in range(3):
+        complain(bench, conn, 1400)
+        minutes(bench, 9.999)
+        assert conn.tp.t_maxseg == 1360
+        minutes(bench, 0.001)
+        assert conn.tp.t_maxseg == 1452
+        minutes(bench, 1)
+    assert sizes(conn) == [1360, 1452] * 3
+    complain(bench, conn, 300)
+    minutes(bench, 9.999)
+    assert conn.tp.t_maxseg == 260
+    minutes(bench, 0.001)
+    assert conn.tp.t_maxseg == 468
+
+
+@pytest.mark.parametrize("peer", [536, 1000, 1452])
+def test_path_mtu_never_rises_beyond_what_the_peer_takes(bench: Bench, peer: int) -> None:
+    """It was lowered before the peer said its MSS: what we offered ourselves is not the limit then."""
+    opening = attempt(bench, 81)
+    give(bench, icmp(UNREACH, NEEDFRAG, segment(opening, 12345), 400))
+    opening.report(established=1, state=State.ESTABLISHED, mss=peer)
+    assert sizes(opening) == [360]
+    minutes(bench, 1000)
+    for _ in range(10):
+        minutes(bench, 2)
+    assert sizes(opening)[-1] == peer and sorted(sizes(opening)) == sizes(opening)
+
+
+def test_path_mtu_never_rises_beyond_the_user_s_and_the_interface_s(bench: Bench) -> None:
+    conn = in_flight(bench)
+    complain(bench, conn, 900)
+    conn.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 800)
+    minutes(bench, 1000)
+    assert sizes(conn) == [860, 800]
+    other = in_flight(bench)
+    complain(bench, other, 576)
+    bench.dev.if_set_mtu(700)
+    minutes(bench, 10)
+    assert sizes(other) == [536, 660]
+    minutes(bench, 1000)
+    assert sizes(other) == [536, 660]
+    bench.dev.if_set_mtu(1500)
+    minutes(bench, 10)
+    assert sizes(other)[:3] == [536, 660, 966], "what the interface carries again is tried as well"
+
+
+def test_path_mtu_while_the_link_is_down_is_tried_later(bench: Bench) -> None:
+    conn = in_flight(bench)
+    complain(bench, conn, 1006)
+    bench.dev.tod_ifp.if_up = False
+    minutes(bench, 10)
+    assert sizes(conn) == [966] and conn.tp.t_maxseg == 966
+    bench.dev.tod_ifp.if_up = True
+    minutes(bench, 2)
+    assert sizes(conn) == [966, 1452]
+
+
+def test_path_mtu_of_a_connection_that_is_over_is_forgotten(bench: Bench) -> None:
+    conn = in_flight(bench)
+    tp = conn.tp
+    complain(bench, conn, 1006)
+    conn.end(Reason.PEER_RESET)
+    assert tp.t_pmtu_timer is None
+    bench.device.forget()
+    minutes(bench, 1000)
+    assert bench.device.commands == []
+
+
+def test_path_mtu_rises_without_holding_data_back(bench: Bench) -> None:
+    """Smaller segments must be known before data goes; larger ones need not."""
+    conn = in_flight(bench)
+    complain(bench, conn, 1006)
+    conn.ack(3000)
+    answer, bench.device.answer = bench.device.answer, lambda command: None
+    minutes(bench, 10)
+    conn.sock.send(b"at once")
+    assert conn.doorbells("snd")[-1] == 3007
+    bench.device.answer = answer
+
+
 def test_emsgsize_in_every_state_that_sends(bench: Bench) -> None:
     """In SYN_SENT the device is told once the connection is established; after CLOSE data may be under way still."""
     opening = attempt(bench, 81)

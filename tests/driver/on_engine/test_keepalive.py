@@ -68,6 +68,7 @@ def test_a_peer_that_has_vanished_ends_the_connection(two: Pair) -> None:
     with pytest.raises(TimeoutError) as error:
         client.recv(1)
     assert error.value.errno == errno.ETIMEDOUT
+    client.close()
     two.run_until(lambda: nothing_left(two.a.toe), SECOND, "the id")
     assert segments(two)[-1].flags & RST and segments(two)[-1].src == ip_number(CLIENT)
 

@@ -425,6 +425,56 @@ def test_path_mtu_resegments(b):
     assert b.report().mss == 500
 
 
+@pytest.mark.parametrize("under_way", [False, True])
+def test_path_mtu_rises_again_and_nothing_goes_twice(b, under_way):
+    """RFC 1191 section 6.3: what is under way stays so, what follows is larger."""
+    b.established(wnd=8000, mss=1460)
+    assert b.request(FlowOp.PATH_MTU, mss=500) == Status.OK
+    assert [s.length for s in b.bell(0, 1000)] == [500, 500]
+    if not under_way:
+        b.receive(ACK.but(ack=1001, wnd=8000))
+    before = b.tcb()
+    assert b.request(FlowOp.PATH_MTU, mss=1460) == Status.OK
+    b.cycles(300)
+    assert b.sent() == [] and b.tcb() == before | {"maxseg": 1460}
+    assert [(s.seq, s.length) for s in b.bell(0, 3920)] == [(1001, 1460), (2461, 1460)]
+    assert b.report().mss == 1460
+
+
+def test_path_mtu_rises_above_a_congestion_window_that_has_fallen():
+    """RFC 5681 section 3.1: one segment of the size there is now, or data would wait for the override timer."""
+    b = FlowBench(rto_initial=10, rto_min=10)
+    b.established(wnd=8000, mss=1460)
+    assert b.request(FlowOp.PATH_MTU, mss=500) == Status.OK
+    b.bell(0, 100)
+    b.ticks(12)
+    assert b.tcb()["cwnd"] == 500
+    b.receive(ACK.but(ack=101, wnd=8000))
+    b.sent()
+    assert b.tcb()["cwnd"] == 600
+    assert b.request(FlowOp.PATH_MTU, mss=1460) == Status.OK
+    assert b.tcb()["cwnd"] == 1460
+    assert [(s.seq, s.length) for s in b.bell(0, 3100)] == [(101, 1460)]
+    assert b.request(FlowOp.PATH_MTU, mss=1000) == Status.OK
+    assert b.tcb()["cwnd"] == 1460, "smaller ones leave it alone"
+
+
+def test_path_mtu_of_another_generation_or_of_nobody_changes_nothing(b):
+    assert b.request(FlowOp.PATH_MTU, mss=500) == Status.BAD_ID
+    b.established(wnd=8000, mss=1460)
+    for mss in (500, 3000):
+        assert b.request(FlowOp.PATH_MTU, mss=mss, generation=8) == Status.BAD_GENERATION
+        assert b.tcb()["maxseg"] == 1460
+    assert [s.length for s in b.bell(0, 1460)] == [1460]
+
+
+def test_path_mtu_before_the_peer_has_said_its_own_only_falls(b):
+    b.syn_sent(mss=1000)
+    for mss, maxseg in ((1460, 1000), (800, 800), (900, 800)):
+        assert b.request(FlowOp.PATH_MTU, mss=mss) == Status.OK
+        assert b.tcb()["maxseg"] == maxseg
+
+
 # --- acknowledging
 
 

@@ -129,7 +129,7 @@ def apply(s):
         return choose(
             s.cwnd,
             (s.becomes_established, s.initial_window),
-            (s.timeout, s.maxseg[:CWND_BITS]),
+            (s.timeout | s.lifts_cwnd, s.maxseg_now[:CWND_BITS]),
             # Idle for longer than a time-out: RFC 5681 section 4.1's restart window, no more than the initial window.
             (s.idle_falls, s.restart_window),
             (s.go, after_segment),

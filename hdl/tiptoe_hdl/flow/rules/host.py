@@ -22,6 +22,7 @@ def measure(s):
     # The receive ring counts only as far as the window field can tell: 65,535 << scale.
     own, asked = (~s.rcv_log2[4] | (s.rcv_log2[:4] < scale) for scale in (s.rcv_scale, s.e_rcv_scale))
     unscaled = s.is_segment & ~s.e_ws_present & ~s.established
+    mss_smaller = s.e_mss < s.maxseg
     return dict(
         host_seq=distance(s.e_seq, ~isn),
         own_whole=own,
@@ -36,8 +37,11 @@ def measure(s):
         terminal=s.provisioned & (s.state == State.CLOSED.value) & (s.reason != Reason.NONE.value),
         virgin=s.provisioned & (s.state == State.CLOSED.value) & (s.reason == Reason.NONE.value),
         sets_mss=s.is_request & (s.op_open | s.op_accept),
-        lowers_mss=(s.is_request & s.op_path_mtu) | (s.is_segment & (s.state == State.SYN_SENT.value)),
-        mss_smaller=s.e_mss < s.maxseg,
+        # A path's MTU may rise again (RFC 1191 section 6.3); before the connection is established only fall.
+        changes_mss=(s.is_request & s.op_path_mtu & s.provisioned & (s.established | mss_smaller)),
+        lowers_mss=s.is_segment & (s.state == State.SYN_SENT.value),
+        mss_smaller=mss_smaller,
+        cwnd_below_mss=s.cwnd < s.e_mss,
     )
 
 
@@ -48,7 +52,9 @@ def compare(s):
         usable=Mux(s.whole_ring, power(s.rcv_log2, 25), _widest_window(s.scale)),
         end_ok=~distance(s.host_seq, s.snd_end)[31] & ~distance(s.ring_end, s.host_seq)[31],
         user_ok=~distance(s.rcv_nxt, s.host_seq)[31],
-        maxseg_now=Mux(s.sets_mss | (s.lowers_mss & s.mss_smaller), s.e_mss[:12], s.maxseg),
+        maxseg_now=Mux(
+            s.sets_mss | (s.changes_mss & s.generation_ok) | (s.lowers_mss & s.mss_smaller), s.e_mss[:12], s.maxseg
+        ),
     )
 
 
@@ -77,7 +83,10 @@ def judge(s):
         do_release=known & s.op_release & (s.terminal | s.virgin),
         do_congestion=known & s.op_congestion & alive,
         do_keepalive=known & s.op_keepalive & alive & s.established,
-        do_path_mtu=known & s.op_path_mtu & alive & s.established,
+        # Only segments that do not fit any more go again.
+        # No congestion window is less than a segment: nothing would go before the override timer.
+        lifts_cwnd=known & s.op_path_mtu & alive & s.established & s.cwnd_below_mss,
+        do_path_mtu=known & s.op_path_mtu & alive & s.established & s.mss_smaller,
         fresh=provision | accept | opens,
         end_taken=(snd_bell & s.provisioned & sendable & s.end_ok) | close,
         # A doorbell that comes after the connection has died is no fault; one outside the ring is.

@@ -1,0 +1,55 @@
+"""The path's MTU rises again (RFC 1191 section 6.3): a route that carries less may have been there for a while only.
+
+Ten minutes after a router has complained the next larger of the Internet's usual MTUs is tried, two minutes later the next
+one if nobody has, up to what held before. An attempt that fails costs the segments under way: they go again, smaller.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from .clock import Deadline
+from .offload import tcp_gen_send
+from .pcbinfo import INP_DROPPED
+from .structures import tcpcb
+from .tcp_fsm import TCPS_ESTABLISHED, TCPS_TIME_WAIT
+
+IP_TCP_HEADERS = 40
+"""Bytes of an IPv4 and a TCP header without options."""
+PLATEAUS = (32000, 17914, 8166, 4352, 2002, 1492, 1006, 508, 296, 68)
+"""MTUs of the Internet's links, RFC 1191 section 7.1."""
+AFTER_COMPLAINT_US, AFTER_ATTEMPT_US = 600_000_000, 120_000_000
+"""Not sooner than five minutes and one, says the RFC, and twice that is better."""
+
+
+def tcp_pmtu_fell(tp: tcpcb) -> None:
+    """t_maxseg is about to fall: the path carries no more. I is held."""
+    tp.t_maxseg_most = max(tp.t_maxseg_most, tp.t_maxseg)
+    if tp.t_pmtu_timer is None:
+        tp.t_pmtu_timer = Deadline(tp.t_inpcb.stack, lambda: _over(tp))
+    tp.t_pmtu_timer.set(AFTER_COMPLAINT_US)
+
+
+def _over(tp: tcpcb) -> None:
+    """Nobody has complained for long enough: more, if there was more."""
+    inp = tp.t_inpcb
+    with inp.stack.tcbinfo.lock, inp.lock:
+        timer = tp.t_pmtu_timer
+        if timer is None or inp.inp_flags & INP_DROPPED or not TCPS_ESTABLISHED <= tp.t_state < TCPS_TIME_WAIT:
+            tp.t_pmtu_timer = None
+            return
+        mtu = tp.t_maxseg + IP_TCP_HEADERS
+        larger = min((plateau for plateau in PLATEAUS if plateau > mtu), default=PLATEAUS[0]) - IP_TCP_HEADERS
+        # The interface may carry less now than when the connection began.
+        interface = min((ifp.if_mtu for ifp in inp.stack.interfaces if ifp.if_addr == inp.inp_laddr), default=mtu)
+        wanted = min(larger, tp.t_maxseg_most, interface - IP_TCP_HEADERS)
+        if wanted <= tp.t_maxseg:
+            timer.set(AFTER_COMPLAINT_US)
+            return
+        before, tp.t_maxseg = tp.t_maxseg, wanted
+        if tcp_gen_send(tp) == errno.ENETDOWN:
+            tp.t_maxseg = before  # the device was not told
+        if tp.t_maxseg < tp.t_maxseg_most:
+            timer.set(AFTER_ATTEMPT_US)
+        else:
+            tp.t_pmtu_timer = None

@@ -50,6 +50,7 @@
 #define TIPTOE_REG_FRAME_CONSUMER                    0x0ccu
 #define TIPTOE_REG_RST_LIMIT                         0x0e0u
 #define TIPTOE_REG_CHALLENGE_LIMIT                   0x0e4u
+#define TIPTOE_REG_INVALID_LIMIT                     0x0e8u
 #define TIPTOE_REG_COUNTER                           0x200u
 #define TIPTOE_REG_ISN_KEY_COUNT                     4u
 #define TIPTOE_REG_HASH_KEY_COUNT                    2u
@@ -129,6 +130,8 @@
 #define TIPTOE_CHALLENGE_LIMIT_PER_TICK_SHIFT        0u
 #define TIPTOE_CHALLENGE_LIMIT_BURST_MASK            0xffff0000u
 #define TIPTOE_CHALLENGE_LIMIT_BURST_SHIFT           16u
+#define TIPTOE_INVALID_LIMIT_TICKS_MASK              0x0000ffffu
+#define TIPTOE_INVALID_LIMIT_TICKS_SHIFT             0u
 
 #define TIPTOE_ID_VALUE                              0x54504954u
 #define TIPTOE_VERSION_VALUE                         0x00000200u

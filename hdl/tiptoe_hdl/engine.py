@@ -105,6 +105,7 @@ class Engine(wiring.Component):
             "isn": IsnGenerator(cfg), "tx": TxPath(cfg), "tx_gate": TxGate(cfg), "controls": StreamMerge(TxControl, 3),
             "cookies": SynCookies(cfg),
             "control_queue": ControlQueue(), "reset_limit": TokenBucket(), "challenge_limit": TokenBucket(),
+            "invalid_limit": TokenBucket(),
             "commands": CommandProcessor(cfg), "events": EventWriter(cfg), "counters": CounterBank(),
             "errors": ErrorMerge(5), "watchdog": Watchdog(), "clocks": Clocks(),
             "reader": DmaReader(cfg, 2, max_outstanding=64), "writer": DmaWriter(cfg, 2, max_outstanding=64),
@@ -220,13 +221,16 @@ class Engine(wiring.Component):
         ]
 
     def _connect_limits(self, m):
-        """How many answers to segments of nobody and of half-open connections leave (RFC 5961 section 7)."""
+        """How many answers leave to segments of nobody, and to those that connections, half-open ones apart, do not take
+        (RFC 5961 section 7)."""
         dispatcher, listen, queue = self._dispatcher, self._listen, self._control_queue
         resets, challenges, r = self._reset_limit, self._challenge_limit, self.registers
+        invalid, flow = self._invalid_limit, self._flow
         m.d.comb += [
             resets.tick.eq(self._clocks.tick), challenges.tick.eq(self._clocks.tick),
             resets.spend.eq(dispatcher.reset_sent | listen.reset_sent),
             challenges.spend.eq(listen.count_challenge_acks),
+            invalid.tick.eq(self._clocks.tick), invalid.spend.eq(flow.challenged), flow.may_challenge.eq(invalid.available),
             dispatcher.may_reset.eq(resets.available & queue.room_for_resets),
             listen.may_reset.eq(resets.available), listen.may_challenge.eq(challenges.available),
             listen.control_room.eq(queue.room),
@@ -234,6 +238,7 @@ class Engine(wiring.Component):
         m.d.sync += [
             resets.rate.eq(r.rst_rate), resets.burst.eq(r.rst_burst),
             challenges.rate.eq(r.challenge_rate), challenges.burst.eq(r.challenge_burst),
+            invalid.rate.eq(r.challenge_rate), invalid.burst.eq(r.challenge_burst), flow.invalid_ticks.eq(r.invalid_ticks),
         ]  # fmt: skip
 
     def _connect_host(self, m):

@@ -342,5 +342,5 @@ class Counter(enum.IntEnum):
     WATCHDOG = 32            # work waits and nothing moves: error event WATCHDOG, STATUS
     SYN_QUEUE_FULL = 33      # SYN dropped: they come faster than they are dealt with
     RST_SUPPRESSED = 34      # reset not sent: RST_LIMIT, or the line is behind
-    CHALLENGE_SUPPRESSED = 35  # challenge ACK of a half-open connection not sent: CHALLENGE_LIMIT, or the line is behind
+    CHALLENGE_SUPPRESSED = 35  # ACK of a segment that was not taken not sent: CHALLENGE_LIMIT, INVALID_LIMIT, or the line is behind
     SYN_COOKIES = 36         # SYN,ACK sent with a cookie

@@ -11,7 +11,7 @@ import pytest
 from tests.hdl.engine_bench import OUR_IP, OUR_MAC, PEER_IP, PEER_MAC, RING_LOG2, STEP, TICK_CYCLES, EngineBench, Peer
 from tiptoe_driver.hardware import abi_gen as abi
 from tiptoe_hdl.config import TINY
-from tiptoe_verif.wire.segment import ACK, RST, SYN, Segment, pack_tcp
+from tiptoe_verif.wire.segment import ACK, FIN, RST, SYN, Segment, pack_tcp
 
 MANY_LISTENERS = TINY.with_(name="tiny_listeners", listeners=256)
 LINE = 8
@@ -123,6 +123,49 @@ def test_flood_of_segments_of_one_half_open_connection_leaves_the_others_what_th
         assert b.slowdown([frame(wrong)], 0.45) < 1 / 0.9
         answered = sum(b.counter(c) for c in (abi.Counter.CHALLENGE_ACKS, abi.Counter.TX_RST))
         assert answered < 250
+
+
+BLIND = {
+    "RST": (RST, 0),
+    "SYN": (SYN, 0),
+    "SYN,ACK": (SYN | ACK, 0),
+    "ACK": (ACK, 0),
+    "data": (ACK, 6),
+    "FIN": (ACK | FIN, 0),
+}
+
+
+def blind(rng: random.Random, b: "Flood", flags: int, length: int, ack: int) -> bytes:
+    """A segment of the connection's peer from somebody who knows its address and ports and, half of the time, about where
+    the window is: but never RCV.NXT itself."""
+    at = rng.randrange(150 * PAYLOAD) // PAYLOAD * PAYLOAD + rng.randrange(1, PAYLOAD)
+    seq = rng.choice((b.peer.snd_nxt + at, rng.getrandbits(32)))
+    return frame(Segment(PEER_IP, OUR_IP, b.peer.port, OPEN, seq % 2**32, ack if flags & ACK else 0, flags, 0xFFFF, 0, None,
+                         bytes(length)))  # fmt: skip
+
+
+@pytest.mark.parametrize("interval", [500, 0], ids=["half a second", "bucket alone"])
+@pytest.mark.parametrize("kind", BLIND)
+def test_blind_segments_at_line_rate_reset_nothing_and_draw_no_more_acks_than_are_allowed(kind, interval, rng):
+    """Of the connection's peer, 17,000 of them: in the window and outside, with acknowledgements of the future or of long
+    ago. RFC 5961 section 7."""
+    flags, length = BLIND[kind]
+    registers = {abi.REG_INVALID_LIMIT: interval, abi.REG_CHALLENGE_LIMIT: 2 | 10 << 16}
+    with Flood(1, registers=registers) as b:
+        acks = [b.peer.rcv_nxt + 1 + rng.randrange(1 << 30), b.peer.rcv_nxt - (1 << 20) - rng.randrange(1 << 30)]
+        floods = [blind(rng, b, flags, length, rng.choice(acks) % 2**32) for _ in range(2000)]
+        begin, sent = b.sim.harness.cycle, b.counter(abi.Counter.TX_SEGMENTS)
+        assert b.slowdown(floods, 0.9) < 1 / 0.9
+        b.run(2000)
+        ticks = (b.sim.harness.cycle - begin) // TICK_CYCLES
+        sent = b.counter(abi.Counter.TX_SEGMENTS) - sent
+        allowed = ticks // interval + 2 if interval else 10 + 2 * (ticks + 1)
+        print(f"{kind}: {sent} segments, {b.counter(abi.Counter.CHALLENGE_SUPPRESSED)} answers left out")
+        assert sent <= 150 + allowed, "an ACK for each data segment at most, and what is allowed"
+        assert b.counter(abi.Counter.CHALLENGE_SUPPRESSED) > 500, "a RST is answered in the window only"
+        assert not b.peer.reset and not b.ended(b.connection)
+        b.write(b.connection, b"still there")
+        b.until(lambda: b.peer.received == b"still there", 20_000, "data")
 
 
 @pytest.mark.parametrize("line", [0, 1000], ids=["line", "line stands still"])

@@ -37,7 +37,8 @@ class Flow(wiring.Component):
     report_request : In(stream id), report : Out(stream connection_report)
     notify : Out(valid-only id)
     tx : Out(stream tx_segment)
-    tick : In(1), parameters : In(Parameters)
+    tick : In(1), parameters : In(Parameters), invalid_ticks : In(16), may_challenge : In(1), challenged : Out(1)
+        See Pipeline.
     segments_issued : Out(8)
     ready : Out(1)
         Tables cleared after reset.
@@ -59,6 +60,9 @@ class Flow(wiring.Component):
                 "tx": Out(stream.Signature(tx_segment(cfg))),
                 "tick": In(1),
                 "parameters": In(Parameters),
+                "invalid_ticks": In(16),
+                "may_challenge": In(1, init=1),
+                "challenged": Out(1),
                 "segments_issued": Out(8),
                 "ready": Out(1),
                 **{f"count_{counter.name.lower()}": Out(1) for counter in COUNTED},
@@ -100,6 +104,10 @@ class Flow(wiring.Component):
             sweep.tick.eq(self.tick),
             pipeline.now.eq(sweep.now),
             pipeline.parameters.eq(self.parameters),
+            pipeline.tick.eq(self.tick),
+            pipeline.invalid_ticks.eq(self.invalid_ticks),
+            pipeline.may_challenge.eq(self.may_challenge),
+            self.challenged.eq(pipeline.challenged),
             self.segments_issued.eq(actions.segments_issued),
         ]
         m.d.sync += issue.enable.eq(self.ready)

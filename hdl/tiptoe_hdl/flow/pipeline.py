@@ -29,12 +29,15 @@ from amaranth.lib.wiring import In, Out
 from ..config import EngineConfig
 from ..messages import FIN, SYN
 from ..wire.valid_only import valid_only
+from .ack_limit import AckLimit
 from .event import Kind, flow_event
 from .result import Parameters, pass_result
 from .rules import congestion, host, output, reassembly, rtt, segment, state, timers
 from .tcb import FIELDS, TICK_BITS, WND_BITS, tcb
 
 OPERAND, RESULT = 3, 12
+APPLIED = 4
+"""The step behind which it is clear what is said about a segment that is not taken."""
 FORWARD = 8
 """Distance in cycles at which an event of the same id may follow, its operand forwarded."""
 
@@ -108,6 +111,11 @@ class Pipeline(wiring.Component):
         Tick clock.
     parameters : In(Parameters)
         Timer settings.
+    tick : In(1), invalid_ticks : In(16)
+        See AckLimit.
+    may_challenge : In(1), challenged : Out(1)
+        There is a token for an ACK of a segment that is not taken; pulse: it goes. Segments are at least six cycles apart, and
+        a pulse is seen by the next one.
     ready : Out(1)
         All TCBs have been cleared after reset; no event before that.
     """
@@ -121,6 +129,10 @@ class Pipeline(wiring.Component):
                 "forward": In(1),
                 "now": In(TICK_BITS),
                 "parameters": In(Parameters),
+                "tick": In(1),
+                "invalid_ticks": In(16),
+                "may_challenge": In(1, init=1),
+                "challenged": Out(1),
                 "ready": Out(1),
                 "ids": Out(data.ArrayLayout(cfg.id_bits, RESULT - 1)),
                 "busy": Out(RESULT - 1),
@@ -152,6 +164,11 @@ class Pipeline(wiring.Component):
         # Stage 3: operands
         fields = {f"e_{name}": Value.cast(event_2[name]) for name in flow_event(cfg).members if name != "id"}
         fields |= self._event_sums(m, event_1, event_2)
+        m.submodules.ack_limit = ack_limit = AckLimit(cfg)
+        m.d.comb += [
+            ack_limit.id.eq(self.id), ack_limit.tick.eq(self.tick), ack_limit.interval.eq(self.invalid_ticks),
+        ]  # fmt: skip
+        fields["e_said"] = ack_limit.said
         result_word = Signal(tcb(cfg))
         result_late = Signal(tcb(cfg))
 
@@ -163,6 +180,7 @@ class Pipeline(wiring.Component):
         late_word = _name_all(m, "s3_word", {name: word_2[name] for name in LATE}, True)
         late = {name: operand(name, vars(late_word), result_late, forward[3]) for name in LATE}
         parameters = {name: self.parameters[name] for name in Parameters.members}
+        parameters["may_challenge"] = self.may_challenge
 
         s = _name_all(m, "s3", first | fields, True)
         steps = (
@@ -209,6 +227,14 @@ class Pipeline(wiring.Component):
                 final = _name_all(m, "final_late", dict(vars(s)) | found, False)
                 m.d.comb += [Value.cast(result_late[name]).eq(Value.cast(getattr(final, name))) for name in LATE]
             s = _name_all(m, f"s{OPERAND + number}", dict(vars(s)) | (late if number == 1 else {}) | found, True)
+            if number == APPLIED:
+                # Written at once: the next event of this id, FORWARD stages behind, reads it.
+                m.d.comb += [
+                    self.challenged.eq(valid[OPERAND + number] & s.says),
+                    ack_limit.write.eq(valid[OPERAND + number] & (s.says | s.begins)),
+                    ack_limit.write_id.eq(ids[OPERAND + number]),
+                    ack_limit.write_said.eq(~s.begins),
+                ]
         m.d.comb += self.result.valid.eq(valid[RESULT])
         m.d.comb += [
             Value.cast(self.result.payload[name]).eq(Value.cast(getattr(s, name)))

@@ -30,6 +30,7 @@ CONFIGURATION = {
     "rst_burst": ("RST_LIMIT.BURST",),
     "challenge_rate": ("CHALLENGE_LIMIT.PER_TICK",),
     "challenge_burst": ("CHALLENGE_LIMIT.BURST",),
+    "invalid_ticks": ("INVALID_LIMIT.TICKS",),
     "watchdog_ticks": ("WATCHDOG_TICKS.VALUE",),
     "isn_key": ("ISN_KEY.VALUE",),
     "cookie_key": ("COOKIE_KEY.VALUE",),

@@ -57,10 +57,13 @@ class Seen:
 class FlowBench:
     """The pipeline with everything around it in the test's hand; time passes only in ``cycles`` and ``ticks``.
 
-    Parameters are the timer settings in ticks. ``tx_ready`` may be cleared to hold back the transmit path.
+    Parameters are the timer settings in ticks. ``tx_ready`` may be cleared to hold back the transmit path. Segments that are
+    not taken are answered each, unless ``invalid`` says after how many ticks again.
     """
 
-    def __init__(self, cfg=TINY, *, rto_initial=1000, rto_min=200, rto_max=60000, delack=40, msl=500, rexmt_max=4):
+    def __init__(
+        self, cfg=TINY, *, rto_initial=1000, rto_min=200, rto_max=60000, delack=40, msl=500, rexmt_max=4, invalid=0
+    ):
         self.cfg = cfg
         self.sim = BlockSim(f"flow_{cfg.name}", Flow(cfg), key=repr(cfg))
         self.sim["parameters"] = dict(
@@ -71,6 +74,7 @@ class FlowBench:
             msl_ticks=msl,
             rexmt_max=rexmt_max,
         )
+        self.sim["invalid_ticks"], self.sim["may_challenge"] = invalid, 1
         for port in ("verdict", "report", "response__0", "response__1", "tx"):
             self.sim[f"{port}__ready"] = 1
         self.seen = Seen()

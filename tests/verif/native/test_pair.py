@@ -10,6 +10,7 @@ from scapy.layers.l2 import ARP, Ether
 from tiptoe_verif.native.pair import Pair
 from tiptoe_verif.native.simulation import Conditions, Impairment, Peer, Simulation, Wire
 from tiptoe_verif.wire import tshark
+from tiptoe_verif.wire.segment import ACK, Segment, pack_tcp
 
 
 def connect(pair, port=80):
@@ -70,6 +71,30 @@ def test_clean_line(out_dir, rng):
         assert counters["TX_RETRANSMITS"] == counters["RX_BAD_TCP"] == 0
     if tshark.available():
         assert tshark.faults(out_dir / "clean.pcap", opaque=True) == []
+
+
+@pytest.mark.parametrize("length", [1, 100])
+def test_engines_that_take_each_other_for_wrong_fall_silent(length):
+    """Somebody has put data into the stream: each side's numbers are wrong for the other one from then on, and each answers the
+    other's ACK with one of its own, but not for ever (RFC 5961 section 7)."""
+    with Pair("tiny") as pair:
+        client, server = connect(pair)
+        pair.run_us(100_000)
+        ((key, flow),) = pair.a.capture.monitor.flows.items()
+        segment = Segment(*(key[at] for at in (0, 2, 1, 3)), flow.snd_max & 0xFFFFFFFF, flow.acked & 0xFFFFFFFF, ACK, 4096, 0,
+                          None, bytes(length))  # fmt: skip
+        ethernet = bytes.fromhex("0200000000020200000000010800")
+        pair.b.inject((ethernet + pack_tcp(segment)).ljust(60, b"\0"))
+
+        def sent(us):
+            before = [sim.toe.engine.read_counters() for sim in (pair.a, pair.b)]
+            pair.run_us(us)
+            after = [sim.toe.engine.read_counters() for sim in (pair.a, pair.b)]
+            return [now["TX_SEGMENTS"] - then["TX_SEGMENTS"] for now, then in zip(after, before, strict=True)]
+
+        assert 1 <= sum(sent(200_000)) <= 8
+        assert sent(600_000) == [0, 0]
+        assert len(server.recv(1000)) == length
 
 
 @pytest.mark.parametrize(

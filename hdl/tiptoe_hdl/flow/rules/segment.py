@@ -66,6 +66,8 @@ def classify(s):
         acceptable=(s.e_zero_length & empty_in_window) | (~s.e_zero_length & (begins_in_window | ends_in_window)),
         near=near,
         begins_in_window=begins_in_window,
+        # What the peer may send again because our ACK was lost: at most the largest ring to the left.
+        lately=Mux(seq_before_nxt, s.d_seq[24:].all(), s.seq_near_adv & s.seq_near_lim),
         e_wnd_zero=s.e_wnd == 0,
         # Nothing but control information, right of the window: it is not answered.
         quiet=s.e_zero_length & ~seq_before_nxt,
@@ -125,6 +127,12 @@ def decide(s):
     ack_too_new = proceed & ~s.is_syn_received & s.ack_future
     ack_too_old = proceed & ~s.is_syn_received & s.ack_stale
     go = proceed & s.ack_fine & ~s.ack_stale
+    # Always answered: data that comes again, probes of a closed window, of an idle connection (just before rcv_nxt), and the
+    # peer's SYN,ACK again, if the acknowledgement fits. Whatever else is not taken is answered within limits (RFC 5961
+    # section 7): two TCPs that take each other for wrong fall silent, and who does not know the numbers draws no flood.
+    fits = s.has_ack & ~s.ack_future & ~s.ack_stale
+    answered = outside & fits & ((~s.e_zero_length & ~s.has_syn & s.lately) | s.repeats_syn)
+    challenges = challenge | ack_too_new | ack_too_old
     reopens = s.wnd_was_zero & s.persist & s.wnd_nonzero & s.wnd_newer
     return dict(
         reset_reply=closed_reset | syn_sent_reset | syn_received_reset,
@@ -136,8 +144,10 @@ def decide(s):
         syn_acked=syn_taken & s.has_ack,
         becomes_established=(syn_taken & s.has_ack) | (go & s.is_syn_received) | crossed,
         outside=outside,
-        outside_heard=outside & ~s.quiet,
-        challenge=challenge | ack_too_new | ack_too_old,
+        answered=answered,
+        challenge=challenges,
+        limited=challenges | (outside & ~s.quiet & ~answered),
+        may_say=~s.e_said & s.may_challenge,
         go=go,
         took_ack=(proceed & s.ack_new) | (syn_taken & s.has_ack) | crossed,
         fin_is_acked=go & s.acks_fin,

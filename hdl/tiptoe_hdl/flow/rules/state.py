@@ -107,14 +107,18 @@ def apply(s):
         rcv_adv=choose(s.rcv_adv, (s.do_open, 0), (s.do_accept, s.accept_adv), (s.syn_taken, s.e_seq_plus_1)),
         ack_now=(
             s.ack_now
-            | s.outside_heard
-            | s.challenge
+            | s.answered
+            | (s.limited & s.may_say)
             | s.syn_acked
             | s.delack_due
             | (s.go & s.if_ack_now)
             | s.do_keepalive
         )
         & ~fresh,
+        says=s.limited & s.may_say,
+        challenged=s.challenge & s.may_say,
+        suppressed=s.limited & ~s.may_say,
+        begins=fresh,
         delack=(s.delack | s.got_in_order) & ~fresh,
         delack_deadline=Mux(s.got_in_order & ~s.delack, s.delack_deadline_next, s.delack_deadline),
         force=(s.force | s.probe) & ~fresh,

@@ -57,15 +57,17 @@ class Seen:
 class FlowBench:
     """The pipeline with everything around it in the test's hand; time passes only in ``cycles`` and ``ticks``.
 
-    Parameters are the timer settings in ticks. ``tx_ready`` may be cleared to hold back the transmit path. Segments that are
-    not taken are answered each, unless ``invalid`` says after how many ticks again.
+    Parameters are the timer settings in ticks; ``broken`` names what a test has broken in the rules. ``tx_ready`` may be
+    cleared to hold back the transmit path. Segments that are not taken are answered each, unless ``invalid`` says after how
+    many ticks again.
     """
 
     def __init__(
-        self, cfg=TINY, *, rto_initial=1000, rto_min=200, rto_max=60000, delack=40, msl=500, rexmt_max=4, invalid=0
-    ):
+        self, cfg=TINY, *, rto_initial=1000, rto_min=200, rto_max=60000, delack=40, msl=500, rexmt_max=4, invalid=0,
+        broken="",
+    ):  # fmt: skip
         self.cfg = cfg
-        self.sim = BlockSim(f"flow_{cfg.name}", Flow(cfg), key=repr(cfg))
+        self.sim = BlockSim(f"flow_{cfg.name}{broken}", Flow(cfg), key=repr(cfg) + broken)
         self.sim["parameters"] = dict(
             rto_min=rto_min,
             rto_max=rto_max,

@@ -57,10 +57,13 @@ class Seen:
 class FlowBench:
     """The pipeline with everything around it in the test's hand; time passes only in ``cycles`` and ``ticks``.
 
-    Parameters are the timer settings in ticks; ``broken`` names what a test has broken in the rules. ``tx_ready`` may be cleared to hold back the transmit path.
+    Parameters are the timer settings in ticks; ``broken`` names what a test has broken in the rules. ``tx_ready`` may be
+    cleared to hold back the transmit path.
     """
 
-    def __init__(self, cfg=TINY, *, rto_initial=1000, rto_min=200, rto_max=60000, delack=40, msl=500, rexmt_max=4, broken=""):
+    def __init__(
+        self, cfg=TINY, *, rto_initial=1000, rto_min=200, rto_max=60000, delack=40, msl=500, rexmt_max=4, broken=""
+    ):
         self.cfg = cfg
         self.sim = BlockSim(f"flow_{cfg.name}{broken}", Flow(cfg), key=repr(cfg) + broken)
         self.sim["parameters"] = dict(

@@ -176,7 +176,7 @@ def flow_request(cfg: EngineConfig) -> data.StructLayout:
         "snd_log2": 5, "rcv_log2": 5,   # PROVISION
         "wnd": 16,                      # ACCEPT: window advertised in the SYN,ACK (unscaled)
         "syncache_ref": 16,             # ACCEPT: reported with the connection's events
-        "elapsed": 12,                  # ACCEPT: ticks since the SYN,ACK, if it was sent once
+        "elapsed": 12,                  # ACCEPT: ticks since the SYN,ACK, if it was sent once; all ones: nobody knows
         "repeats": 2,                   # ACCEPT: how often it was sent again; 2: twice or more
     })
 

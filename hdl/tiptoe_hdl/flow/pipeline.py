@@ -296,6 +296,7 @@ class Pipeline(wiring.Component):
             e_ack_plus_1=(event_2.ack + 1)[:32],
             e_mss=mss_limited[:12],
             e_page=event_2.seq[:3],
+            e_untimed=event_2.length.all(),
             e_elapsed=Mux(kind == Kind.REQUEST, event_2.length, 0),
             may_output=event_2.may_output,
             is_segment=kind == Kind.SEGMENT,

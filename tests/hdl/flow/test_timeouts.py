@@ -105,6 +105,15 @@ def test_accepted_after_syn_ack_repeated_twice_one_segment_first(wrap):
     assert data(b.bell(0, 5000)) == [(1, 1000)]
 
 
+@pytest.mark.parametrize("elapsed, srtt", [(0xFFE, 8 * 0xFFE), (0xFFF, 0)])
+def test_accepted_and_nobody_knows_when_the_syn_ack_went(elapsed, srtt):
+    """All ones: no sample, and otherwise a beginning like any (RFC 6298 section 2.1)."""
+    b = FlowBench(rto_initial=10, rto_min=10)
+    tcb = accept(b, 0, elapsed=elapsed)
+    assert (tcb["rtt_valid"], tcb["srtt"], tcb["cwnd"]) == (int(srtt > 0), srtt, 10000)
+    assert srtt or tcb["rto"] == 10
+
+
 def test_accepted_sample_does_not_touch_another_use_of_the_id():
     """A repeated SYN,ACK's numbers end with the connection: the id opened anew begins as any other."""
     b = FlowBench(rto_initial=10, rto_min=10)

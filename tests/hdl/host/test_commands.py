@@ -241,10 +241,10 @@ def raw(opcode, tag, *dwords):
 
 LISTEN = dict(listener=0, laddr=0, lport=80, mss=1460, rcv_scale=0, wnd=1)
 BAD = [
-    *((raw(opcode, 1, 0), Status.UNKNOWN_OPCODE) for opcode in (15, 16, 128, 255)),
+    *((raw(opcode, 1, 0), Status.UNKNOWN_OPCODE) for opcode in (16, 17, 128, 255)),
     *(
         (raw(opcode, 1, word), Status.BAD_ID)
-        for opcode in (1, 2, 3, 4, 5, 10, 12, 13, 14)
+        for opcode in (1, 2, 3, 4, 5, 10, 12, 13, 14, 15)
         for word in (16, 0xFFFF, 1 << 24)
     ),
     *(

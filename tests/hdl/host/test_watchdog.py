@@ -158,6 +158,27 @@ def test_a_host_that_says_it_has_read_what_was_never_written(off):
         assert b.sim.read32(abi.REG_STATUS) == abi.STATUS_READY
 
 
+def test_a_soft_reset_takes_consumer_counts_back_and_that_is_no_garbage():
+    """The registers fall to 0 some cycles before the blocks behind them do."""
+    with EngineBench(registers=WATCH) as b:
+        for _ in range(3):
+            b.command(abi.pack_unlisten, listener=1)
+        b.until(lambda: len(b.done) == 3, 20_000, "the answers")
+        assert b.consumer == 3 and not b.errors
+        b.sim.write32(abi.REG_FRAME_CONSUMER, 7)  # no frame has come: told of, and then nothing again
+        b.until(lambda: b.errors, 20_000, "the error")
+        assert b.errors == [(ErrorCode.BAD_FRAME_CONSUMER, 7)]
+        b.sim.write32(abi.REG_IRQ_STATUS, abi.IRQ_STATUS_EVENT | abi.IRQ_STATUS_ERROR)
+        b.sim.write32(abi.REG_CONTROL, abi.CONTROL_SOFT_RESET)
+        b.sim.run_cycles(2000)
+        assert b.sim.read32(abi.REG_CONTROL) == 0 and b.sim.read32(abi.REG_STATUS) == abi.STATUS_READY
+        assert b.sim.read32(abi.REG_IRQ_STATUS) == 0
+        b.start()
+        b.command(abi.pack_unlisten, listener=1)
+        b.until(lambda: len(b.done) == 1, 20_000, "the answer")
+        assert not b.errors
+
+
 def test_events_whose_writes_are_not_answered():
     with EngineBench(registers=WATCH) as b:
         b.listen()

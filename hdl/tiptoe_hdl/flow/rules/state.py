@@ -137,7 +137,7 @@ def apply(s):
             (s.probe, s.unanswered_next),
         ),
         rexmits=Mux(fresh, 0, s.rexmits),
-        times_accept=s.do_accept & ~s.e_timers[:2].any(),
+        times_accept=s.do_accept & ~s.e_timers[:2].any() & ~s.e_untimed,
         timer_on_then=s.rexmt_on & ~fresh & ~s.idle,
         persist_then=(s.persist | s.probe) & ~fresh,
         # The window opens, and all that is under way is a probe.

@@ -133,7 +133,8 @@ def beside(rig: Rig, source: Source, frames: int) -> tuple[float, int]:
     rig.set_line(width)
     each = HEADERS + MSS + WIRE_OVERHEAD
     flood = len(source()) + WIRE_OVERHEAD
-    total = max(20, round(frames * flood * (1 - SHARE) / SHARE / each))
+    # Every second segment is acknowledged at once.
+    total = 2 * max(10, round(frames * flood * (1 - SHARE) / SHARE / each / 2))
     order = iter(_mixed(frames, total))
     before, sent, out, first, last = connection.sent, 0, 0, 0, 0
 

@@ -11,6 +11,7 @@ import pytest
 from tests.hdl.engine_bench import OUR_IP, OUR_MAC, PEER_IP, PEER_MAC, RING_LOG2, STEP, TICK_CYCLES, EngineBench, Peer
 from tiptoe_driver.hardware import abi_gen as abi
 from tiptoe_hdl.config import TINY
+from tiptoe_verif.benchmarks.frames import Template
 from tiptoe_verif.wire.segment import ACK, FIN, RST, SYN, Segment, pack_tcp
 
 MANY_LISTENERS = TINY.with_(name="tiny_listeners", listeners=256)
@@ -88,6 +89,20 @@ def test_syn_flood_at_line_rate_from_random_sources_leaves_a_connection_what_the
         assert slowdown < 1 / 0.9
 
 
+@pytest.mark.parametrize("options", [1, 2, 3, 5], ids=lambda words: f"{4 * words} bytes of options")
+def test_syns_with_options_at_line_rate_leave_a_connection_what_the_line_leaves_it(options, rng):
+    """The words of Linux's SYNs: MSS, SACK permitted with timestamps (three), window scale. The walk through them takes no longer
+    than the frame."""
+    words = bytes.fromhex("020405b4 01030307 01010402 01010101 01010101" if options < 5 else
+                          "020405b4 0402080a 12345678 00000000 01030307")[: 4 * options]  # fmt: skip
+    with Flood(1) as b:
+        source = Template(OUR_MAC.to_bytes(6, "big"), PEER_MAC.to_bytes(6, "big"), OUR_IP, 0x0B000001, CLOSED, 4242)
+        floods = [source.frame(rng.getrandbits(32), 0, flags=SYN, options=words) for _ in range(100)]
+        slowdown = b.slowdown(floods, 0.9)
+        print(f"{4 * options} bytes of options: {1 / slowdown:.1%} of the goodput")
+        assert slowdown < 1 / 0.9
+
+
 @pytest.mark.parametrize("flags", [ACK, SYN | ACK, 0], ids=["ACK", "SYN,ACK", "none"])
 @pytest.mark.parametrize("port", [OPEN, CLOSED], ids=["open", "closed"])
 def test_flood_of_segments_of_nobody_is_answered_with_as_many_resets_as_are_allowed(port, flags, rng):
@@ -162,7 +177,7 @@ def test_blind_segments_at_line_rate_reset_nothing_and_draw_no_more_acks_than_ar
         allowed = ticks // interval + 2 if interval else 10 + 2 * (ticks + 1)
         print(f"{kind}: {sent} segments, {b.counter(abi.Counter.CHALLENGE_SUPPRESSED)} answers left out")
         assert sent <= 150 + allowed, "an ACK for each data segment at most, and what is allowed"
-        assert b.counter(abi.Counter.CHALLENGE_SUPPRESSED) > 500, "a RST is answered in the window only"
+        assert b.counter(abi.Counter.CHALLENGE_SUPPRESSED) > 300, "a RST is answered in the window only"
         assert not b.peer.reset and not b.ended(b.connection)
         b.write(b.connection, b"still there")
         b.until(lambda: b.peer.received == b"still there", 20_000, "data")

@@ -271,7 +271,7 @@ def fuzz(
 @app.command()
 def bench(
     only: Annotated[
-        list[str], typer.Option(metavar="GROUP", help="throughput, segments, latency or speed; repeatable.")
+        list[str], typer.Option(metavar="GROUP", help="throughput, segments, latency, floods or speed; repeatable.")
     ] = [],  # noqa: B006
     config: Annotated[str, typer.Option(help="Configuration of the engine (see: tiptoe info).")] = "sim",
     width: Annotated[

@@ -184,7 +184,15 @@ class OptionWalker(wiring.Component):
         m.d.sync += at.eq(at + Mux(bytewise, 1, 4))
         in_row = at[: -len(self.row)]
         valid = Signal(5)  # of the stages behind the address
-        m.d.sync += valid.eq(Cat(reading, valid))
+        to_read, all_read = (
+            Signal(4),
+            Signal(),
+        )  # words: no more than there are, so that the pipeline is empty behind the last one
+        asks = Signal()
+        m.d.comb += asks.eq(reading & ~(all_read & ~bytewise))
+        m.d.sync += valid.eq(Cat(asks, valid))
+        with m.If(reading):
+            m.d.sync += [to_read.eq(to_read - 1), all_read.eq(all_read | (to_read == 1))]
         for stage in range(2):
             later = Signal(len(in_row), name=f"in_row{stage}")
             m.d.sync += later.eq(in_row)
@@ -207,7 +215,7 @@ class OptionWalker(wiring.Component):
         m.d.sync += [kind_of_word[field].eq(value) for field, value in classify(word).items()]
         word_valid, byte_valid = valid[3], valid[4]
         empty = Signal()
-        m.d.comb += empty.eq(~reading & ~valid.any())
+        m.d.comb += empty.eq(~asks & ~valid[:4].any())  # and valid[4] in this cycle's last step
 
         found = self.o.payload
         with m.If(self.o.valid & self.o.ready):
@@ -257,7 +265,7 @@ class OptionWalker(wiring.Component):
                 start = self.command.payload.lane << 2
                 m.d.sync += [
                     left.eq(self.command.payload.words), inside.eq(0), skip.eq(0), bytewise.eq(0),
-                    at.eq(start), here.eq(start),
+                    at.eq(start), here.eq(start), to_read.eq(self.command.payload.words), all_read.eq(0),
                 ]  # fmt: skip
                 with m.If(self.command.valid):
                     m.d.sync += reading.eq(1)

@@ -13,11 +13,11 @@ from ..console import build_progress, console, errors
 from ..live.namespace import why_no_tap
 from ..live.summary import short_path
 from ..native.harness import build_engine
-from . import report, speed
+from . import flood_table, report, speed
 from .run import GROUPS, Plan, figures
 
-SPEED = "speed"
-ALL = (*GROUPS, SPEED)
+SPEED, FLOODS = "speed", "floods"
+ALL = (*GROUPS, FLOODS, SPEED)
 """Everything that can be asked for."""
 
 _SPEED_BYTES = 1 << 18
@@ -48,18 +48,23 @@ def bench(config: EngineConfig, groups: Sequence[str] = ALL, *, quick: bool = Fa
             found = figures(plan, status.update, library=library)
     if SPEED in groups:
         about["simulation"] = _speed(config, _SPEED_BYTES // 8 if quick else _SPEED_BYTES)
+    floods = flood_table.measure(config, quick=quick) if FLOODS in groups else []
+    if floods:
+        about["floods"] = [rigged.as_json() for rigged in floods]
     baseline = {} if quick else report.load_baseline()
     for table in report.tables(found, baseline):
         console.print(table, "")
     if SPEED in groups:
         console.print(_speed_table(about["simulation"]), "")
+    for table in flood_table.tables(floods):
+        console.print(table, "")
     report.save(found, about)
     console.print(f"written to {short_path(report.RESULTS)}")
     if update:
         report.save_baseline(found)
         console.print(f"baseline written to {short_path(report.BASELINE)}")
         return 0
-    worse = report.regressions(found, baseline)
+    worse = report.regressions(found, baseline) + flood_table.faults(floods)
     for line in worse:
         errors.print(f"[bold red]worse:[/] {line}")
     if worse:

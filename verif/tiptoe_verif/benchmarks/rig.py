@@ -56,6 +56,12 @@ class Rig:
     library : Path, optional
         A compiled engine to use.
     seed : int
+    listeners : int
+        On ports from PORT on.
+    tick_us : int
+        As in Simulation.
+    driver : dict, optional
+        Further options of the driver.
 
     Attributes
     ----------
@@ -72,16 +78,19 @@ class Rig:
         latency: int = 20,
         library: Path | None = None,
         seed: int = 1,
+        listeners: int = 1,
+        tick_us: int = 1000,
+        driver: dict[str, Any] | None = None,
         progress: Any = None,
     ) -> None:
         self.config = config
         self.sim = Simulation(
             config, cycles_per_us=CYCLES_PER_US, conditions=Conditions(memory_latency=latency, memory_outstanding=64),
             memory_bytes=(connections + spare) * 2 * RING_BYTES + (1 << 23), monitor=False, library=library, seed=seed,
-            progress=progress,
+            progress=progress, tick_us=tick_us,
             driver=dict(
                 snd_ring_bytes=RING_BYTES, rcv_ring_bytes=RING_BYTES, stock=connections + spare, active_reserve=0
-            ),
+            ) | (driver or {}),
         )  # fmt: skip
         self.harness = self.sim.harness
         self.stack = self.sim.stack
@@ -89,6 +98,10 @@ class Rig:
         self._listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what is measured is not to be held
         self._listener.bind(("", PORT))
         self._listener.listen(config.connections)
+        self._others = [self.sim.socket() for _ in range(1, listeners)]
+        for port, other in enumerate(self._others, PORT + 1):
+            other.bind(("", port))
+            other.listen()
         self._by_port: dict[int, Connection] = {}
         self.connections: list[Connection] = []
         self._open(connections)
@@ -163,13 +176,9 @@ class Rig:
         for _ in range(_PATIENCE):
             self.harness.run(STEP)
             self.host()
-            try:
-                while True:
-                    sock, (_, port) = self._listener.accept()
-                    sock.setblocking(False)
-                    self._by_port[port].sock = sock
-            except BlockingIOError:
-                pass
+            while (made := self.accept()) is not None:
+                sock, port = made
+                self._by_port[port].sock = sock
             if all(connection.sock for connection in fresh):
                 break
         else:
@@ -177,6 +186,15 @@ class Rig:
         for connection in fresh:
             connection.edge = RING_BYTES
         self.step()
+
+    def accept(self) -> tuple[Any, int] | None:
+        """The next connection that the listener has, and its peer's port; None: there is none."""
+        try:
+            sock, (_, port) = self._listener.accept()
+        except BlockingIOError:
+            return None
+        sock.setblocking(False)
+        return sock, port
 
     # --- time
 

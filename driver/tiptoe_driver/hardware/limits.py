@@ -21,8 +21,12 @@ SETTABLE = frozenset(
         abi.REG_DELACK_TICKS,
         abi.REG_RETRIES,
         abi.REG_WATCHDOG_TICKS,
+        abi.REG_RST_LIMIT,
+        abi.REG_CHALLENGE_LIMIT,
+        abi.REG_INVALID_LIMIT,
         *(abi.REG_ISN_KEY + 4 * n for n in range(4)),
         *(abi.REG_HASH_KEY + 4 * n for n in range(2)),
+        *(abi.REG_COOKIE_KEY + 4 * n for n in range(2)),
     }
 )
 """Registers that are nobody's but the user's; the others are the driver's business."""

@@ -15,6 +15,7 @@ def syn(m, u):
     """A SYN for no connection, whose number is there: entry, table, SYN,ACK. The queue goes on after "Store"."""
     s, request, entry = u.states, u.syns.o.payload, u.listeners.entry
     same_port, same_address, listening = Signal(), Signal(), Signal()
+    again = Signal()  # the cookie was sent before: which of both SYN,ACKs is acknowledged nobody knows
     m.d.sync += [
         same_port.eq(entry.lport == request.tuple.lport),
         same_address.eq((entry.laddr == request.tuple.laddr) | (entry.laddr == 0)),
@@ -30,6 +31,7 @@ def syn(m, u):
             s.go("Dealt")
     with s("Store"):
         m.d.comb += [u.cache.write_peer.eq(1), u.cache.write_own.eq(1), u.pop_syn.eq(1)]
+        m.d.sync += again.eq(request.returned)
         s.go("Load")
     with s("Insert"):
         m.d.comb += [u.table.valid.eq(1), u.table.payload.op.eq(TableOp.INSERT)]
@@ -50,8 +52,9 @@ def syn(m, u):
         s.go("Idle")
     with s("Arm"):
         u.change_status(
-            m, state=EntryState.FRESH, generation=u.facts.generation_next, retries=0, remaining=SYN_ACK_TICKS, repeats=0
-        )
+            m, state=EntryState.FRESH, generation=u.facts.generation_next, retries=0, remaining=SYN_ACK_TICKS,
+            repeats=again,
+        )  # fmt: skip
         m.d.comb += u.push_report.eq(1)
         s.go("Idle")
 

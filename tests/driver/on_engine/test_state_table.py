@@ -47,11 +47,12 @@ class Rig:
             reg.REG_RTO_INITIAL: 60000,
             reg.REG_RTO_MIN: 60000,
             reg.REG_MSL_TICKS: 60000,
-            reg.REG_DELACK_TICKS: 60000,
+            reg.REG_DELACK_TICKS: 499,
         }
+        unlimited = {reg.REG_RST_LIMIT: 0xFFFF_FFFF, reg.REG_CHALLENGE_LIMIT: 0xFFFF_FFFF, reg.REG_INVALID_LIMIT: 0}
         self.sim = Simulation(
             "tiny", ip=OURS, mac=OUR_MAC, memory_bytes=1 << 22,
-            driver={**rings, "time_wait": "engine", "registers": timers},
+            driver={**rings, "time_wait": "engine", "registers": timers | unlimited},
         )  # fmt: skip
         self.listener = self.sim.socket()
         self.listener.bind((OURS, 80))

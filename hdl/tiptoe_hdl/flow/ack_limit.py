@@ -2,11 +2,17 @@
 (RFC 5961 section 7; FreeBSD's and Linux's tcp_invalid_ratelimit)."""
 
 from amaranth.hdl import Module, Signal
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
+from ..wire.valid_only import valid_only
+
+
+def said_now(cfg: EngineConfig) -> data.StructLayout:
+    """A connection answers a segment that it does not take; or (``said`` 0) its id begins anew."""
+    return data.StructLayout({"id": cfg.id_bits, "said": 1})
 
 
 class AckLimit(wiring.Component):
@@ -21,8 +27,7 @@ class AckLimit(wiring.Component):
     Ports
     -----
     id : In(id_bits), said : Out(1)
-    write : In(1), write_id : In(id_bits), write_said : In(1)
-        It says one now; or (0) the id begins anew.
+    write : In(valid-only said_now)
     tick : In(1)
     interval : In(16)
         Ticks; 0: no limit.
@@ -32,7 +37,7 @@ class AckLimit(wiring.Component):
         self._cfg = cfg
         super().__init__({
             "id": In(cfg.id_bits), "said": Out(1),
-            "write": In(1), "write_id": In(cfg.id_bits), "write_said": In(1),
+            "write": In(valid_only(said_now(cfg))),
             "tick": In(1), "interval": In(16),
         })  # fmt: skip
 
@@ -49,8 +54,9 @@ class AckLimit(wiring.Component):
             over.eq((elapsed >= self.interval) & ~over),
             self.said.eq(read.data & limited),
         ]
-        with m.If(self.write):
-            m.d.comb += [write.en.eq(1), write.addr.eq(self.write_id), write.data.eq(self.write_said)]
+        now = self.write.payload
+        with m.If(self.write.valid):
+            m.d.comb += [write.en.eq(1), write.addr.eq(now.id), write.data.eq(now.said)]
         with m.Else():
             m.d.comb += [write.en.eq(walking), write.addr.eq(index)]
             m.d.sync += index.eq(index + walking)

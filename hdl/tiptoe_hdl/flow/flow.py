@@ -15,6 +15,7 @@ from ..messages import (
     tx_segment,
 )
 from ..wire.valid_only import valid_only
+from .ack_limit import AckLimit
 from .actions import COUNTED, Actions
 from .issue import Issue
 from .pipeline import Pipeline
@@ -37,8 +38,10 @@ class Flow(wiring.Component):
     report_request : In(stream id), report : Out(stream connection_report)
     notify : Out(valid-only id)
     tx : Out(stream tx_segment)
-    tick : In(1), parameters : In(Parameters), invalid_ticks : In(16), may_challenge : In(1), challenged : Out(1)
-        See Pipeline.
+    tick : In(1), parameters : In(Parameters), invalid_ticks : In(16)
+        See Pipeline and AckLimit.
+    may_challenge : In(1), challenged : Out(1)
+        There is a token for an ACK of a segment that is not taken; pulse: one goes.
     segments_issued : Out(8)
     ready : Out(1)
         Tables cleared after reset.
@@ -75,6 +78,7 @@ class Flow(wiring.Component):
         connect, flipped = wiring.connect, wiring.flipped
         m.submodules.issue = issue = Issue(cfg)
         m.submodules.pipeline = pipeline = Pipeline(cfg)
+        m.submodules.ack_limit = ack_limit = AckLimit(cfg)
         m.submodules.actions = actions = Actions(cfg)
         m.submodules.sweep = sweep = TimerSweep(cfg)
         # One place for every connection: an id stands in it at most once (tx_queued).
@@ -104,15 +108,18 @@ class Flow(wiring.Component):
             sweep.tick.eq(self.tick),
             pipeline.now.eq(sweep.now),
             pipeline.parameters.eq(self.parameters),
-            pipeline.tick.eq(self.tick),
-            pipeline.invalid_ticks.eq(self.invalid_ticks),
-            pipeline.may_challenge.eq(self.may_challenge),
+            ack_limit.tick.eq(self.tick),
+            ack_limit.interval.eq(self.invalid_ticks),
+            ack_limit.id.eq(issue.id),
+            pipeline.said.eq(ack_limit.said),
+            pipeline.spent.eq(~self.may_challenge),
             self.challenged.eq(pipeline.challenged),
             self.segments_issued.eq(actions.segments_issued),
         ]
         m.d.sync += issue.enable.eq(self.ready)
         connect(m, issue.o, pipeline.i)
         connect(m, pipeline.result, actions.i)
+        connect(m, pipeline.says, ack_limit.write)
         connect(m, actions.timer, sweep.write)
         connect(m, actions.segment, flipped(self.tx))
         connect(m, actions.verdict, flipped(self.verdict))

@@ -29,7 +29,7 @@ from amaranth.lib.wiring import In, Out
 from ..config import EngineConfig
 from ..messages import FIN, SYN
 from ..wire.valid_only import valid_only
-from .ack_limit import AckLimit
+from .ack_limit import said_now
 from .event import Kind, flow_event
 from .result import Parameters, pass_result
 from .rules import congestion, host, output, reassembly, rtt, segment, state, timers
@@ -111,11 +111,12 @@ class Pipeline(wiring.Component):
         Tick clock.
     parameters : In(Parameters)
         Timer settings.
-    tick : In(1), invalid_ticks : In(16)
-        See AckLimit.
-    may_challenge : In(1), challenged : Out(1)
-        There is a token for an ACK of a segment that is not taken; pulse: it goes. Segments are at least six cycles apart, and
-        a pulse is seen by the next one.
+    said : In(1), says : Out(valid-only {id, said})
+        Of the connection whose ``id`` stood there two cycles ago: it has lately answered a segment that it did not take; it does
+        so now, or (0) begins anew. For AckLimit.
+    spent : In(1), challenged : Out(1)
+        No token is left for an ACK of a segment that is not taken; pulse: one goes. Segments are at least six cycles apart,
+        and a pulse is seen by the next one.
     ready : Out(1)
         All TCBs have been cleared after reset; no event before that.
     """
@@ -129,9 +130,9 @@ class Pipeline(wiring.Component):
                 "forward": In(1),
                 "now": In(TICK_BITS),
                 "parameters": In(Parameters),
-                "tick": In(1),
-                "invalid_ticks": In(16),
-                "may_challenge": In(1, init=1),
+                "said": In(1),
+                "says": Out(valid_only(said_now(cfg))),
+                "spent": In(1),
                 "challenged": Out(1),
                 "ready": Out(1),
                 "ids": Out(data.ArrayLayout(cfg.id_bits, RESULT - 1)),
@@ -164,11 +165,7 @@ class Pipeline(wiring.Component):
         # Stage 3: operands
         fields = {f"e_{name}": Value.cast(event_2[name]) for name in flow_event(cfg).members if name != "id"}
         fields |= self._event_sums(m, event_1, event_2)
-        m.submodules.ack_limit = ack_limit = AckLimit(cfg)
-        m.d.comb += [
-            ack_limit.id.eq(self.id), ack_limit.tick.eq(self.tick), ack_limit.interval.eq(self.invalid_ticks),
-        ]  # fmt: skip
-        fields["e_said"] = ack_limit.said
+        fields["e_said"] = self.said
         result_word = Signal(tcb(cfg))
         result_late = Signal(tcb(cfg))
 
@@ -180,7 +177,7 @@ class Pipeline(wiring.Component):
         late_word = _name_all(m, "s3_word", {name: word_2[name] for name in LATE}, True)
         late = {name: operand(name, vars(late_word), result_late, forward[3]) for name in LATE}
         parameters = {name: self.parameters[name] for name in Parameters.members}
-        parameters["may_challenge"] = self.may_challenge
+        parameters["spent"] = self.spent
 
         s = _name_all(m, "s3", first | fields, True)
         steps = (
@@ -231,9 +228,9 @@ class Pipeline(wiring.Component):
                 # Written at once: the next event of this id, FORWARD stages behind, reads it.
                 m.d.comb += [
                     self.challenged.eq(valid[OPERAND + number] & s.says),
-                    ack_limit.write.eq(valid[OPERAND + number] & (s.says | s.begins)),
-                    ack_limit.write_id.eq(ids[OPERAND + number]),
-                    ack_limit.write_said.eq(~s.begins),
+                    self.says.valid.eq(valid[OPERAND + number] & (s.says | s.begins)),
+                    self.says.payload.id.eq(ids[OPERAND + number]),
+                    self.says.payload.said.eq(~s.begins),
                 ]
         m.d.comb += self.result.valid.eq(valid[RESULT])
         m.d.comb += [

@@ -63,7 +63,7 @@ def segment(m, u):
     """A segment of a half-open connection, and what is said to its peer and to the dispatcher."""
     s, action = u.states, u.facts.action
     with s("Judge"):
-        bad_ack = (action == Action.RESET) | (action == Action.OLD)
+        bad_ack = action == Action.RESET
         m.d.comb += u.pulse["syncache_bad_ack"].eq(bad_ack)
         with m.Switch(action):
             with m.Case(Action.RETRY):

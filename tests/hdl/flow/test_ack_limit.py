@@ -153,11 +153,11 @@ def test_every_bit_is_cleared_once_an_interval_whatever_is_written_meanwhile(rng
         for _ in range(20):
             for _ in range(ids // 2):
                 id, value = rng.randrange(ids), rng.random() < 0.8
-                ctx.set(dut.write, 1)
-                ctx.set(dut.write_id, id)
-                ctx.set(dut.write_said, value)
+                ctx.set(dut.write.valid, 1)
+                ctx.set(dut.write.payload.id, id)
+                ctx.set(dut.write.payload.said, value)
                 await ctx.tick()
-                ctx.set(dut.write, 0)
+                ctx.set(dut.write.valid, 0)
                 said[id] = value
                 assert await look(id) == value
             for id in range(ids):
@@ -168,11 +168,11 @@ def test_every_bit_is_cleared_once_an_interval_whatever_is_written_meanwhile(rng
                 ctx.set(dut.tick, 0)
                 await ctx.tick().repeat(3)
             for _ in range(4):  # in the way of the walk
-                ctx.set(dut.write, 1)
-                ctx.set(dut.write_id, 5)
-                ctx.set(dut.write_said, 0)
+                ctx.set(dut.write.valid, 1)
+                ctx.set(dut.write.payload.id, 5)
+                ctx.set(dut.write.payload.said, 0)
                 await ctx.tick().repeat(3)
-                ctx.set(dut.write, 0)
+                ctx.set(dut.write.valid, 0)
                 await ctx.tick()
             await ctx.tick().repeat(ids + 4)
             said = dict.fromkeys(range(ids), False)

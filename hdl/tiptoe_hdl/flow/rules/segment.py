@@ -147,7 +147,7 @@ def decide(s):
         answered=answered,
         challenge=challenges,
         limited=challenges | (outside & ~s.quiet & ~answered),
-        may_say=~s.e_said & s.may_challenge,
+        may_say=~s.e_said & ~s.spent,
         go=go,
         took_ack=(proceed & s.ack_new) | (syn_taken & s.has_ack) | crossed,
         fin_is_acked=go & s.acks_fin,

@@ -75,7 +75,8 @@ class ListenUnit(wiring.Component):
     handshake : In stream of ``handshake``; verdict : Out stream of Verdict
         From and to the dispatcher: one verdict for each segment, before the next segment.
     listen : In stream of ``listen_write``; listen_status : Out stream of FlowResponse
-        LISTEN: OK, EXISTS (the listener is in use). UNLISTEN: OK after the resets of its half-open connections are sent,
+        LISTEN: OK, also for a listener in use at the same endpoint, whose next SYN,ACKs say what is new; EXISTS (it is in use
+        at another one). UNLISTEN: OK after the resets of its half-open connections are sent,
         BAD_STATE (not in use).
     drop : In stream of 16 bits; drop_status : Out stream of FlowResponse
         SYNCACHE_DROP of a reference: OK after the reset is sent, BAD_ID, BAD_GENERATION (no such half-open

@@ -124,8 +124,8 @@ class PassiveOpens:
         self._engine.ids.replenish()
 
     def _offer(self, lctx: listen_ctx) -> None:
-        """LISTEN once more, for another MSS: the listener stays, so no SYN is refused. A LISTEN that was refused is told of by its
-        own answer; this one's is the same."""
+        """LISTEN once more, for another MSS: the listener stays, so no SYN is refused. If the first LISTEN is refused, this one
+        is too, and that one's answer tells of it."""
         mss = self._calls.own_mss(lctx.tp)
         if mss != lctx.mss:
             lctx.mss = mss

@@ -83,7 +83,9 @@ class ListenTable(wiring.Component):
         anywhere = Signal(cfg.listeners)  # it has, or had last, address 0
         mine = Signal(cfg.listeners)  # the bit of the listener to be written
         taken, idle = Signal(), Signal()
-        same = Signal(len(LocalEndpoint(Const(0, 48)).as_value()) // 4)  # its place is the one asked for: bits for each four
+        same = Signal(
+            len(LocalEndpoint(Const(0, 48)).as_value()) // 4
+        )  # its place is the one asked for: bits for each four
         row = Signal(SLICE)
         s = States(m, "Clear")
 

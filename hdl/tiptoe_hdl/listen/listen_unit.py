@@ -250,6 +250,7 @@ class ListenUnit(wiring.Component):
             said.tuple.eq(Mux(self.queued, syn.tuple, meta.tuple)),
             said.seq.eq(Mux(self.queued, syn.seq, meta.seq)),
             said.ack.eq(meta.ack),
+            said.length.eq(meta.payload_length),
             said.flags.eq(Mux(self.queued, 1 << SYN | syn.is_ack << ACK, meta.flags)),
         ]
         m.d.sync += [

@@ -214,7 +214,10 @@ def test_maxseg_set_while_listening_reaches_the_device_without_a_gap(bench: Benc
     for asked, offered in ((700, 700), (700, 700), (9000, 1460), (88, 88), (0, 1460)):
         listener.setsockopt(*MAXSEG, asked)
         assert listener.getsockopt(*MAXSEG) == (asked or 536)
-        assert bench.device.last(Opcode.LISTEN) == first | {"mss": offered, "tag": bench.device.last(Opcode.LISTEN)["tag"]}
+        assert bench.device.last(Opcode.LISTEN) == first | {
+            "mss": offered,
+            "tag": bench.device.last(Opcode.LISTEN)["tag"],
+        }
     with pytest.raises(OSError) as caught:
         listener.setsockopt(*MAXSEG, 87)
     assert caught.value.errno == errno.EINVAL

@@ -55,6 +55,9 @@ class ListenTable(wiring.Component):
         What was written last for ``index``, two cycles later.
     cookie_index, cookie_entry :
         The same for SYN cookies.
+    changing : Out(1)
+        From two cycles before something is written until three after, when ``entry`` says what is new: what it and
+        ``cookie_entry`` say of that listener meanwhile may be nothing at all, since a row is read and written at once.
     ready : Out(1)
         The rows are cleared.
     """
@@ -71,6 +74,7 @@ class ListenTable(wiring.Component):
                 "entry": Out(listen_write(cfg)),
                 "cookie_index": In(cfg.listener_bits),
                 "cookie_entry": Out(listen_write(cfg)),
+                "changing": Out(1),
                 "ready": Out(1),
             }
         )
@@ -100,6 +104,14 @@ class ListenTable(wiring.Component):
         cookie = storage.read_port()
         m.d.comb += cookie.addr.eq(self.cookie_index)
         m.d.sync += [self.entry.eq(read.data), self.cookie_entry.eq(cookie.data)]
+
+        stored = Signal(2)
+        m.d.sync += [
+            stored.eq(Cat(s.at("Store"), stored)),
+            self.changing.eq(
+                s.at("Idle") & self.write.valid | s.at("Choose") | s.at("Judge") | s.at("Store") | stored.any()
+            ),
+        ]
 
         # Where they are: UNLISTEN does not say it.
         m.submodules.places = places = memory.Memory(shape=LocalEndpoint, depth=max(2, cfg.listeners), init=[])

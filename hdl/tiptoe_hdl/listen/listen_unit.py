@@ -70,6 +70,8 @@ class ListenUnit(wiring.Component):
         SYNs that find no room are answered with cookies: some room is kept for those who return them.
     cookie_index : In(listener_bits); cookie_entry : Out(listen_write)
         What a listener says, two cycles later.
+    changing : Out(1)
+        Void if asked for while this is set, or two cycles before.
     pressure : In(1)
         Pulse: a SYN was turned away by the dispatcher.
     handshake : In stream of ``handshake``; verdict : Out stream of Verdict
@@ -127,6 +129,7 @@ class ListenUnit(wiring.Component):
                 "pressure": In(1),
                 "cookie_index": In(cfg.listener_bits),
                 "cookie_entry": Out(listen_write(cfg)),
+                "changing": Out(1),
                 "handshake": In(stream.Signature(handshake(cfg))),
                 "verdict": Out(stream.Signature(Verdict)),
                 "listen": In(stream.Signature(listen_write(cfg))),
@@ -178,6 +181,7 @@ class ListenUnit(wiring.Component):
             self.found.valid.eq(self.listeners.found.valid), self.found.payload.eq(self.listeners.found.payload),
             self.listeners.found.ready.eq(self.found.ready),
             self.listeners.cookie_index.eq(self.cookie_index), self.cookie_entry.eq(self.listeners.cookie_entry),
+            self.changing.eq(self.listeners.changing),
             self.listeners.write.valid.eq(self.writing & ~self.listeners.written.valid),
             self.cache.index.eq(self.index),
             self.cache.status_data.eq(self.cache.status),

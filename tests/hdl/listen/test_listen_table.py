@@ -118,3 +118,30 @@ def test_searches_every_cycle_while_listeners_are_written(rng):
 
     run_bench(dut, writer, searcher, max_cycles=60_000)
     assert LocalEndpoint.size == 48
+
+
+def test_a_listener_is_changing_around_the_cycle_in_which_it_is_read_and_written_at_once():
+    """Block RAM gives nothing sensible then: it is in ``entry`` in the cycle before the new one. Whoever asks waits: a SYN of
+    the listen unit from there until it has the new one, one that wants a cookie two cycles before already."""
+    dut = ListenTable(TINY)
+    history = []
+
+    async def watch(ctx):
+        async for _, _, changing, entry in ctx.tick().sample(dut.changing, dut.entry):
+            history.append((changing, entry.wnd))
+
+    async def bench(ctx):
+        await ctx.tick().until(dut.ready)
+        ctx.set(dut.index, 2)
+        await write(ctx, dut, 2, (0, 80), 1, 5)
+        await ctx.tick().repeat(10)
+        del history[:]
+        for wnd in (6, 7):
+            assert await write(ctx, dut, 2, (0, 80), 1, wnd) == Status.OK
+            await ctx.tick().repeat(10)
+        for wnd in (6, 7):
+            new = [said for _, said in history].index(wnd)
+            assert [changing for changing, _ in history[new - 6 : new + 2]] == [0, 1, 1, 1, 1, 1, 1, 0]
+        assert sum(changing for changing, _ in history) == 12
+
+    run_bench(dut, bench, background=[watch], max_cycles=2000)

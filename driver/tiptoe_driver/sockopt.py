@@ -8,7 +8,7 @@ import socket as stdlib
 import struct
 
 from .hardware.abi_gen import Congestion
-from .netinet.offload import tcp_gen_ctloutput, tcp_gen_send
+from .netinet.offload import tcp_gen_ctloutput, tcp_gen_listen_open, tcp_gen_send
 from .netinet.sockbuf import sbreserve
 from .netinet.socketvar import sowwakeup
 from .netinet.structures import (
@@ -28,7 +28,7 @@ from .netinet.structures import (
     sototcpcb,
 )
 from .netinet.tcp_errors import TCP_MINMSS, tcp_output_error
-from .netinet.tcp_fsm import TCPS_ESTABLISHED, TCPS_SYN_SENT
+from .netinet.tcp_fsm import TCPS_ESTABLISHED, TCPS_LISTEN, TCPS_SYN_SENT
 from .netinet.tcp_keepalive import tcp_keepalive
 from .netinet.tcp_timer import tcp_user_timer, tcp_user_timer_stop
 
@@ -131,8 +131,8 @@ def _set_tcp_flag(so: socket, optname: int, on: bool) -> None:
 
 
 def _set_maxseg(so: socket, number: int) -> None:
-    """TCP_MAXSEG: before connect and listen the most that is offered and sent, 0: what the interface carries; of a connection,
-    segments may only become smaller."""
+    """TCP_MAXSEG: before connect, and of a listener, the most that is offered and sent, 0: what the interface carries; of a
+    connection, segments may only become smaller."""
     inp, tp = sotoinpcb(so), sototcpcb(so)
     with inp.lock:
         if tp.t_state < TCPS_SYN_SENT:
@@ -140,6 +140,8 @@ def _set_maxseg(so: socket, number: int) -> None:
                 raise os_error(errno.EINVAL)
             tp.t_maxseg_user = number
             tcp_gen_ctloutput(tp, stdlib.IPPROTO_TCP, stdlib.TCP_MAXSEG)
+            if tp.t_state == TCPS_LISTEN:
+                tcp_gen_listen_open(tp)
         elif not tp.t_flags & TF_TOE or not TCP_MINMSS <= number <= tp.t_maxseg:
             raise os_error(errno.EINVAL)
         else:

@@ -208,6 +208,7 @@ class Engine(wiring.Component):
         m.d.comb += [
             listen.cookie_index.eq(cookies.index),
             cookies.entry.eq(listen.cookie_entry),
+            cookies.changing.eq(listen.changing),
             cookies.tick_time.eq(self._clocks.tick_time), cookies.room.eq(self._control_queue.room),
             dispatcher.cookies_recent.eq(cookies.recent),
             dispatcher.cookies_current.eq(cookies.current), dispatcher.cookies_before.eq(cookies.before),

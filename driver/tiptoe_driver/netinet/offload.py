@@ -159,7 +159,7 @@ def tcp_gen_detach(tp: tcpcb) -> None:
 
 
 def tcp_gen_listen_open(tp: tcpcb) -> None:
-    """A socket listens: tell every device, if the socket may be offloaded."""
+    """A socket listens, or has from now on another MSS: tell every device, if the socket may be offloaded."""
     stack = tp.t_inpcb.stack
     so = tp.t_inpcb.inp_socket
     if not stack.offload_disabled and so is not None and SO_OFFLOADABLE(so):

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from ..hardware.toepcb import TP_ESTABLISHED, TP_FIN_SENT, TP_TERMINAL, toepcb
 from ..netinet.clock import Callout
 from ..netinet.if_var import ifnet
-from ..netinet.offload import tcp_gen_send
+from ..netinet.offload import tcp_gen_listen_open, tcp_gen_send
 from ..netinet.stack import Stack
 from ..netinet.structures import tcpcb
 from ..netinet.tcp_errors import tcp_mtudisc, tcp_output_error
@@ -61,13 +61,17 @@ class LinkChanges:
 
     def if_set_mtu(self, mtu: int) -> None:
         """Packets may have ``mtu`` bytes from now on. Connections follow a smaller one at once, sending again what is not
-        acknowledged; a larger one is for new connections."""
+        acknowledged; a larger one is for new connections. Listeners offer what it carries."""
         if not 68 <= mtu <= 65535:
             raise ValueError(f"MTU must be 68 to 65535 bytes, not {mtu}")
         self._ifp.if_mtu = mtu
         for _, tp in self._connections():
             with self._stack.tcbinfo.lock, tp.t_inpcb.lock:
                 tcp_output_error(tp, tcp_mtudisc(tp, mtu))
+        with self._stack.tcbinfo.lock:
+            for tp in self._stack.listeners():
+                with tp.t_inpcb.lock:
+                    tcp_gen_listen_open(tp)
 
     def _connections(self) -> Iterator[tuple[toepcb, tcpcb]]:
         """Established connections that have their tcpcb."""

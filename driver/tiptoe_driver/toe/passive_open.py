@@ -34,6 +34,7 @@ class listen_ctx:
     lid: int
     tp: tcpcb
     lport: int
+    mss: int  # offered
     state: ListenState = ListenState.STARTING
 
 
@@ -85,11 +86,15 @@ class PassiveOpens:
         self.half_open: dict[int, synq_entry] = {}
 
     def start(self, tp: tcpcb) -> None:
-        """Event handler: ``tp`` listens. Ignored when it is known, not for our address, not wanted, or the table is full. I
-        is held."""
+        """Event handler: ``tp`` listens, or offers another MSS than before. Ignored when it is not for our address, not wanted,
+        or the table is full. I is held."""
         inp = tp.t_inpcb
         inp.lock.require()
-        if tp in self._by_tcpcb or inp.inp_laddr not in (0, self._ifp.if_addr):
+        lctx = self._by_tcpcb.get(tp)
+        if lctx is not None:
+            self._offer(lctx)
+            return
+        if inp.inp_laddr not in (0, self._ifp.if_addr):
             return
         if not self._may_listen():
             return
@@ -101,7 +106,7 @@ class PassiveOpens:
             self._counters["listen_table_full"] += 1
             self._unserved = True
             return
-        lctx = self.listeners[lid] = self._by_tcpcb[tp] = listen_ctx(lid, tp, inp.inp_lport)
+        lctx = self.listeners[lid] = self._by_tcpcb[tp] = listen_ctx(lid, tp, inp.inp_lport, self._calls.own_mss(tp))
         # A few ids, then the listener, then the others: it is there when the first SYNs come, and so are ids for them.
         self._engine.ids.stock_up(FIRST_IDS)
 
@@ -115,18 +120,29 @@ class PassiveOpens:
                 self.listeners[lid] = None
                 del self._by_tcpcb[tp]
 
+        self._listen(lctx, done)
+        self._engine.ids.replenish()
+
+    def _offer(self, lctx: listen_ctx) -> None:
+        """LISTEN once more, for another MSS: the listener stays, so no SYN is refused. If the first LISTEN is refused, this one
+        is too, and that one's answer tells of it."""
+        mss = self._calls.own_mss(lctx.tp)
+        if mss != lctx.mss:
+            lctx.mss = mss
+            self._listen(lctx, lambda status, argument: None)
+
+    def _listen(self, lctx: listen_ctx, done: Callable[[int, int], None]) -> None:
         self._engine.commands.post_control(
             abi.pack_listen(
                 self._engine.commands.tag(done),
-                listener=lid,
-                laddr=inp.inp_laddr,
-                lport=inp.inp_lport,
-                mss=self._calls.own_mss(tp),
+                listener=lctx.lid,
+                laddr=lctx.tp.t_inpcb.inp_laddr,
+                lport=lctx.lport,
+                mss=lctx.mss,
                 rcv_scale=window_scale(self._rcv_bytes),
                 wnd=min(self._rcv_bytes, 0xFFFF),
             )
         )
-        self._engine.ids.replenish()
 
     @property
     def starting(self) -> bool:

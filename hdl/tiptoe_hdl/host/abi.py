@@ -74,7 +74,7 @@ COMMAND_TEXT = {
     Opcode.CLOSE: "Sends data up to position `snd_end`, then FIN.",
     Opcode.ABORT: "Sends a reset and ends the connection with reason LOCAL_ABORT.",
     Opcode.RELEASE: "Gives the id back after its terminal event; the four-tuple must be the connection's. After COMMAND_DONE the engine does not touch the rings.",
-    Opcode.LISTEN: "Sets listen table entry `listener`; `laddr` 0 means any local address. `wnd` is the window of SYN,ACKs, unscaled, at most the size of the receive rings in stock.",
+    Opcode.LISTEN: "Sets listen table entry `listener`; `laddr` 0 means any local address. `wnd` is the window of SYN,ACKs, unscaled, at most the size of the receive rings in stock. For a listener in use, at the same `laddr` and `lport`: its SYN,ACKs from then on say this, and no SYN is lost; at others EXISTS.",
     Opcode.UNLISTEN: "Clears listen table entry `listener`; its half-open children are reset.",
     Opcode.SYNCACHE_DROP: "Drops a half-open connection of a SYN_RECEIVED event; the peer gets a reset.",
     Opcode.NEXT_HOP: "Sets the MAC address of entry `index` of the next-hop table.",

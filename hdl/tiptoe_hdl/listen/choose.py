@@ -7,7 +7,7 @@ from amaranth.hdl import Cat, Module, Signal
 
 from .jobs import Job
 
-LOAD_CYCLES = {Job.SYN: 2, Job.SEGMENT: 6, Job.REPORT: 2, Job.LEFT: 3, Job.DROP: 3, Job.KILL: 3, Job.TIMER: 4}
+LOAD_CYCLES = {Job.SYN: 2, Job.SEGMENT: 7, Job.REPORT: 2, Job.LEFT: 3, Job.DROP: 3, Job.KILL: 3, Job.TIMER: 4}
 """Cycles from the index to the facts that the job needs."""
 
 FIRST_STATE = {

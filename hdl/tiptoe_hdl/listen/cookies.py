@@ -29,6 +29,8 @@ class SynCookies(wiring.Component):
         ``o`` without those that have ``cookie`` set.
     index : Out(listener_bits); entry : In(listen_write)
         The listen table: what the listener says, two cycles later.
+    changing : In(1)
+        The listen table is about to be written, which takes some cycles: no SYN is taken that would ask for it meanwhile.
     ask : In(stream of Question)
     recent : Out(1)
         A cookie that was sent may still be good.
@@ -44,7 +46,7 @@ class SynCookies(wiring.Component):
         super().__init__({
             "key": In(64), "tick_time": In(32),
             "i": In(stream.Signature(syn_request(cfg))), "o": Out(stream.Signature(syn_request(cfg))),
-            "index": Out(cfg.listener_bits), "entry": In(listen_write(cfg)),
+            "index": Out(cfg.listener_bits), "entry": In(listen_write(cfg)), "changing": In(1),
             "ask": In(stream.Signature(Question)), "answered": Out(1), "good": Out(1),
             "recent": Out(1), "current": Out(5), "before": Out(5),
             "control": Out(stream.Signature(TxControl)), "room": In(1), "count_syn_cookies": Out(1),
@@ -63,12 +65,12 @@ class SynCookies(wiring.Component):
         m.d.comb += [
             self.o.payload.eq(self.i.payload),
             self.o.valid.eq(self.i.valid & ~self.i.payload.cookie),
-            self.i.ready.eq(Mux(self.i.payload.cookie, free, self.o.ready)),
+            self.i.ready.eq(Mux(self.i.payload.cookie, free & ~self.changing, self.o.ready)),
             self.answered.eq(makers[0].answered), self.good.eq(makers[0].good),
             makers[0].ask.valid.eq(self.ask.valid), makers[0].ask.payload.eq(self.ask.payload),
             self.ask.ready.eq(makers[0].ask.ready),
         ]  # fmt: skip
-        wanted = self.i.valid & self.i.payload.cookie
+        wanted = self.i.valid & self.i.payload.cookie & ~self.changing
         # The entry comes two cycles after the SYN was first there: what a maker has taken leaves its index here.
         held = Signal.like(self.index)
         with m.If(wanted & free):

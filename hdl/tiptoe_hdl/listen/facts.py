@@ -5,20 +5,20 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
-from ..messages import FourTuple
+from ..messages import FIN, FourTuple
 from ..wire.sequence import distance
 from .handshake import Action, decide
 from .jobs import BACKOFF_LIMIT, CROWDED_TICKS, PRESSED_RETRIES, SYN_ACK_TICKS
 from .syncache import EntryState, Peer, entry_status, generation_bits, index_bits, own, reference
 
-Said = data.StructLayout({"tuple": FourTuple, "seq": 32, "ack": 32, "flags": 8})
+Said = data.StructLayout({"tuple": FourTuple, "seq": 32, "ack": 32, "flags": 8, "length": 12})
 """What a segment says that matters for an entry."""
 
 
 class EntryFacts(wiring.Component):
     """Follows the entry that the syncache shows and everything it is compared with.
 
-    Timing: true one cycle after the entry, but ``due`` two, ``backoff`` three and ``action`` four cycles.
+    Timing: true one cycle after the entry, but ``due`` two, ``backoff`` three and ``action`` five cycles.
 
     Members
     -------
@@ -76,16 +76,23 @@ class EntryFacts(wiring.Component):
         # The segment.
         offset = Signal(32)
         ours, seq_is_irs, seq_is_next, in_window, ack_is_next = (Signal() for _ in range(5))
+        # SEG.LEN in bytes; the segment begins so little left of RCV.NXT that it may reach beyond; where it then ends, from there.
+        seg_len, left, end, at_edge, reaches_in = Signal(12), Signal(), Signal(13), Signal(), Signal()
         m.d.sync += [
             ours.eq(self.live & _equal(m, peer.tuple, meta.tuple)),
             offset.eq(distance(meta.seq, self.rcv_nxt)),
             seq_is_irs.eq(_equal(m, meta.seq, peer.irs)),
             seq_is_next.eq(_equal(m, meta.seq, self.rcv_nxt)),
             in_window.eq(offset < own.wnd),  # a distance, not a position
+            seg_len.eq(meta.length + meta.flags[FIN]),
+            left.eq(offset[12:].all()),
+            end.eq(offset[:12] + seg_len),
+            at_edge.eq((offset == own.wnd) & ~seg_len.any()),
+            reaches_in.eq(at_edge | (left & end[12] & end[:12].any() & (end[:12] <= own.wnd))),
             ack_is_next.eq(_equal(m, meta.ack, self.iss_next)),
             self.action.eq(decide(
                 m, meta.flags, live=ours, seq_is_irs=seq_is_irs, seq_is_next=seq_is_next, in_window=in_window,
-                ack_is_next=ack_is_next,
+                reaches_in=reaches_in, ack_is_next=ack_is_next,
             )),
             self.acceptable.eq((status.state == EntryState.REPORTED) & self.stocked),
         ]  # fmt: skip

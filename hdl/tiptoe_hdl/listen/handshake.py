@@ -53,11 +53,12 @@ class Action(enum.Enum, shape=unsigned(3)):
     OLD = 7  # from outside of the window, its ACK of something else: an old duplicate, or of a connection of the host's
 
 
-def decide(m: Module, flags, *, live, seq_is_irs, seq_is_next, in_window, ack_is_next) -> Signal:
+def decide(m: Module, flags, *, live, seq_is_irs, seq_is_next, in_window, reaches_in, ack_is_next) -> Signal:
     """The Action for a segment's ``flags`` and single-bit facts about it.
 
     ``live``: the entry still is this four-tuple's half-open connection. ``seq_is_irs``, ``seq_is_next``: SEG.SEQ is IRS,
-    RCV.NXT. ``in_window``: RCV.NXT <= SEG.SEQ < RCV.NXT + RCV.WND. ``ack_is_next``: SEG.ACK is ISS + 1.
+    RCV.NXT. ``in_window``: RCV.NXT <= SEG.SEQ < RCV.NXT + RCV.WND. ``reaches_in``: it begins left of RCV.NXT and ends in the
+    window, or is empty and at its right edge. ``ack_is_next``: SEG.ACK is ISS + 1.
     """
     action = Signal(Action)
     with m.If(~live):
@@ -72,7 +73,9 @@ def decide(m: Module, flags, *, live, seq_is_irs, seq_is_next, in_window, ack_is
             m.d.comb += action.eq(Action.SYN_ACK)
         with m.Else():
             m.d.comb += action.eq(Action.CHALLENGE)
-    with m.Elif(~seq_is_next & ~in_window):  # comes before its ACK: an old duplicate's is no reason for a reset
+    with m.Elif(
+        ~seq_is_next & ~in_window & ~reaches_in
+    ):  # comes before its ACK: an old duplicate's is no reason for a reset
         m.d.comb += action.eq(Mux(flags[ACK] & ~ack_is_next, Action.OLD, Action.CHALLENGE))
     with m.Elif(flags[ACK]):
         m.d.comb += action.eq(Mux(ack_is_next, Action.ACCEPT, Action.RESET))

@@ -46,7 +46,8 @@ class ListenTable(wiring.Component):
     -------
     write : In stream of ``listen_write``
     written : Out stream of FlowResponse, one a write
-        EXISTS for an entry in use that is to be enabled, BAD_STATE for one not in use that is to be disabled.
+        An entry in use that is enabled again at the same endpoint says something else from then on, and is found all the
+        while; at another endpoint EXISTS. BAD_STATE for one not in use that is to be disabled.
     find : In valid-only of LocalEndpoint
     found : Out stream of ``listens``, one a search, in order
         At most RESULTS searches have results that were not taken.
@@ -54,6 +55,9 @@ class ListenTable(wiring.Component):
         What was written last for ``index``, two cycles later.
     cookie_index, cookie_entry :
         The same for SYN cookies.
+    changing : Out(1)
+        From two cycles before something is written until three after, when ``entry`` says what is new: what it and
+        ``cookie_entry`` say of that listener meanwhile may be nothing at all, since a row is read and written at once.
     ready : Out(1)
         The rows are cleared.
     """
@@ -70,6 +74,7 @@ class ListenTable(wiring.Component):
                 "entry": Out(listen_write(cfg)),
                 "cookie_index": In(cfg.listener_bits),
                 "cookie_entry": Out(listen_write(cfg)),
+                "changing": Out(1),
                 "ready": Out(1),
             }
         )
@@ -82,6 +87,9 @@ class ListenTable(wiring.Component):
         anywhere = Signal(cfg.listeners)  # it has, or had last, address 0
         mine = Signal(cfg.listeners)  # the bit of the listener to be written
         taken, idle = Signal(), Signal()
+        same = Signal(
+            len(LocalEndpoint(Const(0, 48)).as_value()) // 4
+        )  # its place is the one asked for: bits for each four
         row = Signal(SLICE)
         s = States(m, "Clear")
 
@@ -97,6 +105,14 @@ class ListenTable(wiring.Component):
         m.d.comb += cookie.addr.eq(self.cookie_index)
         m.d.sync += [self.entry.eq(read.data), self.cookie_entry.eq(cookie.data)]
 
+        stored = Signal(2)
+        m.d.sync += [
+            stored.eq(Cat(s.at("Store"), stored)),
+            self.changing.eq(
+                s.at("Idle") & self.write.valid | s.at("Choose") | s.at("Judge") | s.at("Store") | stored.any()
+            ),
+        ]
+
         # Where they are: UNLISTEN does not say it.
         m.submodules.places = places = memory.Memory(shape=LocalEndpoint, depth=max(2, cfg.listeners), init=[])
         place_write, place_read = places.write_port(), places.read_port()
@@ -108,7 +124,11 @@ class ListenTable(wiring.Component):
             place_write.addr.eq(request.listener),
             place_write.data.eq(asked_for),
         ]
-        m.d.sync += place.eq(Mux(request.enable, asked_for, place_read.data))
+        # First where it is, to compare; then where it is to be.
+        m.d.sync += place.eq(Mux(request.enable & ~s.at("Choose"), asked_for, place_read.data))
+        m.d.sync += same.eq(Cat(
+            place.as_value().word_select(at, 4) == asked_for.as_value().word_select(at, 4) for at in range(len(same))
+        ))  # fmt: skip
 
         # Searches have the memories' ports whenever they want; a row is neither read nor written for a write then.
         searching = Signal()
@@ -156,8 +176,12 @@ class ListenTable(wiring.Component):
         with s("Judge"):
             s.go("Store")
         with s("Store"):
-            m.d.comb += [store.en.eq(~taken & ~idle), place_write.en.eq(~taken & request.enable)]
-            with m.If(taken | idle):
+            again = taken & same.all()
+            m.d.comb += [store.en.eq((again | ~taken) & ~idle), place_write.en.eq(~taken & request.enable)]
+            with m.If(again):
+                m.d.sync += self.written.payload.status.eq(Status.OK)
+                s.go("Answer")
+            with m.Elif(taken | idle):
                 m.d.sync += self.written.payload.status.eq(Mux(taken, Status.EXISTS, Status.BAD_STATE))
                 s.go("Answer")
             with m.Else():

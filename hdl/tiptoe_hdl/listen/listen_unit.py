@@ -70,12 +70,15 @@ class ListenUnit(wiring.Component):
         SYNs that find no room are answered with cookies: some room is kept for those who return them.
     cookie_index : In(listener_bits); cookie_entry : Out(listen_write)
         What a listener says, two cycles later.
+    changing : Out(1)
+        Void if asked for while this is set, or two cycles before.
     pressure : In(1)
         Pulse: a SYN was turned away by the dispatcher.
     handshake : In stream of ``handshake``; verdict : Out stream of Verdict
         From and to the dispatcher: one verdict for each segment, before the next segment.
     listen : In stream of ``listen_write``; listen_status : Out stream of FlowResponse
-        LISTEN: OK, EXISTS (the listener is in use). UNLISTEN: OK after the resets of its half-open connections are sent,
+        LISTEN: OK, also for a listener in use at the same endpoint, whose next SYN,ACKs say what is new; EXISTS (it is in use
+        at another one). UNLISTEN: OK after the resets of its half-open connections are sent,
         BAD_STATE (not in use).
     drop : In stream of 16 bits; drop_status : Out stream of FlowResponse
         SYNCACHE_DROP of a reference: OK after the reset is sent, BAD_ID, BAD_GENERATION (no such half-open
@@ -126,6 +129,7 @@ class ListenUnit(wiring.Component):
                 "pressure": In(1),
                 "cookie_index": In(cfg.listener_bits),
                 "cookie_entry": Out(listen_write(cfg)),
+                "changing": Out(1),
                 "handshake": In(stream.Signature(handshake(cfg))),
                 "verdict": Out(stream.Signature(Verdict)),
                 "listen": In(stream.Signature(listen_write(cfg))),
@@ -177,6 +181,7 @@ class ListenUnit(wiring.Component):
             self.found.valid.eq(self.listeners.found.valid), self.found.payload.eq(self.listeners.found.payload),
             self.listeners.found.ready.eq(self.found.ready),
             self.listeners.cookie_index.eq(self.cookie_index), self.cookie_entry.eq(self.listeners.cookie_entry),
+            self.changing.eq(self.listeners.changing),
             self.listeners.write.valid.eq(self.writing & ~self.listeners.written.valid),
             self.cache.index.eq(self.index),
             self.cache.status_data.eq(self.cache.status),
@@ -249,6 +254,7 @@ class ListenUnit(wiring.Component):
             said.tuple.eq(Mux(self.queued, syn.tuple, meta.tuple)),
             said.seq.eq(Mux(self.queued, syn.seq, meta.seq)),
             said.ack.eq(meta.ack),
+            said.length.eq(meta.payload_length),
             said.flags.eq(Mux(self.queued, 1 << SYN | syn.is_ack << ACK, meta.flags)),
         ]
         m.d.sync += [

@@ -23,10 +23,10 @@ def syn(m, u):
     ]
     with s("Syn"):
         # The listener may have gone since the dispatcher looked, or another one has its place.
-        with m.If(listening):
+        with m.If(listening & ~u.listeners.changing):
             m.d.comb += u.cache.take.eq(1)
             s.go("Store")
-        with m.Else():
+        with m.Elif(~u.listeners.changing):
             m.d.comb += [u.reservations.returned.eq(1), u.reservations.freed.eq(1)]
             s.go("Dealt")
     with s("Store"):

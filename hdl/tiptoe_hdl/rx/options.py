@@ -11,6 +11,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from ..config import EngineConfig
+from .option_chain import OptionChain
 from .position import padded_word
 
 OPTION_WORD = 5
@@ -115,8 +116,8 @@ def walk_command(cfg: EngineConfig) -> data.StructLayout:
 
 WordClass = data.StructLayout({"mss": 1, "scale": 1, "stamps": 1, "whole": 1, "end": 1, "value": 16})
 """What a word means when an option begins with it, and its lower half. ``whole``: one of the usual layouts, also one that
-says nothing; ``stamps``: a timestamps option begins in the lower half, so it ends two words later. All 0: to be looked at
-byte by byte."""
+says nothing; ``stamps``: a timestamps option begins in the lower half, so it ends two words later. All 0: the
+chain says what it is."""
 
 
 def classify(word: Value) -> dict[str, Value]:
@@ -138,14 +139,14 @@ def classify(word: Value) -> dict[str, Value]:
 
 
 class OptionWalker(wiring.Component):
-    """Goes through the options of a SYN: word by word as long as they come in usual layouts, from there byte by byte.
+    """Goes through the options of a SYN word by word: at once as long as they come in usual layouts, else as a chain.
 
     End of options, no operation, maximum segment size (kind 2, length 4) and window scale (kind 3, length 3) are known;
     all others, and known ones of another length, are skipped by their length. A length of 0 or 1, or one that goes
     beyond the header, ends the walk; what was found before stays. Of an option that comes twice the last one counts.
 
-    Timing: a cycle a word and five on top; from the first unusual word on a cycle a byte and twelve more. Then some
-    cycles until the next command is taken.
+    Timing: a cycle a word and five on top; where any word is unusual ten on top, whatever it is. Then some cycles until the
+    next command is taken.
 
     Parameters
     ----------
@@ -174,79 +175,58 @@ class OptionWalker(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         lanes = self._cfg.data_width // 32
+        m.submodules.chain = chain = OptionChain()
 
-        # A pipeline without stalls: address, memory, row, word, and its class or one of its bytes,
-        # and what that byte is as a kind.
-        at = Signal(2 + len(self.command.payload.lane) + len(self.row))  # byte of the slot
-        bytewise = Signal()
+        # A pipeline without stalls: address, memory, row, word, and its class.
+        at = Signal(len(self.command.payload.lane) + len(self.row))  # word of the slot
         reading = Signal()
         m.d.comb += self.row.eq(at[-len(self.row) :])
-        m.d.sync += at.eq(at + Mux(bytewise, 1, 4))
-        in_row = at[: -len(self.row)]
-        valid = Signal(5)  # of the stages behind the address
-        to_read, all_read = (
-            Signal(4),
-            Signal(),
-        )  # words: no more than there are, so that the pipeline is empty behind the last one
+        m.d.sync += at.eq(at + 1)
+        lane = at[: -len(self.row)]
+        valid, last = Signal(4), Signal(4)  # of the stages behind the address
+        # Words: no more than there are, so that the pipeline is empty behind the last one.
+        to_read, all_read = Signal(4), Signal()
         asks = Signal()
-        m.d.comb += asks.eq(reading & ~(all_read & ~bytewise))
-        m.d.sync += valid.eq(Cat(asks, valid))
+        m.d.comb += asks.eq(reading & ~all_read)
+        m.d.sync += [valid.eq(Cat(asks, valid)), last.eq(Cat(to_read == 1, last))]
         with m.If(reading):
             m.d.sync += [to_read.eq(to_read - 1), all_read.eq(all_read | (to_read == 1))]
         for stage in range(2):
-            later = Signal(len(in_row), name=f"in_row{stage}")
-            m.d.sync += later.eq(in_row)
-            in_row = later
-        coming, byte = Signal(8), Signal(8)
-        byte_end, byte_nop, byte_two = Signal(), Signal(), Signal()
-        word = Signal(32)
-        kind_of_word = Signal(WordClass)
-        words = Cat(padded_word(self.data, lane) for lane in range(lanes))
-        in_word = Signal(2)
-        m.d.sync += [
-            word.eq(words.word_select(in_row[2:], 32)),
-            in_word.eq(in_row[:2]),
-            coming.eq(word.word_select(~in_word, 8)),  # the first byte is the highest
-            byte.eq(coming),
-            byte_end.eq(coming == Kind.END),
-            byte_nop.eq(coming == Kind.NOP),
-            byte_two.eq(coming == 2),
-        ]
-        m.d.sync += [kind_of_word[field].eq(value) for field, value in classify(word).items()]
-        word_valid, byte_valid = valid[3], valid[4]
+            later = Signal(len(lane), name=f"lane{stage}")
+            m.d.sync += later.eq(lane)
+            lane = later
+        word, classified = Signal(32), Signal(32)
+        usual = Signal(WordClass)
+        words = Cat(padded_word(self.data, number) for number in range(lanes))
+        m.d.sync += [word.eq(words.word_select(lane, 32)), classified.eq(word)]
+        m.d.sync += [usual[field].eq(value) for field, value in classify(word).items()]
+        word_valid = valid[3]
         empty = Signal()
-        m.d.comb += empty.eq(~asks & ~valid[:4].any())  # and valid[4] in this cycle's last step
+        m.d.comb += empty.eq(~asks & ~valid.any())
+        m.d.comb += [
+            chain.valid.eq(word_valid), chain.last.eq(last[3]), chain.word.eq(classified), chain.following.eq(word),
+        ]  # fmt: skip
 
         found = self.o.payload
         with m.If(self.o.valid & self.o.ready):
             m.d.sync += [self.o.valid.eq(0), found.eq(0)]
 
-        here = Signal.like(at)  # the word that is looked at
         left = Signal(4)  # words, with this one
         inside = Signal()  # the word belongs to the option before
         skip = Signal()  # the next one too
-        # The longest option that may begin with the byte before this one: bytes behind this one, and two. So a length
-        # needs one comparison only.
-        most = Signal(6)
-        final = Signal()  # most is 2
-        beyond = Signal()  # byte > most, in the cycle of a length
-        rest = Signal(8)  # bytes of this option behind this one
-        kind = Signal(Kind)
-        value_mss, value_scale = Signal(), Signal()  # a byte of a value, in the state of that name
-        with m.If(bytewise & byte_valid):
-            m.d.sync += [most.eq(most - 1), final.eq(most == 3), beyond.eq(coming >= most)]
+        quick = Signal()  # in state "Words"
+        chained = Signal()  # in state "Chain"
 
         def done():
-            m.d.sync += [self.o.valid.eq(1), reading.eq(0)]
+            m.d.sync += [self.o.valid.eq(1), reading.eq(0), quick.eq(0), chained.eq(0)]
             m.next = "Flush"
 
         def scale(shift):
             return [found.ws_present.eq(1), found.ws.eq(Mux(shift > MAX_WINDOW_SHIFT, MAX_WINDOW_SHIFT, shift))]
 
-        # What is found, apart from the states: in "Words" these are ``reading`` and not ``bytewise``. Classes exclude
-        # each other.
-        usual = kind_of_word
-        word_now = reading & ~bytewise & word_valid
+        # What is found, apart from the states. Classes exclude each other. The chain says once more what was found in the words
+        # just before the first unusual one.
+        word_now = quick & word_valid
         begins = word_now & ~inside
         with m.If(word_now):
             m.d.sync += [inside.eq(Mux(inside, skip, usual.stamps)), skip.eq(~inside & usual.stamps)]
@@ -254,67 +234,37 @@ class OptionWalker(wiring.Component):
             m.d.sync += found.mss.eq(usual.value)
         with m.If(begins & usual.scale):
             m.d.sync += scale(usual.value[:8])
-        with m.If(value_mss):
-            m.d.sync += found.mss.eq(Cat(byte, found.mss[:8]))
-        with m.If(value_scale):
-            m.d.sync += scale(byte)
+        with m.If(chained & chain.mss_found):
+            m.d.sync += found.mss.eq(chain.mss)
+        with m.If(chained & chain.ws_found):
+            m.d.sync += scale(chain.ws)
 
         with m.FSM():
             with m.State("Idle"):
                 m.d.comb += self.command.ready.eq(1)
-                start = self.command.payload.lane << 2
                 m.d.sync += [
-                    left.eq(self.command.payload.words), inside.eq(0), skip.eq(0), bytewise.eq(0),
-                    at.eq(start), here.eq(start), to_read.eq(self.command.payload.words), all_read.eq(0),
+                    left.eq(self.command.payload.words), inside.eq(0), skip.eq(0),
+                    at.eq(self.command.payload.lane), to_read.eq(self.command.payload.words), all_read.eq(0),
                 ]  # fmt: skip
                 with m.If(self.command.valid):
-                    m.d.sync += reading.eq(1)
+                    m.d.sync += [reading.eq(1), quick.eq(1)]
                     m.next = "Words"
             with m.State("Words"):
-                with m.If(word_valid & (inside | usual.whole)):
-                    m.d.sync += [here.eq(here + 4), left.eq(left - 1)]
-                    with m.If(left == 1):
+                with m.If(word_valid):
+                    m.d.sync += left.eq(left - 1)
+                    with m.If(~inside & usual.end):
                         done()
-                with m.If(word_valid & ~inside & usual.end):
-                    done()
-                with m.If(word_valid & ~inside & ~usual.whole & ~usual.end):
-                    m.d.sync += reading.eq(0)
-                    m.next = "Turn"
-            with m.State("Turn"):
-                # From this word on byte by byte, once the words under way are gone.
-                m.d.sync += [at.eq(here), bytewise.eq(1), most.eq((left << 2) + 1), final.eq(0)]
-                with m.If(empty):
-                    m.d.sync += reading.eq(1)
-                    m.next = "Kind"
-            with m.State("Kind"):
-                with m.If(byte_valid):
-                    m.d.sync += kind.eq(byte)
-                    with m.If(byte_end | final):
+                    with m.Elif(~inside & ~usual.whole):
+                        m.d.sync += [quick.eq(0), chained.eq(1)]
+                        m.next = "Chain"
+                    with m.Elif(left == 1):
                         done()
-                    with m.Elif(~byte_nop):
-                        m.next = "Length"
-            with m.State("Length"):
-                m.d.sync += rest.eq(byte - 3)
-                with m.If(byte_end | byte_nop | beyond | final):
+            with m.State("Chain"):
+                with m.If(chain.done):
                     done()
-                with m.Elif(byte_two):
-                    m.next = "Kind"
-                with m.Else():
-                    m.d.sync += [
-                        value_mss.eq((kind == Kind.MSS) & (byte == 4)),
-                        value_scale.eq((kind == Kind.WINDOW_SCALE) & (byte == 3)),
-                    ]
-                    m.next = "Value"
-            with m.State("Value"):
-                m.d.sync += rest.eq(rest - 1)
-                with m.If(final | (rest == 0)):
-                    m.d.sync += [value_mss.eq(0), value_scale.eq(0)]
-                with m.If(final):
-                    done()
-                with m.Elif(rest == 0):
-                    m.next = "Kind"
             with m.State("Flush"):
                 # What is still on its way must not be taken for the next walk's.
+                m.d.comb += chain.clear.eq(1)
                 with m.If(empty & ~self.o.valid):
                     m.next = "Idle"
         return m

@@ -205,6 +205,25 @@ def test_syn_has_the_header_of_before_connect_and_syn_ack_the_segment_size_of_th
         two.check()
 
 
+def test_segment_size_set_after_listen_is_in_the_next_syn_ack_on_the_wire(out_dir) -> None:
+    with pair(out_dir) as two:
+        listener = two.b.socket()
+        listener.bind(("", 80))
+        listener.listen()
+        for size, offered in ((None, 1460), (600, 600), (0, 1460)):
+            if size is not None:
+                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, size)
+            before = len(from_ip(two, B))
+            client = two.a.socket()
+            assert client.connect_ex((B, 80)) == errno.EINPROGRESS
+            two.run_until(lambda: listener.readable() and client.writable(), 1_000_000, "established")  # noqa: B023
+            server, _ = listener.accept()
+            carry(two, client, server, bytes(3000))
+            assert from_ip(two, B)[before][0].mss == offered
+            assert client.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG) == offered
+        two.check()
+
+
 @pytest.mark.parametrize("nodelay", [False, True])
 def test_nagle_holds_small_writes_on_the_wire_unless_nodelay(out_dir, nodelay: bool) -> None:
     """SHLD-7, MUST-17."""

@@ -245,7 +245,8 @@ class EngineModel(FakeDevice):
         return Status.OK
 
     def _listen(self, command: dict[str, Any]) -> Status:
-        self._rule(command["listener"] not in self.listeners, "LISTEN of a listener in use")
+        before = self.listeners.get(command["listener"])
+        self._rule(before in (None, command["lport"]), "LISTEN of a listener in use for another port")
         self.listeners[command["listener"]] = command["lport"]
         return Status.OK
 

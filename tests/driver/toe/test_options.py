@@ -207,6 +207,35 @@ def test_maxseg_of_a_listener_is_offered_and_kept_to(bench: Bench, asked: int, o
     assert child.getsockopt(*MAXSEG) == offered and options_told(bench) == []
 
 
+def test_maxseg_set_while_listening_reaches_the_device_without_a_gap(bench: Bench) -> None:
+    """RFC 9293 MUST-14: the same listener says something else; UNLISTEN would refuse SYNs meanwhile."""
+    listener = bench.listening()
+    first = bench.device.last(Opcode.LISTEN)
+    for asked, offered in ((700, 700), (700, 700), (9000, 1460), (88, 88), (0, 1460)):
+        listener.setsockopt(*MAXSEG, asked)
+        assert listener.getsockopt(*MAXSEG) == (asked or 536)
+        assert bench.device.last(Opcode.LISTEN) == first | {
+            "mss": offered,
+            "tag": bench.device.last(Opcode.LISTEN)["tag"],
+        }
+    with pytest.raises(OSError) as caught:
+        listener.setsockopt(*MAXSEG, 87)
+    assert caught.value.errno == errno.EINVAL
+    assert [c["mss"] for c in bench.device.ops(Opcode.LISTEN)] == [1460, 700, 1460, 88, 1460]
+    assert bench.device.ops(Opcode.UNLISTEN) == []
+    listener.setsockopt(*MAXSEG, 600)
+    listener.close()
+    bench.stack.poll()
+    assert [c["op"] for c in bench.device.ops(Opcode.LISTEN, Opcode.UNLISTEN)][-2:] == [Opcode.LISTEN, Opcode.UNLISTEN]
+
+
+def test_maxseg_of_a_listener_is_offered_after_a_restart_too(bench: Bench) -> None:
+    listener = bench.listening()
+    listener.setsockopt(*MAXSEG, 700)
+    bench.dev.restart()
+    assert bench.device.last(Opcode.LISTEN)["mss"] == 700
+
+
 def test_maxseg_set_while_listening_is_kept_to_by_what_is_accepted_later(bench: Bench) -> None:
     listener = bench.listening()
     listener.setsockopt(*MAXSEG, 700)
@@ -214,6 +243,19 @@ def test_maxseg_set_while_listening_is_kept_to_by_what_is_accepted_later(bench: 
     conn = bench.handshake_done(1)
     assert options_told(bench) == [{"op": Opcode.PATH_MTU, "tid": conn.tid, "mss": 700}]
     assert listener.accept()[0].getsockopt(*MAXSEG) == 700
+
+
+def test_listener_offers_what_the_interface_carries_after_its_mtu_has_changed(bench: Bench) -> None:
+    """RFC 9293 MUST-14, section 3.7.1: the largest packet that can be received."""
+    listener, other = bench.listening(), bench.listening(81)
+    other.setsockopt(*MAXSEG, 700)
+    bench.device.forget()
+    for mtu in (1000, 1000, 600, 1500):
+        bench.dev.if_set_mtu(mtu)
+    assert [(c["lport"], c["mss"]) for c in bench.device.ops(Opcode.LISTEN)] == [
+        (80, 960), (80, 560), (81, 560), (80, 1460), (81, 700),
+    ]  # fmt: skip
+    assert listener.getsockopt(*MAXSEG) == 536 and other.getsockopt(*MAXSEG) == 700
 
 
 def test_maxseg_before_connect_is_what_getsockopt_tells(bench: Bench) -> None:

@@ -133,6 +133,7 @@ class FrontEnd(wiring.Component):
         m.d.comb += [
             cookies.key.eq(self.isn_key[:64]), cookies.room.eq(self.control_room), cookies.tick_time.eq(self.tick_time),
             listen.cookie_index.eq(cookies.index), cookies.entry.eq(listen.cookie_entry),
+            cookies.changing.eq(listen.changing),
             dispatcher.cookies_recent.eq(cookies.recent),
             dispatcher.cookies_current.eq(cookies.current), dispatcher.cookies_before.eq(cookies.before),
             dispatcher.cookie_answered.eq(cookies.answered), dispatcher.cookie_good.eq(cookies.good),

@@ -145,15 +145,28 @@ SYN_RECEIVED_CASES = [
     ("ack_too_high", {"flags": A, "seq": 1, "ack": 2}, "reset"),
     ("ack_far_off", {"flags": A, "seq": 1, "ack": 0x80000001}, "reset"),
     ("bad_ack_bad_seq", {"flags": A, "seq": -5, "ack": 3}, "challenge"),
-    ("bad_ack_behind_window", {"flags": A, "seq": WND + 1, "ack": 0}, "challenge"),
+    ("bad_ack_behind_window", {"flags": A, "seq": WND + 2, "ack": 0}, "challenge"),
+    ("bad_ack_at_edge", {"flags": A, "seq": WND + 1, "ack": 0}, "reset"),
+    ("bad_ack_reaches_in", {"flags": A, "seq": 0, "ack": 0, "payload_length": 9}, "reset"),
+    ("no_ack_reaches_in", {"flags": 0, "seq": 0, "payload_length": 9}, "ignored"),
+    ("rst_reaches_in", {"flags": R, "seq": 0, "payload_length": 9}, "ignored"),
+    ("data_ends_at_rcv_nxt", {"flags": A, "seq": -99, "ack": 1, "payload_length": 100}, "challenge"),
+    ("fin_ends_at_rcv_nxt", {"flags": F | A, "seq": -99, "ack": 1, "payload_length": 99}, "challenge"),
+    ("data_at_edge", {"flags": A, "seq": WND + 1, "ack": 1, "payload_length": 1}, "challenge"),
+    ("fin_at_edge", {"flags": F | A, "seq": WND + 1, "ack": 1}, "challenge"),
+    ("data_too_far_left", {"flags": A, "seq": 1 - 4096, "ack": 1, "payload_length": 4095}, "challenge"),
     ("no_flags_before_window", {"flags": 0, "seq": 0}, "challenge"),
     ("ack_before_window", {"flags": A, "seq": 0, "ack": 1}, "challenge"),
-    ("ack_behind_window", {"flags": A, "seq": WND + 1, "ack": 1}, "challenge"),
+    ("ack_behind_window", {"flags": A, "seq": WND + 2, "ack": 1}, "challenge"),
     ("ack_far_behind", {"flags": A, "seq": 0x80000001, "ack": 1}, "challenge"),
     ("ack_next", {"flags": A, "seq": 1, "ack": 1}, "accepted"),
     ("ack_with_data", {"flags": A, "seq": 1, "ack": 1, "payload_length": 1460, "frame_length": 1514}, "accepted"),
     ("ack_out_of_order", {"flags": A, "seq": 1461, "ack": 1, "payload_length": 40}, "accepted"),
     ("ack_end_of_window", {"flags": A, "seq": WND, "ack": 1}, "accepted"),
+    ("ack_at_edge", {"flags": A, "seq": WND + 1, "ack": 1}, "accepted"),
+    ("data_reaches_in", {"flags": A, "seq": 0, "ack": 1, "payload_length": 2}, "accepted"),
+    ("fin_reaches_in", {"flags": F | A, "seq": -99, "ack": 1, "payload_length": 100}, "accepted"),
+    ("most_data_reaches_in", {"flags": A, "seq": 1 - 4094, "ack": 1, "payload_length": 4095}, "accepted"),
 ]
 
 
@@ -189,6 +202,8 @@ def test_segments_of_half_open_connections(irs, iss, stall):
                     got = refused(await net.next(ctx, "control"))
                     assert got == control | {"seq": iss + 1 & M32, "ack": irs + 1 & M32, "flags": A}, name
                     counts = {"challenge_acks": 1}
+                    if fields["flags"] & (S | R | A) == A and relative["ack"] != 1:
+                        counts["syncache_bad_ack"] = 1
                 case "reset":
                     got = refused(await net.next(ctx, "control"))
                     assert got == control | {"seq": fields["ack"] & M32, "ack": 0, "flags": R}, name
@@ -216,3 +231,22 @@ def test_segments_of_half_open_connections(irs, iss, stall):
         await net.nothing(ctx)
 
     run_front_end(TINY, scenario, stall=stall)
+
+
+@pytest.mark.parametrize("irs", [0xFFFF_FFFD, 0xFFFF_FFFF])
+@pytest.mark.parametrize("length, accepted", [(2, True), (6, True), (7, False), (1460, False)])
+def test_what_begins_left_of_a_tiny_window_has_to_end_inside(irs, length, accepted):
+    """RFC 9293 section 3.10.7.4 first: RCV.NXT =< SEG.SEQ+SEG.LEN-1 < RCV.NXT+RCV.WND."""
+
+    async def scenario(ctx, net):
+        assert await net.listen(ctx, wnd=5) == Status.OK
+        await net.stock(ctx, 0)
+        first, _ = await net.half_open(ctx, 0, irs)
+        await net.send(ctx, number=0, flags=A, seq=irs, ack=first["seq"] + 1 & M32, payload_length=length)
+        if accepted:
+            assert (await net.next(ctx, "flow"))["wnd"] == 5
+        else:
+            got = refused(await net.next(ctx, "control"))
+            assert (got["flags"], got["ack"]) == (A, irs + 1 & M32)
+
+    run_front_end(TINY, scenario)

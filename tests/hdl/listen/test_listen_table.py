@@ -36,9 +36,9 @@ async def find(ctx, dut, laddr, lport):
         cycles += 1
 
 
-async def write(ctx, dut, listener, at, enable):
+async def write(ctx, dut, listener, at, enable, wnd=2):
     await stream_put(ctx, dut.write, {
-        "enable": enable, "listener": listener, "laddr": at[0], "lport": at[1], "mss": listener, "rcv_scale": 1, "wnd": 2,
+        "enable": enable, "listener": listener, "laddr": at[0], "lport": at[1], "mss": listener, "rcv_scale": 1, "wnd": wnd,
     })  # fmt: skip
     return (await stream_get(ctx, dut.written))["status"]
 
@@ -54,7 +54,16 @@ def test_any_number_of_listeners_is_found_in_seven_cycles(listeners, rng):
         for _ in range(14):
             number = rng.randrange(listeners)
             if number in used:
-                assert await write(ctx, dut, number, (7, 7), 1) == Status.EXISTS
+                laddr, lport = used[number]
+                for bit in range(48):  # elsewhere
+                    there = laddr ^ 1 << bit & 0xFFFF_FFFF, lport ^ 1 << bit >> 32
+                    assert await write(ctx, dut, number, there, 1) == Status.EXISTS
+                ctx.set(dut.index, number)
+                for wnd in (3, 2):
+                    assert await write(ctx, dut, number, used[number], 1, wnd) == Status.OK
+                    await ctx.tick().repeat(3)
+                    assert ctx.get(dut.entry).wnd == wnd
+                assert (await find(ctx, dut, *used[number]))[0] == winner(used, *used[number])
                 del used[number]
                 assert await write(ctx, dut, number, (7, 7), 0) == Status.OK, "UNLISTEN need not say where"
                 assert await write(ctx, dut, number, (7, 7), 0) == Status.BAD_STATE
@@ -86,6 +95,7 @@ def test_searches_every_cycle_while_listeners_are_written(rng):
             for enable in (1, 0):
                 assert await write(ctx, dut, 1, (0, 0x5050), enable) == Status.OK
                 assert await write(ctx, dut, 2, (0xC0A80002, 80), enable) == Status.OK
+                assert await write(ctx, dut, 3, stays[3], 1) == Status.OK, "found all the while"
         done.append("all")
 
     async def searcher(ctx):
@@ -108,3 +118,30 @@ def test_searches_every_cycle_while_listeners_are_written(rng):
 
     run_bench(dut, writer, searcher, max_cycles=60_000)
     assert LocalEndpoint.size == 48
+
+
+def test_a_listener_is_changing_around_the_cycle_in_which_it_is_read_and_written_at_once():
+    """Block RAM gives nothing sensible then: it is in ``entry`` in the cycle before the new one. Whoever asks waits: a SYN of
+    the listen unit from there until it has the new one, one that wants a cookie two cycles before already."""
+    dut = ListenTable(TINY)
+    history = []
+
+    async def watch(ctx):
+        async for _, _, changing, entry in ctx.tick().sample(dut.changing, dut.entry):
+            history.append((changing, entry.wnd))
+
+    async def bench(ctx):
+        await ctx.tick().until(dut.ready)
+        ctx.set(dut.index, 2)
+        await write(ctx, dut, 2, (0, 80), 1, 5)
+        await ctx.tick().repeat(10)
+        del history[:]
+        for wnd in (6, 7):
+            assert await write(ctx, dut, 2, (0, 80), 1, wnd) == Status.OK
+            await ctx.tick().repeat(10)
+        for wnd in (6, 7):
+            new = [said for _, said in history].index(wnd)
+            assert [changing for changing, _ in history[new - 6 : new + 2]] == [0, 1, 1, 1, 1, 1, 1, 0]
+        assert sum(changing for changing, _ in history) == 12
+
+    run_bench(dut, bench, background=[watch], max_cycles=2000)

@@ -63,6 +63,29 @@ def test_listen_statuses():
     run_front_end(TINY, scenario)
 
 
+def test_listen_again_at_the_same_endpoint_changes_the_next_syn_acks_and_loses_no_syn():
+    """TCP_MAXSEG of a listening socket: the old SYN,ACK or the new one for every SYN, whatever it comes beside."""
+
+    async def scenario(ctx, net):
+        await net.stock(ctx, *range(4))
+        where = {"listener": 2, "laddr": LOCAL, "lport": 81}
+        to = {"tuple": peer_tuple(0, 81), "flags": S}
+        assert await net.listen(ctx, **where, mss=1460) == Status.OK
+        assert await net.listen(ctx, listener=2, laddr=0, lport=81, mss=600) == Status.EXISTS
+        assert await net.listen(ctx, listener=2, laddr=LOCAL, lport=0x8051, mss=600) == Status.EXISTS
+        await net.send(ctx, **to)
+        assert (await net.next(ctx, "control"))["mss"] == 1460
+        assert await net.listen(ctx, **where, mss=700) == Status.OK
+        await net.send(ctx, **to | {"tuple": peer_tuple(1, 81)})
+        assert (await net.next(ctx, "control"))["mss"] == 700
+        await net.send(ctx, **to)  # the SYN again: half open as it was
+        assert (await net.next(ctx, "control"))["mss"] == 1460
+        assert await net.unlisten(ctx, 2) == Status.OK
+        assert await net.listen(ctx, **where, mss=500) == Status.OK
+
+    run_front_end(TINY, scenario)
+
+
 @pytest.mark.parametrize("stall", [0.0, 0.8])
 def test_unlisten_resets_children(stall):
     """Stopping a listener with k half-open children: k resets, then the status; the other listener's child stays."""

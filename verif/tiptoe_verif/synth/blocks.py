@@ -175,7 +175,7 @@ BLOCKS = [
     # No row is read in the cycle of an update's write.
     Block("connection_table", _connection_table, no_collision=("way*",), inside="table"),
     Block("isn", _isn),
-    # Entries are not read while written; what the listen table shows after a write of the same entry is not looked at, and
+    # Entries are not read while written; what the listen table shows of an entry while it is ``changing`` is not looked at, and
     # no row of it is written in the cycle of a search.
     Block(
         "listen_unit",

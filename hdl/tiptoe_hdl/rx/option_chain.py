@@ -1,0 +1,130 @@
+"""Options one behind the other, four bytes a cycle, wherever they begin (RFC 9293 section 3.2, MUST-4 to MUST-7)."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+WORD = 4
+"""Bytes."""
+
+
+class OptionChain(wiring.Component):
+    """Follows the options of a header through its words, whatever their lengths: no header takes longer than another.
+
+    Of every byte of a word it is found out what an option would be that began there, then what would be passed within the
+    word from there on. So the only thing carried from word to word is how many bytes the last option goes on, and that takes one
+    cycle.
+
+    Timing: one word a cycle, without stalls; what is found in it comes five cycles later, out of flip-flops.
+
+    Members
+    -------
+    valid, last : In(1); word, following : In(32)
+        A word and the one behind it, first byte highest; the header's last word, whose ``following`` is void.
+    clear : In(1)
+        Forget what is under way; the next word is a header's first.
+    mss_found, ws_found : Out(1); mss : Out(16); ws : Out(8)
+        Options of the right length; of two in a word the last one.
+    done : Out(1)
+        That was the last word.
+    """
+
+    valid: In(1)
+    last: In(1)
+    word: In(32)
+    following: In(32)
+    clear: In(1)
+    mss_found: Out(1)
+    mss: Out(16)
+    ws_found: Out(1)
+    ws: Out(8)
+    done: Out(1)
+
+    def elaborate(self, platform):
+        m = Module()
+        both = Cat(self.following, self.word)
+        byte = [both[56 - 8 * at : 64 - 8 * at] for at in range(2 * WORD - 1)]
+
+        # Cycle 1: an option that begins with this byte.
+        nop, stop, two, three, is_mss, is_ws = (
+            Signal(WORD, name=name) for name in ("nop", "stop", "two", "three", "is_mss", "is_ws")
+        )
+        beyond = [Signal(6, name=f"beyond{at}") for at in range(WORD)]  # its bytes behind this word
+        values = Signal(8 * (WORD + 1))
+        m.d.sync += values.eq(Cat(byte[2:]))
+        for at, (kind, length) in enumerate(zip(byte[:WORD], byte[1:], strict=False)):
+            inside = WORD - at
+            m.d.sync += [
+                nop[at].eq(kind == 1),
+                # End of options, or a length that cannot be.
+                stop[at].eq((kind == 0) | (kind != 1) & ((length < 2) | length[6:].any())),
+                two[at].eq((kind > 1) & (length == 2)),
+                three[at].eq((kind > 1) & (length == 3)),
+                beyond[at].eq(length[:6] - inside if at < WORD - 1 else Mux(kind == 1, 0, length[:6] - inside)),
+                # Not if it goes beyond the header.
+                is_mss[at].eq((kind == 2) & (length == 4) & (~self.last if at > 0 else 1)),
+                is_ws[at].eq((kind == 3) & (length == 3) & (~self.last if at > 1 else 1)),
+            ]
+
+        # Cycle 2: where options begin in this word if one begins at ``entry``, and how it then goes on.
+        passed = [Signal(WORD, name=f"passed{entry}") for entry in range(WORD)]
+        exits = [Signal(6, name=f"exit{entry}") for entry in range(WORD)]
+        stops = Signal(WORD)
+        for entry in range(WORD):
+            here = [0] * entry + [1]
+            for at in range(entry + 1, WORD):
+                here.append(
+                    here[at - 1] & nop[at - 1]
+                    | (here[at - 2] & two[at - 2] if at - 2 >= entry else 0)
+                    | (here[at - 3] & three[at - 3] if at - 3 >= entry else 0)
+                )
+            way_out = beyond[entry]
+            for at in range(entry + 1, WORD):
+                way_out = Mux(here[at], beyond[at], way_out)
+            m.d.sync += [
+                passed[entry].eq(Cat(*(here[at] if at >= entry else 0 for at in range(WORD)))),
+                exits[entry].eq(way_out),
+                stops[entry].eq(Cat(here[at] & stop[at] for at in range(entry, WORD)).any()),
+            ]
+
+        # Cycle 3: where an option does begin.
+        valid, last = Signal(3), Signal(3)
+        ahead, dead = Signal(6), Signal()  # bytes from this word to the next option; there is none
+        begins, begun = Signal(), Signal(WORD)
+        m.d.comb += begins.eq(~ahead[2:].any() & ~dead)
+        m.d.sync += begun.eq(0)
+        with m.If(valid[1]):
+            for entry in range(WORD):
+                with m.If(begins & (ahead[:2] == entry)):
+                    m.d.sync += [begun.eq(passed[entry]), ahead.eq(exits[entry]), dead.eq(stops[entry])]
+            with m.If(ahead[2:].any()):
+                m.d.sync += ahead.eq(ahead - WORD)
+        with m.If(self.clear):
+            m.d.sync += [ahead.eq(0), dead.eq(0), valid.eq(0), last.eq(0)]
+        with m.Else():
+            m.d.sync += [valid.eq(Cat(self.valid, valid)), last.eq(Cat(self.valid & self.last, last))]
+
+        # Cycle 4: what they say.
+        for _ in range(2):
+            later = [Signal.like(signal, name=f"{signal.name}_later") for signal in (is_mss, is_ws, values)]
+            m.d.sync += [new.eq(old) for new, old in zip(later, (is_mss, is_ws, values), strict=True)]
+            is_mss, is_ws, values = later
+        value = [values.word_select(at, 8) for at in range(WORD + 1)]  # the byte two behind ``at``
+        mss_at, ws_at = begun & is_mss, begun & is_ws
+        m.d.sync += [
+            self.mss_found.eq(mss_at.any() & ~self.clear),
+            self.ws_found.eq(ws_at.any() & ~self.clear),
+            self.done.eq(last[2] & ~self.clear),
+            self.mss.eq(_chosen(mss_at, [Cat(value[at + 1], value[at]) for at in range(WORD)])),
+            # Only the first and the last of a word have room beside each other.
+            self.ws.eq(Mux(ws_at[3], value[3], _chosen(ws_at[:3], value[:3]))),
+        ]
+        return m
+
+
+def _chosen(which, values):
+    """The value whose bit is set."""
+    result = 0
+    for bit, value in zip(which, values, strict=True):
+        result = result | (value & bit.replicate(len(value)))
+    return result

@@ -18,8 +18,9 @@ from ..messages import ACK, SYN, FourTuple, TxControl, listen_write
 from .handshake import syn_request
 from .jobs import DEFAULT_MSS
 
-MSS = (64, 256, 536, 1200, 1300, 1400, 1440, 1460)
-"""The largest one that is not above the peer's is remembered."""
+MSS = (48, 256, 536, 1200, 1300, 1400, 1440, 1460)
+"""The largest one that is not above the peer's is remembered. The first one is the least that any connection sends: a peer that
+says less gets no more than from a SYN that found room."""
 TIME_BITS = 13
 """Of the clock, in the hash: what three words leave beside the rest. All messages have one length, and need not say it."""
 ROUNDS = 10

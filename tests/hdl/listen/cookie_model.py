@@ -2,7 +2,7 @@
 
 from tests.hdl.listen.bench import M32
 
-MSS = (64, 256, 536, 1200, 1300, 1400, 1440, 1460)
+MSS = (48, 256, 536, 1200, 1300, 1400, 1440, 1460)
 
 
 def _rotate(value, bits):

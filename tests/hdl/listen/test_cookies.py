@@ -6,6 +6,8 @@ from tests.hdl.listen.bench import M32, A, F, R, S, info, peer_tuple, run_front_
 from tests.hdl.listen.cookie_model import cookie, half_siphash
 from tests.hdl.listen.expected import ENTRIES, refused, syn_ack
 from tiptoe_hdl.config import TINY
+from tiptoe_hdl.flow.pipeline import SMALLEST_MSS
+from tiptoe_hdl.listen.cookie_maker import MSS
 
 PERIOD = 1 << 16
 
@@ -55,14 +57,21 @@ def test_whoever_returns_a_cookie_gets_in(irs):
     """Again and again, while the SYNs before it keep their entries; the MSS is remembered, rounded down."""
 
     async def scenario(ctx, net):
-        await crowd(ctx, net)
-        for id_, (said, kept) in enumerate([(0, 536), (1460, 1460), (9000, 1460), (1399, 1300), (100, 64)]):
+        await crowd(ctx, net, ids=3 * ENTRIES)
+        for id_, (said, kept) in enumerate(
+            [(0, 536), (1460, 1460), (9000, 1460), (1399, 1300), (100, 48), (63, 48), (1, 48)]
+        ):
             iss = await ask(ctx, net, 50 + id_, irs=irs, mss=said)
             await get_in(ctx, net, 50 + id_, iss, id_, irs=irs, mss=kept)
-        assert net.counts["syn_cookies"] == 5 and net.counts["syn_dropped_full"] == 0
+        assert net.counts["syn_cookies"] == 7 and net.counts["syn_dropped_full"] == 0
         await net.nothing(ctx)
 
     run_front_end(TINY, scenario)
+
+
+def test_no_cookie_says_more_than_the_peers_mss():
+    """Below the least that the engine sends at all, what stands for it is that."""
+    assert MSS[0] == SMALLEST_MSS and list(MSS) == sorted(MSS)
 
 
 def test_a_cookie_is_good_for_one_to_two_periods_of_its_clock():

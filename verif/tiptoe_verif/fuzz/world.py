@@ -53,8 +53,8 @@ _TIMERS = {
 """In ticks of 40 cycles: all of TCP's times pass within a few hundred steps."""
 
 
-def choose_options(rng: random.Random) -> dict[str, Any]:
-    """The driver's options of a run, within what it allows: rings, limits, who keeps TIME_WAIT, ids in stock, cookies."""
+def choose_options(rng: random.Random, cookies: bool) -> dict[str, Any]:
+    """The driver's options of a run, within what it allows: rings, limits, who keeps TIME_WAIT, ids in stock."""
     rings = rng.choice((4096, 4096, 16_384))
     registers = {
         abi.REG_RST_LIMIT: rng.choice((100 << 16 | 1, 0, 1 << 16, 1 << 16 | 1, 0xFFFF_FFFF)),
@@ -64,7 +64,7 @@ def choose_options(rng: random.Random) -> dict[str, Any]:
     return {
         "snd_ring_bytes": rings, "rcv_ring_bytes": rings, "frame_slots": rng.choice((16, 16, 4)), "frame_buffers": 8,
         "arp_retry_us": 20_000, "fin_wait_2_us": 20_000, "orphan_us": 20_000,
-        "syn_cookies": rng.random() < 0.6, "stock": rng.choice((None, 1, 2, 4)),
+        "syn_cookies": cookies, "stock": rng.choice((None, 1, 2, 4)),
         "active_reserve": rng.choice((None, 4)), "time_wait": rng.choice(("shared", "shared", "engine")),
         "registers": _TIMERS | registers,
     }  # fmt: skip
@@ -100,6 +100,8 @@ class World:
         Of the engine's keys, the peers' numbers and the rings' sizes.
     pcap : Path, optional
         Capture.
+    cookies : bool
+        The engine sends SYN cookies.
 
     Attributes
     ----------
@@ -109,11 +111,11 @@ class World:
         Connections that the host had, the bystander's aside, and bytes that it took from them.
     """
 
-    def __init__(self, config: str, seed: int, pcap: Path | None = None) -> None:
+    def __init__(self, config: str, seed: int, pcap: Path | None = None, cookies: bool = False) -> None:
         rng = self._rng = random.Random(f"fuzz world {seed}")
         self.sim = Simulation(
             config, ip=OUR, mac=OUR_MAC, tick_us=40, seed=seed, pcap=pcap, memory_bytes=1 << 22,
-            driver=choose_options(rng),
+            driver=choose_options(rng, cookies),
         )  # fmt: skip
         ours = self.sim.ip
         self.peers = [

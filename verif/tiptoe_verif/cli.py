@@ -257,6 +257,7 @@ def fuzz(
     frames: Annotated[int, typer.Option(help="How many the engine gets.", min=1)] = 10_000,
     config: Annotated[str, typer.Option(help="Configuration of the engine (see: tiptoe info).")] = "tiny",
     runs: Annotated[int, typer.Option(help="Runs for making a finding short; 0: as it is.", min=0)] = 300,
+    cookies: Annotated[bool, typer.Option("--cookies", help="The engine sends SYN cookies.")] = False,
 ) -> None:
     """Peers without manners against the whole engine, in all states of TCP, beside a connection whose data must pass.
 
@@ -265,7 +266,7 @@ def fuzz(
     """
     from .fuzz.command import run_fuzz
 
-    raise typer.Exit(run_fuzz(_config(config), seed, frames, runs, console))
+    raise typer.Exit(run_fuzz(_config(config), seed, frames, runs, console, cookies))
 
 
 @app.command()

@@ -1,8 +1,9 @@
 """One SYN cookie: made for a SYN, or checked for an ACK (RFC 4987 section 3.6).
 
 ``iss = irs + cookie``, and the cookie is, from the top: 5 bits of a clock of 65 seconds, 3 bits that stand for the peer's MSS,
-24 bits of HalfSipHash-2-4 over foreign address, ports, the clock (16 bits) and the MSS bits. The local address is the engine's
-only one.
+24 bits of HalfSipHash-2-4 over foreign address, IRS (with the local port), foreign port, MSS bits and 13 bits of the clock. The
+local address is the engine's only one. Without IRS the difference of both numbers would be all: where as much was sent as
+received, the last ACK of a connection that has ended (a FIN came twice) would look like a cookie's, and make another one.
 """
 
 from functools import reduce
@@ -17,16 +18,18 @@ from ..messages import ACK, SYN, FourTuple, TxControl, listen_write
 from .handshake import syn_request
 from .jobs import DEFAULT_MSS
 
-MSS = (64, 256, 536, 1200, 1300, 1400, 1440, 1460)
-"""The largest one that is not above the peer's is remembered."""
-MESSAGE_BYTES = 11
+MSS = (48, 256, 536, 1200, 1300, 1400, 1440, 1460)
+"""The largest one that is not above the peer's is remembered. The first one is the least that any connection sends: a peer that
+says less gets no more than from a SYN that found room."""
+TIME_BITS = 13
+"""Of the clock, in the hash: what three words leave beside the rest. All messages have one length, and need not say it."""
 ROUNDS = 10
 """2 for each of three words, 4 at the end."""
 
 Cookie = data.StructLayout({"mac": 24, "mss": 3, "time": 5})
 
-Question = data.StructLayout({"tuple": FourTuple, "cookie": Cookie})
-"""Is this cookie one of ours? It is SEG.ACK - SEG.SEQ of the handshake's ACK."""
+Question = data.StructLayout({"tuple": FourTuple, "cookie": Cookie, "seq": 32})
+"""Is this cookie one of ours? It is SEG.ACK - SEG.SEQ of the handshake's ACK, whose SEG.SEQ is IRS + 1."""
 
 
 class MssBits(wiring.Component):
@@ -125,8 +128,9 @@ class CookieMaker(wiring.Component):
                 m.d.comb += [self.ask.ready.eq(1), self.make.ready.eq(~self.ask.valid)]
                 m.d.sync += [
                     asking.eq(self.ask.valid), wanted.eq(question.cookie.mac), step.eq(1), second.eq(0),
-                    words[0].eq(first), words[1].eq(Cat(tuple_.fport, tuple_.lport)),
-                    words[2].eq(Cat(time, question.cookie.mss, Const(0, 5), Const(MESSAGE_BYTES, 8))),
+                    words[0].eq(first),
+                    words[1].eq(Mux(self.ask.valid, question.seq, 0) ^ Cat(Const(0, 16), tuple_.lport)),
+                    words[2].eq(Cat(tuple_.fport, question.cookie.mss, time[:TIME_BITS])),
                     a.eq(k0), b.eq(k1), c.eq(k0 ^ 0x6C796765), d.eq(k1 ^ 0x74656462 ^ first),
                     out.tuple.eq(syn.tuple), out.dmac.eq(syn.smac), out.seq.eq(syn.seq), out.ack.eq(syn.seq + 1),
                     out.flags.eq(1 << SYN | 1 << ACK),
@@ -137,14 +141,14 @@ class CookieMaker(wiring.Component):
                 m.d.sync += [step.eq(step << 1), second.eq(~second)]
                 m.d.sync += [old.eq(new) for old, new in zip((a, b, c, d), half, strict=True)]
                 with m.If(step[1] & ~asking):
-                    m.d.sync += words[2][16:19].eq(self.mss)
+                    m.d.sync += [words[1].eq(words[1] ^ out.ack), words[2][16:19].eq(self.mss)]
                 with m.If(step[3]):
                     m.d.sync += [out.mss.eq(self.entry.mss), out.wnd.eq(self.entry.wnd)]
                 with m.If(step[-1]):
                     m.next = "Number"
             with m.State("Number"):
                 m.d.sync += [
-                    out.seq.eq(out.seq + Cat(mac, words[2][16:19], words[2][:5])),
+                    out.seq.eq(out.seq + Cat(mac, words[2][16:19], words[2][19:24])),
                     self.answered.eq(asking), self.good.eq(mac == wanted),
                 ]  # fmt: skip
                 with m.If(asking | ~self.room):

@@ -161,7 +161,10 @@ class Dispatcher(wiring.Component):
 
         cookie = Signal(Cookie)
         m.d.sync += cookie.eq(head.ack - head.seq)
-        m.d.comb += [self.cookie.payload.tuple.eq(head.tuple), self.cookie.payload.cookie.eq(cookie)]
+        m.d.comb += [
+            self.cookie.payload.tuple.eq(head.tuple), self.cookie.payload.cookie.eq(cookie),
+            self.cookie.payload.seq.eq(head.seq),
+        ]  # fmt: skip
         self._outputs(m, head, kind, found)
         to_host = self.info.payload.to_host
         with m.FSM():

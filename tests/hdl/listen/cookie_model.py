@@ -2,15 +2,15 @@
 
 from tests.hdl.listen.bench import M32
 
-MSS = (64, 256, 536, 1200, 1300, 1400, 1440, 1460)
+MSS = (48, 256, 536, 1200, 1300, 1400, 1440, 1460)
 
 
 def _rotate(value, bits):
     return (value << bits | value >> 32 - bits) & M32
 
 
-def half_siphash(key: int, message: bytes) -> int:
-    """HalfSipHash-2-4 with 32 bits of output."""
+def half_siphash(key: int, words: list[int]) -> int:
+    """HalfSipHash-2-4 with 32 bits of output, of words; messages of bytes end in one that has their length on top."""
     k0, k1 = key & M32, key >> 32
     a, b, c, d = k0, k1, k0 ^ 0x6C796765, k1 ^ 0x74656462
 
@@ -28,9 +28,6 @@ def half_siphash(key: int, message: bytes) -> int:
             b = _rotate(b, 13) ^ c
             c = _rotate(c, 16)
 
-    whole = len(message) // 4 * 4
-    words = [int.from_bytes(message[at : at + 4], "little") for at in range(0, whole, 4)]
-    words.append(int.from_bytes(message[whole:], "little") | (len(message) & 0xFF) << 24)
     for word in words:
         d ^= word
         rounds(2)
@@ -40,9 +37,10 @@ def half_siphash(key: int, message: bytes) -> int:
     return b ^ d
 
 
-def cookie(key: int, tuple_: dict[str, int], mss: int, time: int) -> int:
+def cookie(key: int, tuple_: dict[str, int], irs: int, mss: int, time: int) -> int:
     """ISS - IRS of a SYN,ACK with a cookie; ``mss`` as the SYN says it, 0 for none."""
     number = max(n for n, least in enumerate(MSS) if n == 0 or least <= (mss or 536))
-    message = tuple_["faddr"].to_bytes(4, "little") + (tuple_["fport"] | tuple_["lport"] << 16).to_bytes(4, "little")
-    message += (time & 0xFFFF).to_bytes(2, "little") + bytes([number])
-    return half_siphash(key, message) & 0xFFFFFF | number << 24 | (time & 31) << 27
+    words = [
+        tuple_["faddr"], (irs + 1 & M32) ^ tuple_["lport"] << 16, tuple_["fport"] | number << 16 | (time & 0x1FFF) << 19,
+    ]  # fmt: skip
+    return half_siphash(key, words) & 0xFFFFFF | number << 24 | (time & 31) << 27

@@ -6,13 +6,15 @@ from tests.hdl.listen.bench import M32, A, F, R, S, info, peer_tuple, run_front_
 from tests.hdl.listen.cookie_model import cookie, half_siphash
 from tests.hdl.listen.expected import ENTRIES, refused, syn_ack
 from tiptoe_hdl.config import TINY
+from tiptoe_hdl.flow.pipeline import SMALLEST_MSS
+from tiptoe_hdl.listen.cookie_maker import MSS
 
 PERIOD = 1 << 16
 
 
 def test_published_vector():
     """The first of the reference implementation's vectors: key 00 01 .. 07, no message."""
-    assert half_siphash(0x0706050403020100, b"").to_bytes(4, "little").hex() == "a9359f5b"
+    assert half_siphash(0x0706050403020100, [0]).to_bytes(4, "little").hex() == "a9359f5b"
 
 
 async def crowd(ctx, net, ids=2 * ENTRIES):
@@ -30,7 +32,7 @@ async def ask(ctx, net, number, time=0, irs=1000, mss=0):
     assert await net.next(ctx, "info") == info(drop=True)
     answer = await net.next(ctx, "cookie")
     key = net.key & (1 << 64) - 1
-    iss = irs + cookie(key, peer_tuple(number), mss, time) & M32
+    iss = irs + cookie(key, peer_tuple(number), irs, mss, time) & M32
     assert answer == syn_ack(peer_tuple(number), irs, iss, ws=0)
     return iss
 
@@ -55,14 +57,21 @@ def test_whoever_returns_a_cookie_gets_in(irs):
     """Again and again, while the SYNs before it keep their entries; the MSS is remembered, rounded down."""
 
     async def scenario(ctx, net):
-        await crowd(ctx, net)
-        for id_, (said, kept) in enumerate([(0, 536), (1460, 1460), (9000, 1460), (1399, 1300), (100, 64)]):
+        await crowd(ctx, net, ids=3 * ENTRIES)
+        for id_, (said, kept) in enumerate(
+            [(0, 536), (1460, 1460), (9000, 1460), (1399, 1300), (100, 48), (63, 48), (1, 48)]
+        ):
             iss = await ask(ctx, net, 50 + id_, irs=irs, mss=said)
             await get_in(ctx, net, 50 + id_, iss, id_, irs=irs, mss=kept)
-        assert net.counts["syn_cookies"] == 5 and net.counts["syn_dropped_full"] == 0
+        assert net.counts["syn_cookies"] == 7 and net.counts["syn_dropped_full"] == 0
         await net.nothing(ctx)
 
     run_front_end(TINY, scenario)
+
+
+def test_no_cookie_says_more_than_the_peers_mss():
+    """Below the least that the engine sends at all, what stands for it is that."""
+    assert MSS[0] == SMALLEST_MSS and list(MSS) == sorted(MSS)
 
 
 def test_a_cookie_is_good_for_one_to_two_periods_of_its_clock():
@@ -96,6 +105,7 @@ def test_segments_that_return_no_cookie_are_of_nobody(rng):
         iss = await ask(ctx, net, 50)
         for fields in (
             {"number": 51}, {"ack": iss + 2}, {"seq": 1002}, {"seq": 1000}, {"tuple": peer_tuple(50, 81)},
+            *({"seq": 1001 + more, "ack": iss + 1 + more} for more in (1, 2, 9, 1461, 8191, 8192, 8193, 1 << 16)),
             *({"ack": (iss ^ 1 << bit) + 1} for bit in range(32)),
         ):  # fmt: skip
             fields = {"number": 50, "seq": 1001, "ack": iss + 1} | fields

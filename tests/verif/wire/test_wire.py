@@ -274,6 +274,18 @@ def test_fragments_of_the_hosts_datagrams_pass(monitor, fragment):
         monitor.from_engine(bytes(ethernet / IP(src=US, dst=THEM, proto=6, **fragment) / data))
 
 
+def test_acknowledgement_that_overtakes_what_it_guesses(monitor):
+    """The engine had the segment under way to the line: it took the ACK and its window, for what comes behind."""
+    monitor.to_engine(theirs("A", ack=901, wnd=200))
+    monitor.from_engine(ours("A", data=bytes(600)))
+    with pytest.raises(WireError, match="1 bytes beyond the peer's window"):
+        monitor.from_engine(ours("A", seq=601, data=bytes(401)))
+    monitor.from_engine(ours("A", seq=601, data=bytes(400)))
+    monitor.from_engine(ours("A", seq=1001, data=bytes(100)))
+    with pytest.raises(WireError, match="2 bytes beyond the peer's window"):
+        monitor.from_engine(ours("A", seq=1101, data=bytes(2)))
+
+
 def test_beyond_window(monitor):
     monitor.from_engine(ours("A", data=bytes(600)))
     with pytest.raises(WireError, match="1 bytes beyond the peer's window"):

@@ -30,9 +30,9 @@ class Finding:
     words: str
 
 
-def play(config: str, seed: int, steps: Iterable[Step], pcap: Path | None = None) -> str:
+def play(config: str, seed: int, steps: Iterable[Step], pcap: Path | None = None, cookies: bool = False) -> str:
     """The steps in a world of their own, then quiet; what is wrong, or ""."""
-    return _carry_out(World(config, seed, pcap), steps)
+    return _carry_out(World(config, seed, pcap, cookies), steps)
 
 
 def _carry_out(world: World, steps: Iterable[Step]) -> str:
@@ -58,14 +58,14 @@ def same_kind(one: str, other: str) -> bool:
     return bare(one) == bare(other)
 
 
-def fuzz(config: str, seed: int, frames: int, console: Console) -> Finding | None:
+def fuzz(config: str, seed: int, frames: int, console: Console, cookies: bool = False) -> Finding | None:
     """Play rounds until ``frames`` frames have reached the engine; the first finding."""
     rng = random.Random(f"fuzz {seed}")
     done, last, number = 0, time.monotonic(), 0
     counted: Counter[str] = Counter()
     opened = delivered = 0
     while done < frames:
-        world = World(config, seed * 100_000 + number)
+        world = World(config, seed * 100_000 + number, None, cookies)
         steps: list[Step] = []
         if words := _carry_out(world, _chosen(rng, world, steps, frames - done)):
             return Finding(seed * 100_000 + number, steps, words)
@@ -97,17 +97,19 @@ def _kind(step: Step) -> str:
     return "polite" if isinstance(step, Polite) else "other steps"
 
 
-def run_fuzz(config: str, seed: int, frames: int, runs: int, console: Console) -> int:
+def run_fuzz(config: str, seed: int, frames: int, runs: int, console: Console, cookies: bool = False) -> int:
     """The command; its exit code."""
-    found = fuzz(config, seed, frames, console)
+    found = fuzz(config, seed, frames, console, cookies)
     if found is None:
         return 0
     console.print(f"[bold red]{found.words}[/]\n  after {len(found.steps)} steps; making it short", soft_wrap=True)
-    short = minimise(found.steps, lambda steps: same_kind(play(config, found.seed, steps), found.words), runs)
+    short = minimise(
+        found.steps, lambda steps: same_kind(play(config, found.seed, steps, None, cookies), found.words), runs
+    )
     folder = BUILD / "fuzz"
     folder.mkdir(parents=True, exist_ok=True)
     pcap = folder / f"{config}-{found.seed}.pcap"
-    words = play(config, found.seed, short, pcap)
+    words = play(config, found.seed, short, pcap, cookies)
     console.print(f"seed {seed}, world {found.seed}: {len(short)} steps, then quiet", soft_wrap=True)
     for step in short:
         console.print(f"  {step}", markup=False, highlight=False, soft_wrap=True)

@@ -69,7 +69,20 @@ DAMAGE = (
     "mac error",
 )
 SOURCES = ("own", "broadcast", "multicast", "loopback", "stranger")
-HOST = ("open", "send", "send", "send", "receive", "receive", "receive", "shutdown", "close", "abort", "options")
+HOST = (
+    "open",
+    "send",
+    "send",
+    "send",
+    "receive",
+    "receive",
+    "receive",
+    "shutdown",
+    "close",
+    "abort",
+    "options",
+    "keepalive",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +157,18 @@ class Weather:
         return f"memory latency {self.latency} stall {self.memory}, line stall {self.line}"
 
 
-Step = Frame | Polite | Act | Wait | Weather
+@dataclass(frozen=True, slots=True)
+class Flood:
+    """SYNs of ``count`` peers that nobody hears of again, to a listener."""
+
+    count: int
+    listener: int
+
+    def __str__(self) -> str:
+        return f"{self.count} SYNs from nowhere to listener {self.listener}"
+
+
+Step = Frame | Polite | Act | Wait | Weather | Flood
 
 
 def choose(rng: random.Random) -> Step:
@@ -152,6 +176,8 @@ def choose(rng: random.Random) -> Step:
     chance = rng.random()
     if chance < 0.003:
         return Weather(rng.choice((1, 20, 20, 300)), rng.choice((0.0, 0.0, 0.3)), rng.choice((0.0, 0.0, 0.5)))
+    if chance < 0.006:
+        return Flood(rng.choice((2, 8, 30)), rng.randrange(2))
     slot = rng.randrange(SLOTS)
     if chance < 0.07:
         return Wait(rng.choice((100, 1000, 5000)))

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from tiptoe_driver.hardware import abi_gen as abi
+from tiptoe_driver.netinet.structures import sototcpcb
 
 from ..native.device import driver_faults
 from ..native.simulation import Simulation
-from ..wire.segment import ARP, Malformed, Segment, ip_number, mac_number, pack_tcp, parse_tcp
+from ..wire.segment import ARP, SYN, Malformed, Segment, ip_number, mac_number, pack_tcp, parse_tcp
 from .bystander import Bystander
 from .peer import IN, OUT, SIZE, Broken, Peer
-from .steps import SLOTS, Act, Frame, Polite, Step, Wait, Weather
+from .steps import SLOTS, Act, Flood, Frame, Polite, Step, Wait, Weather
 
 OUR, OUR_MAC = "10.0.0.2", "02:00:00:00:00:02"
 PEERS, THEIR_MAC = ip_number("10.0.0.1"), mac_number("02:00:00:00:00:01")
@@ -50,6 +51,23 @@ _TIMERS = {
     abi.REG_RETRIES: 2 << abi.RETRIES_SYN_RETRIES_SHIFT | 3 << abi.RETRIES_REXMT_MAX_SHIFT,
 }  # fmt: skip
 """In ticks of 40 cycles: all of TCP's times pass within a few hundred steps."""
+
+
+def choose_options(rng: random.Random, cookies: bool) -> dict[str, Any]:
+    """The driver's options of a run, within what it allows: rings, limits, who keeps TIME_WAIT, ids in stock."""
+    rings = rng.choice((4096, 4096, 16_384))
+    registers = {
+        abi.REG_RST_LIMIT: rng.choice((100 << 16 | 1, 0, 1 << 16, 1 << 16 | 1, 0xFFFF_FFFF)),
+        abi.REG_CHALLENGE_LIMIT: rng.choice((100 << 16 | 1, 0, 1 << 16 | 1, 0xFFFF_FFFF)),
+        abi.REG_INVALID_LIMIT: rng.choice((500, 0, 1, 50, 65_535)),
+    }
+    return {
+        "snd_ring_bytes": rings, "rcv_ring_bytes": rings, "frame_slots": rng.choice((16, 16, 4)), "frame_buffers": 8,
+        "arp_retry_us": 20_000, "fin_wait_2_us": 20_000, "orphan_us": 20_000,
+        "syn_cookies": cookies, "stock": rng.choice((None, 1, 2, 4)),
+        "active_reserve": rng.choice((None, 4)), "time_wait": rng.choice(("shared", "shared", "engine")),
+        "registers": _TIMERS | registers,
+    }  # fmt: skip
 
 
 class Connection:
@@ -82,6 +100,8 @@ class World:
         Of the engine's keys, the peers' numbers and the rings' sizes.
     pcap : Path, optional
         Capture.
+    cookies : bool
+        The engine sends SYN cookies.
 
     Attributes
     ----------
@@ -91,15 +111,11 @@ class World:
         Connections that the host had, the bystander's aside, and bytes that it took from them.
     """
 
-    def __init__(self, config: str, seed: int, pcap: Path | None = None) -> None:
+    def __init__(self, config: str, seed: int, pcap: Path | None = None, cookies: bool = False) -> None:
         rng = self._rng = random.Random(f"fuzz world {seed}")
-        rings = rng.choice((4096, 4096, 16_384))
         self.sim = Simulation(
             config, ip=OUR, mac=OUR_MAC, tick_us=40, seed=seed, pcap=pcap, memory_bytes=1 << 22,
-            driver={
-                "snd_ring_bytes": rings, "rcv_ring_bytes": rings, "frame_slots": 16, "frame_buffers": 8,
-                "arp_retry_us": 20_000, "fin_wait_2_us": 20_000, "orphan_us": 20_000, "registers": _TIMERS,
-            },
+            driver=choose_options(rng, cookies),
         )  # fmt: skip
         ours = self.sim.ip
         self.peers = [
@@ -132,6 +148,9 @@ class World:
             return
         if isinstance(step, Weather):
             self._weather(step)
+            return
+        if isinstance(step, Flood):
+            self._flood(step)
             return
         peer = self.peers[step.slot]
         if isinstance(step, Act):
@@ -176,6 +195,13 @@ class World:
                 kind = b"\x86\xdd"
         self.inject(bytes(packet), kind, error=step.damage == "mac error")
 
+    def _flood(self, step: Flood) -> None:
+        for _ in range(step.count):
+            sport, seq = self._rng.randrange(1024, 40_000), self._rng.randrange(1 << 32)
+            lport = LISTENERS[step.listener]
+            self.inject(pack_tcp(Segment(STRANGER, self.sim.ip, sport, lport, seq, 0, SYN, 1000, 1460, None, b"")))
+        self.run(BETWEEN)
+
     def _act(self, peer: Peer, step: Act) -> None:
         made = self.connections.get(peer.slot)
         if made is None:
@@ -201,6 +227,12 @@ class World:
                 case "abort" if step.amount % 4 == 0:
                     made.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
                     self._end(peer)
+                case "keepalive":
+                    made.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
+                    made.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 1)
+                    made.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, step.amount % 4)
+                    if made.sock.so is not None and (tp := sototcpcb(made.sock.so)).tod is not None:
+                        tp.tod.tod_keepalive(tp)  # seconds are long here
                 case "options":
                     made.sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, step.amount & 0xFC)
         except BlockingIOError:

@@ -56,6 +56,8 @@ class Flow:
     una: int = 0
     window_edge: int = 0
     acked: int | None = None
+    overtaken: list[tuple[int, int]] = field(default_factory=list)
+    """Acknowledgements of what was not on the wire yet, but may have been under way to it: (SEG.ACK, the window's edge)."""
     our_edge: int | None = None
     fin: int | None = None
     peer_fin: int | None = None

@@ -37,6 +37,8 @@ _REMEMBERED_NUMBERS = 16
 """Segments remembered of a connection that is over."""
 _REMEMBERED_BEYOND = 64
 """Ranges remembered of a connection that came beyond the window it had shown."""
+MOST_UNDER_WAY = 0xFFFF
+"""Bytes that the engine may have sent and that are not on the wire yet."""
 SEND_MSS_FLOOR = 48
 """Bytes of payload that a segment may have though the peer's MSS option says less: such an option only makes others send headers
 (Linux's tcp_min_snd_mss)."""
@@ -144,11 +146,16 @@ class WireMonitor:
             flow.peer_ws = segment.ws
         if segment.flags & ACK:
             ack = unwrap(segment.ack, flow.snd_max)
+            edge = ack + (segment.wnd << (0 if segment.flags & SYN else flow.scales[0]))
             if flow.iss < ack <= flow.snd_max:
                 flow.una = max(flow.una, ack)
                 self._forget_acked(flow)
-                shift = 0 if segment.flags & SYN else flow.scales[0]
-                flow.window_edge = max(flow.window_edge, ack + (segment.wnd << shift))
+                flow.window_edge = max(flow.window_edge, edge)
+            elif (
+                flow.snd_max < ack <= flow.snd_max + MOST_UNDER_WAY
+            ):  # a guess, but the engine may have sent it already
+                flow.overtaken.append((ack, edge))
+                del flow.overtaken[:-_REMEMBERED_SEGMENTS]
         elif segment.flags & SYN:
             flow.window_edge = max(flow.window_edge, flow.iss + 1 + segment.wnd)
         if segment.length:
@@ -360,6 +367,10 @@ class WireMonitor:
             raise WireError(f"{size} bytes, but the peer takes segments of {flow.peer_mss}")
         if seq <= flow.iss:
             raise WireError("data at or before the initial sequence number")
+        for ack, edge in flow.overtaken:
+            if ack <= flow.snd_max:
+                flow.window_edge = max(flow.window_edge, edge)
+        flow.overtaken = [each for each in flow.overtaken if each[0] > flow.snd_max]
         # One byte (or the FIN) may stand at the edge itself: a window probe.
         if end > flow.window_edge and not (size <= 1 and end <= flow.window_edge + 1):
             raise WireError(f"{end - flow.window_edge} bytes beyond the peer's window")

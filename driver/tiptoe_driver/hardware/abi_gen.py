@@ -214,8 +214,8 @@ REGISTER_FIELDS: dict[int, tuple[tuple[str, int, int, int, int], ...]] = {
     0x0E8: (("INVALID_LIMIT", 0xFFFF, 0, 0, 65535),),
 }
 
-# What registers hold after power-up, by address; a soft reset changes none of them. Not TICK_CYCLES, which depends on the
-# engine's clock.
+# What registers hold after power-up, by address; a soft reset changes none of them. TICK_CYCLES, which depends
+# on the engine's clock, is not here.
 REGISTER_RESETS: dict[int, int] = {
     0x01C: 0,
     0x020: 0,

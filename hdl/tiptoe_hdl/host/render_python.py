@@ -166,8 +166,8 @@ def render_python(registers: RegisterMap) -> str:
     out += [
         "}",
         "",
-        "# What registers hold after power-up, by address; a soft reset changes none of them. Not TICK_CYCLES, which depends on the",
-        "# engine's clock.",
+        "# What registers hold after power-up, by address; a soft reset changes none of them. TICK_CYCLES, which depends",
+        "# on the engine's clock, is not here.",
         "REGISTER_RESETS: dict[int, int] = {",
     ]
     for register in registers.registers:

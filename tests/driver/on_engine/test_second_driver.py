@@ -29,7 +29,9 @@ SECRET |= {reg.REG_COOKIE_KEY + 4 * n for n in range(2)}
 
 def test_driver_without_registers_behind_one_with_unusual_ones() -> None:
     assert UNUSUAL.keys() == SETTABLE - NOT_RESTORED - SECRET, "a register more: it belongs into this test"
-    resets = {r.address: sum(f.reset << f.low for f in r.fields) for r in register_map().registers if r.address in UNUSUAL}
+    resets = {
+        r.address: sum(f.reset << f.low for f in r.fields) for r in register_map().registers if r.address in UNUSUAL
+    }
     rings = {"snd_ring_bytes": 4096, "rcv_ring_bytes": 4096}
     with Simulation("tiny", ip="10.0.0.1", memory_bytes=1 << 22, driver={**rings, "registers": UNUSUAL}) as sim:
         assert {address: sim.read32(address) for address in UNUSUAL} == UNUSUAL

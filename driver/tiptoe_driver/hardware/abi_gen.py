@@ -214,6 +214,46 @@ REGISTER_FIELDS: dict[int, tuple[tuple[str, int, int, int, int], ...]] = {
     0x0E8: (("INVALID_LIMIT", 0xFFFF, 0, 0, 65535),),
 }
 
+# What registers hold after power-up, by address; a soft reset changes none of them. TICK_CYCLES, which depends
+# on the engine's clock, is not here.
+REGISTER_RESETS: dict[int, int] = {
+    0x01C: 0,
+    0x020: 0,
+    0x024: 0,
+    0x028: 0,
+    0x02C: 64,
+    0x040: 60000,
+    0x044: 200,
+    0x048: 60000,
+    0x04C: 1000,
+    0x050: 40,
+    0x054: 1548,
+    0x058: 2000,
+    0x060: 0,
+    0x064: 0,
+    0x068: 0,
+    0x06C: 0,
+    0x070: 0,
+    0x074: 0,
+    0x078: 0,
+    0x07C: 0,
+    0x080: 0,
+    0x084: 0,
+    0x088: 0,
+    0x08C: 0,
+    0x0A0: 0,
+    0x0A4: 0,
+    0x0A8: 0,
+    0x0AC: 0,
+    0x0C0: 0,
+    0x0C4: 0,
+    0x0C8: 0,
+    0x0CC: 0,
+    0x0E0: 6553601,
+    0x0E4: 6553601,
+    0x0E8: 500,
+}
+
 
 class State(IntEnum):
     """Connection states, RFC 9293 section 3.3.2 (LISTEN lives in the listen table)."""

@@ -14,7 +14,7 @@ from . import abi_gen as abi
 from .device import Device
 from .gate import DeviceGate
 from .ids import ConnectionIds
-from .limits import check_addresses, check_ids
+from .limits import SETTABLE, check_addresses, check_ids
 from .memory import HostMemory, RingPool
 from .options import DeviceError, EngineOptions, identify
 from .positions import MASK
@@ -149,6 +149,8 @@ class Engine:
         mac, address = self._addresses
         command_block, event_block = self._command_block, self._event_block
         registers = {
+            # Whoever had the engine before may have left others, and a soft reset changes none.
+            **{address: abi.REGISTER_RESETS[address] for address in sorted(SETTABLE & abi.REGISTER_RESETS.keys())},
             abi.REG_MAC_LO: mac & MASK,
             abi.REG_MAC_HI: mac >> 32,
             abi.REG_IP_ADDR: address,

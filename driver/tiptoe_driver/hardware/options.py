@@ -58,7 +58,8 @@ class EngineOptions:
         A tick of TCP's clock in microseconds, for what is told of times.
     registers : mapping
         Further registers to write before the engine is enabled, value by address (timers: REG_MSL_TICKS...): those in
-        ``limits.SETTABLE``.
+        ``limits.SETTABLE``. The rest of these have their values after power-up, whatever a driver before has written; but
+        REG_TICK_CYCLES stays as it is, since only who knows the engine's clock can give it back its value.
     seed : int or None
         Makes the secret keys reproducible in tests; None: random.
     fin_wait_2_us : int

@@ -276,15 +276,17 @@ class Pipeline(wiring.Component):
         """What needs no TCB: sums for stages 2 and 3, decoded kind and request."""
         flags = event_1.flags
         segment_length = Signal(13, reset_less=True)
+        text_length = Signal(13, reset_less=True)  # with the SYN, behind which text stands
         mss = Signal(16, reset_less=True)
         m.d.sync += [
             segment_length.eq(event_1.length + (flags[SYN] + flags[FIN])),
+            text_length.eq(event_1.length + flags[SYN]),
             mss.eq(Mux((event_1.kind == Kind.SEGMENT) & (event_1.mss == 0), DEFAULT_MSS, event_1.mss)),
         ]
         kind = event_2.kind
         mss_limited = Mux(mss < SMALLEST_MSS, SMALLEST_MSS, Mux(mss[12:].any(), 0xFFF, mss[:12]))
         return dict(
-            e_payload_end=(event_2.seq + event_2.length)[:32],
+            e_payload_end=(event_2.seq + text_length)[:32],
             e_end=(event_2.seq + segment_length)[:32],
             e_zero_length=segment_length == 0,
             e_any_payload=event_2.length != 0,

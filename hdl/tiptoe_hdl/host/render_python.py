@@ -163,6 +163,17 @@ def render_python(registers: RegisterMap) -> str:
                 ]
                 start = f"    0x{register.address + 4 * index:03X}: ("
                 out += [start, *(f"        {row}" for row in rows), "    ),"] if several else [f"{start}{rows[0]}),"]
+    out += [
+        "}",
+        "",
+        "# What registers hold after power-up, by address; a soft reset changes none of them. TICK_CYCLES, which depends",
+        "# on the engine's clock, is not here.",
+        "REGISTER_RESETS: dict[int, int] = {",
+    ]
+    for register in registers.registers:
+        if register.checked and not any(field.pulse or field.hardware or field.reset_from for field in register.fields):
+            value = sum((field.reset or 0) << field.low for field in register.fields)
+            out += [f"    0x{register.address + 4 * index:03X}: {value}," for index in range(register.count)]
     out += ["}", "", ""]
     for enum in (State, Reason, Status, Congestion, abi.Opcode, abi.EventType, abi.ErrorCode, Counter):
         out += _enum(enum)

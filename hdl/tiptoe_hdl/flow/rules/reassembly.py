@@ -1,4 +1,8 @@
-"""Placing payload in the receive ring, and the out-of-order intervals: RFC 9293 section 3.10.7.4, SHLD-31."""
+"""Placing payload in the receive ring, and the out-of-order intervals: RFC 9293 sections 3.10.7.3, 3.10.7.4, SHLD-31.
+
+Text on a SYN,ACK goes to the beginning of the ring: rcv_nxt says nothing yet, and no text is too long, since the smallest ring,
+all of which our SYN grants, has 4096 bytes and a segment at most 4095. That of a SYN without ACK comes again (figure 8).
+"""
 
 from amaranth.hdl import Cat, Mux
 
@@ -42,7 +46,7 @@ def overlap(s):
 
 
 def merge(s):
-    """Step 3: the interval that the segment and all it touches make together."""
+    """Step 3: the interval that the segment and all it touches make together; and in SYN_SENT, where its text begins and ends."""
     seg_start = Mux(s.in_order, s.rcv_nxt, s.e_seq)
     seg_end = Mux(s.cut_right, s.edge, s.e_payload_end)
     no_room = ~s.in_order & s.ooo_valid.all() & ~s.touch_0 & ~s.touch_1
@@ -60,8 +64,11 @@ def merge(s):
         merged_end=choose(seg_end, (extends_1, s.ooo[1].end), (extends_0, s.ooo[0].end)),
         # No interval reaches beyond the segment, and the window does not cut it: its FIN, if any, comes next.
         ends_merged=~extends_0 & ~extends_1 & ~s.cut_right,
-        place_seq=seg_start,
-        d_place_end=Mux(s.cut_right, s.d_edge, s.d_payload_end[:13]),
+        place_seq=Mux(s.opening, s.e_seq_plus_1, seg_start),
+        front=Mux(s.opening, 0, s.front),
+        d_start=Mux(s.opening, s.e_seq_plus_1[:13], s.d_start),
+        d_place_end=Mux(s.opening, s.e_payload_end[:13], Mux(s.cut_right, s.d_edge, s.d_payload_end[:13])),
+        e_payload_end=Mux(s.opening & ~s.has_ack, s.e_seq_plus_1, s.e_payload_end),
         takes=takes,
         takes_in_order=takes & s.in_order,
         takes_ahead=takes_ahead,
@@ -96,9 +103,9 @@ def apply(s):
         data_nxt_placed=Mux(in_order, s.merged_end, s.rcv_nxt),
         fin_seen=(s.fin_seen | s.fin_valid) & ~s.fresh,
         fin_seq=Mux(s.fin_valid, s.e_payload_end, s.fin_seq),
-        fin_now=(own_fin | seen_fin) & ~s.peer_closed & s.go,
+        fin_now=((own_fin | seen_fin) & ~s.peer_closed & s.go) | s.syn_fin,
         placed=taken,
-        place_length=Mux(taken, (s.d_place_end - s.d_start)[:12], 0),
+        place_length=Mux(taken | s.syn_acked, (s.d_place_end - s.d_start)[:12], 0),
         got_in_order=in_order,
         got_out_of_order=out_of_order,
         discarded=s.go & s.lacks_room,

@@ -128,10 +128,11 @@ def decide(s):
     ack_too_old = proceed & ~s.is_syn_received & s.ack_stale
     go = proceed & s.ack_fine & ~s.ack_stale
     # Always answered: data that comes again, probes of a closed window, of an idle connection (just before rcv_nxt), and the
-    # peer's SYN,ACK again, if the acknowledgement fits. Whatever else is not taken is answered within limits (RFC 5961
-    # section 7): two TCPs that take each other for wrong fall silent, and who does not know the numbers draws no flood.
+    # peer's SYN,ACK again with what it brought, if the acknowledgement fits. Whatever else is not taken is answered within
+    # limits (RFC 5961 section 7): two TCPs that take each other for wrong fall silent, and who does not know the numbers
+    # draws no flood.
     fits = s.has_ack & ~s.ack_future & ~s.ack_stale
-    answered = outside & fits & ((~s.e_zero_length & ~s.has_syn & s.lately) | s.repeats_syn)
+    answered = outside & fits & (((s.e_any_payload | s.has_fin) & s.lately) | s.repeats_syn)
     challenges = challenge | ack_too_new | ack_too_old
     reopens = s.wnd_was_zero & s.persist & s.wnd_nonzero & s.wnd_newer
     return dict(
@@ -142,6 +143,7 @@ def decide(s):
         syn_taken=syn_taken,
         simultaneous=syn_taken & ~s.has_ack,
         syn_acked=syn_taken & s.has_ack,
+        syn_fin=syn_taken & s.has_ack & s.has_fin,
         becomes_established=(syn_taken & s.has_ack) | (go & s.is_syn_received) | crossed,
         outside=outside,
         answered=answered,

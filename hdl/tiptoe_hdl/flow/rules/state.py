@@ -102,7 +102,7 @@ def apply(s):
         wnd_zero=choose(s.wnd_was_zero, (s.takes_wnd, ~s.wnd_nonzero), (s.do_accept, s.e_wnd_zero), (fresh, 1)),
         snd_wl1=Mux(s.takes_wnd, s.e_seq, s.snd_wl1),
         data_nxt=choose(
-            s.data_nxt_placed, (s.do_open, 0), (s.do_accept, s.e_ack_plus_1), (s.syn_taken, s.e_seq_plus_1)
+            s.data_nxt_placed, (s.do_open, 0), (s.do_accept, s.e_ack_plus_1), (s.syn_taken, s.e_payload_end)
         ),
         rcv_adv=choose(s.rcv_adv, (s.do_open, 0), (s.do_accept, s.accept_adv), (s.syn_taken, s.e_seq_plus_1)),
         ack_now=(

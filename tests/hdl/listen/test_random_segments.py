@@ -38,7 +38,9 @@ class Model:
             return ("gone", None) if offset == 0 else ("drop", A if offset < WND else None)
         if flags & S:
             return "drop", S | A if seq == irs and not flags & A else A
-        if offset >= WND:
+        length = meta.get("payload_length", 0) + (flags & F != 0)
+        reaches_in = offset > M32 - 4096 and 0 < offset + length - M32 - 1 <= WND
+        if offset >= WND and not reaches_in and not (offset == WND and length == 0):
             old = flags & A and ack != iss + 1 & M32  # or the host's
             return ("host", None) if old and self.syn_to_host else ("drop", A)
         if not flags & A:

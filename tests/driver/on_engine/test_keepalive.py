@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.driver.on_engine.bench import connect, nothing_left, pair, tp_of
+from tests.driver.on_engine.bench import RINGS, connect, nothing_left, pair, tp_of
 from tiptoe_driver import Socket
 from tiptoe_driver.hardware import abi_gen as reg
 from tiptoe_verif.native.pair import Pair
@@ -97,3 +97,26 @@ def test_both_ends_ask(two: Pair) -> None:
     assert len(segments(two)) < 20, "no answer is answered"
     for sock in (client, server):
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
+
+
+@pytest.mark.parametrize("case", ["window closed, all acknowledged", "FIN_WAIT_2"])
+def test_probes_are_answered_though_the_peer_has_no_token_for_challenge_acks(out_dir, case: str) -> None:
+    """RFC 5961 section 7 limits what answers strangers; an answer to a probe that is left out would end the connection."""
+    registers = {reg.REG_MSL_TICKS: 3, reg.REG_CHALLENGE_LIMIT: 0, reg.REG_INVALID_LIMIT: 60000}
+    with pair(pcap=out_dir / "wire.pcap", driver={**RINGS, "registers": registers}) as two:
+        client, server, _ = connect(two)
+        if case == "window closed, all acknowledged":
+            assert client.send(bytes(4096)) == 4096
+            two.run_until(lambda: tp_of(client).snd_una == tp_of(client).iss + 4097 & 0xFFFF_FFFF, SECOND, "the ACK")
+            two.run_us(100_000)
+            assert segments(two)[-1].wnd == 0, "the server does not read"
+        else:
+            client.shutdown(socket.SHUT_WR)
+            two.run_until(server.readable, SECOND, "the FIN")
+            two.run_us(100_000)
+        una = tp_of(client).snd_una + (case == "FIN_WAIT_2")  # the driver's does not count the FIN
+        keepalive(client, 1, 1, 1)
+        two.run_us(2.3 * SECOND)
+        assert len(probes_of(two, CLIENT, una)) >= 2
+        assert client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0 and client.info().tcpi_probes == 0
+        two.check()

@@ -202,8 +202,6 @@ def test_segments_of_half_open_connections(irs, iss, stall):
                     got = refused(await net.next(ctx, "control"))
                     assert got == control | {"seq": iss + 1 & M32, "ack": irs + 1 & M32, "flags": A}, name
                     counts = {"challenge_acks": 1}
-                    if fields["flags"] & (S | R | A) == A and relative["ack"] != 1:
-                        counts["syncache_bad_ack"] = 1
                 case "reset":
                     got = refused(await net.next(ctx, "control"))
                     assert got == control | {"seq": fields["ack"] & M32, "ack": 0, "flags": R}, name

@@ -61,6 +61,10 @@ SETTLE_CYCLES = 600
 """Longer than anything in the engine takes, when no timer runs."""
 
 
+_GATE_CYCLES = 100
+"""From the answer to the write of ENABLE until the gate is surely open: a frame that meets it while it opens is swallowed."""
+
+
 class Bench:
     """The engine, its host with the driver attached, and the line.
 
@@ -162,6 +166,7 @@ class Bench:
             self.stack, self.device, address=f"{ENGINE_IP}/24", mac=ENGINE_MAC, options=EngineOptions(**options)
         )
         self.device.settle()
+        self.run(_GATE_CYCLES)
 
     # --- time
 

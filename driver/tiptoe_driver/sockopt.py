@@ -87,9 +87,8 @@ def sosetopt(so: socket, level: int, optname: int, value: int | bytes) -> None:
         if optname == stdlib.SO_KEEPALIVE:
             _keepalive_changed(so, level, optname)
     elif level == stdlib.SOL_SOCKET and optname == stdlib.SO_RCVBUF:
-        so.so_rcv.sb_wanted = min(
-            max(number, RCVBUF_MIN), BUF_MAX
-        )  # the window is the ring's: connect takes one of this size
+        # The window is the ring's: connect takes one of this size.
+        so.so_rcv.sb_wanted = min(max(number, RCVBUF_MIN), BUF_MAX)
     elif level == stdlib.SOL_SOCKET and optname == stdlib.SO_SNDBUF:
         with so.lock:
             sbreserve(so.so_snd, min(max(number, SNDBUF_MIN), BUF_MAX))

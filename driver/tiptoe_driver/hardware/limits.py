@@ -57,14 +57,11 @@ def check_registers(registers: Mapping[int, int], tick_us: int) -> None:
         if address not in SETTABLE:
             raise ValueError(f"the register at {address:#x} is the driver's to write")
 
-    def given(address: int, otherwise: int) -> int:
-        return registers.get(address, otherwise)
-
-    most = given(abi.REG_RTO_MAX, 0xFFFF)
+    most = registers.get(abi.REG_RTO_MAX, 0xFFFF)
     for name, address in (("RTO_MIN", abi.REG_RTO_MIN), ("RTO_INITIAL", abi.REG_RTO_INITIAL)):
-        if given(address, 0) > most:
-            raise ValueError(f"{name} is {given(address, 0)} ticks, and RTO_MAX only {most}")
-    if given(abi.REG_DELACK_TICKS, 0) * tick_us >= ACK_DELAY_LIMIT_US:
+        if (ticks := registers.get(address, 0)) > most:
+            raise ValueError(f"{name} is {ticks} ticks, and RTO_MAX only {most}")
+    if registers.get(abi.REG_DELACK_TICKS, 0) * tick_us >= ACK_DELAY_LIMIT_US:
         raise ValueError(f"DELACK_TICKS: ACKs must be delayed by less than {ACK_DELAY_LIMIT_US // 1000} ms")
 
 

@@ -14,6 +14,7 @@ from .memory import Block
 from .positions import MASK
 
 _TAGS = 0xFFFF
+"""Tags of commands that somebody waits for: 1 to this."""
 Done = Callable[[int, int], None]
 """Called with ``status`` and ``argument`` of a command's COMMAND_DONE."""
 DoneEvent = Callable[[abi.CommandDoneEvent], None]

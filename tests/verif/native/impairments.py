@@ -164,12 +164,7 @@ def dead_line(connections: int) -> None:
 
         pair.a.run_until(told, 60 * SECOND, "the errors", STEP)
         assert set(errors.values()) == {errno.ETIMEDOUT}
-        for end in ends:
-            end.sock.close()
-        listener.close()
-        for sim in (pair.a, pair.b):
-            pair.a.run_until(partial(_nothing_left, sim.toe), 200 * SECOND, "every id back", STEP)
-        pair.check()
+        _end(pair, listener, ends)
 
 
 def trial(line: str, direction: str, connections: int, buffers: Buffers, size: int, seed: int) -> None:
@@ -224,12 +219,17 @@ def trial(line: str, direction: str, connections: int, buffers: Buffers, size: i
         digests = [hashlib.sha256(end.got).digest() for end in ends]
         expected = [hashlib.sha256(ends[k ^ 1].data).digest() for k in range(len(ends))]
         assert digests == expected
-        for end in ends:
-            end.sock.close()
-        listener.close()
-        for sim in (pair.a, pair.b):
-            pair.a.run_until(partial(_nothing_left, sim.toe), 200 * SECOND, "every id back", STEP)
-        pair.check()
+        _end(pair, listener, ends)
+
+
+def _end(pair: Pair, listener: Any, ends: list[End]) -> None:
+    """Close everything: nothing is left behind."""
+    for end in ends:
+        end.sock.close()
+    listener.close()
+    for sim in (pair.a, pair.b):
+        pair.a.run_until(partial(_nothing_left, sim.toe), 200 * SECOND, "every id back", STEP)
+    pair.check()
 
 
 def _happened(channel: Channel, line: str) -> None:

@@ -52,22 +52,20 @@ def measure(config: EngineConfig, *, quick: bool = False) -> list[Rigged]:
     """All of it; ``quick``: fewer frames, and only as many listeners as the configuration has."""
     found = []
     for listeners in (config.listeners,) if quick else LISTENERS:
-        engine = (
-            config
-            if listeners <= config.listeners
-            else config.with_(name=f"{config.name}{listeners}", listeners=listeners)
-        )
+        engine = config
+        if listeners > config.listeners:
+            engine = config.with_(name=f"{config.name}{listeners}", listeners=listeners)
         with build_progress() as progress:
             library = build_engine(engine, progress=progress)
         for cookies in (False, True):
             rigged = Rigged(listeners, cookies)
             ids = min(64, engine.connections // 2)
+            syns_only = cookies or (listeners != LISTENERS[0] and not quick)
             driver: dict[str, Any] = {"syn_cookies": cookies, "registers": {}}
             with console.status("") as status:
                 with Rig(engine, 1, spare=ids, listeners=listeners, driver=driver, library=library) as rig:
                     frames = FRAMES // 20 if quick else FRAMES
-                    rigged.outcomes = list(outcomes(rig, frames, status.update, syns_only=cookies or listeners != LISTENERS[0]
-                                                    and not quick))  # fmt: skip
+                    rigged.outcomes = list(outcomes(rig, frames, status.update, syns_only=syns_only))
                 driver["registers"] = _FAST
                 with Rig(
                     engine, 1, spare=ids, listeners=listeners, driver=driver, tick_us=_FAST_TICK_US, library=library
@@ -81,10 +79,10 @@ def tables(found: Sequence[Rigged]) -> Iterator[Table]:
     """For people."""
     if not found:
         return
-    table = Table(title=f"floods with {SHARE:.0%} of the line, one connection beside them", title_justify="left", box=None,
-                  pad_edge=False)  # fmt: skip
-    for heading in ("", "frames", "goodput of what is left", "answers", "allowed"):
-        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+    table = _table(
+        f"floods with {SHARE:.0%} of the line, one connection beside them",
+        "frames", "goodput of what is left", "answers", "allowed",
+    )  # fmt: skip
     for rigged in found:
         table.add_row(f"[dim]{rigged.name}[/]")
         for one in rigged.outcomes:
@@ -92,15 +90,22 @@ def tables(found: Sequence[Rigged]) -> Iterator[Table]:
             share = f"{one.share:.1%}" if one.holds else f"[bold red]{one.share:.1%}[/]"
             table.add_row(f"  {one.name}", f"{one.frames:,}", share, f"{one.replies:,}", allowed)
     yield table
-    table = Table(
-        title="clients while SYNs of random sources fill the line", title_justify="left", box=None, pad_edge=False
-    )
-    for heading in ("", "clients", "in with the first SYN", f"with at most {MOST}", "ids lost"):
-        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+    table = _table(
+        "clients while SYNs of random sources fill the line",
+        "clients", "in with the first SYN", f"with at most {MOST}", "ids lost",
+    )  # fmt: skip
     for rigged in found:
         if (entry := rigged.entry) is not None:
             table.add_row(rigged.name, *(f"{n}" for n in (entry.clients, entry.first, entry.inside, entry.lost)))
     yield table
+
+
+def _table(title: str, *headings: str) -> Table:
+    """A name in the first column, figures in the others."""
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for heading in ("", *headings):
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+    return table
 
 
 def faults(found: Sequence[Rigged]) -> list[str]:

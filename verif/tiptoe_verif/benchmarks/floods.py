@@ -119,7 +119,7 @@ def icmp(rig: Rig, connection: Connection, rng: random.Random) -> Source:
     return new
 
 
-def foreign(rig: Rig) -> Source:
+def foreign() -> Source:
     """Frames for another station: what an engine without flood sees of the same line."""
     frame = b"\x02\xff\xff\xff\xff\xff\x02\0\0\0\0\x01\x08\x00".ljust(ETHERNET_MIN, b"\0")
     return lambda: frame
@@ -184,7 +184,7 @@ def outcomes(rig: Rig, frames: int, report: Callable[[str], None], *, syns_only:
     """All floods against ``rig``, which has one connection."""
     rng = random.Random(1)
     connection = rig.connections[0]
-    _, without = beside(rig, foreign(rig), frames)
+    _, without = beside(rig, foreign(), frames)
     ids = rig.sim.toe.engine.ids.stocked
     cookies = rig.sim.toe.engine.options.syn_cookies
     names: list[tuple[str, Source, str]] = [

@@ -151,9 +151,8 @@ class WireMonitor:
                 flow.una = max(flow.una, ack)
                 self._forget_acked(flow)
                 flow.window_edge = max(flow.window_edge, edge)
-            elif (
-                flow.snd_max < ack <= flow.snd_max + MOST_UNDER_WAY
-            ):  # a guess, but the engine may have sent it already
+            elif flow.snd_max < ack <= flow.snd_max + MOST_UNDER_WAY:
+                # A guess, but the engine may have sent it already.
                 flow.overtaken.append((ack, edge))
                 del flow.overtaken[:-_REMEMBERED_SEGMENTS]
         elif segment.flags & SYN:

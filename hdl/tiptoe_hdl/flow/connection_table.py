@@ -11,6 +11,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
 from ..messages import FlowResponse, FourTuple, Status, TableOp, table_result, table_update
+from ..wire.choice import select
 from .keyed_hash import GROUP, X_BITS, final_sums, folded, key_sequence, partial_sums
 
 HASHES = 2
@@ -163,7 +164,7 @@ class ConnectionTable(wiring.Component):
         chosen = Signal(target)
         m.d.comb += [
             hit_ways.eq(Cat(hits)),
-            chosen.eq(_select(hit_ways, targets)),
+            chosen.eq(select(hit_ways, targets)),
             result.hit.eq(hit_ways.any()),
             result.is_syncache.eq(chosen.is_syncache),
             result.full.eq(Cat(taken).all()),
@@ -299,14 +300,6 @@ class ConnectionTable(wiring.Component):
                                 self.status[number].payload.status.eq(status),
                             ]
                 m.next = "Idle"
-
-
-def _select(one_hot, values):
-    """The value whose bit is set, all zeroes if none is."""
-    selected = 0
-    for bit, value in zip(one_hot, values, strict=True):
-        selected = selected | Mux(bit, value.as_value(), 0)
-    return selected
 
 
 def _lowest(bits):

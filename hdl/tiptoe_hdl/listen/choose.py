@@ -1,10 +1,8 @@
 """States of the listen unit between two jobs: which one comes next, and the wait for its entry. ``u`` is the ListenUnit."""
 
-from functools import reduce
-from operator import or_
-
 from amaranth.hdl import Cat, Module, Signal
 
+from ..wire.choice import select
 from .jobs import Job
 
 LOAD_CYCLES = {Job.SYN: 2, Job.SEGMENT: 7, Job.REPORT: 2, Job.LEFT: 3, Job.DROP: 3, Job.KILL: 3, Job.TIMER: 4}
@@ -91,7 +89,7 @@ def choose(m: Module, u):
     )
     wait = Signal(max(LOAD_CYCLES.values()))  # its one moves down, and is at the end when the wait is
     with m.If(Cat(way for way, _, _ in ways).any()):
-        m.d.sync += u.index.eq(reduce(or_, (index & way.replicate(len(u.index)) for way, _, index in ways)))
+        m.d.sync += u.index.eq(select((way for way, _, _ in ways), (index for _, _, index in ways)))
         for job in Job:
             m.d.sync += u.job[job].eq(Cat(other for other, its, _ in ways if its == job).any())
         for cycles in range(len(wait)):

@@ -6,15 +6,13 @@ local address is the engine's only one. Without IRS the difference of both numbe
 received, the last ACK of a connection that has ended (a FIN came twice) would look like a cookie's, and make another one.
 """
 
-from functools import reduce
-from operator import or_
-
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
 from ..messages import ACK, SYN, FourTuple, TxControl, listen_write
+from ..wire.choice import select
 from .handshake import syn_request
 from .jobs import DEFAULT_MSS
 
@@ -107,8 +105,8 @@ class CookieMaker(wiring.Component):
         into_v0, into_v3, ending = Signal(32), Signal(32), Signal()
         ends = [step[4 * (number + 1) - 2] for number in range(len(words))]
         m.d.sync += [
-            into_v0.eq(reduce(or_, (word & end.replicate(32) for word, end in zip(words, ends, strict=True)))),
-            into_v3.eq(reduce(or_, (word & end.replicate(32) for word, end in zip(words[1:], ends, strict=False)))),
+            into_v0.eq(select(ends, words)),
+            into_v3.eq(select(ends[:-1], words[1:])),
             ending.eq(ends[-1]),
         ]
         ab, cd = Signal(32), Signal(32)

@@ -1,11 +1,12 @@
 """What the listen unit's states want to know of an entry, of the segment for it and of the commands: in flip-flops."""
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
 from ..messages import FIN, FourTuple
+from ..wire.choice import equal_before
 from ..wire.sequence import distance
 from .handshake import Action, decide
 from .jobs import BACKOFF_LIMIT, CROWDED_TICKS, PRESSED_RETRIES, SYN_ACK_TICKS
@@ -79,17 +80,17 @@ class EntryFacts(wiring.Component):
         # SEG.LEN in bytes; the segment begins so little left of RCV.NXT that it may reach beyond; where it then ends, from there.
         seg_len, left, end, at_edge, reaches_in = Signal(12), Signal(), Signal(13), Signal(), Signal()
         m.d.sync += [
-            ours.eq(self.live & _equal(m, peer.tuple, meta.tuple)),
+            ours.eq(self.live & equal_before(m, peer.tuple, meta.tuple)),
             offset.eq(distance(meta.seq, self.rcv_nxt)),
-            seq_is_irs.eq(_equal(m, meta.seq, peer.irs)),
-            seq_is_next.eq(_equal(m, meta.seq, self.rcv_nxt)),
+            seq_is_irs.eq(equal_before(m, meta.seq, peer.irs)),
+            seq_is_next.eq(equal_before(m, meta.seq, self.rcv_nxt)),
             in_window.eq(offset < own.wnd),  # a distance, not a position
             seg_len.eq(meta.length + meta.flags[FIN]),
             left.eq(offset[12:].all()),
             end.eq(offset[:12] + seg_len),
             at_edge.eq((offset == own.wnd) & ~seg_len.any()),
             reaches_in.eq(at_edge | (left & end[12] & end[:12].any() & (end[:12] <= own.wnd))),
-            ack_is_next.eq(_equal(m, meta.ack, self.iss_next)),
+            ack_is_next.eq(equal_before(m, meta.ack, self.iss_next)),
             self.action.eq(decide(
                 m, meta.flags, live=ours, seq_is_irs=seq_is_irs, seq_is_next=seq_is_next, in_window=in_window,
                 reaches_in=reaches_in, ack_is_next=ack_is_next,
@@ -130,11 +131,3 @@ class EntryFacts(wiring.Component):
             self.child.eq(half_open & (own.listener == self.listener)),
         ]
         return m
-
-
-def _equal(m, a, b):
-    """Whether a cycle ago a was b: a comparison of many bits, cut in the middle by flip-flops."""
-    a, b = Value.cast(a), Value.cast(b)
-    same = Signal(len(a) // 4)
-    m.d.sync += same.eq(Cat(a.word_select(at, 4) == b.word_select(at, 4) for at in range(len(same))))
-    return same.all()

@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
 from ..messages import FlowResponse, Status, listen_write
+from ..wire.choice import equal_before
 from ..wire.valid_only import valid_only
 from .states import States
 
@@ -87,9 +88,7 @@ class ListenTable(wiring.Component):
         anywhere = Signal(cfg.listeners)  # it has, or had last, address 0
         mine = Signal(cfg.listeners)  # the bit of the listener to be written
         taken, idle = Signal(), Signal()
-        same = Signal(
-            len(LocalEndpoint(Const(0, 48)).as_value()) // 4
-        )  # its place is the one asked for: bits for each four
+        same = Signal()  # its place is the one asked for
         row = Signal(SLICE)
         s = States(m, "Clear")
 
@@ -126,9 +125,7 @@ class ListenTable(wiring.Component):
         ]
         # First where it is, to compare; then where it is to be.
         m.d.sync += place.eq(Mux(request.enable & ~s.at("Choose"), asked_for, place_read.data))
-        m.d.sync += same.eq(Cat(
-            place.as_value().word_select(at, 4) == asked_for.as_value().word_select(at, 4) for at in range(len(same))
-        ))  # fmt: skip
+        m.d.comb += same.eq(equal_before(m, place, asked_for))
 
         # Searches have the memories' ports whenever they want; a row is neither read nor written for a write then.
         searching = Signal()
@@ -176,7 +173,7 @@ class ListenTable(wiring.Component):
         with s("Judge"):
             s.go("Store")
         with s("Store"):
-            again = taken & same.all()
+            again = taken & same
             m.d.comb += [store.en.eq((again | ~taken) & ~idle), place_write.en.eq(~taken & request.enable)]
             with m.If(again):
                 m.d.sync += self.written.payload.status.eq(Status.OK)

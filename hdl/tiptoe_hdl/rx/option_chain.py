@@ -4,6 +4,8 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from ..wire.choice import select
+
 WORD = 4
 """Bytes."""
 
@@ -115,16 +117,8 @@ class OptionChain(wiring.Component):
             self.mss_found.eq(mss_at.any() & ~self.clear),
             self.ws_found.eq(ws_at.any() & ~self.clear),
             self.done.eq(last[2] & ~self.clear),
-            self.mss.eq(_chosen(mss_at, [Cat(value[at + 1], value[at]) for at in range(WORD)])),
+            self.mss.eq(select(mss_at, [Cat(value[at + 1], value[at]) for at in range(WORD)])),
             # Only the first and the last of a word have room beside each other.
-            self.ws.eq(Mux(ws_at[3], value[3], _chosen(ws_at[:3], value[:3]))),
+            self.ws.eq(Mux(ws_at[3], value[3], select(ws_at[:3], value[:3]))),
         ]
         return m
-
-
-def _chosen(which, values):
-    """The value whose bit is set."""
-    result = 0
-    for bit, value in zip(which, values, strict=True):
-        result = result | (value & bit.replicate(len(value)))
-    return result

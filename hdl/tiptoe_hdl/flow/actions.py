@@ -1,30 +1,25 @@
-"""What a pass over a TCB sets off: segment, verdict, report, response, notice (architecture idea 5)."""
+"""What a pass over a TCB sets off: segment, verdict, response, notice (architecture idea 5)."""
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
-from ..host.abi import TCB_PAGES
 from ..messages import (
     ACK,
     SYN,
     Counter,
     FlowResponse,
-    Reason,
-    State,
-    connection_report,
     rx_verdict,
     tx_segment,
 )
 from ..wire.queue import HalfQueue
 from ..wire.valid_only import valid_only
-from .result import pass_result
+from .result import arrival, pass_result
 from .tcb import TimerRecord, timer_write
 
 TX_DEPTH = 16
 VERDICT_DEPTH = 16
-REPORT_DEPTH = 16
 
 COUNTED = {
     Counter.TX_RETRANSMITS: "retransmitted",
@@ -46,21 +41,20 @@ class Actions(wiring.Component):
     Ports
     -----
     i : In(valid-only pass_result)
+    arrival : In(valid-only arrival)
+        Four cycles before the pass result of the same event.
     segment : Out(stream tx_segment)
         Two cycles after the pass result.
     verdict : Out(stream rx_verdict)
-    report : Out(stream connection_report)
     response : Out(stream FlowResponse), two of them
         For the command processor (0) and the listen unit (1).
-    tcb_page : Out(64)
-        What FlowOp.READ asked for, from its response to the next request.
     notify : Out(valid-only id)
         The host should hear of this connection (not for segments: their notice travels with the verdict).
     push : Out(valid-only id)
         The connection wants another turn to send.
     timer : Out(valid-only {id, record})
         The connection's deadlines.
-    tx_returned, verdict_returned, report_returned : Out(2), Out(1), Out(1)
+    tx_returned, verdict_returned : Out(2), Out(1)
         Credits given back in this cycle.
     segments_issued : Out(8)
         Count, wrapping.
@@ -72,17 +66,15 @@ class Actions(wiring.Component):
         super().__init__(
             {
                 "i": In(valid_only(pass_result(cfg))),
+                "arrival": In(valid_only(arrival(cfg))),
                 "segment": Out(stream.Signature(tx_segment(cfg))),
                 "verdict": Out(stream.Signature(rx_verdict(cfg))),
-                "report": Out(stream.Signature(connection_report(cfg))),
                 "response": Out(stream.Signature(FlowResponse)).array(2),
-                "tcb_page": Out(64),
                 "notify": Out(valid_only(cfg.id_bits)),
                 "push": Out(valid_only(cfg.id_bits)),
                 "timer": Out(valid_only(timer_write(cfg))),
                 "tx_returned": Out(2),
                 "verdict_returned": Out(1),
-                "report_returned": Out(1),
                 "segments_issued": Out(8),
                 **{f"count_{counter.name.lower()}": Out(1) for counter in COUNTED},
             }
@@ -91,14 +83,12 @@ class Actions(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         cfg = self._cfg
-        r, t = self.i.payload, self.i.payload.tcb
+        r = self.i.payload
 
         m.submodules.segments = segments = HalfQueue(tx_segment(cfg), TX_DEPTH)
         m.submodules.verdicts = verdicts = HalfQueue(rx_verdict(cfg), VERDICT_DEPTH)
-        m.submodules.reports = reports = HalfQueue(connection_report(cfg), REPORT_DEPTH)
         wiring.connect(m, segments.o, wiring.flipped(self.segment))
         wiring.connect(m, verdicts.o, wiring.flipped(self.verdict))
-        wiring.connect(m, reports.o, wiring.flipped(self.report))
 
         # One register stage for the sums that turn sequence numbers into positions (seq - (isn + 1) = seq + ~isn).
         out = segments.i.payload
@@ -109,49 +99,22 @@ class Actions(wiring.Component):
             out.seq.eq(r.tx_seq),
             out.flags.eq(r.tx_flags),
             out.length.eq(r.tx_length),
-            out.ack.eq(Mux(r.tx_flags[ACK], t.rcv_nxt, 0)),
-            out.position.eq(r.tx_seq + ~t.iss),
+            out.ack.eq(Mux(r.tx_flags[ACK], r.rcv_nxt, 0)),
+            out.position.eq(r.tx_seq + ~r.iss),
             out.wnd.eq(r.tx_wnd),
-            out.mss.eq(t.maxseg),
-            out.ws_present.eq(t.ws_ok & r.tx_flags[SYN]),
-            out.ws.eq(t.rcv_scale),
+            out.mss.eq(r.maxseg),
+            out.ws_present.eq(r.ws_ok & r.tx_flags[SYN]),
+            out.ws.eq(r.rcv_scale),
         ]
-        verdict = verdicts.i.payload
+        verdict, arrival = verdicts.i.payload, self.arrival.payload
         m.d.sync += [
-            verdicts.i.valid.eq(self.i.valid & r.is_segment),
-            verdict.id.eq(r.id),
-            verdict.position.eq(r.place_seq + ~t.irs),
-            verdict.skip.eq(r.front),
-            verdict.length.eq(r.place_length),
-            verdict.notify.eq(r.changed),
-            verdict.upto.eq(t.rcv_nxt + ~t.irs),
-        ]
-        report = reports.i.payload
-        terminal = t.provisioned & (t.state == State.CLOSED) & (t.reason != Reason.NONE)
-        m.d.sync += [
-            reports.i.valid.eq(self.i.valid & r.is_report),
-            report.id.eq(r.id),
-            report.terminal.eq(terminal),
-            # Our FIN has no place in the send ring.
-            report.snd_una_position.eq(Mux(t.fin_acked, t.snd_end, t.snd_una) + ~t.iss),
-            report.rcv_nxt_position.eq(t.rcv_nxt + ~t.irs),
-            report.mss.eq(t.maxseg),
-        ]
-        m.d.sync += [
-            Value.cast(report[name]).eq(Value.cast(t[name]))
-            for name in (
-                "generation",
-                "state",
-                "established",
-                "peer_closed",
-                "bad_doorbell",
-                "reason",
-                "syncache_ref",
-                "snd_scale",
-                "rcv_scale",
-                "iss",
-                "irs",
-            )
+            verdicts.i.valid.eq(self.arrival.valid),
+            verdict.id.eq(arrival.id),
+            verdict.position.eq(arrival.place_seq + ~arrival.irs),
+            verdict.skip.eq(arrival.front),
+            verdict.length.eq(arrival.place_length),
+            verdict.notify.eq(arrival.changed),
+            verdict.upto.eq(arrival.rcv_nxt + ~arrival.irs),
         ]
 
         for port, response in enumerate(self.response):
@@ -159,10 +122,6 @@ class Actions(wiring.Component):
                 m.d.sync += [response.valid.eq(1), response.payload.status.eq(r.status)]
             with m.Elif(response.ready):
                 m.d.sync += response.valid.eq(0)
-
-        pages = Array(self._page(t, page) for page in TCB_PAGES)
-        with m.If(self.i.valid & r.is_request & (r.e_port == 0)):
-            m.d.sync += self.tcb_page.eq(pages[r.e_page])
 
         m.d.sync += [
             self.notify.valid.eq(self.i.valid & r.changed & ~r.is_segment & ~r.is_report),
@@ -173,7 +132,7 @@ class Actions(wiring.Component):
             self.timer.payload.id.eq(r.id),
         ]
         record = self.timer.payload.record
-        m.d.sync += [record[name].eq(t["delack" if name == "delack_on" else name]) for name in TimerRecord.members]
+        m.d.sync += [record[name].eq(r["delack" if name == "delack_on" else name]) for name in TimerRecord.members]
 
         spared = Signal()
         m.d.sync += spared.eq(self.i.valid & r.may_output & ~r.emit & ~r.reset)
@@ -182,22 +141,9 @@ class Actions(wiring.Component):
         m.d.sync += [
             self.tx_returned.eq(spared + taken),
             self.verdict_returned.eq(verdicts.o.valid & verdicts.o.ready),
-            self.report_returned.eq(reports.o.valid & reports.o.ready),
         ]
         with m.If(segments.i.valid):
             m.d.sync += self.segments_issued.eq(self.segments_issued + 1)
         for counter, name in COUNTED.items():
             m.d.sync += getattr(self, f"count_{counter.name.lower()}").eq(self.i.valid & ~r.is_report & r[name])
         return m
-
-    @staticmethod
-    def _page(tcb, page):
-        """The 64 bits of a page of the TCB."""
-        parts, at = [], 0
-        for name, low, width in page:
-            value = Value.cast(tcb[name])
-            if len(value) != width:
-                raise ValueError(f"{name} has {len(value)} bits in the TCB, {width} in its page")
-            parts += [Const(0, low - at), value]
-            at = low + width
-        return Cat(*parts, Const(0, 64 - at))

@@ -1,10 +1,16 @@
 """The one kind of event the TCB pipeline processes."""
 
-from amaranth.hdl import unsigned
+from amaranth.hdl import Mux, Signal, Value, unsigned
 from amaranth.lib import data, enum
 
 from ..config import EngineConfig
-from ..messages import FlowOp
+from ..messages import FIN, SYN, FlowOp
+from .rules import host
+
+DEFAULT_MSS = 536
+"""MUST-15: send MSS when the peer sent no option (IPv4)."""
+SMALLEST_MSS = 48
+"""A smaller MSS option is raised to this: no peer can make every byte cost a segment."""
 
 
 class Kind(enum.Enum, shape=unsigned(3)):
@@ -45,4 +51,42 @@ def flow_event(cfg: EngineConfig) -> data.StructLayout:
             "syncache_ref": 16,
             "port": 1,  # REQUEST: which requester gets the response
         }
+    )
+
+
+def known_of(m, event_1, event_2):
+    """Values by the names that the rules know, in stage 2: the event's fields, and what needs no TCB: sums, decoded kind and
+    request. ``event_1``, ``event_2``: the event in stages 1 and 2."""
+    flags = event_1.flags
+    segment_length = Signal(13, reset_less=True)
+    text_length = Signal(13, reset_less=True)  # with the SYN, behind which text stands
+    mss = Signal(16, reset_less=True)
+    m.d.sync += [
+        segment_length.eq(event_1.length + (flags[SYN] + flags[FIN])),
+        text_length.eq(event_1.length + flags[SYN]),
+        mss.eq(Mux((event_1.kind == Kind.SEGMENT) & (event_1.mss == 0), DEFAULT_MSS, event_1.mss)),
+    ]
+    kind = event_2.kind
+    mss_limited = Mux(mss < SMALLEST_MSS, SMALLEST_MSS, Mux(mss[12:].any(), 0xFFF, mss[:12]))
+    fields = {f"e_{name}": Value.cast(event_2[name]) for name in event_2.shape().members if name != "id"}
+    return fields | dict(
+        e_payload_end=(event_2.seq + text_length)[:32],
+        e_end=(event_2.seq + segment_length)[:32],
+        e_zero_length=segment_length == 0,
+        e_any_payload=event_2.length != 0,
+        e_seq_plus_1=(event_2.seq + 1)[:32],
+        e_seq_minus_1=(event_2.seq - 1)[:32],
+        e_ack_plus_1=(event_2.ack + 1)[:32],
+        e_mss=mss_limited[:12],
+        e_page=event_2.seq[:3],
+        e_untimed=event_2.length.all(),
+        e_elapsed=Mux(kind == Kind.REQUEST, event_2.length, 0),
+        may_output=event_2.may_output,
+        is_segment=kind == Kind.SEGMENT,
+        is_doorbell=kind == Kind.DOORBELL,
+        is_request=kind == Kind.REQUEST,
+        is_timer=kind == Kind.TIMER,
+        is_output=kind == Kind.OUTPUT,
+        is_report=kind == Kind.REPORT,
+        **host.decode(Value.cast(event_2.op)),
     )

@@ -17,6 +17,7 @@ from ..messages import (
 from ..wire.valid_only import valid_only
 from .ack_limit import AckLimit
 from .actions import COUNTED, Actions
+from .inquiries import Inquiries
 from .issue import Issue
 from .pipeline import Pipeline
 from .result import Parameters
@@ -34,7 +35,7 @@ class Flow(wiring.Component):
     request : In(stream flow_request) two, response : Out(stream FlowResponse) two
         Command processor (0) and listen unit (1); one request of each at a time.
     tcb_page : Out(64)
-        What the command processor's READ asked for, from its response on.
+        What the command processor's READ asked for, from before its response to the next request.
     report_request : In(stream id), report : Out(stream connection_report)
     notify : Out(valid-only id)
     tx : Out(stream tx_segment)
@@ -80,6 +81,7 @@ class Flow(wiring.Component):
         m.submodules.pipeline = pipeline = Pipeline(cfg)
         m.submodules.ack_limit = ack_limit = AckLimit(cfg)
         m.submodules.actions = actions = Actions(cfg)
+        m.submodules.inquiries = inquiries = Inquiries(cfg)
         m.submodules.sweep = sweep = TimerSweep(cfg)
         # One place for every connection: an id stands in it at most once (tx_queued).
         m.submodules.turns = turns = fifo.SyncFIFOBuffered(width=cfg.id_bits, depth=cfg.connections)
@@ -102,9 +104,9 @@ class Flow(wiring.Component):
             pipeline.id.eq(issue.id),
             issue.tx_returned.eq(actions.tx_returned),
             issue.verdict_returned.eq(actions.verdict_returned),
-            issue.report_returned.eq(actions.report_returned),
+            issue.report_returned.eq(inquiries.report_returned),
             self.ready.eq(pipeline.ready & sweep.ready),
-            self.tcb_page.eq(actions.tcb_page),
+            self.tcb_page.eq(inquiries.tcb_page),
             sweep.tick.eq(self.tick),
             pipeline.now.eq(sweep.now),
             pipeline.parameters.eq(self.parameters),
@@ -118,12 +120,14 @@ class Flow(wiring.Component):
         ]
         m.d.sync += issue.enable.eq(self.ready)
         connect(m, issue.o, pipeline.i)
+        connect(m, pipeline.inquiry, inquiries.i)
+        connect(m, pipeline.arrival, actions.arrival)
         connect(m, pipeline.result, actions.i)
         connect(m, pipeline.says, ack_limit.write)
         connect(m, actions.timer, sweep.write)
         connect(m, actions.segment, flipped(self.tx))
         connect(m, actions.verdict, flipped(self.verdict))
-        connect(m, actions.report, flipped(self.report))
+        connect(m, inquiries.report, flipped(self.report))
         connect(m, actions.notify, flipped(self.notify))
         for port in range(2):
             connect(m, actions.response[port], flipped(self.response[port]))

@@ -9,7 +9,7 @@ from ..config import EngineConfig
 from ..wire.skid import SkidBuffer
 from ..wire.valid_only import valid_only
 from .event import Kind, flow_event
-from .pipeline import FORWARD, RESULT
+from .pipeline import FORWARD, RESULT, WRITTEN_EARLY
 
 
 class Hazard(wiring.Component):
@@ -92,13 +92,14 @@ class Hazard(wiring.Component):
     def _clash(event, met):
         """Whether the event has to wait.
 
-        A report takes whatever the memory holds: the news it is to tell were written before it was asked for, and later
-        ones are told again. Only it must not read the word in the cycle in which that is written.
+        A report takes whatever the memories hold: the news it is to tell were written before it was asked for, and later
+        ones are told again. Only it must not read in the cycle in which an event writes; and as it reads the banks of the
+        first step a cycle before those of the second, it would find the new of these with the old of those a cycle earlier.
         """
         others = [met[k] for k in range(RESULT) if k + 1 != FORWARD]
         half = len(others) // 2
         return Cat(
             ~event.is_report & Cat(others[:half]).any(),
             ~event.is_report & Cat(others[half:]).any(),
-            event.is_report & met[RESULT - 1],
+            event.is_report & Cat(met[WRITTEN_EARLY - 3 : WRITTEN_EARLY - 1]).any(),
         )

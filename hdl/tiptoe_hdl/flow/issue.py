@@ -7,10 +7,11 @@ from amaranth.lib.wiring import In, Out
 from ..config import EngineConfig
 from ..messages import doorbell, flow_request, rx_segment
 from ..wire.valid_only import valid_only
-from .actions import REPORT_DEPTH, TX_DEPTH, VERDICT_DEPTH
+from .actions import TX_DEPTH, VERDICT_DEPTH
 from .arbiter import AgeArbiter
 from .event import Kind, flow_event
 from .hazard import Hazard
+from .inquiries import REPORT_DEPTH
 from .pipeline import RESULT
 from .sweep import timer_event
 

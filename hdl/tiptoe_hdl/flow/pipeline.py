@@ -3,79 +3,70 @@
 ========  ====================================================================================================
 stage     what happens in it
 ========  ====================================================================================================
-0, 1, 2   the TCB is read (memory address, memory output, output register); sums of event fields only
-3         the TCB as operand: from memory, or the one just computed for the same id
+0, 1, 2   sums of event fields only; the banks of step 1 are read
 3 to 6    steps 1 to 4: the event changes the TCB (``rules``: measure, classify, decide, apply)
+4         what a report or a READ tells is known
 7 to 10   steps 5 to 8: what to send now (``rules.output``); after step 8 the sequence numbers are final
+8         the banks that step 5 has finished are written; what becomes of the payload is known
 11        step 9: the segment put together, the timers
-12        the new TCB is written; the actions leave
+12        the last bank is written; the actions leave
 ========  ====================================================================================================
 
-The pipeline never waits. Two events of one id may follow each other at a distance of exactly ``FORWARD`` stages (the
-later one then takes the earlier one's result instead of the memory's word) or of more than ``RESULT`` (the memory has
-it); ``Issue`` sees to that. A report changes nothing: it waits for no other event and none for it.
-
-The loop from a TCB to the next event's TCB has eight steps although a pass has nine: the fields in ``LATE`` are looked
-at from step 2 on only, so that step 9 may still change them; they are forwarded one stage behind the others.
+The pipeline never waits. A field is in it only between the steps that its bank (``banks.py``) names. Two events of one id may
+follow each other at a distance of exactly ``FORWARD`` stages (the later one then takes the earlier one's result of the
+forwarded banks instead of the memory's word; the others are in the memory) or of more than ``RESULT`` (all is); ``Issue`` sees to
+that. A report changes nothing: it waits for no other event and none for it.
 """
 
 from types import SimpleNamespace
 
 from amaranth.hdl import Cat, Module, Mux, Shape, Signal, Value
 from amaranth.lib import data, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
-from ..messages import FIN, SYN
 from ..wire.valid_only import valid_only
 from .ack_limit import said_now
-from .event import Kind, flow_event
-from .result import Parameters, pass_result
+from .banks import BANKS, BankMemory
+from .event import Kind, flow_event, known_of
+from .result import Parameters, arrival, inquiry, pass_result
 from .rules import congestion, host, output, reassembly, rtt, segment, state, timers
-from .tcb import FIELDS, TICK_BITS, WND_BITS, tcb
+from .tcb import FIELDS, TICK_BITS, WND_BITS
 
 OPERAND, RESULT = 3, 12
+"""Stage of step 1; stage behind the last step."""
 APPLIED = 4
 """The step behind which it is clear what is said about a segment that is not taken."""
+ARRIVED = 5
+"""The step behind which it is clear what becomes of a segment's payload."""
 FORWARD = 8
 """Distance in cycles at which an event of the same id may follow, its operand forwarded."""
+WRITTEN_EARLY = OPERAND + ARRIVED
+"""Stage in which the banks that a report reads are written."""
 
-LATE = (
-    "fin_sent",
-    "fin_seen",
-    "fin_seq",
-    "rexmt_one",
-    "force",
-    "ack_now",
-    "delack",
-    "delack_deadline",
-    "rtt_active",
-    "rtt_valid",
-    "rtt_seq",
-    "rtt_start",
-    "srtt",
-    "rttvar",
-    "rto",
-    "rexmt_on",
-    "rexmt_shift",
-    "unanswered",
-    "rexmits",
-    "rexmt_deadline",
-    "persist",
-    "msl_on",
-    "msl_deadline",
-    "tx_queued",
+STEPS = (
+    (segment.measure, reassembly.compare, congestion.measure, host.measure),
+    (
+        segment.classify,
+        reassembly.overlap,
+        congestion.count,
+        rtt.measure,
+        host.compare,
+        timers.measure,
+        state.measure,
+    ),
+    (segment.decide, reassembly.merge, congestion.candidates, rtt.error, host.judge, timers.expire),
+    (reassembly.apply, congestion.apply, rtt.smooth, host.apply, state.apply),
+    (state.take_fin, host.note, output.measure, rtt.apply),
+    (state.wait, reassembly.forget, output.limit, rtt.total),
+    (output.decide, rtt.clamp),
+    (output.advance, timers.plan),
+    (output.send, rtt.renew, timers.set_retransmission),
 )
-"""Fields that step 1 does not look at."""
-
-DEFAULT_MSS = 536
-"""MUST-15: send MSS when the peer sent no option (IPv4)."""
-SMALLEST_MSS = 48
-"""A smaller MSS option is raised to this: no peer can make every byte cost a segment."""
+"""The rules of each step, from 1 on."""
 
 
-def _name_all(m: Module, prefix: str, values: dict, registered: bool) -> SimpleNamespace:
+def _name_all(m: Module, prefix: str, values: dict, registered: bool) -> dict:
     """Signals for a stage's values: registers, or plain names that later expressions of the same stage share."""
     out = {}
     for name, value in values.items():
@@ -89,11 +80,16 @@ def _name_all(m: Module, prefix: str, values: dict, registered: bool) -> SimpleN
         domain = m.d.sync if registered else m.d.comb
         domain += Value.cast(signal).eq(Value.cast(value))
         out[name] = signal
-    return SimpleNamespace(**out)
+    return out
+
+
+def _equal(layout: data.StructLayout, word, values: dict) -> list:
+    """Assignments of the values to the fields of a word that have their names."""
+    return [Value.cast(word[name]).eq(Value.cast(values[name])) for name in layout.members]
 
 
 class Pipeline(wiring.Component):
-    """The TCB memory and the steps.
+    """The TCB's banks and the steps.
 
     Ports
     -----
@@ -105,8 +101,12 @@ class Pipeline(wiring.Component):
         Belongs to ``i``: the operand is the result of the event of the same id FORWARD cycles before.
     ids, busy : Out
         Connection id, and whether an event that may change the TCB stands there, of stages 1 to 11.
+    inquiry : Out(valid-only inquiry)
+        The TCB as the event in stage 4 finds it, for reports and READ.
+    arrival : Out(valid-only arrival)
+        What becomes of the payload of the segment in stage 8.
     result : Out(valid-only pass_result)
-        What the pass in stage 12 found; ``Actions`` acts on it.
+        What else the pass in stage 12 found. ``Actions`` acts on all three.
     now : In(TICK_BITS)
         Tick clock.
     parameters : In(Parameters)
@@ -137,6 +137,8 @@ class Pipeline(wiring.Component):
                 "ready": Out(1),
                 "ids": Out(data.ArrayLayout(cfg.id_bits, RESULT - 1)),
                 "busy": Out(RESULT - 1),
+                "inquiry": Out(valid_only(inquiry(cfg))),
+                "arrival": Out(valid_only(arrival(cfg))),
                 "result": Out(valid_only(pass_result(cfg))),
             }
         )
@@ -144,123 +146,116 @@ class Pipeline(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         cfg = self._cfg
-        m.submodules.memory = memory = Memory(shape=tcb(cfg), depth=cfg.connections, init=[])
-        read = memory.read_port()
-        write = memory.write_port()
-
-        # Stages 0 to 2: fetch
-        event_0 = self.i.payload
-        event_1 = Signal(flow_event(cfg), reset_less=True)
-        event_2 = Signal(flow_event(cfg), reset_less=True)
-        m.d.sync += [event_1.eq(event_0), event_2.eq(event_1)]
         valid = self._delayed(m, "valid", self.i.valid, RESULT)
         ids = self._delayed(m, "id", self.id, RESULT)
         forward = self._delayed(m, "forward", self.forward, OPERAND)
-        changes = self._delayed(m, "changes", self.i.valid & (event_0.kind != Kind.REPORT), RESULT)
-        m.d.comb += [read.addr.eq(self.id), self.busy.eq(Cat(changes[1:RESULT]))]
+        changes = self._delayed(m, "changes", self.i.valid & (self.i.payload.kind != Kind.REPORT), RESULT)
+        m.d.comb += [self.busy.eq(Cat(changes[1:RESULT]))]
         m.d.comb += [self.ids[k - 1].eq(ids[k]) for k in range(1, RESULT)]
-        word_2 = Signal(tcb(cfg), reset_less=True)
-        m.d.sync += word_2.eq(read.data)
 
-        # Stage 3: operands
-        fields = {f"e_{name}": Value.cast(event_2[name]) for name in flow_event(cfg).members if name != "id"}
-        fields |= self._event_sums(m, event_1, event_2)
-        fields["e_said"] = self.said
-        result_word = Signal(tcb(cfg))
-        result_late = Signal(tcb(cfg))
+        memories, results = {}, {}
+        for name, bank in BANKS.items():
+            m.submodules[name] = memories[name] = BankMemory(cfg, bank)
+            results[name] = Signal(bank.layout, name=f"result_{name}")  # after its last step, if forwarded
+            # The word comes two cycles later: as the operand of the first step, or a cycle before it to be chosen from.
+            m.d.comb += memories[name].id.eq(ids[bank.first - bank.forwarded])
+            if bank.forwarded:
+                assert OPERAND + bank.last - FORWARD == bank.first + 2, f"{name}: no result for the next event"
+            else:
+                assert OPERAND + bank.last - FORWARD < bank.first, f"{name}: written too late for the next event"
 
-        def operand(name, word, result, forwarded):
-            return Value.cast(Mux(forwarded, Value.cast(result[name]), Value.cast(word[name])))
-
-        first = {name: operand(name, word_2, result_word, forward[2]) for name in FIELDS if name not in LATE}
-        first["now"] = self.now
-        late_word = _name_all(m, "s3_word", {name: word_2[name] for name in LATE}, True)
-        late = {name: operand(name, vars(late_word), result_late, forward[3]) for name in LATE}
-        parameters = {name: self.parameters[name] for name in Parameters.members}
-        parameters["spent"] = self.spent
-
-        s = _name_all(m, "s3", first | fields, True)
-        steps = (
-            (segment.measure, reassembly.compare, congestion.measure, host.measure),
-            (
-                segment.classify,
-                reassembly.overlap,
-                congestion.count,
-                rtt.measure,
-                host.compare,
-                timers.measure,
-                state.measure,
-            ),
-            (segment.decide, reassembly.merge, congestion.candidates, rtt.error, host.judge, timers.expire),
-            (reassembly.apply, congestion.apply, rtt.smooth, host.apply, state.apply),
-            (state.take_fin, host.note, output.measure, rtt.apply),
-            (state.wait, reassembly.forget, output.limit, rtt.total),
-            (output.decide, rtt.clamp),
-            (output.advance, timers.plan),
-            (output.send, rtt.renew, timers.set_retransmission),
-        )
-        for number, rules in enumerate(steps, start=1):
-            known = dict(vars(s)) | parameters
-            found = {}
-            if number == 1:
-                found["wnd_scaled"] = (s.e_wnd << s.snd_scale)[:WND_BITS]
-                # An ACCEPT's time is that of its SYN,ACK, for the round trip; it sets no timer.
-                found["now"] = (s.now - s.e_elapsed)[:TICK_BITS]
-            for rule in rules:
-                # Rules of one step don't see each other's findings, but for this one, which draws the conclusions.
-                neighbours = {}
-                if rule is state.apply:
-                    neighbours = {name: value for name, value in found.items() if name not in FIELDS}
-                found |= rule(SimpleNamespace(**known | neighbours))
-            if number == FORWARD:
-                final = _name_all(m, "final", dict(vars(s)) | found, False)
+        event_1 = Signal(flow_event(cfg), reset_less=True)
+        event_2 = Signal(flow_event(cfg), reset_less=True)
+        m.d.sync += [event_1.eq(self.i.payload), event_2.eq(event_1)]
+        known = known_of(m, event_1, event_2) | {"e_said": self.said, "now": self.now}
+        s = _name_all(m, f"s{OPERAND}", known, True)
+        parameters = {name: self.parameters[name] for name in Parameters.members} | {"spent": self.spent}
+        scrub, scrubbing = Signal(cfg.id_bits + 1), Signal(init=1)
+        m.d.comb += self.ready.eq(~scrubbing)
+        with m.If(scrubbing):
+            m.d.sync += [scrub.eq(scrub + 1), scrubbing.eq(~scrub[-1])]
+        for number, rules in enumerate(STEPS, start=1):
+            stage = OPERAND + number - 1
+            for name, bank in BANKS.items():
+                if bank.first != number:
+                    continue
+                word = {field: memories[name].word[field] for field in bank.fields}
+                if bank.forwarded:
+                    word = {
+                        field: Mux(forward[stage - 1], Value.cast(results[name][field]), Value.cast(value))
+                        for field, value in word.items()
+                    }
+                s |= _name_all(m, f"s{stage}", word, bank.forwarded)
+            if number == 2:
                 m.d.comb += [
-                    Value.cast(result_word[name]).eq(Value.cast(getattr(final, name)))
-                    for name in FIELDS
-                    if name not in LATE
+                    self.inquiry.valid.eq(valid[stage]),
+                    *_equal(inquiry(cfg), self.inquiry.payload, s | {"id": ids[stage]}),
                 ]
-            elif number > FORWARD:
-                assert not set(found) & set(FIELDS) - set(LATE), "changed too late to be forwarded"
-                final = _name_all(m, "final_late", dict(vars(s)) | found, False)
-                m.d.comb += [Value.cast(result_late[name]).eq(Value.cast(getattr(final, name))) for name in LATE]
-            s = _name_all(m, f"s{OPERAND + number}", dict(vars(s)) | (late if number == 1 else {}) | found, True)
+            found = self._found(number, rules, s | parameters)
+            s |= found
+            for name, bank in BANKS.items():
+                if bank.forwarded and bank.last == number:
+                    m.d.comb += _equal(bank.layout, results[name], s)
+            s = _name_all(m, f"s{stage + 1}", s, True)
+            written = [name for name, bank in BANKS.items() if bank.last == number]
+            if written:
+                # All of a write port comes from flip-flops; after reset zeros to every address.
+                write_en, write_id = Signal(name=f"write_en_{number}"), Signal(cfg.id_bits, name=f"write_id_{number}")
+                m.d.sync += [
+                    write_en.eq(Mux(scrubbing, ~scrub[-1], changes[stage])),
+                    write_id.eq(Mux(scrubbing, scrub[:-1], ids[stage])),
+                ]
+                for name in written:
+                    memory, layout = memories[name], BANKS[name].layout
+                    m.d.comb += [
+                        memory.write_en.eq(write_en),
+                        memory.write_id.eq(write_id),
+                        *_equal(layout, memory.write, s),
+                    ]
+                    with m.If(scrubbing):
+                        m.d.sync += [Value.cast(s[field]).eq(0) for field in layout.members]
             if number == APPLIED:
                 # Written at once: the next event of this id, FORWARD stages behind, reads it.
                 m.d.comb += [
-                    self.challenged.eq(valid[OPERAND + number] & s.says),
-                    self.says.valid.eq(valid[OPERAND + number] & (s.says | s.begins)),
-                    self.says.payload.id.eq(ids[OPERAND + number]),
-                    self.says.payload.said.eq(~s.begins),
+                    self.challenged.eq(valid[stage + 1] & s["says"]),
+                    self.says.valid.eq(valid[stage + 1] & (s["says"] | s["begins"])),
+                    self.says.payload.id.eq(ids[stage + 1]),
+                    self.says.payload.said.eq(~s["begins"]),
                 ]
-        m.d.comb += self.result.valid.eq(valid[RESULT])
+            if number == ARRIVED:
+                m.d.comb += [
+                    self.arrival.valid.eq(valid[stage + 1] & s["is_segment"]),
+                    *_equal(arrival(cfg), self.arrival.payload, s | {"id": ids[stage + 1]}),
+                ]
+        header = memories["header"]
         m.d.comb += [
-            Value.cast(self.result.payload[name]).eq(Value.cast(getattr(s, name)))
-            for name in pass_result(cfg).members
-            if name not in ("id", "tcb")
+            header.id_again.eq(ids[RESULT - 2]),
+            self.result.valid.eq(valid[RESULT]),
+            *_equal(
+                pass_result(cfg),
+                self.result.payload,
+                s | {field: header.again[field] for field in BANKS["header"].fields} | {"id": ids[RESULT]},
+            ),
         ]
-        m.d.comb += [
-            self.result.payload.id.eq(ids[RESULT]),
-            Value.cast(self.result.payload.tcb).eq(Cat(Value.cast(getattr(s, name)) for name in FIELDS)),
-        ]
-
-        # The write of stage 12; after reset zeros to every address instead. All of the port comes from flip-flops.
-        scrub = Signal(cfg.id_bits + 1)
-        scrubbing = Signal(init=1)
-        m.d.comb += [self.ready.eq(~scrubbing), write.data.eq(self.result.payload.tcb)]
-        with m.If(scrubbing):
-            m.d.sync += [
-                scrub.eq(scrub + 1),
-                scrubbing.eq(~scrub[-1]),
-                write.addr.eq(scrub[:-1]),
-                write.en.eq(~scrub[-1]),
-                *(getattr(s, name).eq(0) for name in FIELDS),
-            ]
-        with m.Else():
-            m.d.sync += [
-                write.addr.eq(ids[RESULT - 1]),
-                write.en.eq(valid[RESULT - 1] & changes[RESULT - 1]),
-            ]
         return m
+
+    def _found(self, number, rules, known):
+        """What the rules of a step say."""
+        found = {}
+        if number == 1:
+            found["wnd_scaled"] = (known["e_wnd"] << known["snd_scale"])[:WND_BITS]
+            # An ACCEPT's time is that of its SYN,ACK, for the round trip; it sets no timer.
+            found["now"] = (known["now"] - known["e_elapsed"])[:TICK_BITS]
+        for rule in rules:
+            # Rules of one step don't see each other's findings, but for this one, which draws the conclusions.
+            neighbours = {}
+            if rule is state.apply:
+                neighbours = {name: value for name, value in found.items() if name not in FIELDS}
+            found |= rule(SimpleNamespace(**known | neighbours))
+        for name, bank in BANKS.items():
+            late = set(found) & set(bank.fields) if number > bank.last else ()
+            assert not late, f"{late} of {name} changed behind step {bank.last}"
+        return found
 
     @staticmethod
     def _delayed(m, name, value, stages):
@@ -270,39 +265,3 @@ class Pipeline(wiring.Component):
             line.append(Signal(len(Value.cast(value)), name=f"{name}_{k}", reset_less=name == "id"))
             m.d.sync += line[k].eq(line[k - 1])
         return line
-
-    @staticmethod
-    def _event_sums(m, event_1, event_2):
-        """What needs no TCB: sums for stages 2 and 3, decoded kind and request."""
-        flags = event_1.flags
-        segment_length = Signal(13, reset_less=True)
-        text_length = Signal(13, reset_less=True)  # with the SYN, behind which text stands
-        mss = Signal(16, reset_less=True)
-        m.d.sync += [
-            segment_length.eq(event_1.length + (flags[SYN] + flags[FIN])),
-            text_length.eq(event_1.length + flags[SYN]),
-            mss.eq(Mux((event_1.kind == Kind.SEGMENT) & (event_1.mss == 0), DEFAULT_MSS, event_1.mss)),
-        ]
-        kind = event_2.kind
-        mss_limited = Mux(mss < SMALLEST_MSS, SMALLEST_MSS, Mux(mss[12:].any(), 0xFFF, mss[:12]))
-        return dict(
-            e_payload_end=(event_2.seq + text_length)[:32],
-            e_end=(event_2.seq + segment_length)[:32],
-            e_zero_length=segment_length == 0,
-            e_any_payload=event_2.length != 0,
-            e_seq_plus_1=(event_2.seq + 1)[:32],
-            e_seq_minus_1=(event_2.seq - 1)[:32],
-            e_ack_plus_1=(event_2.ack + 1)[:32],
-            e_mss=mss_limited[:12],
-            e_page=event_2.seq[:3],
-            e_untimed=event_2.length.all(),
-            e_elapsed=Mux(kind == Kind.REQUEST, event_2.length, 0),
-            may_output=event_2.may_output,
-            is_segment=kind == Kind.SEGMENT,
-            is_doorbell=kind == Kind.DOORBELL,
-            is_request=kind == Kind.REQUEST,
-            is_timer=kind == Kind.TIMER,
-            is_output=kind == Kind.OUTPUT,
-            is_report=kind == Kind.REPORT,
-            **host.decode(Value.cast(event_2.op)),
-        )

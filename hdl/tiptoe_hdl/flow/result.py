@@ -1,10 +1,10 @@
-"""What goes along with the TCB pipeline: its settings, and what a pass finds."""
+"""What goes along with the TCB pipeline: its settings, and what a pass finds; names as in ``rules``."""
 
 from amaranth.lib import data
 
 from ..config import EngineConfig
 from ..messages import Status
-from .tcb import MAXSEG_BITS, TICK_BITS, tcb
+from .tcb import FIELDS, MAXSEG_BITS, TICK_BITS
 
 Parameters = data.StructLayout(
     {
@@ -20,18 +20,28 @@ Parameters = data.StructLayout(
 and the number of retransmissions after which a connection is given up (R2)."""
 
 
+def inquiry(cfg: EngineConfig) -> data.StructLayout:
+    """An event and the TCB as it finds it."""
+    return data.StructLayout({"id": cfg.id_bits, "is_report": 1, "is_request": 1, "e_port": 1, "e_page": 3} | FIELDS)
+
+
+def arrival(cfg: EngineConfig) -> data.StructLayout:
+    """What becomes of a segment's payload, and whether its connection has changed."""
+    return data.StructLayout(
+        {"id": cfg.id_bits, "place_seq": 32, "front": 12, "place_length": 12, "changed": 1, "rcv_nxt": 32, "irs": 32}
+    )
+
+
 def pass_result(cfg: EngineConfig) -> data.StructLayout:
-    """What one pass found, besides the new TCB; names as in ``rules``."""
+    """What else a pass found, at its end."""
     return data.StructLayout(
         {
             "id": cfg.id_bits,
-            "tcb": tcb(cfg),
             "is_segment": 1,
             "is_request": 1,
             "is_report": 1,
             "may_output": 1,
             "e_port": 1,
-            "e_page": 3,
             "status": Status,
             "changed": 1,
             "push": 1,
@@ -42,10 +52,18 @@ def pass_result(cfg: EngineConfig) -> data.StructLayout:
             "tx_flags": 8,
             "tx_length": MAXSEG_BITS,
             "tx_wnd": 16,
-            # the received payload
-            "place_seq": 32,
-            "front": 12,
-            "place_length": 12,
+            "rcv_nxt": 32,
+            "iss": 32,
+            "maxseg": MAXSEG_BITS,
+            "ws_ok": 1,
+            "rcv_scale": 4,
+            # for the sweep
+            "rexmt_on": 1,
+            "rexmt_deadline": TICK_BITS,
+            "delack": 1,
+            "delack_deadline": TICK_BITS,
+            "msl_on": 1,
+            "msl_deadline": TICK_BITS,
             # for the counters
             "retransmitted": 1,
             "timeout_then": 1,

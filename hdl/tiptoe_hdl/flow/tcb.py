@@ -99,12 +99,8 @@ FIELDS = {
     # scheduling
     "tx_queued": 1,  # the id stands in the output queue
 }
-"""Later features (SACK scoreboard, ts_recent, ECN) add their fields here."""
-
-
-def tcb(cfg: EngineConfig) -> data.StructLayout:
-    """Layout of one TCB; all zeros is an id that was never provisioned."""
-    return data.StructLayout(FIELDS)
+"""Later features (SACK scoreboard, ts_recent, ECN) add their fields here, and to a bank (``banks.py``). All zeros is an id that
+was never provisioned."""
 
 
 TimerRecord = data.StructLayout(

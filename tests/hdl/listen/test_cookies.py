@@ -6,7 +6,7 @@ from tests.hdl.listen.bench import M32, A, F, R, S, info, peer_tuple, run_front_
 from tests.hdl.listen.cookie_model import cookie, half_siphash
 from tests.hdl.listen.expected import ENTRIES, refused, syn_ack
 from tiptoe_hdl.config import TINY
-from tiptoe_hdl.flow.pipeline import SMALLEST_MSS
+from tiptoe_hdl.flow.event import SMALLEST_MSS
 from tiptoe_hdl.listen.cookie_maker import MSS
 
 PERIOD = 1 << 16

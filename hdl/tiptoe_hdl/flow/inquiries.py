@@ -1,0 +1,90 @@
+"""What is told of a TCB without changing it: reports to the host, pages for READ_TCB."""
+
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Value
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..config import EngineConfig
+from ..host.abi import TCB_PAGES
+from ..messages import Reason, State, connection_report
+from ..wire.queue import HalfQueue
+from ..wire.valid_only import valid_only
+from .result import inquiry
+
+REPORT_DEPTH = 16
+
+
+class Inquiries(wiring.Component):
+    """A queue of reports, whose room ``Issue``'s credits guard: nothing is refused here; and the page that was read last.
+
+    Ports
+    -----
+    i : In(valid-only inquiry)
+    report : Out(stream connection_report)
+    report_returned : Out(1)
+        A credit given back in this cycle.
+    tcb_page : Out(64)
+        What the command processor's request asked for, if it was FlowOp.READ: from before its response to the next request.
+    """
+
+    def __init__(self, cfg: EngineConfig):
+        self._cfg = cfg
+        super().__init__(
+            {
+                "i": In(valid_only(inquiry(cfg))),
+                "report": Out(stream.Signature(connection_report(cfg))),
+                "report_returned": Out(1),
+                "tcb_page": Out(64),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        t = self.i.payload
+        m.submodules.reports = reports = HalfQueue(connection_report(self._cfg), REPORT_DEPTH)
+        wiring.connect(m, reports.o, wiring.flipped(self.report))
+        report = reports.i.payload
+        # Sequence numbers as positions: seq - (isn + 1) = seq + ~isn.
+        m.d.sync += [
+            reports.i.valid.eq(self.i.valid & t.is_report),
+            self.report_returned.eq(reports.o.valid & reports.o.ready),
+            report.terminal.eq(t.provisioned & (t.state == State.CLOSED) & (t.reason != Reason.NONE)),
+            # Our FIN has no place in the send ring.
+            report.snd_una_position.eq(Mux(t.fin_acked, t.snd_end, t.snd_una) + ~t.iss),
+            report.rcv_nxt_position.eq(t.rcv_nxt + ~t.irs),
+            report.mss.eq(t.maxseg),
+        ]
+        m.d.sync += [
+            Value.cast(report[name]).eq(Value.cast(t[name]))
+            for name in (
+                "id",
+                "generation",
+                "state",
+                "established",
+                "peer_closed",
+                "bad_doorbell",
+                "reason",
+                "syncache_ref",
+                "snd_scale",
+                "rcv_scale",
+                "iss",
+                "irs",
+            )
+        ]
+
+        pages = Array(self._page(t, page) for page in TCB_PAGES)
+        with m.If(self.i.valid & t.is_request & (t.e_port == 0)):
+            m.d.sync += self.tcb_page.eq(pages[t.e_page])
+        return m
+
+    @staticmethod
+    def _page(tcb, page):
+        """The 64 bits of a page of the TCB."""
+        parts, at = [], 0
+        for name, low, width in page:
+            value = Value.cast(tcb[name])
+            if len(value) != width:
+                raise ValueError(f"{name} has {len(value)} bits in the TCB, {width} in its page")
+            parts += [Const(0, low - at), value]
+            at = low + width
+        return Cat(*parts, Const(0, 64 - at))

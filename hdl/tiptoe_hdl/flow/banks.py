@@ -17,7 +17,10 @@ from .tcb import FIELDS
 
 
 class Bank(NamedTuple):
-    """Steps count from 1. ``forwarded``: the step that last changes it is too late for the next event to read it.
+    """A part of the TCB and the steps, counted from 1, between which it is in the pipeline.
+
+    ``forwarded``: the step that last changes it is too late for the next event to read it. ``when``: the value that says whether
+    it is written; its fields are not carried to their last step to stay as they are, and nobody looks at them behind it.
     ``again``: it is read a second time, for the segment that leaves.
     """
 
@@ -25,6 +28,7 @@ class Bank(NamedTuple):
     last: int
     fields: tuple[str, ...]
     forwarded: bool = False
+    when: str = ""
     again: bool = False
 
     @property
@@ -36,30 +40,48 @@ class Bank(NamedTuple):
 # fmt: off
 BANKS = {
     # what a segment says of itself, besides its numbers
-    "header": Bank(first=1, last=5, again=True, fields=("iss", "maxseg", "ws_ok", "rcv_scale")),
+    "ours": Bank(first=1, last=5, when="fresh", again=True, fields=("iss",)),
+    "header": Bank(first=1, last=5, again=True, fields=("maxseg", "ws_ok", "rcv_scale")),
     # what an event is compared with
     "compared": Bank(first=1, last=5, fields=(
         "state", "provisioned", "generation", "reason", "established", "snd_log2", "rcv_log2", "irs",
-        "snd_una", "snd_wnd", "snd_scale", "snd_wl1", "cwnd", "ssthresh", "recover", "rcv_nxt", "rcv_lim", "ooo",
+        "snd_una", "snd_wnd", "snd_scale", "cwnd", "ssthresh", "rcv_nxt", "rcv_lim", "ooo",
     )),
+    "newest": Bank(first=1, last=4, when="takes_wnd", fields=("snd_wl1",)),
+    "lost": Bank(first=1, last=4, when="moves_recover", fields=("recover",)),
     # what the conclusions take besides
     "concluded": Bank(first=2, last=5, fields=(
         "peer_closed", "bad_doorbell", "syncache_ref", "snd_end", "fin_queued", "fin_acked",
         "max_sndwnd", "recent_wnd", "bytes_acked", "dupacks", "in_recovery", "recover_valid", "reno",
-        "rtt_valid", "srtt", "rttvar", "rexmt_shift", "unanswered", "fin_seq", "ooo_valid", "delack_deadline",
+        "rexmt_shift", "unanswered", "fin_seq", "ooo_valid", "delack_deadline",
     )),
     # the peer's end
     "ending": Bank(first=2, last=6, fields=("fin_seen", "msl_on", "msl_deadline")),
+    # round-trip time
+    "timed": Bank(first=4, last=8, when="times", fields=("rtt_seq", "rtt_start")),
+    "smoothed": Bank(first=5, last=7, fields=("rtt_valid", "srtt", "rttvar")),
     # how far we have come with sending
     "edges": Bank(first=1, last=8, forwarded=True, fields=("snd_nxt", "snd_max", "rcv_adv")),
     # what sending changes besides
     "sent": Bank(first=2, last=9, forwarded=True, fields=(
-        "fin_sent", "rexmt_one", "force", "ack_now", "delack", "rtt_active", "rtt_seq", "rtt_start", "rto",
-        "rexmt_on", "rexmits", "rexmt_deadline", "persist", "tx_queued",
+        "fin_sent", "rexmt_one", "force", "ack_now", "delack", "rtt_active", "rto", "rexmt_on", "rexmt_deadline",
+        "persist",
     )),
+    "counted": Bank(first=9, last=9, fields=("rexmits", "tx_queued")),
 }
 # fmt: on
-"""Every field stands in exactly one. A report reads of the banks written behind step 5 only: what it tells is of one moment."""
+"""Every field stands in exactly one. A report reads of the banks written behind step 5, all in one cycle, and is complete in step
+``INQUIRED``: what it tells is of one moment."""
+
+INQUIRED = 2
+LATER = tuple(sorted({bank.first for bank in BANKS.values() if bank.first > INQUIRED}))
+"""A page that READ_TCB reads is put together on the way: of the fields known at step INQUIRED, and of those that these
+steps are the first to look at."""
+
+
+def fields_from(first: int) -> dict:
+    """Shapes of the fields whose bank is read for this step, by name."""
+    return {name: FIELDS[name] for bank in BANKS.values() if bank.first == first for name in bank.fields}
 
 
 class BankMemory(wiring.Component):

@@ -17,6 +17,7 @@ from ..messages import (
 from ..wire.valid_only import valid_only
 from .ack_limit import AckLimit
 from .actions import COUNTED, Actions
+from .banks import LATER
 from .inquiries import Inquiries
 from .issue import Issue
 from .pipeline import Pipeline
@@ -121,6 +122,8 @@ class Flow(wiring.Component):
         m.d.sync += issue.enable.eq(self.ready)
         connect(m, issue.o, pipeline.i)
         connect(m, pipeline.inquiry, inquiries.i)
+        for step in LATER:
+            connect(m, getattr(pipeline, f"inquiry_{step}"), getattr(inquiries, f"later_{step}"))
         connect(m, pipeline.arrival, actions.arrival)
         connect(m, pipeline.result, actions.i)
         connect(m, pipeline.says, ack_limit.write)

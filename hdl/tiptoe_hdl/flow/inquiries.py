@@ -9,7 +9,8 @@ from ..host.abi import TCB_PAGES
 from ..messages import Reason, State, connection_report
 from ..wire.queue import HalfQueue
 from ..wire.valid_only import valid_only
-from .result import inquiry
+from .banks import LATER
+from .result import inquiry, inquiry_later
 
 REPORT_DEPTH = 16
 
@@ -19,7 +20,7 @@ class Inquiries(wiring.Component):
 
     Ports
     -----
-    i : In(valid-only inquiry)
+    i : In(valid-only inquiry), later_* : In(valid-only inquiry_later)
     report : Out(stream connection_report)
     report_returned : Out(1)
         A credit given back in this cycle.
@@ -32,6 +33,7 @@ class Inquiries(wiring.Component):
         super().__init__(
             {
                 "i": In(valid_only(inquiry(cfg))),
+                **{f"later_{step}": In(valid_only(inquiry_later(step))) for step in LATER},
                 "report": Out(stream.Signature(connection_report(cfg))),
                 "report_returned": Out(1),
                 "tcb_page": Out(64),
@@ -75,16 +77,31 @@ class Inquiries(wiring.Component):
         pages = Array(self._page(t, page) for page in TCB_PAGES)
         with m.If(self.i.valid & t.is_request & (t.e_port == 0)):
             m.d.sync += self.tcb_page.eq(pages[t.e_page])
+        for step in LATER:
+            later = getattr(self, f"later_{step}")
+            found = later.payload
+            for number, page in enumerate(TCB_PAGES):
+                fields = [(name, low, width) for name, low, width in page if name in found.shape().members]
+                with m.If(later.valid & found.is_request & (found.e_port == 0) & (found.e_page == number)):
+                    m.d.sync += [
+                        self.tcb_page[low : low + width].eq(self._field(found, name, width))
+                        for name, low, width in fields
+                    ]
         return m
 
     @staticmethod
-    def _page(tcb, page):
-        """The 64 bits of a page of the TCB."""
+    def _field(tcb, name, width):
+        value = Value.cast(tcb[name])
+        if len(value) != width:
+            raise ValueError(f"{name} has {len(value)} bits in the TCB, {width} in its page")
+        return value
+
+    @classmethod
+    def _page(cls, tcb, page):
+        """The 64 bits of a page of the TCB, zeros for what comes later."""
         parts, at = [], 0
         for name, low, width in page:
-            value = Value.cast(tcb[name])
-            if len(value) != width:
-                raise ValueError(f"{name} has {len(value)} bits in the TCB, {width} in its page")
+            value = cls._field(tcb, name, width) if name in tcb.shape().members else Const(0, width)
             parts += [Const(0, low - at), value]
             at = low + width
         return Cat(*parts, Const(0, 64 - at))

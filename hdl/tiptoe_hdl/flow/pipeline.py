@@ -27,9 +27,9 @@ from amaranth.lib.wiring import In, Out
 from ..config import EngineConfig
 from ..wire.valid_only import valid_only
 from .ack_limit import said_now
-from .banks import BANKS, BankMemory
+from .banks import BANKS, INQUIRED, LATER, BankMemory
 from .event import Kind, flow_event, known_of
-from .result import Parameters, arrival, inquiry, pass_result
+from .result import Parameters, arrival, inquiry, inquiry_later, pass_result
 from .rules import congestion, host, output, reassembly, rtt, segment, state, timers
 from .tcb import FIELDS, TICK_BITS, WND_BITS
 
@@ -55,12 +55,12 @@ STEPS = (
         timers.measure,
         state.measure,
     ),
-    (segment.decide, reassembly.merge, congestion.candidates, rtt.error, host.judge, timers.expire),
-    (reassembly.apply, congestion.apply, rtt.smooth, host.apply, state.apply),
-    (state.take_fin, host.note, output.measure, rtt.apply),
-    (state.wait, reassembly.forget, output.limit, rtt.total),
-    (output.decide, rtt.clamp),
-    (output.advance, timers.plan),
+    (segment.decide, reassembly.merge, congestion.candidates, rtt.double, host.judge, timers.expire),
+    (reassembly.apply, congestion.apply, rtt.sample, host.apply, state.apply),
+    (state.take_fin, host.note, output.measure, rtt.error, timers.prolong),
+    (state.wait, reassembly.forget, output.limit, rtt.smooth),
+    (output.decide, rtt.apply),
+    (output.advance, rtt.total, timers.plan),
     (output.send, rtt.renew, timers.set_retransmission),
 )
 """The rules of each step, from 1 on."""
@@ -103,6 +103,8 @@ class Pipeline(wiring.Component):
         Connection id, and whether an event that may change the TCB stands there, of stages 1 to 11.
     inquiry : Out(valid-only inquiry)
         The TCB as the event in stage 4 finds it, for reports and READ.
+    inquiry_* : Out(valid-only inquiry_later)
+        Fields that come in a later step, named by it, for READ.
     arrival : Out(valid-only arrival)
         What becomes of the payload of the segment in stage 8.
     result : Out(valid-only pass_result)
@@ -138,6 +140,7 @@ class Pipeline(wiring.Component):
                 "ids": Out(data.ArrayLayout(cfg.id_bits, RESULT - 1)),
                 "busy": Out(RESULT - 1),
                 "inquiry": Out(valid_only(inquiry(cfg))),
+                **{f"inquiry_{step}": Out(valid_only(inquiry_later(step))) for step in LATER},
                 "arrival": Out(valid_only(arrival(cfg))),
                 "result": Out(valid_only(pass_result(cfg))),
             }
@@ -186,34 +189,21 @@ class Pipeline(wiring.Component):
                         for field, value in word.items()
                     }
                 s |= _name_all(m, f"s{stage}", word, bank.forwarded)
-            if number == 2:
+            if number == INQUIRED:
                 m.d.comb += [
                     self.inquiry.valid.eq(valid[stage]),
                     *_equal(inquiry(cfg), self.inquiry.payload, s | {"id": ids[stage]}),
                 ]
+            if number in LATER:
+                later = getattr(self, f"inquiry_{number}")
+                m.d.comb += [later.valid.eq(valid[stage]), *_equal(inquiry_later(number), later.payload, s)]
             found = self._found(number, rules, s | parameters)
-            s |= found
+            reached = s | found
             for name, bank in BANKS.items():
                 if bank.forwarded and bank.last == number:
-                    m.d.comb += _equal(bank.layout, results[name], s)
-            s = _name_all(m, f"s{stage + 1}", s, True)
-            written = [name for name, bank in BANKS.items() if bank.last == number]
-            if written:
-                # All of a write port comes from flip-flops; after reset zeros to every address.
-                write_en, write_id = Signal(name=f"write_en_{number}"), Signal(cfg.id_bits, name=f"write_id_{number}")
-                m.d.sync += [
-                    write_en.eq(Mux(scrubbing, ~scrub[-1], changes[stage])),
-                    write_id.eq(Mux(scrubbing, scrub[:-1], ids[stage])),
-                ]
-                for name in written:
-                    memory, layout = memories[name], BANKS[name].layout
-                    m.d.comb += [
-                        memory.write_en.eq(write_en),
-                        memory.write_id.eq(write_id),
-                        *_equal(layout, memory.write, s),
-                    ]
-                    with m.If(scrubbing):
-                        m.d.sync += [Value.cast(s[field]).eq(0) for field in layout.members]
+                    m.d.comb += _equal(bank.layout, results[name], reached)
+            s = _name_all(m, f"s{stage + 1}", reached, True)
+            self._write(m, number, changes[stage], ids[stage], memories, reached, s, scrub, scrubbing)
             if number == APPLIED:
                 # Written at once: the next event of this id, FORWARD stages behind, reads it.
                 m.d.comb += [
@@ -227,16 +217,12 @@ class Pipeline(wiring.Component):
                     self.arrival.valid.eq(valid[stage + 1] & s["is_segment"]),
                     *_equal(arrival(cfg), self.arrival.payload, s | {"id": ids[stage + 1]}),
                 ]
-        header = memories["header"]
-        m.d.comb += [
-            header.id_again.eq(ids[RESULT - 2]),
-            self.result.valid.eq(valid[RESULT]),
-            *_equal(
-                pass_result(cfg),
-                self.result.payload,
-                s | {field: header.again[field] for field in BANKS["header"].fields} | {"id": ids[RESULT]},
-            ),
-        ]
+        known = s | {"id": ids[RESULT]}
+        for name, bank in BANKS.items():
+            if bank.again:
+                m.d.comb += memories[name].id_again.eq(ids[RESULT - 2])
+                known |= {field: memories[name].again[field] for field in bank.fields}
+        m.d.comb += [self.result.valid.eq(valid[RESULT]), *_equal(pass_result(cfg), self.result.payload, known)]
         return m
 
     def _found(self, number, rules, known):
@@ -256,6 +242,29 @@ class Pipeline(wiring.Component):
             late = set(found) & set(bank.fields) if number > bank.last else ()
             assert not late, f"{late} of {name} changed behind step {bank.last}"
         return found
+
+    @staticmethod
+    def _write(m, number, changes, ident, memories, reached, s, scrub, scrubbing):
+        """Write the banks that the step has finished, in the cycle behind it; after reset zeros to every address. All of a write
+        port comes from flip-flops. ``reached``: values in the step; ``s``: the same in the registers behind it.
+        """
+        banks = {name: bank for name, bank in BANKS.items() if bank.last == number}
+        write_id = Signal.like(ident, name=f"write_id_{number}", reset_less=True)
+        if banks:
+            m.d.sync += write_id.eq(Mux(scrubbing, scrub[:-1], ident))
+        for name, bank in banks.items():
+            write_en = Signal(name=f"write_en_{name}")
+            m.d.sync += write_en.eq(Mux(scrubbing, ~scrub[-1], changes & (reached[bank.when] if bank.when else 1)))
+            m.d.comb += [
+                memories[name].write_en.eq(write_en),
+                memories[name].write_id.eq(write_id),
+                *_equal(bank.layout, memories[name].write, s),
+            ]
+            with m.If(scrubbing):
+                m.d.sync += [Value.cast(s[field]).eq(0) for field in bank.fields]
+            if bank.when:
+                for field in bank.fields:
+                    del s[field]
 
     @staticmethod
     def _delayed(m, name, value, stages):

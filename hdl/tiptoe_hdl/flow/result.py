@@ -4,7 +4,8 @@ from amaranth.lib import data
 
 from ..config import EngineConfig
 from ..messages import Status
-from .tcb import FIELDS, MAXSEG_BITS, TICK_BITS
+from .banks import INQUIRED, fields_from
+from .tcb import MAXSEG_BITS, TICK_BITS
 
 Parameters = data.StructLayout(
     {
@@ -21,8 +22,14 @@ and the number of retransmissions after which a connection is given up (R2)."""
 
 
 def inquiry(cfg: EngineConfig) -> data.StructLayout:
-    """An event and the TCB as it finds it."""
-    return data.StructLayout({"id": cfg.id_bits, "is_report": 1, "is_request": 1, "e_port": 1, "e_page": 3} | FIELDS)
+    """An event and what of the TCB is known at step INQUIRED, as it finds it."""
+    fields = {name: shape for step in range(1, INQUIRED + 1) for name, shape in fields_from(step).items()}
+    return data.StructLayout({"id": cfg.id_bits, "is_report": 1, "is_request": 1, "e_port": 1, "e_page": 3} | fields)
+
+
+def inquiry_later(step: int) -> data.StructLayout:
+    """The fields that come in this step."""
+    return data.StructLayout({"is_request": 1, "e_port": 1, "e_page": 3} | fields_from(step))
 
 
 def arrival(cfg: EngineConfig) -> data.StructLayout:

@@ -153,7 +153,8 @@ def apply(s):
         dupacks=choose(s.dupacks, (s.fresh | s.timeout | new_ack, 0), (duplicate, s.dupacks_next)),
         in_recovery=(s.in_recovery | enter) & ~(s.fresh | s.timeout | full),
         reno=choose(s.reno, (s.fresh, 0), (s.do_congestion, s.e_seq[0])),
-        recover=Mux(s.timeout | enter, s.snd_max, s.recover),
+        recover=s.snd_max,  # if
+        moves_recover=s.timeout | enter,
         recover_valid=(s.recover_valid | s.timeout | enter) & ~(s.fresh | (s.go & s.if_passes_recover)),
         rexmt_one=(s.rexmt_one & ~(s.fresh | s.timeout | full)) | enter | partial,
         fast_retransmit=enter,

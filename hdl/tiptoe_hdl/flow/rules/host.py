@@ -32,7 +32,6 @@ def measure(s):
         scale=choose(s.rcv_scale, (s.is_request, s.e_rcv_scale), (unscaled, 0)),
         whole_ring=choose(own, (s.is_request, asked), (unscaled, ~s.rcv_log2[4])),  # rcv_log2 < scale + 16
         lim_base=choose(s.e_seq_plus_1, (s.is_request, Mux(s.op_open, 0, s.e_ack_plus_1))),
-        accept_adv=(s.e_ack_plus_1 + s.e_wnd)[:32],
         generation_ok=s.generation == s.e_generation,
         terminal=s.provisioned & (s.state == State.CLOSED.value) & (s.reason != Reason.NONE.value),
         virgin=s.provisioned & (s.state == State.CLOSED.value) & (s.reason == Reason.NONE.value),
@@ -73,6 +72,7 @@ def judge(s):
     opens = known & s.op_open & s.virgin
     return dict(
         lim_next=(s.lim_base + s.usable)[:32],
+        accept_adv=(s.e_ack_plus_1 + s.e_wnd)[:32],
         bell_lim_ok=s.user_ok & ~distance(s.bell_lim, s.rcv_lim)[31],
         do_provision=provision,
         do_open=opens,

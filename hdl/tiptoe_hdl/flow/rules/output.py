@@ -145,15 +145,19 @@ def advance(s):
         Mux(s.behind_segment[0], s.edge, s.end_plus_1),
         Mux(s.behind_segment[0], s.end, s.base_plus_1),
     )
+    snd_max = Mux(s.new, behind, s.snd_max)
     return dict(
         snd_nxt=Mux(s.advance, behind, s.snd_nxt),
-        snd_max=Mux(s.new, behind, s.snd_max),
+        snd_max=snd_max,
         rcv_adv=Mux(s.acks, (s.rcv_nxt + s.window)[:32], s.rcv_adv),
         window_scaled=s.window >> s.rcv_scale,
         max_not_granted=(seq_gt(s.snd_max, s.granted_most) & s.established) | s.do_keepalive,
         reset=s.may_output & (s.reset_reply | s.abort_reset),
         retransmitted=s.sent & (~s.new | s.takes_probe_along),
         times=(s.new & ~s.rtt_active & ~s.takes_probe_along) | s.times_accept,
+        # if times
+        rtt_seq=snd_max,
+        rtt_start=s.now[:TICK_BITS],
     )
 
 
@@ -178,14 +182,12 @@ def send(s):
         # The window of a SYN is not scaled (RFC 7323 section 2.2).
         tx_wnd=Mux(s.tx_syn & ~s.reset, _field(s.window), _field(s.window_scaled)),
         fin_sent=s.fin_sent | (s.sent & s.fin),
-        rexmits=(s.rexmits + s.retransmitted)[:16],
+        rexmits=(Mux(s.begins, 0, s.rexmits) + s.retransmitted)[:16],
         rexmt_one=s.rexmt_one & ~s.may_output,
         force=s.force & ~s.may_output,
         ack_now=s.ack_now & ~s.emit,
         delack=s.delack & ~s.acks,
         rtt_active=(s.rtt_active | s.times) & ~s.retransmitted,
-        rtt_seq=Mux(s.times, s.snd_max, s.rtt_seq),
-        rtt_start=Mux(s.times, s.now, s.rtt_start)[:TICK_BITS],
         push=(s.more | s.blocked) & (~s.tx_queued | s.is_output),
         tx_queued=s.more | s.blocked | (s.tx_queued & ~s.is_output),
     )

@@ -17,11 +17,9 @@ from . import choose
 
 
 def measure(s):
-    """Step 2: the sample; the time-out doubled (section 5.5), a probe's interval as often as it has run out; in two parts."""
+    """Step 2: the time-out doubled (section 5.5), a probe's interval as often as it has run out; in two parts."""
     doublings = s.rexmt_shift + 1
     return dict(
-        sample=(s.now - s.rtt_start)[:TICK_BITS],
-        rtt_done=s.rtt_active & seq_ge(s.e_ack, s.rtt_seq),
         backed_off_fine=s.rto << doublings[:2],
         backoff_coarse=doublings[2:],
         probing=s.persist | (s.wnd_was_zero & s.established),
@@ -30,10 +28,9 @@ def measure(s):
     )
 
 
-def error(s):
+def double(s):
     """Step 3."""
     return dict(
-        rtt_error=(s.sample - (s.srtt >> 3))[: TICK_BITS + 1],  # signed
         backed_off=Mux(s.probing, s.backed_off_fine << (s.backoff_coarse << 2), s.rto << 1),
         rto_established=Mux(
             s.rexmt_shift == 0,
@@ -43,53 +40,62 @@ def error(s):
     )
 
 
-def smooth(s):
-    """Step 4."""
-    negative = s.rtt_error[TICK_BITS]
+def sample(s):
+    """Step 4: the time since the segment was sent, and whether the event acknowledges it."""
     return dict(
-        srtt_next=(s.srtt + s.rtt_error)[:TICK_BITS],
-        rtt_deviation=Mux(negative, -s.rtt_error, s.rtt_error)[:TICK_BITS],
-        rttvar_decayed=(s.rttvar - (s.rttvar >> 2))[:TICK_BITS],
         backoff=Mux(
             s.backed_off[TICK_BITS:].any() | (s.backed_off[:TICK_BITS] > s.rto_max),
             s.rto_max,
             s.backed_off[:TICK_BITS],
         ),
+        sample=(s.now - s.rtt_start)[:TICK_BITS],
+        rtt_done=s.rtt_active & seq_ge(s.e_ack, s.rtt_seq),
+    )
+
+
+def error(s):
+    """Step 5; and the time-out of before, doubled by the one that has just come."""
+    return dict(
+        rtt_error=(s.sample - (s.srtt >> 3))[: TICK_BITS + 1],  # signed
+        rto=Mux(s.timeout_then, s.backoff, s.rto),
+    )
+
+
+def smooth(s):
+    """Step 6."""
+    negative = s.rtt_error[TICK_BITS]
+    return dict(
+        srtt_next=(s.srtt + s.rtt_error)[:TICK_BITS],
+        rtt_deviation=Mux(negative, -s.rtt_error, s.rtt_error)[:TICK_BITS],
+        rttvar_decayed=(s.rttvar - (s.rttvar >> 2))[:TICK_BITS],
     )
 
 
 def apply(s):
-    """Step 5. The first sample R gives srtt = R, rttvar = R/2; it is the handshake's, of either side."""
-    take = s.took_ack & s.rtt_done
+    """Step 7. The first sample R gives srtt = R, rttvar = R/2; it is the handshake's, of either side."""
+    take = s.took_ack_then & s.rtt_done
     first = ~s.rtt_valid
     return dict(
-        srtt=choose(s.srtt, (s.fresh, 0), (take & first, (s.sample << 3)[:TICK_BITS]), (take, s.srtt_next)),
+        srtt=choose(s.srtt, (s.begins, 0), (take & first, (s.sample << 3)[:TICK_BITS]), (take, s.srtt_next)),
         rttvar=choose(
             s.rttvar,
-            (s.fresh, 0),
+            (s.begins, 0),
             (take & first, (s.sample << 1)[:TICK_BITS]),
             (take, (s.rttvar_decayed + s.rtt_deviation)[:TICK_BITS]),
         ),
-        rtt_valid=(s.rtt_valid | take) & ~s.fresh,
-        rtt_active=s.rtt_active & ~(take | s.fresh | s.timeout),
+        rtt_valid=(s.rtt_valid | take) & ~s.begins,
+        rtt_active=s.rtt_active & ~(take | s.begins | s.timeout_then),
         rtt_taken=take,
-        rto=Mux(s.timeout_then, s.backoff, s.rto),
-        backoff_deadline=(s.now + s.backoff)[:TICK_BITS],
-        start_deadline=(s.now + s.rto)[:TICK_BITS],
     )
 
 
 def total(s):
-    """Step 6: RTO = srtt + max(G, 4 rttvar), G one tick."""
+    """Step 8: RTO = srtt + max(G, 4 rttvar), G one tick."""
     variance = Mux(s.rttvar == 0, 1, s.rttvar)
     return dict(rto_sum=((s.srtt >> 3) + variance)[:TICK_BITS])
 
 
-def clamp(s):
-    """Step 7."""
-    return dict(rto_next=choose(s.rto_sum, (s.rto_sum < s.rto_min, s.rto_min), (s.rto_sum > s.rto_max, s.rto_max)))
-
-
 def renew(s):
-    """Step 9: a sample taken in step 5 has its new time-out here."""
-    return dict(rto=Mux(s.rtt_taken, s.rto_next, s.rto))
+    """Step 9: a sample taken in step 7 has its new time-out here."""
+    rto_next = choose(s.rto_sum, (s.rto_sum < s.rto_min, s.rto_min), (s.rto_sum > s.rto_max, s.rto_max))
+    return dict(rto=Mux(s.rtt_taken, rto_next, s.rto))

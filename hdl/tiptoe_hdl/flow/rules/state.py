@@ -67,7 +67,7 @@ def apply(s):
             (s.syn_taken, Mux(s.ws_ok & s.e_ws_present, s.e_ws, 0)),
         ),
         rcv_scale=choose(s.rcv_scale, (opens, s.e_rcv_scale), (s.syn_taken & ~(s.ws_ok & s.e_ws_present), 0)),
-        iss=Mux(fresh, s.e_seq, s.iss),
+        iss=s.e_seq,  # if fresh
         irs=choose(s.irs, (s.do_accept, s.e_ack), (s.syn_taken, s.e_seq)),
         snd_una=choose_one(s.snd_una, (fresh, s.e_seq), (s.took_ack, s.e_ack)),
         snd_nxt=choose_one(
@@ -100,7 +100,7 @@ def apply(s):
             (s.overrides, s.snd_wnd),
         ),
         wnd_zero=choose(s.wnd_was_zero, (s.takes_wnd, ~s.wnd_nonzero), (s.do_accept, s.e_wnd_zero), (fresh, 1)),
-        snd_wl1=Mux(s.takes_wnd, s.e_seq, s.snd_wl1),
+        snd_wl1=s.e_seq,  # if takes_wnd
         data_nxt=choose(
             s.data_nxt_placed, (s.do_open, 0), (s.do_accept, s.e_ack_plus_1), (s.syn_taken, s.e_payload_end)
         ),
@@ -136,7 +136,6 @@ def apply(s):
             (fresh | s.go | s.overrides, 0),
             (s.probe, s.unanswered_next),
         ),
-        rexmits=Mux(fresh, 0, s.rexmits),
         times_accept=s.do_accept & ~s.e_timers[:2].any() & ~s.e_untimed,
         timer_on_then=s.rexmt_on & ~fresh & ~s.idle,
         persist_then=(s.persist | s.probe) & ~fresh,

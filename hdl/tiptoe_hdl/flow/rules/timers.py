@@ -21,8 +21,6 @@ def measure(s):
         rexmt_due=s.is_timer & s.e_timers[0] & s.rexmt_on & _due(s, s.rexmt_deadline),
         delack_due=s.is_timer & s.e_timers[1] & s.delack & _due(s, s.delack_deadline),
         msl_due=s.is_timer & s.e_timers[2] & s.msl_on & _due(s, s.msl_deadline),
-        delack_deadline_next=(s.now + s.delack_ticks)[:TICK_BITS],
-        msl_deadline_next=(s.now + s.msl_ticks)[:TICK_BITS],
         tries_used_up=s.rexmt_shift >= s.rexmt_max,
         wnd_closed=s.wnd_was_zero & s.established,
         probes_used_up=s.wnd_was_zero & s.established & (s.unanswered >= s.rexmt_max),
@@ -54,8 +52,14 @@ def expire(s):
         time_wait_over=time_wait_over,
         timer_ends=give_up | time_wait_over,
         next_shift=Mux(s.rexmt_shift == 15, 15, s.rexmt_shift + 1)[:4],
+        delack_deadline_next=(s.now + s.delack_ticks)[:TICK_BITS],
         unanswered_next=(s.unanswered + 1)[:4],  # not beyond 15: no probe goes when it has reached REXMT_MAX
     )
+
+
+def prolong(s):
+    """Step 5."""
+    return dict(msl_deadline_next=(s.now + s.msl_ticks)[:TICK_BITS])
 
 
 def plan(s):
@@ -76,6 +80,8 @@ def plan(s):
         rexmt_stuck=stuck,
         rexmt_starts=start | (stuck & (~s.timer_on_then | ~s.persist_then | s.cuts_backoff)),
         persist_ends=start & ~s.wnd_zero,
+        start_deadline=(s.now + s.rto)[:TICK_BITS],
+        backoff_deadline=(s.now + s.backoff)[:TICK_BITS],
     )
 
 

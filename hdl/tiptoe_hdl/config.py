@@ -39,6 +39,9 @@ class EngineConfig:
         Received frames waiting for their verdict; a power of two.
     tx_buffer_bytes : int
         Payload fetched ahead of its frame; a power of two.
+    ooo_intervals : int
+        Stretches of data a connection may have received out of order, 2 to 4: as many holes does it remember, and
+        as many SACK blocks does it tell the peer.
     max_frame_bytes : int
         Longest Ethernet frame carried, without FCS.
     tick_cycles : int
@@ -55,6 +58,7 @@ class EngineConfig:
     next_hops: int = 16
     rx_buffer_bytes: int = 16384
     tx_buffer_bytes: int = 16384
+    ooo_intervals: int = 4
     max_frame_bytes: int = 1514
     tick_cycles: int = 125_000
 
@@ -68,6 +72,8 @@ class EngineConfig:
         for field in ("listeners", "syncache_entries", "next_hops", "rx_buffer_bytes", "tx_buffer_bytes"):
             if not _is_power_of_two(getattr(self, field)):
                 raise ValueError(f"{field} must be a power of two, not {getattr(self, field)}")
+        if not 2 <= self.ooo_intervals <= 4:
+            raise ValueError(f"ooo_intervals must be 2 to 4, not {self.ooo_intervals}")
         if self.syncache_entries > self.connections:
             raise ValueError("syncache_entries must not exceed connections")
         if self.buckets_per_hash == 0:

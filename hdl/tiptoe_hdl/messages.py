@@ -186,10 +186,27 @@ FlowResponse = data.StructLayout({"status": Status})
 
 def tx_segment(cfg: EngineConfig) -> data.StructLayout:
     """Pipeline to transmit path: one segment of connection ``id``. Header fields final; payload of ``length`` bytes at send-ring
-    ``position``. ``mss`` and ``ws`` go out as options when SYN is set."""
+    ``position``. ``mss``, ``ws`` and ``sack_ok`` (SACK-permitted) go out as options when SYN is set. ``sacks``: room for so many
+    SACK blocks (RFC 2018; never with SYN or RST), which the header builder asks for by ``id``."""
     return data.StructLayout({
         "id": cfg.id_bits, "seq": 32, "ack": 32, "flags": 8, "wnd": 16, "position": 32, "length": 12,
-        "mss": 16, "ws_present": 1, "ws": 4,
+        "mss": 16, "ws_present": 1, "ws": 4, "sack_ok": 1, "sacks": SACK_BITS,
+    })
+
+
+SACK_BITS = 3
+"""Bits of a number of SACK blocks: four at most fit a header (RFC 2018 section 3)."""
+
+interval = data.StructLayout({"start": 32, "end": 32})
+"""Sequence numbers [start, end) received out of order."""
+
+
+def sack_list(cfg: EngineConfig) -> data.StructLayout:
+    """Pipeline to transmit path: what a connection has received out of order, as of now; the first ones valid, ``newest`` the one
+    that has grown last. ``known`` 0: it is being written, ask again or go without."""
+    count = cfg.ooo_intervals
+    return data.StructLayout({
+        "known": 1, "valid": count, "newest": 2, "intervals": data.ArrayLayout(interval, count),
     })
 
 
@@ -198,7 +215,7 @@ TxControl = data.StructLayout({
     "tuple": FourTuple,    # laddr/lport become the source
     "dmac": 48,
     "seq": 32, "ack": 32, "flags": 8, "wnd": 16,
-    "mss": 16, "ws_present": 1, "ws": 4,  # sent as options when SYN is set
+    "mss": 16, "ws_present": 1, "ws": 4, "sack_ok": 1,  # sent as options when SYN is set
 })
 
 

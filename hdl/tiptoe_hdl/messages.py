@@ -122,6 +122,7 @@ RxMeta = data.StructLayout({
     "seq": 32, "ack": 32, "flags": 8, "wnd": 16,
     "mss": 16,             # MSS option, 0 if absent (looked for in SYN segments only)
     "ws_present": 1, "ws": 4,  # window scale option, clamped to 14 (SYN segments only)
+    "sack_ok": 1,          # SACK-permitted option (SYN segments only)
 })
 
 
@@ -129,7 +130,7 @@ def rx_segment(cfg: EngineConfig) -> data.StructLayout:
     """Dispatcher to pipeline: a segment of connection ``id``."""
     return data.StructLayout({
         "id": cfg.id_bits, "seq": 32, "ack": 32, "flags": 8, "wnd": 16, "length": 12,
-        "mss": 16, "ws_present": 1, "ws": 4,
+        "mss": 16, "ws_present": 1, "ws": 4, "sack_ok": 1,
     })
 
 
@@ -172,6 +173,7 @@ def flow_request(cfg: EngineConfig) -> data.StructLayout:
         "a": 32, "b": 32,
         "mss": 16,                      # OPEN, PATH_MTU: effective send MSS so far; ACCEPT: min(ours, peer's)
         "snd_scale": 4,                 # ACCEPT: peer's scale, 0 if not negotiated
+        "sack_ok": 1,                   # ACCEPT: offered by the peer, and by us
         "rcv_scale": 4,                 # OPEN: offered; ACCEPT: in force (0 if not negotiated)
         "snd_log2": 5, "rcv_log2": 5,   # PROVISION
         "wnd": 16,                      # ACCEPT: window advertised in the SYN,ACK (unscaled)

@@ -104,6 +104,8 @@ class Actions(wiring.Component):
             out.wnd.eq(r.tx_wnd),
             out.mss.eq(r.maxseg),
             out.ws_present.eq(r.ws_ok & r.tx_flags[SYN]),
+            out.sack_ok.eq(r.sack_ok & r.tx_flags[SYN]),
+            out.sacks.eq(r.tx_sacks),
             out.ws.eq(r.rcv_scale),
         ]
         verdict, arrival = verdicts.i.payload, self.arrival.payload

@@ -5,6 +5,7 @@ flip-flops where nobody looks at it; and a bank that is written early needs no f
 distance that the others allow, finds it in the memory.
 """
 
+from enum import Enum
 from typing import NamedTuple
 
 from amaranth.hdl import Module, Signal
@@ -13,7 +14,14 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
-from .tcb import FIELDS
+from .tcb import fields
+
+
+class Again(Enum):
+    """What a bank is read a second time for."""
+
+    SEGMENT = 1
+    SACK = 2
 
 
 class Bank(NamedTuple):
@@ -21,7 +29,7 @@ class Bank(NamedTuple):
 
     ``forwarded``: the step that last changes it is too late for the next event to read it. ``when``: the value that says whether
     it is written; its fields are not carried to their last step to stay as they are, and nobody looks at them behind it.
-    ``again``: it is read a second time, for the segment that leaves.
+    ``again``: it is read a second time, for the segment that leaves or when asked for.
     """
 
     first: int
@@ -29,31 +37,33 @@ class Bank(NamedTuple):
     fields: tuple[str, ...]
     forwarded: bool = False
     when: str = ""
-    again: bool = False
+    again: Again | None = None
 
-    @property
-    def layout(self) -> data.StructLayout:
-        """Its fields' shapes, as in FIELDS."""
-        return data.StructLayout({name: FIELDS[name] for name in self.fields})
+    def layout(self, cfg: EngineConfig) -> data.StructLayout:
+        """Its fields' shapes."""
+        shapes = fields(cfg)
+        return data.StructLayout({name: shapes[name] for name in self.fields})
 
 
 # fmt: off
 BANKS = {
     # what a segment says of itself, besides its numbers
-    "ours": Bank(first=1, last=5, when="fresh", again=True, fields=("iss",)),
-    "header": Bank(first=1, last=5, again=True, fields=("maxseg", "ws_ok", "rcv_scale")),
+    "ours": Bank(first=1, last=5, when="fresh", again=Again.SEGMENT, fields=("iss",)),
+    "header": Bank(first=1, last=5, again=Again.SEGMENT, fields=("maxseg", "ws_ok", "rcv_scale", "sack_ok")),
     # what an event is compared with
     "compared": Bank(first=1, last=5, fields=(
         "state", "provisioned", "generation", "reason", "established", "snd_log2", "rcv_log2", "irs",
-        "snd_una", "snd_wnd", "snd_scale", "cwnd", "ssthresh", "rcv_nxt", "rcv_lim", "ooo",
+        "snd_una", "snd_wnd", "snd_scale", "cwnd", "ssthresh", "rcv_nxt", "rcv_lim",
     )),
     "newest": Bank(first=1, last=4, when="takes_wnd", fields=("snd_wl1",)),
     "lost": Bank(first=1, last=4, when="moves_recover", fields=("recover",)),
+    # received out of order
+    "ahead": Bank(first=1, last=5, again=Again.SACK, fields=("ooo", "ooo_valid", "ooo_newest")),
     # what the conclusions take besides
     "concluded": Bank(first=2, last=5, fields=(
         "peer_closed", "bad_doorbell", "syncache_ref", "snd_end", "fin_queued", "fin_acked",
         "max_sndwnd", "recent_wnd", "bytes_acked", "dupacks", "in_recovery", "recover_valid", "reno",
-        "rexmt_shift", "unanswered", "fin_seq", "ooo_valid", "delack_deadline",
+        "rexmt_shift", "unanswered", "fin_seq", "delack_deadline",
     )),
     # the peer's end
     "ending": Bank(first=2, last=6, fields=("fin_seen", "msl_on", "msl_deadline")),
@@ -79,9 +89,10 @@ LATER = tuple(sorted({bank.first for bank in BANKS.values() if bank.first > INQU
 steps are the first to look at."""
 
 
-def fields_from(first: int) -> dict:
+def fields_from(cfg: EngineConfig, first: int) -> dict:
     """Shapes of the fields whose bank is read for this step, by name."""
-    return {name: FIELDS[name] for bank in BANKS.values() if bank.first == first for name in bank.fields}
+    shapes = fields(cfg)
+    return {name: shapes[name] for bank in BANKS.values() if bank.first == first for name in bank.fields}
 
 
 class BankMemory(wiring.Component):
@@ -98,27 +109,30 @@ class BankMemory(wiring.Component):
 
     def __init__(self, cfg: EngineConfig, bank: Bank):
         self._cfg, self._bank = cfg, bank
-        again = {"id_again": In(cfg.id_bits), "again": Out(bank.layout)} if bank.again else {}
+        self._layout = layout = bank.layout(cfg)
+        again = {"id_again": In(cfg.id_bits), "again": Out(layout)} if bank.again else {}
         super().__init__(
             {
                 "id": In(cfg.id_bits),
-                "word": Out(bank.layout),
+                "word": Out(layout),
                 "write_en": In(1),
                 "write_id": In(cfg.id_bits),
-                "write": In(bank.layout),
+                "write": In(layout),
             }
             | again
         )
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.memory = memory = Memory(shape=self._bank.layout, depth=self._cfg.connections, init=[])
+        m.submodules.memory = memory = Memory(
+            shape=self._layout, depth=self._cfg.connections, init=[], attrs={"ram_style": "block"}
+        )
         write = memory.write_port()
         m.d.comb += [write.en.eq(self.write_en), write.addr.eq(self.write_id), write.data.eq(self.write)]
         reads = [(self.id, self.word)] + ([(self.id_again, self.again)] if self._bank.again else [])
         for number, (ident, word) in enumerate(reads):
             read = memory.read_port()
-            held = Signal(self._bank.layout, reset_less=True, name=f"held_{number}")
+            held = Signal(self._layout, reset_less=True, name=f"held_{number}")
             m.d.comb += [read.addr.eq(ident), word.eq(held)]
             m.d.sync += held.eq(read.data)
         return m

@@ -40,6 +40,7 @@ def flow_event(cfg: EngineConfig) -> data.StructLayout:
             "length": 12,
             "mss": 16,
             "ws_present": 1,
+            "sack_ok": 1,
             "ws": 4,
             "which": 1,
             "timers": 3,

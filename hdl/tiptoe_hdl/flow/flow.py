@@ -12,6 +12,7 @@ from ..messages import (
     flow_request,
     rx_segment,
     rx_verdict,
+    sack_list,
     tx_segment,
 )
 from ..wire.valid_only import valid_only
@@ -40,6 +41,7 @@ class Flow(wiring.Component):
     report_request : In(stream id), report : Out(stream connection_report)
     notify : Out(valid-only id)
     tx : Out(stream tx_segment)
+    sack_id : In, sack : Out(sack_list)
     tick : In(1), parameters : In(Parameters), invalid_ticks : In(16)
         See Pipeline and AckLimit.
     may_challenge : In(1), challenged : Out(1)
@@ -63,6 +65,8 @@ class Flow(wiring.Component):
                 "report": Out(stream.Signature(connection_report(cfg))),
                 "notify": Out(valid_only(cfg.id_bits)),
                 "tx": Out(stream.Signature(tx_segment(cfg))),
+                "sack_id": In(cfg.id_bits),
+                "sack": Out(sack_list(cfg)),
                 "tick": In(1),
                 "parameters": In(Parameters),
                 "invalid_ticks": In(16),
@@ -108,6 +112,8 @@ class Flow(wiring.Component):
             issue.report_returned.eq(inquiries.report_returned),
             self.ready.eq(pipeline.ready & sweep.ready),
             self.tcb_page.eq(inquiries.tcb_page),
+            pipeline.sack_id.eq(self.sack_id),
+            self.sack.eq(pipeline.sack),
             sweep.tick.eq(self.tick),
             pipeline.now.eq(sweep.now),
             pipeline.parameters.eq(self.parameters),

@@ -33,7 +33,7 @@ class Inquiries(wiring.Component):
         super().__init__(
             {
                 "i": In(valid_only(inquiry(cfg))),
-                **{f"later_{step}": In(valid_only(inquiry_later(step))) for step in LATER},
+                **{f"later_{step}": In(valid_only(inquiry_later(cfg, step))) for step in LATER},
                 "report": Out(stream.Signature(connection_report(cfg))),
                 "report_returned": Out(1),
                 "tcb_page": Out(64),
@@ -92,9 +92,9 @@ class Inquiries(wiring.Component):
     @staticmethod
     def _field(tcb, name, width):
         value = Value.cast(tcb[name])
-        if len(value) != width:
+        if len(value) > width:
             raise ValueError(f"{name} has {len(value)} bits in the TCB, {width} in its page")
-        return value
+        return Cat(value, Const(0, width - len(value)))
 
     @classmethod
     def _page(cls, tcb, page):

@@ -25,13 +25,14 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
+from ..messages import sack_list
 from ..wire.valid_only import valid_only
 from .ack_limit import said_now
-from .banks import BANKS, INQUIRED, LATER, BankMemory
+from .banks import BANKS, INQUIRED, LATER, Again, BankMemory
 from .event import Kind, flow_event, known_of
 from .result import Parameters, arrival, inquiry, inquiry_later, pass_result
 from .rules import congestion, host, output, reassembly, rtt, segment, state, timers
-from .tcb import FIELDS, TICK_BITS, WND_BITS
+from .tcb import TICK_BITS, WND_BITS, fields
 
 OPERAND, RESULT = 3, 12
 """Stage of step 1; stage behind the last step."""
@@ -57,7 +58,7 @@ STEPS = (
     ),
     (segment.decide, reassembly.merge, congestion.candidates, rtt.double, host.judge, timers.expire),
     (reassembly.apply, congestion.apply, rtt.sample, host.apply, state.apply),
-    (state.take_fin, host.note, output.measure, rtt.error, timers.prolong),
+    (state.take_fin, reassembly.insert, host.note, output.measure, rtt.error, timers.prolong),
     (state.wait, reassembly.forget, output.limit, rtt.smooth),
     (output.decide, rtt.apply),
     (output.advance, rtt.total, timers.plan),
@@ -66,14 +67,14 @@ STEPS = (
 """The rules of each step, from 1 on."""
 
 
-def _name_all(m: Module, prefix: str, values: dict, registered: bool) -> dict:
+def _name_all(m: Module, shapes: dict, prefix: str, values: dict, registered: bool) -> dict:
     """Signals for a stage's values: registers, or plain names that later expressions of the same stage share."""
     out = {}
     for name, value in values.items():
         if name == "ooo":
-            shape = FIELDS["ooo"]
-        elif name in FIELDS:
-            shape = Shape.cast(FIELDS[name]).width
+            shape = shapes["ooo"]
+        elif name in shapes:
+            shape = Shape.cast(shapes[name]).width
         else:
             shape = len(Value.cast(value))
         signal = Signal(shape, name=f"{prefix}_{name}", reset_less=True)
@@ -109,6 +110,8 @@ class Pipeline(wiring.Component):
         What becomes of the payload of the segment in stage 8.
     result : Out(valid-only pass_result)
         What else the pass in stage 12 found. ``Actions`` acts on all three.
+    sack_id : In, sack : Out(sack_list)
+        What the connection has received out of order: two cycles after its id, from a flip-flop.
     now : In(TICK_BITS)
         Tick clock.
     parameters : In(Parameters)
@@ -140,9 +143,11 @@ class Pipeline(wiring.Component):
                 "ids": Out(data.ArrayLayout(cfg.id_bits, RESULT - 1)),
                 "busy": Out(RESULT - 1),
                 "inquiry": Out(valid_only(inquiry(cfg))),
-                **{f"inquiry_{step}": Out(valid_only(inquiry_later(step))) for step in LATER},
+                **{f"inquiry_{step}": Out(valid_only(inquiry_later(cfg, step))) for step in LATER},
                 "arrival": Out(valid_only(arrival(cfg))),
                 "result": Out(valid_only(pass_result(cfg))),
+                "sack_id": In(cfg.id_bits),
+                "sack": Out(sack_list(cfg)),
             }
         )
 
@@ -156,10 +161,11 @@ class Pipeline(wiring.Component):
         m.d.comb += [self.busy.eq(Cat(changes[1:RESULT]))]
         m.d.comb += [self.ids[k - 1].eq(ids[k]) for k in range(1, RESULT)]
 
+        shapes = fields(cfg)
         memories, results = {}, {}
         for name, bank in BANKS.items():
             m.submodules[name] = memories[name] = BankMemory(cfg, bank)
-            results[name] = Signal(bank.layout, name=f"result_{name}")  # after its last step, if forwarded
+            results[name] = Signal(bank.layout(cfg), name=f"result_{name}")  # after its last step, if forwarded
             # The word comes two cycles later: as the operand of the first step, or a cycle before it to be chosen from.
             m.d.comb += memories[name].id.eq(ids[bank.first - bank.forwarded])
             if bank.forwarded:
@@ -171,7 +177,7 @@ class Pipeline(wiring.Component):
         event_2 = Signal(flow_event(cfg), reset_less=True)
         m.d.sync += [event_1.eq(self.i.payload), event_2.eq(event_1)]
         known = known_of(m, event_1, event_2) | {"e_said": self.said, "now": self.now}
-        s = _name_all(m, f"s{OPERAND}", known, True)
+        s = _name_all(m, shapes, f"s{OPERAND}", known, True)
         parameters = {name: self.parameters[name] for name in Parameters.members} | {"spent": self.spent}
         scrub, scrubbing = Signal(cfg.id_bits + 1), Signal(init=1)
         m.d.comb += self.ready.eq(~scrubbing)
@@ -188,7 +194,7 @@ class Pipeline(wiring.Component):
                         field: Mux(forward[stage - 1], Value.cast(results[name][field]), Value.cast(value))
                         for field, value in word.items()
                     }
-                s |= _name_all(m, f"s{stage}", word, bank.forwarded)
+                s |= _name_all(m, shapes, f"s{stage}", word, bank.forwarded)
             if number == INQUIRED:
                 m.d.comb += [
                     self.inquiry.valid.eq(valid[stage]),
@@ -196,13 +202,13 @@ class Pipeline(wiring.Component):
                 ]
             if number in LATER:
                 later = getattr(self, f"inquiry_{number}")
-                m.d.comb += [later.valid.eq(valid[stage]), *_equal(inquiry_later(number), later.payload, s)]
+                m.d.comb += [later.valid.eq(valid[stage]), *_equal(inquiry_later(cfg, number), later.payload, s)]
             found = self._found(number, rules, s | parameters)
             reached = s | found
             for name, bank in BANKS.items():
                 if bank.forwarded and bank.last == number:
-                    m.d.comb += _equal(bank.layout, results[name], reached)
-            s = _name_all(m, f"s{stage + 1}", reached, True)
+                    m.d.comb += _equal(bank.layout(cfg), results[name], reached)
+            s = _name_all(m, shapes, f"s{stage + 1}", reached, True)
             self._write(m, number, changes[stage], ids[stage], memories, reached, s, scrub, scrubbing)
             if number == APPLIED:
                 # Written at once: the next event of this id, FORWARD stages behind, reads it.
@@ -219,9 +225,10 @@ class Pipeline(wiring.Component):
                 ]
         known = s | {"id": ids[RESULT]}
         for name, bank in BANKS.items():
-            if bank.again:
+            if bank.again is Again.SEGMENT:
                 m.d.comb += memories[name].id_again.eq(ids[RESULT - 2])
                 known |= {field: memories[name].again[field] for field in bank.fields}
+        self._tell_ahead(m, memories["ahead"])
         m.d.comb += [self.result.valid.eq(valid[RESULT]), *_equal(pass_result(cfg), self.result.payload, known)]
         return m
 
@@ -236,15 +243,14 @@ class Pipeline(wiring.Component):
             # Rules of one step don't see each other's findings, but for this one, which draws the conclusions.
             neighbours = {}
             if rule is state.apply:
-                neighbours = {name: value for name, value in found.items() if name not in FIELDS}
+                neighbours = {name: value for name, value in found.items() if name not in fields(self._cfg)}
             found |= rule(SimpleNamespace(**known | neighbours))
         for name, bank in BANKS.items():
             late = set(found) & set(bank.fields) if number > bank.last else ()
             assert not late, f"{late} of {name} changed behind step {bank.last}"
         return found
 
-    @staticmethod
-    def _write(m, number, changes, ident, memories, reached, s, scrub, scrubbing):
+    def _write(self, m, number, changes, ident, memories, reached, s, scrub, scrubbing):
         """Write the banks that the step has finished, in the cycle behind it; after reset zeros to every address. All of a write
         port comes from flip-flops. ``reached``: values in the step; ``s``: the same in the registers behind it.
         """
@@ -258,13 +264,24 @@ class Pipeline(wiring.Component):
             m.d.comb += [
                 memories[name].write_en.eq(write_en),
                 memories[name].write_id.eq(write_id),
-                *_equal(bank.layout, memories[name].write, s),
+                *_equal(bank.layout(self._cfg), memories[name].write, s),
             ]
             with m.If(scrubbing):
                 m.d.sync += [Value.cast(s[field]).eq(0) for field in bank.fields]
             if bank.when:
                 for field in bank.fields:
                     del s[field]
+
+    def _tell_ahead(self, m, memory):
+        """What has come out of order, to who asks."""
+        written = Signal()
+        m.d.sync += [written.eq(memory.write_en & (memory.write_id == self.sack_id)), self.sack.known.eq(~written)]
+        m.d.comb += [
+            memory.id_again.eq(self.sack_id),
+            self.sack.valid.eq(memory.again.ooo_valid),
+            self.sack.newest.eq(memory.again.ooo_newest),
+            self.sack.intervals.eq(memory.again.ooo),
+        ]
 
     @staticmethod
     def _delayed(m, name, value, stages):

@@ -3,7 +3,7 @@
 from amaranth.lib import data
 
 from ..config import EngineConfig
-from ..messages import Status
+from ..messages import SACK_BITS, Status
 from .banks import INQUIRED, fields_from
 from .tcb import MAXSEG_BITS, TICK_BITS
 
@@ -15,21 +15,23 @@ Parameters = data.StructLayout(
         "delack_ticks": TICK_BITS,
         "msl_ticks": TICK_BITS,
         "rexmt_max": 4,
+        "sack": 1,
     }
 )
 """Timer settings from the registers, in ticks: smallest, largest, first retransmission time-out; delayed ACK; 2MSL;
-and the number of retransmissions after which a connection is given up (R2)."""
+and the number of retransmissions after which a connection is given up (R2). ``sack``: SYNs of ours offer selective
+acknowledgements."""
 
 
 def inquiry(cfg: EngineConfig) -> data.StructLayout:
     """An event and what of the TCB is known at step INQUIRED, as it finds it."""
-    fields = {name: shape for step in range(1, INQUIRED + 1) for name, shape in fields_from(step).items()}
+    fields = {name: shape for step in range(1, INQUIRED + 1) for name, shape in fields_from(cfg, step).items()}
     return data.StructLayout({"id": cfg.id_bits, "is_report": 1, "is_request": 1, "e_port": 1, "e_page": 3} | fields)
 
 
-def inquiry_later(step: int) -> data.StructLayout:
+def inquiry_later(cfg: EngineConfig, step: int) -> data.StructLayout:
     """The fields that come in this step."""
-    return data.StructLayout({"is_request": 1, "e_port": 1, "e_page": 3} | fields_from(step))
+    return data.StructLayout({"is_request": 1, "e_port": 1, "e_page": 3} | fields_from(cfg, step))
 
 
 def arrival(cfg: EngineConfig) -> data.StructLayout:
@@ -63,7 +65,9 @@ def pass_result(cfg: EngineConfig) -> data.StructLayout:
             "iss": 32,
             "maxseg": MAXSEG_BITS,
             "ws_ok": 1,
+            "sack_ok": 1,
             "rcv_scale": 4,
+            "tx_sacks": SACK_BITS,
             # for the sweep
             "rexmt_on": 1,
             "rexmt_deadline": TICK_BITS,

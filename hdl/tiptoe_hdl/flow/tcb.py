@@ -3,7 +3,7 @@
 from amaranth.lib import data
 
 from ..config import EngineConfig
-from ..messages import Reason, State
+from ..messages import Reason, State, interval
 
 TICK_BITS = 20
 """Bits of the tick clock and of every deadline; deadlines lie less than half of it ahead (524 s at 1 ms)."""
@@ -20,12 +20,6 @@ MAXSEG_BITS = 12
 DUPACK_THRESHOLD = 3
 """RFC 5681 section 3.2."""
 
-interval = data.StructLayout({"start": 32, "end": 32})
-"""Sequence numbers [start, end) received out of order."""
-
-OOO_INTERVALS = 2
-"""Out-of-order intervals a connection remembers, sorted, not touching each other, the first ones valid."""
-
 FIELDS = {
     # life cycle
     "state": State,
@@ -41,6 +35,7 @@ FIELDS = {
     "rcv_log2": 5,
     "maxseg": MAXSEG_BITS,
     "ws_ok": 1,
+    "sack_ok": 1,  # both ends know selective acknowledgements
     "snd_scale": 4,
     "rcv_scale": 4,
     # send side
@@ -85,8 +80,7 @@ FIELDS = {
     "rcv_lim": 32,  # right edge the receive ring allows
     "fin_seen": 1,
     "fin_seq": 32,  # where the FIN seen last stands, while fin_seen
-    "ooo_valid": OOO_INTERVALS,
-    "ooo": data.ArrayLayout(interval, OOO_INTERVALS),
+    "ooo_newest": 2,  # the interval that has grown last
     "ack_now": 1,
     "delack": 1,
     # timers: the deadlines are copied to the sweep's table
@@ -99,8 +93,13 @@ FIELDS = {
     # scheduling
     "tx_queued": 1,  # the id stands in the output queue
 }
-"""Later features (SACK scoreboard, ts_recent, ECN) add their fields here, and to a bank (``banks.py``). All zeros is an id that
-was never provisioned."""
+"""Fields of the same width in every engine. Later features (SACK scoreboard, ts_recent, ECN) add theirs here, and to a bank
+(``banks.py``). All zeros is an id that was never provisioned."""
+
+
+def fields(cfg: EngineConfig) -> dict:
+    """Shapes of all fields by name: FIELDS, and the out-of-order intervals (``rules/reassembly.py``)."""
+    return FIELDS | {"ooo_valid": cfg.ooo_intervals, "ooo": data.ArrayLayout(interval, cfg.ooo_intervals)}
 
 
 TimerRecord = data.StructLayout(

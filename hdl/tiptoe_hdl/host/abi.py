@@ -160,8 +160,8 @@ TCB_PAGES = (
     (("srtt", 0, 20), ("rttvar", 20, 20), ("rto", 40, 20), ("rtt_valid", 60, 1)),
     (("iss", 0, 32), ("irs", 32, 32)),
     (("state", 0, 4), ("snd_scale", 4, 4), ("rcv_scale", 8, 4), ("ws_ok", 12, 1), ("established", 13, 1),
-     ("fin_queued", 14, 1), ("fin_sent", 15, 1), ("fin_acked", 16, 1), ("peer_closed", 17, 1), ("ooo_valid", 18, 2),
-     ("reno", 20, 1), ("rcv_lim", 32, 32)),
+     ("fin_queued", 14, 1), ("fin_sent", 15, 1), ("fin_acked", 16, 1), ("peer_closed", 17, 1),
+     ("reno", 20, 1), ("sack_ok", 21, 1), ("ooo_valid", 24, 4), ("rcv_lim", 32, 32)),
 )
 # fmt: on
 """Pages of a TCB that READ_TCB reads, fields as (name, lowest bit, width); names of flow/tcb.py. Sequence numbers are

@@ -36,6 +36,8 @@ class Segment:
     length: int = 0
     mss: int = 0
     ws: int | None = None
+    sack_ok: bool = False  # with SYN: SACK-permitted
+    sacks: int = 0  # of ours: SACK blocks it has room for
 
     def but(self, **changes) -> "Segment":
         """A copy with some fields changed."""
@@ -64,7 +66,7 @@ class FlowBench:
 
     def __init__(
         self, cfg=TINY, *, rto_initial=1000, rto_min=200, rto_max=60000, delack=40, msl=500, rexmt_max=4, invalid=0,
-        broken="",
+        sack=0, broken="",
     ):  # fmt: skip
         self.cfg = cfg
         self.sim = BlockSim(f"flow_{cfg.name}{broken}", Flow(cfg), key=repr(cfg) + broken)
@@ -75,6 +77,7 @@ class FlowBench:
             delack_ticks=delack,
             msl_ticks=msl,
             rexmt_max=rexmt_max,
+            sack=sack,
         )
         self.sim["invalid_ticks"], self.sim["may_challenge"] = invalid, 1
         for port in ("verdict", "report", "response__0", "response__1", "tx"):
@@ -170,6 +173,7 @@ class FlowBench:
                 mss=segment.mss,
                 ws_present=segment.ws is not None,
                 ws=segment.ws or 0,
+                sack_ok=segment.sack_ok,
             ),
         )
 
@@ -197,6 +201,8 @@ class FlowBench:
                     length=tx.length,
                     mss=tx.mss if "S" in text else 0,
                     ws=tx.ws if tx.ws_present else None,
+                    sack_ok=bool(tx.sack_ok),
+                    sacks=tx.sacks,
                 )
             )
         self.seen.tx.clear()
@@ -241,12 +247,24 @@ class FlowBench:
         assert syn.flags == "S" and syn.seq == 0
         return syn
 
-    def established(self, id=1, wnd=8192, mss=1460, rtt=0):
+    def ahead(self, id=1):
+        """What has come out of order, as the transmit path hears of it: intervals counted from the peer's ISN, and the number
+        of the newest one."""
+        self.sim["sack_id"] = id
+        self.sim.step(2)
+        told = self.sim["sack"]
+        assert told.known
+        edges = [((told.intervals >> 32 * k & M32) - self.irs) & M32 for k in range(2 * self.cfg.ooo_intervals)]
+        return [
+            (edges[2 * k], edges[2 * k + 1]) for k in range(self.cfg.ooo_intervals) if told.valid >> k & 1
+        ], told.newest
+
+    def established(self, id=1, wnd=8192, mss=1460, rtt=0, sack_ok=False):
         """Active open done, ``rtt`` ticks after the SYN; snd_una = snd_nxt = 1, rcv_nxt = 1."""
         self.syn_sent(id)
         if rtt:
             self.ticks(rtt)
-        sent, _ = self.receive(Segment("SA", seq=0, ack=1, wnd=wnd, mss=mss), id)
+        sent, _ = self.receive(Segment("SA", seq=0, ack=1, wnd=wnd, mss=mss, sack_ok=sack_ok), id)
         assert [s.flags for s in sent] == ["A"], sent
         self.seen.notices.clear()
 

@@ -232,23 +232,26 @@ def test_established_out_of_order_data_is_placed(order):
             assert [s.ack for s in sent] == [1 + 100 * contiguous], "an ACK at once, RFC 5681 section 4.2"
 
 
-def test_established_third_gap_is_not_placed():
+def test_established_gap_beyond_what_it_remembers_is_not_placed():
     b = FlowBench()
     b.established()
-    for k in (2, 4):
+    gaps = [2 + 2 * k for k in range(b.cfg.ooo_intervals)]
+    for k in gaps:
         _, verdict = b.receive(Segment("A", seq=1 + 100 * k, length=100))
         assert verdict.length == 100
-    sent, verdict = b.receive(Segment("A", seq=601, length=100))
+    beyond = gaps[-1] + 2
+    sent, verdict = b.receive(Segment("A", seq=1 + 100 * beyond, length=100))
     assert verdict.length == 0 and [s.ack for s in sent] == [1]
     # Still extends an interval it touches, and joins two.
     _, verdict = b.receive(Segment("A", seq=301, length=100))
     assert verdict.length == 100
-    _, verdict = b.receive(Segment("A", seq=601, length=100))
+    _, verdict = b.receive(Segment("A", seq=1 + 100 * beyond, length=100))
     assert verdict.length == 100
     _, verdict = b.receive(Segment("A", seq=1, length=200))
     assert verdict.upto == 500
-    _, verdict = b.receive(Segment("A", seq=501, length=150))
-    assert verdict.upto == 700
+    for k in (*gaps[2:], beyond):
+        _, verdict = b.receive(Segment("A", seq=1 + 100 * (k - 1), length=150))
+        assert verdict.upto == 100 * (k + 1)
 
 
 def test_established_overlapping_data_is_cut():

@@ -4,7 +4,8 @@ import pytest
 
 from tests.hdl.flow.bench import GENERATION, M32, RING_LOG2, FlowBench, FlowOp, Segment, State, Status
 from tests.hdl.flow.test_states import SYNCHRONISED, reach
-from tiptoe_hdl.flow.tcb import FIELDS
+from tiptoe_hdl.config import TINY
+from tiptoe_hdl.flow.tcb import fields
 from tiptoe_hdl.host.abi import TCB_PAGES
 
 
@@ -25,7 +26,7 @@ def test_pages_fit_and_name_fields_of_the_tcb():
     for page in TCB_PAGES:
         at = 0
         for name, low, width in page:
-            assert name in FIELDS and low >= at
+            assert name in fields(TINY) and low >= at
             at = low + width
         assert at <= 64
     names = [name for page in TCB_PAGES for name, *_ in page]

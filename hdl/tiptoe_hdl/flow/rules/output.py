@@ -2,7 +2,7 @@
 
 from amaranth.hdl import Cat, Const, Mux
 
-from ...messages import ACK, RST
+from ...messages import ACK, RST, SACK_BITS
 from ...wire.sequence import distance, seq_gt
 from ..tcb import TICK_BITS
 from . import choose, power
@@ -34,6 +34,8 @@ def measure(s):
     base = Mux(s.rexmt_one, s.snd_una, s.snd_nxt)
     up_to_max = (s.behind | s.rexmt_one) & ~s.fin_sent & ~s.takes_probe_along
     fin = s.fin_now
+    # Sorted: as many as the highest one valid says.
+    sacks = Mux(s.sack_ok & s.established, sum(s.ooo_valid), 0)[:SACK_BITS]
     return dict(
         base=base,
         up_to_max=up_to_max,
@@ -55,6 +57,9 @@ def measure(s):
         half_wnd=s.recent_wnd >> 1,
         force_one=s.force & s.wnd_zero,  # a probe; with a window open it is an override
         two_segments=(s.maxseg << 1)[:13],
+        sacks=sacks,
+        # What a segment carries beside the blocks that tell what has come out of order (RFC 6691).
+        segment_room=Mux(sacks == 0, s.maxseg, s.maxseg - (Const(4, 6) | (sacks << 3)))[:12],
     )
 
 
@@ -71,10 +76,10 @@ def limit(s):
     negative = avail[31]
     fin_possible = s.fin_queued & s.can_fin & ~negative & ~s.up_to_max
     unlimited = s.rexmt_one | s.force_one
-    smaller = Mux(s.up_to_max, _below(s.avail_max, s.maxseg), _below(s.avail_end, s.maxseg))
-    fits = Mux(s.up_to_max, _up_to(s.avail_max, s.maxseg), _up_to(s.avail_end, s.maxseg))
+    smaller = Mux(s.up_to_max, _below(s.avail_max, s.segment_room), _below(s.avail_end, s.segment_room))
+    fits = Mux(s.up_to_max, _up_to(s.avail_max, s.segment_room), _up_to(s.avail_end, s.segment_room))
     one_left = Mux(s.up_to_max, s.avail_max == 1, s.avail_end == 1)
-    room_in_segment = Mux(s.wnd_smaller, _below(s.room_wnd, s.maxseg), _below(s.room_cwnd, s.maxseg))
+    room_in_segment = Mux(s.wnd_smaller, _below(s.room_wnd, s.segment_room), _below(s.room_cwnd, s.segment_room))
     return dict(
         room=room[:12],
         short=room[31] | (~negative & room_in_segment & (room < avail)),
@@ -96,7 +101,7 @@ def limit(s):
         rest_goes=~s.force_one | one_left,
         avail_fits=~negative & fits,
         some=s.can_send & some,
-        most=Mux(negative, 0, Mux(smaller, avail[:12], s.maxseg))[:12],
+        most=Mux(negative, 0, Mux(smaller, avail[:12], s.segment_room))[:12],
         # Silly-window avoidance of the receiver: the edge moves by two segments or half the ring, or not at all.
         gain_met=~s.gain[31] & ((s.gain >= s.two_segments) | (s.gain >= s.half_ring)),
         w_lim_up=(s.w_lim + s.round_up)[:32],
@@ -179,6 +184,7 @@ def send(s):
             (s.reset & s.reset_reply, s.e_ack),
             (s.sent, s.base),
         ),
+        tx_sacks=Mux(s.tx_syn | s.reset, 0, s.sacks),
         # The window of a SYN is not scaled (RFC 7323 section 2.2).
         tx_wnd=Mux(s.tx_syn & ~s.reset, _field(s.window), _field(s.window_scaled)),
         fin_sent=s.fin_sent | (s.sent & s.fin),

@@ -1,4 +1,9 @@
-"""Placing payload in the receive ring, and the out-of-order intervals: RFC 9293 sections 3.10.7.3, 3.10.7.4, SHLD-31.
+"""Placing payload in the receive ring, and the out-of-order intervals: RFC 9293 sections 3.10.7.3, 3.10.7.4, SHLD-31; RFC 2018
+section 4: which interval the peer is to hear of first.
+
+Invariant: the intervals are sorted, do not touch each other, and the first ones are valid. So those left of a segment, those it
+touches and those right of it follow each other, and what becomes of the list is: the touched ones go, the ones right of them
+close up, and the segment with all it touched is put in between; or, in order, goes to rcv_nxt.
 
 Text on a SYN,ACK goes to the beginning of the ring: rcv_nxt says nothing yet, and no text is too long, since the smallest ring,
 all of which our SYN grants, has 4096 bytes and a segment at most 4095. That of a SYN without ACK comes again (figure 8).
@@ -6,21 +11,29 @@ all of which our SYN grants, has 4096 bytes and a segment at most 4095. That of 
 
 from amaranth.hdl import Cat, Mux
 
+from ...wire.choice import select
 from ...wire.sequence import seq_gt, seq_lt
-from ..tcb import OOO_INTERVALS
 from . import choose, choose_one
+
+
+def _exactly(bits, most):
+    """Of bits whose ones stand side by side: bit k says that there are k of them, from 0 to ``most``."""
+    runs, at_least = bits, [1]
+    for _ in range(most):
+        at_least.append(runs.any())
+        runs = runs & (bits << len(at_least) - 1)[: len(bits)]
+    return Cat(now & ~more for now, more in zip(at_least, at_least[1:] + [0], strict=True))
 
 
 def compare(s):
     """Step 1: the segment against each interval."""
-    facts = {}
-    for k in range(OOO_INTERVALS):
-        start, end = s.ooo[k].start, s.ooo[k].end
-        facts[f"after_{k}"] = seq_gt(s.e_seq, end)
-        facts[f"before_{k}"] = seq_lt(s.e_payload_end, start)
-        facts[f"starts_in_{k}"] = seq_gt(s.e_seq, start)
-        facts[f"ends_in_{k}"] = seq_lt(s.e_payload_end, end)
-    return facts
+    spots = range(len(s.ooo))
+    return dict(
+        after=Cat(seq_gt(s.e_seq, s.ooo[k].end) for k in spots),
+        before=Cat(seq_lt(s.e_payload_end, s.ooo[k].start) for k in spots),
+        starts_in=Cat(seq_gt(s.e_seq, s.ooo[k].start) for k in spots),
+        ends_in=Cat(seq_lt(s.e_payload_end, s.ooo[k].end) for k in spots),
+    )
 
 
 def overlap(s):
@@ -31,8 +44,9 @@ def overlap(s):
     seq_before_nxt = s.d_seq[31]
     starts_inside = seq_before_nxt | (s.seq_before_adv & s.seq_before_lim)
     return dict(
-        touch_0=s.ooo_valid[0] & ~s.after_0 & ~s.before_0,
-        touch_1=s.ooo_valid[1] & ~s.after_1 & ~s.before_1,
+        left=s.ooo_valid & s.after,
+        touch=s.ooo_valid & ~s.after & ~s.before,
+        right=s.ooo_valid & s.before,
         brings_data=s.e_any_payload & s.payload_after_nxt & starts_inside,
         cut_right=s.payload_after_adv | s.payload_after_lim,
         in_order=~s.seq_after_nxt,
@@ -49,21 +63,22 @@ def merge(s):
     """Step 3: the interval that the segment and all it touches make together; and in SYN_SENT, where its text begins and ends."""
     seg_start = Mux(s.in_order, s.rcv_nxt, s.e_seq)
     seg_end = Mux(s.cut_right, s.edge, s.e_payload_end)
-    no_room = ~s.in_order & s.ooo_valid.all() & ~s.touch_0 & ~s.touch_1
+    touches = s.touch.any()
+    no_room = ~s.in_order & s.ooo_valid.all() & ~touches
     takes = s.takes_data & s.brings_data & s.acceptable & ~no_room
     takes_ahead = takes & ~s.in_order
-    touch_none = ~s.touch_0 & ~s.touch_1
-    goes_first = ~s.ooo_valid[0] | (touch_none & s.before_0) | s.touch_0
-    extends_0, extends_1 = s.touch_0 & s.ends_in_0, s.touch_1 & s.ends_in_1
+    # Only the first one touched can begin before the segment, only the last one end behind it.
+    spots = range(len(s.ooo))
+    begins = s.touch & s.starts_in & ~(s.touch << 1)[: len(s.ooo)]
+    extends = s.touch & s.ends_in
+    extended = extends.any()
+    goes = _exactly(s.touch, len(s.ooo))
+    place = Cat(1, s.left)[: len(s.ooo)] & ~s.left
     return dict(
-        merged_start=choose(
-            seg_start,
-            (s.touch_0 & s.starts_in_0, s.ooo[0].start),
-            (s.touch_1 & ~s.touch_0 & s.starts_in_1, s.ooo[1].start),
-        ),
-        merged_end=choose(seg_end, (extends_1, s.ooo[1].end), (extends_0, s.ooo[0].end)),
+        merged_start=select(begins, [s.ooo[k].start for k in spots]) | Mux(begins.any(), 0, seg_start),
+        merged_end=select(extends, [s.ooo[k].end for k in spots]) | Mux(extended, 0, seg_end),
         # No interval reaches beyond the segment, and the window does not cut it: its FIN, if any, comes next.
-        ends_merged=~extends_0 & ~extends_1 & ~s.cut_right,
+        ends_merged=~extended & ~s.cut_right,
         place_seq=Mux(s.opening, s.e_seq_plus_1, seg_start),
         front=Mux(s.opening, 0, s.front),
         d_start=Mux(s.opening, s.e_seq_plus_1[:13], s.d_start),
@@ -72,10 +87,15 @@ def merge(s):
         takes=takes,
         takes_in_order=takes & s.in_order,
         takes_ahead=takes_ahead,
-        if_swallow=takes & s.in_order & s.touch_0,
-        if_first=takes_ahead & goes_first,
-        if_second=takes_ahead & ~goes_first,
-        if_shift=takes_ahead & touch_none & s.ooo_valid[0] & s.before_0,
+        # The list without what is touched: which interval comes to each place, itself or one behind it.
+        **{
+            f"comes_from_{k}": Cat(
+                s.left[k] | (s.right[k] & goes[0]), *(s.right[j] & goes[j - k] for j in spots[k + 1 :])
+            )
+            for k in spots
+        },
+        goes_in=place,
+        goes_to=Cat(place[1] | place[3:].any(), place[2:].any()),
         lacks_room=s.takes_data & s.brings_data & s.acceptable & no_room,
         # Out of order, a gap filled, every second segment; and payload or a FIN that brought nothing new although the segment
         # was acceptable: the peer needs to hear where we are.
@@ -84,22 +104,26 @@ def merge(s):
 
 
 def apply(s):
-    """Step 4: the new list, rcv_nxt without the peer's FIN, and the verdict."""
+    """Step 4: the list without what the segment touches, rcv_nxt without the peer's FIN, and the verdict."""
     taken, in_order, out_of_order = s.go & s.takes, s.go & s.takes_in_order, s.go & s.takes_ahead
-    merged = Cat(s.merged_start, s.merged_end)
-    first, second = Cat(s.ooo[0].start, s.ooo[0].end), Cat(s.ooo[1].start, s.ooo[1].end)
-    new_first = choose_one(first, (s.go & s.if_swallow, second), (s.go & s.if_first, merged))
-    new_second = choose_one(second, (s.go & s.if_shift, first), (s.go & s.if_second, merged))
-    # In order, an interval is swallowed from the left; out of order, touching both makes one of two.
-    keep_second = s.ooo_valid[1] & ~s.touch_1
-    valid_in_order = Cat(Mux(s.touch_0, keep_second, s.ooo_valid[0]), keep_second & ~s.touch_0)
-    valid_out_of_order = Cat(1, Mux(s.touch_0, keep_second, s.ooo_valid[0]))
+    spots = range(len(s.ooo))
+    comes_from = [getattr(s, f"comes_from_{k}") for k in spots]
+    left = Cat(Mux(taken, comes_from[k].any(), s.ooo_valid[k]) for k in spots)
     # A FIN counts where it stands when everything before it has arrived: this segment's, or the one seen last.
     own_fin = s.fin_valid & Mux(in_order, s.ends_merged, s.ends_at_nxt)
     seen_fin = s.fin_seen & Mux(in_order, s.merged_end == s.fin_seq, s.fin_at_nxt)
     return dict(
-        ooo=Cat(new_first, new_second),
-        ooo_valid=choose(s.ooo_valid, (s.fresh, 0), (in_order, valid_in_order), (out_of_order, valid_out_of_order)),
+        ooo=Cat(
+            Mux(
+                taken,
+                select(comes_from[k], [Cat(s.ooo[j].start, s.ooo[j].end) for j in spots[k:]]),
+                s.ooo[k].as_value(),
+            )
+            for k in spots
+        ),
+        ooo_valid=choose(s.ooo_valid & left, (s.fresh, 0), (out_of_order, Cat(1, left)[: len(spots)]), (taken, left)),
+        ooo_newest=choose(s.ooo_newest, (out_of_order, s.goes_to), (in_order | s.fresh, 0)),
+        goes_in=s.goes_in & out_of_order.replicate(len(spots)),
         data_nxt_placed=Mux(in_order, s.merged_end, s.rcv_nxt),
         fin_seen=(s.fin_seen | s.fin_valid) & ~s.fresh,
         fin_seq=Mux(s.fin_valid, s.e_payload_end, s.fin_seq),
@@ -109,6 +133,16 @@ def apply(s):
         got_in_order=in_order,
         got_out_of_order=out_of_order,
         discarded=s.go & s.lacks_room,
+    )
+
+
+def insert(s):
+    """Step 5: the interval that the segment makes takes its place, and those behind it make room."""
+    merged = Cat(s.merged_start, s.merged_end)
+    whole = [s.ooo[k].as_value() for k in range(len(s.ooo))]
+    behind = Cat(s.goes_in[:k].any() for k in range(len(whole)))
+    return dict(
+        ooo=Cat(choose_one(whole[k], (s.goes_in[k], merged), (behind[k], whole[k - 1])) for k in range(len(whole)))
     )
 
 

@@ -59,6 +59,12 @@ def apply(s):
         bad_doorbell=s.bad_doorbell & ~fresh,
         syncache_ref=choose(s.syncache_ref, (s.do_open, 0xFFFF), (s.do_accept, s.e_syncache_ref)),
         maxseg=s.maxseg_now,
+        sack_ok=choose(
+            s.sack_ok,
+            (s.do_open, s.sack),
+            (s.do_accept, s.e_sack_ok),
+            (s.syn_taken, s.sack_ok & s.e_sack_ok),
+        ),
         ws_ok=choose(s.ws_ok, (s.do_open, 1), (s.syn_taken, s.ws_ok & s.e_ws_present)),
         snd_scale=choose(
             s.snd_scale,

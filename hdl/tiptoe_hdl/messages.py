@@ -134,6 +134,11 @@ def rx_segment(cfg: EngineConfig) -> data.StructLayout:
     })
 
 
+def rx_sack(cfg: EngineConfig) -> data.StructLayout:
+    """Dispatcher to pipeline, behind the segment that it came with: a block of its SACK option, ``first`` or a later one."""
+    return data.StructLayout({"id": cfg.id_bits, "start": 32, "end": 32, "first": 1})
+
+
 FrameInfo = data.StructLayout({
     # Dispatcher to placement, one per committed frame in frame order.
     "ask": 1,              # 1: the pipeline's next rx_verdict says what to do

@@ -29,7 +29,7 @@ class Bank(NamedTuple):
 
     ``forwarded``: the step that last changes it is too late for the next event to read it. ``when``: the value that says whether
     it is written; its fields are not carried to their last step to stay as they are, and nobody looks at them behind it.
-    ``again``: it is read a second time, for the segment that leaves or when asked for.
+    ``again``: it is read a second time, for the segment that leaves or when asked for. ``rows``: words a connection.
     """
 
     first: int
@@ -38,6 +38,7 @@ class Bank(NamedTuple):
     forwarded: bool = False
     when: str = ""
     again: Again | None = None
+    rows: int = 1
 
     def layout(self, cfg: EngineConfig) -> data.StructLayout:
         """Its fields' shapes."""
@@ -57,12 +58,12 @@ BANKS = {
     )),
     "newest": Bank(first=1, last=4, when="takes_wnd", fields=("snd_wl1",)),
     "lost": Bank(first=1, last=4, when="moves_recover", fields=("recover",)),
-    # received out of order
-    "ahead": Bank(first=1, last=5, again=Again.SACK, fields=("ooo", "ooo_valid", "ooo_newest")),
+    # received out of order; in the other row the scoreboard, for a SACK block and the connection's turn
+    "ahead": Bank(first=1, last=5, rows=2, again=Again.SACK, fields=("ooo", "ooo_valid", "ooo_newest")),
     # what the conclusions take besides
     "concluded": Bank(first=2, last=5, fields=(
         "peer_closed", "bad_doorbell", "syncache_ref", "snd_end", "fin_queued", "fin_acked",
-        "max_sndwnd", "recent_wnd", "bytes_acked", "dupacks", "in_recovery", "recover_valid", "reno",
+        "told", "heard", "board", "max_sndwnd", "recent_wnd", "bytes_acked", "dupacks", "in_recovery", "recover_valid", "reno",
         "rexmt_shift", "unanswered", "fin_seq", "delack_deadline",
     )),
     # the peer's end
@@ -71,10 +72,10 @@ BANKS = {
     "timed": Bank(first=4, last=8, when="times", fields=("rtt_seq", "rtt_start")),
     "smoothed": Bank(first=5, last=7, fields=("rtt_valid", "srtt", "rttvar")),
     # how far we have come with sending
-    "edges": Bank(first=1, last=8, forwarded=True, fields=("snd_nxt", "snd_max", "rcv_adv")),
+    "edges": Bank(first=1, last=8, forwarded=True, fields=("snd_nxt", "snd_max", "rcv_adv", "high_rxt")),
     # what sending changes besides
     "sent": Bank(first=2, last=9, forwarded=True, fields=(
-        "fin_sent", "rexmt_one", "force", "ack_now", "delack", "rtt_active", "rto", "rexmt_on", "rexmt_deadline",
+        "fin_sent", "rexmt_one", "rexmt_hole", "force", "ack_now", "delack", "rtt_active", "rto", "rexmt_on", "rexmt_deadline",
         "persist",
     )),
     "counted": Bank(first=9, last=9, fields=("rexmits", "tx_queued")),
@@ -100,23 +101,25 @@ class BankMemory(wiring.Component):
 
     Ports
     -----
-    id : In(id_bits), word : Out(bank.layout)
-        The word of ``id`` two cycles before, from a flip-flop; what is written in the cycle of ``id`` may or may not be in it.
-    id_again : In(id_bits), again : Out(bank.layout)
+    id : In, word : Out(bank.layout)
+        The word of ``id``, behind it the row, two cycles before, from a flip-flop; what is written in the cycle of ``id`` may or
+        may not be in it.
+    id_again : In, again : Out(bank.layout)
         Likewise, if ``bank.again``.
-    write_en : In(1), write_id : In(id_bits), write : In(bank.layout)
+    write_en : In(1), write_id : In, write : In(bank.layout)
     """
 
     def __init__(self, cfg: EngineConfig, bank: Bank):
         self._cfg, self._bank = cfg, bank
         self._layout = layout = bank.layout(cfg)
-        again = {"id_again": In(cfg.id_bits), "again": Out(layout)} if bank.again else {}
+        bits = cfg.id_bits + bank.rows - 1
+        again = {"id_again": In(bits), "again": Out(layout)} if bank.again else {}
         super().__init__(
             {
-                "id": In(cfg.id_bits),
+                "id": In(bits),
                 "word": Out(layout),
                 "write_en": In(1),
-                "write_id": In(cfg.id_bits),
+                "write_id": In(bits),
                 "write": In(layout),
             }
             | again
@@ -125,7 +128,7 @@ class BankMemory(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.memory = memory = Memory(
-            shape=self._layout, depth=self._cfg.connections, init=[], attrs={"ram_style": "block"}
+            shape=self._layout, depth=self._cfg.connections * self._bank.rows, init=[], attrs={"ram_style": "block"}
         )
         write = memory.write_port()
         m.d.comb += [write.en.eq(self.write_en), write.addr.eq(self.write_id), write.data.eq(self.write)]

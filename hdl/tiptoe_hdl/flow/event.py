@@ -24,6 +24,7 @@ class Kind(enum.Enum, shape=unsigned(3)):
     TIMER = 3  # ``timers``: rexmt, delack, 2MSL found due by the sweep
     OUTPUT = 4  # the connection's turn to send
     REPORT = 5  # read only
+    SACK = 6  # a SACK block of the segment just before: its ends in ``seq``, ``ack``; ``which``: the first one
 
 
 def flow_event(cfg: EngineConfig) -> data.StructLayout:
@@ -71,7 +72,7 @@ def known_of(m, event_1, event_2):
     mss_limited = Mux(mss < SMALLEST_MSS, SMALLEST_MSS, Mux(mss[12:].any(), 0xFFF, mss[:12]))
     fields = {f"e_{name}": Value.cast(event_2[name]) for name in event_2.shape().members if name != "id"}
     return fields | dict(
-        e_payload_end=(event_2.seq + text_length)[:32],
+        e_payload_end=Mux(kind == Kind.SACK, event_2.ack, (event_2.seq + text_length)[:32]),
         e_end=(event_2.seq + segment_length)[:32],
         e_zero_length=segment_length == 0,
         e_any_payload=event_2.length != 0,
@@ -89,5 +90,6 @@ def known_of(m, event_1, event_2):
         is_timer=kind == Kind.TIMER,
         is_output=kind == Kind.OUTPUT,
         is_report=kind == Kind.REPORT,
+        is_sack=kind == Kind.SACK,
         **host.decode(Value.cast(event_2.op)),
     )

@@ -10,6 +10,7 @@ from ..messages import (
     connection_report,
     doorbell,
     flow_request,
+    rx_sack,
     rx_segment,
     rx_verdict,
     sack_list,
@@ -33,6 +34,8 @@ class Flow(wiring.Component):
     -----
     segment : In(stream rx_segment), verdict : Out(stream rx_verdict)
         Received segments and, in the same order, what to do with their payload.
+    sack_block : In(stream rx_sack)
+        Blocks of the segment before.
     doorbell : In(stream doorbell)
     request : In(stream flow_request) two, response : Out(stream FlowResponse) two
         Command processor (0) and listen unit (1); one request of each at a time.
@@ -57,6 +60,7 @@ class Flow(wiring.Component):
             {
                 "segment": In(stream.Signature(rx_segment(cfg))),
                 "verdict": Out(stream.Signature(rx_verdict(cfg))),
+                "sack_block": In(stream.Signature(rx_sack(cfg))),
                 "doorbell": In(stream.Signature(doorbell(cfg))),
                 "request": In(stream.Signature(flow_request(cfg))).array(2),
                 "response": Out(stream.Signature(FlowResponse)).array(2),
@@ -92,6 +96,7 @@ class Flow(wiring.Component):
         m.submodules.turns = turns = fifo.SyncFIFOBuffered(width=cfg.id_bits, depth=cfg.connections)
 
         connect(m, flipped(self.segment), issue.segment)
+        connect(m, flipped(self.sack_block), issue.sack)
         connect(m, flipped(self.doorbell), issue.doorbell)
         connect(m, flipped(self.request[0]), issue.command)
         connect(m, flipped(self.request[1]), issue.accept)

@@ -5,7 +5,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
-from ..messages import doorbell, flow_request, rx_segment
+from ..messages import doorbell, flow_request, rx_sack, rx_segment
 from ..wire.valid_only import valid_only
 from .actions import TX_DEPTH, VERDICT_DEPTH
 from .arbiter import AgeArbiter
@@ -15,19 +15,20 @@ from .inquiries import REPORT_DEPTH
 from .pipeline import RESULT
 from .sweep import timer_event
 
-SEGMENT, DOORBELL, COMMAND, ACCEPT, TIMER, REPORT, OUTPUT = range(7)
+SEGMENT, DOORBELL, COMMAND, ACCEPT, TIMER, REPORT, OUTPUT, SACK = range(8)
 
 
 class Issue(wiring.Component):
-    """Seven sources, the one served longest ago first; a source has a turn every other cycle at most.
+    """Eight sources, the one served longest ago first; a source has a turn every other cycle at most.
 
     Segments and doorbells never wait for the transmit path: without a transmit credit they pass with ``may_output`` 0
     and the connection gets its turn later (else two engines could block each other through their wires). So do accepts: the
-    dispatcher waits for them. Requests of the command processor, timers and turns wait for a credit.
+    dispatcher waits for them. Requests of the command processor, timers and turns wait for a credit. A SACK block sends nothing:
+    what it makes go again goes in a turn.
 
     Ports
     -----
-    segment, doorbell, command, accept, timer, report, output : In(stream)
+    segment, doorbell, command, accept, timer, report, output, sack : In(stream)
         Sources. ``report`` and ``output`` carry ids.
     o : Out(valid-only flow_event), forward : Out(1), id : Out
         To the pipeline.
@@ -51,6 +52,7 @@ class Issue(wiring.Component):
                 "timer": In(stream.Signature(timer_event(cfg))),
                 "report": In(stream.Signature(ident)),
                 "output": In(stream.Signature(ident)),
+                "sack": In(stream.Signature(rx_sack(cfg))),
                 "o": Out(valid_only(flow_event(cfg))),
                 "forward": Out(1),
                 "id": Out(ident),
@@ -73,6 +75,7 @@ class Issue(wiring.Component):
             return event
         renamed = {
             "position": "seq", "a": "seq", "b": "ack", "snd_scale": "ws", "elapsed": "length", "repeats": "timers",
+            "start": "seq", "end": "ack", "first": "which",
         }  # fmt: skip
         for name in p.shape().members:
             m.d.comb += Value.cast(event[renamed.get(name, name)]).eq(Value.cast(p[name]))
@@ -83,7 +86,16 @@ class Issue(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         cfg = self._cfg
-        ports = (self.segment, self.doorbell, self.command, self.accept, self.timer, self.report, self.output)
+        ports = (
+            self.segment,
+            self.doorbell,
+            self.command,
+            self.accept,
+            self.timer,
+            self.report,
+            self.output,
+            self.sack,
+        )
         kinds = (
             Kind.SEGMENT,
             Kind.DOORBELL,
@@ -92,6 +104,7 @@ class Issue(wiring.Component):
             Kind.TIMER,
             Kind.REPORT,
             Kind.OUTPUT,
+            Kind.SACK,
         )
         events = [
             self._as_event(m, index, port, kind) for index, (port, kind) in enumerate(zip(ports, kinds, strict=True))
@@ -112,7 +125,7 @@ class Issue(wiring.Component):
         granted = Signal()
         grant_new = Signal()
         may_use = Signal()
-        grant_outputs = may_use & ~grant[REPORT]
+        grant_outputs = may_use & ~grant[REPORT] & ~grant[SACK]
         choose = Signal()
         may_output = self._credit(m, "tx", TX_DEPTH, self.tx_returned, grant_new & grant_outputs)
         verdict = self._credit(m, "verdict", VERDICT_DEPTH, self.verdict_returned, grant_new & grant[SEGMENT])
@@ -125,6 +138,7 @@ class Issue(wiring.Component):
             TIMER: may_output,
             REPORT: report,
             OUTPUT: may_output,
+            SACK: 1,
         }
         m.d.comb += [
             arbiter.requests.eq(Cat(port.valid & allowed[k] for k, port in enumerate(ports)) & ~grant),

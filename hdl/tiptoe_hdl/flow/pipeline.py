@@ -31,7 +31,7 @@ from .ack_limit import said_now
 from .banks import BANKS, INQUIRED, LATER, Again, BankMemory
 from .event import Kind, flow_event, known_of
 from .result import Parameters, arrival, inquiry, inquiry_later, pass_result
-from .rules import congestion, host, output, reassembly, rtt, segment, state, timers
+from .rules import congestion, host, output, reassembly, rtt, scoreboard, segment, state, timers
 from .tcb import TICK_BITS, WND_BITS, fields
 
 OPERAND, RESULT = 3, 12
@@ -46,18 +46,19 @@ WRITTEN_EARLY = OPERAND + ARRIVED
 """Stage in which the banks that a report reads are written."""
 
 STEPS = (
-    (segment.measure, reassembly.compare, congestion.measure, host.measure),
+    (segment.measure, reassembly.compare, scoreboard.measure, congestion.measure, host.measure),
     (
         segment.classify,
         reassembly.overlap,
+        scoreboard.judge,
         congestion.count,
         rtt.measure,
         host.compare,
         timers.measure,
         state.measure,
     ),
-    (segment.decide, reassembly.merge, congestion.candidates, rtt.double, host.judge, timers.expire),
-    (reassembly.apply, congestion.apply, rtt.sample, host.apply, state.apply),
+    (segment.decide, reassembly.merge, scoreboard.find, congestion.candidates, rtt.double, host.judge, timers.expire),
+    (reassembly.apply, scoreboard.apply, congestion.apply, rtt.sample, host.apply, state.apply),
     (state.take_fin, reassembly.insert, host.note, output.measure, rtt.error, timers.prolong),
     (state.wait, reassembly.forget, output.limit, rtt.smooth),
     (output.decide, rtt.apply),
@@ -158,8 +159,15 @@ class Pipeline(wiring.Component):
         ids = self._delayed(m, "id", self.id, RESULT)
         forward = self._delayed(m, "forward", self.forward, OPERAND)
         changes = self._delayed(m, "changes", self.i.valid & (self.i.payload.kind != Kind.REPORT), RESULT)
+        kind = self.i.payload.kind
+        on_board = self._delayed(m, "on_board", (kind == Kind.SACK) | (kind == Kind.OUTPUT), RESULT)
         m.d.comb += [self.busy.eq(Cat(changes[1:RESULT]))]
-        m.d.comb += [self.ids[k - 1].eq(ids[k]) for k in range(1, RESULT)]
+        # The hazard rule has ids of its own: those above stand at the memories, which lie far apart. (With a reset, so that the
+        # tools don't find that they are the same.)
+        for k in range(1, RESULT):
+            compared = Signal(cfg.id_bits, name=f"compared_id_{k}")
+            m.d.sync += compared.eq(self.ids[k - 2] if k > 1 else self.id)
+            m.d.comb += self.ids[k - 1].eq(compared)
 
         shapes = fields(cfg)
         memories, results = {}, {}
@@ -167,7 +175,8 @@ class Pipeline(wiring.Component):
             m.submodules[name] = memories[name] = BankMemory(cfg, bank)
             results[name] = Signal(bank.layout(cfg), name=f"result_{name}")  # after its last step, if forwarded
             # The word comes two cycles later: as the operand of the first step, or a cycle before it to be chosen from.
-            m.d.comb += memories[name].id.eq(ids[bank.first - bank.forwarded])
+            stage = bank.first - bank.forwarded
+            m.d.comb += memories[name].id.eq(Cat(ids[stage], on_board[stage]) if bank.rows > 1 else ids[stage])
             if bank.forwarded:
                 assert OPERAND + bank.last - FORWARD == bank.first + 2, f"{name}: no result for the next event"
             else:
@@ -179,7 +188,7 @@ class Pipeline(wiring.Component):
         known = known_of(m, event_1, event_2) | {"e_said": self.said, "now": self.now}
         s = _name_all(m, shapes, f"s{OPERAND}", known, True)
         parameters = {name: self.parameters[name] for name in Parameters.members} | {"spent": self.spent}
-        scrub, scrubbing = Signal(cfg.id_bits + 1), Signal(init=1)
+        scrub, scrubbing = Signal(cfg.id_bits + 2), Signal(init=1)  # all rows
         m.d.comb += self.ready.eq(~scrubbing)
         with m.If(scrubbing):
             m.d.sync += [scrub.eq(scrub + 1), scrubbing.eq(~scrub[-1])]
@@ -209,7 +218,9 @@ class Pipeline(wiring.Component):
                 if bank.forwarded and bank.last == number:
                     m.d.comb += _equal(bank.layout(cfg), results[name], reached)
             s = _name_all(m, shapes, f"s{stage + 1}", reached, True)
-            self._write(m, number, changes[stage], ids[stage], memories, reached, s, scrub, scrubbing)
+            self._write(
+                m, number, changes[stage], Cat(ids[stage], on_board[stage]), memories, reached, s, scrub, scrubbing
+            )
             if number == APPLIED:
                 # Written at once: the next event of this id, FORWARD stages behind, reads it.
                 m.d.comb += [

@@ -3,7 +3,7 @@
 from amaranth.lib import data
 
 from ..config import EngineConfig
-from ..messages import Reason, State, interval
+from ..messages import SACK_BITS, Reason, State, interval
 
 TICK_BITS = 20
 """Bits of the tick clock and of every deadline; deadlines lie less than half of it ahead (524 s at 1 ms)."""
@@ -60,6 +60,10 @@ FIELDS = {
     "recover": 32,
     "recover_valid": 1,  # snd_una has not passed it
     "reno": 1,  # algorithm: Congestion.RENO rather than NEWRENO
+    "high_rxt": 32,  # behind the last data sent again in recovery
+    "rexmt_hole": 1,  # retransmit the next gap of the scoreboard in the connection's turn
+    "board": 1,  # the scoreboard's intervals count
+    "heard": 1,  # the last segment passed all checks: its SACK blocks count
     "rexmt_one": 1,  # retransmit one segment at snd_una as soon as possible
     "force": 1,  # window probe: send one byte whatever the window
     # round-trip time, RFC 6298; ticks, srtt times 8, rttvar times 4
@@ -80,6 +84,7 @@ FIELDS = {
     "rcv_lim": 32,  # right edge the receive ring allows
     "fin_seen": 1,
     "fin_seq": 32,  # where the FIN seen last stands, while fin_seen
+    "told": SACK_BITS,  # how many intervals there are: for segments of passes that do not see them
     "ooo_newest": 2,  # the interval that has grown last
     "ack_now": 1,
     "delack": 1,
@@ -98,7 +103,8 @@ FIELDS = {
 
 
 def fields(cfg: EngineConfig) -> dict:
-    """Shapes of all fields by name: FIELDS, and the out-of-order intervals (``rules/reassembly.py``)."""
+    """Shapes of all fields by name: FIELDS, and the intervals received out of order (``rules/reassembly.py``), or those the
+    peer has (``rules/scoreboard.py``)."""
     return FIELDS | {"ooo_valid": cfg.ooo_intervals, "ooo": data.ArrayLayout(interval, cfg.ooo_intervals)}
 
 

@@ -177,11 +177,14 @@ class FlowBench:
             ),
         )
 
-    def receive(self, segment: Segment, id=1, settle=400):
-        """A segment of the peer; returns (segments sent, verdict)."""
+    def receive(self, segment: Segment, id=1, settle=400, sack=()):
+        """A segment of the peer, with the blocks of its SACK option; returns (segments sent, verdict)."""
         self.seen.tx.clear()
         self.seen.verdicts.clear()
         self.offer(segment, id)
+        for number, (start, end) in enumerate(sack):
+            edges = ((self.iss + edge) & M32 for edge in (start, end))
+            self.put("sack_block", dict(zip(("id", "start", "end", "first"), (id, *edges, number == 0), strict=True)))
         self.cycles(settle)
         (verdict,) = self.seen.verdicts
         return self.sent(), verdict

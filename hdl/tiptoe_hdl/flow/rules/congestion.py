@@ -141,6 +141,9 @@ def apply(s):
         (s.if_window_acked, s.bytes_acked_rest),
         (s.if_third, 0),
     )
+    # What has been sent again already is not for a partial acknowledgement (RFC 6675 section 5, step C: HighRxt).
+    first_gap = partial & (s.ack_covers_rxt | ~s.sack_ok)
+    rexmt_one = (s.rexmt_one & ~(s.fresh | s.timeout | full | partial)) | enter | first_gap
     return dict(
         cwnd=cwnd(changed | Mux(s.cwnd_stays, s.cwnd, 0)),
         cwnd_allowed=cwnd(changed | Mux(s.cwnd_kept, s.cwnd, 0) | Mux(s.if_limited, s.cwnd_limited, 0)),
@@ -156,7 +159,9 @@ def apply(s):
         recover=s.snd_max,  # if
         moves_recover=s.timeout | enter,
         recover_valid=(s.recover_valid | s.timeout | enter) & ~(s.fresh | (s.go & s.if_passes_recover)),
-        rexmt_one=(s.rexmt_one & ~(s.fresh | s.timeout | full)) | enter | partial,
+        rexmt_one=rexmt_one,
+        again=rexmt_one | s.fills,
+        again_base=Mux(s.fills, s.merged_end, choose_one(s.snd_una, (s.fresh, s.e_seq), (s.took_ack, s.e_ack))),
         fast_retransmit=enter,
         is_duplicate=duplicate,
     )

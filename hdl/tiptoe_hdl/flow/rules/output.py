@@ -31,17 +31,19 @@ def measure(s):
 
     A retransmission never crosses snd_max; the octet of a probe goes with what follows it, when the window opens.
     """
-    base = Mux(s.rexmt_one, s.snd_una, s.snd_nxt)
-    up_to_max = (s.behind | s.rexmt_one) & ~s.fin_sent & ~s.takes_probe_along
+    base = Mux(s.again, s.again_base, s.snd_nxt)
+    up_to_max = s.fills | ((s.behind | s.again) & ~s.fin_sent & ~s.takes_probe_along)
+    highest = Mux(s.fills, s.hole_end, s.snd_max)
     fin = s.fin_now
     # Sorted: as many as the highest one valid says.
-    sacks = Mux(s.sack_ok & s.established, sum(s.ooo_valid), 0)[:SACK_BITS]
+    told = Mux(s.on_board, s.told, sum(s.ooo_valid))[:SACK_BITS]
+    sacks = Mux(s.sack_ok & s.established, told, 0)
     return dict(
         base=base,
         up_to_max=up_to_max,
-        avail_max=distance(s.snd_max, base),
+        avail_max=distance(highest, base),
         avail_end=distance(s.snd_end, base),
-        some_max=seq_gt(s.snd_max, base),
+        some_max=seq_gt(highest, base),
         some_end=seq_gt(s.snd_end, base),
         wnd_smaller=s.snd_wnd < s.cwnd_allowed,
         room_wnd=distance(s.snd_wnd, s.flight_nxt),
@@ -57,6 +59,7 @@ def measure(s):
         half_wnd=s.recent_wnd >> 1,
         force_one=s.force & s.wnd_zero,  # a probe; with a window open it is an override
         two_segments=(s.maxseg << 1)[:13],
+        told=told,
         sacks=sacks,
         # What a segment carries beside the blocks that tell what has come out of order (RFC 6691).
         segment_room=Mux(sacks == 0, s.maxseg, s.maxseg - (Const(4, 6) | (sacks << 3)))[:12],
@@ -75,7 +78,7 @@ def limit(s):
     some = Mux(s.up_to_max, s.some_max, s.some_end)
     negative = avail[31]
     fin_possible = s.fin_queued & s.can_fin & ~negative & ~s.up_to_max
-    unlimited = s.rexmt_one | s.force_one
+    unlimited = s.again | s.force_one
     smaller = Mux(s.up_to_max, _below(s.avail_max, s.segment_room), _below(s.avail_end, s.segment_room))
     fits = Mux(s.up_to_max, _up_to(s.avail_max, s.segment_room), _up_to(s.avail_end, s.segment_room))
     one_left = Mux(s.up_to_max, s.avail_max == 1, s.avail_end == 1)
@@ -94,7 +97,7 @@ def limit(s):
         tx_syn=s.in_handshake & s.flight_zero,
         ack_reason=~s.in_syn_sent & s.ack_now,
         tells_window=~s.in_syn_sent & s.updates_window,
-        first_time=(~s.behind | s.takes_probe_along) & ~s.rexmt_one,
+        first_time=(~s.behind | s.takes_probe_along) & ~s.again,
         snd_round=Cat((s.snd_scale > k) & ~s.wnd_zero for k in range(14)),
         fin_possible=fin_possible,
         fin_alone=fin_possible & ~some,
@@ -125,13 +128,14 @@ def decide(s):
         sent=sent,
         new=sent & s.first_time,
         acks=s.may_ack & wanted,
-        advance=sent & ~s.rexmt_one,
+        advance=sent & ~s.again,
         behind_segment=choose(END, (~data | (s.force_one & ~fin), BASE_PLUS_1), (fin, END_PLUS_1), (limited, EDGE))[:2],
-        length=choose(s.most, (s.force_one, s.some), (s.rexmt_one, s.most), (s.short, s.room))[:12],
+        length=choose(s.most, (s.force_one, s.some), (s.again, s.most), (s.short, s.room))[:12],
         psh=data & s.avail_fits & ~limited,
         more=sent & data & (~s.avail_fits | s.up_to_max),
         blocked=s.blocked & wanted,
         waiting=s.some & ~data,
+        hole_waits=s.rexmt_hole & s.alive & ~(s.is_output & (s.fills | ~s.again)),
         base_plus_1=(s.base + 1)[:32],
         end=(s.base + s.most)[:32],
         end_plus_1=(Cat(Const(1, 1), s.base) + Cat(Const(1, 1), s.most))[1:33],
@@ -154,6 +158,7 @@ def advance(s):
     return dict(
         snd_nxt=Mux(s.advance, behind, s.snd_nxt),
         snd_max=snd_max,
+        high_rxt=Mux(s.sent & s.again, behind, s.high_rxt),
         rcv_adv=Mux(s.acks, (s.rcv_nxt + s.window)[:32], s.rcv_adv),
         window_scaled=s.window >> s.rcv_scale,
         max_not_granted=(seq_gt(s.snd_max, s.granted_most) & s.established) | s.do_keepalive,
@@ -174,6 +179,7 @@ def _field(window):
 def send(s):
     """Step 9: the segment, and what sending it changes besides."""
     flags = Cat(s.fin, s.tx_syn, Const(0, 1), s.psh, ~s.in_syn_sent, Const(0, 3))
+    wants_turn = s.more | s.blocked | s.hole_waits
     return dict(
         tx_flags=Mux(s.reset, Mux(s.reset_reply, 1 << RST, 1 << RST | 1 << ACK), flags)[:8],
         tx_length=Mux(s.data & s.emit & ~s.reset, s.length, 0),
@@ -194,6 +200,7 @@ def send(s):
         ack_now=s.ack_now & ~s.emit,
         delack=s.delack & ~s.acks,
         rtt_active=(s.rtt_active | s.times) & ~s.retransmitted,
-        push=(s.more | s.blocked) & (~s.tx_queued | s.is_output),
-        tx_queued=s.more | s.blocked | (s.tx_queued & ~s.is_output),
+        rexmt_hole=s.hole_waits,
+        push=wants_turn & (~s.tx_queued | s.is_output),
+        tx_queued=wants_turn | (s.tx_queued & ~s.is_output),
     )

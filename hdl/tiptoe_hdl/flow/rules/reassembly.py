@@ -26,13 +26,16 @@ def _exactly(bits, most):
 
 
 def compare(s):
-    """Step 1: the segment against each interval."""
+    """Step 1: the segment against each interval; a block of the scoreboard likewise; in the connection's turn how far has been
+    sent again, against the scoreboard."""
     spots = range(len(s.ooo))
+    start, end = Mux(s.is_output, s.high_rxt, s.e_seq), Mux(s.is_output, s.high_rxt, s.e_payload_end)
     return dict(
-        after=Cat(seq_gt(s.e_seq, s.ooo[k].end) for k in spots),
-        before=Cat(seq_lt(s.e_payload_end, s.ooo[k].start) for k in spots),
-        starts_in=Cat(seq_gt(s.e_seq, s.ooo[k].start) for k in spots),
-        ends_in=Cat(seq_lt(s.e_payload_end, s.ooo[k].end) for k in spots),
+        e_payload_end=end,
+        after=Cat(seq_gt(start, s.ooo[k].end) for k in spots),
+        before=Cat(seq_lt(end, s.ooo[k].start) for k in spots),
+        starts_in=Cat(seq_gt(start, s.ooo[k].start) for k in spots),
+        ends_in=Cat(seq_lt(end, s.ooo[k].end) for k in spots),
     )
 
 
@@ -42,14 +45,16 @@ def overlap(s):
     An interval never reaches beyond the window, so comparing with the uncut end of the segment gives the same answer.
     """
     seq_before_nxt = s.d_seq[31]
+    valid = s.ooo_valid & (~s.on_board | s.board).replicate(len(s.ooo))
     starts_inside = seq_before_nxt | (s.seq_before_adv & s.seq_before_lim)
     return dict(
-        left=s.ooo_valid & s.after,
-        touch=s.ooo_valid & ~s.after & ~s.before,
-        right=s.ooo_valid & s.before,
+        ooo_valid=valid,
+        left=valid & s.after,
+        touch=valid & ~s.after & ~s.before,
+        right=valid & s.before,
         brings_data=s.e_any_payload & s.payload_after_nxt & starts_inside,
-        cut_right=s.payload_after_adv | s.payload_after_lim,
-        in_order=~s.seq_after_nxt,
+        cut_right=(s.payload_after_adv | s.payload_after_lim) & ~s.on_board,
+        in_order=~s.seq_after_nxt & ~s.on_board,
         edge=Mux(s.lim_before_adv, s.rcv_lim, s.rcv_adv),
         d_edge=Mux(s.lim_before_adv, s.d_lim, s.d_adv),
         front=Mux(seq_before_nxt, -s.d_seq[:12], 0)[:12],
@@ -85,6 +90,7 @@ def merge(s):
         d_place_end=Mux(s.opening, s.e_payload_end[:13], Mux(s.cut_right, s.d_edge, s.d_payload_end[:13])),
         e_payload_end=Mux(s.opening & ~s.has_ack, s.e_seq_plus_1, s.e_payload_end),
         takes=takes,
+        board_takes=s.marks & ~no_room,
         takes_in_order=takes & s.in_order,
         takes_ahead=takes_ahead,
         # The list without what is touched: which interval comes to each place, itself or one behind it.
@@ -105,7 +111,8 @@ def merge(s):
 
 def apply(s):
     """Step 4: the list without what the segment touches, rcv_nxt without the peer's FIN, and the verdict."""
-    taken, in_order, out_of_order = s.go & s.takes, s.go & s.takes_in_order, s.go & s.takes_ahead
+    placed, in_order, out_of_order = s.go & s.takes, s.go & s.takes_in_order, s.go & s.takes_ahead
+    taken, inserts = placed | s.board_takes, out_of_order | s.board_takes
     spots = range(len(s.ooo))
     comes_from = [getattr(s, f"comes_from_{k}") for k in spots]
     left = Cat(Mux(taken, comes_from[k].any(), s.ooo_valid[k]) for k in spots)
@@ -121,15 +128,15 @@ def apply(s):
             )
             for k in spots
         ),
-        ooo_valid=choose(s.ooo_valid & left, (s.fresh, 0), (out_of_order, Cat(1, left)[: len(spots)]), (taken, left)),
-        ooo_newest=choose(s.ooo_newest, (out_of_order, s.goes_to), (in_order | s.fresh, 0)),
-        goes_in=s.goes_in & out_of_order.replicate(len(spots)),
+        ooo_valid=choose(s.ooo_valid & left, (s.fresh, 0), (inserts, Cat(1, left)[: len(spots)]), (taken, left)),
+        ooo_newest=choose(s.ooo_newest, (inserts, s.goes_to), (in_order | s.fresh, 0)),
+        goes_in=s.goes_in & inserts.replicate(len(spots)),
         data_nxt_placed=Mux(in_order, s.merged_end, s.rcv_nxt),
         fin_seen=(s.fin_seen | s.fin_valid) & ~s.fresh,
         fin_seq=Mux(s.fin_valid, s.e_payload_end, s.fin_seq),
         fin_now=((own_fin | seen_fin) & ~s.peer_closed & s.go) | s.syn_fin,
-        placed=taken,
-        place_length=Mux(taken | s.syn_acked, (s.d_place_end - s.d_start)[:12], 0),
+        placed=placed,
+        place_length=Mux(placed | s.syn_acked, (s.d_place_end - s.d_start)[:12], 0),
         got_in_order=in_order,
         got_out_of_order=out_of_order,
         discarded=s.go & s.lacks_room,

@@ -1,0 +1,212 @@
+"""The peer's SACK blocks and what is sent again for them: RFC 2018 sections 5 and 8, RFC 6675, RFC 2883."""
+
+import random
+
+import pytest
+from tests.hdl.flow.bench import FlowBench, Segment
+
+MSS = 1000
+
+
+def lossy(sent=10, **timers):
+    """``sent`` segments under way to a peer that knows SACK."""
+    b = FlowBench(sack=1, **timers)
+    b.established(mss=MSS, wnd=60000, sack_ok=True)
+    b.bell(0, sent * MSS)
+    b.sent()
+    return b
+
+
+def dup(b, *blocks, ack=1):
+    """A duplicate acknowledgement with blocks, in segments counted from 0; returns the numbers of those sent."""
+    sent, _ = b.receive(
+        Segment("A", ack=ack, wnd=60000), sack=[(1 + MSS * first, 1 + MSS * last) for first, last in blocks]
+    )
+    return [(s.seq - 1) / MSS if s.length == MSS else (s.seq, s.length) for s in sent if s.length]
+
+
+def test_recovery_fills_one_gap_an_acknowledgement_each_once():
+    b = lossy()  # 0, 3 and 6 are lost
+    for blocks in ([(1, 2)], [(1, 3)]):
+        assert dup(b, *blocks) == []
+    # The third duplicate: what stands at snd_una, and in the connection's turn the next gap.
+    assert dup(b, (4, 5), (1, 3)) == [0, 3]
+    assert dup(b, (4, 6), (1, 3)) == []  # nothing is known to lie beyond 6
+    assert dup(b, (7, 8), (4, 6), (1, 3)) == [6]
+    for last in (9, 10):
+        assert dup(b, (7, last), (4, 6), (1, 3)) == []
+    # 0 arrives: a partial acknowledgement up to 3, which has been sent again already.
+    assert dup(b, (7, 10), (4, 6), ack=1 + 3 * MSS) == []
+    assert dup(b, (7, 10), ack=1 + 6 * MSS) == []
+    assert dup(b, ack=1 + 10 * MSS) == []
+    assert b.tcb()["in_recovery"] == 0 and b.tcb()["rexmits"] == 3
+
+
+def test_recovery_gap_of_several_segments_goes_a_segment_an_acknowledgement():
+    b = lossy()  # 0 and 3 to 5 are lost
+    for last in (2, 3):
+        dup(b, (1, last))
+    assert dup(b, (6, 7), (1, 3)) == [0, 3]
+    assert dup(b, (6, 8), (1, 3)) == [4]
+    assert dup(b, (6, 9), (1, 3)) == [5]
+    assert dup(b, (6, 10), (1, 3)) == []
+
+
+def test_recovery_gap_smaller_than_a_segment_is_not_overrun():
+    b = lossy()
+    for last in (2, 3):
+        dup(b, (1, last))
+    small = (1 + MSS, 1 + 3 * MSS + 600)
+    b.receive(Segment("A", wnd=60000), sack=[(1 + 4 * MSS, 1 + 5 * MSS), small])
+    # 0 has gone again, and 3600 to 4000; of 5, what the next interval leaves.
+    sent, _ = b.receive(
+        Segment("A", wnd=60000), sack=[(1 + 6 * MSS, 1 + 7 * MSS), (1 + 4 * MSS, 1 + 5 * MSS + 300), small]
+    )
+    assert [(s.seq, s.length) for s in sent if s.seq < 1 + 10 * MSS] == [(1 + 5 * MSS + 300, 700)]
+    assert b.tcb()["rexmits"] == 3
+
+
+def test_recovery_first_of_several_intervals_ends_the_gap():
+    b = lossy()
+    for last in (2, 3):
+        dup(b, (1, last))
+    far = [(1 + 8 * MSS, 1 + 9 * MSS), (1 + 6 * MSS, 1 + 7 * MSS)]
+    sent, _ = b.receive(Segment("A", wnd=60000), sack=[*far, (1 + 4 * MSS, 1 + 5 * MSS), (1 + MSS, 1 + 3 * MSS + 600)])
+    assert (1 + 3 * MSS + 600, 400) in [(s.seq, s.length) for s in sent]
+
+
+def test_partial_acknowledgement_of_what_was_not_sent_again_repeats_it():
+    """NewReno within SACK: RFC 6582 section 3.2, step 5."""
+    b = lossy()
+    for last in (2, 3, 4):
+        sent = dup(b, (1, last))
+    assert sent == [0]
+    # 4 is missing too, and no block tells of what lies beyond it.
+    assert dup(b, ack=1 + 4 * MSS) == [4]
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        (1 - 500, 1 + 500),  # reaches below snd_una
+        (1, 1 + MSS),  # begins at snd_una: a duplicate (RFC 2883), or nonsense
+        (1 + 9 * MSS, 1 + 11 * MSS),  # beyond snd_max
+        (1 + 3 * MSS, 1 + 2 * MSS),  # backwards
+        (1 + 3 * MSS, 1 + 3 * MSS),  # empty
+        (1 + 2**31, 5 + 2**31),
+    ],
+)
+def test_recovery_impossible_block_is_not_believed(block):
+    b = lossy()
+    for last in (2, 3, 4):
+        dup(b, (1, last))
+    before = b.tcb()
+    sent, _ = b.receive(Segment("A", wnd=60000), sack=[block])
+    assert [s for s in sent if s.length and s.seq < before["snd_max"]] == []
+    assert b.tcb()["rexmits"] == before["rexmits"]
+    # What is true is believed still.
+    assert dup(b, (5, 6), (1, 4)) == [4]
+
+
+def test_recovery_blocks_of_a_segment_that_is_not_acceptable_are_not_believed():
+    b = lossy()
+    for last in (2, 3, 4):
+        dup(b, (1, last))
+    # Neither its sequence number is in the window, nor its acknowledgement number in what was sent.
+    for blind in (Segment("A", seq=1 << 20, wnd=60000), Segment("A", ack=1 + 50 * MSS, wnd=60000)):
+        b.receive(blind, sack=[(1 + 6 * MSS, 1 + 7 * MSS)])
+    assert b.tcb()["rexmits"] == 1
+    assert dup(b, (5, 6), (1, 4)) == [4]
+
+
+def test_blocks_without_permission_are_not_believed():
+    b = FlowBench(sack=0)
+    b.established(mss=MSS, wnd=60000, sack_ok=True)
+    b.bell(0, 10 * MSS)
+    for last in (2, 3, 4, 5):
+        dup(b, (6, 7), (1, last))
+    assert b.tcb()["rexmits"] == 1
+
+
+def test_timeout_forgets_what_the_peer_had():
+    """RFC 2018 section 8: the peer may have dropped it; all goes again, as acknowledgements let it."""
+    b = lossy(rto_initial=50, rto_min=20)
+    for last in (2, 3, 4):
+        dup(b, (1, last))
+    assert b.ticks_until_sent(400)
+    assert [(s.seq, s.length) for s in b.sent()] == [(1, MSS)]
+    sent, _ = b.receive(Segment("A", ack=1 + MSS, wnd=60000))
+    assert [(s.seq - 1) / MSS for s in sent] == [1, 2]
+
+
+def test_board_holds_no_more_than_its_places_and_loses_nothing():
+    b = lossy(sent=10)
+    for blocks in ([(1, 2)], [(1, 2), (3, 4)], [(5, 6), (3, 4), (1, 2)], [(7, 8), (5, 6), (3, 4), (1, 2)]):
+        dup(b, *blocks)
+    dup(b, (9, 10), (7, 8), (5, 6), (3, 4))  # a fifth
+    told = b.tcb()
+    assert told["rexmits"] >= 3
+    for ack in (1, 3, 5, 7, 9):
+        dup(b, (9, 10), ack=1 + (ack - 1) * MSS)
+    dup(b, ack=1 + 10 * MSS)
+    assert b.tcb()["snd_una"] == b.tcb()["snd_max"]
+
+
+class Receiver:
+    """A peer with SACK (RFC 2018 section 4): what it has, and the blocks in the order in which they grew."""
+
+    def __init__(self):
+        self.have, self.nxt, self.recent = [], 1, []
+
+    def take(self, start, end):
+        """Data [start, end)."""
+        merged = [one for one in self.have if one[0] <= end and start <= one[1]]
+        block = (min([start, *(a for a, _ in merged)]), max([end, *(z for _, z in merged)]))
+        self.have = sorted([one for one in self.have if one not in merged] + [block])
+        if self.have[0][0] <= self.nxt:
+            self.nxt = max(self.nxt, self.have[0][1])
+        self.recent = [block] + [one for one in self.recent if one in self.have and one != block]
+
+    def blocks(self):
+        """At most four, the newest first."""
+        return [one for one in self.recent if one[0] > self.nxt][:4]
+
+
+@pytest.mark.parametrize("loss", [0.02, 0.1])
+@pytest.mark.parametrize("seed", range(4))
+def test_lossy_line_only_what_is_missing_goes_again(seed, loss):
+    """All arrives, whatever is lost in either direction; and but for time-outs nothing goes again that the peer has said it has."""
+    rng = random.Random(f"{seed} {loss}")
+    print(f"seed {seed}")
+    b = FlowBench(sack=1, rto_initial=60, rto_min=30)
+    b.established(mss=MSS, wnd=60000, sack_ok=True)
+    peer, total, told, wasted, ticks, timeouts = Receiver(), 150 * MSS, [], 0, 0, 0
+    flying = b.bell(0, 16000)
+    rung = 16000
+    while peer.nxt <= total and ticks < 20_000:
+        if not flying:
+            ticks += 1
+            b.ticks(1)
+            flying = b.sent()
+            timeouts += bool(flying)
+            told = [] if flying else told
+            continue
+        segment = flying.pop(0)
+        if not segment.length:
+            continue
+        start, end = segment.seq, segment.seq + segment.length
+        wasted += any(a <= start and end <= z for a, z in told)
+        if rng.random() < loss:
+            continue
+        peer.take(start, end)
+        if rng.random() < loss / 2:
+            continue
+        told = peer.blocks()
+        more, _ = b.receive(Segment("A", ack=peer.nxt, wnd=60000), sack=told, settle=150)
+        flying += more
+        if peer.nxt - 1 + 16000 > rung and rung < total:
+            rung = min(total, peer.nxt - 1 + 16000)
+            flying += b.bell(0, rung, settle=100)
+    print(f"{b.tcb()['rexmits']} segments again, {timeouts} time-outs, {wasted} of what the peer had")
+    assert peer.nxt == total + 1
+    assert wasted == 0

@@ -14,7 +14,7 @@ from . import abi_gen as abi
 from .device import Device
 from .gate import DeviceGate
 from .ids import ConnectionIds
-from .limits import SETTABLE, check_addresses, check_ids
+from .limits import check_addresses, check_ids, power_up_values
 from .memory import HostMemory, RingPool
 from .options import DeviceError, EngineOptions, identify
 from .positions import MASK
@@ -149,8 +149,7 @@ class Engine:
         mac, address = self._addresses
         command_block, event_block = self._command_block, self._event_block
         registers = {
-            # Whoever had the engine before may have left others, and a soft reset changes none.
-            **{address: abi.REGISTER_RESETS[address] for address in sorted(SETTABLE & abi.REGISTER_RESETS.keys())},
+            **power_up_values(),
             abi.REG_MAC_LO: mac & MASK,
             abi.REG_MAC_HI: mac >> 32,
             abi.REG_IP_ADDR: address,

@@ -51,18 +51,34 @@ def check_register(address: int, value: int) -> None:
 
 
 def check_registers(registers: Mapping[int, int], tick_us: int) -> None:
-    """ValueError if ``registers``, value by address, cannot be set as they are with ticks of ``tick_us``."""
+    """ValueError if ``registers``, value by address, cannot be set as they are with ticks of ``tick_us``.
+
+    Those that it does not name are written too, with their values after power-up: what has to fit is what the engine will hold.
+    """
     for address, value in registers.items():
         check_register(address, value)
         if address not in SETTABLE:
             raise ValueError(f"the register at {address:#x} is the driver's to write")
 
-    most = registers.get(abi.REG_RTO_MAX, 0xFFFF)
+    written = power_up_values() | dict(registers)
+
+    def ticks(address: int) -> str:
+        return f"{written[address]}" + ("" if address in registers else " after power-up")
+
     for name, address in (("RTO_MIN", abi.REG_RTO_MIN), ("RTO_INITIAL", abi.REG_RTO_INITIAL)):
-        if (ticks := registers.get(address, 0)) > most:
-            raise ValueError(f"{name} is {ticks} ticks, and RTO_MAX only {most}")
-    if registers.get(abi.REG_DELACK_TICKS, 0) * tick_us >= ACK_DELAY_LIMIT_US:
-        raise ValueError(f"DELACK_TICKS: ACKs must be delayed by less than {ACK_DELAY_LIMIT_US // 1000} ms")
+        if written[address] > written[abi.REG_RTO_MAX]:
+            raise ValueError(f"RTO_MAX is {ticks(abi.REG_RTO_MAX)}, less than {name}, which is {ticks(address)}")
+    if written[abi.REG_DELACK_TICKS] * tick_us >= ACK_DELAY_LIMIT_US:
+        raise ValueError(
+            f"DELACK_TICKS is {ticks(abi.REG_DELACK_TICKS)}, with ticks of {tick_us} us: "
+            f"ACKs must be delayed by less than {ACK_DELAY_LIMIT_US // 1000} ms"
+        )
+
+
+def power_up_values() -> dict[int, int]:
+    """What bring-up writes to the user's registers where the user says nothing, value by address: whoever had the engine before
+    may have left others, and a soft reset changes none."""
+    return {address: abi.REGISTER_RESETS[address] for address in sorted(SETTABLE & abi.REGISTER_RESETS.keys())}
 
 
 def check_power_of_two(name: str, value: int, least: int, most: int) -> None:

@@ -43,11 +43,13 @@ class AckLimit(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.memory = memory = Memory(shape=1, depth=self._cfg.connections, init=[])
+        m.submodules.memory = self.memory = memory = Memory(shape=1, depth=self._cfg.connections, init=[])
         read, write = memory.read_port(), memory.write_port()
-        limited, over = Signal(), Signal()
-        elapsed = Signal(16)
-        walking, index = Signal(init=1), Signal(self._cfg.id_bits)
+        limited = Signal()
+        self.over = over = Signal()  # these four are for the proof, as is the memory
+        self.elapsed = elapsed = Signal(16)
+        self.walking = walking = Signal(init=1)
+        self.index = index = Signal(self._cfg.id_bits)
         m.d.comb += read.addr.eq(self.id)
         m.d.sync += [
             limited.eq(self.interval != 0),

@@ -11,7 +11,7 @@ from .cookie_maker import CookieMaker, MssBits, Question
 from .handshake import syn_request
 
 MAKERS = 3
-"""One takes 23 to 27 cycles for a SYN; the line brings one every 10."""
+"""One takes 23 to 29 cycles for a SYN; the line brings one every 10."""
 PERIOD_LOG2 = 16
 """Ticks that a cookie's clock stands still: a cookie is good for one to two of them."""
 
@@ -20,7 +20,7 @@ class SynCookies(wiring.Component):
     """Stands between dispatcher and listen unit: what wants a cookie is answered here, other SYNs pass.
 
     Timing: a cookie's SYN is taken every 9 cycles. A question waits for a SYN of the first maker, which gets one only while the
-    others have theirs, 27 cycles, then 22.
+    others have theirs, 29 cycles, then 22.
 
     Ports
     -----

@@ -18,7 +18,8 @@ class ControlQueue(wiring.Component):
     """A queue, and whether there is room in it: so the blocks before it never wait for the line, but leave an answer out.
 
     Invariant: whoever begins to make a segment while ``room``, or ``room_for_resets``, finds ``i.ready``, if listen unit,
-    dispatcher and the three makers of cookies make one each at a time: at most ROOM + 4 are inside.
+    dispatcher and the three makers of cookies make one each at a time: at most ROOM + 4 are inside (proven, docs/waits.md). That
+    counts on the cycles from an answer's leaving to the next look at the room: 1, of the dispatcher 3, of a maker of cookies 22.
 
     Timing: ``room`` follows ``i`` and ``o`` in two cycles.
 
@@ -36,10 +37,10 @@ class ControlQueue(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.queue = queue = HalfQueue(TxControl, DEPTH)
+        m.submodules.queue = self.queue = queue = HalfQueue(TxControl, DEPTH)  # for the proof, as ``inside``
         wiring.connect(m, wiring.flipped(self.i), queue.i)
         wiring.connect(m, queue.o, wiring.flipped(self.o))
-        inside = Signal(range(DEPTH + 2))
+        self.inside = inside = Signal(range(DEPTH + 2))
         m.d.sync += [
             inside.eq(inside + (self.i.valid & self.i.ready) - (self.o.valid & self.o.ready)),
             self.room.eq(inside < ROOM),

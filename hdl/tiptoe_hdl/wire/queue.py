@@ -33,13 +33,13 @@ class Queue(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.storage = storage = memory.Memory(shape=self._shape, depth=self._depth, init=[])
+        m.submodules.storage = self.storage = storage = memory.Memory(shape=self._shape, depth=self._depth, init=[])
         write = storage.write_port()
         read = storage.read_port(domain="comb")
 
-        written = Signal(range(self._depth))
-        following = Signal.like(written, init=1)  # written + 1
-        taken = Signal.like(written)
+        self.written = written = Signal(range(self._depth))  # these three, and the storage, are for the proof
+        self.following = following = Signal.like(written, init=1)  # written + 1
+        self.taken = taken = Signal.like(written)
         full = Signal()
         empty = Signal()
         payload = Signal(self._shape, reset_less=True)  # valid tells whether it counts

@@ -28,8 +28,8 @@ class SkidBuffer(wiring.Component):
         m = Module()
         # Payloads need no reset: valid tells whether they count.
         payload = Signal(self._shape, reset_less=True)
-        spare_valid = Signal()
-        spare_payload = Signal(self._shape, reset_less=True)
+        self.spare_valid = spare_valid = Signal()  # the spare is for the proof
+        self.spare_payload = spare_payload = Signal(self._shape, reset_less=True)
 
         # The opposite of spare_valid but for the first cycle, see HalfBuffer.
         ready = Signal()

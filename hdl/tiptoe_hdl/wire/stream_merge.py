@@ -28,7 +28,7 @@ class StreamMerge(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        turn = Signal(range(self._sources))
+        self.turn = turn = Signal(range(self._sources))  # for proofs
         with m.Switch(turn):
             for k in range(self._sources):
                 with m.Case(k):

@@ -31,9 +31,9 @@ class TokenBucket(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        tokens, filled = Signal(16), Signal(17)
-        spent = Signal()
-        pouring = Signal()
+        self.tokens = tokens = Signal(16)  # these two are for the proof
+        self.pouring = pouring = Signal()
+        filled, spent = Signal(17), Signal()
         full = Signal(init=1)  # after reset
         m.d.comb += [filled.eq(tokens + self.rate), spent.eq(self.spend & tokens.any())]
         m.d.sync += [pouring.eq(self.tick | (pouring & spent)), self.available.eq(tokens.any())]

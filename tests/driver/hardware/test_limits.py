@@ -28,7 +28,10 @@ LIMITS = [
 def test_a_register_takes_its_limits_and_nothing_beyond(name: str, register: int, least: int, most: int) -> None:
     tick = {"tick_us": 1} if register == reg.REG_DELACK_TICKS else {}  # so that 65,535 ticks are less than 500 ms
     for value in (least, most):
-        assert Bench(registers={register: value}, **tick).device.registers[register] == value
+        fitting = (
+            {reg.REG_RTO_MIN: 1, reg.REG_RTO_INITIAL: 1} if register == reg.REG_RTO_MAX else {reg.REG_RTO_MAX: 0xFFFF}
+        )
+        assert Bench(registers=fitting | {register: value}, **tick).device.registers[register] == value
     for value in {least - 1, most + 1, 0x1_0000_0000, -1}:
         with pytest.raises(ValueError, match=f"{name} is {least} to {most}, not {value}"):
             EngineOptions(registers={register: value}, **tick)
@@ -54,10 +57,38 @@ def test_no_datagram_leaves_with_ttl_0() -> None:
 
 def test_time_outs_that_do_not_fit_each_other() -> None:
     EngineOptions(registers={reg.REG_RTO_MIN: 300, reg.REG_RTO_INITIAL: 300, reg.REG_RTO_MAX: 300})
-    with pytest.raises(ValueError, match="RTO_MIN is 301 ticks, and RTO_MAX only 300"):
+    with pytest.raises(ValueError, match="RTO_MAX is 300, less than RTO_MIN, which is 301$"):
         EngineOptions(registers={reg.REG_RTO_MIN: 301, reg.REG_RTO_MAX: 300})
-    with pytest.raises(ValueError, match="RTO_INITIAL is 301 ticks, and RTO_MAX only 300"):
-        EngineOptions(registers={reg.REG_RTO_INITIAL: 301, reg.REG_RTO_MAX: 300})
+    with pytest.raises(ValueError, match="RTO_MAX is 300, less than RTO_INITIAL, which is 301$"):
+        EngineOptions(registers={reg.REG_RTO_INITIAL: 301, reg.REG_RTO_MIN: 300, reg.REG_RTO_MAX: 300})
+
+
+@pytest.mark.parametrize(
+    ("named", "fits", "beyond", "message"),
+    [
+        ("RTO_MIN", 60_000, 60_001, "RTO_MAX is 60000 after power-up, less than RTO_MIN, which is 60001$"),
+        ("RTO_INITIAL", 60_000, 60_001, "RTO_MAX is 60000 after power-up, less than RTO_INITIAL, which is 60001$"),
+        ("RTO_MAX", 1000, 999, "RTO_MAX is 999, less than RTO_INITIAL, which is 1000 after power-up$"),
+        ("RTO_MAX", 1000, 199, "RTO_MAX is 199, less than RTO_MIN, which is 200 after power-up$"),
+    ],
+)
+def test_a_time_out_has_to_fit_those_that_bring_up_writes_beside_it(
+    named: str, fits: int, beyond: int, message: str
+) -> None:
+    register = getattr(reg, f"REG_{named}")
+    times = (reg.REG_RTO_MIN, reg.REG_RTO_INITIAL, reg.REG_RTO_MAX)
+    held = Bench(registers={register: fits}).device.registers
+    assert [held[time] for time in times] == [{**reg.REGISTER_RESETS, register: fits}[time] for time in times]
+    with pytest.raises(ValueError, match=message):
+        EngineOptions(registers={register: beyond})
+
+
+def test_the_delay_of_acks_that_bring_up_writes_counts_too() -> None:
+    """40 ticks."""
+    EngineOptions(tick_us=12_499)
+    with pytest.raises(ValueError, match="DELACK_TICKS is 40 after power-up, with ticks of 12500 us"):
+        EngineOptions(tick_us=12_500)
+    EngineOptions(tick_us=12_500, registers={reg.REG_DELACK_TICKS: 39})
 
 
 def test_acks_are_delayed_by_less_than_half_a_second() -> None:

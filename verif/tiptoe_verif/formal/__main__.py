@@ -1,4 +1,4 @@
-"""``python -m tiptoe_verif.formal``: every proof, and the seeded fault that the first one finds."""
+"""``python -m tiptoe_verif.formal``: every proof, and the faults that they must find."""
 
 import sys
 

@@ -8,10 +8,11 @@ from typing import Any
 
 from amaranth.hdl import Assert, Module, Signal
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In
 
 from tiptoe_hdl.config import TINY
 from tiptoe_hdl.rx.conclude import Conclusions
+
+from .join import join
 
 
 class CountsProof(wiring.Component):
@@ -25,14 +26,7 @@ class CountsProof(wiring.Component):
         """The module."""
         m = Module()
         m.submodules.conclusions = conclusions = self.conclusions
-        for name, member in self.signature.members.items():
-            mine, theirs = getattr(self, name), getattr(conclusions, name)
-            if member.is_signature:
-                wiring.connect(m, wiring.flipped(mine), theirs)
-            elif member.flow is In:
-                m.d.comb += theirs.eq(mine)
-            else:
-                m.d.comb += mine.eq(theirs)
+        join(m, self, conclusions)
         before, gone = Signal(8), Signal(8)
         m.d.sync += before.eq(conclusions.arrivals_done)
         m.d.comb += [gone.eq(conclusions.arrivals_done - before), Assert(gone <= 1)]

@@ -14,6 +14,8 @@ from tiptoe_hdl.config import TINY
 from tiptoe_hdl.host.command_execute import CommandExecution
 from tiptoe_hdl.host.in_flight import COUNT_BITS, InFlight
 
+from .join import elaborated, join
+
 WAIT_CYCLES = 3
 """So many cycles RELEASE waits at most when there is nothing left to wait for."""
 
@@ -61,12 +63,8 @@ class SettleProof(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         """The module."""
         m = Module()
-        execution: Any = self.execution
-        execution._MustUse__silence = True  # elaborated here: its states are wanted
-        m.submodules.execution = execution.elaborate(platform)
-        for name in self.signature.members:
-            if name in execution.signature.members:
-                self._join(m, name)
+        execution = elaborated(m, "execution", self.execution, platform)
+        join(m, self, execution)
         at, settling, aborting = execution.at, execution.settling, execution.aborting
         # From the pipeline's answer to the report, the service of aborts included.
         waits = Signal()
@@ -96,17 +94,6 @@ class SettleProof(wiring.Component):
         m.d.sync += waited.eq(at["Settle"])
         m.d.comb += Assert(~waited | waits | nothing_left)
         return m
-
-    def _join(self, m: Module, name: str) -> None:
-        """An input of the execution is an input here, an output an output."""
-        mine, theirs = getattr(self, name), getattr(self.execution, name)
-        member = self.signature.members[name]
-        if member.is_signature:
-            wiring.connect(m, wiring.flipped(mine), theirs)
-        elif member.flow is In:
-            m.d.comb += theirs.eq(mine)
-        else:
-            m.d.comb += mine.eq(theirs)
 
     def _count(self, m: Module, kind: str, waits: Signal) -> Signal:
         """Received frames or segments at any pace; returns how many of those before the wait are not done."""

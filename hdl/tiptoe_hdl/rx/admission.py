@@ -1,0 +1,96 @@
+"""Which SYNs the dispatcher lets in (RFC 9293 section 3.10.7.2, second; RFC 4987): nobody waits for them, so what cannot be
+served is dropped, answered with a cookie, or left to the host."""
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..config import EngineConfig
+from ..listen.handshake import syn_request
+from ..messages import ACK, RxMeta
+from .lookup import told
+
+
+class Admission(wiring.Component):
+    """A register before the queue of SYNs, and who gets into it.
+
+    Timing: a SYN is decided upon in the cycle of ``admit`` or ``place``; ``syn`` has it in the next one. ``to_host`` and the
+    counts are combinational.
+
+    Members
+    -------
+    head : In RxMeta; told : In ``told``
+        The segment, and what the tables say.
+    admit : In(1)
+        Pulse: the head is a SYN for a listener, or of a half-open connection.
+    to_host : Out(1)
+        It was not let in, and its frame goes to the host.
+    place : In(1)
+        Pulse, while ``waits`` is not set: the head is the ACK of a cookie.
+    waits : Out(1)
+        The SYN in the register waits for a maker of cookies: it leaves within a few cycles, unlike one that waits for the queue.
+    syn : Out stream of ``syn_request``
+    room, room_for_returned, cookies, syn_to_host : In(1)
+        As the dispatcher's.
+    count_syn_received, count_syn_dropped_full, count_syn_queue_full : Out(1)
+    """
+
+    def __init__(self, cfg: EngineConfig):
+        super().__init__(
+            {
+                "head": In(RxMeta),
+                "told": In(told(cfg)),
+                "admit": In(1),
+                "to_host": Out(1),
+                "place": In(1),
+                "waits": Out(1),
+                "syn": Out(stream.Signature(syn_request(cfg))),
+                "room": In(1),
+                "room_for_returned": In(1),
+                "cookies": In(1),
+                "syn_to_host": In(1),
+                "count_syn_received": Out(1),
+                "count_syn_dropped_full": Out(1),
+                "count_syn_queue_full": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        head, told, syn = self.head, self.told, self.syn.payload
+        m.d.comb += self.waits.eq(self.syn.valid & syn.cookie)
+        with m.If(self.syn.ready):
+            m.d.sync += self.syn.valid.eq(0)
+        with m.If(~self.syn.valid):
+            m.d.sync += [syn.hit.eq(told.hit), syn.index.eq(told.index), syn.listener.eq(told.listener)]
+            m.d.sync += [syn.is_ack.eq(head.flags[ACK]), syn.cookie.eq(0), syn.returned.eq(0)]
+            m.d.sync += [
+                syn[name].eq(head[name]) for name in ("tuple", "smac", "seq", "ack", "mss", "ws_present", "ws")
+            ]
+        with m.If(self.admit):
+            self._admit(m)
+        with m.If(self.place):
+            m.d.comb += [
+                self.count_syn_dropped_full.eq(~self.room_for_returned),
+                self.count_syn_queue_full.eq(self.room_for_returned & self.syn.valid),
+            ]
+            with m.If(self.room_for_returned & ~self.syn.valid):
+                m.d.sync += [self.syn.valid.eq(1), syn.returned.eq(1)]
+        return m
+
+    def _admit(self, m):
+        """One that belongs to a half-open connection needs no room but the register."""
+        fresh, full = Signal(), Signal()
+        m.d.comb += [fresh.eq(~self.told.hit), full.eq(self.told.full), self.count_syn_received.eq(fresh)]
+        with m.If(fresh & ~self.room & ~full & self.cookies & self.room_for_returned):
+            # Only while there would be room for its return: a peer that has a SYN,ACK believes in it.
+            m.d.comb += self.count_syn_queue_full.eq(self.syn.valid)
+            m.d.sync += self.syn.valid.eq(1)
+            with m.If(~self.syn.valid):
+                m.d.sync += self.syn.payload.cookie.eq(1)
+        with m.Elif(fresh & (~self.room | full)):
+            m.d.comb += [self.count_syn_dropped_full.eq(1), self.to_host.eq(self.syn_to_host)]
+        with m.Elif(self.syn.valid):
+            m.d.comb += [self.count_syn_queue_full.eq(1), self.to_host.eq(self.syn_to_host & fresh)]
+        with m.Else():
+            m.d.sync += self.syn.valid.eq(1)

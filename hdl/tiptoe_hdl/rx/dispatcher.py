@@ -24,8 +24,8 @@ from ..wire.valid_only import valid_only
 
 _Kind = data.StructLayout({"host": 1, "connection": 1, "syn": 1, "wait": 1, "nobody": 1, "silent": 1, "returned": 1})
 """Whose a segment is, as far as the tables tell; all 0: not known yet. ``syn``: the listen unit's, which nobody waits for.
-``wait``: of a half-open connection. ``silent``: of nobody, and not reset. ``returned``: of nobody, but perhaps
-the ACK of a SYN cookie."""
+``wait``: of a half-open connection. ``silent``: of nobody, and not reset. ``returned``: of nobody or a
+half-open connection, but perhaps the ACK of a SYN cookie."""
 
 _Flags = data.StructLayout({"opens": 1, "syn": 1, "bare": 1, "acks": 1})
 """Of a segment: a SYN alone (with or without FIN); one with a SYN, no reset; one with neither SYN, ACK nor RST; one with an ACK,
@@ -73,9 +73,13 @@ class Dispatcher(wiring.Component):
     cookies_recent : In(1); cookies_current, cookies_before : In(5)
         ACKs of cookies may come, and what their clock says.
     cookie : Out stream of Question; cookie_answered, cookie_good : In(1)
-        Is an ACK of nobody one of a cookie? If so its frame is given up, and ``syn`` has it with ``returned``.
+        Is an ACK of nobody one of a cookie? If so its frame is given up, and ``syn`` has it with ``returned``. One of a half-open
+        connection goes to the listen unit as ``proven``.
     room_for_returned : In(1)
         As ``room``, for these.
+    opening : In(1)
+        SYNs are on their way from ``syn`` to the connection table. What was looked up meanwhile may be one of theirs: a SYN gets
+        no cookie, or it would get an entry's number and a cookie's; an ACK that is no cookie may stand behind one: no reset.
     rst_unknown : In(1)
         1: segments of nobody are answered with a reset; 0: they go to the host.
     syn_to_host : In(1)
@@ -120,6 +124,7 @@ class Dispatcher(wiring.Component):
                 "cookie_answered": In(1),
                 "cookie_good": In(1),
                 "room_for_returned": In(1),
+                "opening": In(1),
                 "rst_unknown": In(1),
                 "syn_to_host": In(1),
                 "may_reset": In(1),
@@ -140,7 +145,8 @@ class Dispatcher(wiring.Component):
         found = Signal(self._result)
         done = Signal()  # the head's last cycle
         again = Signal()  # the head wants another lookup
-        again_taken = self._fetch(m, head, kind, found, done, again)
+        crossed = Signal()  # SYNs were on their way to the table since the head was looked up
+        again_taken = self._fetch(m, head, kind, found, done, again, crossed)
 
         # Resets: what the segment occupies in sequence space.
         length, end = Signal(13), Signal(32)
@@ -176,17 +182,15 @@ class Dispatcher(wiring.Component):
                     m.d.sync += self.segment.valid.eq(done)
                 with m.If(kind.syn):
                     m.next = "Syn"
-                with m.If(kind.wait):
-                    m.d.sync += self.handshake.valid.eq(1)
-                    m.next = "Ask"
-                with m.If(kind.nobody):
-                    m.next = "Nobody"
-                    with m.If(kind.returned):
-                        m.next = "Returned"
+                m.d.sync += self.handshake.payload.proven.eq(0)
+                with m.If((kind.wait | kind.nobody) & kind.returned):
+                    m.next = "Returned"
+                with m.Else():
+                    self._unproven(m, kind)
             with m.State("Syn"):
                 self._inform(m, done)
                 with m.If(done):
-                    self._admit(m, found)
+                    self._admit(m, found, crossed)
                     m.next = "Decide"
             with m.State("Ask"):
                 with m.If(self.handshake.ready):
@@ -212,15 +216,16 @@ class Dispatcher(wiring.Component):
                 with m.If((cookie.time == self.cookies_current) | (cookie.time == self.cookies_before)):
                     m.next = "Ask cookie"
                 with m.Else():
-                    m.next = "Nobody"
+                    self._unproven(m, kind)
             with m.State("Ask cookie"):
                 m.d.comb += self.cookie.valid.eq(1)
                 with m.If(self.cookie.ready):
                     m.next = "Cookie"
             with m.State("Cookie"):
                 with m.If(self.cookie_answered):
-                    m.next = "Nobody"
-                    with m.If(self.cookie_good):
+                    m.d.sync += self.handshake.payload.proven.eq(self.cookie_good)
+                    self._unproven(m, kind)
+                    with m.If(self.cookie_good & kind.nobody):
                         m.next = "Place"
             with m.State("Place"):
                 # A SYN that waits for its own cookie has left within a few cycles; one that waits for the line has not.
@@ -236,7 +241,7 @@ class Dispatcher(wiring.Component):
                 m.d.comb += self.count_rx_unknown_segment.eq(1)
                 with m.If(~self.rst_unknown):
                     m.next = "Host"
-                with m.Elif(head.flags[RST] | kind.silent):
+                with m.Elif(head.flags[RST] | kind.silent | (kind.returned & crossed)):
                     m.next = "Drop"
                 with m.Elif(self.may_reset):
                     m.d.comb += self.reset_sent.eq(1)
@@ -257,13 +262,22 @@ class Dispatcher(wiring.Component):
                         m.next = "Decide"
         return m
 
-    def _admit(self, m, found):
+    def _unproven(self, m, kind):
+        """What is not known to return a cookie: the listen unit's if it is of a half-open connection, or nobody's."""
+        with m.If(kind.wait):
+            m.d.sync += self.handshake.valid.eq(1)
+            m.next = "Ask"
+        with m.If(kind.nobody):
+            m.next = "Nobody"
+
+    def _admit(self, m, found, crossed):
         """A SYN's frame is given up, or given to the host; it goes to the queue if it can be served."""
         fresh = ~found.hit
         with m.If(fresh):
             m.d.comb += self.count_syn_received.eq(1)
-        with m.If(fresh & ~self.room & ~found.full & self.cookies & self.room_for_returned):
-            # Only while there would be room for its return: a peer that has a SYN,ACK believes in it.
+        with m.If(fresh & ~self.room & ~found.full & self.cookies & self.room_for_returned & ~crossed):
+            # Only while there would be room for its return: a peer that has a SYN,ACK believes in it. And the line may have
+            # doubled a SYN that has room.
             m.d.comb += self.count_syn_queue_full.eq(self.syn.valid)
             m.d.sync += self.syn.valid.eq(1)
             with m.If(~self.syn.valid):
@@ -321,10 +335,10 @@ class Dispatcher(wiring.Component):
             kind.wait.eq(half_open & ~flags.syn),
             kind.nobody.eq(~result.hit & ~syn),
             kind.silent.eq(result.listens & flags.bare),
-            kind.returned.eq(~result.hit & result.listens & flags.acks & self.cookies_recent),
+            kind.returned.eq(~result.is_connection & result.listens & flags.acks & self.cookies_recent),
         ]
 
-    def _fetch(self, m, head, kind, found, done, again):
+    def _fetch(self, m, head, kind, found, done, again, crossed):
         """Keep the next segment and its lookup going. Returns: the head's repeated lookup is on its way."""
         head_valid, head_flags = Signal(), Signal(_Flags)
         next_, next_valid, next_flags = Signal(RxMeta), Signal(), Signal(_Flags)
@@ -339,6 +353,7 @@ class Dispatcher(wiring.Component):
         behind = Signal()  # the head's outstanding result comes after the next one's
         offered = Signal()  # the lookup of ``meta`` is on offer: it must stay
         repeat, taken = Signal(), Signal()
+        opening, next_crossed = Signal(), Signal()
         arrived, arrived_head, arrived_next = Signal(), Signal(), Signal()
         m.d.comb += [
             repeat.eq(again & ~offered),
@@ -361,6 +376,8 @@ class Dispatcher(wiring.Component):
             arrived_head.eq(arrived & head_waiting & ~behind),
             arrived_next.eq(arrived & ~arrived_head),
         ]
+        m.d.comb += opening.eq(self.opening | (self.syn.valid & ~self.syn.payload.hit & ~self.syn.payload.cookie))
+        m.d.sync += [crossed.eq(crossed | opening), next_crossed.eq(opening | (next_crossed & next_valid))]
         m.d.sync += self.arrivals_issued.eq(self.arrivals_issued + taken)
         m.d.sync += offered.eq(self.lookup.valid & ~self.lookup.ready & ~repeat)
 
@@ -381,6 +398,7 @@ class Dispatcher(wiring.Component):
                 head.eq(next_),
                 head_flags.eq(next_flags),
                 head_valid.eq(next_valid),
+                crossed.eq(next_crossed | opening),
                 head_waiting.eq(next_waiting & ~arrived_next),
                 found.eq(known),
                 kind.host.eq(next_valid & next_.to_host),

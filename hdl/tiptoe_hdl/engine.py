@@ -189,7 +189,10 @@ class Engine(wiring.Component):
         connect_same(m, self._cookies.o, listen.syn)
         connect_same(m, dispatcher.handshake, listen.handshake)
         connect_same(m, listen.verdict, dispatcher.verdict)
-        m.d.comb += [dispatcher.room.eq(listen.room), listen.pressure.eq(dispatcher.count_syn_dropped_full)]
+        m.d.comb += [
+            dispatcher.room.eq(listen.room), dispatcher.opening.eq(listen.opening),
+            listen.pressure.eq(dispatcher.count_syn_dropped_full),
+        ]  # fmt: skip
         self._connect_cookies(m)
         self._connect_limits(m)
         for client, block in ((COMMANDS, self._commands), (LISTEN, self._listen)):

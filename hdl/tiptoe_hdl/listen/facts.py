@@ -12,7 +12,7 @@ from .handshake import Action, decide
 from .jobs import BACKOFF_LIMIT, CROWDED_TICKS, PRESSED_RETRIES, SYN_ACK_TICKS
 from .syncache import EntryState, Peer, entry_status, generation_bits, index_bits, own, reference
 
-Said = data.StructLayout({"tuple": FourTuple, "seq": 32, "ack": 32, "flags": 8, "length": 12})
+Said = data.StructLayout({"tuple": FourTuple, "seq": 32, "ack": 32, "flags": 8, "length": 12, "proven": 1})
 """What a segment says that matters for an entry."""
 
 
@@ -93,7 +93,7 @@ class EntryFacts(wiring.Component):
             ack_is_next.eq(equal_before(m, meta.ack, self.iss_next)),
             self.action.eq(decide(
                 m, meta.flags, live=ours, seq_is_irs=seq_is_irs, seq_is_next=seq_is_next, in_window=in_window,
-                reaches_in=reaches_in, ack_is_next=ack_is_next,
+                reaches_in=reaches_in, ack_is_next=ack_is_next, proven=meta.proven,
             )),
             self.acceptable.eq((status.state == EntryState.REPORTED) & self.stocked),
         ]  # fmt: skip

@@ -12,9 +12,9 @@ from .syncache import index_bits
 
 
 def handshake(cfg: EngineConfig) -> data.StructLayout:
-    """Dispatcher to listen unit: a segment of half-open connection ``index`` that is no SYN.
+    """Dispatcher to listen unit: a segment of half-open connection ``index`` that is no SYN. ``proven``: it returns a SYN cookie.
     Answered by one Verdict, and only then comes the next one."""
-    return data.StructLayout({"index": index_bits(cfg), "meta": RxMeta})
+    return data.StructLayout({"index": index_bits(cfg), "proven": 1, "meta": RxMeta})
 
 
 def syn_request(cfg: EngineConfig) -> data.StructLayout:
@@ -48,17 +48,19 @@ class Action(enum.Enum, shape=unsigned(3)):
     REMOVE = 2  # the peer's reset
     SYN_ACK = 3  # the SYN came again
     CHALLENGE = 4  # an ACK of where we are
-    RESET = 5  # RST in answer to a bad ACK; the entry stays
+    RESET = 5  # RST in answer to a bad ACK, the entry stays; or the entry gives way to what the ACK proves
     ACCEPT = 6
     OLD = 7  # from outside of the window, its ACK of something else: an old duplicate, or of a connection of the host's
 
 
-def decide(m: Module, flags, *, live, seq_is_irs, seq_is_next, in_window, reaches_in, ack_is_next) -> Signal:
+def decide(m: Module, flags, *, live, seq_is_irs, seq_is_next, in_window, reaches_in, ack_is_next, proven) -> Signal:
     """The Action for a segment's ``flags`` and single-bit facts about it.
 
     ``live``: the entry still is this four-tuple's half-open connection. ``seq_is_irs``, ``seq_is_next``: SEG.SEQ is IRS,
     RCV.NXT. ``in_window``: RCV.NXT <= SEG.SEQ < RCV.NXT + RCV.WND. ``reaches_in``: it begins left of RCV.NXT and ends in the
-    window, or is empty and at its right edge. ``ack_is_next``: SEG.ACK is ISS + 1.
+    window, or is empty and at its right edge. ``ack_is_next``: SEG.ACK is ISS + 1. ``proven``: it returns a SYN cookie, so it
+    comes from whoever has that address, at the beginning of a connection; the entry, if it has another number, is of a SYN that
+    came again, or of somebody else's.
     """
     action = Signal(Action)
     with m.If(~live):
@@ -73,6 +75,8 @@ def decide(m: Module, flags, *, live, seq_is_irs, seq_is_next, in_window, reache
             m.d.comb += action.eq(Action.SYN_ACK)
         with m.Else():
             m.d.comb += action.eq(Action.CHALLENGE)
+    with m.Elif(proven & ~ack_is_next):
+        m.d.comb += action.eq(Action.RESET)
     with m.Elif(
         ~seq_is_next & ~in_window & ~reaches_in
     ):  # comes before its ACK: an old duplicate's is no reason for a reset

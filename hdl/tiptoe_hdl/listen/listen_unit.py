@@ -72,6 +72,8 @@ class ListenUnit(wiring.Component):
         What a listener says, two cycles later.
     changing : Out(1)
         Void if asked for while this is set, or two cycles before.
+    opening : Out(1)
+        A SYN that wants an entry, or who returned a cookie, has been taken, and is not in the connection table yet.
     pressure : In(1)
         Pulse: a SYN was turned away by the dispatcher.
     handshake : In stream of ``handshake``; verdict : Out stream of Verdict
@@ -130,6 +132,7 @@ class ListenUnit(wiring.Component):
                 "cookie_index": In(cfg.listener_bits),
                 "cookie_entry": Out(listen_write(cfg)),
                 "changing": Out(1),
+                "opening": Out(1),
                 "handshake": In(stream.Signature(handshake(cfg))),
                 "verdict": Out(stream.Signature(Verdict)),
                 "listen": In(stream.Signature(listen_write(cfg))),
@@ -238,6 +241,8 @@ class ListenUnit(wiring.Component):
         """SYNs that wait, and the number of the first of them, which is asked for ahead."""
         m.submodules.syns = self.syns = syns = SynQueue(self.cfg)
         self.pop_syn, self.syn_ready = Signal(), Signal()
+        self.entered = Signal()  # a SYN is in the table, or came to nothing
+        waiting = Signal(range(syns.depth + 2))
         wiring.connect(m, wiring.flipped(self.syn), syns.i)
         asked, waited = Signal(), Signal(SETTLE)
         since, told = Signal(7), Signal()  # cycles since the last SYN; the host's side has taken its event
@@ -251,13 +256,16 @@ class ListenUnit(wiring.Component):
             self.room.eq(self.reservations.available),
             self.room_for_returned.eq(self.reservations.any_left),
             self.reservations.reserve.eq(self.syn_cookies),
+            self.opening.eq(waiting.any()),
             said.tuple.eq(Mux(self.queued, syn.tuple, meta.tuple)),
             said.seq.eq(Mux(self.queued, syn.seq, meta.seq)),
             said.ack.eq(meta.ack),
             said.length.eq(meta.payload_length),
+            said.proven.eq(self.handshake.payload.proven & ~self.queued),
             said.flags.eq(Mux(self.queued, 1 << SYN | syn.is_ack << ACK, meta.flags)),
         ]
         m.d.sync += [
+            waiting.eq(waiting + self.reservations.promised - self.entered),
             waited.eq(Mux(self.pop_syn | ~syns.o.valid, 0, Cat(1, waited))),
             since.eq(Mux(self.pop_syn, 0, since + ~since[-1])),
             told.eq(~(self.left_pending | self.reports.r_rdy | self.event.valid) & since[4:].any()),

@@ -27,7 +27,7 @@ def syn(m, u):
             m.d.comb += u.cache.take.eq(1)
             s.go("Store")
         with m.Elif(~u.listeners.changing):
-            m.d.comb += [u.reservations.returned.eq(1), u.reservations.freed.eq(1)]
+            m.d.comb += [u.reservations.returned.eq(1), u.reservations.freed.eq(1), u.entered.eq(1)]
             s.go("Dealt")
     with s("Store"):
         m.d.comb += [u.cache.write_peer.eq(1), u.cache.write_own.eq(1), u.pop_syn.eq(1)]
@@ -48,14 +48,14 @@ def syn(m, u):
                 s.go("Undo")
     with s("Undo"):
         # EXISTS: the SYN came twice at once, or the host opens this connection; one SYN is enough.
-        m.d.comb += [u.cache.release.eq(1), u.reservations.freed.eq(1), u.reservations.returned.eq(1)]
+        m.d.comb += [u.cache.release.eq(1), u.reservations.freed.eq(1), u.reservations.returned.eq(1), u.entered.eq(1)]
         s.go("Idle")
     with s("Arm"):
         u.change_status(
             m, state=EntryState.FRESH, generation=u.facts.generation_next, retries=0, remaining=SYN_ACK_TICKS,
             repeats=again,
         )  # fmt: skip
-        m.d.comb += u.push_report.eq(1)
+        m.d.comb += [u.push_report.eq(1), u.entered.eq(1)]
         s.go("Idle")
 
 
@@ -63,7 +63,8 @@ def segment(m, u):
     """A segment of a half-open connection, and what is said to its peer and to the dispatcher."""
     s, action = u.states, u.facts.action
     with s("Judge"):
-        bad_ack = action == Action.RESET
+        proven = u.facts.meta.proven
+        bad_ack = (action == Action.RESET) & ~proven
         m.d.comb += u.pulse["syncache_bad_ack"].eq(bad_ack)
         with m.Switch(action):
             with m.Case(Action.RETRY):
@@ -85,8 +86,11 @@ def segment(m, u):
                     s.go("Dealt")
             with m.Case(Action.RESET):
                 # The host's SYN,ACK has the same peer in the same place. An old ACK has not (Action.OLD).
-                with m.If(u.syn_to_host):
+                # Who returns a cookie gets an entry of its own, if there is room for it: it looks again when this one has gone.
+                with m.If(u.syn_to_host | proven & u.reservations.any_left):
                     s.go("Delete")
+                with m.Elif(proven):
+                    s.go("Dealt")
                 with m.Elif(u.control_room & u.may_reset):
                     s.go("Refuse")
                 with m.Else():

@@ -23,13 +23,13 @@ class SynQueue(wiring.Component):
 
     def __init__(self, cfg: EngineConfig):
         self._cfg = cfg
+        self.depth = max(LEAST, cfg.syncache_entries)
         super().__init__({"i": In(stream.Signature(syn_request(cfg))), "o": Out(stream.Signature(syn_request(cfg)))})
 
     def elaborate(self, platform):
         m = Module()
         shape = syn_request(self._cfg)
-        depth = max(LEAST, self._cfg.syncache_entries)
-        m.submodules.fifo = queue = fifo.SyncFIFOBuffered(width=shape.size, depth=depth)
+        m.submodules.fifo = queue = fifo.SyncFIFOBuffered(width=shape.size, depth=self.depth)
         payload = Signal(shape, reset_less=True)  # valid tells whether it counts
         m.d.comb += [
             queue.w_data.eq(self.i.payload),

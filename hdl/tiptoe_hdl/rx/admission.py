@@ -25,6 +25,8 @@ class Admission(wiring.Component):
         Pulse: the head is a SYN for a listener, or of a half-open connection.
     to_host : Out(1)
         It was not let in, and its frame goes to the host.
+    crossed : In(1)
+        See Lookup.
     place : In(1)
         Pulse, while ``waits`` is not set: the head is the ACK of a cookie.
     waits : Out(1)
@@ -42,6 +44,7 @@ class Admission(wiring.Component):
                 "told": In(told(cfg)),
                 "admit": In(1),
                 "to_host": Out(1),
+                "crossed": In(1),
                 "place": In(1),
                 "waits": Out(1),
                 "syn": Out(stream.Signature(syn_request(cfg))),
@@ -82,8 +85,9 @@ class Admission(wiring.Component):
         """One that belongs to a half-open connection needs no room but the register."""
         fresh, full = Signal(), Signal()
         m.d.comb += [fresh.eq(~self.told.hit), full.eq(self.told.full), self.count_syn_received.eq(fresh)]
-        with m.If(fresh & ~self.room & ~full & self.cookies & self.room_for_returned):
-            # Only while there would be room for its return: a peer that has a SYN,ACK believes in it.
+        with m.If(fresh & ~self.room & ~full & self.cookies & self.room_for_returned & ~self.crossed):
+            # Only while there would be room for its return: a peer that has a SYN,ACK believes in it. And the line may have
+            # doubled a SYN that has room.
             m.d.comb += self.count_syn_queue_full.eq(self.syn.valid)
             m.d.sync += self.syn.valid.eq(1)
             with m.If(~self.syn.valid):

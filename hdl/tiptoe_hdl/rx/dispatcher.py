@@ -55,9 +55,13 @@ class Dispatcher(wiring.Component):
     cookies_recent : In(1); cookies_current, cookies_before : In(5)
         ACKs of cookies may come, and what their clock says.
     cookie : Out stream of Question; cookie_answered, cookie_good : In(1)
-        Is an ACK of nobody one of a cookie? If so its frame is given up, and ``syn`` has it with ``returned``.
+        Is an ACK of nobody one of a cookie? If so its frame is given up, and ``syn`` has it with ``returned``. One of a half-open
+        connection goes to the listen unit as ``proven``.
     room_for_returned : In(1)
         As ``room``, for these.
+    opening : In(1)
+        SYNs are on their way from ``syn`` to the connection table. What was looked up meanwhile may be one of theirs: a SYN gets
+        no cookie, or it would get an entry's number and a cookie's; an ACK that is no cookie may stand behind one: no reset.
     rst_unknown : In(1)
         1: segments of nobody are answered with a reset; 0: they go to the host.
     syn_to_host : In(1)
@@ -97,6 +101,7 @@ class Dispatcher(wiring.Component):
                 "cookie_answered": In(1),
                 "cookie_good": In(1),
                 "room_for_returned": In(1),
+                "opening": In(1),
                 "rst_unknown": In(1),
                 "syn_to_host": In(1),
                 "may_reset": In(1),
@@ -153,13 +158,11 @@ class Dispatcher(wiring.Component):
                     m.d.sync += self.segment.valid.eq(done)
                 with m.If(kind.syn):
                     m.next = "Syn"
-                with m.If(kind.wait):
-                    m.d.sync += self.handshake.valid.eq(1)
-                    m.next = "Ask"
-                with m.If(kind.nobody):
-                    m.next = "Nobody"
-                    with m.If(kind.returned):
-                        m.next = "Returned"
+                m.d.sync += self.handshake.payload.proven.eq(0)
+                with m.If((kind.wait | kind.nobody) & kind.returned):
+                    m.next = "Returned"
+                with m.Else():
+                    self._unproven(m, kind)
             with m.State("Syn"):
                 self._inform(m, done)
                 m.d.comb += admission.admit.eq(done)
@@ -190,15 +193,16 @@ class Dispatcher(wiring.Component):
                 with m.If((cookie.time == self.cookies_current) | (cookie.time == self.cookies_before)):
                     m.next = "Ask cookie"
                 with m.Else():
-                    m.next = "Nobody"
+                    self._unproven(m, kind)
             with m.State("Ask cookie"):
                 m.d.comb += self.cookie.valid.eq(1)
                 with m.If(self.cookie.ready):
                     m.next = "Cookie"
             with m.State("Cookie"):
                 with m.If(self.cookie_answered):
-                    m.next = "Nobody"
-                    with m.If(self.cookie_good):
+                    m.d.sync += self.handshake.payload.proven.eq(self.cookie_good)
+                    self._unproven(m, kind)
+                    with m.If(self.cookie_good & kind.nobody):
                         m.next = "Place"
             with m.State("Place"):
                 with m.If(~admission.waits):
@@ -208,7 +212,7 @@ class Dispatcher(wiring.Component):
                 m.d.comb += self.count_rx_unknown_segment.eq(1)
                 with m.If(~self.rst_unknown):
                     m.next = "Host"
-                with m.Elif(head.flags[RST] | kind.silent):
+                with m.Elif(head.flags[RST] | kind.silent | (kind.returned & fetch.crossed)):
                     m.next = "Drop"
                 with m.Elif(self.may_reset):
                     m.d.comb += self.reset_sent.eq(1)
@@ -229,6 +233,14 @@ class Dispatcher(wiring.Component):
                         m.next = "Decide"
         return m
 
+    def _unproven(self, m, kind):
+        """What is not known to return a cookie: the listen unit's if it is of a half-open connection, or nobody's."""
+        with m.If(kind.wait):
+            m.d.sync += self.handshake.valid.eq(1)
+            m.next = "Ask"
+        with m.If(kind.nobody):
+            m.next = "Nobody"
+
     def _connect(self, m, again):
         """Ports of the parts that are the dispatcher's own."""
         fetch, admission = self._fetch, self._admission
@@ -236,6 +248,8 @@ class Dispatcher(wiring.Component):
             wiring.connect(m, wiring.flipped(getattr(self, name)), getattr(fetch, name))
         wiring.connect(m, admission.syn, wiring.flipped(self.syn))
         m.d.comb += [
+            fetch.opening.eq(self.opening | (self.syn.valid & ~self.syn.payload.hit & ~self.syn.payload.cookie)),
+            admission.crossed.eq(fetch.crossed),
             fetch.again.eq(again), fetch.cookies_recent.eq(self.cookies_recent),
             self.arrivals_issued.eq(fetch.arrivals_issued), admission.head.eq(fetch.head), admission.told.eq(fetch.told),
         ]  # fmt: skip

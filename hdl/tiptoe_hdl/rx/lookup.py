@@ -11,8 +11,8 @@ from ..wire.valid_only import valid_only
 
 Kind = data.StructLayout({"host": 1, "connection": 1, "syn": 1, "wait": 1, "nobody": 1, "silent": 1, "returned": 1})
 """Whose a segment is, as far as the tables tell; all 0: not known yet. ``syn``: the listen unit's, which nobody waits for.
-``wait``: of a half-open connection. ``silent``: of nobody, and not reset. ``returned``: of nobody, but perhaps
-the ACK of a SYN cookie."""
+``wait``: of a half-open connection. ``silent``: of nobody, and not reset. ``returned``: of nobody or a
+half-open connection, but perhaps the ACK of a SYN cookie."""
 
 _Flags = data.StructLayout({"opens": 1, "syn": 1, "bare": 1, "acks": 1})
 """Of a segment: a SYN alone (with or without FIN); one with a SYN, no reset; one with neither SYN, ACK nor RST; one with an ACK,
@@ -48,6 +48,8 @@ class Lookup(wiring.Component):
         The head wants another lookup, until that is on its way: ``kind`` is 0 from then until its result comes.
     cookies_recent : In(1)
         ACKs of cookies may come.
+    opening : In(1); crossed : Out(1)
+        SYNs are on their way to the connection table; they were since the head was looked up.
     arrivals_issued : Out(8)
         Counts segments taken, each with its lookup; wraps.
     """
@@ -68,6 +70,8 @@ class Lookup(wiring.Component):
                 "again": In(1),
                 "repeated": Out(1),
                 "cookies_recent": In(1),
+                "opening": In(1),
+                "crossed": Out(1),
                 "arrivals_issued": Out(8),
             }
         )
@@ -87,6 +91,11 @@ class Lookup(wiring.Component):
         behind = Signal()  # the head's outstanding result comes after the next one's
         offered = Signal()  # the lookup of ``meta`` is on offer: it must stay
         repeat, taken = Signal(), Signal()
+        next_crossed = Signal()
+        m.d.sync += [
+            self.crossed.eq(self.crossed | self.opening),
+            next_crossed.eq(self.opening | (next_crossed & next_valid)),
+        ]
         m.d.comb += [
             repeat.eq(self.again & ~offered),
             self.repeated.eq(repeat & self.lookup.ready),
@@ -122,6 +131,7 @@ class Lookup(wiring.Component):
                 head.eq(next_),
                 head_flags.eq(next_flags),
                 head_valid.eq(next_valid),
+                self.crossed.eq(next_crossed | self.opening),
                 head_waiting.eq(next_waiting & ~arrived_next),
                 self.told.eq(known),
                 kind.host.eq(next_valid & next_.to_host),
@@ -163,5 +173,5 @@ class Lookup(wiring.Component):
             self.kind.wait.eq(half_open & ~flags.syn),
             self.kind.nobody.eq(~result.hit & ~syn),
             self.kind.silent.eq(result.listens & flags.bare),
-            self.kind.returned.eq(~result.hit & result.listens & flags.acks & self.cookies_recent),
+            self.kind.returned.eq(~result.is_connection & result.listens & flags.acks & self.cookies_recent),
         ]

@@ -210,6 +210,12 @@ class Crowd:
         """Ticks."""
         return self.sim.now_us() // self.tick_us
 
+    @property
+    def released(self) -> bool:
+        """No connection is left. The driver forgets a four-tuple when it posts RELEASE: until that is answered, the engine may
+        have it still, and ignores what comes for a connection that has ended."""
+        return not self.sim.toe.calls.four_tuples and not self.sim.toe.engine.ids.releasing
+
     def counter(self, name: str) -> int:
         """A counter of the engine."""
         return int(self.sim.toe.engine.read_counters()[name])
@@ -289,7 +295,7 @@ class Crowd:
         toe = self.sim.toe
         ids = toe.engine.ids
         self.until(
-            lambda: not toe.calls.four_tuples and not toe.engine.commands.waiting and not toe.passive.half_open,
+            lambda: self.released and not toe.engine.commands.waiting and not toe.passive.half_open,
             20 * SECOND,
             "the end of all",
         )

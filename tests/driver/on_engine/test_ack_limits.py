@@ -64,7 +64,7 @@ class Told(Crowd):
     def end(self, clients: list[Client]) -> None:
         for client in clients:
             self.say(client, RST, client.nxt)
-        self.until(lambda: not self.sim.toe.calls.four_tuples, 10 * SECOND, "the end")
+        self.until(lambda: self.released, 10 * SECOND, "the end")
 
 
 @pytest.fixture(scope="module")

@@ -100,7 +100,7 @@ def test_the_last_ack_twice_where_as_much_was_sent_as_received_makes_no_connecti
     client = crowd.client(5200, closes=True)
     crowd.until(lambda: client.ended is not None, 20 * SECOND, "the end")
     assert client.ws is None, "no cookie"
-    crowd.until(lambda: not crowd.sim.toe.calls.four_tuples, 20 * SECOND, "the id is back")
+    crowd.until(lambda: crowd.released, 20 * SECOND, "the id is back")
     iss = client.rcv_nxt - len(b"answer to question") - 2
     for length in (1, 8, 1460, 4096, 1 << 16, 1 << 24):
         resets = crowd.resets

@@ -172,6 +172,7 @@ class FrontEnd(wiring.Component):
             dispatcher.may_reset.eq(self.may_reset & self.control_room),
             listen.may_challenge.eq(self.may_challenge),
             dispatcher.room.eq(listen.room),
+            dispatcher.opening.eq(listen.opening),
             listen.pressure.eq(dispatcher.count_syn_dropped_full),
             # Two blocks may count the same in one cycle.
             *(

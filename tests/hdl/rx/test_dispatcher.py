@@ -152,7 +152,7 @@ def expectation(metas, rst_unknown, syn_to_host=0, room=1, may_reset=1):
                     **{name: meta[name] for name in ("tuple", "smac", "seq", "ack", "mss", "ws_present", "ws")},
                 })  # fmt: skip
         elif kind in (HALF_OPEN, STALE, OLD):
-            out["handshake"].append({"index": number % 4, "meta": meta})
+            out["handshake"].append({"index": number % 4, "proven": 0, "meta": meta})
         if kind == CONNECTION or (kind == STALE and not again):
             out["info"].append({"ask": 1, "to_host": 0, **frame})
             out["segment"].append(

@@ -151,6 +151,24 @@ def test_connection_reset_and_begun_anew_within_a_step_of_the_clock_of_sequence_
     fresh.from_engine(ours("A", ack=5_000_001))
 
 
+@pytest.mark.parametrize("again", [True, False])
+def test_connection_that_has_ended_and_begins_anew_with_both_numbers_of_before(monitor, again):
+    """The peer says its old SYN again, and gets the same SYN cookie. Without a SYN the engine would have begun by itself."""
+    monitor.from_engine(ours("A", data=b"z" * 50))
+    monitor.to_engine(theirs("FA", ack=51))
+    monitor.from_engine(ours("FA", seq=51, ack=2))
+    monitor.to_engine(theirs("A", seq=2, ack=52))
+    if not again:
+        with pytest.raises(WireError, match="less than before"):
+            monitor.from_engine(ours("SA", seq=0, options=[("MSS", 1460)]))
+        return
+    monitor.to_engine(theirs("S", seq=0, options=[("MSS", 600)]))
+    monitor.from_engine(ours("SA", seq=0, options=[("MSS", 1460)]))
+    monitor.to_engine(theirs("A"))
+    monitor.from_engine(ours("A", data=b"other bytes"))
+    assert [flow.bytes_sent for _, flow in monitor.all_flows()] == [50, 11]
+
+
 def test_another_syn_acknowledged_without_a_reset(monitor):
     monitor.to_engine(theirs("S", seq=5_000_000))
     with pytest.raises(WireError, match="never given"):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from itertools import cycle
+from itertools import count
 from typing import Any
 
 from tiptoe_driver.hardware import abi_gen as abi
+from tiptoe_hdl.listen.jobs import SYN_ACK_TICKS
 
 from ..wire.segment import ACK, FIN, RST, SYN
 from .connection import Connection, Spoiled
@@ -27,7 +28,11 @@ SLACK = 8
 """The connection's own ACKs follow the time: so many more or less are no answers."""
 LINUX_OPTIONS = bytes.fromhex("020405b4 0402080a 12345678 00000000 01030307")
 """MSS, SACK permitted, timestamps, window scale."""
-_STRANGERS = 20_000
+PROMISED_TICKS = 3000
+"""So long a half-open connection that leaves its SYN,ACKs unanswered keeps its id while other SYNs find no room, at the least:
+SYN_ACK_TICKS, and twice as many behind the second SYN,ACK. It ends in silence."""
+STRANGERS = range(20_000, 60_000)
+"""Ports of random sources: no connection of the rig's and no client has one of them."""
 _AHEAD = 300
 """Frames that wait at the engine's port."""
 
@@ -67,20 +72,23 @@ class Outcome:
 
 
 def strangers(rig: Rig, rng: random.Random, port: int, flags: int, options: bytes | None = None) -> Source:
-    """Segments of random sources; SYNs have an MSS option unless ``options`` says something else."""
+    """Segments of random sources, each of another one; SYNs have an MSS option unless ``options`` says something else.
+
+    None comes twice: a SYN that comes again to its half-open connection is an honest peer's, and draws its SYN,ACK again."""
     mac = rig.sim.mac.to_bytes(6, "big")
     if options is None:
         options = b"\x02\x04\x05\xb4" if flags == SYN else b""
 
+    numbers = count(rng.getrandbits(30))
+
     def new() -> bytes:
-        source = rng.randrange(0x0B000000, 0x7F000000)
-        template = Template(mac, b"\x02\0\0\0\0\x01", rig.sim.ip, source, port, rng.randrange(1024, 65536))
+        source = 0x1000_0000 + (next(numbers) * 0x9E3779B1 & (1 << 30) - 1)  # each once
+        template = Template(mac, b"\x02\0\0\0\0\x01", rig.sim.ip, source, port, rng.choice(STRANGERS))
         return template.frame(
             rng.getrandbits(32), rng.getrandbits(32) if flags & ACK else 0, flags=flags, options=options
         )
 
-    made = [new() for _ in range(_STRANGERS)]
-    return cycle(made).__next__
+    return new
 
 
 def blind(connection: Connection, rng: random.Random, kind: str) -> Source:
@@ -119,9 +127,10 @@ def icmp(rig: Rig, connection: Connection, rng: random.Random) -> Source:
     return new
 
 
-def foreign() -> Source:
-    """Frames for another station: what an engine without flood sees of the same line."""
-    frame = b"\x02\xff\xff\xff\xff\xff\x02\0\0\0\0\x01\x08\x00".ljust(ETHERNET_MIN, b"\0")
+def foreign(length: int) -> Source:
+    """Frames of ``length`` bytes for another station: what an engine without flood sees of the same line. Longer ones leave room
+    for more of the connection's data, and so for more of its ACKs."""
+    frame = b"\x02\xff\xff\xff\xff\xff\x02\0\0\0\0\x01\x08\x00".ljust(length, b"\0")
     return lambda: frame
 
 
@@ -184,8 +193,8 @@ def outcomes(rig: Rig, frames: int, report: Callable[[str], None], *, syns_only:
     """All floods against ``rig``, which has one connection."""
     rng = random.Random(1)
     connection = rig.connections[0]
-    _, without = beside(rig, foreign(), frames)
-    ids = rig.sim.toe.engine.ids.stocked
+    without: dict[int, int] = {}  # frames that the engine sends of itself, beside frames of so many bytes
+    promises = min(rig.sim.toe.engine.ids.stocked, rig.config.syncache_entries)
     cookies = rig.sim.toe.engine.options.syn_cookies
     names: list[tuple[str, Source, str]] = [
         ("SYN, open port", strangers(rig, rng, PORT, SYN), "cookies" if cookies else "ids"),
@@ -198,6 +207,9 @@ def outcomes(rig: Rig, frames: int, report: Callable[[str], None], *, syns_only:
         names += [("blind ICMP", icmp(rig, connection, rng), "none")]
     for name, source, kind in names:
         report(f"flood: {name}")
+        length = len(source())
+        if length not in without:
+            _, without[length] = beside(rig, foreign(length), frames)
         begin = rig.harness.cycle
         share, out = beside(rig, source, frames)
         ticks = (rig.harness.cycle - begin) // (rig.sim.tick_us * CYCLES_PER_US) + 1
@@ -206,6 +218,9 @@ def outcomes(rig: Rig, frames: int, report: Callable[[str], None], *, syns_only:
         allowed = {
             "cookies": -1, "none": 0, "resets": (bucket >> 16) + (bucket & 0xFFFF) * ticks,
             "challenges": ticks // interval + 2 if interval else -1,
-            "ids": 4 * ids,  # a SYN,ACK for each id that is promised, and those that come again
+            # An id is promised to one SYN at a time; each gets a SYN,ACK, and another one after a second.
+            "ids": promises * (ticks // PROMISED_TICKS + 1) * (1 + (ticks >= SYN_ACK_TICKS)),
         }[kind]  # fmt: skip
-        yield Outcome(name=name, frames=frames, share=share, replies=max(0, out - without - SLACK), allowed=allowed)
+        yield Outcome(
+            name=name, frames=frames, share=share, replies=max(0, out - without[length] - SLACK), allowed=allowed
+        )

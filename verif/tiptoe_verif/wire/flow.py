@@ -74,17 +74,20 @@ class Flow:
     bytes_received: int = 0
     retransmissions: int = 0
     ended_ns: int = 0
+    syn_behind: bool = False
+    """The peer has sent a SYN since both FINs were acknowledged."""
     before: tuple[int, int] | None = None
     """Sequence and acknowledgement number of a TIME_WAIT of this four-tuple that may still be there: see :meth:`begun_anew`."""
 
     @property
-    def _both_fins(self) -> bool:
+    def both_fins(self) -> bool:
+        """Whether it ended by both FINs, acknowledged."""
         return self.fin is not None and self.una > self.fin and self.peer_fin is not None
 
     @property
     def over(self) -> bool:
         """Whether it ended: by a reset, or by both FINs, acknowledged."""
-        return self.reset or self.reset_by_peer or self._both_fins
+        return self.reset or self.reset_by_peer or self.both_fins
 
     @property
     def unopened(self) -> bool:
@@ -93,7 +96,7 @@ class Flow:
 
     def begun_anew(self, new: Flow) -> None:
         """``new`` follows this one. A SYN does not end TIME_WAIT before its connection is open: it may be an old duplicate."""
-        if self._both_fins and not self.reset and self.acked is not None:
+        if self.both_fins and not self.reset and self.acked is not None:
             new.before = self.snd_max & 0xFFFFFFFF, self.acked & 0xFFFFFFFF
         elif self.unopened:
             new.before = self.before

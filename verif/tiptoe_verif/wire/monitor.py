@@ -142,6 +142,7 @@ class WireMonitor:
             flow.reset_by_peer = True
             flow.ended_ns = time_ns
             return
+        flow.syn_behind |= flow.both_fins and segment.flags & (SYN | ACK) == SYN
         if segment.flags & SYN and flow.irs is None and flow.peer_ws is None:
             flow.peer_ws = segment.ws
         if segment.flags & ACK:
@@ -304,7 +305,10 @@ class WireMonitor:
 
     def _anew(self, key: Key, flow: Flow, segment: Segment) -> bool:
         """Whether a SYN of a number seen before answers another SYN than it did: a connection that was reset at once, perhaps
-        before its SYN,ACK had left, and begun anew within 4 us has the same number (RFC 6528)."""
+        before its SYN,ACK had left, and begun anew within 4 us has the same number (RFC 6528); so has one that has ended, if the
+        peer begins it anew with its own old number, and both get a SYN cookie of one period."""
+        if flow.syn_behind:
+            return True
         if flow.irs is None or not segment.flags & ACK or segment.ack == (flow.irs + 1) & 0xFFFFFFFF:
             return False
         return flow.reset or flow.reset_by_peer or any(flags & RST for _, _, flags in self._given[key].numbers)

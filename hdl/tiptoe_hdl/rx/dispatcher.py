@@ -286,7 +286,8 @@ class Dispatcher(wiring.Component):
             m.d.sync += [syn.hit.eq(found.hit), syn.index.eq(found.index), syn.listener.eq(found.listener)]
             m.d.sync += [syn.is_ack.eq(head.flags[ACK]), syn.cookie.eq(0), syn.returned.eq(0)]
             m.d.sync += [
-                syn[name].eq(head[name]) for name in ("tuple", "smac", "seq", "ack", "mss", "ws_present", "ws")
+                syn[name].eq(head[name])
+                for name in ("tuple", "smac", "seq", "ack", "mss", "ws_present", "ws", "sack_ok")
             ]
         with m.If(self.segment.ready):
             m.d.sync += self.segment.valid.eq(0)
@@ -295,7 +296,8 @@ class Dispatcher(wiring.Component):
         with m.If(~self.segment.valid):
             m.d.sync += [segment.id.eq(found.index), segment.length.eq(head.payload_length)]
             m.d.sync += [
-                segment[name].eq(head[name]) for name in ("seq", "ack", "flags", "wnd", "mss", "ws_present", "ws")
+                segment[name].eq(head[name])
+                for name in ("seq", "ack", "flags", "wnd", "mss", "ws_present", "ws", "sack_ok")
             ]
         with m.If(~self.info.valid):
             m.d.sync += [

@@ -92,6 +92,8 @@
 #define TIPTOE_CONTROL_SYN_TO_HOST_SHIFT             5u
 #define TIPTOE_CONTROL_SYN_COOKIES_MASK              0x00000040u
 #define TIPTOE_CONTROL_SYN_COOKIES_SHIFT             6u
+#define TIPTOE_CONTROL_SACK_MASK                     0x00000080u
+#define TIPTOE_CONTROL_SACK_SHIFT                    7u
 #define TIPTOE_STATUS_READY_MASK                     0x00000001u
 #define TIPTOE_STATUS_READY_SHIFT                    0u
 #define TIPTOE_STATUS_COMMANDS_STALLED_MASK          0x00000100u
@@ -134,7 +136,7 @@
 #define TIPTOE_INVALID_LIMIT_TICKS_SHIFT             0u
 
 #define TIPTOE_ID_VALUE                              0x54504954u
-#define TIPTOE_VERSION_VALUE                         0x00000200u
+#define TIPTOE_VERSION_VALUE                         0x00000300u
 
 /* Doorbells of a connection, absolute ring positions. */
 #define TIPTOE_DOORBELL_BASE                         0x80000u
@@ -514,6 +516,9 @@ enum tiptoe_counter {
 #define TIPTOE_EVT_SYN_RECEIVED_WS_PRESENT_DWORD     6u
 #define TIPTOE_EVT_SYN_RECEIVED_WS_PRESENT_SHIFT     20u
 #define TIPTOE_EVT_SYN_RECEIVED_WS_PRESENT_WIDTH     1u
+#define TIPTOE_EVT_SYN_RECEIVED_SACK_OK_DWORD        6u
+#define TIPTOE_EVT_SYN_RECEIVED_SACK_OK_SHIFT        21u
+#define TIPTOE_EVT_SYN_RECEIVED_SACK_OK_WIDTH        1u
 #define TIPTOE_EVT_SYNCACHE_GONE_SYNCACHE_REF_DWORD  0u
 #define TIPTOE_EVT_SYNCACHE_GONE_SYNCACHE_REF_SHIFT  0u
 #define TIPTOE_EVT_SYNCACHE_GONE_SYNCACHE_REF_WIDTH  16u
@@ -642,12 +647,15 @@ enum tiptoe_counter {
 #define TIPTOE_TCB_PEER_CLOSED_PAGE                  7u
 #define TIPTOE_TCB_PEER_CLOSED_SHIFT                 17u
 #define TIPTOE_TCB_PEER_CLOSED_WIDTH                 1u
-#define TIPTOE_TCB_OOO_VALID_PAGE                    7u
-#define TIPTOE_TCB_OOO_VALID_SHIFT                   18u
-#define TIPTOE_TCB_OOO_VALID_WIDTH                   2u
 #define TIPTOE_TCB_RENO_PAGE                         7u
 #define TIPTOE_TCB_RENO_SHIFT                        20u
 #define TIPTOE_TCB_RENO_WIDTH                        1u
+#define TIPTOE_TCB_SACK_OK_PAGE                      7u
+#define TIPTOE_TCB_SACK_OK_SHIFT                     21u
+#define TIPTOE_TCB_SACK_OK_WIDTH                     1u
+#define TIPTOE_TCB_OOO_VALID_PAGE                    7u
+#define TIPTOE_TCB_OOO_VALID_SHIFT                   24u
+#define TIPTOE_TCB_OOO_VALID_WIDTH                   4u
 #define TIPTOE_TCB_RCV_LIM_PAGE                      7u
 #define TIPTOE_TCB_RCV_LIM_SHIFT                     32u
 #define TIPTOE_TCB_RCV_LIM_WIDTH                     32u

@@ -220,7 +220,7 @@ class Engine(wiring.Component):
         ]  # fmt: skip
         m.d.sync += [
             cookies.key.eq(r.cookie_key),
-            listen.syn_cookies.eq(r.syn_cookies & ~r.syn_to_host),
+            listen.syn_cookies.eq(r.syn_cookies & ~r.syn_to_host), listen.sack.eq(r.sack),
             dispatcher.cookies.eq(r.syn_cookies & ~r.syn_to_host),
         ]
 
@@ -328,7 +328,7 @@ class Engine(wiring.Component):
             self._events.enable.eq(r.enable), self._events.base.eq(r.event_base), self._events.log2.eq(r.event_log2),
             *(
                 Value.cast(self._flow.parameters[name]).eq(getattr(r, name))
-                for name in ("rto_min", "rto_max", "rto_initial", "delack_ticks", "msl_ticks", "rexmt_max")
+                for name in ("rto_min", "rto_max", "rto_initial", "delack_ticks", "msl_ticks", "rexmt_max", "sack")
             ),
         ]  # fmt: skip
 

@@ -290,7 +290,7 @@ def listen_write(cfg: EngineConfig) -> data.StructLayout:
 SynEvent = data.StructLayout({
     # Listen unit to event writer: SYN_RECEIVED, or (gone = 1) SYNCACHE_GONE.
     "gone": 1, "syncache_ref": 16, "listener": 8, "tuple": FourTuple, "iss": 32, "irs": 32,
-    "mss": 16, "ws_present": 1, "ws": 4,
+    "mss": 16, "ws_present": 1, "ws": 4, "sack_ok": 1,
 })
 
 

@@ -91,6 +91,8 @@ CONTROL_SYN_TO_HOST = 0x20
 CONTROL_SYN_TO_HOST_SHIFT = 5
 CONTROL_SYN_COOKIES = 0x40
 CONTROL_SYN_COOKIES_SHIFT = 6
+CONTROL_SACK = 0x80
+CONTROL_SACK_SHIFT = 7
 STATUS_READY = 0x1
 STATUS_READY_SHIFT = 0
 STATUS_COMMANDS_STALLED = 0x100
@@ -133,7 +135,7 @@ INVALID_LIMIT_TICKS = 0xFFFF
 INVALID_LIMIT_TICKS_SHIFT = 0
 
 ID_VALUE = 0x54504954
-VERSION_VALUE = 0x200
+VERSION_VALUE = 0x300
 
 # Doorbells: DOORBELL_BASE + id * DOORBELL_STRIDE + offset.
 DOORBELL_BASE = 0x80000
@@ -160,6 +162,7 @@ REGISTER_FIELDS: dict[int, tuple[tuple[str, int, int, int, int], ...]] = {
         ("CONTROL.PROMISCUOUS", 0x10, 4, 0, 1),
         ("CONTROL.SYN_TO_HOST", 0x20, 5, 0, 1),
         ("CONTROL.SYN_COOKIES", 0x40, 6, 0, 1),
+        ("CONTROL.SACK", 0x80, 7, 0, 1),
     ),
     0x01C: (
         ("IRQ_MASK.EVENT", 0x1, 0, 0, 1),
@@ -552,6 +555,7 @@ EVENTS: dict[EventType, tuple[tuple[str, int, int, int], ...]] = {
         ("mss", 6, 0, 16),
         ("ws", 6, 16, 4),
         ("ws_present", 6, 20, 1),
+        ("sack_ok", 6, 21, 1),
         ("type", 7, 0, 8),
         ("phase", 7, 31, 1),
     ),
@@ -632,8 +636,9 @@ TCB_PAGES: tuple[tuple[tuple[str, int, int], ...], ...] = (
         ("fin_sent", 15, 1),
         ("fin_acked", 16, 1),
         ("peer_closed", 17, 1),
-        ("ooo_valid", 18, 2),
         ("reno", 20, 1),
+        ("sack_ok", 21, 1),
+        ("ooo_valid", 24, 4),
         ("rcv_lim", 32, 32),
     ),
 )
@@ -1026,6 +1031,7 @@ class SynReceivedEvent(NamedTuple):
     mss: int
     ws: int
     ws_present: int
+    sack_ok: int
 
     @classmethod
     def unpack(cls, d: Sequence[int]) -> SynReceivedEvent:
@@ -1042,6 +1048,7 @@ class SynReceivedEvent(NamedTuple):
             d[6] & 0xFFFF,
             (d[6] >> 16) & 0xF,
             (d[6] >> 20) & 0x1,
+            (d[6] >> 21) & 0x1,
         )
 
 

@@ -183,6 +183,7 @@ class Engine:
             | (0 if self.host_answers else abi.CONTROL_RST_UNKNOWN)
             | (abi.CONTROL_SYN_TO_HOST if options.syn_to_host else 0)
             | (abi.CONTROL_SYN_COOKIES if options.syn_cookies else 0)
+            | (abi.CONTROL_SACK if options.sack else 0)
             | (abi.CONTROL_PROMISCUOUS if options.promiscuous else 0),
         )
 

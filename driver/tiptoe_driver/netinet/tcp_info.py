@@ -14,13 +14,15 @@ class tcp_info:
 
     ``tcpi_rtt`` and ``tcpi_rttvar`` are 0 before the first measurement. ``tcpi_rxtshift`` counts time-outs in a row.
     ``tcpi_probes``: probes, of the closed window or keep-alive's, since the peer was last heard of.
-    ``tcpi_unacked`` is what is sent and not acknowledged, ``tcpi_notsent`` what waits in the send buffer. ``tcpi_device``:
+    ``tcpi_unacked`` is what is sent and not acknowledged, ``tcpi_notsent`` what waits in the send buffer. ``tcpi_sack``: both
+    ends permit selective acknowledgements. ``tcpi_device``:
     the device was asked; without it (not offloaded, over, or no answer) what only the device knows is 0.
     """
 
     tcpi_state: State
     tcpi_device: bool = False
     tcpi_wscale: bool = False
+    tcpi_sack: bool = False
     tcpi_snd_wscale: int = 0
     tcpi_rcv_wscale: int = 0
     tcpi_snd_mss: int = 0
@@ -66,7 +68,7 @@ _LINUX = struct.Struct("=8B24I4Q6I4Q")
 """struct tcp_info of Linux up to tcpi_sndbuf_limited."""
 _OPEN, _RECOVERY, _LOSS = 0, 3, 4
 """tcpi_ca_state."""
-_TCPI_OPT_WSCALE = 4
+_TCPI_OPT_SACK, _TCPI_OPT_WSCALE = 2, 4
 _LINUX_NO_SSTHRESH = 0x7FFF_FFFF
 
 
@@ -90,7 +92,7 @@ def linux_tcp_info(info: tcp_info, *, bytes_acked: int = 0, bytes_received: int 
         info.tcpi_rxtshift,
         info.tcpi_probes,
         0,
-        _TCPI_OPT_WSCALE if info.tcpi_wscale else 0,
+        info.tcpi_sack * _TCPI_OPT_SACK | info.tcpi_wscale * _TCPI_OPT_WSCALE,
         info.tcpi_snd_wscale | info.tcpi_rcv_wscale << 4,
         0,
         *words,

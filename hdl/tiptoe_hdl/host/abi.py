@@ -126,7 +126,8 @@ EVENTS = {
     EventType.SYN_RECEIVED: (
         ("syncache_ref", 0, 0, 16), ("listener", 0, 16, 8), ("faddr", 1, 0, 32), ("laddr", 2, 0, 32),
         ("fport", 3, 0, 16), ("lport", 3, 16, 16), ("iss", 4, 0, 32), ("irs", 5, 0, 32),
-        ("mss", 6, 0, 16), ("ws", 6, 16, 4), ("ws_present", 6, 20, 1)),
+        ("mss", 6, 0, 16), ("ws", 6, 16, 4), ("ws_present", 6, 20, 1),
+        ("sack_ok", 6, 21, 1)),
     EventType.SYNCACHE_GONE: (("syncache_ref", 0, 0, 16), ("listener", 0, 16, 8)),
     EventType.COMMAND_DONE: (("argument", 0, 0, 32), ("opcode", 1, 0, 8), ("status", 1, 8, 8), ("tag", 1, 16, 16),
                              ("value", 2, 0, 64)),
@@ -140,7 +141,7 @@ EVENTS = {
 EVENT_TEXT = {
     EventType.NONE: "Not written yet.",
     EventType.CONNECTION: "A snapshot of one connection: absolute positions and sticky flags. Later progress folds into an entry not yet written. Data up to `rcv_position` is in host memory; with `peer_closed` the peer's FIN counts as one more. `snd_una_position` is acknowledged. `peer_closed` and `terminal` come only when every received byte is in host memory (after a failed payload write `terminal` does not wait for it); `terminal` comes once, last.",
-    EventType.SYN_RECEIVED: "A listener answered a SYN: a half-open connection exists.",
+    EventType.SYN_RECEIVED: "A listener answered a SYN: a half-open connection exists. `sack_ok`: both its SYN and our SYN,ACK permit selective acknowledgements.",
     EventType.SYNCACHE_GONE: "A half-open connection ended without becoming a connection.",
     EventType.COMMAND_DONE: "Outcome of a command. `argument` is dword 1 of the command; `value`: the page, of a successful READ_TCB. A command that could not be read has opcode NOP, status DMA_ERROR, tag 0 and its count since reset in `argument`.",
     EventType.FRAME: "A received frame lies in slot `slot` (modulo the number of slots) of the host frame ring, from byte 2 on.",

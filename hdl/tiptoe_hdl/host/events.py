@@ -181,6 +181,7 @@ class EventWriter(wiring.Component):
             mss=syn.mss,
             ws=syn.ws,
             ws_present=syn.ws_present,
+            sack_ok=syn.sack_ok,
         )
         gone = event_entry(EventType.SYNCACHE_GONE, syncache_ref=syn.syncache_ref, listener=syn.listener)
         return Mux(syn.gone, gone, received)

@@ -14,6 +14,7 @@ CONFIGURATION = {
     "promiscuous": ("CONTROL.PROMISCUOUS",),
     "syn_to_host": ("CONTROL.SYN_TO_HOST",),
     "syn_cookies": ("CONTROL.SYN_COOKIES",),
+    "sack": ("CONTROL.SACK",),
     "mac": ("MAC_LO.VALUE", "MAC_HI.VALUE"),
     "ip_addr": ("IP_ADDR.VALUE",),
     "ttl": ("IP_HEADER.TTL",),
@@ -59,7 +60,7 @@ STALLED = tuple(f"STATUS.{name.upper()}_STALLED" for name in WATCHED)
 """Bits that the watchdog sets."""
 
 CLEARED = ("CONTROL", "STATUS", "IRQ_STATUS", "COMMAND_TAIL", "EVENT_CONSUMER", "FRAME_CONSUMER")
-"""Registers that a soft reset clears."""
+"""Registers that a soft reset gives their values after power-up."""
 
 
 def constants(cfg: EngineConfig) -> dict[str, int]:

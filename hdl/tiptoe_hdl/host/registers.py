@@ -337,7 +337,7 @@ class Registers(wiring.Component):
                 m.d.sync += timer.eq(timer - 1)
                 for (path, _), signal in self._value.items():
                     if path.split(".")[0] in CLEARED and path not in MEASURED:
-                        m.d.sync += signal.eq(0)
+                        m.d.sync += signal.eq(signal.init)
                 with m.If(timer == 0):
                     m.d.sync += [self.soft_reset.eq(0), self.quiesce.eq(0)]
                     m.next = "Run"

@@ -23,6 +23,7 @@ def outputs(m, u):
         u.cache.peer_data.mss.eq(Mux(syn.returned, remembered, Mux(syn.mss.any(), syn.mss, DEFAULT_MSS))),
         u.cache.peer_data.ws_present.eq(syn.ws_present & ~syn.returned),
         u.cache.peer_data.ws.eq(syn.ws),
+        u.cache.peer_data.sack_ok.eq(syn.sack_ok & u.sack & ~syn.returned),
         u.cache.own_data.iss.eq(Mux(syn.returned, syn.ack - 1, u.isn.payload)),
         u.cache.own_data.listener.eq(syn.listener),
         *(u.cache.own_data[name].eq(entry[name]) for name in ("mss", "rcv_scale", "wnd")),
@@ -40,6 +41,7 @@ def outputs(m, u):
         out.tuple.eq(peer.tuple), out.dmac.eq(peer.smac),
         out.seq.eq(facts.iss_next), out.ack.eq(facts.rcv_nxt), out.flags.eq(1 << ACK), out.wnd.eq(own.wnd),
         out.mss.eq(own.mss), out.ws_present.eq(peer.ws_present), out.ws.eq(own.rcv_scale),
+        out.sack_ok.eq(peer.sack_ok),
     ]  # fmt: skip
     with m.If(u.states.at("SynAck")):
         m.d.comb += [out.seq.eq(own.iss), out.flags.eq(1 << SYN | 1 << ACK)]
@@ -59,6 +61,7 @@ def outputs(m, u):
         u.flow.payload.mss.eq(facts.mss),
         u.flow.payload.snd_scale.eq(Mux(peer.ws_present, peer.ws, 0)),
         u.flow.payload.rcv_scale.eq(Mux(peer.ws_present, own.rcv_scale, 0)),
+        u.flow.payload.sack_ok.eq(peer.sack_ok),
         u.flow.payload.wnd.eq(own.wnd),
         u.flow.payload.syncache_ref.eq(facts.reference),
         u.flow.payload.elapsed.eq(facts.since),

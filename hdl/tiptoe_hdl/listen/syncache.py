@@ -33,6 +33,7 @@ Peer = data.StructLayout(
         "mss": 16,
         "ws_present": 1,
         "ws": 4,
+        "sack_ok": 1,  # said, and we agree
     }
 )
 

@@ -84,6 +84,7 @@ def events(m, u):
             out.mss.eq(peer.mss),
             out.ws_present.eq(peer.ws_present),
             out.ws.eq(peer.ws),
+            out.sack_ok.eq(peer.sack_ok),
             u.event.valid.eq(1),
         ]
         s.go("Idle")

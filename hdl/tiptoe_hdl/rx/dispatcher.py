@@ -272,7 +272,7 @@ class Dispatcher(wiring.Component):
         with m.If(~self.segment.valid):
             m.d.sync += [segment.id.eq(told.index), segment.length.eq(head.payload_length)]
             m.d.sync += [
-                segment[name].eq(head[name]) for name in ("seq", "ack", "flags", "wnd", "mss", "ws_present", "ws")
+                segment[name].eq(head[name]) for name in ("seq", "ack", "flags", "wnd", "mss", "ws_present", "ws", "sack_ok")
             ]
         with m.If(~self.info.valid):
             m.d.sync += [

@@ -142,6 +142,7 @@ class RxMetaBuilder(wiring.Component):
             self.o.payload.mss.eq(options.mss),
             self.o.payload.ws_present.eq(options.ws_present),
             self.o.payload.ws.eq(options.ws),
+            self.o.payload.sack_ok.eq(options.sack_ok),
             queue.o.ready.eq(self.o.valid & self.o.ready),
             walker.o.ready.eq(head.walk & self.o.ready),
         ]

@@ -25,7 +25,7 @@ class OptionChain(wiring.Component):
         A word and the one behind it, first byte highest; the header's last word, whose ``following`` is void.
     clear : In(1)
         Forget what is under way; the next word is a header's first.
-    mss_found, ws_found : Out(1); mss : Out(16); ws : Out(8)
+    mss_found, ws_found, sack_found : Out(1); mss : Out(16); ws : Out(8)
         Options of the right length; of two in a word the last one.
     done : Out(1)
         That was the last word.
@@ -40,6 +40,7 @@ class OptionChain(wiring.Component):
     mss: Out(16)
     ws_found: Out(1)
     ws: Out(8)
+    sack_found: Out(1)
     done: Out(1)
 
     def elaborate(self, platform):
@@ -48,8 +49,8 @@ class OptionChain(wiring.Component):
         byte = [both[56 - 8 * at : 64 - 8 * at] for at in range(2 * WORD - 1)]
 
         # Cycle 1: an option that begins with this byte.
-        nop, stop, two, three, is_mss, is_ws = (
-            Signal(WORD, name=name) for name in ("nop", "stop", "two", "three", "is_mss", "is_ws")
+        nop, stop, two, three, is_mss, is_ws, is_sack = (
+            Signal(WORD, name=name) for name in ("nop", "stop", "two", "three", "is_mss", "is_ws", "is_sack")
         )
         beyond = [Signal(6, name=f"beyond{at}") for at in range(WORD)]  # its bytes behind this word
         values = Signal(8 * (WORD + 1))
@@ -66,6 +67,7 @@ class OptionChain(wiring.Component):
                 # Not if it goes beyond the header.
                 is_mss[at].eq((kind == 2) & (length == 4) & (~self.last if at > 0 else 1)),
                 is_ws[at].eq((kind == 3) & (length == 3) & (~self.last if at > 1 else 1)),
+                is_sack[at].eq((kind == 4) & (length == 2) & (~self.last if at > 2 else 1)),
             ]
 
         # Cycle 2: where options begin in this word if one begins at ``entry``, and how it then goes on.
@@ -108,14 +110,16 @@ class OptionChain(wiring.Component):
 
         # Cycle 4: what they say.
         for _ in range(2):
-            later = [Signal.like(signal, name=f"{signal.name}_later") for signal in (is_mss, is_ws, values)]
-            m.d.sync += [new.eq(old) for new, old in zip(later, (is_mss, is_ws, values), strict=True)]
-            is_mss, is_ws, values = later
+            now = (is_mss, is_ws, is_sack, values)
+            later = [Signal.like(signal, name=f"{signal.name}_later") for signal in now]
+            m.d.sync += [new.eq(old) for new, old in zip(later, now, strict=True)]
+            is_mss, is_ws, is_sack, values = later
         value = [values.word_select(at, 8) for at in range(WORD + 1)]  # the byte two behind ``at``
         mss_at, ws_at = begun & is_mss, begun & is_ws
         m.d.sync += [
             self.mss_found.eq(mss_at.any() & ~self.clear),
             self.ws_found.eq(ws_at.any() & ~self.clear),
+            self.sack_found.eq((begun & is_sack).any() & ~self.clear),
             self.done.eq(last[2] & ~self.clear),
             self.mss.eq(select(mss_at, [Cat(value[at + 1], value[at]) for at in range(WORD)])),
             # Only the first and the last of a word have room beside each other.

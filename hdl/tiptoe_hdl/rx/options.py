@@ -1,4 +1,5 @@
-"""TCP options of received segments (RFC 9293 section 3.2, MUST-4 to MUST-7; RFC 7323 section 2: window scale).
+"""TCP options of received segments (RFC 9293 section 3.2, MUST-4 to MUST-7; RFC 7323 section 2: window scale; RFC 2018
+section 2: SACK-permitted).
 
 Options are looked at in SYN segments only. Those of every segment, timestamps and selective acknowledgements, belong
 into ``OptionStore`` as well: it keeps the option words of every frame. Their usual layouts fill whole words (RFC 7323
@@ -30,9 +31,10 @@ class Kind(enum.IntEnum, shape=unsigned(8)):
     NOP = 1
     MSS = 2
     WINDOW_SCALE = 3
+    SACK_PERMITTED = 4
 
 
-SynOptions = data.StructLayout({"mss": 16, "ws_present": 1, "ws": 4})
+SynOptions = data.StructLayout({"mss": 16, "ws_present": 1, "ws": 4, "sack_ok": 1})
 """What a SYN's options say; mss is 0 without that option."""
 
 
@@ -114,9 +116,9 @@ def walk_command(cfg: EngineConfig) -> data.StructLayout:
     return data.StructLayout({"lane": ceil_log2(cfg.data_width // 32), "words": 4})
 
 
-WordClass = data.StructLayout({"mss": 1, "scale": 1, "stamps": 1, "whole": 1, "end": 1, "value": 16})
+WordClass = data.StructLayout({"mss": 1, "scale": 1, "permits": 1, "stamps": 1, "whole": 1, "end": 1, "value": 16})
 """What a word means when an option begins with it, and its lower half. ``whole``: one of the usual layouts, also one that
-says nothing; ``stamps``: a timestamps option begins in the lower half, so it ends two words later. All 0: the
+says nothing; ``permits``: SACK-permitted is in it; ``stamps``: a timestamps option begins in the lower half, so it ends two words later. All 0: the
 chain says what it is."""
 
 
@@ -127,12 +129,14 @@ def classify(word: Value) -> dict[str, Value]:
     mss = high == 0x0204
     scale = word[8:] == 0x01_03_03
     times = ((high == nops) | (high == sack)) & (low == stamps)
-    nothing = ((high == nops) & ((low == nops) | (low == sack))) | ((high == sack) & (low == nops))
+    permits = ((high == sack) & ((low == nops) | (low == stamps))) | ((high == nops) & (low == sack))
+    nothing = (high == nops) & (low == nops)
     return {
         "mss": mss,
         "scale": scale,
+        "permits": permits,
         "stamps": times,
-        "whole": mss | scale | times | nothing,
+        "whole": mss | scale | permits | times | nothing,
         "end": word[24:] == Kind.END,
         "value": low,
     }
@@ -141,8 +145,8 @@ def classify(word: Value) -> dict[str, Value]:
 class OptionWalker(wiring.Component):
     """Goes through the options of a SYN word by word: at once as long as they come in usual layouts, else as a chain.
 
-    End of options, no operation, maximum segment size (kind 2, length 4) and window scale (kind 3, length 3) are known;
-    all others, and known ones of another length, are skipped by their length. A length of 0 or 1, or one that goes
+    End of options, no operation, maximum segment size (kind 2, length 4), window scale (kind 3, length 3) and SACK-permitted
+    (kind 4, length 2) are known; all others, and known ones of another length, are skipped by their length. A length of 0 or 1, or one that goes
     beyond the header, ends the walk; what was found before stays. Of an option that comes twice the last one counts.
 
     Timing: a cycle a word and five on top; where any word is unusual ten on top, whatever it is. Then some cycles until the
@@ -234,6 +238,8 @@ class OptionWalker(wiring.Component):
             m.d.sync += found.mss.eq(usual.value)
         with m.If(begins & usual.scale):
             m.d.sync += scale(usual.value[:8])
+        with m.If((begins & usual.permits) | (chained & chain.sack_found)):
+            m.d.sync += found.sack_ok.eq(1)
         with m.If(chained & chain.mss_found):
             m.d.sync += found.mss.eq(chain.mss)
         with m.If(chained & chain.ws_found):

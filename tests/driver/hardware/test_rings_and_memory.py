@@ -213,16 +213,18 @@ def test_bring_up_writes_rings_keys_and_addresses_before_enable() -> None:
     }
     assert needed <= set(order[:control])
     assert device.registers[reg.REG_CONTROL] == (
-        reg.CONTROL_ENABLE | reg.CONTROL_EXTERNAL_TICK | reg.CONTROL_RST_UNKNOWN
+        reg.CONTROL_ENABLE | reg.CONTROL_EXTERNAL_TICK | reg.CONTROL_RST_UNKNOWN | reg.CONTROL_SACK
     )
     assert device.ring(reg.REG_EVENT_RING_LO) % (bench.dev.engine.events.entries * 32) == 0
     bench.dev.engine.stop()
-    assert device.registers[reg.REG_CONTROL] == 0
+    assert not device.registers[reg.REG_CONTROL] & reg.CONTROL_ENABLE
 
 
 def test_bring_up_for_a_software_tcp_that_takes_what_the_engine_cannot() -> None:
     bench = Bench(syn_to_host=True, rst_unknown=False)
-    assert bench.device.registers[reg.REG_CONTROL] == (reg.CONTROL_ENABLE | reg.CONTROL_SYN_TO_HOST)
+    assert bench.device.registers[reg.REG_CONTROL] == (
+        reg.CONTROL_ENABLE | reg.CONTROL_SYN_TO_HOST | reg.CONTROL_SACK
+    )
     with pytest.raises(ValueError, match="syn_to_host needs rst_unknown=False"):
         Bench(syn_to_host=True)
 
@@ -251,3 +253,13 @@ def test_counters_by_name(bench: Bench) -> None:
 def test_state_numbers_agree_with_the_engine() -> None:
     assert {s.name: s.value for s in State} == {s.name: s.value for s in HdlState}
     assert {r.name: r.value for r in Reason} == {r.name: r.value for r in HdlReason}
+
+
+@pytest.mark.parametrize("sack", [True, False])
+def test_bring_up_says_whether_syns_offer_selective_acknowledgements(sack: bool) -> None:
+    """Whoever had the engine before, and after every reset."""
+    bench = Bench(sack=sack)
+    for again in (False, True):
+        if again:
+            bench.dev.reset()
+        assert bool(bench.device.registers[reg.REG_CONTROL] & reg.CONTROL_SACK) == sack

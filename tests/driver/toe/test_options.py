@@ -47,6 +47,7 @@ TCB = {
     "dupacks": 1,
     "in_recovery": 1,
     "ws_ok": 1,
+    "sack_ok": 1,
     "snd_scale": 3,
     "rcv_scale": 5,
 }
@@ -352,6 +353,18 @@ def test_info_is_the_device_s_tcb(bench: Bench) -> None:
     assert (info.tcpi_snd_wscale, info.tcpi_rcv_wscale, info.tcpi_in_recovery) == (3, 5, True)
 
 
+@pytest.mark.parametrize("sack", [0, 1])
+@pytest.mark.parametrize("scale", [0, 1])
+def test_info_tells_of_selective_acknowledgements_if_both_permit_them(bench: Bench, sack: int, scale: int) -> None:
+    conn = bench.connected()
+    tp = conn.tp
+    tp.snd_scale = tp.rcv_scale = 0
+    bench.device.tcb = {**TCB, "sack_ok": sack, "ws_ok": scale}
+    assert polled(bench, conn.sock).tcpi_sack == bool(sack)
+    bench.device.script = [bench.device.fetch] * 20
+    assert conn.sock.getsockopt(*INFO, 192)[5] == 2 * sack | 4 * scale
+
+
 def test_info_before_a_round_trip_has_no_time(bench: Bench) -> None:
     conn = bench.connected()
     bench.device.tcb = {**TCB, "rtt_valid": 0}
@@ -365,6 +378,7 @@ def test_info_in_the_layout_of_linux(bench: Bench) -> None:
     bench.device.script = [bench.device.fetch] * 20
     raw = conn.sock.getsockopt(*INFO, 192)
     assert raw[0] == 1 and raw[1] == 4 and raw[2] == 2 and raw[5] & 4 and raw[6] == 3 | 5 << 4
+    assert raw[5] & 2, "TCPI_OPT_SACK"
     words = struct.unpack_from("=24I", raw, 8)
     assert (words[0], words[2], words[15], words[16], words[17], words[18]) == (201_000, 1460, 25_000, 3_000, 5, 10)
     assert words[23] == 7

@@ -214,6 +214,7 @@ def test_syn_received_comes_before_the_connection():
             "mss": 0,
             "ws_present": 0,
             "ws": 0,
+            "sack_ok": n & 1,
             "tuple": {"laddr": 0, "faddr": 0, "lport": 0, "fport": 0},
         }
 
@@ -236,6 +237,8 @@ def test_syn_received_comes_before_the_connection():
 
     bench.simulate(main, listen_unit)
     order = [event.syncache_ref for event in bench.events if not isinstance(event, abi.FrameEvent)]
+    permitted = [event.sack_ok for event in bench.events if isinstance(event, abi.SynReceivedEvent)]
+    assert permitted == [n & 1 for n in range(12)]
     assert order == [*range(12), 11] and isinstance(bench.events[-1], abi.ConnectionEvent)
 
 

@@ -73,6 +73,7 @@ SEGMENT = {
     "mss": 0,
     "ws_present": 0,
     "ws": 0,
+    "sack_ok": 0,
 }
 LISTENER = {"enable": 1, "listener": 0, "laddr": 0, "lport": 80, "mss": 1460, "rcv_scale": 7, "wnd": 60000}
 
@@ -109,7 +110,7 @@ class FrontEnd(wiring.Component):
             "event": Out(stream.Signature(SynEvent)),
             "isn_request": In(stream.Signature(FourTuple)), "iss": Out(stream.Signature(32)),
             "tick": In(1), "syn_retries": In(8, init=5), "rst_unknown": In(1, init=1),
-            "syn_to_host": In(1),
+            "syn_to_host": In(1), "sack": In(1, init=1),
             "may_reset": In(1, init=1), "may_challenge": In(1, init=1), "control_room": In(1, init=1),
             "hash_key": In(64), "isn_key": In(128), "isn_clock": In(32),
             **{f"count_{name}": Out(2) for name in COUNTERS},
@@ -166,6 +167,7 @@ class FrontEnd(wiring.Component):
             listen.syn_retries.eq(self.syn_retries),
             dispatcher.rst_unknown.eq(self.rst_unknown),
             listen.syn_to_host.eq(self.syn_to_host),
+            listen.sack.eq(self.sack),
             dispatcher.syn_to_host.eq(self.syn_to_host),
             listen.control_room.eq(self.control_room),
             listen.may_reset.eq(self.may_reset),

@@ -12,14 +12,14 @@ SEQUENCES = [(0xFFFFFFFF, 0xFFFFFFFF), (0xFFFFFFFE, 0), (0x7FFFFFFF, 0x80000000)
 def syn_ack(tuple_, irs, iss, **overrides):
     return {
         "tuple": tuple_, "dmac": seg()["smac"], "seq": iss, "ack": irs + 1 & M32, "flags": S | A, "wnd": WND,
-        "mss": MSS, "ws_present": 0, "ws": SCALE,
+        "mss": MSS, "ws_present": 0, "ws": SCALE, "sack_ok": 0,
     } | overrides  # fmt: skip
 
 
 def rx_segment(id_, **overrides):
     meta = seg(**overrides)
     return {"id": id_, "length": meta["payload_length"],
-            **{name: meta[name] for name in ("seq", "ack", "flags", "wnd", "mss", "ws_present", "ws")}}  # fmt: skip
+            **{name: meta[name] for name in ("seq", "ack", "flags", "wnd", "mss", "ws_present", "ws", "sack_ok")}}  # fmt: skip
 
 
 def refused(control):

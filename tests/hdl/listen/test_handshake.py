@@ -30,6 +30,7 @@ def test_handshake_negotiates_options(options, offered, flow):
         assert event == {
             "gone": 0, "syncache_ref": ref, "listener": 0, "tuple": tuple_, "iss": 0xFFFFFFFF, "irs": irs,
             "mss": options.get("mss", 536), "ws_present": options.get("ws_present", 0), "ws": options.get("ws", 0),
+            "sack_ok": 0,
         }  # fmt: skip
         # The ACK carries data and the FIN: all of it reaches the pipeline.
         last = {"number": 1, "seq": irs + 1, "ack": 0, "flags": A | F, "payload_length": 100, "frame_length": 154}
@@ -42,12 +43,56 @@ def test_handshake_negotiates_options(options, offered, flow):
         }
         assert await net.next(ctx, "flow") == {
             "op": FlowOp.ACCEPT, "id": 5, "generation": 0, "a": 0xFFFFFFFF, "b": irs, "snd_log2": 0, "rcv_log2": 0,
-            "wnd": WND, "syncache_ref": ref, "elapsed": 0, "repeats": 0, **flow,
+            "wnd": WND, "syncache_ref": ref, "elapsed": 0, "repeats": 0, "sack_ok": 0, **flow,
         }  # fmt: skip
         await net.nothing(ctx)
         await net.release(ctx, tuple_, 5)
         counted = {name: count for name, count in net.counts.items() if count}
         assert counted == {"syn_received": 1, "accepted": 1}
+
+    run_front_end(TINY, scenario)
+
+
+@pytest.mark.parametrize("ours", [0, 1], ids=["off", "on"])
+@pytest.mark.parametrize("peers", [0, 1], ids=["peer without", "peer with"])
+def test_handshake_sack_is_permitted_if_both_do(ours, peers):
+    """RFC 2018 section 2: the SYN,ACK says it if the SYN did and the register allows it; the host and the connection hear it so. A
+    SYN that comes again, with the option or without, and a register written meanwhile, change nothing: it was said."""
+
+    async def scenario(ctx, net):
+        ctx.set(net.dut.sack, ours)
+        tuple_, irs, both = peer_tuple(1), 0xFFFFFFFF, ours & peers
+        net.set_clock(ctx, 7, tuple_)
+        await net.stock(ctx, 5)
+        assert await net.listen(ctx) == Status.OK
+        control, event = await net.half_open(ctx, 1, irs, mss=1400, sack_ok=peers)
+        assert control == syn_ack(tuple_, irs, 7, sack_ok=both) and event["sack_ok"] == both
+        ctx.set(net.dut.sack, 1 - ours)
+        for again in (peers, 1 - peers):
+            await net.send(ctx, number=1, seq=irs, flags=S, sack_ok=again)
+            assert (await net.next(ctx, "info"))["ask"] == 0
+            assert await net.next(ctx, "control") == control
+        net.ticking = True
+        while not net.out["control"]:
+            await ctx.tick()
+        net.ticking = False
+        assert await net.next(ctx, "control") == control
+        await net.send(ctx, number=1, seq=irs + 1, ack=8, flags=A, payload_length=3)
+        assert (await net.next(ctx, "flow"))["sack_ok"] == both
+
+    run_front_end(TINY, scenario)
+
+
+def test_handshake_sack_of_an_entry_is_not_its_next_users():
+    async def scenario(ctx, net):
+        assert await net.listen(ctx) == Status.OK
+        await net.stock(ctx, *range(TINY.syncache_entries))
+        for number in range(2 * TINY.syncache_entries):
+            control, event = await net.half_open(ctx, number, 7, sack_ok=int(number < TINY.syncache_entries))
+            assert control["sack_ok"] == event["sack_ok"] == (number < TINY.syncache_entries)
+            assert await net.drop(ctx, event["syncache_ref"]) == Status.OK
+            assert refused(await net.next(ctx, "control"))["flags"] == R | A
+            await net.next(ctx, "event")
 
     run_front_end(TINY, scenario)
 

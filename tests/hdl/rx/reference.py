@@ -46,8 +46,8 @@ class Case:
 
 
 def walk_options(data: bytes) -> dict:
-    """RFC 9293 section 3.2: maximum segment size and window scale of option bytes; stops at an illegal length."""
-    found = {"mss": 0, "ws_present": 0, "ws": 0}
+    """RFC 9293 section 3.2: maximum segment size, window scale and SACK-permitted of option bytes; stops at an illegal length."""
+    found = {"mss": 0, "ws_present": 0, "ws": 0, "sack_ok": 0}
     while data and data[0] != 0:
         if data[0] == 1:
             data = data[1:]
@@ -59,6 +59,8 @@ def walk_options(data: bytes) -> dict:
             found["mss"] = int.from_bytes(value, "big")
         if kind == 3 and len(value) == 1:
             found |= {"ws_present": 1, "ws": min(value[0], 14)}
+        if kind == 4 and not value:
+            found["sack_ok"] = 1
     return found
 
 

@@ -149,7 +149,7 @@ def expectation(metas, rst_unknown, syn_to_host=0, room=1, may_reset=1):
                 out["syn"].append({
                     "hit": int(again), "index": number % 4 if again else 0, "listener": 0 if again else number % 4,
                     "is_ack": int(bool(flags & A)), "cookie": 0, "returned": 0,
-                    **{name: meta[name] for name in ("tuple", "smac", "seq", "ack", "mss", "ws_present", "ws")},
+                    **{name: meta[name] for name in ("tuple", "smac", "seq", "ack", "mss", "ws_present", "ws", "sack_ok")},
                 })  # fmt: skip
         elif kind in (HALF_OPEN, STALE, OLD):
             out["handshake"].append({"index": number % 4, "proven": 0, "meta": meta})
@@ -159,7 +159,7 @@ def expectation(metas, rst_unknown, syn_to_host=0, room=1, may_reset=1):
                 {
                     "id": number % 16,
                     "length": meta["payload_length"],
-                    **{name: meta[name] for name in ("seq", "ack", "flags", "wnd", "mss", "ws_present", "ws")},
+                    **{name: meta[name] for name in ("seq", "ack", "flags", "wnd", "mss", "ws_present", "ws", "sack_ok")},
                 }
             )
         elif kind in (HALF_OPEN, OLD) and not again:
@@ -235,6 +235,7 @@ def random_meta(rng, number):
         seq=rng.getrandbits(32), ack=rng.getrandbits(32), wnd=rng.getrandbits(16), smac=rng.getrandbits(48),
         payload_length=rng.randrange(1461), payload_offset=4 * rng.randrange(14, 30), frame_length=rng.randrange(60, 1515),
         mss=rng.getrandbits(16), ws_present=rng.getrandbits(1), ws=rng.randrange(15),
+        sack_ok=rng.getrandbits(1),
     )  # fmt: skip
 
 

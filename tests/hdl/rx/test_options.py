@@ -1,4 +1,6 @@
-"""Options of a SYN, walked through by themselves, in cycles (RFC 9293 section 3.2, MUST-4 to MUST-7)."""
+"""Options of a SYN, walked through by themselves, in cycles (RFC 9293 section 3.2, MUST-4 to MUST-7; RFC 2018 section 2)."""
+
+import itertools
 
 import pytest
 
@@ -118,5 +120,53 @@ def test_any_bytes_are_walked_through_as_the_rfc_says_and_leave_nothing_behind(w
             found, cycles, between = await walk(ctx, dut, width, options, lane, wait=rng.choice([0, 0, 1, 7]))
             assert found == walk_options(options), options.hex()
             assert cycles + between <= len(options) // 4 + 10 + BETWEEN
+
+    run_bench(dut, bench, max_cycles=40_000)
+
+
+def sack_layouts():
+    """SACK-permitted (RFC 2018 section 2) among the options that a SYN may have: every order, with every option alone or padded as
+    in RFC 7323 appendix A; and what only looks like it."""
+    stamps = b"\x08\x0a\0\0\0\x01" + bytes(4)
+    options = {"MSS": b"\x02\x04\x05\xb4", "scale": b"\x03\x03\x07", "stamps": stamps, "SACK": b"\x04\x02"}
+    paddings = {
+        "close": lambda one: one,
+        "padded in front": lambda one: b"\x01" * (-len(one) % 4) + one,
+        "padded behind": lambda one: one + b"\x01" * (-len(one) % 4),
+        "nothing in front": lambda one: b"\x01" + one,
+    }
+    layouts = {
+        f"{', '.join(order)}, {padding}": b"".join(pad(options[name]) for name in order)
+        for order in itertools.permutations(options)
+        for padding, pad in paddings.items()
+    }
+    sack, nop = options["SACK"], b"\x01"
+    return layouts | {
+        **{f"SACK-permitted behind {at}": nop * at + sack for at in range(39)},
+        "SACK-permitted cut off": nop * 7 + b"\x04",
+        "SACK-permitted of length 3": b"\x04\x03\x02" + nop,
+        "SACK-permitted of length 10": b"\x04\x0a" + sack * 4,
+        "SACK-permitted of length 0": nop * 2 + b"\x04\0" + sack * 2,
+        "SACK-permitted in another option": b"\xfe\x06" + sack * 2 + nop * 2,
+        "SACK-permitted in the time stamps": nop * 2 + b"\x08\x0a" + nop * 2 + sack + sack + nop * 2,
+        "SACK-permitted behind the end": nop * 3 + b"\0" + nop * 2 + sack,
+        "SACK blocks": nop * 2 + b"\x05\x0a" + sack * 4,
+        "SACK-permitted twice": sack * 2 + options["MSS"],
+    }
+
+
+@pytest.mark.parametrize("width", [32, 64, 128])
+def test_sack_permitted_is_found_in_every_order_and_padding(width):
+    dut = OptionWalker(TINY.with_(data_width=width))
+
+    async def bench(ctx):
+        seen = set()
+        for name, options in sack_layouts().items():
+            options += b"\0" * (-len(options) % 4)
+            for lane in range(width // 32):
+                found, _, _ = await walk(ctx, dut, width, options, lane)
+                assert found == walk_options(options), name
+                seen.add(found["sack_ok"])
+        assert seen == {0, 1}
 
     run_bench(dut, bench, max_cycles=40_000)

@@ -117,8 +117,8 @@ class Peer:
     ----------
     iss : int
         Own initial sequence number; next to wrap-around unless chosen.
-    wnd, mss, ws
-        Window field, MSS option (0: none) and window scale option (None: none) of what is sent.
+    wnd, mss, ws, sack
+        Window field, MSS option (0: none), window scale option (None: none) and SACK-permitted of what is sent.
 
     Attributes
     ----------
@@ -132,11 +132,12 @@ class Peer:
 
     def __init__(
         self, host: Host, port: int, engine_port: int, *, iss: int = 0xFFFFFFF8, wnd: int = 8192, mss: int = 1460,
-        ws: int | None = None,
+        ws: int | None = None, sack: bool = False,
     ) -> None:  # fmt: skip
         self.host, self.bench = host, host.bench
         self.port, self.engine_port = port, engine_port
         self.iss, self.wnd, self.mss, self.ws = iss, wnd, mss, ws
+        self.sack, self._highest = sack, 0
         self.irs: int | None = None
         self.seq = self.ack = 0
         self.inbox: deque[Segment] = deque()
@@ -155,6 +156,7 @@ class Peer:
             if "S" in flags:
                 options += [("MSS", self.mss)] if self.mss else []
                 options += [("NOP", None), ("WScale", self.ws)] if self.ws is not None else []
+                options += [("SAckOK", b"")] if self.sack else []
         fields = {
             "sport": self.port, "dport": self.engine_port, "flags": flags, "options": options,
             "seq": (self.iss + (self.seq if seq is None else seq)) & M32,
@@ -166,6 +168,7 @@ class Peer:
     def send(self, flags: str = "A", data: bytes = b"", *, seq: int | None = None, **fields: Any) -> None:
         """Send a segment; see ``frame``. With the default ``seq`` the next one follows it."""
         self.bench.line.give(self.frame(flags, data, seq=seq, **fields))
+        self._highest = max(self._highest, (self.seq if seq is None else seq) + len(data) + ("F" in flags))
         if seq is None:
             self.seq += len(data) + ("S" in flags) + ("F" in flags)
 
@@ -176,6 +179,9 @@ class Peer:
         if segment.flags & SYN and self.irs is None:
             self.irs = segment.seq
         self.inbox.append(segment)
+        acked = (segment.ack - self.iss) & M32
+        for left, right in self.blocks(segment):
+            assert self.sack and acked < left < right <= self._highest, f"{self.describe(segment)}: {left}-{right}"
         at = self.relative(segment)
         if not segment.flags & RST and at <= self.ack < at + segment.length:
             new = segment.payload[self.ack - at :] if not segment.flags & SYN else b""
@@ -185,6 +191,10 @@ class Peer:
     def relative(self, segment: Segment) -> int:
         """Sequence number of a segment of the engine, from its ISN on."""
         return (segment.seq - (self.irs or 0)) & M32
+
+    def blocks(self, segment: Segment) -> list[tuple[int, int]]:
+        """SACK blocks of a segment of the engine, relative as own sequence numbers are."""
+        return [((left - self.iss) & M32, (right - self.iss) & M32) for left, right in segment.sacks]
 
     def describe(self, segment: Segment) -> str:
         """With relative numbers, for messages."""

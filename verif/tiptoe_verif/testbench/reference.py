@@ -32,6 +32,8 @@ class ReferenceTcp:
         Send a SYN; otherwise wait for the engine's.
     room : int
         Receive buffer in bytes.
+    sack : bool
+        Selective acknowledgements are permitted; what the engine tells by them is checked, not used.
     reads : bool
         Received data is consumed at once; else ``read`` does it.
 
@@ -41,16 +43,19 @@ class ReferenceTcp:
         Data in order.
     state : str
         "syn", "open", "closed" or "reset".
+    sack_blocks : int
+        Blocks that came.
     peer_closed, fin_acked : bool
         The engine's FIN came; ours is acknowledged.
     """
 
     def __init__(
         self, host: Host, port: int, engine_port: int, *, active: bool, iss: int = 0xFFFFFF00, mss: int = 1460,
-        ws: int | None = 2, room: int = 32768, reads: bool = True,
+        ws: int | None = 2, room: int = 32768, reads: bool = True, sack: bool = True,
     ) -> None:  # fmt: skip
         self.host, self.port, self.engine_port = host, port, engine_port
         self.iss, self.mss, self.ws, self.room, self.reads = iss, mss, ws, room, reads
+        self.sack, self.sack_blocks = sack, 0
         self.irs = 0
         self.state = "syn"
         self.snd_una, self.snd_nxt, self.snd_max, self.snd_wnd = 0, 0, 1, 0
@@ -128,12 +133,14 @@ class ReferenceTcp:
         if "A" in flags:
             self.unacked = self.ack_deadline = 0
 
-    scaled = False
+    scaled = engine_permits = False
 
     def _syn(self) -> None:
         options: list[Any] = [("MSS", self.mss)]
         if self.ws is not None and (self.active or self.scaled):
             options += [("NOP", None), ("WScale", self.ws)]
+        if self.sack and (self.active or self.engine_permits):
+            options += [("SAckOK", b"")]
         self._emit("S" if self.active else "SA", 0, options=options)
         self._start_timer()
 
@@ -232,6 +239,7 @@ class ReferenceTcp:
         self.irs, self.rcv_nxt = segment.seq, 1
         self.scaled = segment.ws is not None and self.ws is not None
         self.snd_scale = segment.ws or 0 if self.scaled else 0
+        self.engine_permits = segment.sack_ok
         self.snd_mss = min(segment.mss or 536, self.mss)
         self.snd_wnd = segment.wnd
         if self.active and flag_letters(segment.flags) == "SA":
@@ -246,6 +254,10 @@ class ReferenceTcp:
     def _acknowledged(self, segment: Segment) -> None:
         ack = self.snd_una + signed(segment.ack - self.iss - self.snd_una)
         window = segment.wnd << self.snd_scale
+        for left, right in segment.sacks:
+            begin, end = (ack + signed(edge - self.iss - ack) for edge in (left, right))
+            assert self.sack and self.engine_permits and ack < begin < end <= self.snd_max, f"SACK block {begin}-{end}"
+            self.sack_blocks += 1
         if self.snd_una < ack <= self.snd_max:
             self.snd_una = ack
             self.snd_nxt = max(self.snd_nxt, ack)

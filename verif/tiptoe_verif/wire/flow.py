@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from .sack import Sack
+
 DEFAULT_MSS = 536
 """RFC 9293 MUST-15: what a peer without the MSS option can take."""
 
@@ -39,6 +41,18 @@ class Intervals:
                 self.complete = max(self.complete, high)
         self._apart = [(low, high) for low, high in self._apart if high > self.complete]
 
+    def touches(self, begin: int, end: int) -> bool:
+        """Whether any of [begin, end) is known."""
+        return begin < self.complete or any(low < end and begin < high for low, high in self._apart)
+
+    def covers(self, begin: int, end: int, more: list[tuple[int, int]]) -> bool:
+        """Whether all of [begin, end) is known, or lies in ``more``."""
+        at = max(begin, self.complete)
+        for low, high in sorted([*self._apart, *more]):
+            if low <= at:
+                at = max(at, high)
+        return at >= end
+
 
 @dataclass(slots=True)
 class Flow:
@@ -64,6 +78,7 @@ class Flow:
     reset: bool = False
     reset_by_peer: bool = False
     received: Intervals | None = None
+    sack: Sack = field(default_factory=Sack)
     sent_base: int = 0
     sent: bytearray = field(default_factory=bytearray)
     early: list[tuple[int, int, bool]] = field(default_factory=list)

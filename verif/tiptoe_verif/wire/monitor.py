@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from .flow import DEFAULT_MSS, Flow, Intervals, unwrap
 from .host_frames import HostFrames
+from .sack import misplaced, room_taken
 from .segment import (
     ACK,
     ARP,
@@ -160,6 +161,9 @@ class WireMonitor:
             flow.window_edge = max(flow.window_edge, flow.iss + 1 + segment.wnd)
         if segment.length:
             start = segment.seq + bool(segment.flags & SYN)
+            if flow.received is not None:
+                begin = unwrap(start, flow.received.complete)
+                flow.sack.arrived(begin, begin + len(segment.payload), flow)
             self._received_range(flow, start, start + len(segment.payload), bool(segment.flags & FIN))
 
     def _received_range(self, flow: Flow, begin: int, end: int, fin: bool) -> None:
@@ -241,6 +245,8 @@ class WireMonitor:
             raise WireError("SYN together with FIN or RST")
         if not flags & (SYN | RST | ACK):
             raise WireError("neither SYN, RST nor ACK")
+        if wrong := misplaced(segment):
+            raise WireError(wrong)
         key = (segment.src, segment.sport, segment.dst, segment.dport)
         flow = self.flows.get(key)
         if flags & RST:
@@ -292,12 +298,14 @@ class WireMonitor:
             raise WireError("SYN without the MSS option (RFC 9293 SHLD-5)")
         if flow is not None and flow.iss & 0xFFFFFFFF == segment.seq and not self._anew(key, flow, segment):
             flow.retransmissions += 1
+            flow.sack.ours |= segment.sack_ok
             return flow
         if flow is not None:
             flow.forget_bytes()
             self.finished.append((key, flow))
         new = Flow(segment.seq, segment.seq + 1, segment.mss, segment.ws, segment.wnd, time_ns)
         new.una, new.sent_base = new.iss, new.iss + 1
+        new.sack.ours = segment.sack_ok
         if flow is not None:
             flow.begun_anew(new)
         self.flows[key] = flow = new
@@ -349,9 +357,21 @@ class WireMonitor:
         if ack > flow.received.complete:
             raise WireError(f"acknowledges {ack - flow.received.complete} bytes the engine was never given")
         flow.acked = ack
+        self._check_sack(key, flow, segment, ack)
         if edge < flow.our_edge and not segment.flags & SYN:
             raise WireError(f"moves the window's right edge {flow.our_edge - edge} bytes to the left")
         flow.our_edge = max(edge, flow.our_edge)
+
+    def _check_sack(self, key: Key, flow: Flow, segment: Segment, ack: int) -> None:
+        """Also: a SYN,ACK permits selective acknowledgements only if the peer's SYN, or one like it, did."""
+        if not flow.sack.peers and key in self._given:
+            flow.sack.peers = any(
+                syn.sack_ok for syn in self._given[key].syns if (syn.seq - (flow.irs or 0)) & 0xFFFFFFFF == 0
+            )
+        if segment.sack_ok and not flow.sack.peers:
+            raise WireError("permits selective acknowledgements to a peer whose SYN does not (RFC 2018 section 2)")
+        if wrong := flow.sack.complaint(segment, ack, flow):
+            raise WireError(wrong)
 
     def _sent_data(self, flow: Flow, segment: Segment) -> None:
         seq = unwrap(segment.seq, flow.snd_max)
@@ -366,8 +386,9 @@ class WireMonitor:
             return
         if flow.irs is None:
             raise WireError("data before the peer's SYN")
-        if size > max(flow.peer_mss, SEND_MSS_FLOOR):
-            raise WireError(f"{size} bytes, but the peer takes segments of {flow.peer_mss}")
+        if size + (options := room_taken(segment)) > max(flow.peer_mss, SEND_MSS_FLOOR):
+            more = f" and {options} of options" if options else ""
+            raise WireError(f"{size} bytes{more}, but the peer takes segments of {flow.peer_mss}")
         if seq <= flow.iss:
             raise WireError("data at or before the initial sequence number")
         for ack, edge in flow.overtaken:

@@ -25,7 +25,8 @@ class Malformed(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A TCP segment. Addresses are integers, first byte highest; ``ws`` is None without the option, ``mss`` 0."""
+    """A TCP segment. Addresses are integers, first byte highest; ``ws`` is None without the option, ``mss`` 0.
+    ``sacks`` are SACK blocks as (left, right) edges."""
 
     src: int
     dst: int
@@ -38,6 +39,8 @@ class Segment:
     mss: int
     ws: int | None
     payload: bytes
+    sack_ok: bool = False
+    sacks: tuple[tuple[int, int], ...] = ()
 
     @property
     def length(self) -> int:
@@ -142,20 +145,26 @@ def parse_tcp(frame: bytes, *, strict: bool = True) -> Segment | None:
         raise Malformed("TCP checksum is wrong")
     if strict and urgent and not flags & URG:
         raise Malformed("urgent pointer without URG")
-    mss, ws = _options(frame[begin + 20 : begin + header], strict)
-    return Segment(src, dst, sport, dport, seq, ack, flags, wnd, mss, ws, frame[begin + header : end])
+    mss, ws, sack_ok, sacks = _options(frame[begin + 20 : begin + header], strict)
+    payload = frame[begin + header : end]
+    return Segment(src, dst, sport, dport, seq, ack, flags, wnd, mss, ws, payload, sack_ok, sacks)
 
 
 def pack_tcp(segment: Segment, *, tos: int = 0, ttl: int = 64, options: bytes = b"", urgent: int = 0) -> bytes:
     """The IPv4 packet of ``segment``, not to be fragmented.
 
-    Options are ``options``, as they are, then MSS and window scale, where it has them; at most 40 bytes, ended to a multiple
+    Options are ``options``, as they are, then MSS, window scale, SACK-permitted and SACK blocks, where it has them; at most 40 bytes, ended to a multiple
     of 4. ``urgent`` is the urgent pointer.
     """
     if segment.mss:
         options += b"\x02\x04" + segment.mss.to_bytes(2, "big")
     if segment.ws is not None:
         options += b"\x01\x03\x03" + segment.ws.to_bytes(1, "big")
+    if segment.sack_ok:
+        options += b"\x01\x01\x04\x02"
+    if segment.sacks:
+        edges = b"".join(left.to_bytes(4, "big") + right.to_bytes(4, "big") for left, right in segment.sacks)
+        options += b"\x01\x01\x05" + (2 + len(edges)).to_bytes(1, "big") + edges
     options += b"\0" * (-len(options) % 4)
     size = 20 + len(options) + len(segment.payload)
     tcp = bytearray(
@@ -177,8 +186,9 @@ def _checksum(data: bytes | bytearray) -> bytes:
     return (-int.from_bytes(data, "big") % 0xFFFF).to_bytes(2, "big")
 
 
-def _options(data: bytes, strict: bool) -> tuple[int, int | None]:
-    mss, ws, at = 0, None, 0
+def _options(data: bytes, strict: bool) -> tuple[int, int | None, bool, tuple[tuple[int, int], ...]]:
+    mss, ws, sack_ok, at = 0, None, False, 0
+    sacks: tuple[tuple[int, int], ...] = ()
     while at < len(data):
         kind = data[at]
         if kind == 0:
@@ -195,5 +205,12 @@ def _options(data: bytes, strict: bool) -> tuple[int, int | None]:
             mss = int.from_bytes(body, "big")
         elif kind == 3 and len(body) == 1:
             ws = min(body[0], 14)
+        elif kind == 4 and not body:
+            sack_ok = True
+        elif kind == 5 and body and len(body) % 8 == 0:
+            edges = struct.unpack(f"!{len(body) // 4}I", body)
+            sacks = tuple(zip(edges[::2], edges[1::2], strict=True))
+        elif strict and kind in (4, 5):
+            raise Malformed(f"length of TCP option {kind}")
         at += data[at + 1]
-    return mss, ws
+    return mss, ws, sack_ok, sacks

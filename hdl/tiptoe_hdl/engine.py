@@ -140,6 +140,8 @@ class Engine(wiring.Component):
         parser, buffer, dispatcher, placement = self._parser, self._buffer, self._dispatcher, self._placement
         connect_same(m, gate.o, parser.i)
         self._link(m, "meta", parser.meta, dispatcher.meta)
+        self._link(m, "block", parser.block, dispatcher.block)
+        connect_same(m, dispatcher.sack, self._flow.sack_block)
         connect_same(m, dispatcher.segment, self._flow.segment)
         connect_same(m, dispatcher.info, self._infos.i)
         connect_same(m, self._infos.o, placement.info)
@@ -220,7 +222,8 @@ class Engine(wiring.Component):
         ]  # fmt: skip
         m.d.sync += [
             cookies.key.eq(r.cookie_key),
-            listen.syn_cookies.eq(r.syn_cookies & ~r.syn_to_host), listen.sack.eq(r.sack),
+            listen.syn_cookies.eq(r.syn_cookies & ~r.syn_to_host),
+            listen.sack.eq(r.sack),
             dispatcher.cookies.eq(r.syn_cookies & ~r.syn_to_host),
         ]
 

@@ -96,6 +96,9 @@ FourTuple = data.StructLayout({"laddr": 32, "faddr": 32, "lport": 16, "fport": 1
 """Local address and port, foreign address and port; 96 bits."""
 
 
+SACK_BITS = 3
+"""Bits of a number of SACK blocks: four at most fit a header (RFC 2018 section 3)."""
+
 # From here on tables.
 # fmt: off
 
@@ -123,6 +126,7 @@ RxMeta = data.StructLayout({
     "mss": 16,             # MSS option, 0 if absent (looked for in SYN segments only)
     "ws_present": 1, "ws": 4,  # window scale option, clamped to 14 (SYN segments only)
     "sack_ok": 1,          # SACK-permitted option (SYN segments only)
+    "sacks": SACK_BITS,    # SACK blocks that follow on a stream of their own (no SYN segments)
 })
 
 
@@ -200,9 +204,6 @@ def tx_segment(cfg: EngineConfig) -> data.StructLayout:
         "mss": 16, "ws_present": 1, "ws": 4, "sack_ok": 1, "sacks": SACK_BITS,
     })
 
-
-SACK_BITS = 3
-"""Bits of a number of SACK blocks: four at most fit a header (RFC 2018 section 3)."""
 
 interval = data.StructLayout({"start": 32, "end": 32})
 """Sequence numbers [start, end) received out of order."""

@@ -68,7 +68,8 @@ class Admission(wiring.Component):
             m.d.sync += [syn.hit.eq(told.hit), syn.index.eq(told.index), syn.listener.eq(told.listener)]
             m.d.sync += [syn.is_ack.eq(head.flags[ACK]), syn.cookie.eq(0), syn.returned.eq(0)]
             m.d.sync += [
-                syn[name].eq(head[name]) for name in ("tuple", "smac", "seq", "ack", "mss", "ws_present", "ws", "sack_ok")
+                syn[name].eq(head[name])
+                for name in ("tuple", "smac", "seq", "ack", "mss", "ws_present", "ws", "sack_ok")
             ]
         with m.If(self.admit):
             self._admit(m)

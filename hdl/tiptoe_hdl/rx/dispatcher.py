@@ -8,10 +8,24 @@ from ..config import EngineConfig
 from ..listen.cookie_maker import Cookie, Question
 from ..listen.handshake import Verdict, handshake, syn_request
 from ..listen.listen_table import LocalEndpoint, listens
-from ..messages import ACK, FIN, RST, SYN, FourTuple, FrameInfo, RxMeta, TxControl, rx_segment, table_result
+from ..messages import (
+    ACK,
+    FIN,
+    RST,
+    SYN,
+    FourTuple,
+    FrameInfo,
+    RxMeta,
+    TxControl,
+    rx_sack,
+    rx_segment,
+    table_result,
+)
 from ..wire.valid_only import valid_only
 from .admission import Admission
 from .lookup import Lookup
+from .sack_forward import SackForward
+from .sack_walker import SackBlock
 
 
 class Dispatcher(wiring.Component):
@@ -38,8 +52,12 @@ class Dispatcher(wiring.Component):
         The connection table.
     find : Out valid-only of LocalEndpoint; found : In stream of ``listens``
         The listen table: a search with each lookup; found is taken together with the lookup's result.
+    block : In stream of ``SackBlock``
+        As many as ``meta`` says, in its order.
     segment : Out stream of ``rx_segment``
         Segments of connections, each with an ``info`` whose ``ask`` is set.
+    sack : Out stream of ``rx_sack``
+        Blocks of the segment that was taken last; the next segment comes behind them.
     info : Out stream of FrameInfo
         One for each ``meta``, in order.
     syn : Out stream of ``syn_request``
@@ -86,7 +104,9 @@ class Dispatcher(wiring.Component):
                 "result": In(stream.Signature(table_result(cfg))),
                 "find": Out(valid_only(LocalEndpoint)),
                 "found": In(stream.Signature(listens(cfg))),
+                "block": In(stream.Signature(SackBlock)),
                 "segment": Out(stream.Signature(rx_segment(cfg))),
+                "sack": Out(stream.Signature(rx_sack(cfg))),
                 "info": Out(stream.Signature(FrameInfo)),
                 "syn": Out(stream.Signature(syn_request(cfg))),
                 "room": In(1),
@@ -119,6 +139,9 @@ class Dispatcher(wiring.Component):
         m = Module()
         m.submodules.fetch = self._fetch = fetch = Lookup(self.cfg)
         m.submodules.admission = self._admission = admission = Admission(self.cfg)
+        m.submodules.blocks = self._blocks = blocks = SackForward(self.cfg)
+        wiring.connect(m, wiring.flipped(self.block), blocks.block)
+        wiring.connect(m, blocks.o, wiring.flipped(self.sack))
         head, kind, told = fetch.head, fetch.kind, fetch.told
         done = fetch.done  # the head's last cycle
         again = Signal()  # the head wants another lookup
@@ -148,12 +171,19 @@ class Dispatcher(wiring.Component):
             self.cookie.payload.seq.eq(head.seq),
         ]  # fmt: skip
         self._outputs(m, head, kind, told)
+        m.d.comb += [
+            blocks.i.valid.eq(done & (head.sacks != 0)),
+            blocks.i.payload.id.eq(told.index),
+            blocks.i.payload.count.eq(head.sacks),
+            blocks.i.payload.keep.eq(kind.connection),
+            blocks.segment_waits.eq(self.segment.valid),
+        ]
         to_host = self.info.payload.to_host
         with m.FSM():
             with m.State("Decide"):
                 with m.If(kind.host):
                     self._inform(m, done)
-                with m.If(kind.connection & ~self.segment.valid):
+                with m.If(kind.connection & ~self.segment.valid & blocks.i.ready):
                     self._inform(m, done)
                     m.d.sync += self.segment.valid.eq(done)
                 with m.If(kind.syn):
@@ -272,7 +302,8 @@ class Dispatcher(wiring.Component):
         with m.If(~self.segment.valid):
             m.d.sync += [segment.id.eq(told.index), segment.length.eq(head.payload_length)]
             m.d.sync += [
-                segment[name].eq(head[name]) for name in ("seq", "ack", "flags", "wnd", "mss", "ws_present", "ws", "sack_ok")
+                segment[name].eq(head[name])
+                for name in ("seq", "ack", "flags", "wnd", "mss", "ws_present", "ws", "sack_ok")
             ]
         with m.If(~self.info.valid):
             m.d.sync += [
@@ -283,7 +314,7 @@ class Dispatcher(wiring.Component):
             ]
 
     def _inform(self, m, done):
-        """Push the head's FrameInfo; it is ``done`` when there is room."""
-        with m.If(~self.info.valid):
+        """Push the head's FrameInfo; it is ``done`` when there is room, and somebody to take its SACK blocks."""
+        with m.If(~self.info.valid & self._blocks.i.ready):
             m.d.comb += done.eq(1)
             m.d.sync += self.info.valid.eq(1)

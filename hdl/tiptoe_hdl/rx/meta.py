@@ -1,21 +1,22 @@
 """The report on every kept frame: header fields (RFC 791, RFC 9293 section 3.1) and a SYN's options."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from ..config import EngineConfig
-from ..messages import SYN, RxMeta
+from ..messages import SACK_BITS, SYN, RxMeta
 from ..wire.queue import HalfQueue
 from .judge import decision
 from .options import OPTION_WORD, OptionStore, OptionWalker, SynOptions, walk_command
 from .position import IP_WORD, FramePosition, padded_word
+from .sack_walker import SackBlock, SackWalker
 
 
 def _waiting(cfg: EngineConfig) -> data.StructLayout:
-    """A report in the queue; ``walk`` if it has to wait for its options."""
-    return data.StructLayout({"meta": RxMeta, "walk": 1, "options": walk_command(cfg)})
+    """A report in the queue; ``walk`` if it has to wait for its options, a SYN's or, with ``blocks``, another segment's."""
+    return data.StructLayout({"meta": RxMeta, "walk": 1, "blocks": 1, "options": walk_command(cfg)})
 
 
 class RxMetaBuilder(wiring.Component):
@@ -37,6 +38,8 @@ class RxMetaBuilder(wiring.Component):
         Beats, see ``position``.
     decision : In(decision(cfg))
     o : Out stream of ``RxMeta``
+    block : Out stream of ``SackBlock``
+        ``sacks`` of each report, in their order; they are there before it.
     """
 
     def __init__(self, cfg: EngineConfig, depth: int):
@@ -45,6 +48,7 @@ class RxMetaBuilder(wiring.Component):
             "valid": In(1), "last": In(1), "padded": In(cfg.data_width),
             "decision": In(decision(cfg)),
             "o": Out(stream.Signature(RxMeta)),
+            "block": Out(stream.Signature(SackBlock)),
         })  # fmt: skip
 
     def elaborate(self, platform):
@@ -54,6 +58,7 @@ class RxMetaBuilder(wiring.Component):
         m.submodules.position = position = FramePosition(cfg)
         m.submodules.store = store = OptionStore(cfg, self._depth)
         m.submodules.walker = walker = OptionWalker(cfg)
+        m.submodules.sacks = sacks = SackWalker(cfg)
         m.submodules.queue = queue = HalfQueue(_waiting(cfg), self._depth)
 
         m.d.comb += [
@@ -114,7 +119,8 @@ class RxMetaBuilder(wiring.Component):
             entry.meta.frame_length.eq(self.decision.length),
             entry.meta.payload_offset.eq((tcp_word + data_offset) << 2),
             entry.meta.payload_length.eq(tcp_length - (data_offset << 2)),
-            entry.walk.eq(~self.decision.to_host & held.flags[SYN] & (data_offset != OPTION_WORD)),
+            entry.walk.eq(~self.decision.to_host & (data_offset != OPTION_WORD)),
+            entry.blocks.eq(~held.flags[SYN]),
             entry.options.lane.eq(tcp_word + OPTION_WORD),
             entry.options.words.eq(data_offset - OPTION_WORD),
             queue.i.valid.eq(self.decision.end & self.decision.commit),
@@ -133,11 +139,15 @@ class RxMetaBuilder(wiring.Component):
         head = queue.o.payload
         options = Signal(SynOptions)
         m.d.comb += [
-            walker.command.valid.eq(queue.o.valid & head.walk),
+            walker.command.valid.eq(queue.o.valid & head.walk & ~head.blocks),
             walker.command.payload.eq(head.options),
-            store.row.eq(walker.row),
+            sacks.command.valid.eq(queue.o.valid & head.walk & head.blocks),
+            sacks.command.payload.eq(head.options),
+            store.row.eq(Mux(head.blocks, sacks.row, walker.row)),
             walker.data.eq(store.data),
-            self.o.valid.eq(queue.o.valid & (~head.walk | walker.o.valid)),
+            sacks.data.eq(store.data),
+            # Each has a result only of the report at the head.
+            self.o.valid.eq(queue.o.valid & (~head.walk | walker.o.valid | sacks.o.valid)),
             self.o.payload.eq(head.meta),
             self.o.payload.mss.eq(options.mss),
             self.o.payload.ws_present.eq(options.ws_present),
@@ -145,7 +155,10 @@ class RxMetaBuilder(wiring.Component):
             self.o.payload.sack_ok.eq(options.sack_ok),
             queue.o.ready.eq(self.o.valid & self.o.ready),
             walker.o.ready.eq(head.walk & self.o.ready),
+            sacks.o.ready.eq(head.walk & self.o.ready),
+            self.o.payload.sacks.eq(sacks.o.payload & sacks.o.valid.replicate(SACK_BITS)),
         ]
-        with m.If(head.walk):
+        with m.If(head.walk & ~head.blocks):
             m.d.comb += options.eq(walker.o.payload)
+        wiring.connect(m, sacks.block, wiring.flipped(self.block))
         return m

@@ -13,6 +13,7 @@ from ..messages import RxMeta, rx_beat
 from .buffer import HEADROOM, store_port
 from .judge import RxJudge
 from .meta import RxMetaBuilder
+from .sack_walker import SackBlock
 
 REPORTS = 8
 """Frames under way in the parser or waiting as reports."""
@@ -38,6 +39,8 @@ class RxParser(wiring.Component):
         The engine's addresses; change them while no frame is under way.
     meta : Out stream of ``RxMeta``
         In frame order, after the frame is in the buffer.
+    block : Out stream of ``SackBlock``
+        ``sacks`` of each report, in their order.
     store : Out(store_port(cfg)), room : In(1)
         The buffer's write side. Frames are stored without pad bytes: ``RxMeta.payload_offset`` counts from two bytes
         before the first stored byte.
@@ -57,6 +60,7 @@ class RxParser(wiring.Component):
             "i": In(stream.Signature(rx_beat(cfg))),
             "mac": In(48), "ip": In(32), "promiscuous": In(1),
             "meta": Out(stream.Signature(RxMeta)),
+            "block": Out(stream.Signature(SackBlock)),
             "store": Out(store_port(cfg)), "room": In(1),
             **{name: Out(1) for name in self.COUNTERS},
         })  # fmt: skip
@@ -116,6 +120,7 @@ class RxParser(wiring.Component):
             builder.decision.eq(judge.o),
         ]
         wiring.connect(m, builder.o, wiring.flipped(self.meta))
+        wiring.connect(m, builder.block, wiring.flipped(self.block))
 
         # Every frame takes a place among the reports with its first beat; one that is discarded gives it back.
         inside = Signal()

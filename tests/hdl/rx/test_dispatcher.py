@@ -99,6 +99,19 @@ def run_dispatcher(metas, *, rst_unknown=1, syn_to_host=0, room=1, may_reset=1, 
     async def source(ctx):
         await send_all(ctx, dut.meta, metas, idle=idle, rng=random.Random(f"{seed}:source"))
 
+    async def blocks(ctx):
+        all_blocks = [{"start": start, "end": end} for meta in metas for start, end in blocks_of(meta)]
+        await send_all(ctx, dut.block, all_blocks, idle=idle, rng=random.Random(f"{seed}:blocks"))
+
+    async def order(ctx):
+        """Segments and blocks, as the pipeline's arbiter takes them."""
+        out["order"] = []
+        ports = [(port.valid, port.ready, port.payload.id) for port in (dut.segment, dut.sack)]
+        async for _, _, *taken in ctx.tick().sample(*(signal for port in ports for signal in port)):
+            for name, (valid, ready, ident) in zip(("segment", "sack"), (taken[:3], taken[3:]), strict=True):
+                if valid and ready:
+                    out["order"].append((name, ident))
+
     def sink(name):
         async def run(ctx):
             port = getattr(dut, name)
@@ -121,17 +134,23 @@ def run_dispatcher(metas, *, rst_unknown=1, syn_to_host=0, room=1, may_reset=1, 
                 out[name] += pulse
 
     run_bench(
-        dut, setup, source, sink("segment"), sink("info"), sink("control"), sink("syn"),
-        background=[play_table, play_listener, count, watch_stream(dut.segment), watch_stream(dut.info),
+        dut, setup, source, blocks, sink("segment"), sink("sack"), sink("info"), sink("control"), sink("syn"),
+        background=[play_table, play_listener, count, order, watch_stream(dut.segment), watch_stream(dut.info),
+                    watch_stream(dut.sack),
                     watch_stream(dut.control), watch_stream(dut.syn), watch_stream(dut.handshake), watch_stream(dut.lookup)],
         max_cycles=100_000,
     )  # fmt: skip
     return out, expected
 
 
+def blocks_of(meta):
+    """The SACK blocks that a segment comes with."""
+    return [(meta["seq"] + 16 * block & M32, meta["ack"] + block & M32) for block in range(meta["sacks"])]
+
+
 def expectation(metas, rst_unknown, syn_to_host=0, room=1, may_reset=1):
     """What must come out, by RFC 9293 section 3.10.7."""
-    out = {"segment": [], "info": [], "control": [], "handshake": [], "syn": []} | dict.fromkeys(COUNTS, 0)
+    out = {"segment": [], "sack": [], "order": [], "info": [], "control": [], "handshake": [], "syn": []} | dict.fromkeys(COUNTS, 0)
     for meta in metas:
         kind, number, flags = meta["tuple"]["laddr"], meta["tuple"]["fport"], meta["flags"]
         frame = {name: meta[name] for name in ("payload_offset", "frame_length")}
@@ -162,6 +181,11 @@ def expectation(metas, rst_unknown, syn_to_host=0, room=1, may_reset=1):
                     **{name: meta[name] for name in ("seq", "ack", "flags", "wnd", "mss", "ws_present", "ws", "sack_ok")},
                 }
             )
+            out["order"] += [("segment", number % 16)] + [("sack", number % 16)] * meta["sacks"]
+            out["sack"] += [
+                {"id": number % 16, "start": start, "end": end, "first": int(block == 0)}
+                for block, (start, end) in enumerate(blocks_of(meta))
+            ]
         elif kind in (HALF_OPEN, OLD) and not again:
             out["info"].append({"ask": 0, "to_host": int(kind == OLD), **frame})
         elif not (opens or again):
@@ -235,7 +259,7 @@ def random_meta(rng, number):
         seq=rng.getrandbits(32), ack=rng.getrandbits(32), wnd=rng.getrandbits(16), smac=rng.getrandbits(48),
         payload_length=rng.randrange(1461), payload_offset=4 * rng.randrange(14, 30), frame_length=rng.randrange(60, 1515),
         mss=rng.getrandbits(16), ws_present=rng.getrandbits(1), ws=rng.randrange(15),
-        sack_ok=rng.getrandbits(1),
+        sack_ok=rng.getrandbits(1), sacks=rng.choice([0, 0, 1, 2, 3, 4]),
     )  # fmt: skip
 
 

@@ -58,7 +58,7 @@ STEPS = (
         state.measure,
     ),
     (segment.decide, reassembly.merge, scoreboard.find, congestion.candidates, rtt.double, host.judge, timers.expire),
-    (reassembly.apply, scoreboard.apply, congestion.apply, rtt.sample, host.apply, state.apply),
+    (reassembly.apply, scoreboard.apply, congestion.apply, output.prepare, rtt.sample, host.apply, state.apply),
     (state.take_fin, reassembly.insert, host.note, output.measure, rtt.error, timers.prolong),
     (state.wait, reassembly.forget, output.limit, rtt.smooth),
     (output.decide, rtt.apply),

@@ -3,6 +3,7 @@
 from amaranth.hdl import Cat, Const, Mux
 
 from ...messages import ACK, RST, SACK_BITS
+from ...wire.choice import select
 from ...wire.sequence import distance, seq_gt
 from ..tcb import TICK_BITS
 from . import choose, power
@@ -26,6 +27,14 @@ def _up_to(value, limit):
     return ~value[12:].any() & ~(limit < value[:12])
 
 
+def prepare(s):
+    """Step 4: what a segment carries beside so many blocks that tell what has come out of order (RFC 6691)."""
+    return dict(
+        tells_blocks=s.sack_ok & s.established,
+        **{f"room_beside_{k}": (s.maxseg_now - (4 + 8 * k if k else 0))[:12] for k in range(len(s.ooo_valid) + 1)},
+    )
+
+
 def measure(s):
     """Step 5: how much there is, how much may go, how far the receive window could open.
 
@@ -36,8 +45,9 @@ def measure(s):
     highest = Mux(s.fills, s.hole_end, s.snd_max)
     fin = s.fin_now
     # Sorted: as many as the highest one valid says.
-    told = Mux(s.on_board, s.told, sum(s.ooo_valid))[:SACK_BITS]
-    sacks = Mux(s.sack_ok & s.established, told, 0)
+    valid = Cat(1, s.ooo_valid, 0)
+    told = [Mux(s.on_board, s.told == k, valid[k] & ~valid[k + 1]) for k in range(len(s.ooo_valid) + 1)]
+    number = Cat(Cat(told[k] for k in range(len(told)) if k >> bit & 1).any() for bit in range(SACK_BITS))
     return dict(
         base=base,
         up_to_max=up_to_max,
@@ -59,10 +69,11 @@ def measure(s):
         half_wnd=s.recent_wnd >> 1,
         force_one=s.force & s.wnd_zero,  # a probe; with a window open it is an override
         two_segments=(s.maxseg << 1)[:13],
-        told=told,
-        sacks=sacks,
-        # What a segment carries beside the blocks that tell what has come out of order (RFC 6691).
-        segment_room=Mux(sacks == 0, s.maxseg, s.maxseg - (Const(4, 6) | (sacks << 3)))[:12],
+        told=number,
+        sacks=number & s.tells_blocks.replicate(SACK_BITS),
+        segment_room=Mux(
+            s.tells_blocks, select(told, [getattr(s, f"room_beside_{k}") for k in range(len(told))]), s.maxseg
+        ),
     )
 
 

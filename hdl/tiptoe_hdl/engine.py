@@ -217,7 +217,8 @@ class Engine(wiring.Component):
         ]  # fmt: skip
         m.d.sync += [
             cookies.key.eq(r.cookie_key),
-            listen.syn_cookies.eq(r.syn_cookies & ~r.syn_to_host), listen.sack.eq(r.sack),
+            listen.syn_cookies.eq(r.syn_cookies & ~r.syn_to_host),
+            listen.sack.eq(r.sack),
             dispatcher.cookies.eq(r.syn_cookies & ~r.syn_to_host),
         ]
 

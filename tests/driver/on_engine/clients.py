@@ -138,7 +138,9 @@ class Client:
     def _arm(self, rto: int) -> None:
         self.rto, self._due = rto, self.crowd.now + rto
 
-    def _emit(self, flags: int, seq: int, payload: bytes = b"", mss: int = 0, ws: int | None = None, sack_ok: bool = False) -> None:
+    def _emit(
+        self, flags: int, seq: int, payload: bytes = b"", mss: int = 0, ws: int | None = None, sack_ok: bool = False
+    ) -> None:
         ack = self.rcv_nxt if flags & ACK else 0
         segment = Segment(
             ip_number(THEIRS), ip_number(OURS), self.port, 80, seq & M, ack, flags, 8192, mss, ws, payload, sack_ok

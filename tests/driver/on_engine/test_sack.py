@@ -6,7 +6,7 @@ import errno
 
 import pytest
 
-from tests.driver.on_engine.clients import M, OURS, SECOND, THEIRS, Crowd
+from tests.driver.on_engine.clients import OURS, SECOND, THEIRS, Crowd, M
 from tests.driver.on_engine.test_cookies import Flooded
 from tiptoe_driver import Socket
 from tiptoe_verif.wire.segment import ACK, SYN, Segment, ip_number

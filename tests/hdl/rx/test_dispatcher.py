@@ -159,7 +159,10 @@ def expectation(metas, rst_unknown, syn_to_host=0, room=1, may_reset=1):
                 {
                     "id": number % 16,
                     "length": meta["payload_length"],
-                    **{name: meta[name] for name in ("seq", "ack", "flags", "wnd", "mss", "ws_present", "ws", "sack_ok")},
+                    **{
+                        name: meta[name]
+                        for name in ("seq", "ack", "flags", "wnd", "mss", "ws_present", "ws", "sack_ok")
+                    },
                 }
             )
         elif kind in (HALF_OPEN, OLD) and not again:

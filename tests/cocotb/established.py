@@ -6,6 +6,7 @@ Rings are small, so that they wrap many times; sizes and positions are odd.
 from itertools import pairwise
 
 from tiptoe_driver.hardware import abi_gen as abi
+from tiptoe_hdl.config import TINY
 from tiptoe_verif.testbench.peer import Host
 from tiptoe_verif.testbench.steps import active, close_by_peer, connecting, exchange, receive
 from tiptoe_verif.testbench.testbench import TICK_CYCLES, Bench, engine_test
@@ -79,19 +80,22 @@ def test_established_out_of_order(b: Bench) -> None:
 
 
 @engine_test()
-def test_established_third_gap(b: Bench) -> None:
-    """A third gap has no place: counted, and the data is sent again later."""
+def test_established_gap_beyond_what_it_remembers(b: Bench) -> None:
+    """One gap more than there are places: counted, and the data is sent again later."""
     peer, sock = active(b, Host(b))
-    data = b.rng.randbytes(800)
-    for begin in (100, 300, 500):
+    gaps = [100 + 200 * number for number in range(TINY.ooo_intervals + 1)]
+    size, beyond = gaps[-1] + 300, gaps[-1]
+    data = b.rng.randbytes(size)
+    for begin in gaps:
         peer.send("A", data[begin : begin + 100], seq=1 + begin)
         peer.expect("A", ack=1)
     assert b.counters()["RX_OOO_DISCARDED"] == 1
-    for begin, ack in ((0, 201), (200, 401), (400, 501), (500, 601), (600, 701), (700, 801)):
+    filled = [(begin, begin + 201) for begin in range(0, beyond - 200, 200)]
+    for begin, ack in (*filled, *((begin, begin + 101) for begin in range(beyond - 100, size, 100))):
         peer.send("A", data[begin : begin + 100], seq=1 + begin)
         peer.expect_ack(ack)
-    assert receive(b, sock, 800) == data
-    peer.seq = 801
+    assert receive(b, sock, size) == data
+    peer.seq = size + 1
     close_by_peer(b, peer, sock)
 
 

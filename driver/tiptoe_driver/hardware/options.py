@@ -47,9 +47,9 @@ class EngineOptions:
         ``rst_unknown=False``, for the segments that follow. False: they are dropped, and the peer tries again.
     syn_cookies : bool
         SYNs for which there is no entry, or no id that nobody was promised, are answered with SYN cookies: a flood of SYNs locks
-        nobody out. Connections made so have no window scale and no selective acknowledgements, and lose data sent with the first ACK once. Where ids are
-        short without a flood, those who have an answer are not certain of their id. Without effect with ``syn_to_host``.
-        False: dropped.
+        nobody out. Connections made so have no window scale and no selective acknowledgements, and lose data sent with the first
+        ACK once. Where ids are short without a flood, those who have an answer are not certain of their id. Without effect with
+        ``syn_to_host``. False: dropped.
     sack : bool
         SYNs offer selective acknowledgements (RFC 2018), and SYN,ACKs permit them; a SYN cookie's does not. FreeBSD:
         net.inet.tcp.sack.enable, Linux: tcp_sack.

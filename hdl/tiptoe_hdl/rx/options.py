@@ -146,9 +146,9 @@ class OptionWalker(wiring.Component):
     """Goes through the options of a SYN word by word: at once as long as they come in usual layouts, else as a chain.
 
     End of options, no operation, maximum segment size (kind 2, length 4), window scale (kind 3, length 3) and SACK-permitted
-    (kind 4, length 2) are known; all others, and known ones of another length, are skipped by their length. A length of 0
-    or 1, or one that goes beyond the header, ends the walk; what was found before stays. Of an option that comes twice the
-    last one counts.
+    (kind 4, length 2) are known; all others, and known ones of another length, are skipped by their length. A length of
+    0 or 1, or one that goes beyond the header, ends the walk; what was found before stays. Of an option that comes twice
+    the last one counts.
 
     Timing: a cycle a word and five on top; where any word is unusual ten on top, whatever it is. Then some cycles until the
     next command is taken.

@@ -45,7 +45,10 @@ def test_conn_1_removed_in_every_state_then_every_event(both: Two, state: str, w
     one.device.forget()
     two.device.forget()
     if way == "detach":
-        assert not one.device.registers[reg.REG_CONTROL] & reg.CONTROL_ENABLE and not one.device.registers[reg.REG_IRQ_MASK]
+        assert (
+            not one.device.registers[reg.REG_CONTROL] & reg.CONTROL_ENABLE
+            and not one.device.registers[reg.REG_IRQ_MASK]
+        )
         every_event(one.device, conn.tid)
     for _ in range(3):
         one.stack.poll()

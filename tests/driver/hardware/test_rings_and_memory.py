@@ -222,9 +222,7 @@ def test_bring_up_writes_rings_keys_and_addresses_before_enable() -> None:
 
 def test_bring_up_for_a_software_tcp_that_takes_what_the_engine_cannot() -> None:
     bench = Bench(syn_to_host=True, rst_unknown=False)
-    assert bench.device.registers[reg.REG_CONTROL] == (
-        reg.CONTROL_ENABLE | reg.CONTROL_SYN_TO_HOST | reg.CONTROL_SACK
-    )
+    assert bench.device.registers[reg.REG_CONTROL] == (reg.CONTROL_ENABLE | reg.CONTROL_SYN_TO_HOST | reg.CONTROL_SACK)
     with pytest.raises(ValueError, match="syn_to_host needs rst_unknown=False"):
         Bench(syn_to_host=True)
 

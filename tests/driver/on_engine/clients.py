@@ -130,7 +130,7 @@ class Client:
 
     def _send_syn(self) -> None:
         self.syns += 1
-        self._emit(SYN, self.iss, mss=1460, ws=7)
+        self._emit(SYN, self.iss, mss=1460, ws=7, sack_ok=self.crowd.permits)
         self.nxt = self.iss + 1 & M
         if self.syns == 1:
             self._arm(SECOND)
@@ -138,10 +138,12 @@ class Client:
     def _arm(self, rto: int) -> None:
         self.rto, self._due = rto, self.crowd.now + rto
 
-    def _emit(self, flags: int, seq: int, payload: bytes = b"", mss: int = 0, ws: int | None = None) -> None:
+    def _emit(
+        self, flags: int, seq: int, payload: bytes = b"", mss: int = 0, ws: int | None = None, sack_ok: bool = False
+    ) -> None:
         ack = self.rcv_nxt if flags & ACK else 0
         segment = Segment(
-            ip_number(THEIRS), ip_number(OURS), self.port, 80, seq & M, ack, flags, 8192, mss, ws, payload
+            ip_number(THEIRS), ip_number(OURS), self.port, 80, seq & M, ack, flags, 8192, mss, ws, payload, sack_ok
         )
         if not self._lost(True, segment):
             self.crowd.inject(segment)
@@ -172,7 +174,11 @@ class Crowd:
     ----------
     clients : list of Client
         All there ever were.
+    permits : bool
+        SYNs of clients permit selective acknowledgements.
     """
+
+    permits = True
 
     def __init__(
         self,

@@ -30,7 +30,10 @@ def test_the_fourth_in_ten_minutes_stops_the_device() -> None:
     assert [s.action for s in bench.dev.standstills] == [Action.RESET] * 3 + [Action.STOPPED]
     assert bench.dev.state is DeviceState.STOPPED
     assert bench.socket().connect_ex((PEER_IP, 80)) == errno.ENETDOWN
-    assert not bench.device.registers[reg.REG_CONTROL] & reg.CONTROL_ENABLE and not bench.device.registers[reg.REG_IRQ_MASK]
+    assert (
+        not bench.device.registers[reg.REG_CONTROL] & reg.CONTROL_ENABLE
+        and not bench.device.registers[reg.REG_IRQ_MASK]
+    )
     assert callouts(bench.stack) == 0
     bench.dev.restart()  # somebody has seen to it: counting begins anew
     assert new_connection_works(bench)

@@ -56,8 +56,8 @@ def test_handshake_negotiates_options(options, offered, flow):
 @pytest.mark.parametrize("ours", [0, 1], ids=["off", "on"])
 @pytest.mark.parametrize("peers", [0, 1], ids=["peer without", "peer with"])
 def test_handshake_sack_is_permitted_if_both_do(ours, peers):
-    """RFC 2018 section 2: the SYN,ACK says it if the SYN did and the register allows it; the host and the connection hear it so. A
-    SYN that comes again, with the option or without, and a register written meanwhile, change nothing: it was said."""
+    """RFC 2018 section 2: the SYN,ACK says it if the SYN did and the register allows it; the host and the connection hear it
+    so. A SYN that comes again, with the option or without, and a register written meanwhile, change nothing: it was said."""
 
     async def scenario(ctx, net):
         ctx.set(net.dut.sack, ours)

@@ -88,7 +88,8 @@ def test_random_segments_against_model(seed):
                 "flags": rng.choice([S, S, A, A, A, A, A | F, R, R | A, S | A, F, 0, S | F]),
                 "seq": irs + rng.choice([0, 1, 1, 1, 1, 2, WND, WND + 1, -1]) & M32,
                 "ack": iss + rng.choice([0, 1, 1, 1, 1, 2]) & M32,
-                "mss": rng.choice([0, 1000]), "ws_present": rng.getrandbits(1), "ws": rng.randrange(15), "sack_ok": rng.getrandbits(1),
+                "mss": rng.choice([0, 1000]), "ws_present": rng.getrandbits(1), "ws": rng.randrange(15),
+                "sack_ok": rng.getrandbits(1),
             }  # fmt: skip
             if number not in model.half_open:
                 net.set_clock(ctx, rng.choice([M32, 0, rng.getrandbits(32)]), peer_tuple(number))

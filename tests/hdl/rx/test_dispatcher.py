@@ -150,7 +150,15 @@ def blocks_of(meta):
 
 def expectation(metas, rst_unknown, syn_to_host=0, room=1, may_reset=1):
     """What must come out, by RFC 9293 section 3.10.7."""
-    out = {"segment": [], "sack": [], "order": [], "info": [], "control": [], "handshake": [], "syn": []} | dict.fromkeys(COUNTS, 0)
+    out = {
+        "segment": [],
+        "sack": [],
+        "order": [],
+        "info": [],
+        "control": [],
+        "handshake": [],
+        "syn": [],
+    } | dict.fromkeys(COUNTS, 0)
     for meta in metas:
         kind, number, flags = meta["tuple"]["laddr"], meta["tuple"]["fport"], meta["flags"]
         frame = {name: meta[name] for name in ("payload_offset", "frame_length")}
@@ -178,7 +186,10 @@ def expectation(metas, rst_unknown, syn_to_host=0, room=1, may_reset=1):
                 {
                     "id": number % 16,
                     "length": meta["payload_length"],
-                    **{name: meta[name] for name in ("seq", "ack", "flags", "wnd", "mss", "ws_present", "ws", "sack_ok")},
+                    **{
+                        name: meta[name]
+                        for name in ("seq", "ack", "flags", "wnd", "mss", "ws_present", "ws", "sack_ok")
+                    },
                 }
             )
             out["order"] += [("segment", number % 16)] + [("sack", number % 16)] * meta["sacks"]

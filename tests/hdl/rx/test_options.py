@@ -125,8 +125,8 @@ def test_any_bytes_are_walked_through_as_the_rfc_says_and_leave_nothing_behind(w
 
 
 def sack_layouts():
-    """SACK-permitted (RFC 2018 section 2) among the options that a SYN may have: every order, with every option alone or padded as
-    in RFC 7323 appendix A; and what only looks like it."""
+    """SACK-permitted (RFC 2018 section 2) among the options that a SYN may have: every order, with every option alone or padded
+    as in RFC 7323 appendix A; and what only looks like it."""
     stamps = b"\x08\x0a\0\0\0\x01" + bytes(4)
     options = {"MSS": b"\x02\x04\x05\xb4", "scale": b"\x03\x03\x07", "stamps": stamps, "SACK": b"\x04\x02"}
     paddings = {

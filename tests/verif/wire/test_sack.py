@@ -1,4 +1,4 @@
-"""The wire monitor on selective acknowledgements (RFC 2018): what is right passes, and each rule with a segment that breaks it."""
+"""The wire monitor on selective acknowledgements (RFC 2018): what is right passes; each rule with a segment that breaks it."""
 
 from __future__ import annotations
 
@@ -90,7 +90,9 @@ WRONG = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("pieces", "edges", "ack", "said"), [case[1:] for case in WRONG], ids=[case[0] for case in WRONG])
+@pytest.mark.parametrize(
+    ("pieces", "edges", "ack", "said"), [case[1:] for case in WRONG], ids=[case[0] for case in WRONG]
+)
 def test_what_the_engine_may_not_tell(pieces, edges, ack, said):
     with pytest.raises(WireError, match=said):
         tell(given(opened(), *pieces), *edges, ack=ack)
@@ -176,7 +178,9 @@ def test_options_are_read_as_scapy_writes_them(rng):
     assert segment is not None and segment.sack_ok and not segment.sacks and segment.mss == 1460
 
 
-@pytest.mark.parametrize("options", [b"\x04\x03\x00\x01", b"\x05\x02\x01\x01", b"\x05\x09" + bytes(7), b"\x05\x0b" + bytes(9)])
+@pytest.mark.parametrize(
+    "options", [b"\x04\x03\x00\x01", b"\x05\x02\x01\x01", b"\x05\x09" + bytes(7), b"\x05\x0b" + bytes(9)]
+)
 def test_options_of_a_wrong_length(options):
     segment = Segment(1, 2, 3, 4, 5, 6, ACK, 7, 0, None, b"")
     frame = bytes(12) + b"\x08\x00" + pack_tcp(segment, options=options)

@@ -49,6 +49,7 @@ class Peer:
         self.rcv_nxt = self.rcv_una = 0
         self.open = self.over = self.fin_sent = self.peer_closed = False
         self.wnd, self.mss = self._rng.choice((8192, 8192, 1000, 65_535)), self._rng.choice((536, 1460))
+        self.sack = self._rng.random() < 0.7
 
     # --- from the engine ---
 
@@ -94,7 +95,7 @@ class Peer:
 
     def polite(self, amount: int) -> tuple[Segment, bytes] | None:
         """What comes next by the rules: handshake, data that fits the window, acknowledgement, FIN; None: nothing."""
-        options = b"\x02\x04" + self.mss.to_bytes(2, "big")
+        options = b"\x02\x04" + self.mss.to_bytes(2, "big") + b"\x01\x01\x04\x02" * self.sack
         if self.over:
             self.begin()
         if self.irs is None:

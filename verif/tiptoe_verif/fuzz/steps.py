@@ -201,6 +201,8 @@ def _options(rng: random.Random, flags: int) -> bytes:
         parts.append(b"\x02\x04" + rng.choice(_MSS).to_bytes(2, "big"))
     if flags & SYN and rng.random() < 0.5:
         parts.append(b"\x01\x03\x03" + bytes((rng.choice((0, 1, 2, 7, 14, 15, 255)),)))
+    if flags & SYN and rng.random() < 0.5:
+        parts.append(b"\x04\x02")
     while rng.random() < 0.1:
         parts.append(
             rng.choice((b"\0", b"\1", b"\x04\x02", b"\x08\x0a" + bytes(8), b"\x02\x03\x05", b"\x03\x01", b"\x02\x00", b"\xfe\xff",

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from .flow import DEFAULT_MSS, Flow, Intervals, unwrap
+from .flow import DEFAULT_MSS, Flow, unwrap
 from .host_frames import HostFrames
+from .intervals import Intervals
 from .sack import misplaced, room_taken
 from .segment import (
     ACK,

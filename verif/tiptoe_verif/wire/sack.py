@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from .intervals import Intervals
 from .segment import RST, SYN, Segment
 
 Range = tuple[int, int]
@@ -19,7 +20,7 @@ OPTION, BLOCK = 4, 8
 
 
 class Arrival(NamedTuple):
-    """Text of a segment ahead of a gap. ``fresh``: none of it had been given before, so whoever knows it has seen this segment."""
+    """Text of a segment ahead of a gap. ``fresh``: none of it had been given before: whoever knows it has seen this segment."""
 
     begin: int
     end: int
@@ -60,7 +61,7 @@ class Sack:
             self.ahead.clear()
 
     def complaint(self, segment: Segment, ack: int, flow: Received) -> str:
-        """What is wrong with the options of a segment of the engine's that acknowledges ``ack``, or "". """
+        """What is wrong with the options of a segment of the engine's that acknowledges ``ack``, or ""."""
         if not segment.sacks:
             return ""
         if not (self.ours and self.peers):
@@ -102,18 +103,6 @@ class Received(Protocol):
     acked: int | None
     our_edge: int | None
     beyond: list[tuple[int, int, bool]]
-
-
-class Intervals(Protocol):
-    """Sequence numbers received so far."""
-
-    complete: int
-
-    def touches(self, begin: int, end: int) -> bool:
-        """Whether any of [begin, end) is known."""
-
-    def covers(self, begin: int, end: int, more: list[Range]) -> bool:
-        """Whether all of it is, or lies in ``more``."""
 
 
 def misplaced(segment: Segment) -> str:

@@ -153,8 +153,8 @@ def parse_tcp(frame: bytes, *, strict: bool = True) -> Segment | None:
 def pack_tcp(segment: Segment, *, tos: int = 0, ttl: int = 64, options: bytes = b"", urgent: int = 0) -> bytes:
     """The IPv4 packet of ``segment``, not to be fragmented.
 
-    Options are ``options``, as they are, then MSS, window scale, SACK-permitted and SACK blocks, where it has them; at most 40 bytes, ended to a multiple
-    of 4. ``urgent`` is the urgent pointer.
+    Options are ``options``, as they are, then MSS, window scale, SACK-permitted and SACK blocks, where it has them; at
+    most 40 bytes, ended to a multiple of 4. ``urgent`` is the urgent pointer.
     """
     if segment.mss:
         options += b"\x02\x04" + segment.mss.to_bytes(2, "big")

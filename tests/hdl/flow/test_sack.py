@@ -3,6 +3,7 @@
 import random
 
 import pytest
+
 from tests.hdl.flow.bench import FlowBench, Segment
 
 MSS = 1000
@@ -175,7 +176,7 @@ class Receiver:
 @pytest.mark.parametrize("loss", [0.02, 0.1])
 @pytest.mark.parametrize("seed", range(4))
 def test_lossy_line_only_what_is_missing_goes_again(seed, loss):
-    """All arrives, whatever is lost in either direction; and but for time-outs nothing goes again that the peer has said it has."""
+    """All arrives, whatever is lost in either direction; but for time-outs nothing goes again that the peer has said it has."""
     rng = random.Random(f"{seed} {loss}")
     print(f"seed {seed}")
     b = FlowBench(sack=1, rto_initial=60, rto_min=30)

@@ -10,21 +10,15 @@ from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
-from ..messages import FlowResponse, FourTuple, Status, TableOp, table_result, table_update
+from ..messages import FlowResponse, FourTuple, table_result, table_update
 from ..wire.choice import select
 from .keyed_hash import GROUP, X_BITS, final_sums, folded, key_sequence, partial_sums
+from .table_updates import HASHES, WAYS, TableUpdates, found_for, index_bits, row_bits, target
 
-HASHES = 2
-WAYS = 4
 RESULTS = 4
 """Lookups under way or not yet taken."""
 PIECE = 8
 """Bits of a four-tuple compared in one stage."""
-
-
-def index_bits(cfg: EngineConfig) -> int:
-    """Bits of a table result's index."""
-    return max(cfg.id_bits, cfg.syncache_bits)
 
 
 def entry(cfg: EngineConfig) -> data.StructLayout:
@@ -74,16 +68,17 @@ class ConnectionTable(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         cfg = self.cfg
-        row_bits = (cfg.buckets_per_hash - 1).bit_length()
-        target = data.StructLayout({"is_syncache": 1, "index": index_bits(cfg)})
+        bits = row_bits(cfg)
 
-        # The update being made.
-        change = Signal(table_update(cfg), reset_less=True)
-        issue = Signal()  # this cycle the update enters the pipeline instead of a lookup
-        block = Signal()  # this cycle neither enters
+        m.submodules.updates = maker = TableUpdates(cfg)
+        change, issue, block, write_row = maker.change, maker.issue, maker.block, maker.write
+        for number in range(2):
+            wiring.connect(m, wiring.flipped(self.update[number]), maker.update[number])
+            wiring.connect(m, maker.status[number], wiring.flipped(self.status[number]))
         room = Signal(range(RESULTS + 1), init=RESULTS)
         lookup_taken = Signal()
         m.d.comb += [
+            self.ready.eq(maker.ready),
             self.lookup.ready.eq(self.ready & room.any() & ~issue & ~block),
             lookup_taken.eq(self.lookup.valid & self.lookup.ready),
         ]
@@ -93,8 +88,8 @@ class ConnectionTable(wiring.Component):
         lookups = [Signal(name=f"lookup{stage}") for stage in range(7)]
         updates = [Signal(name=f"update{stage}") for stage in range(8)]
         hashed = Signal(X_BITS, reset_less=True)
-        partial = Signal(HASHES * row_bits * X_BITS // GROUP, reset_less=True)
-        sequence = key_sequence(m, self.hash_key, X_BITS + HASHES * row_bits - 1)
+        partial = Signal(HASHES * bits * X_BITS // GROUP, reset_less=True)
+        sequence = key_sequence(m, self.hash_key, X_BITS + HASHES * bits - 1)
         m.d.comb += [
             tuples[0].eq(Mux(issue, change.tuple, self.lookup.payload)),
             lookups[0].eq(lookup_taken),
@@ -102,28 +97,23 @@ class ConnectionTable(wiring.Component):
         ]
         m.d.sync += [
             hashed.eq(folded(tuples[0])),
-            partial.eq(partial_sums(hashed, sequence, HASHES * row_bits)),
+            partial.eq(partial_sums(hashed, sequence, HASHES * bits)),
         ]
         for stages in (tuples, lookups, updates):
             for stage in range(1, len(stages)):
                 m.d.sync += stages[stage].eq(stages[stage - 1])
-        rows = Signal(HASHES * row_bits)
+        rows = Signal(HASHES * bits)
         m.d.comb += rows.eq(final_sums(partial))
 
-        # Writes: one way of one row, or all ways of both rows while clearing.
-        write_rows = Signal(HASHES * row_bits)
-        write_valid = Signal()
-        write_ways = Signal(HASHES * WAYS)
-        with m.If(updates[2]):
-            m.d.sync += write_rows.eq(rows)
+        m.d.comb += [maker.hashed.eq(updates[2]), maker.rows.eq(rows)]
 
         # Stage 4: nothing but the memories' output registers. Stages 5 and 6: compare. Stage 7: choose.
         hits = []
         targets = []
         taken = []
-        occupied = Signal(HASHES * WAYS)  # of the rows of the last update
+        answer = Signal(found_for(cfg))  # of the rows of the last update
         for way in range(HASHES * WAYS):
-            row_of = slice(way // WAYS * row_bits, (way // WAYS + 1) * row_bits)
+            row_of = slice(way // WAYS * bits, (way // WAYS + 1) * bits)
             m.submodules[f"way{way}"] = storage = memory.Memory(
                 shape=entry(cfg), depth=cfg.buckets_per_hash, init=[], attrs={"ram_style": "block"}
             )
@@ -131,9 +121,9 @@ class ConnectionTable(wiring.Component):
             read = storage.read_port()
             m.d.comb += [
                 read.addr.eq(rows[row_of]),
-                write.addr.eq(write_rows[row_of]),
-                write.en.eq(write_ways[way]),
-                write.data.valid.eq(write_valid),
+                write.addr.eq(write_row.rows[row_of]),
+                write.en.eq(write_row.ways[way]),
+                write.data.valid.eq(write_row.valid),
                 write.data.is_syncache.eq(change.is_syncache),
                 write.data.index.eq(change.index),
                 write.data.tuple.eq(change.tuple),
@@ -142,7 +132,7 @@ class ConnectionTable(wiring.Component):
             equal = Signal(len(tuples[4].as_value()) // PIECE, name=f"equal{way}", reset_less=True)
             valid = Signal(2, name=f"valid{way}", reset_less=True)
             hit = Signal(name=f"hit{way}", reset_less=True)
-            held = [Signal(target, name=f"target{way}_{stage}", reset_less=True) for stage in range(2)]
+            held = [Signal(target(cfg), name=f"target{way}_{stage}", reset_less=True) for stage in range(2)]
             difference = found.tuple.as_value() ^ tuples[4].as_value()
             m.d.sync += [
                 found.eq(read.data),
@@ -157,11 +147,11 @@ class ConnectionTable(wiring.Component):
             targets.append(held[1])
             taken.append(valid[1])
             with m.If(updates[6]):
-                m.d.sync += occupied[way].eq(valid[1])
+                m.d.sync += answer.occupied[way].eq(valid[1])
 
         hit_ways = Signal(HASHES * WAYS)
         result = Signal(table_result(cfg))
-        chosen = Signal(target)
+        chosen = Signal(target(cfg))
         m.d.comb += [
             hit_ways.eq(Cat(hits)),
             chosen.eq(select(hit_ways, targets)),
@@ -172,12 +162,9 @@ class ConnectionTable(wiring.Component):
         ]
         self._results(m, room, lookup_taken, lookups[6], result)
 
-        found_ways = Signal(HASHES * WAYS)
-        found_target = Signal(target)
         with m.If(updates[6]):
-            m.d.sync += [found_ways.eq(hit_ways), found_target.eq(chosen)]
-        answer = updates[7], occupied, found_ways, found_target
-        self._updates(m, change, issue, block, answer, (write_rows, write_ways, write_valid))
+            m.d.sync += [answer.ways.eq(hit_ways), answer.target.eq(chosen)]
+        m.d.comb += [maker.answered.eq(updates[7]), maker.found.eq(answer)]
         return m
 
     def _results(self, m, room, lookup_taken, push, result):
@@ -201,112 +188,3 @@ class ConnectionTable(wiring.Component):
                 m.d.sync += slot.eq(following)
             with m.Elif(pop | ~here):
                 m.d.sync += slot.eq(result)
-
-    def _updates(self, m, change, issue, block, answer, write):
-        """Clears the rows after reset, then makes one update after the other.
-
-        ``answer``: what the pipeline has found for the update. ``write``: the registers in front of the write ports.
-        """
-        cfg = self.cfg
-        answered, occupied, found_ways, found_target = answer
-        write_rows, write_ways, write_valid = write
-        client = Signal()
-        taking = Signal(2)  # a bit a client, in the state "Take"
-        status = Signal(Status)
-        free_ways = Signal(HASHES * WAYS)
-        room = Signal()
-        matches = Signal()
-        wanted = Cat(self.update[number].valid & ~self.status[number].valid for number in range(2))
-        cleared = Signal(range(cfg.buckets_per_hash))
-
-        for number in range(2):
-            m.d.comb += self.update[number].ready.eq(taking[number])
-            with m.If(self.status[number].ready):
-                m.d.sync += self.status[number].valid.eq(0)
-            with m.If(taking[number]):
-                m.d.sync += change.eq(self.update[number].payload)
-
-        with m.FSM():
-            with m.State("Clear"):
-                m.d.sync += [
-                    cleared.eq(cleared + 1),
-                    write_rows.eq(Cat(cleared, cleared)),
-                    write_ways.eq(~0),
-                    write_valid.eq(0),
-                ]
-                with m.If(cleared == cfg.buckets_per_hash - 1):
-                    m.next = "Cleared"
-            with m.State("Cleared"):
-                m.d.sync += [write_ways.eq(0), self.ready.eq(1)]
-                m.next = "Idle"
-            with m.State("Idle"):
-                # In turn if both ask: in this state the one just served has its status yet to be taken.
-                m.d.sync += [client.eq(wanted[1]), taking.eq(Cat(wanted[0] & ~wanted[1], wanted[1]))]
-                with m.If(wanted.any()):
-                    m.next = "Take"
-            with m.State("Take"):
-                m.d.sync += taking.eq(0)
-                m.next = "Issue"
-            with m.State("Issue"):
-                m.d.comb += issue.eq(1)
-                m.next = "Read"
-            with m.State("Read"):
-                with m.If(answered):
-                    m.next = "Choose"
-            with m.State("Choose"):
-                # A lookup taken now would read while "Write" writes.
-                m.d.comb += block.eq(1)
-                rows = [occupied[:WAYS], occupied[WAYS:]]
-                free = [_lowest(~row) for row in rows]
-                counts = [_count(row) for row in rows]
-                m.d.sync += [
-                    free_ways.eq(Mux(counts[1] < counts[0], free[1] << WAYS, free[0])),
-                    room.eq(~occupied.all()),
-                    matches.eq((found_target.index == change.index) & (found_target.is_syncache == change.is_syncache)),
-                ]
-                m.next = "Decide"
-            with m.State("Decide"):
-                exists = found_ways.any()
-                m.d.sync += [write_valid.eq(1), status.eq(Status.OK)]
-                with m.Switch(change.op):
-                    with m.Case(TableOp.INSERT):
-                        with m.If(exists):
-                            m.d.sync += status.eq(Status.EXISTS)
-                        with m.Elif(~room):
-                            m.d.sync += status.eq(Status.TABLE_FULL)
-                        with m.Else():
-                            m.d.sync += write_ways.eq(free_ways)
-                    with m.Case(TableOp.REPLACE):
-                        with m.If(exists):
-                            m.d.sync += write_ways.eq(found_ways)
-                        with m.Else():
-                            m.d.sync += status.eq(Status.BAD_STATE)
-                    with m.Case(TableOp.DELETE):
-                        m.d.sync += write_valid.eq(0)
-                        with m.If(exists & matches):
-                            m.d.sync += write_ways.eq(found_ways)
-                        with m.Else():
-                            m.d.sync += status.eq(Status.BAD_STATE)
-                    with m.Default():
-                        m.d.sync += status.eq(Status.BAD_ARGUMENT)
-                m.next = "Write"
-            with m.State("Write"):
-                m.d.sync += write_ways.eq(0)
-                with m.Switch(client):
-                    for number in range(2):
-                        with m.Case(number):
-                            m.d.sync += [
-                                self.status[number].valid.eq(1),
-                                self.status[number].payload.status.eq(status),
-                            ]
-                m.next = "Idle"
-
-
-def _lowest(bits):
-    """One-hot: the lowest set bit."""
-    return Cat(bit & ~bits[:position].any() if position else bit for position, bit in enumerate(bits))
-
-
-def _count(bits):
-    """How many of four bits are set."""
-    return (bits[0] + bits[1]) + (bits[2] + bits[3])

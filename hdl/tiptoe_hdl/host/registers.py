@@ -13,11 +13,11 @@ from amaranth.lib.wiring import In, Out
 from ..config import EngineConfig
 from ..messages import Counter, ErrorEvent, doorbell
 from ..wire.valid_only import valid_only
-from .abi import ErrorCode
 from .axi import AxiLiteSignature, Response
 from .axil_slave import AxiLiteSlave
 from .consumer_check import CHECK_CYCLES
 from .doorbells import Doorbells
+from .register_check import RegisterCheck
 from .register_map import register_map
 from .register_ports import CLEARED, CONFIGURATION, MEASURED, STALLED, configuration_ports, constants, field_width
 
@@ -168,7 +168,13 @@ class Registers(wiring.Component):
             address.eq(word[:6]),
             value.eq(slave.write.p.data),
         ]
-        enable, address, value = self._check_value(m, enable, address, value, doorbells.error)
+        m.submodules.check = check = RegisterCheck(self._cfg)
+        wiring.connect(m, doorbells.error, check.doorbell_error)
+        wiring.connect(m, check.error, wiring.flipped(self.error))
+        m.d.comb += [
+            check.i.valid.eq(enable), check.i.payload.address.eq(address), check.i.payload.value.eq(value),
+        ]  # fmt: skip
+        enable, address, value = check.o.valid, check.o.payload.address, check.o.payload.value
         for register in register_map().registers:
             for field in register.fields:
                 path = f"{register.name}.{field.name}"
@@ -194,57 +200,6 @@ class Registers(wiring.Component):
                 m.d.sync += self._value[path, 0].eq(1)
         with m.If(self.error_irq):
             m.d.sync += self._value["IRQ_STATUS.ERROR", 0].eq(1)
-
-    def _check_value(self, m, enable, address, value, doorbell_error):
-        """Lets a write pass whose value the register can take, two cycles later; others are told of, as doorbells are.
-
-        What can be wrong is found out in the first cycle for all registers, which one it is in the second.
-        """
-        passed = [Signal(name=f"passed_{n}") for n in range(2)]
-        where = [Signal.like(address, name=f"where_{n}") for n in range(2)]
-        what = [Signal.like(value, name=f"what_{n}") for n in range(2)]
-        faults = {}  # by what makes them: common to many registers
-
-        def fault(name, condition):
-            if name not in faults:
-                faults[name] = Signal(name=name)
-                m.d.sync += faults[name].eq(condition)
-            return faults[name]
-
-        wrong = Signal()
-        for register in register_map().registers:
-            if not register.checked:
-                continue
-            widths = {field: field_width(self._cfg, register, field) for field in register.fields}
-            mask = sum(((1 << width) - 1) << field.low for field, width in widths.items())
-            bad = fault(f"outside_{mask:x}", Cat(value[bit] for bit in range(32) if not mask >> bit & 1).any())
-            for field in register.fields:
-                if field.limited:
-                    part = value[field.low : field.low + field.width]
-                    name = f"beyond_{field.low}_{field.width}_{field.least}_{field.most}"
-                    bad |= fault(name, (part < field.least) | (part > field.most))
-            first = register.address // 4
-            with m.Switch(where[0]):
-                with m.Case(*range(first, first + register.count)):
-                    m.d.comb += wrong.eq(bad)
-        # One write a cycle: a doorbell's error and a register's never come at once, if they take equally long.
-        refused = Signal()
-        late = [Signal(ErrorEvent, name=f"late_{n}") for n in range(2)]
-        late_valid = [Signal(name=f"late_valid_{n}") for n in range(2)]
-        m.d.sync += [
-            passed[0].eq(enable), where[0].eq(address), what[0].eq(value),
-            passed[1].eq(passed[0] & ~wrong), where[1].eq(where[0]), what[1].eq(what[0]),
-            refused.eq(passed[0] & wrong),
-            late_valid[0].eq(doorbell_error.valid), late_valid[1].eq(late_valid[0]),
-            late[0].eq(doorbell_error.payload), late[1].eq(late[0]),
-        ]  # fmt: skip
-        m.d.comb += [self.error.valid.eq(late_valid[1] | refused), self.error.payload.eq(late[1])]
-        with m.If(refused):
-            m.d.comb += [
-                self.error.payload.code.eq(ErrorCode.BAD_REGISTER),
-                self.error.payload.argument.eq(Cat(Const(0, 2), where[1])),
-            ]
-        return passed[1], where[1], what[1]
 
     def _reads(self, m, slave):
         """Three registered stages of a multiplexer, with time to spare."""

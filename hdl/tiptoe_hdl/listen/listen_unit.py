@@ -245,7 +245,8 @@ class ListenUnit(wiring.Component):
         m.submodules.syns = self.syns = syns = SynQueue(self.cfg)
         self.pop_syn, self.syn_ready = Signal(), Signal()
         self.entered = Signal()  # a SYN is in the table, or came to nothing
-        waiting = Signal(range(syns.depth + 2))
+        self.room_to_return = Signal()
+        waiting, taken = Signal(range(syns.depth + 2)), Signal()
         wiring.connect(m, wiring.flipped(self.syn), syns.i)
         asked, waited = Signal(), Signal(SETTLE)
         since, told = Signal(7), Signal()  # cycles since the last SYN; the host's side has taken its event
@@ -259,7 +260,7 @@ class ListenUnit(wiring.Component):
             self.room.eq(self.reservations.available),
             self.room_for_returned.eq(self.reservations.any_left),
             self.reservations.reserve.eq(self.syn_cookies),
-            self.opening.eq(waiting.any()),
+            self.opening.eq(taken | waiting.any()),
             said.tuple.eq(Mux(self.queued, syn.tuple, meta.tuple)),
             said.seq.eq(Mux(self.queued, syn.seq, meta.seq)),
             said.ack.eq(meta.ack),
@@ -268,7 +269,9 @@ class ListenUnit(wiring.Component):
             said.flags.eq(Mux(self.queued, 1 << SYN | syn.is_ack << ACK, meta.flags)),
         ]
         m.d.sync += [
-            waiting.eq(waiting + self.reservations.promised - self.entered),
+            taken.eq(self.reservations.promised),
+            waiting.eq(waiting + taken - self.entered),
+            self.room_to_return.eq(self.reservations.any_left),
             waited.eq(Mux(self.pop_syn | ~syns.o.valid, 0, Cat(1, waited))),
             since.eq(Mux(self.pop_syn, 0, since + ~since[-1])),
             told.eq(~(self.left_pending | self.reports.r_rdy | self.event.valid) & since[4:].any()),

@@ -87,7 +87,7 @@ def segment(m, u):
             with m.Case(Action.RESET):
                 # The host's SYN,ACK has the same peer in the same place. An old ACK has not (Action.OLD).
                 # Who returns a cookie gets an entry of its own, if there is room for it: it looks again when this one has gone.
-                with m.If(u.syn_to_host | proven & u.reservations.any_left):
+                with m.If(u.syn_to_host | proven & u.room_to_return):
                     s.go("Delete")
                 with m.Elif(proven):
                     s.go("Dealt")

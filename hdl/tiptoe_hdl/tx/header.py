@@ -1,11 +1,11 @@
 """Header builder: Ethernet, IPv4 (RFC 791) and TCP (RFC 9293) header of a segment, word by word, and its checksums."""
 
-from amaranth.hdl import Cat, Const, Module, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
-from ..messages import SYN
+from ..messages import SYN, sack_list
 from ..wire.headers import (
     ETHERNET,
     ETHERNET_BYTES,
@@ -15,11 +15,14 @@ from ..wire.headers import (
     OPTION_BYTES,
     OPTION_MSS,
     OPTION_NOP,
+    OPTION_SACK,
+    OPTION_SACK_PERMITTED,
     OPTION_WINDOW_SCALE,
     PROTOCOL_TCP,
     TCP,
     TCP_BYTES,
     TCP_MSS,
+    TCP_NOP_SACK_PERMITTED,
     TCP_NOP_WINDOW_SCALE,
     Layout,
     byte_of,
@@ -27,9 +30,9 @@ from ..wire.headers import (
 )
 from ..wire.valid_only import valid_only
 from .job import (
-    SLOT_BYTES,
+    HEADER_BYTES,
+    OPTION_WORDS,
     HeaderSums,
-    Options,
     frames_inside,
     header_bytes,
     header_word,
@@ -38,12 +41,19 @@ from .job import (
     tx_header,
 )
 from .outlet import Outlet
+from .sack import BLOCK_BITS, MOST_BLOCKS, SackBlocks
+
+HEAD_BYTES = HEADER_BYTES + OPTION_BYTES
+"""What is known of a header when it is taken: all up to the first word of options. The rest follows as its tail."""
+
+SACK_BYTE = HEADER_BYTES + 2
+"""Where in the frame kind and length of the SACK option stand."""
 
 
 def wire_bytes(header, total_length, identification, mac) -> list[Value]:
-    """The header's bytes in the order of the wire, with places for both options; checksums and what is unused zero."""
-    syn = header.flags[SYN]
-    scaled = header.options == Options.MSS_WS
+    """The header's bytes in the order of the wire up to the first word of options; checksums and what is unused zero. For the
+    kind of the SACK option stands a NOP, for its length zero."""
+    syn, sacked = header.flags[SYN], header.sacks.any()
     ethernet = pack(ETHERNET, {"destination": header.dmac, "source": mac, "ethertype": ETHERTYPE_IPV4})
     ipv4 = pack(IPV4, {
         "version": 4, "ihl": IPV4_BYTES // 4, "tos": header.tos, "total_length": total_length,
@@ -52,20 +62,43 @@ def wire_bytes(header, total_length, identification, mac) -> list[Value]:
         "ttl": header.ttl, "protocol": PROTOCOL_TCP, "checksum": 0,
         "source": header.tuple.laddr, "destination": header.tuple.faddr,
     })  # fmt: skip
-    data_offset = TCP_BYTES // 4 + Value.cast(header.options)  # an option of either kind is one word
+    data_offset = TCP_BYTES // 4 + header.words
     tcp = pack(TCP, {
         "source_port": header.tuple.lport, "destination_port": header.tuple.fport,
         "seq": header.seq, "ack": header.ack, "data_offset": data_offset, "reserved": 0,
         "flags": header.flags, "wnd": header.wnd, "checksum": 0, "urgent": 0,
     })  # fmt: skip
     mss = pack(TCP_MSS, {"kind": OPTION_MSS, "length": 4, "mss": header.mss})
-    scale = pack(TCP_NOP_WINDOW_SCALE, {
-        "nop": OPTION_NOP, "kind": OPTION_WINDOW_SCALE, "length": 3, "shift": header.ws,
-    })  # fmt: skip
-    assert len(mss) == len(scale) == OPTION_BYTES
-    options = [byte & syn.replicate(8) for byte in mss] + [byte & scaled.replicate(8) for byte in scale]
+    nops = [Const(OPTION_NOP, 8)] * 3 + [Const(0, 8)]
+    options = [
+        (byte & syn.replicate(8)) | (nop & sacked.replicate(8)) for byte, nop in zip(mss, nops, strict=True)
+    ]
     octets = ethernet + ipv4 + tcp + options
-    return octets + [Const(0, 8)] * (SLOT_BYTES - len(octets))
+    assert len(octets) == HEAD_BYTES
+    return octets
+
+
+def more_syn_options(ws_present, ws, sack_ok) -> list[Value]:
+    """What follows a SYN's MSS option: window scale, SACK-permitted; two words, zero where there is none."""
+    scale = Cat(pack(TCP_NOP_WINDOW_SCALE, {
+        "nop": OPTION_NOP, "kind": OPTION_WINDOW_SCALE, "length": 3, "shift": ws,
+    }))  # fmt: skip
+    permitted = Cat(pack(TCP_NOP_SACK_PERMITTED, {
+        "nops": OPTION_NOP << 8 | OPTION_NOP, "kind": OPTION_SACK_PERMITTED, "length": 2,
+    }))  # fmt: skip
+    bits = 8 * OPTION_BYTES
+    permitted = permitted & sack_ok.replicate(bits)
+    return [Mux(ws_present, scale, permitted), permitted & ws_present.replicate(bits)]
+
+
+def option_sum(syn: bool, words: int, ws_present=0, ws=0, sack_ok=0) -> int:
+    """What options add to the TCP checksum as far as it is known from the start: data offset, the pseudo header's length, and
+    the options' own bytes but the MSS and, of the SACK option, what is behind the first word."""
+    if syn:
+        own = 0x0204 + ws_present * (0x0103 + 0x0300 + ws) + sack_ok * (0x0101 + 0x0402)
+    else:
+        own = bool(words) * (0x0101 + 0x0100)
+    return (words << 12) + words * OPTION_BYTES + own
 
 
 def _loaded(now: Value, front: int, layout: Layout, name: str) -> Value:
@@ -74,11 +107,20 @@ def _loaded(now: Value, front: int, layout: Layout, name: str) -> Value:
     return Cat(now.word_select(byte, 8) for byte in reversed(range(first, first + size)))
 
 
+def _swapped(word: Value) -> Value:
+    """Two bytes in the order of the wire as a number."""
+    return Cat(word[8:], word[:8])
+
+
 class HeaderBuilder(wiring.Component):
     """Writes one word of the header a cycle, without a pause from the first to the last.
 
-    Timing: with the header taken in cycle 0, words come in cycles 1 to 1 + payload_start (``o_word`` from
-    flip-flops); the sums are valid in cycle 5. The next header is taken in the last word's cycle.
+    The register that holds the header has no place for all options: they follow in its tail, a word for each that leaves. Kind
+    and length of the SACK option are put in on the way, when all blocks are read.
+
+    Timing: with the header taken in cycle 0, words come in cycles 1 to 1 + payload_start (``o_word`` from flip-flops); the
+    sums are valid in cycle 5. The next header is taken in the last word's cycle. With SACK blocks, sums are valid in cycle 11
+    (15 at 32 bits, 10 or 11 at 128), and at 128 bits the header takes a cycle more for every two of them.
 
     Parameters
     ----------
@@ -87,10 +129,12 @@ class HeaderBuilder(wiring.Component):
     Members
     -------
     i : In stream of ``tx_header``
+    next_id, sack_id, sack
+        See :class:`SackBlocks`; ``start`` is the cycle in which a header is taken.
     mac : In
         The Ethernet source address. Must not change while frames go out.
     o_word : Out, valid-only, ``header_word``
-        Words for the header memory, in slots of 64 bytes, in the order of the headers.
+        Words for the header memory, in slots of SLOT_BYTES, in the order of the headers.
     o_sums : Out stream of ``HeaderSums``
         Never blocks: it has room for all frames inside.
     """
@@ -100,6 +144,9 @@ class HeaderBuilder(wiring.Component):
         super().__init__(
             {
                 "i": In(stream.Signature(tx_header(cfg))),
+                "next_id": In(cfg.id_bits),
+                "sack_id": Out(cfg.id_bits),
+                "sack": In(sack_list(cfg)),
                 "mac": In(48),
                 "o_word": Out(valid_only(header_word(cfg))),
                 "o_sums": Out(stream.Signature(HeaderSums)),
@@ -118,53 +165,108 @@ class HeaderBuilder(wiring.Component):
         identification = Signal(16)
         total_length = Signal(12)
         load, loaded = Signal(), Signal()
+        sacked = Signal()
+        m.submodules.blocks = blocks = SackBlocks(cfg)
+        m.d.comb += [
+            blocks.next_id.eq(self.next_id), self.sack_id.eq(blocks.sack_id), blocks.sack.eq(self.sack),
+            blocks.start.eq(load), blocks.sacks.eq(header.sacks),
+        ]  # fmt: skip
         m.d.comb += [self.i.ready.eq(free), load.eq(self.i.valid & free)]
         m.d.sync += [loaded.eq(load), identification.eq(identification + loaded)]
         with m.If(free):
-            m.d.sync += [index.eq(0), slot.eq(slot + active), active.eq(self.i.valid), free.eq(~self.i.valid)]
-        with m.Else():
+            m.d.sync += [
+                index.eq(0), slot.eq(slot + active), active.eq(self.i.valid), free.eq(~self.i.valid),
+                sacked.eq(header.sacks.any()),
+            ]  # fmt: skip
+        with m.Elif(~blocks.wait):
             m.d.sync += [index.eq(index + 1), free.eq(index == penultimate)]
 
-        # The whole header is loaded at once and leaves from the low end.
-        with m.Switch(header.options):
-            for options in Options:
-                with m.Case(options):
-                    m.d.comb += total_length.eq(header.length + (header_bytes(options) - ETHERNET_BYTES))
-                    with m.If(free):
-                        m.d.sync += penultimate.eq(payload_start(cfg, options) - 1)
-        now = Signal(8 * SLOT_BYTES)
+        # The head is loaded at once and leaves from the low end, the tail comes in behind it.
+        octets, last = Signal(7), Signal.like(penultimate)
+        with m.Switch(header.words):
+            for words in OPTION_WORDS:
+                with m.Case(words):
+                    m.d.comb += [
+                        octets.eq(header_bytes(words) - ETHERNET_BYTES),
+                        last.eq(payload_start(cfg, words)),
+                    ]
+        m.d.comb += total_length.eq(header.length + octets)
+        now = Signal(8 * HEAD_BYTES)
+        more = self._more_syn_options(m, free, loaded)
+        patch = Signal()  # kind and length of the SACK option
+        any_block = blocks.count.any()
+        kind_length = Mux(any_block, Cat(Const(OPTION_SACK - OPTION_NOP, 8), Const(2, 3), blocks.count), OPTION_NOP << 8)
+        patched = MOST_BLOCKS * BLOCK_BITS // cfg.data_width  # all of the tail is there
+        m.d.comb += patch.eq(sacked & (index == patched))
         with m.If(free):
-            m.d.sync += now.eq(Cat(wire_bytes(header, total_length, identification, self.mac)))
-        with m.Else():
-            m.d.sync += now[: -cfg.data_width].eq(now[cfg.data_width :])
+            m.d.sync += [
+                penultimate.eq(last - 1),
+                now.eq(Cat(wire_bytes(header, total_length, identification, self.mac))),
+            ]
+        with m.Elif(~blocks.wait):
+            place = SACK_BYTE - (patched + 1) * cfg.bytes_per_beat
+            moved = Cat(now[cfg.data_width :], blocks.tail | more)
+            m.d.sync += now.eq(moved | (kind_length & patch.replicate(16)) << 8 * place)
         m.d.comb += [
             self.o_word.valid.eq(active),
             self.o_word.payload.address.eq(Cat(index, slot)),
             self.o_word.payload.data.eq(now[: cfg.data_width]),
         ]
 
-        self._sums(m, now, loaded)
+        self._sums(m, now, loaded, loaded & ~sacked, patch, blocks)
         return m
 
-    def _sums(self, m: Module, now: Value, loaded: Value):
-        """Both checksums: three sums of three operands one after the other, and two folds."""
-        header = self.i.payload
+    def _more_syn_options(self, m: Module, free: Value, loaded: Value) -> Value:
+        """The tail of a SYN: from the cycle after it is taken on, for as many words as it takes."""
+        width, header = self._cfg.data_width, self.i.payload
+        ws_present, ws, sack_ok = Signal(), Signal(4), Signal()
+        syn = header.flags[SYN]
+        with m.If(free):
+            m.d.sync += [ws_present.eq(header.ws_present & syn), ws.eq(header.ws), sack_ok.eq(header.sack_ok & syn)]
+        words = Cat(more_syn_options(ws_present, ws, sack_ok))
+        more, now = Const(0, width), loaded
+        for at in range(0, len(words), width):
+            more |= words[at : at + width] & now.replicate(width)
+            later = Signal(name=f"loaded_{at}")
+            m.d.sync += later.eq(now)
+            now = later
+        return more
+
+    def _sums(self, m: Module, now: Value, loaded: Value, early: Value, patch: Value, blocks: SackBlocks):
+        """Both checksums: three sums of three operands one after the other, and two folds. With SACK blocks, these and the kind and
+        length of their option join the second of the sums, which is kept till then, and all its neighbours."""
+        header, width = self.i.payload, self._cfg.data_width
+        taken, patched, complete, summing = Signal(), Signal(), Signal(), Signal()
         summed, folding, done = Signal(), Signal(), Signal()
-        m.d.sync += [summed.eq(loaded), folding.eq(summed), done.eq(folding)]
+        m.d.sync += [
+            taken.eq(blocks.filled), patched.eq(patch), complete.eq(patched), summing.eq(taken | patched),
+            summed.eq(early | complete), folding.eq(summed), done.eq(folding),
+        ]  # fmt: skip
+        tail = [_swapped(now[-width:].word_select(at, 16)) for at in range(width // 16)]
+        pairs = [Signal(18, name=f"pair{at}") for at in range(2)]
+        for pair, words in zip(pairs, (tail[::2], tail[1::2]), strict=True):
+            m.d.sync += pair.eq(sum(words))
+        with m.If(patched):  # as in option_sum; the bits of the length do not touch the kind's
+            kind_length = Mux(blocks.count.any(), Cat(Const(2, 3), blocks.count, Const(0, 4), 1), 1)
+            m.d.sync += [pairs[0].eq(kind_length), pairs[1].eq(0)]
 
         # Cycle 0. All constants of pseudo header and TCP header, options included, are one number.
         constants = Signal(16)
-        octets = TCP_BYTES + PROTOCOL_TCP
-        with m.Switch(header.options):
-            with m.Case(Options.NONE):
-                m.d.comb += constants.eq(0x5000 + octets)
-            with m.Case(Options.MSS):
-                m.d.comb += constants.eq(0x6000 + octets + 4 + 0x0204)
-            with m.Case(Options.MSS_WS):
-                with m.Switch(header.ws):  # a table: an adder would be one too many
-                    for ws in range(16):
-                        with m.Case(ws):
-                            m.d.comb += constants.eq(0x7000 + octets + 8 + 0x0204 + 0x0103 + 0x0300 + ws)
+        bare = 0x5000 + TCP_BYTES + PROTOCOL_TCP
+        with m.If(header.flags[SYN]):
+            with m.Switch(Cat(header.ws_present, header.sack_ok)):
+                for case in range(4):
+                    ws_present, sack_ok = case & 1, case >> 1
+                    with m.Case(case), m.Switch(header.ws & header.ws_present.replicate(4)):  # a table: no adder more
+                        for ws in range(16):
+                            with m.Case(ws):
+                                words = 1 + ws_present + sack_ok
+                                m.d.comb += constants.eq(bare + option_sum(True, words, ws_present, ws, sack_ok))
+        with m.Else():
+            with m.Switch(header.words):
+                for words in OPTION_WORDS:
+                    with m.Case(words):
+                        m.d.comb += constants.eq(bare + option_sum(False, words))
         mss = header.mss & header.flags[SYN].replicate(16)
         high, low, rest, service = Signal(18), Signal(18), Signal(18), Signal(17)
         m.d.sync += [
@@ -183,19 +285,22 @@ class HeaderBuilder(wiring.Component):
         lport, fport = (
             _loaded(now, ETHERNET_BYTES + IPV4_BYTES, TCP, name) for name in ("source_port", "destination_port")
         )
-        fields, addresses, ports, address, ip_rest = Signal(20), Signal(18), Signal(18), Signal(16), Signal(18)
-        m.d.sync += [
-            fields.eq(high + low + rest),
-            addresses.eq(laddr[16:] + laddr[:16] + faddr[16:]),
-            ports.eq(faddr[:16] + lport + fport),
-            address.eq(faddr[:16]),
-            ip_rest.eq(identification + total_length + service),
-        ]
+        fields, addresses, ports, address, ip_rest = Signal(21), Signal(18), Signal(18), Signal(16), Signal(18)
+        first, second, third = (Mux(loaded, *pair) for pair in ((high, fields), (low, pairs[0]), (rest, pairs[1])))
+        with m.If(loaded | summing):
+            m.d.sync += fields.eq(first + second + third)
+        with m.If(loaded):
+            m.d.sync += [
+                addresses.eq(laddr[16:] + laddr[:16] + faddr[16:]),
+                ports.eq(faddr[:16] + lport + fport),
+                address.eq(faddr[:16]),
+                ip_rest.eq(identification + total_length + service),
+            ]
 
         # Cycle 2 on.
         sums = []
         for name, more, rest in (("ip", address, ip_rest), ("tcp", ports, fields)):
-            total, once = Signal(20, name=f"{name}_total"), Signal(17, name=f"{name}_once")
+            total, once = Signal(21, name=f"{name}_total"), Signal(17, name=f"{name}_once")
             m.d.sync += [
                 total.eq(addresses + more + rest),
                 once.eq(total[:16] + total[16:]),

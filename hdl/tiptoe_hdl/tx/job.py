@@ -5,14 +5,21 @@ from amaranth.lib import data, enum
 from amaranth.utils import ceil_log2
 
 from ..config import EngineConfig
-from ..messages import FourTuple
+from ..messages import SACK_BITS, FourTuple
 from ..wire.headers import ETHERNET_BYTES, IPV4, IPV4_BYTES, OPTION_BYTES, TCP, TCP_BYTES, byte_of
 
 HEADER_BYTES = ETHERNET_BYTES + IPV4_BYTES + TCP_BYTES
 """Header of a segment without options."""
 
-SLOT_BYTES = 64
-"""Room for one header: it must hold HEADER_BYTES and both options."""
+OPTION_WORDS = (0, 1, 2, 3, 5, 7, 9)
+"""Words (OPTION_BYTES each) of options that there can be: none; with SYN the MSS and two more, or one of them, or none; one word
+and two a SACK block otherwise, of four blocks at most."""
+
+NO_HEADER = 15
+"""In place of a number of option words: a host's frame, which has no header of ours."""
+
+SLOT_BYTES = 128
+"""Room for one header: a power of two that holds HEADER_BYTES and the most options."""
 
 
 class Source(enum.Enum, shape=unsigned(2)):
@@ -23,29 +30,21 @@ class Source(enum.Enum, shape=unsigned(2)):
     HOST = 2
 
 
-class Options(enum.Enum, shape=unsigned(2)):
-    """TCP options of a segment."""
-
-    NONE = 0
-    MSS = 1
-    MSS_WS = 2
-
-
 def frames_inside(cfg: EngineConfig) -> int:
     """Frames between acceptance and their last beat, a power of two: enough that segments of one byte, as many
     cycles each as 60 bytes take, hide a memory latency of 200 cycles."""
     return 64 if cfg.data_width > 64 else 32
 
 
-def header_bytes(options: Options) -> int:
-    """Bytes of Ethernet, IPv4 and TCP header."""
-    return HEADER_BYTES + OPTION_BYTES * options.value
+def header_bytes(words: int) -> int:
+    """Bytes of Ethernet, IPv4 and TCP header with so many words of options."""
+    return HEADER_BYTES + OPTION_BYTES * words
 
 
-def payload_start(cfg: EngineConfig, options: Options) -> int:
+def payload_start(cfg: EngineConfig, words: int) -> int:
     """The beat with the header's last byte; since no header ends with a beat, the payload's first is there too."""
-    assert header_bytes(options) % cfg.bytes_per_beat
-    return header_bytes(options) // cfg.bytes_per_beat
+    assert header_bytes(words) % cfg.bytes_per_beat
+    return header_bytes(words) // cfg.bytes_per_beat
 
 
 def beat_bits(cfg: EngineConfig) -> int:
@@ -69,10 +68,12 @@ def slot_words(cfg: EngineConfig) -> int:
 
 
 def tx_header(cfg: EngineConfig) -> data.StructLayout:
-    """Resolver to header builder: one TCP segment; ``length`` is that of its payload."""
+    """Resolver to header builder: one TCP segment; ``length`` is that of its payload, ``words`` that of its options.
+    ``ws_present`` and ``sack_ok`` count with SYN, ``sacks`` is 0 with SYN."""
     return data.StructLayout({
         "tuple": FourTuple, "dmac": 48, "seq": 32, "ack": 32, "flags": 8, "wnd": 16,
-        "options": Options, "mss": 16, "ws": 4, "length": 12, "ttl": 8, "tos": 8,
+        "words": 4, "mss": 16, "ws_present": 1, "ws": 4, "sack_ok": 1, "sacks": SACK_BITS,
+        "length": 12, "ttl": 8, "tos": 8,
     })  # fmt: skip
 
 
@@ -83,8 +84,9 @@ def tx_info(cfg: EngineConfig) -> data.StructLayout:
         "bad": 1,            # not to be sent: too long or too short
         "segment": 1,        # counts in segments_done
         "rst": 1,
+        "late": 1,           # its header's sums come late: not to be begun before
         "payload": 1,        # there is payload
-        "payload_start": 4,  # beat of the payload's first byte
+        "payload_start": 5,  # beat of the payload's first byte
         "payload_last": beat_bits(cfg),  # beat of its last byte
         "last": beat_bits(cfg),          # the frame's last beat, padding included
         "last_lane": ceil_log2(cfg.bytes_per_beat),

@@ -16,6 +16,7 @@ from ..messages import (
     ip_header_write,
     next_hop_write,
     ring_write,
+    sack_list,
     tx_frame,
     tx_segment,
 )
@@ -41,9 +42,9 @@ class TxPath(wiring.Component):
     A frame is sent whole: it begins when its payload is in the buffer without a read error, and its beats then
     follow each other without a pause (unless ``o`` is stalled). Frames shorter than 60 bytes are padded with zeros.
 
-    Timing (64 bits): without payload, first beat eight cycles after ``segment.valid``. With payload, ``request.valid``
-    four cycles after ``segment.valid``, first beat nine cycles after the payload's last word.
-    One frame in ``max(beats, 3)`` cycles.
+    Timing (64 bits): without payload, first beat eight cycles after ``segment.valid``, seventeen with SACK blocks. With
+    payload, ``request.valid`` four cycles after ``segment.valid``, first beat nine cycles after the payload's last word.
+    One frame in ``max(beats, 3)`` cycles; at 128 bits, in ``beats + 1`` with one or two SACK blocks, ``beats + 2`` with more.
 
     Parameters
     ----------
@@ -61,6 +62,9 @@ class TxPath(wiring.Component):
         nothing is sent.
     request, data : stream of ``dma_request`` out, of ``dma_read_data`` in
         The DMA reader.
+    sack_id : Out
+    sack : In, ``sack_list``
+        See :class:`SackBlocks`.
     o : Out stream of ``beat``
     frame_done, segments_done, error, count_* : Out
         See :class:`Sequencer`.
@@ -86,6 +90,8 @@ class TxPath(wiring.Component):
                 "tos": In(8),
                 "request": Out(stream.Signature(dma_request(cfg))),
                 "data": In(stream.Signature(dma_read_data(cfg))),
+                "sack_id": Out(cfg.id_bits),
+                "sack": In(sack_list(cfg)),
                 "o": Out(stream.Signature(beat(cfg))),
                 "frame_done": Out(stream.Signature(FlowResponse)),
                 "segments_done": Out(8),
@@ -124,6 +130,7 @@ class TxPath(wiring.Component):
         outside(sequencer.error, self.error)
         m.d.comb += [
             resolver.tos.eq(self.tos), resolver.ttl.eq(self.ttl), builder.mac.eq(self.mac),
+            builder.next_id.eq(self.segment.payload.id), self.sack_id.eq(builder.sack_id), builder.sack.eq(self.sack),
             self.segments_done.eq(sequencer.segments_done),
             self.count_tx_frames.eq(sequencer.count_tx_frames),
             self.count_tx_segments.eq(sequencer.count_tx_segments),
@@ -152,6 +159,7 @@ class TxPath(wiring.Component):
         wiring.connect(m, fetcher.o_word, assembler.i_payload)
         m.d.comb += [
             sequencer.delivered.eq(assembler.delivered),
+            sequencer.sums_ready.eq(builder.o_sums.valid),
             fetcher.freed.eq(assembler.freed),
             resolver.frame_finished.eq(sequencer.frame_finished),
             resolver.host_finished.eq(self.frame_done.valid & self.frame_done.ready),

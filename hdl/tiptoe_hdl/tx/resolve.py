@@ -8,6 +8,7 @@ from amaranth.utils import ceil_log2
 from ..config import EngineConfig
 from ..messages import (
     RST,
+    SACK_BITS,
     SYN,
     TxControl,
     endpoint,
@@ -21,7 +22,8 @@ from ..messages import (
 from ..wire.headers import ETHERNET_BYTES, ETHERNET_MIN_BYTES
 from ..wire.valid_only import valid_only
 from .job import (
-    Options,
+    NO_HEADER,
+    OPTION_WORDS,
     Source,
     fetch_job,
     frames_inside,
@@ -38,7 +40,8 @@ HOST_FRAMES = 16
 
 
 _fields = data.StructLayout({
-    "seq": 32, "ack": 32, "flags": 8, "wnd": 16, "options": Options, "mss": 16, "ws": 4, "length": 12,
+    "seq": 32, "ack": 32, "flags": 8, "wnd": 16, "words": 4, "mss": 16, "ws_present": 1, "ws": 4, "sack_ok": 1,
+    "sacks": SACK_BITS, "length": 12,
 })  # fmt: skip
 """Fields of ``tx_header`` that are the source's."""
 
@@ -138,17 +141,18 @@ class Resolver(wiring.Component):
 
         # The frame's fields, whichever source: from phase 2 on in registers.
         now = Signal(_fields)
-        ws_present = Mux(is_segment, segment.ws_present, control.ws_present)
-        for name in ("seq", "ack", "flags", "wnd", "mss", "ws"):
+        for name in ("seq", "ack", "flags", "wnd", "mss", "ws_present", "ws", "sack_ok"):
             m.d.sync += now[name].eq(Mux(is_segment, segment[name], control[name]))
         syn = Mux(is_segment, segment.flags[SYN], control.flags[SYN])
-        m.d.sync += Value.cast(now.options).eq(Mux(syn, Mux(ws_present, Options.MSS_WS, Options.MSS), Options.NONE))
-        no_header = len(Options)
-        front = Signal(range(no_header + 1))  # what stands before the payload: a header with such options, or none
-        with m.If(is_host):
-            m.d.sync += front.eq(no_header)
-        with m.Else():
-            m.d.sync += front.eq(Mux(syn, Mux(ws_present, Options.MSS_WS, Options.MSS), Options.NONE))
+        ws_present, sack_ok = (
+            Mux(is_segment, segment[name], control[name]) for name in ("ws_present", "sack_ok")
+        )
+        sacks = segment.sacks & (is_segment & ~syn).replicate(SACK_BITS)
+        m.d.sync += [
+            now.sacks.eq(sacks),
+            # As in OPTION_WORDS.
+            now.words.eq(Mux(syn, 1 + ws_present + sack_ok, Cat(sacks.any(), sacks)) | is_host.replicate(4)),
+        ]
 
         # Their lengths: compared with the limits before they are merged.
         bad, payload = Signal(), Signal()
@@ -157,11 +161,12 @@ class Resolver(wiring.Component):
             wrong = (host.length > longest) | (host.length < ETHERNET_BYTES)
             m.d.sync += [now.length.eq(host.length), bad.eq(wrong), payload.eq(~wrong)]
         with m.Elif(is_segment):
-            wrong = Mux(
-                segment.flags[SYN],
-                segment.length > longest - header_bytes(Options.MSS_WS),
-                segment.length > longest - header_bytes(Options.NONE),
-            )
+            limit = Signal(12)
+            with m.Switch(Mux(segment.flags[SYN], 1, segment.sacks)):  # of a SYN with all options, too
+                for sacks in range(5):
+                    with m.Case(sacks):
+                        m.d.comb += limit.eq(longest - header_bytes(2 * sacks + 1 if sacks else 0))
+            wrong = segment.length > limit
             m.d.sync += [now.length.eq(segment.length), bad.eq(wrong), payload.eq(~wrong & (segment.length != 0))]
         with m.Else():
             m.d.sync += [now.length.eq(0), bad.eq(0), payload.eq(0)]
@@ -178,16 +183,16 @@ class Resolver(wiring.Component):
         for name in ("ttl", "tos"):
             m.d.comb += header[name].eq(Mux(is_segment & own.own, own[name], getattr(self, name)))
 
-        # Geometry, as constants for every front. before_m1: its bytes, less one.
+        # Geometry, as constants for all that can stand before the payload. before_m1: its bytes, less one.
         lane_bits = ceil_log2(cfg.bytes_per_beat)
         before_m1 = Signal(signed(8))
-        start = Signal(4)
+        start = Signal(5)
         short = Signal()  # to be padded
         rounding = Signal(range(2 * cfg.bytes_per_beat))
-        with m.Switch(front):
-            for case in range(no_header + 1):
-                octets = 0 if case == no_header else header_bytes(Options(case))
-                with m.Case(case):
+        with m.Switch(now.words):
+            for words in (*OPTION_WORDS, NO_HEADER):
+                octets = 0 if words == NO_HEADER else header_bytes(words)
+                with m.Case(words):
                     m.d.comb += [
                         before_m1.eq(octets - 1),
                         short.eq(now.length < max(0, ETHERNET_MIN_BYTES - octets)),
@@ -209,6 +214,7 @@ class Resolver(wiring.Component):
             info.bad.eq(bad),
             info.segment.eq(is_segment),
             info.rst.eq(now.flags[RST] & ~is_host),
+            info.late.eq(now.sacks.any()),
             info.payload.eq(payload),
             info.payload_start.eq(start),
             info.id.eq(segment.id),

@@ -19,7 +19,8 @@ BEATS_ON_THE_WAY = 16
 class Sequencer(wiring.Component):
     """Steps through the frames in order, a beat a cycle, without a pause inside a frame or between two.
 
-    A frame begins when its payload is complete. One whose payload could not be read is read past.
+    A frame begins when its payload is complete, and one whose header's sums come late when they are there: by then the sums of
+    the frame before are taken. One whose payload could not be read is read past.
 
     Timing: the first step is in the cycle after ``info`` and ``result`` are valid. ``o`` and ``begin`` come from
     flip-flops through one level of logic, all other outputs from flip-flops. A frame has two beats at least.
@@ -33,6 +34,8 @@ class Sequencer(wiring.Component):
     info : In stream of ``tx_info``
     result : In stream of ``PayloadResult``
         One per ``info`` with ``payload``.
+    sums_ready : In
+        The sums of the next frame's header are there.
     o : Out, valid-only, ``tx_step``
     begin : Out, valid-only, ``TxBegin``
         Not after the frame's first step.
@@ -56,6 +59,7 @@ class Sequencer(wiring.Component):
             {
                 "info": In(stream.Signature(tx_info(cfg))),
                 "result": In(stream.Signature(PayloadResult)),
+                "sums_ready": In(1),
                 "o": Out(valid_only(tx_step(cfg))),
                 "begin": Out(valid_only(TxBegin)),
                 "delivered": In(1),
@@ -86,12 +90,13 @@ class Sequencer(wiring.Component):
         at_last = Signal()
         on_the_way = Signal(range(BEATS_ON_THE_WAY + 1))
         step, free, load, begun = self.o.valid, Signal(), Signal(), Signal()
+        summed = ~info.late | self.sums_ready
         m.d.comb += [
             step.eq(active & ~on_the_way[-1]),
             free.eq(~active | (at_last & ~on_the_way[-1])),
-            load.eq(free & self.info.valid & (~info.payload | self.result.valid)),
-            self.info.ready.eq(free & (~info.payload | self.result.valid)),
-            self.result.ready.eq(free & self.info.valid & info.payload),
+            load.eq(free & self.info.valid & (~info.payload | self.result.valid) & summed),
+            self.info.ready.eq(free & (~info.payload | self.result.valid) & summed),
+            self.result.ready.eq(free & self.info.valid & info.payload & summed),
 
             o.emit.eq(~drop),
             o.header.eq(has_header),

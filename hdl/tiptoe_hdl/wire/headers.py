@@ -55,7 +55,7 @@ TCP: Layout = {
 }
 TCP_BYTES = 20
 
-OPTION_END, OPTION_NOP, OPTION_MSS, OPTION_WINDOW_SCALE = 0, 1, 2, 3
+OPTION_END, OPTION_NOP, OPTION_MSS, OPTION_WINDOW_SCALE, OPTION_SACK_PERMITTED, OPTION_SACK = range(6)
 
 TCP_MSS: Layout = {
     "kind": (0, 8),
@@ -72,8 +72,18 @@ TCP_NOP_WINDOW_SCALE: Layout = {
 }
 """The window scale option (RFC 7323 section 2.2), aligned by a NOP in front."""
 
+TCP_NOP_SACK_PERMITTED: Layout = {
+    "nops": (0, 16),
+    "kind": (16, 8),
+    "length": (24, 8),
+}
+"""The SACK-permitted option (RFC 2018 section 2), aligned by two NOPs in front."""
+
 OPTION_BYTES = 4
-"""Bytes of either option above."""
+"""Bytes of any option above."""
+
+SACK_BLOCK_BYTES = 8
+"""A block of the SACK option (RFC 2018 section 3): two sequence numbers. Two NOPs, kind and length stand before the first."""
 
 
 def byte_of(layout: Layout, name: str) -> int:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 from amaranth.hdl import Cat
@@ -43,12 +45,27 @@ class Endpoint:
 
 
 @dataclass
+class Received:
+    """What a connection has received out of order: as :func:`sack_list`."""
+
+    intervals: list[tuple[int, int]] = field(default_factory=list)
+    newest: int = 0
+
+    def blocks(self, room: int) -> list[tuple[int, int]]:
+        """RFC 2018 section 4: the newest first, then as many others as there is room for."""
+        first = self.newest if self.newest < len(self.intervals) else 0
+        return [*self.intervals[first : first + 1], *self.intervals[:first], *self.intervals[first + 1 :]][:room]
+
+
+@dataclass
 class Job:
-    """One frame to send: the message of its source, and whether its memory answers with an error."""
+    """One frame to send: the message of its source, what its connection has received out of order when it is sent, and whether
+    its memory answers with an error."""
 
     source: str
     message: dict[str, Any]
     error: bool = False
+    received: Received = field(default_factory=Received)
 
     @property
     def length(self) -> int:
@@ -70,6 +87,7 @@ class TxBench:
     stall: float = 0.0
     slow: float = 0.0
     done_stall: float = 0.0
+    unknown: bool = False  # no list of SACK blocks is ever known
     done_after: Job | None = None  # frame_done is not taken before this one is accepted
 
     endpoints: dict[int, Endpoint] = field(default_factory=dict)
@@ -100,14 +118,27 @@ class TxBench:
     # Jobs
 
     def segment(self, length: int = 0, *, id: int | None = None, position: int | None = None,
-                flags: int = FLAGS_DATA, error: bool = False) -> Job:  # fmt: skip
+                flags: int = FLAGS_DATA, error: bool = False, sacks: int = 0,
+                received: Received | None = None) -> Job:  # fmt: skip
         rng = self.rng
+        received = self.received() if received is None else received
         return Job(SEGMENT, {
-            "id": rng.randrange(8) if id is None else id, "seq": rng.getrandbits(32), "ack": rng.getrandbits(32),
+            "id": next(self.ids) % 8 if id is None else id, "seq": rng.getrandbits(32), "ack": rng.getrandbits(32),
             "flags": flags, "wnd": rng.getrandbits(16),
             "position": rng.getrandbits(32) if position is None else position, "length": length,
             "mss": rng.getrandbits(16), "ws_present": rng.getrandbits(1), "ws": rng.randrange(15),
-        }, error)  # fmt: skip
+            "sack_ok": rng.getrandbits(1), "sacks": sacks,
+        }, error, received)  # fmt: skip
+
+    def received(self, number: int | None = None, newest: int | None = None) -> Received:
+        """Intervals in order, the sequence numbers' wrap-around among them now and then."""
+        rng = self.rng
+        number = rng.randrange(self.cfg.ooo_intervals + 1) if number is None else number
+        at = rng.choice([rng.getrandbits(32), (1 << 32) - 700])
+        edges = [at := at + rng.choice([1, 100, 0x10101, rng.randrange(1, 1 << 16)]) for _ in range(2 * number)]
+        edges = [edge % (1 << 32) for edge in edges]
+        newest = rng.randrange(4) if newest is None else newest
+        return Received(list(zip(edges[::2], edges[1::2], strict=True)), newest)
 
     def control(self, flags: int = 1 << SYN | 1 << ACK) -> Job:
         rng = self.rng
@@ -117,6 +148,7 @@ class TxBench:
             "dmac": rng.getrandbits(48), "seq": rng.getrandbits(32), "ack": rng.getrandbits(32),
             "flags": flags, "wnd": rng.getrandbits(16),
             "mss": rng.getrandbits(16), "ws_present": rng.getrandbits(1), "ws": rng.randrange(15),
+            "sack_ok": rng.getrandbits(1),
         })  # fmt: skip
 
     def frame(self, length: int, *, error: bool = False) -> Job:
@@ -129,7 +161,10 @@ class TxBench:
         for _ in range(count):
             kind = rng.randrange(8)
             if kind < 3:
-                jobs.append(self.segment(rng.choice([1, 2, 3, 5, 6, 7, 8, 30, rng.randrange(1, 1461)])))
+                length = rng.choice([1, 2, 3, 5, 6, 7, 8, 30, rng.randrange(1, 1425)])
+                jobs.append(self.segment(length, sacks=rng.choice([0, 0, rng.randrange(5)])))
+            elif kind == 3 and rng.getrandbits(1):
+                jobs.append(self.segment(sacks=rng.randrange(1, 5)))
             elif kind == 3:
                 jobs.append(self.segment(flags=rng.choice([1 << ACK, 1 << SYN, 1 << RST, rng.getrandbits(8)])))
             elif kind < 6:
@@ -149,15 +184,36 @@ class TxBench:
         """Too long or too short to be sent."""
         if job.source == FRAME:
             return not 14 <= job.length <= self.cfg.max_frame_bytes
-        # Behind options, only what fits with all of them.
-        return (62 if self._options(job) else 54) + job.length > self.cfg.max_frame_bytes
+        # Behind a SYN's options, only what fits with all of them.
+        options = 12 if job.source == SEGMENT and self._is_syn(job) else self._option_bytes(job)
+        return 54 + options + job.length > self.cfg.max_frame_bytes
 
-    def _options(self, job: Job) -> bytes:
+    @staticmethod
+    def _is_syn(job: Job) -> bool:
+        return bool(job.message["flags"] >> SYN & 1)
+
+    def _option_bytes(self, job: Job) -> int:
         message = job.message
-        if not message["flags"] >> SYN & 1:
-            return b""
-        mss = b"\x02\x04" + message["mss"].to_bytes(2, "big")
-        return mss + (bytes([1, 3, 3, message["ws"]]) if message["ws_present"] else b"")
+        if self._is_syn(job):
+            return 4 * (1 + message["ws_present"] + message["sack_ok"])
+        sacks = message.get("sacks", 0)
+        return 4 + 8 * sacks if sacks else 0
+
+    def options(self, job: Job) -> list[tuple[str, Any]]:
+        """TCP options, as scapy has them."""
+        message, nop = job.message, ("NOP", None)
+        found: list[tuple[str, Any]] = []
+        if self._is_syn(job):
+            found.append(("MSS", message["mss"]))
+            if message["ws_present"]:
+                found += [nop, ("WScale", message["ws"])]
+            if message["sack_ok"]:
+                found += [nop, nop, ("SAckOK", b"")]
+        elif sacks := message.get("sacks", 0):
+            blocks = [] if self.unknown else job.received.blocks(sacks)
+            found += [nop, nop, ("SAck", tuple(edge for block in blocks for edge in block))] if blocks else [nop] * 4
+            found += [nop] * 8 * (sacks - len(blocks))
+        return found
 
     def reference(self, job: Job, identification: int) -> bytes:
         """The frame by scapy."""
@@ -173,17 +229,12 @@ class TxBench:
             ttl, tos = endpoint.ip_header or (ttl, tos)
         else:
             tuple_, dmac, payload = message["tuple"], message["dmac"], b""
-        options: list[tuple[str, Any]] = []
-        if message["flags"] >> SYN & 1:
-            options.append(("MSS", message["mss"]))
-            if message["ws_present"]:
-                options += [("NOP", None), ("WScale", message["ws"])]
         packet = (
             Ether(src=mac_text(MAC), dst=mac_text(dmac), type=0x0800)
             / IP(src=ip_text(tuple_["laddr"]), dst=ip_text(tuple_["faddr"]), tos=tos, ttl=ttl,
                  id=identification, flags="DF")
             / TCP(sport=tuple_["lport"], dport=tuple_["fport"], seq=message["seq"], ack=message["ack"],
-                  flags=message["flags"], window=message["wnd"], urgptr=0, options=options)
+                  flags=message["flags"], window=message["wnd"], urgptr=0, options=self.options(job))
             / payload
         )  # fmt: skip
         frame = bytes(packet)
@@ -237,6 +288,24 @@ class TxBench:
 
     configured: bool = False
     cycle: int = 0
+    ids: Iterator[int] = field(default_factory=count)  # in turn: a list is not changed while it is read
+    lists: dict[int, Received] = field(default_factory=dict)  # of every connection, at the moment
+
+    async def _sack(self, ctx: Any) -> None:
+        """Answers two cycles after the question with what was held in the question's cycle; between two answers, rubbish
+        that is not known."""
+        dut, rng, places = self.dut, self.rng, self.cfg.ooo_intervals
+        answer: Any = None
+        async for _, _, id in ctx.tick().sample(dut.sack_id):
+            rubbish = [{"start": rng.getrandbits(32), "end": rng.getrandbits(32)} for _ in range(places)]
+            before = {"known": 0, "valid": rng.getrandbits(places), "newest": rng.randrange(4), "intervals": rubbish}
+            ctx.set(dut.sack, answer or before)
+            answer = None
+            held = self.lists.get(id)
+            if held is not None and not self.unknown:
+                valid = (1 << len(held.intervals)) - 1
+                intervals = [{"start": start, "end": end} for start, end in held.intervals] + rubbish
+                answer = {"known": 1, "valid": valid, "newest": held.newest, "intervals": intervals[:places]}
 
     def _source(self, name: str, jobs: list[Job]) -> Any:
         port = getattr(self.dut, name)
@@ -247,6 +316,8 @@ class TxBench:
             for job in jobs:
                 while self.rng.random() < self.idle:
                     await ctx.tick()
+                if name == SEGMENT:
+                    self.lists[job.message["id"]] = job.received
                 ctx.set(port.payload, job.message)
                 ctx.set(port.valid, 1)
                 await ctx.tick().until(port.ready)
@@ -366,7 +437,7 @@ class TxBench:
             self.dut, self.setup, sink,
             *(self._source(name, [job for job in jobs if job.source == name])
               for name in (SEGMENT, CONTROL, FRAME)),
-            background=[self._monitor, self._memory, self._done, watch_stream(self.dut.o, "o"),
+            background=[self._monitor, self._memory, self._done, self._sack, watch_stream(self.dut.o, "o"),
                         watch_stream(self.dut.request, "request"), watch_stream(self.dut.frame_done, "frame_done")],
             max_cycles=max_cycles,
         )  # fmt: skip
@@ -374,7 +445,7 @@ class TxBench:
         return frames
 
     def _size(self, job: Job) -> int:
-        return job.length if job.source == FRAME else 54 + len(self._options(job)) + job.length
+        return job.length if job.source == FRAME else 54 + self._option_bytes(job) + job.length
 
     def check(self, frames: list[bytes]) -> None:
         """Frames, in the order of acceptance, counters, events and statuses."""
@@ -392,6 +463,8 @@ class TxBench:
         assert len(frames) == len(expected)
         for n, (frame, (job, other)) in enumerate(zip(frames, expected, strict=True)):
             assert frame == other, f"frame {n} of {job}:\n{frame.hex(' ')}, expected\n{other.hex(' ')}"
+            if job.source != FRAME:
+                assert Ether(frame)[TCP].options == self.options(job)
         tcp = [job for job, _ in expected if job.source != FRAME]
         assert self.counts == {
             "count_tx_frames": len(expected),

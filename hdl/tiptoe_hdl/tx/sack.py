@@ -1,0 +1,142 @@
+"""SACK blocks of a segment's header (RFC 2018 sections 3 and 4)."""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from ..config import EngineConfig
+from ..messages import SACK_BITS, sack_list
+from ..wire.headers import OPTION_NOP, SACK_BLOCK_BYTES
+
+MOST_BLOCKS = 4
+"""More than four fit no header."""
+
+NOPS = int.from_bytes(bytes([OPTION_NOP]) * SACK_BLOCK_BYTES, "little")
+
+BLOCK_BITS = 8 * SACK_BLOCK_BYTES
+
+
+def in_wire_order(number: Value) -> Value:
+    """A number's bytes, the first on the wire in the lowest bits."""
+    return Cat(number.word_select(byte, 8) for byte in reversed(range(len(number) // 8)))
+
+
+class SackBlocks(wiring.Component):
+    """Reads what a connection has received out of order, and gives it out as words of a header's tail.
+
+    The newest block first (section 4), then the others in order, none twice, and NOPs for those there was room for but that
+    are gone. A block is read a cycle, so the list must not change meanwhile. A change shows as ``known`` 0, and from there
+    on there are NOPs: the header can't wait without end for a busy connection, and what changes the list is one more
+    segment of that connection, whose own acknowledgement is on its way.
+
+    Timing: with ``start`` in cycle 0, the list is first looked at in that cycle; ``tail`` has words in cycles 1 to ``sacks`` (64
+    bits), 1 to 2 ``sacks`` (32), 2 and 4 (128, with ``wait`` high the cycle before each). ``start`` may come again three
+    cycles after the last of them.
+
+    Parameters
+    ----------
+    cfg : EngineConfig
+
+    Members
+    -------
+    next_id : In
+        The id of the segment of the next ``start``: from two cycles before it up to its cycle. From a flip-flop.
+    sack_id : Out
+        Behind one multiplexer.
+    sack : In, ``sack_list``
+        What was held of ``sack_id`` two cycles before. It differs from the cycle before only if ``sack_id`` did, or where
+        ``known`` is 0. If ``newest`` is not valid, the first one counts as the newest.
+    start, sacks : In
+        A header with room for so many blocks, which may be none.
+    tail : Out, data_width bits
+        The first byte on the wire in bits 7:0; zero where there is no block.
+    wait : Out
+        ``tail`` lacks a block yet: no word may be taken in this cycle, but must be in any other.
+    filled : Out
+        ``tail`` has blocks, or NOPs in their place.
+    count : Out
+        Blocks, NOPs not among them; final in the cycle after the last one with ``filled``, up to ``start``.
+    """
+
+    def __init__(self, cfg: EngineConfig):
+        self._cfg = cfg
+        super().__init__({
+            "next_id": In(cfg.id_bits),
+            "sack_id": Out(cfg.id_bits),
+            "sack": In(sack_list(cfg)),
+            "start": In(1),
+            "sacks": In(SACK_BITS),
+            "tail": Out(cfg.data_width),
+            "wait": Out(1),
+            "filled": Out(1),
+            "count": Out(SACK_BITS),
+        })  # fmt: skip
+
+    def elaborate(self, platform):
+        cfg, sack, m = self._cfg, self.sack, Module()
+        pending = Signal(MOST_BLOCKS)  # a bit a block to come
+        busy, following = pending[0], Signal()
+        kept_id = Signal(cfg.id_bits)
+        m.d.comb += self.sack_id.eq(Mux(busy, kept_id, self.next_id))
+        with m.If(~busy):
+            m.d.sync += kept_id.eq(self.next_id)
+        with m.If(self.start):
+            m.d.sync += pending.eq(Cat(self.sacks > number for number in range(MOST_BLOCKS)))
+        with m.Elif(following):
+            m.d.sync += pending.eq(pending >> 1)
+
+        # Which one is the next is decided in the cycle before it is read, and holds while the list is known.
+        which, same = Signal(cfg.ooo_intervals), Signal()
+        chosen = self._which(m, following)
+        with m.If(self.start | following):
+            m.d.sync += which.eq(chosen)
+        with m.If(self.start | busy):
+            m.d.sync += same.eq(sack.known & (self.start | same))
+        held = which & (same & sack.known & busy).replicate(len(which))
+        octets = Const(0, BLOCK_BITS)
+        for one, interval in zip(held, sack.intervals, strict=True):
+            octets |= Cat(in_wire_order(interval.start), in_wire_order(interval.end)) & one.replicate(BLOCK_BITS)
+        octets |= (busy & ~held.any()).replicate(BLOCK_BITS) & NOPS
+        self._words(m, busy, following, held.any(), octets)
+        return m
+
+    def _which(self, m: Module, following: Value) -> Value:
+        """The next one in its turn, a bit an interval; none if there is none."""
+        sack, places = self.sack, self._cfg.ooo_intervals
+        turn = Signal(MOST_BLOCKS, init=1)
+        with m.If(self.start | following):
+            m.d.sync += turn.eq(turn << 1)
+        with m.Elif(~self.filled & ~self.wait):
+            m.d.sync += turn.eq(1)
+        named = Cat(sack.newest == place for place in range(places)) & sack.valid
+        newest = named | (sack.valid[0] & ~named.any())
+        # Those in front of the newest are one place later than in the list.
+        chosen = []
+        for place in range(places):
+            before, behind = newest[place + 1 :].any(), newest[:place].any()
+            later = turn[place + 1] if place + 1 < MOST_BLOCKS else Const(0)
+            chosen.append((turn[0] & newest[place]) | (turn[place] & behind) | (later & before))
+        return Cat(chosen) & sack.valid
+
+    def _words(self, m: Module, busy: Value, following: Signal, held: Value, octets: Value):
+        """Blocks become words of the tail."""
+        width = self._cfg.data_width
+        second, kept, read = Signal(), Signal(min(width, BLOCK_BITS)), Signal()  # the first two not at 64 bits
+        with m.If(self.start):
+            m.d.sync += self.count.eq(0)
+        with m.Elif(read):
+            m.d.sync += self.count.eq(self.count + held)
+        if width < BLOCK_BITS:  # half a block a word; the other half is read with it
+            m.d.comb += [
+                read.eq(busy & ~second), following.eq(second), self.filled.eq(busy),
+                self.tail.eq(Mux(second, kept, octets[:width])),
+            ]  # fmt: skip
+            m.d.sync += [second.eq(read), kept.eq(octets[width:])]
+        elif width == BLOCK_BITS:
+            m.d.comb += [read.eq(busy), following.eq(busy), self.filled.eq(busy), self.tail.eq(octets)]
+        else:  # two blocks a word; the first waits for the second, if there is one
+            m.d.comb += [
+                read.eq(busy), following.eq(busy), self.filled.eq(second), self.wait.eq(busy & ~second),
+                self.tail.eq(Cat(kept, octets) & second.replicate(width)),
+            ]  # fmt: skip
+            m.d.sync += [second.eq(self.wait), kept.eq(octets)]

@@ -160,10 +160,7 @@ class Engine(wiring.Component):
     def _connect_transmit(self, m):
         tx, reader, flow, commands = self._tx, self._reader, self._flow, self._commands
         connect_same(m, flow.tx, tx.segment)
-        if "sack_id" in flow.signature.members:
-            m.d.comb += [flow.sack_id.eq(tx.sack_id), tx.sack.eq(flow.sack)]
-        else:  # nothing is known, and no segment has room for SACK blocks
-            m.d.comb += tx.sack.known.eq(0)
+        m.d.comb += [flow.sack_id.eq(tx.sack_id), tx.sack.eq(flow.sack)]
         connect_same(m, self._dispatcher.control, self._controls.i[0])
         connect_same(m, self._listen.control, self._controls.i[1])
         connect_same(m, self._controls.o, self._control_queue.i)

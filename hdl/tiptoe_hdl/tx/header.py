@@ -70,9 +70,7 @@ def wire_bytes(header, total_length, identification, mac) -> list[Value]:
     })  # fmt: skip
     mss = pack(TCP_MSS, {"kind": OPTION_MSS, "length": 4, "mss": header.mss})
     nops = [Const(OPTION_NOP, 8)] * 3 + [Const(0, 8)]
-    options = [
-        (byte & syn.replicate(8)) | (nop & sacked.replicate(8)) for byte, nop in zip(mss, nops, strict=True)
-    ]
+    options = [(byte & syn.replicate(8)) | (nop & sacked.replicate(8)) for byte, nop in zip(mss, nops, strict=True)]
     octets = ethernet + ipv4 + tcp + options
     assert len(octets) == HEAD_BYTES
     return octets
@@ -195,7 +193,9 @@ class HeaderBuilder(wiring.Component):
         more = self._more_syn_options(m, free, loaded)
         patch = Signal()  # kind and length of the SACK option
         any_block = blocks.count.any()
-        kind_length = Mux(any_block, Cat(Const(OPTION_SACK - OPTION_NOP, 8), Const(2, 3), blocks.count), OPTION_NOP << 8)
+        kind_length = Mux(
+            any_block, Cat(Const(OPTION_SACK - OPTION_NOP, 8), Const(2, 3), blocks.count), OPTION_NOP << 8
+        )
         patched = MOST_BLOCKS * BLOCK_BITS // cfg.data_width  # all of the tail is there
         m.d.comb += patch.eq(sacked & (index == patched))
         with m.If(free):
@@ -233,8 +233,8 @@ class HeaderBuilder(wiring.Component):
         return more
 
     def _sums(self, m: Module, now: Value, loaded: Value, early: Value, patch: Value, blocks: SackBlocks):
-        """Both checksums: three sums of three operands one after the other, and two folds. With SACK blocks, these and the kind and
-        length of their option join the second of the sums, which is kept till then, and all its neighbours."""
+        """Both checksums: three sums of three operands one after the other, and two folds. With SACK blocks, these and the
+        kind and length of their option join the second of the sums, which is kept till then, and all its neighbours."""
         header, width = self.i.payload, self._cfg.data_width
         taken, patched, complete, summing = Signal(), Signal(), Signal(), Signal()
         summed, folding, done = Signal(), Signal(), Signal()

@@ -1,6 +1,6 @@
 """Resolver: takes the next frame of three sources in turn and looks up all that its header and its fetch need."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -144,9 +144,7 @@ class Resolver(wiring.Component):
         for name in ("seq", "ack", "flags", "wnd", "mss", "ws_present", "ws", "sack_ok"):
             m.d.sync += now[name].eq(Mux(is_segment, segment[name], control[name]))
         syn = Mux(is_segment, segment.flags[SYN], control.flags[SYN])
-        ws_present, sack_ok = (
-            Mux(is_segment, segment[name], control[name]) for name in ("ws_present", "sack_ok")
-        )
+        ws_present, sack_ok = (Mux(is_segment, segment[name], control[name]) for name in ("ws_present", "sack_ok"))
         sacks = segment.sacks & (is_segment & ~syn).replicate(SACK_BITS)
         m.d.sync += [
             now.sacks.eq(sacks),

@@ -34,8 +34,8 @@ def measure(s):
     base = Mux(s.rexmt_one, s.snd_una, s.snd_nxt)
     up_to_max = (s.behind | s.rexmt_one) & ~s.fin_sent & ~s.takes_probe_along
     fin = s.fin_now
-    # Sorted: as many as the highest one valid says.
-    sacks = Mux(s.sack_ok & s.established, sum(s.ooo_valid), 0)[:SACK_BITS]
+    # Sorted: as many as the highest one valid says. What lies behind the peer's FIN is none of its data, and may touch rcv_nxt.
+    sacks = Mux(s.sack_ok & s.established & ~s.peer_closed & ~fin, sum(s.ooo_valid), 0)[:SACK_BITS]
     return dict(
         base=base,
         up_to_max=up_to_max,

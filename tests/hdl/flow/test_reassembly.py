@@ -92,3 +92,17 @@ def test_established_data_leaves_room_for_the_blocks():
         b.receive(Segment("A", seq=1 + 200 * k, length=100, wnd=60000))
     sent = b.bell(0, 3000)
     assert [(s.seq, s.length, s.sacks) for s in sent] == [(1, 980, 2), (981, 980, 2), (1961, 980, 2), (2941, 60, 2)]
+
+
+def test_established_no_blocks_behind_the_peer_s_fin():
+    """A peer without manners: its FIN stands in front of what it has sent already, right at it or apart. What is behind the FIN is not
+    acknowledged, and not told as if it ought to be (RFC 9293 section 3.10.7.4, eighth)."""
+    for gap in (0, 1, 100):
+        b = FlowBench(sack=1)
+        b.established(sack_ok=True)
+        sent, _ = b.receive(Segment("A", seq=12 + gap, length=100))
+        assert [(s.ack, s.sacks) for s in sent] == [(1, 1)]
+        sent, _ = b.receive(Segment("FA", seq=1, length=10))
+        assert [(s.ack, s.sacks) for s in sent] == [(12, 0)]
+        sent, _ = b.receive(Segment("A", seq=12 + gap, length=100))  # again: where we are
+        assert [(s.ack, s.sacks) for s in sent] == [(12, 0)]

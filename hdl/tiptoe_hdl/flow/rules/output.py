@@ -44,7 +44,8 @@ def measure(s):
     up_to_max = s.fills | ((s.behind | s.again) & ~s.fin_sent & ~s.takes_probe_along)
     highest = Mux(s.fills, s.hole_end, s.snd_max)
     fin = s.fin_now
-    # Sorted: as many as the highest one valid says.
+    # Sorted: as many as the highest one valid says. What lies behind the peer's FIN is none of its data, and may touch rcv_nxt.
+    tells_blocks = s.tells_blocks & ~s.peer_closed & ~fin
     valid = Cat(1, s.ooo_valid, 0)
     told = [Mux(s.on_board, s.told == k, valid[k] & ~valid[k + 1]) for k in range(len(s.ooo_valid) + 1)]
     number = Cat(Cat(told[k] for k in range(len(told)) if k >> bit & 1).any() for bit in range(SACK_BITS))
@@ -70,9 +71,9 @@ def measure(s):
         force_one=s.force & s.wnd_zero,  # a probe; with a window open it is an override
         two_segments=(s.maxseg << 1)[:13],
         told=number,
-        sacks=number & s.tells_blocks.replicate(SACK_BITS),
+        sacks=number & tells_blocks.replicate(SACK_BITS),
         segment_room=Mux(
-            s.tells_blocks, select(told, [getattr(s, f"room_beside_{k}") for k in range(len(told))]), s.maxseg
+            tells_blocks, select(told, [getattr(s, f"room_beside_{k}") for k in range(len(told))]), s.maxseg
         ),
     )
 

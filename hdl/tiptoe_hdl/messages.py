@@ -135,6 +135,7 @@ def rx_segment(cfg: EngineConfig) -> data.StructLayout:
     return data.StructLayout({
         "id": cfg.id_bits, "seq": 32, "ack": 32, "flags": 8, "wnd": 16, "length": 12,
         "mss": 16, "ws_present": 1, "ws": 4, "sack_ok": 1,
+        "has_sack": 1,  # SACK blocks follow it (rx_sack)
     })
 
 

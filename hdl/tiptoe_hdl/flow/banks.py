@@ -70,13 +70,14 @@ BANKS = {
     "ending": Bank(first=2, last=6, fields=("fin_seen", "msl_on", "msl_deadline")),
     # round-trip time
     "timed": Bank(first=4, last=8, when="times", fields=("rtt_seq", "rtt_start")),
+    "marked": Bank(first=4, last=8, when="marks_rxt", fields=("rxt_mark",)),
     "smoothed": Bank(first=5, last=7, fields=("rtt_valid", "srtt", "rttvar")),
     # how far we have come with sending
     "edges": Bank(first=1, last=8, forwarded=True, fields=("snd_nxt", "snd_max", "rcv_adv", "high_rxt")),
     # what sending changes besides
     "sent": Bank(first=2, last=9, forwarded=True, fields=(
-        "fin_sent", "rexmt_one", "rexmt_hole", "force", "ack_now", "delack", "rtt_active", "rto", "rexmt_on", "rexmt_deadline",
-        "persist",
+        "fin_sent", "rexmt_one", "rexmt_hole", "force", "ack_now", "delack", "rtt_active", "rto", "rexmt_on", "rexmt_mode",
+        "rexmt_deadline", "persist",
     )),
     "counted": Bank(first=9, last=9, fields=("rexmits", "tx_queued")),
 }

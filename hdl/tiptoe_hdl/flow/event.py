@@ -42,6 +42,7 @@ def flow_event(cfg: EngineConfig) -> data.StructLayout:
             "mss": 16,
             "ws_present": 1,
             "sack_ok": 1,
+            "has_sack": 1,
             "ws": 4,
             "which": 1,
             "timers": 3,

@@ -61,7 +61,7 @@ STEPS = (
     (reassembly.apply, scoreboard.apply, congestion.apply, output.prepare, rtt.sample, host.apply, state.apply),
     (state.take_fin, reassembly.insert, host.note, output.measure, rtt.error, timers.prolong),
     (state.wait, reassembly.forget, output.limit, rtt.smooth),
-    (output.decide, rtt.apply),
+    (output.decide, rtt.apply, timers.guess),
     (output.advance, rtt.total, timers.plan),
     (output.send, rtt.renew, timers.set_retransmission),
 )

@@ -1,6 +1,7 @@
 """The transmission control block, RFC 9293 section 3.3.1, as the pipeline stores it."""
 
-from amaranth.lib import data
+from amaranth.hdl import unsigned
+from amaranth.lib import data, enum
 
 from ..config import EngineConfig
 from ..messages import SACK_BITS, Reason, State, interval
@@ -19,6 +20,15 @@ MAXSEG_BITS = 12
 
 DUPACK_THRESHOLD = 3
 """RFC 5681 section 3.2."""
+
+
+class RexmtMode(enum.Enum, shape=unsigned(2)):
+    """What the retransmission timer's end means."""
+
+    TIMEOUT = 0  # RFC 6298; or a window probe, or that the connection is idle
+    TAIL = 1  # nothing was heard for two round trips: the last segment goes again (RFC 8985 section 7)
+    REORDER = 2  # what the peer has not got was not overtaken but lost (RFC 8985 section 6.2)
+
 
 FIELDS = {
     # life cycle
@@ -60,6 +70,7 @@ FIELDS = {
     "recover": 32,
     "recover_valid": 1,  # snd_una has not passed it
     "reno": 1,  # algorithm: Congestion.RENO rather than NEWRENO
+    "rxt_mark": 32,  # snd_max when data was last sent again: what was sent for the first time since lies beyond it
     "high_rxt": 32,  # behind the last data sent again in recovery
     "rexmt_hole": 1,  # retransmit the next gap of the scoreboard in the connection's turn
     "board": 1,  # the scoreboard's intervals count
@@ -91,6 +102,7 @@ FIELDS = {
     # timers: the deadlines are copied to the sweep's table
     "rexmt_on": 1,
     "persist": 1,
+    "rexmt_mode": RexmtMode,
     "rexmt_deadline": TICK_BITS,
     "delack_deadline": TICK_BITS,
     "msl_on": 1,

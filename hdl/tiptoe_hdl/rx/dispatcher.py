@@ -300,7 +300,9 @@ class Dispatcher(wiring.Component):
         with m.If(self.info.ready):
             m.d.sync += self.info.valid.eq(0)
         with m.If(~self.segment.valid):
-            m.d.sync += [segment.id.eq(told.index), segment.length.eq(head.payload_length)]
+            m.d.sync += [
+                segment.id.eq(told.index), segment.length.eq(head.payload_length), segment.has_sack.eq(head.sacks != 0),
+            ]  # fmt: skip
             m.d.sync += [
                 segment[name].eq(head[name])
                 for name in ("seq", "ack", "flags", "wnd", "mss", "ws_present", "ws", "sack_ok")

@@ -159,8 +159,8 @@ class FlowBench:
         """PROVISION with 16 KiB rings."""
         return self.request(FlowOp.PROVISION, id=id, **{"snd_log2": RING_LOG2, "rcv_log2": RING_LOG2} | fields)
 
-    def offer(self, segment: Segment, id=1):
-        """A segment of the peer, without waiting for what it sets off."""
+    def offer(self, segment: Segment, id=1, has_sack=False):
+        """A segment of the peer, without waiting for what it sets off; ``has_sack``: blocks follow."""
         self.put(
             "segment",
             dict(
@@ -174,6 +174,7 @@ class FlowBench:
                 ws_present=segment.ws is not None,
                 ws=segment.ws or 0,
                 sack_ok=segment.sack_ok,
+                has_sack=has_sack,
             ),
         )
 
@@ -181,7 +182,7 @@ class FlowBench:
         """A segment of the peer, with the blocks of its SACK option; returns (segments sent, verdict)."""
         self.seen.tx.clear()
         self.seen.verdicts.clear()
-        self.offer(segment, id)
+        self.offer(segment, id, bool(sack))
         for number, (start, end) in enumerate(sack):
             edges = ((self.iss + edge) & M32 for edge in (start, end))
             self.put("sack_block", dict(zip(("id", "start", "end", "first"), (id, *edges, number == 0), strict=True)))

@@ -211,3 +211,117 @@ def test_lossy_line_only_what_is_missing_goes_again(seed, loss):
     print(f"{b.tcb()['rexmits']} segments again, {timeouts} time-outs, {wasted} of what the peer had")
     assert peer.nxt == total + 1
     assert wasted == 0
+
+
+def quick(rtt=40, sent=5, **timers):
+    """``sent`` segments under way, the round trip known; a time-out is far off."""
+    b = FlowBench(sack=1, **{"rto_initial": 3000, "rto_min": 2000} | timers)
+    b.established(mss=MSS, wnd=60000, sack_ok=True, rtt=rtt)
+    b.bell(0, sent * MSS)
+    b.sent()
+    return b
+
+
+def test_tail_that_nobody_hears_of_is_probed_after_two_round_trips():
+    """RFC 8985 section 7: the last segment goes again; then the time-out, as long as ever."""
+    b = quick()
+    assert 80 <= b.ticks_until_sent(200) <= 84
+    assert [(s.seq, s.length) for s in b.sent()] == [(1 + 4 * MSS, MSS)]
+    told = b.tcb()
+    assert told["cwnd"] == 10 * MSS and told["rexmt_shift"] == 0 and not told["in_recovery"]
+    assert b.ticks_until_sent(1900) is None
+    assert b.ticks_until_sent(200)
+    assert [(s.seq, s.length) for s in b.sent()] == [(1, MSS)] and b.tcb()["rexmt_shift"] == 1
+
+
+def test_tail_probe_s_answer_shows_what_was_lost():
+    b = quick()
+    b.ticks_until_sent(200)
+    b.sent()
+    assert dup(b, (4, 5)) == []  # one duplicate acknowledgement: perhaps the others come late
+    assert 10 <= b.ticks_until_sent(30) <= 13, "a quarter of a round trip"
+    assert [(s.seq, s.length) for s in b.sent()] == [(1, MSS)]
+    assert b.tcb()["in_recovery"] and b.tcb()["ssthresh"] < 10 * MSS
+    assert dup(b, (4, 5), ack=1 + MSS) == [1, 2]  # a partial acknowledgement, and the gap that its block shows
+    b.ticks(3)
+    assert dup(b, ack=1 + 5 * MSS) == []
+
+
+def test_tail_probe_of_one_segment_waits_for_the_delayed_ack():
+    b = quick(sent=1)
+    assert 120 <= b.ticks_until_sent(300) <= 123  # two round trips and 40
+    assert [(s.seq, s.length) for s in b.sent()] == [(1, MSS)]
+
+
+def test_tail_probe_counts_from_what_was_sent_last():
+    b = quick(sent=2)
+    b.ticks(60)
+    assert b.sent() == []
+    b.bell(0, 3 * MSS)
+    assert 80 <= b.ticks_until_sent(200) <= 84
+    assert [(s.seq, s.length) for s in b.sent()] == [(1 + 2 * MSS, MSS)]
+
+
+def test_tail_with_a_fin_is_probed_with_it():
+    b = quick(sent=1)
+    assert [s.flags for s in b.close(MSS)] == ["AF"]
+    b.ticks_until_sent(300)
+    (probe,) = b.sent()
+    assert "F" in probe.flags and probe.seq + probe.length == 1 + MSS
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["no sample", "without SACK"])
+def test_tail_is_not_probed(known):
+    """RFC 8985 section 7.2: without SACK the answer would tell nothing."""
+    b = FlowBench(sack=1, rto_initial=300, rto_min=290)
+    b.established(mss=MSS, wnd=60000, sack_ok=not known, rtt=40 if known else 0)
+    if known:
+        b.bell(0, 2 * MSS)
+        assert b.ticks_until_sent(250) is None
+
+
+def test_closed_window_is_probed_by_the_persist_timer_alone():
+    b = quick(sent=1)
+    b.receive(Segment("A", ack=1 + MSS, wnd=0))
+    b.bell(0, 2 * MSS)
+    assert b.ticks_until_sent(1500) is None
+    assert b.ticks_until_sent(1000)
+    assert [(s.seq, s.length) for s in b.sent()] == [(1 + MSS, 1)]
+
+
+def test_gap_that_closes_in_time_was_reordering():
+    b = quick()
+    assert dup(b, (1, 2)) == []
+    b.ticks(5)
+    assert dup(b, ack=1 + 2 * MSS) == []
+    b.ticks(30)
+    assert b.sent() == [] and b.tcb()["rexmits"] == 0 and b.tcb()["cwnd"] >= 10 * MSS
+
+
+def test_window_that_changes_with_every_acknowledgement_hides_no_duplicates():
+    """RFC 6675 section 2: a segment with SACK blocks is a duplicate ACK whatever window it tells."""
+    b = lossy()
+    for last in (2, 3):
+        b.receive(Segment("A", wnd=60000 - 100 * last), sack=[(1 + MSS, 1 + MSS * last)])
+    sent, _ = b.receive(Segment("A", wnd=50000), sack=[(1 + MSS, 1 + MSS * 4)])
+    assert [(s.seq, s.length) for s in sent][:1] == [(1, MSS)]
+
+
+def test_recovery_what_is_lost_again_goes_again():
+    """Its retransmission was lost too: the peer has data that was first sent after it."""
+    b = lossy()
+    for last in (2, 3):
+        dup(b, (1, last))
+    assert dup(b, (6, 7), (1, 3)) == [0, 3]
+    for last in (8, 9, 10):
+        dup(b, (6, last), (1, 3))
+    b.bell(0, 12 * MSS)
+    new = []
+    while not new:  # the window opens by each duplicate acknowledgement
+        new = [s for s in dup(b, (6, 10), (1, 3)) if s >= 10]
+    before = b.tcb()["rexmits"]
+    sent = dup(b, (int(new[0]), int(new[0]) + 1), (6, 10), (1, 3))
+    assert 0 in sent and b.tcb()["rexmits"] > before
+    for ack in (3, 6, 10, 12):
+        sent += dup(b, ack=1 + ack * MSS)
+    assert b.tcb()["snd_una"] == b.tcb()["snd_max"]

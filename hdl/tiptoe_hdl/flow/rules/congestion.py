@@ -55,6 +55,9 @@ def count(s):
         bytes_acked_sum=s.bytes_acked + acked,
         above_restart=s.cwnd > s.restart_window,
         flight_one=s.flight == 1,
+        # The last segment sent, for a tail loss probe.
+        tail_is_all=s.flight <= s.maxseg,
+        tail_base=(s.snd_max - s.maxseg)[:32],
         inflated_most=s.ssthresh + s.flight,
         # Half of what is under way, without what limited transmit has added (RFC 5681 section 3.2, step 2), is taken if it
         # is more than two segments.
@@ -63,7 +66,13 @@ def count(s):
         limited_by=Mux(s.dupacks[0], s.twice_maxseg, s.maxseg)[:CWND_BITS],
         thrice_maxseg=(s.twice_maxseg + s.maxseg)[:CWND_BITS],
         duplicate=(
-            ~s.ack_after_una & ~s.d_ack[31] & s.in_flight & ~s.persist & s.e_zero_length & (s.wnd_scaled == s.snd_wnd)
+            ~s.ack_after_una
+            & ~s.d_ack[31]
+            & s.in_flight
+            & ~s.persist
+            & s.e_zero_length
+            # With SACK blocks it is one, whatever it says of the window (RFC 6675 section 2).
+            & ((s.wnd_scaled == s.snd_wnd) | (s.e_has_sack & s.sack_ok))
         ),
     )
 
@@ -115,7 +124,8 @@ def candidates(s):
 def apply(s):
     """Step 4."""
     new_ack, duplicate = s.go & s.if_new_ack, s.go & s.if_duplicate
-    enter, full, partial = s.go & s.if_third, s.go & s.if_full, s.go & s.if_partial
+    full, partial = s.go & s.if_full, s.go & s.if_partial
+    enter = (s.go & s.if_third) | s.reorder_over
     changed = choose_one(
         0,
         (s.if_full, s.ssthresh),
@@ -132,6 +142,7 @@ def apply(s):
             (s.timeout | s.lifts_cwnd, s.maxseg_now[:CWND_BITS]),
             # Idle for longer than a time-out: RFC 5681 section 4.1's restart window, no more than the initial window.
             (s.idle_falls, s.restart_window),
+            (s.reorder_over, s.cwnd_recovery),
             (s.go, after_segment),
         )
 
@@ -160,8 +171,14 @@ def apply(s):
         moves_recover=s.timeout | enter,
         recover_valid=(s.recover_valid | s.timeout | enter) & ~(s.fresh | (s.go & s.if_passes_recover)),
         rexmt_one=rexmt_one,
-        again=rexmt_one | s.fills,
-        again_base=Mux(s.fills, s.merged_end, choose_one(s.snd_una, (s.fresh, s.e_seq), (s.took_ack, s.e_ack))),
+        again=rexmt_one | s.fills | s.tail_probe,
+        again_base=choose_one(
+            s.snd_una,
+            (s.fresh, s.e_seq),
+            (s.took_ack, s.e_ack),
+            (s.fills, s.merged_end),
+            (s.tail_probe & ~s.tail_is_all, s.tail_base),
+        ),
         fast_retransmit=enter,
         is_duplicate=duplicate,
     )

@@ -171,6 +171,8 @@ def advance(s):
         snd_nxt=Mux(s.advance, behind, s.snd_nxt),
         snd_max=snd_max,
         high_rxt=Mux(s.sent & s.again, behind, s.high_rxt),
+        marks_rxt=s.sent & s.again,
+        rxt_mark=s.snd_max,  # if
         rcv_adv=Mux(s.acks, (s.rcv_nxt + s.window)[:32], s.rcv_adv),
         window_scaled=s.window >> s.rcv_scale,
         max_not_granted=(seq_gt(s.snd_max, s.granted_most) & s.established) | s.do_keepalive,
@@ -191,7 +193,7 @@ def _field(window):
 def send(s):
     """Step 9: the segment, and what sending it changes besides."""
     flags = Cat(s.fin, s.tx_syn, Const(0, 1), s.psh, ~s.in_syn_sent, Const(0, 3))
-    wants_turn = s.more | s.blocked | s.hole_waits
+    wants_turn = s.more | s.blocked | s.hole_waits | s.lost_again
     return dict(
         tx_flags=Mux(s.reset, Mux(s.reset_reply, 1 << RST, 1 << RST | 1 << ACK), flags)[:8],
         tx_length=Mux(s.data & s.emit & ~s.reset, s.length, 0),
@@ -207,7 +209,7 @@ def send(s):
         tx_wnd=Mux(s.tx_syn & ~s.reset, _field(s.window), _field(s.window_scaled)),
         fin_sent=s.fin_sent | (s.sent & s.fin),
         rexmits=(Mux(s.begins, 0, s.rexmits) + s.retransmitted)[:16],
-        rexmt_one=s.rexmt_one & ~s.may_output,
+        rexmt_one=(s.rexmt_one & ~s.may_output) | s.lost_again,
         force=s.force & ~s.may_output,
         ack_now=s.ack_now & ~s.emit,
         delack=s.delack & ~s.acks,

@@ -5,10 +5,13 @@ scoreboard, as data that comes out of order is (``reassembly.py``; the lists lie
 repeats the newest blocks, so the scoreboard holds since snd_una moved last and need not be cut there. A time-out forgets it
 (RFC 2018 section 8: the peer may have dropped what it had).
 
+Outside of recovery a block starts a timer of a quarter of a round trip; if the gap is still there when it ends, it was lost,
+however few duplicate acknowledgements there were (RFC 8985 section 6.2, with one time for all segments).
+
 In recovery a segment leaves for each that has arrived: every acknowledgement whose first block, the newest, is believed sends the
 next gap again that has not been sent again yet (``high_rxt``, RFC 6675's HighRxt), up to the next interval. That happens in the
 connection's turn, the only pass besides a block's in which the scoreboard is at hand; a pass of a segment has the received
-intervals. What is lost once more waits for the time-out.
+intervals. What is lost once more shows when the peer has data that was first sent later (``rxt_mark``): all gaps go once more.
 
 Invariant: between snd_una and snd_max, and only there, lie the intervals that count.
 """
@@ -17,6 +20,7 @@ from amaranth.hdl import Mux
 
 from ...wire.choice import select
 from ...wire.sequence import seq_ge, seq_gt, seq_lt
+from ..tcb import RexmtMode
 
 
 def measure(s):
@@ -49,11 +53,16 @@ def find(s):
 
 def apply(s):
     """Step 4."""
+    # A block of data first sent after all that was sent again: what of that is not acknowledged was lost once more.
+    lost_again = s.board_takes & s.in_recovery & seq_gt(s.e_ack, s.rxt_mark)
     moved = s.took_ack | s.fresh | s.timeout
     # A partial acknowledgement up to what has been sent again already: the next gap rather than this one.
     next_gap = s.go & s.if_partial & ~s.ack_covers_rxt & s.sack_ok
     return dict(
         heard=Mux(s.is_segment, s.go, s.heard) & ~s.fresh,
+        lost_again=lost_again,
+        # Outside of recovery the first gap gets a little time to be filled (RFC 8985 section 6.2).
+        doubts=s.board_takes & s.e_which & ~s.in_recovery & (s.rexmt_mode != RexmtMode.REORDER.value),
         board=(s.board | s.board_takes) & ~moved,
         rexmt_hole=((s.rexmt_hole | (s.board_takes & s.e_which & s.in_recovery)) & ~moved) | next_gap,
     )

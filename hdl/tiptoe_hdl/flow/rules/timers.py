@@ -7,7 +7,7 @@ have been stopped or set anew while the event was under way.
 from amaranth.hdl import Mux
 
 from ...messages import State
-from ..tcb import TICK_BITS
+from ..tcb import TICK_BITS, RexmtMode
 from . import choose
 
 
@@ -36,12 +36,17 @@ def expire(s):
     """
     probing = s.rexmt_due & (s.persist | (s.wnd_closed & s.in_flight))
     probe = probing & ~s.probes_used_up
-    timeout = s.rexmt_due & ~s.persist & ~s.wnd_closed & s.in_flight & ~s.tries_used_up
-    silent = s.rexmt_due & ~s.persist & ~s.wnd_closed & s.in_flight & s.tries_used_up
+    open_ = s.rexmt_due & ~s.persist & ~s.wnd_closed & s.in_flight
+    is_timeout = s.rexmt_mode == RexmtMode.TIMEOUT.value
+    timeout = open_ & is_timeout & ~s.tries_used_up
+    silent = open_ & is_timeout & s.tries_used_up
     give_up = silent | (probing & s.probes_used_up)
     time_wait_over = s.msl_due & (s.state == State.TIME_WAIT.value)
     return dict(
         probe=probe,
+        early=open_ & ~is_timeout,
+        tail_probe=open_ & (s.rexmt_mode == RexmtMode.TAIL.value) & ~s.in_recovery,
+        reorder_over=open_ & (s.rexmt_mode == RexmtMode.REORDER.value) & ~s.in_recovery & s.board,
         overrides=probe & ~s.wnd_closed,
         timeout=timeout,
         first_timeout=s.rexmt_shift == 0,
@@ -62,6 +67,16 @@ def prolong(s):
     return dict(msl_deadline_next=(s.now + s.msl_ticks)[:TICK_BITS])
 
 
+def guess(s):
+    """Step 7: when the tail is probed, and how long a gap may be due to reordering (RFC 8985 sections 7.2 and 6.2); srtt as
+    it was before this event. One segment alone may wait for the peer's delayed ACK."""
+    return dict(
+        tail_after=((s.srtt >> 2) + Mux(s.all_acked, s.delack_ticks, 2))[:TICK_BITS],
+        reorder_after=(s.srtt >> 5) + 1,
+        may_probe=s.tells_blocks & ~s.in_recovery & s.rtt_valid & ~s.early,
+    )
+
+
 def plan(s):
     """Step 8: what becomes of the retransmission timer behind this pass. ``sent``: data, SYN or FIN went out.
 
@@ -73,7 +88,13 @@ def plan(s):
     # restarts that timer but what has changed the cause: a segment that the peer acknowledged, its window opened.
     stuck = s.waiting & s.all_acked & ~s.sent
     # What goes into a closed window is a probe or a FIN: it does not end probing.
-    start = (s.sent & (~s.timer_on_then | Mux(s.persist_then, ~s.wnd_zero, s.all_acked))) | s.took_ack_then
+    renews = s.new & (s.rexmt_mode == RexmtMode.TAIL.value)  # it counts from what was sent last
+    start = (
+        renews
+        | s.early
+        | (s.sent & (~s.timer_on_then | Mux(s.persist_then, ~s.wnd_zero, s.all_acked)))
+        | s.took_ack_then
+    )
     return dict(
         rexmt_outstanding=outstanding,
         rexmt_expired=s.timeout_then | s.probe_then,
@@ -81,6 +102,9 @@ def plan(s):
         rexmt_starts=start | (stuck & (~s.timer_on_then | ~s.persist_then | s.cuts_backoff)),
         persist_ends=start & ~s.wnd_zero,
         start_deadline=(s.now + s.rto)[:TICK_BITS],
+        tail_deadline=(s.now + s.tail_after)[:TICK_BITS],
+        reorder_deadline=(s.now + s.reorder_after)[:TICK_BITS],
+        probes_tail=s.may_probe & outstanding & ~stuck & (s.tail_after < s.rto),
         backoff_deadline=(s.now + s.backoff)[:TICK_BITS],
     )
 
@@ -91,9 +115,16 @@ def set_retransmission(s):
     return dict(
         rexmt_on=s.runs_rexmt & running,
         persist=s.runs_rexmt & (s.rexmt_stuck | (s.persist_then & ~s.persist_ends & s.rexmt_outstanding)),
+        rexmt_mode=choose(
+            s.rexmt_mode,
+            (s.doubts, RexmtMode.REORDER.value),
+            (s.rexmt_starts & s.probes_tail, RexmtMode.TAIL.value),
+            (s.rexmt_starts | s.rexmt_expired, RexmtMode.TIMEOUT.value),
+        ),
         rexmt_deadline=choose(
             s.rexmt_deadline,
-            (s.rexmt_starts, s.start_deadline),
+            (s.doubts, s.reorder_deadline),
+            (s.rexmt_starts, Mux(s.probes_tail, s.tail_deadline, s.start_deadline)),
             (s.rexmt_expired, s.backoff_deadline),
         ),
     )

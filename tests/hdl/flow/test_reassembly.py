@@ -95,8 +95,8 @@ def test_established_data_leaves_room_for_the_blocks():
 
 
 def test_established_no_blocks_behind_the_peer_s_fin():
-    """A peer without manners: its FIN stands in front of what it has sent already, right at it or apart. What is behind the FIN is
-    not acknowledged, and not told as if it ought to be (RFC 9293 section 3.10.7.4, eighth)."""
+    """A peer without manners: its FIN stands in front of what it has sent already, right at it or apart. What is behind the FIN
+    is not acknowledged, and not told as if it ought to be (RFC 9293 section 3.10.7.4, eighth)."""
     for gap in (0, 1, 100):
         b = FlowBench(sack=1)
         b.established(sack_ok=True)

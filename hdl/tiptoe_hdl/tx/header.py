@@ -31,6 +31,7 @@ from ..wire.headers import (
 from ..wire.valid_only import valid_only
 from .job import (
     HEADER_BYTES,
+    MOST_SACKS,
     OPTION_WORDS,
     HeaderSums,
     frames_inside,
@@ -41,7 +42,7 @@ from .job import (
     tx_header,
 )
 from .outlet import Outlet
-from .sack import BLOCK_BITS, MOST_BLOCKS, SackBlocks
+from .sack import BLOCK_BITS, SackBlocks
 
 HEAD_BYTES = HEADER_BYTES + OPTION_BYTES
 """What is known of a header when it is taken: all up to the first word of options. The rest follows as its tail."""
@@ -196,7 +197,7 @@ class HeaderBuilder(wiring.Component):
         kind_length = Mux(
             any_block, Cat(Const(OPTION_SACK - OPTION_NOP, 8), Const(2, 3), blocks.count), OPTION_NOP << 8
         )
-        patched = MOST_BLOCKS * BLOCK_BITS // cfg.data_width  # all of the tail is there
+        patched = MOST_SACKS * BLOCK_BITS // cfg.data_width  # all of the tail is there
         m.d.comb += patch.eq(sacked & (index == patched))
         with m.If(free):
             m.d.sync += [
@@ -233,8 +234,8 @@ class HeaderBuilder(wiring.Component):
         return more
 
     def _sums(self, m: Module, now: Value, loaded: Value, early: Value, patch: Value, blocks: SackBlocks):
-        """Both checksums: three sums of three operands one after the other, and two folds. With SACK blocks, these and the
-        kind and length of their option join the second of the sums, which is kept till then, and all its neighbours."""
+        """Both checksums: three sums of three operands one after the other, and two folds. With SACK blocks, these and the kind and
+        length of their option join the second of the sums, which is kept till then, and all its neighbours."""
         header, width = self.i.payload, self._cfg.data_width
         taken, patched, complete, summing = Signal(), Signal(), Signal(), Signal()
         summed, folding, done = Signal(), Signal(), Signal()

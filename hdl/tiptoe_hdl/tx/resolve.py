@@ -1,6 +1,6 @@
 """Resolver: takes the next frame of three sources in turn and looks up all that its header and its fetch need."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -22,6 +22,7 @@ from ..messages import (
 from ..wire.headers import ETHERNET_BYTES, ETHERNET_MIN_BYTES
 from ..wire.valid_only import valid_only
 from .job import (
+    MOST_SACKS,
     NO_HEADER,
     OPTION_WORDS,
     Source,
@@ -44,6 +45,14 @@ _fields = data.StructLayout({
     "sacks": SACK_BITS, "length": 12,
 })  # fmt: skip
 """Fields of ``tx_header`` that are the source's."""
+
+
+def _exceeds(value: Value, limit: int) -> Value:
+    """``value > limit``, without a carry chain: what is shared by several limits is made once."""
+    result: Value = Const(0)
+    for bit in range(len(value)):
+        result = value[bit] & result if limit >> bit & 1 else value[bit] | result
+    return result
 
 
 class Resolver(wiring.Component):
@@ -156,15 +165,15 @@ class Resolver(wiring.Component):
         bad, payload = Signal(), Signal()
         longest = cfg.max_frame_bytes
         with m.If(is_host):
-            wrong = (host.length > longest) | (host.length < ETHERNET_BYTES)
+            wrong = _exceeds(host.length, longest) | (host.length < ETHERNET_BYTES)
             m.d.sync += [now.length.eq(host.length), bad.eq(wrong), payload.eq(~wrong)]
         with m.Elif(is_segment):
-            limit = Signal(12)
-            with m.Switch(Mux(segment.flags[SYN], 1, segment.sacks)):  # of a SYN with all options, too
-                for sacks in range(5):
+            wrong = Signal()
+            with m.Switch(Mux(segment.flags[SYN], 1, segment.sacks)):  # three words of options: a SYN's if it has all
+                for sacks in range(MOST_SACKS + 1):
                     with m.Case(sacks):
-                        m.d.comb += limit.eq(longest - header_bytes(2 * sacks + 1 if sacks else 0))
-            wrong = segment.length > limit
+                        words = 2 * sacks + 1 if sacks else 0
+                        m.d.comb += wrong.eq(_exceeds(segment.length, longest - header_bytes(words)))
             m.d.sync += [now.length.eq(segment.length), bad.eq(wrong), payload.eq(~wrong & (segment.length != 0))]
         with m.Else():
             m.d.sync += [now.length.eq(0), bad.eq(0), payload.eq(0)]

@@ -7,9 +7,7 @@ from amaranth.lib.wiring import In, Out
 from ..config import EngineConfig
 from ..messages import SACK_BITS, sack_list
 from ..wire.headers import OPTION_NOP, SACK_BLOCK_BYTES
-
-MOST_BLOCKS = 4
-"""More than four fit no header."""
+from .job import MOST_SACKS
 
 NOPS = int.from_bytes(bytes([OPTION_NOP]) * SACK_BLOCK_BYTES, "little")
 
@@ -74,22 +72,27 @@ class SackBlocks(wiring.Component):
 
     def elaborate(self, platform):
         cfg, sack, m = self._cfg, self.sack, Module()
-        pending = Signal(MOST_BLOCKS)  # a bit a block to come
+        pending = Signal(MOST_SACKS)  # a bit a block to come
         busy, following = pending[0], Signal()
         kept_id = Signal(cfg.id_bits)
         m.d.comb += self.sack_id.eq(Mux(busy, kept_id, self.next_id))
         with m.If(~busy):
             m.d.sync += kept_id.eq(self.next_id)
         with m.If(self.start):
-            m.d.sync += pending.eq(Cat(self.sacks > number for number in range(MOST_BLOCKS)))
+            m.d.sync += pending.eq(Cat(self.sacks > number for number in range(MOST_SACKS)))
         with m.Elif(following):
             m.d.sync += pending.eq(pending >> 1)
 
         # Which one is the next is decided in the cycle before it is read, and holds while the list is known.
-        which, same = Signal(cfg.ooo_intervals), Signal()
-        chosen = self._which(m, following)
-        with m.If(self.start | following):
-            m.d.sync += which.eq(chosen)
+        places = cfg.ooo_intervals
+        which, left, same = Signal(places), Signal(places), Signal()  # a bit an interval
+        named = Cat(sack.newest == place for place in range(places)) & sack.valid
+        newest = named | (sack.valid[0] & ~named.any())
+        with m.If(self.start):
+            m.d.sync += [which.eq(newest), left.eq(sack.valid & ~newest)]
+        with m.Elif(following):
+            lowest = Cat(left[place] & ~left[:place].any() for place in range(places))
+            m.d.sync += [which.eq(lowest), left.eq(left & ~lowest)]
         with m.If(self.start | busy):
             m.d.sync += same.eq(sack.known & (self.start | same))
         held = which & (same & sack.known & busy).replicate(len(which))
@@ -99,24 +102,6 @@ class SackBlocks(wiring.Component):
         octets |= (busy & ~held.any()).replicate(BLOCK_BITS) & NOPS
         self._words(m, busy, following, held.any(), octets)
         return m
-
-    def _which(self, m: Module, following: Value) -> Value:
-        """The next one in its turn, a bit an interval; none if there is none."""
-        sack, places = self.sack, self._cfg.ooo_intervals
-        turn = Signal(MOST_BLOCKS, init=1)
-        with m.If(self.start | following):
-            m.d.sync += turn.eq(turn << 1)
-        with m.Elif(~self.filled & ~self.wait):
-            m.d.sync += turn.eq(1)
-        named = Cat(sack.newest == place for place in range(places)) & sack.valid
-        newest = named | (sack.valid[0] & ~named.any())
-        # Those in front of the newest are one place later than in the list.
-        chosen = []
-        for place in range(places):
-            before, behind = newest[place + 1 :].any(), newest[:place].any()
-            later = turn[place + 1] if place + 1 < MOST_BLOCKS else Const(0)
-            chosen.append((turn[0] & newest[place]) | (turn[place] & behind) | (later & before))
-        return Cat(chosen) & sack.valid
 
     def _words(self, m: Module, busy: Value, following: Signal, held: Value, octets: Value):
         """Blocks become words of the tail."""

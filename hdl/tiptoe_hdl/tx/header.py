@@ -234,8 +234,8 @@ class HeaderBuilder(wiring.Component):
         return more
 
     def _sums(self, m: Module, now: Value, loaded: Value, early: Value, patch: Value, blocks: SackBlocks):
-        """Both checksums: three sums of three operands one after the other, and two folds. With SACK blocks, these and the kind and
-        length of their option join the second of the sums, which is kept till then, and all its neighbours."""
+        """Both checksums: three sums of three operands one after the other, and two folds. With SACK blocks, these and the
+        kind and length of their option join the second of the sums, which is kept till then, and all its neighbours."""
         header, width = self.i.payload, self._cfg.data_width
         taken, patched, complete, summing = Signal(), Signal(), Signal(), Signal()
         summed, folding, done = Signal(), Signal(), Signal()

@@ -78,7 +78,7 @@ def test_what_is_not_known_is_left_out(width, rng):
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("sacks", range(1, 5))
 def test_list_changes_while_it_is_read(width, sacks, rng):
-    """In whatever cycle the list is written, blocks are those of one list, none twice, and the checksum is that of what is sent."""
+    """In whatever cycle the list is written, blocks are those of one list, none twice, and the checksum is right."""
     whole = set()
     for wait in range(-6, 14):
         bench = TxBench(TINY.with_(data_width=width), random.Random(rng.random()))

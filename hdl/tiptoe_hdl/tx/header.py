@@ -16,14 +16,10 @@ from ..wire.headers import (
     OPTION_MSS,
     OPTION_NOP,
     OPTION_SACK,
-    OPTION_SACK_PERMITTED,
-    OPTION_WINDOW_SCALE,
     PROTOCOL_TCP,
     TCP,
     TCP_BYTES,
     TCP_MSS,
-    TCP_NOP_SACK_PERMITTED,
-    TCP_NOP_WINDOW_SCALE,
     Layout,
     byte_of,
     pack,
@@ -41,6 +37,7 @@ from .job import (
     slot_words,
     tx_header,
 )
+from .options import more_syn_options, option_sum
 from .outlet import Outlet
 from .sack import BLOCK_BITS, SackBlocks
 
@@ -75,29 +72,6 @@ def wire_bytes(header, total_length, identification, mac) -> list[Value]:
     octets = ethernet + ipv4 + tcp + options
     assert len(octets) == HEAD_BYTES
     return octets
-
-
-def more_syn_options(ws_present, ws, sack_ok) -> list[Value]:
-    """What follows a SYN's MSS option: window scale, SACK-permitted; two words, zero where there is none."""
-    scale = Cat(pack(TCP_NOP_WINDOW_SCALE, {
-        "nop": OPTION_NOP, "kind": OPTION_WINDOW_SCALE, "length": 3, "shift": ws,
-    }))  # fmt: skip
-    permitted = Cat(pack(TCP_NOP_SACK_PERMITTED, {
-        "nops": OPTION_NOP << 8 | OPTION_NOP, "kind": OPTION_SACK_PERMITTED, "length": 2,
-    }))  # fmt: skip
-    bits = 8 * OPTION_BYTES
-    permitted = permitted & sack_ok.replicate(bits)
-    return [Mux(ws_present, scale, permitted), permitted & ws_present.replicate(bits)]
-
-
-def option_sum(syn: bool, words: int, ws_present=0, ws=0, sack_ok=0) -> int:
-    """What options add to the TCP checksum as far as it is known from the start: data offset, the pseudo header's length, and
-    the options' own bytes but the MSS and, of the SACK option, what is behind the first word."""
-    if syn:
-        own = 0x0204 + ws_present * (0x0103 + 0x0300 + ws) + sack_ok * (0x0101 + 0x0402)
-    else:
-        own = bool(words) * (0x0101 + 0x0100)
-    return (words << 12) + words * OPTION_BYTES + own
 
 
 def _loaded(now: Value, front: int, layout: Layout, name: str) -> Value:
@@ -235,7 +209,7 @@ class HeaderBuilder(wiring.Component):
 
     def _sums(self, m: Module, now: Value, loaded: Value, early: Value, patch: Value, blocks: SackBlocks):
         """Both checksums: three sums of three operands one after the other, and two folds. With SACK blocks, these and the
-        kind and length of their option join the second of the sums, which is kept till then, and all its neighbours."""
+        kind and length of their option join the second of the sums, which is kept till then, and so are its neighbours."""
         header, width = self.i.payload, self._cfg.data_width
         taken, patched, complete, summing = Signal(), Signal(), Signal(), Signal()
         summed, folding, done = Signal(), Signal(), Signal()

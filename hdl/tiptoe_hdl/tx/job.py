@@ -1,6 +1,6 @@
 """Messages inside the transmit path, and the geometry of a frame: pure functions of the header length and the width."""
 
-from amaranth.hdl import unsigned
+from amaranth.hdl import Const, Value, unsigned
 from amaranth.lib import data, enum
 from amaranth.utils import ceil_log2
 
@@ -48,6 +48,14 @@ def payload_start(cfg: EngineConfig, words: int) -> int:
     """The beat with the header's last byte; since no header ends with a beat, the payload's first is there too."""
     assert header_bytes(words) % cfg.bytes_per_beat
     return header_bytes(words) // cfg.bytes_per_beat
+
+
+def exceeds(value: Value, limit: int) -> Value:
+    """``value > limit``, without a carry chain: what is shared by several limits is made once."""
+    result: Value = Const(0)
+    for bit in range(len(value)):
+        result = value[bit] & result if limit >> bit & 1 else value[bit] | result
+    return result
 
 
 def beat_bits(cfg: EngineConfig) -> int:

@@ -1,6 +1,6 @@
 """Resolver: takes the next frame of three sources in turn and looks up all that its header and its fetch need."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -26,6 +26,7 @@ from .job import (
     NO_HEADER,
     OPTION_WORDS,
     Source,
+    exceeds,
     fetch_job,
     frames_inside,
     header_bytes,
@@ -45,14 +46,6 @@ _fields = data.StructLayout({
     "sacks": SACK_BITS, "length": 12,
 })  # fmt: skip
 """Fields of ``tx_header`` that are the source's."""
-
-
-def _exceeds(value: Value, limit: int) -> Value:
-    """``value > limit``, without a carry chain: what is shared by several limits is made once."""
-    result: Value = Const(0)
-    for bit in range(len(value)):
-        result = value[bit] & result if limit >> bit & 1 else value[bit] | result
-    return result
 
 
 class Resolver(wiring.Component):
@@ -165,7 +158,7 @@ class Resolver(wiring.Component):
         bad, payload = Signal(), Signal()
         longest = cfg.max_frame_bytes
         with m.If(is_host):
-            wrong = _exceeds(host.length, longest) | (host.length < ETHERNET_BYTES)
+            wrong = exceeds(host.length, longest) | (host.length < ETHERNET_BYTES)
             m.d.sync += [now.length.eq(host.length), bad.eq(wrong), payload.eq(~wrong)]
         with m.Elif(is_segment):
             wrong = Signal()
@@ -173,7 +166,7 @@ class Resolver(wiring.Component):
                 for sacks in range(MOST_SACKS + 1):
                     with m.Case(sacks):
                         words = 2 * sacks + 1 if sacks else 0
-                        m.d.comb += wrong.eq(_exceeds(segment.length, longest - header_bytes(words)))
+                        m.d.comb += wrong.eq(exceeds(segment.length, longest - header_bytes(words)))
             m.d.sync += [now.length.eq(segment.length), bad.eq(wrong), payload.eq(~wrong & (segment.length != 0))]
         with m.Else():
             m.d.sync += [now.length.eq(0), bad.eq(0), payload.eq(0)]

@@ -59,13 +59,14 @@ class Received:
 
 @dataclass
 class Job:
-    """One frame to send: the message of its source, what its connection has received out of order when it is sent, and whether
-    its memory answers with an error."""
+    """One frame to send: the message of its source, whether its memory answers with an error, and what its connection
+    has received out of order."""
 
     source: str
     message: dict[str, Any]
     error: bool = False
     received: Received = field(default_factory=Received)
+    rewritten: tuple[int, Received] | None = None  # cycles after it is first offered, and what is held from then on
 
     @property
     def length(self) -> int:
@@ -88,7 +89,6 @@ class TxBench:
     slow: float = 0.0
     done_stall: float = 0.0
     unknown: bool = False  # no list of SACK blocks is ever known
-    change: tuple[int, int, Received] | None = None  # cycles from the first segment's valid on: this id gets this list
     lenient: bool = False  # the test itself compares the frames
     done_after: Job | None = None  # frame_done is not taken before this one is accepted
 
@@ -299,24 +299,23 @@ class TxBench:
     ids: Iterator[int] = field(default_factory=count)  # in turn: a list is not changed while it is read
     lists: dict[int, Received] = field(default_factory=dict)  # of every connection, at the moment
 
+    writes: list[tuple[int, int, Received]] = field(default_factory=list)  # cycle, id, what is held then
+
     async def _sack(self, ctx: Any) -> None:
         """Answers two cycles after the question with what was held in the question's cycle; between two answers, rubbish
         that is not known."""
         dut, rng, places = self.dut, self.rng, self.cfg.ooo_intervals
         answer: Any = None
-        seen = 0
-        async for _, _, id, valid in ctx.tick().sample(dut.sack_id, dut.segment.valid):
-            seen += seen > 0 or valid
+        async for _, _, id in ctx.tick().sample(dut.sack_id):
             rubbish = [{"start": rng.getrandbits(32), "end": rng.getrandbits(32)} for _ in range(places)]
             before = {"known": 0, "valid": rng.getrandbits(places), "newest": rng.randrange(4), "intervals": rubbish}
             ctx.set(dut.sack, answer or before)
             answer = None
             held = self.lists.get(id)
-            if self.change and self.change[0] == seen:
-                self.lists[self.change[1]] = self.change[2]
-                if self.change[1] == id:
-                    continue
-            if held is not None and not self.unknown:
+            written = {at: received for due, at, received in self.writes if due <= self.cycle}
+            self.writes = [write for write in self.writes if write[0] > self.cycle]
+            self.lists.update(written)
+            if id not in written and held is not None and not self.unknown:
                 valid = (1 << len(held.intervals)) - 1
                 intervals = [{"start": start, "end": end} for start, end in held.intervals] + rubbish
                 answer = {"known": 1, "valid": valid, "newest": held.newest, "intervals": intervals[:places]}
@@ -332,6 +331,8 @@ class TxBench:
                     await ctx.tick()
                 if name == SEGMENT:
                     self.lists[job.message["id"]] = job.received
+                    if job.rewritten:
+                        self.writes.append((self.cycle + job.rewritten[0], job.message["id"], job.rewritten[1]))
                 ctx.set(port.payload, job.message)
                 ctx.set(port.valid, 1)
                 await ctx.tick().until(port.ready)

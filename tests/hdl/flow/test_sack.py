@@ -289,6 +289,19 @@ def test_closed_window_is_probed_by_the_persist_timer_alone():
     assert [(s.seq, s.length) for s in b.sent()] == [(1 + MSS, 1)]
 
 
+@pytest.mark.parametrize("block", [[], [(2, 3)]], ids=["silence", "a block"])
+def test_window_that_closes_while_data_is_under_way_is_probed_after_a_time_out(block):
+    """RFC 9293 SHLD-29: neither a tail probe's time nor that of a gap counts for a window."""
+    b = quick(sent=3)
+    sent, _ = b.receive(
+        Segment("A", ack=1 + MSS, wnd=0), sack=[(1 + MSS * first, 1 + MSS * last) for first, last in block]
+    )
+    assert sent == []
+    assert b.ticks_until_sent(1900) is None
+    assert b.ticks_until_sent(300)
+    assert [(s.seq, s.length) for s in b.sent()] == [(1 + MSS, 1)]
+
+
 def test_gap_that_closes_in_time_was_reordering():
     b = quick()
     assert dup(b, (1, 2)) == []

@@ -62,7 +62,14 @@ def apply(s):
         heard=Mux(s.is_segment, s.go, s.heard) & ~s.fresh,
         lost_again=lost_again,
         # Outside of recovery the first gap gets a little time to be filled (RFC 8985 section 6.2).
-        doubts=s.board_takes & s.e_which & ~s.in_recovery & (s.rexmt_mode != RexmtMode.REORDER.value),
+        doubts=(
+            s.board_takes
+            & s.e_which
+            & ~s.in_recovery
+            & ~s.persist
+            & ~s.wnd_was_zero
+            & (s.rexmt_mode != RexmtMode.REORDER.value)
+        ),
         board=(s.board | s.board_takes) & ~moved,
         rexmt_hole=((s.rexmt_hole | (s.board_takes & s.e_which & s.in_recovery)) & ~moved) | next_gap,
     )

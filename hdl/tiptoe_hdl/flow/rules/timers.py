@@ -34,17 +34,17 @@ def expire(s):
     3.8.6.2.1), and the window counts as the largest from then on. When nothing is under way or waits, the time-out says
     that the connection has been idle.
     """
-    probing = s.rexmt_due & (s.persist | (s.wnd_closed & s.in_flight))
+    is_timeout = s.rexmt_mode == RexmtMode.TIMEOUT.value
+    probing = s.rexmt_due & is_timeout & (s.persist | (s.wnd_closed & s.in_flight))
     probe = probing & ~s.probes_used_up
     open_ = s.rexmt_due & ~s.persist & ~s.wnd_closed & s.in_flight
-    is_timeout = s.rexmt_mode == RexmtMode.TIMEOUT.value
     timeout = open_ & is_timeout & ~s.tries_used_up
     silent = open_ & is_timeout & s.tries_used_up
     give_up = silent | (probing & s.probes_used_up)
     time_wait_over = s.msl_due & (s.state == State.TIME_WAIT.value)
     return dict(
         probe=probe,
-        early=open_ & ~is_timeout,
+        early=s.rexmt_due & ~is_timeout,
         tail_probe=open_ & (s.rexmt_mode == RexmtMode.TAIL.value) & ~s.in_recovery,
         reorder_over=open_ & (s.rexmt_mode == RexmtMode.REORDER.value) & ~s.in_recovery & s.board,
         overrides=probe & ~s.wnd_closed,

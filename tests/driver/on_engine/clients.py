@@ -36,6 +36,8 @@ class Client:
         Ticks.
     syns : int
         SYNs sent.
+    permitted : bool
+        The SYN,ACK permits selective acknowledgements.
     reset : bool
         A RST has come that a TCP would believe.
     """
@@ -47,6 +49,7 @@ class Client:
         self.rcv_nxt = 0
         self.mss = 0
         self.ws: int | None = None
+        self.permitted = False
         self.answer = b""
         self.began = crowd.now
         self.established: int | None = None
@@ -123,6 +126,7 @@ class Client:
     def _established(self, syn_ack: Segment) -> None:
         self.established, self.una = self.crowd.now, self.nxt
         self.rcv_nxt, self.mss, self.ws = syn_ack.seq + 1 & M, syn_ack.mss, syn_ack.ws
+        self.permitted = syn_ack.sack_ok
         self._emit(ACK, self.nxt)
         self._emit(ACK | PSH, self.nxt, self.question)
         self.nxt = self.nxt + len(self.question) & M

@@ -30,6 +30,8 @@ RING_BYTES = 1 << 17
 STEP = 1000
 """Cycles between two looks of the host at its rings, and of the peer at its frames."""
 
+_SYN_AGAIN = 20
+"""Rounds after which a SYN that nobody answered comes again."""
 _PATIENCE = 400
 """Steps without any progress after which a measurement has failed."""
 
@@ -163,10 +165,15 @@ class Rig:
 
     def _establish(self, fresh: list[Connection]) -> None:
         waiting = {connection.port: connection for connection in fresh}
-        for _ in range(_PATIENCE):
+        for round_ in range(_PATIENCE):
             if not waiting:
                 break
+            if round_ and round_ % _SYN_AGAIN == 0:
+                # The ids in the engine's stock follow demand: a SYN that found none was dropped.
+                for connection in waiting.values():
+                    self.harness.inject(self.syn(connection))
             self.harness.run(STEP)
+            self.host()
             for frame in self.harness.take_frames(log=True):
                 segment = None if frame.to_engine else read(frame.data)
                 if segment and segment.flags & SYN and (connection := waiting.pop(segment.dport, None)):

@@ -10,6 +10,8 @@ from tiptoe_hdl.messages import ACK, RST, SYN
 from tiptoe_hdl.tx.job import frames_inside
 
 WIDTHS = [32, 64, 128]
+DAILY = [pytest.param(32, marks=pytest.mark.soak), 64, pytest.param(128, marks=pytest.mark.soak)]
+"""Widths where the whole of it would take minutes; the other tests of this file have all three."""
 LISTS = [(held, newest) for held in range(5) for newest in range(4)]
 MAXSEG = 1460
 
@@ -25,7 +27,7 @@ def blocks_of(frame: bytes) -> list[tuple[int, int]]:
     return list(zip(edges[::2], edges[1::2], strict=True))
 
 
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("width", DAILY)
 @pytest.mark.parametrize("sacks", range(5))
 @pytest.mark.parametrize("length", ["none", 1, 7, 8, "full"])
 def test_room_held_and_newest(width, sacks, length, rng):

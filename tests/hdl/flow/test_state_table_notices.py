@@ -42,7 +42,7 @@ MUTANTS = [
            lambda s, facts: {"challenge": facts["challenge"] | (s.open_ & s.acceptable & s.has_rst & ~s.seq_exact)},
            ("ESTABLISHED", "R")),
     Mutant("a FIN counts before its data", reassembly, "apply",
-           lambda s, facts: {"fin_now": s.fin_valid & ~s.peer_closed & s.go}, ("ESTABLISHED", "AF")),
+           lambda s, facts: {"fin_decided": s.fin_valid & ~s.peer_closed & s.go}, ("ESTABLISHED", "AF")),
     Mutant("an acknowledgement of the future is taken", segment, "decide",
            lambda s, facts: {"challenge": NEVER, "go": s.open_ & s.plain & s.acceptable & ~s.ack_stale},
            ("FIN_WAIT_2", "A")),

@@ -7,6 +7,7 @@ from ...wire.choice import select
 from ...wire.sequence import distance, seq_gt
 from ..tcb import TICK_BITS
 from . import choose, power
+from .reassembly import fin_now
 
 BASE_PLUS_1, END, END_PLUS_1, EDGE = range(4)
 """Where snd_nxt goes: behind one byte (or SYN, or FIN alone), the data, data and FIN, at the edge of the window."""
@@ -43,7 +44,7 @@ def measure(s):
     base = Mux(s.again, s.again_base, s.snd_nxt)
     up_to_max = s.fills | ((s.behind | s.again) & ~s.fin_sent & ~s.takes_probe_along)
     highest = Mux(s.fills, s.hole_end, s.snd_max)
-    fin = s.fin_now
+    fin = fin_now(s)
     # Sorted: as many as the highest one valid says. What lies behind the peer's FIN is none of its data, and may touch rcv_nxt.
     tells_blocks = s.tells_blocks & ~s.peer_closed & ~fin
     valid = Cat(1, s.ooo_valid, 0)

@@ -118,7 +118,7 @@ def apply(s):
     left = Cat(Mux(taken, comes_from[k].any(), s.ooo_valid[k]) for k in spots)
     # A FIN counts where it stands when everything before it has arrived: this segment's, or the one seen last.
     own_fin = s.fin_valid & Mux(in_order, s.ends_merged, s.ends_at_nxt)
-    seen_fin = s.fin_seen & Mux(in_order, s.merged_end == s.fin_seq, s.fin_at_nxt)
+    may = ~s.peer_closed & s.go & s.fin_seen
     return dict(
         ooo=Cat(
             Mux(
@@ -134,13 +134,20 @@ def apply(s):
         data_nxt_placed=Mux(in_order, s.merged_end, s.rcv_nxt),
         fin_seen=(s.fin_seen | s.fin_valid) & ~s.fresh,
         fin_seq=Mux(s.fin_valid, s.e_payload_end, s.fin_seq),
-        fin_now=((own_fin | seen_fin) & ~s.peer_closed & s.go) | s.syn_fin,
+        fin_decided=(own_fin & ~s.peer_closed & s.go) | (may & ~in_order & s.fin_at_nxt) | s.syn_fin,
+        fin_waits=may & in_order,
+        fin_same=Cat(s.merged_end.word_select(k, 8) == s.fin_seq.word_select(k, 8) for k in range(4)),
         placed=placed,
         place_length=Mux(placed | s.syn_acked, (s.d_place_end - s.d_start)[:12], 0),
         got_in_order=in_order,
         got_out_of_order=out_of_order,
         discarded=s.go & s.lacks_room,
     )
+
+
+def fin_now(s):
+    """Step 5: the peer's FIN is taken. Of the one seen last, where it stands is known in parts."""
+    return s.fin_decided | (s.fin_waits & s.fin_same.all())
 
 
 def insert(s):

@@ -4,6 +4,7 @@ from amaranth.hdl import Mux
 
 from ...messages import Reason, State
 from . import choose, choose_one, in_states
+from .reassembly import fin_now
 
 S = {state.name: state.value for state in State}
 
@@ -159,12 +160,12 @@ def apply(s):
 
 def take_fin(s):
     """Step 5: the peer's FIN, figure 5 again; what the state allows."""
-    state = s.state
+    state, fin = s.state, fin_now(s)
     next_state = choose_one(
         state,
-        (s.fin_now & in_states(state, State.ESTABLISHED, State.SYN_RECEIVED), S["CLOSE_WAIT"]),
-        (s.fin_now & (state == S["FIN_WAIT_1"]), S["CLOSING"]),
-        (s.fin_now & (state == S["FIN_WAIT_2"]), S["TIME_WAIT"]),
+        (fin & in_states(state, State.ESTABLISHED, State.SYN_RECEIVED), S["CLOSE_WAIT"]),
+        (fin & (state == S["FIN_WAIT_1"]), S["CLOSING"]),
+        (fin & (state == S["FIN_WAIT_2"]), S["TIME_WAIT"]),
     )
     in_time_wait = next_state == S["TIME_WAIT"]
     return dict(
@@ -184,11 +185,11 @@ def take_fin(s):
         in_handshake=in_states(next_state, State.SYN_SENT, State.SYN_RECEIVED),
         in_syn_sent=next_state == S["SYN_SENT"],
         updates_window=in_states(next_state, State.ESTABLISHED, State.FIN_WAIT_1, State.FIN_WAIT_2),
-        rcv_nxt=(s.data_nxt + s.fin_now)[:32],
-        peer_closed=s.peer_closed | s.fin_now,
-        ack_now=(s.ack_now | s.fin_now) & (next_state != S["CLOSED"]),
+        rcv_nxt=(s.data_nxt + fin)[:32],
+        peer_closed=s.peer_closed | fin,
+        ack_now=(s.ack_now | fin) & (next_state != S["CLOSED"]),
         delack=s.delack & (next_state != S["CLOSED"]),
-        changed=s.changed | s.fin_now | (state != s.state_before) | (s.bell_bad & s.provisioned & ~s.bad_doorbell),
+        changed=s.changed | fin | (state != s.state_before) | (s.bell_bad & s.provisioned & ~s.bad_doorbell),
     )
 
 

@@ -87,7 +87,9 @@ HOST = (
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A segment of the peer's. ``seq``, ``ack``: base and offset; ``damage``, ``source``: "" or one of DAMAGE, SOURCES."""
+    """A segment of the peer's. ``seq``, ``ack``: base and offset; ``damage``, ``source``: "" or one of DAMAGE, SOURCES; ``sack``:
+    blocks, true or not, each a base and offset of ACK_BASES and a length.
+    """
 
     slot: int
     flags: int
@@ -99,10 +101,12 @@ class Frame:
     urgent: int = 0
     damage: str = ""
     source: str = ""
+    sack: tuple[tuple[str, int, int], ...] = ()
 
     def __str__(self) -> str:
         letters = "".join(letter for bit, letter in enumerate("FSRPAUEC") if self.flags >> bit & 1)
         more = f" options {self.options.hex()}" if self.options else ""
+        more += "".join(f" sack {base}{offset:+} of {length}" for base, offset, length in self.sack)
         more += f" urgent {self.urgent}" if self.urgent else ""
         more += f" {self.damage} wrong" if self.damage else ""
         more += f" from {self.source}" if self.source else ""
@@ -211,6 +215,15 @@ def _options(rng: random.Random, flags: int) -> bytes:
     return b"".join(parts)[:40]
 
 
+def _sack(rng: random.Random) -> tuple[tuple[str, int, int], ...]:
+    """Of what the engine has under way or never sent; empty ones, backward ones, some that overlap."""
+    if rng.random() < 0.7:
+        return ()
+    return tuple(
+        (rng.choice(ACK_BASES), _offset(rng), rng.choice((*_LENGTHS, -1, 1 << 31))) for _ in range(rng.randint(1, 4))
+    )
+
+
 def _frame(rng: random.Random, slot: int) -> Frame:
     if slot in GENTLE:
         flags = rng.choice((ACK, ACK, ACK, ACK, ACK | PSH, ACK | FIN, 0))
@@ -226,4 +239,5 @@ def _frame(rng: random.Random, slot: int) -> Frame:
         rng.choice((0, 1, 65_535)) if flags & URG else 0,
         rng.choice(DAMAGE) if rng.random() < 0.03 else "",
         rng.choice(SOURCES) if rng.random() < 0.01 else "",
+        _sack(rng),
     )  # fmt: skip

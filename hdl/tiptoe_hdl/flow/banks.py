@@ -71,7 +71,7 @@ BANKS = {
     # round-trip time
     "timed": Bank(first=4, last=8, when="times", fields=("rtt_seq", "rtt_start")),
     "marked": Bank(first=4, last=8, when="marks_rxt", fields=("rxt_mark",)),
-    "smoothed": Bank(first=5, last=7, fields=("rtt_valid", "srtt", "rttvar")),
+    "smoothed": Bank(first=5, last=7, fields=("rtt_valid", "tail_probed", "srtt", "rttvar")),
     # how far we have come with sending
     "edges": Bank(first=1, last=8, forwarded=True, fields=("snd_nxt", "snd_max", "rcv_adv", "high_rxt")),
     # what sending changes besides

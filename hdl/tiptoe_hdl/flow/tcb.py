@@ -80,6 +80,7 @@ FIELDS = {
     # round-trip time, RFC 6298; ticks, srtt times 8, rttvar times 4
     "rtt_active": 1,
     "rtt_valid": 1,
+    "tail_probed": 1,  # a tail loss probe has gone since the last sample
     "rtt_seq": 32,
     "rtt_start": TICK_BITS,
     "srtt": TICK_BITS,

@@ -262,6 +262,23 @@ def test_tail_probe_counts_from_what_was_sent_last():
     assert [(s.seq, s.length) for s in b.sent()] == [(1 + 2 * MSS, MSS)]
 
 
+def test_tail_probe_needs_a_sample_since_the_last_one():
+    """RFC 8985 section 7.3. The round trip has grown beyond what is known: each flight's probe would come too early, and, as it
+    repeats data, its acknowledgement would give no sample (Karn), for ever."""
+    b = quick(rtt=5, sent=2)
+    assert 10 <= b.ticks_until_sent(100) <= 14  # two round trips of 5
+    b.ticks(100)
+    b.sent()
+    for flight in range(1, 31):
+        b.receive(Segment("A", ack=1 + 2 * flight * MSS, wnd=60000))
+        b.bell(0, 2 * (flight + 1) * MSS)
+        b.sent()
+        b.ticks(110)
+        if flight == 1:
+            assert b.sent() == [], "no probe without a sample"
+    assert b.tcb()["srtt"] >> 3 > 80, "it has learned that it is 110"
+
+
 def test_tail_with_a_fin_is_probed_with_it():
     b = quick(sent=1)
     assert [s.flags for s in b.close(MSS)] == ["AF"]

@@ -86,6 +86,7 @@ def apply(s):
         rtt_valid=(s.rtt_valid | take) & ~s.begins,
         rtt_active=s.rtt_active & ~(take | s.begins | s.timeout_then),
         rtt_taken=take,
+        tail_probed=(s.tail_probed | s.tail_probe) & ~take & ~s.begins,
     )
 
 

@@ -69,11 +69,13 @@ def prolong(s):
 
 def guess(s):
     """Step 7: when the tail is probed, and how long a gap may be due to reordering (RFC 8985 sections 7.2 and 6.2); srtt as
-    it was before this event. One segment alone may wait for the peer's delayed ACK."""
+    it was before this event. One segment alone may wait for the peer's delayed ACK. One probe for each sample (section 7.3): a
+    probe that comes too early spoils the sample that would show it.
+    """
     return dict(
         tail_after=((s.srtt >> 2) + Mux(s.all_acked, s.delack_ticks, 2))[:TICK_BITS],
         reorder_after=(s.srtt >> 5) + 1,
-        may_probe=s.tells_blocks & ~s.in_recovery & s.rtt_valid & ~s.early,
+        may_probe=s.tells_blocks & ~s.in_recovery & s.rtt_valid & ~s.tail_probed & ~s.early,
     )
 
 

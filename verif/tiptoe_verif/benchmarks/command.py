@@ -64,7 +64,7 @@ def bench(config: EngineConfig, groups: Sequence[str] = USUAL, *, quick: bool = 
     for table in flood_table.tables(floods):
         console.print(table, "")
     if lines:
-        console.print(goodput_table.table(lines), "")
+        console.print(goodput_table.table(lines, goodput_table.load_baseline()), "")
     report.save(found, about)
     console.print(f"written to {short_path(report.RESULTS)}")
     if update:

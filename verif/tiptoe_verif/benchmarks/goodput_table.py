@@ -94,9 +94,8 @@ def rows(
     return sorted(found, key=lambda row: list(WAYS).index(row.way))
 
 
-def table(found: Sequence[Row]) -> Table:
-    """For people."""
-    before = load_baseline()
+def table(found: Sequence[Row], before: dict[str, dict[str, float]]) -> Table:
+    """For people, beside the baseline ``before``."""
     title = f"goodput in kB/s, line of {RATE // 1000} kB/s with a queue of {QUEUE} frames"
     made = Table(title=title, title_justify="left", box=None, pad_edge=False)
     made.add_column("", no_wrap=True)

@@ -94,6 +94,7 @@ class Run:
     timeouts : the sender's retransmission time-outs; -1: not known
     lost, dropped : frames of data lost on the line, and dropped by its queue
     gap_ms : the longest time between two looks at the line
+    idle_s : so much of the time has the simulation waited for the line; near 0, it is the simulation that was measured
     fault : why there is no figure; empty: there is one
     """
 
@@ -104,6 +105,7 @@ class Run:
     lost: int = 0
     dropped: int = 0
     gap_ms: float = 0.0
+    idle_s: float = 0.0
     fault: str = ""
 
     @property
@@ -142,8 +144,9 @@ def _measure(path: Path, point: Point, seed: int, run: Run) -> None:
     pairs = path.open(point.connections, point.buffers)
     again, late = path.retransmits(pairs), path.timeouts()
     path.set_line(point.line(seed), point.loss)
-    data = path.data
+    data, idle = path.data, path.idle_s()
     run.seconds += _carry(path, pairs, point.total, seed, run)
+    run.idle_s += path.idle_s() - idle
     run.total += point.total
     run.retransmits += path.retransmits(pairs) - again
     if late >= 0:

@@ -94,7 +94,7 @@ class Run:
     timeouts : the sender's retransmission time-outs; -1: not known
     lost, dropped : frames of data lost on the line, and dropped by its queue
     gap_ms : the longest time between two looks at the line
-    idle_s : so much of the time has the simulation waited for the line; near 0, it is the simulation that was measured
+    cycles : of the simulated engine
     fault : why there is no figure; empty: there is one
     """
 
@@ -105,7 +105,7 @@ class Run:
     lost: int = 0
     dropped: int = 0
     gap_ms: float = 0.0
-    idle_s: float = 0.0
+    cycles: int = 0
     fault: str = ""
 
     @property
@@ -144,9 +144,9 @@ def _measure(path: Path, point: Point, seed: int, run: Run) -> None:
     pairs = path.open(point.connections, point.buffers)
     again, late = path.retransmits(pairs), path.timeouts()
     path.set_line(point.line(seed), point.loss)
-    data, idle = path.data, path.idle_s()
+    data, cycles = path.data, path.cycles()
     run.seconds += _carry(path, pairs, point.total, seed, run)
-    run.idle_s += path.idle_s() - idle
+    run.cycles += path.cycles() - cycles
     run.total += point.total
     run.retransmits += path.retransmits(pairs) - again
     if late >= 0:

@@ -101,9 +101,9 @@ class Path(ABC):
         """Retransmission time-outs of the sources so far; -1: not known."""
         return -1
 
-    def idle_s(self) -> float:
-        """Seconds of the wall's clock so far in which the simulation waited for the line; 0: nothing is simulated."""
-        return 0.0
+    def cycles(self) -> int:
+        """Of the simulated engine so far; 0: nothing is simulated."""
+        return 0
 
     def set_line(self, line: Impairment, loss: float = 0.0) -> None:
         """From now on the line is this one, with a loss of data."""
@@ -262,8 +262,8 @@ class EnginePath(Path):
     def timeouts(self) -> int:
         return -1 if self.to_engine else self._engine.toe.engine.read_counters()["RTO_EXPIRED"]
 
-    def idle_s(self) -> float:
-        return float(self._engine.harness.rested_s)
+    def cycles(self) -> int:
+        return self._engine.harness.cycle
 
 
 def _now_us() -> float:

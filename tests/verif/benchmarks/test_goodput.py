@@ -75,7 +75,7 @@ class Pipe(Path):
             else:
                 target.send(data)
 
-    def open(self, connections, buffers):
+    def open(self, connections, buffers, line):
         pairs = []
         for _ in range(connections):
             (source, near), (far, target) = socket.socketpair(), socket.socketpair()

@@ -141,7 +141,7 @@ def measure(path: Path, point: Point, seeds: Sequence[int]) -> Run:
 
 
 def _measure(path: Path, point: Point, seed: int, run: Run) -> None:
-    pairs = path.open(point.connections, point.buffers)
+    pairs = path.open(point.connections, point.buffers, point.line(seed))
     again, late = path.retransmits(pairs), path.timeouts()
     path.set_line(point.line(seed), point.loss)
     data, cycles = path.data, path.cycles()

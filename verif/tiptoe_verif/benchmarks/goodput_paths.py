@@ -82,8 +82,8 @@ class Path(ABC):
         """Let time pass, ROUND_US at most."""
 
     @abstractmethod
-    def open(self, connections: int, buffers: Buffers) -> list[Pair]:
-        """So many connections, established on a calm line."""
+    def open(self, connections: int, buffers: Buffers, line: Impairment) -> list[Pair]:
+        """So many connections, established over the line without its loss: they have seen its round trip, one at a time."""
 
     @abstractmethod
     def close_pairs(self, pairs: list[Pair]) -> None:
@@ -169,8 +169,8 @@ class LinuxPath(Path):
             _, _, frame, tap = heappop(self._late)
             os.write(tap, frame)
 
-    def open(self, connections: int, buffers: Buffers) -> list[Pair]:
-        self.set_line(_CALM)
+    def open(self, connections: int, buffers: Buffers, line: Impairment) -> list[Pair]:
+        self.set_line(line)
         pairs = []
         with _kernel_socket(self._spaces[1], buffers) as listener:
             listener.bind(("10.78.0.2", _PORT))
@@ -224,8 +224,8 @@ class EnginePath(Path):
     def round(self) -> None:
         self._engine.round(ROUND_US)
 
-    def open(self, connections: int, buffers: Buffers) -> list[Pair]:
-        self.set_line(_CALM)
+    def open(self, connections: int, buffers: Buffers, line: Impairment) -> list[Pair]:
+        self.set_line(line)
         pairs = []
         assert self._space is not None
         with _kernel_socket(self._space, buffers) as listener:

@@ -30,7 +30,7 @@ CONNECTIONS = (1, 8)
 SEEDS = (1, 2)
 SMALL = 4 * MSS
 """A small buffer, in bytes."""
-SECONDS, SHORT = 3.0, 1.2
+SECONDS, SHORT = 3.0, 2.0
 """Of a measurement, and of one of ``--quick``."""
 PATIENCE_S = 60.0
 _LEAST = 100_000

@@ -178,7 +178,7 @@ def _capture(name: str) -> Path:
 def _live_setup(
     *, ip: str, mac: str, host_ip: str, prefix: int, gateway: str, tap: str, mtu: int, netns: bool, config: str,
     host_stack: bool | None,
-    memory_latency: int, time_wait: float, seed: int, pcap: Path, delay: float, jitter: float, line: dict[str, float],
+    memory_latency: int, time_wait: float, seed: int, pcap: Path, delay: float, jitter: float, line: dict[str, Any],
 ) -> Any:  # fmt: skip
     """The choices of a live run, checked."""
     from .live.setup import LiveSetup, UsageError
@@ -272,7 +272,11 @@ def fuzz(
 @app.command()
 def bench(
     only: Annotated[
-        list[str], typer.Option(metavar="GROUP", help="throughput, segments, latency, floods or speed; repeatable.")
+        list[str],
+        typer.Option(
+            metavar="GROUP",
+            help="throughput, segments, latency, floods, speed; or goodput, which is not measured unless asked for; repeatable.",
+        ),
     ] = [],  # noqa: B006
     config: Annotated[str, typer.Option(help="Configuration of the engine (see: tiptoe info).")] = "sim",
     width: Annotated[
@@ -284,7 +288,7 @@ def bench(
     """Figures in cycles with their theoretical bounds, compared with the baseline (build/bench.json)."""
     from tiptoe_hdl.config import CONFIGS
 
-    from .benchmarks.command import ALL
+    from .benchmarks.command import ALL, USUAL
     from .benchmarks.command import bench as run_bench
     from .live.setup import UsageError
 
@@ -295,7 +299,7 @@ def bench(
         chosen = chosen.with_(data_width=width) if width else chosen
     except ValueError as error:
         raise UsageError(str(error)) from None
-    raise typer.Exit(run_bench(chosen, only or ALL, quick=quick, update=update_baseline))
+    raise typer.Exit(run_bench(chosen, only or USUAL, quick=quick, update=update_baseline))
 
 
 @app.command()

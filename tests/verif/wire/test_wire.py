@@ -488,7 +488,40 @@ def test_same_seed_same_fate():
     assert run_channel(rules)[1] != run_channel(other)[1]
 
 
-@pytest.mark.parametrize("wrong", [{"loss": 1.1}, {"corrupt": -0.1}, {"delay_us": -1.0}])
+def test_rate_spaces_frames_and_a_full_queue_drops_the_last():
+    """At 1000 bytes a second a frame of 100 bytes takes 100 ms; times by hand."""
+    rules = Impairment(rate_bytes_s=1000, queue_frames=2, delay_us=5)
+    assert Impairment(rate_bytes_s=1)
+    channel = Channel(rules, "test")
+    frames = [bytes([n]) * 100 for n in range(4)]
+    assert channel.send(frames[0], 1_000_000) == [(1_100_005, frames[0])]
+    assert channel.send(frames[1], 1_000_000) == [(1_200_005, frames[1])]
+    assert channel.send(frames[2], 1_099_999) == []  # one on the line, one that waits
+    assert channel.send(frames[2], 1_100_000) == [(1_300_005, frames[2])]  # the first has just left
+    assert channel.send(frames[3], 9_000_000) == [(9_100_005, frames[3])]  # the line has rested: nothing is owed
+    assert (channel.passed, channel.dropped, channel.lost) == (5, 1, 0)
+    assert "1 dropped" in channel.summary() and "dropped" not in Channel(Impairment(loss=1), "test").summary()
+
+    # What is lost on the line has had its time there.
+    channel = Channel(rules, "test")
+    channel.impairment = Impairment(rate_bytes_s=1000, loss=1.0)
+    assert channel.send(frames[0], 0) == [] and channel.lost == 1
+    channel.impairment = rules
+    assert channel.send(frames[1], 0) == [(200_005, frames[1])]
+
+
+def test_rate_leaves_the_fate_of_frames_alone():
+    """The same frames are lost with a rate as without one."""
+    chances = {"loss": 0.1, "corrupt": 0.1, "duplicate": 0.1, "seed": 5}
+    _, free = run_channel(Impairment(**chances))
+    channel, paced = run_channel(Impairment(**chances, rate_bytes_s=1000, queue_frames=10_000))
+    assert [got for _, got, _ in paced] == [got for _, got, _ in free] and not channel.dropped
+    assert max(time for time, _, _ in paced) == pytest.approx(2000 * 54 / 1000 * 1e6)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"loss": 1.1}, {"corrupt": -0.1}, {"delay_us": -1.0}, {"rate_bytes_s": -1.0}, {"queue_frames": 0}]
+)
 def test_wrong_impairments(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Impairment(**wrong)

@@ -13,17 +13,19 @@ from ..console import build_progress, console, errors
 from ..live.namespace import why_no_tap
 from ..live.summary import short_path
 from ..native.harness import build_engine
-from . import flood_table, report, speed
+from . import flood_table, goodput_table, report, speed
 from .run import GROUPS, Plan, figures
 
-SPEED, FLOODS = "speed", "floods"
-ALL = (*GROUPS, FLOODS, SPEED)
-"""Everything that can be asked for."""
+SPEED, FLOODS, GOODPUT = "speed", "floods", "goodput"
+USUAL = (*GROUPS, FLOODS, SPEED)
+"""What is measured where nothing is asked for."""
+ALL = (*USUAL, GOODPUT)
+"""Everything that can be asked for. Goodput takes a quarter of an hour of the wall's clock."""
 
 _SPEED_BYTES = 1 << 18
 
 
-def bench(config: EngineConfig, groups: Sequence[str] = ALL, *, quick: bool = False, update: bool = False) -> int:
+def bench(config: EngineConfig, groups: Sequence[str] = USUAL, *, quick: bool = False, update: bool = False) -> int:
     """Measure, print, write build/bench.json, compare with the baseline; returns the exit status.
 
     Parameters
@@ -51,6 +53,9 @@ def bench(config: EngineConfig, groups: Sequence[str] = ALL, *, quick: bool = Fa
     floods = flood_table.measure(config, quick=quick) if FLOODS in groups else []
     if floods:
         about["floods"] = [rigged.as_json() for rigged in floods]
+    lines = goodput_table.measure(config, quick=quick) if GOODPUT in groups else None
+    if lines:
+        about["goodput"] = goodput_table.as_json(lines)
     baseline = {} if quick else report.load_baseline()
     for table in report.tables(found, baseline):
         console.print(table, "")
@@ -58,13 +63,19 @@ def bench(config: EngineConfig, groups: Sequence[str] = ALL, *, quick: bool = Fa
         console.print(_speed_table(about["simulation"]), "")
     for table in flood_table.tables(floods):
         console.print(table, "")
+    if lines:
+        console.print(goodput_table.table(lines, goodput_table.load_baseline()), "")
     report.save(found, about)
     console.print(f"written to {short_path(report.RESULTS)}")
     if update:
         report.save_baseline(found)
         console.print(f"baseline written to {short_path(report.BASELINE)}")
+        if lines:
+            goodput_table.save_baseline(lines)
+            console.print(f"baseline written to {short_path(goodput_table.BASELINE)}")
         return 0
     worse = report.regressions(found, baseline) + flood_table.faults(floods)
+    worse += goodput_table.faults(lines or [])
     for line in worse:
         errors.print(f"[bold red]worse:[/] {line}")
     if worse:

@@ -10,6 +10,8 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
+from tiptoe_hdl.config import EngineConfig
+
 from ..native.device import Conditions
 from ..wire.impairment import Impairment
 from .relay import BUILT_IN
@@ -67,8 +69,8 @@ class LiveSetup:
 
     Attributes
     ----------
-    config : str
-        Configuration of the engine.
+    config : str or EngineConfig
+        Named configuration of the engine, or one of your own.
     tap : str
         Name of the TAP interface.
     ip, mac : str
@@ -95,7 +97,7 @@ class LiveSetup:
         What `tiptoe stat` calls the session; empty: it is not served.
     """
 
-    config: str = "sim"
+    config: str | EngineConfig = "sim"
     tap: str = "tiptoe0"
     ip: str = "10.77.0.2"
     mac: str = "02:00:00:00:00:02"

@@ -1,8 +1,9 @@
-"""A line that misbehaves, the same way for the same seed: loss, duplication, reordering, bit errors, delay."""
+"""A line that misbehaves, the same way for the same seed: loss, duplication, reordering, bit errors, delay, a rate."""
 
 from __future__ import annotations
 
 import random
+from collections import deque
 from dataclasses import dataclass
 
 from .segment import HEADER
@@ -19,6 +20,11 @@ class Impairment:
         corrupt one has one bit inverted, in the IP packet: what the line's FCS would catch never gets here.
     delay_us, jitter_us : float
         Every frame's delay, and up to so much more at random (jitter alone never reorders).
+    rate_bytes_s : float
+        The line takes so many bytes of frames a second, before the delay; 0: any number at once.
+    queue_frames : int
+        With a rate: a frame that finds so many before it on the line or waiting for it is dropped (the tail's). A frame
+        that is lost has had its time on the line.
     seed : int
         Of all chance; each direction has its own sequence.
     """
@@ -30,18 +36,23 @@ class Impairment:
     delay_us: float = 0.0
     jitter_us: float = 0.0
     reorder_us: float = 1000.0
+    rate_bytes_s: float = 0.0
+    queue_frames: int = 64
     seed: int = 1
 
     def __post_init__(self) -> None:
         for name in ("loss", "duplicate", "reorder", "corrupt"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a probability, 0 to 1, not {getattr(self, name)}")
-        for name in ("delay_us", "jitter_us", "reorder_us"):
+        for name in ("delay_us", "jitter_us", "reorder_us", "rate_bytes_s"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative")
+        if self.queue_frames < 1:
+            raise ValueError(f"queue_frames must be 1 at least, not {self.queue_frames}")
 
     def __bool__(self) -> bool:
-        return any((self.loss, self.duplicate, self.reorder, self.corrupt, self.delay_us, self.jitter_us))
+        chances = (self.loss, self.duplicate, self.reorder, self.corrupt)
+        return any((*chances, self.delay_us, self.jitter_us, self.rate_bytes_s))
 
 
 class Channel:
@@ -49,15 +60,16 @@ class Channel:
 
     Attributes
     ----------
-    lost, duplicated, reordered, corrupted, passed : int
-        Frames so far; ``passed`` counts what went in.
+    lost, duplicated, reordered, corrupted, dropped, passed : int
+        Frames so far; ``dropped`` those that the full queue did not take, ``passed`` counts what went in.
     """
 
     def __init__(self, impairment: Impairment, direction: str) -> None:
         self.impairment = impairment
         self._rng = random.Random(f"{impairment.seed}:{direction}")
         self._latest = 0.0
-        self.passed = self.lost = self.duplicated = self.reordered = self.corrupted = 0
+        self._leaving: deque[float] = deque()
+        self.passed = self.lost = self.duplicated = self.reordered = self.corrupted = self.dropped = 0
 
     def send(self, frame: bytes, time_us: float) -> list[tuple[float, bytes]]:
         """What becomes of a frame that is sent at ``time_us``: arrivals as (time, frame), none if it is lost."""
@@ -66,6 +78,12 @@ class Channel:
         # Every decision draws, so that changing one probability leaves the others' fate alone.
         lose, double, late, spoil = (rng.random() for _ in range(4))
         jitter, where = rng.random(), rng.random()
+        if rules.rate_bytes_s:
+            leaves = self._leaves(len(frame), time_us)
+            if leaves is None:
+                self.dropped += 1
+                return []
+            time_us = leaves
         if lose < rules.loss:
             self.lost += 1
             return []
@@ -87,9 +105,21 @@ class Channel:
             arrivals.append((arrival, frame))
         return arrivals
 
+    def _leaves(self, length: int, time_us: float) -> float | None:
+        """When the last byte of a frame that is sent at ``time_us`` leaves the queue; None: it finds the queue full."""
+        leaving = self._leaving
+        while leaving and leaving[0] <= time_us:
+            leaving.popleft()
+        if len(leaving) >= self.impairment.queue_frames:
+            return None
+        begins = leaving[-1] if leaving else time_us
+        leaving.append(begins + 1e6 * length / self.impairment.rate_bytes_s)
+        return leaving[-1]
+
     def summary(self) -> str:
         """One line for people."""
+        dropped = f", {self.dropped} dropped" if self.impairment.rate_bytes_s else ""
         return (
             f"{self.passed} frames: {self.lost} lost, {self.duplicated} duplicated, {self.reordered} reordered, "
-            f"{self.corrupted} corrupted"
+            f"{self.corrupted} corrupted{dropped}"
         )

@@ -186,6 +186,7 @@ def expectation(metas, rst_unknown, syn_to_host=0, room=1, may_reset=1):
                 {
                     "id": number % 16,
                     "length": meta["payload_length"],
+                    "has_sack": int(meta["sacks"] > 0),
                     **{
                         name: meta[name]
                         for name in ("seq", "ack", "flags", "wnd", "mss", "ws_present", "ws", "sack_ok")

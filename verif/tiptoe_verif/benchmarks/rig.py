@@ -176,7 +176,8 @@ class Rig:
             self.host()
             for frame in self.harness.take_frames(log=True):
                 segment = None if frame.to_engine else read(frame.data)
-                if segment and segment.flags & SYN and (connection := waiting.pop(segment.dport, None)):
+                if segment and segment.flags & SYN and segment.dport in waiting:
+                    connection = waiting.pop(segment.dport)
                     connection.irs = segment.seq
                     connection.scale = _window_scale(frame.data)
                     self.harness.inject(connection.ack())

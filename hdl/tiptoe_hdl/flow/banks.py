@@ -9,9 +9,8 @@ from enum import Enum
 from typing import NamedTuple
 
 from amaranth.hdl import Module, Signal
-from amaranth.lib import data, wiring
+from amaranth.lib import data
 from amaranth.lib.memory import Memory
-from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
 from .tcb import fields
@@ -97,46 +96,37 @@ def fields_from(cfg: EngineConfig, first: int) -> dict:
     return {name: shapes[name] for bank in BANKS.values() if bank.first == first for name in bank.fields}
 
 
-class BankMemory(wiring.Component):
-    """One bank of all connections.
+class BankMemory:
+    """One bank of all connections: a memory in the pipeline's own module, and the signals at it.
 
-    Ports
-    -----
-    id : In, word : Out(bank.layout)
+    A part of the pipeline and no component beside it: the simulation lets the whole of it rest (``native/resting.py``).
+
+    Attributes
+    ----------
+    id, word : id in, bank.layout out
         The word of ``id``, behind it the row, two cycles before, from a flip-flop; what is written in the cycle of ``id`` may or
         may not be in it.
-    id_again : In, again : Out(bank.layout)
+    id_again, again
         Likewise, if ``bank.again``.
-    write_en : In(1), write_id : In, write : In(bank.layout)
+    write_en, write_id, write : in
     """
 
-    def __init__(self, cfg: EngineConfig, bank: Bank):
-        self._cfg, self._bank = cfg, bank
-        self._layout = layout = bank.layout(cfg)
+    def __init__(self, m: Module, cfg: EngineConfig, name: str, bank: Bank):
+        layout = bank.layout(cfg)
+        memory = Memory(shape=layout, depth=cfg.connections * bank.rows, init=[], attrs={"ram_style": "block"})
+        m.submodules[f"bank_{name}"] = memory
         bits = cfg.id_bits + bank.rows - 1
-        again = {"id_again": In(bits), "again": Out(layout)} if bank.again else {}
-        super().__init__(
-            {
-                "id": In(bits),
-                "word": Out(layout),
-                "write_en": In(1),
-                "write_id": In(bits),
-                "write": In(layout),
-            }
-            | again
-        )
-
-    def elaborate(self, platform):
-        m = Module()
-        m.submodules.memory = memory = Memory(
-            shape=self._layout, depth=self._cfg.connections * self._bank.rows, init=[], attrs={"ram_style": "block"}
-        )
+        self.write_en, self.write_id, self.write = Signal(), Signal(bits), Signal(layout)
         write = memory.write_port()
         m.d.comb += [write.en.eq(self.write_en), write.addr.eq(self.write_id), write.data.eq(self.write)]
-        reads = [(self.id, self.word)] + ([(self.id_again, self.again)] if self._bank.again else [])
-        for number, (ident, word) in enumerate(reads):
-            read = memory.read_port()
-            held = Signal(self._layout, reset_less=True, name=f"held_{number}")
-            m.d.comb += [read.addr.eq(ident), word.eq(held)]
-            m.d.sync += held.eq(read.data)
-        return m
+        self.id, self.word = self._reader(m, memory, bits, layout, name)
+        if bank.again:
+            self.id_again, self.again = self._reader(m, memory, bits, layout, f"{name}_again")
+
+    @staticmethod
+    def _reader(m, memory, bits, layout, name):
+        ident, word = Signal(bits, name=f"id_{name}"), Signal(layout, name=f"word_{name}", reset_less=True)
+        read = memory.read_port()
+        m.d.comb += read.addr.eq(ident)
+        m.d.sync += word.eq(read.data)
+        return ident, word

@@ -172,7 +172,7 @@ class Pipeline(wiring.Component):
         shapes = fields(cfg)
         memories, results = {}, {}
         for name, bank in BANKS.items():
-            m.submodules[name] = memories[name] = BankMemory(cfg, bank)
+            memories[name] = BankMemory(m, cfg, name, bank)
             results[name] = Signal(bank.layout(cfg), name=f"result_{name}")  # after its last step, if forwarded
             # The word comes two cycles later: as the operand of the first step, or a cycle before it to be chosen from.
             stage = bank.first - bank.forwarded

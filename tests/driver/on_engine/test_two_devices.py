@@ -220,6 +220,7 @@ def test_conn_1_removed_in_mid_transfer(lines: Lines, rng: random.Random, way: s
         lines.cards[n].pulled = True  # from here on nobody may touch it
     else:
         lines.cards[n].pulled = True
+        lines.sims[n].harness.set_line(rx=1e-6, tx=1e-6)  # it is on no line: what it would repeat nobody hears
         assert not lines.toes[n].alive()
         lines.cards[n].touched = 0
     assert lines.toes[n].state is DeviceState.REMOVED and before <= lines.stack.now_us()

@@ -247,10 +247,13 @@ def test_tail_probe_s_answer_shows_what_was_lost():
     assert dup(b, ack=1 + 5 * MSS) == []
 
 
-def test_tail_probe_of_one_segment_waits_for_the_delayed_ack():
-    b = quick(sent=1)
-    assert 120 <= b.ticks_until_sent(300) <= 123  # two round trips and 40
-    assert [(s.seq, s.length) for s in b.sent()] == [(1, MSS)]
+@pytest.mark.parametrize("sent", [1, 3])
+def test_tail_of_one_segment_may_wait_for_the_delayed_ack(sent):
+    """The peer acknowledges every second segment at once, a last one alone after 200 ms at most (RTO_MIN): RFC 8985 section 7.2."""
+    b = quick(sent=sent, rto_initial=3000, rto_min=200)
+    if sent == 3:
+        b.receive(Segment("A", ack=1 + 2 * MSS, wnd=60000))
+    assert b.ticks_until_sent(190) is None
 
 
 def test_tail_probe_counts_from_what_was_sent_last():

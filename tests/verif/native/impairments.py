@@ -157,6 +157,7 @@ def dead_line(connections: int) -> None:
         errors: dict[int, int] = {}
 
         def told() -> bool:
+            turn()  # one that had nothing under way when the line was cut would hear of nothing
             for k, end in enumerate(ends):
                 if error := end.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                     errors[k] = error

@@ -154,7 +154,7 @@ def _dispatcher() -> Any:
 BLOCKS = [
     Block("axis_slice", _example),
     # Issue keeps same-address events apart or forwards them; a stale deadline is looked at again in the next tick.
-    Block("flow", _flow, no_collision=("pipeline.*.memory*", "sweep.memory*")),
+    Block("flow", _flow, no_collision=("pipeline.bank_*", "sweep.memory*")),
     Block("realign", _realign),
     Block("registers", _registers),
     Block("counters", _counters),

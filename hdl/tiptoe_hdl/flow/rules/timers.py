@@ -69,11 +69,13 @@ def prolong(s):
 
 def guess(s):
     """Step 7: when the tail is probed, and how long a gap may be due to reordering (RFC 8985 sections 7.2 and 6.2); srtt as
-    it was before this event. One segment alone may wait for the peer's delayed ACK. One probe for each sample (section 7.3): a
-    probe that comes too early spoils the sample that would show it.
+    it was before this event. One segment alone may wait for the peer's delayed ACK, 200 ms at most: RTO_MIN, as in Linux. One
+    probe for each sample (section 7.3): a probe that comes too early spoils the sample that would show it.
     """
     return dict(
-        tail_after=((s.srtt >> 2) + Mux(s.all_acked, s.delack_ticks, 2))[:TICK_BITS],
+        tail_after=((s.srtt >> 2) + 2)[:TICK_BITS],
+        single_after=((s.srtt >> 2) + s.rto_min)[:TICK_BITS],
+        little=s.flight_nxt <= s.maxseg,
         reorder_after=(s.srtt >> 5) + 1,
         may_probe=s.tells_blocks & ~s.in_recovery & s.rtt_valid & ~s.tail_probed & ~s.early,
     )
@@ -90,7 +92,9 @@ def plan(s):
     # restarts that timer but what has changed the cause: a segment that the peer acknowledged, its window opened.
     stuck = s.waiting & s.all_acked & ~s.sent
     # What goes into a closed window is a probe or a FIN: it does not end probing.
-    renews = s.new & (s.rexmt_mode == RexmtMode.TAIL.value)  # it counts from what was sent last
+    tail_after = Mux(Mux(s.sent, s.all_acked, s.little), s.single_after, s.tail_after)
+    # The tail's time counts from what was sent last; not after a time-out, nor while a gap has its time.
+    renews = s.new & s.may_probe & ~s.rexmt_shift.any() & (s.rexmt_mode != RexmtMode.REORDER.value)
     start = (
         renews
         | s.early
@@ -104,9 +108,9 @@ def plan(s):
         rexmt_starts=start | (stuck & (~s.timer_on_then | ~s.persist_then | s.cuts_backoff)),
         persist_ends=start & ~s.wnd_zero,
         start_deadline=(s.now + s.rto)[:TICK_BITS],
-        tail_deadline=(s.now + s.tail_after)[:TICK_BITS],
+        tail_deadline=(s.now + tail_after)[:TICK_BITS],
         reorder_deadline=(s.now + s.reorder_after)[:TICK_BITS],
-        probes_tail=s.may_probe & outstanding & ~stuck & (s.tail_after < s.rto),
+        probes_tail=s.may_probe & outstanding & ~stuck & (tail_after < s.rto),
         backoff_deadline=(s.now + s.backoff)[:TICK_BITS],
     )
 

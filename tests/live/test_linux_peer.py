@@ -35,7 +35,9 @@ def test_active_open_data_both_ways_and_close_by_us(bench, payload):
     bench.carry(client, server, payload(3), end=True)  # we close first
     bench.carry(server, client, payload(10_000), end=True)
     client.close()
-    assert bench.engine.toe.engine.read_counters()["TX_RETRANSMITS"] == 0
+    counters = bench.engine.toe.engine.read_counters()
+    # Where the machine holds up the kernel for two round trips, a tail is probed that was not lost (RFC 8985 section 7).
+    assert counters["RTO_EXPIRED"] == counters["FAST_RETRANSMITS"] == 0 and counters["TX_RETRANSMITS"] <= 3
 
 
 def fins(bench):

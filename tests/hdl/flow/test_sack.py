@@ -249,7 +249,7 @@ def test_tail_probe_s_answer_shows_what_was_lost():
 
 @pytest.mark.parametrize("sent", [1, 3])
 def test_tail_of_one_segment_may_wait_for_the_delayed_ack(sent):
-    """The peer acknowledges every second segment at once, a last one alone after 200 ms at most (RTO_MIN): RFC 8985 section 7.2."""
+    """The peer acknowledges every second segment at once, a last one alone after 200 ms at most: RFC 8985 section 7.2."""
     b = quick(sent=sent, rto_initial=3000, rto_min=200)
     if sent == 3:
         b.receive(Segment("A", ack=1 + 2 * MSS, wnd=60000))

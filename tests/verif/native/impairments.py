@@ -154,10 +154,10 @@ def dead_line(connections: int) -> None:
         _let(pair, turn, 20_000)
         for channel in pair.wire.channels:
             channel.impairment = Impairment(loss=1.0)
+        turn()  # one that had nothing under way when the line was cut would hear of nothing
         errors: dict[int, int] = {}
 
         def told() -> bool:
-            turn()  # one that had nothing under way when the line was cut would hear of nothing
             for k, end in enumerate(ends):
                 if error := end.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                     errors[k] = error

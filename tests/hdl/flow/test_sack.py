@@ -256,13 +256,27 @@ def test_tail_of_one_segment_may_wait_for_the_delayed_ack(sent):
     assert b.ticks_until_sent(190) is None
 
 
-def test_tail_probe_counts_from_what_was_sent_last():
+def test_tail_probe_s_time_is_not_put_off_by_what_is_sent_meanwhile():
+    """A host that goes on writing: the probe comes two round trips after the first segments, not after the last one."""
     b = quick(sent=2)
-    b.ticks(60)
-    assert b.sent() == []
-    b.bell(0, 3 * MSS)
-    assert 80 <= b.ticks_until_sent(200) <= 84
-    assert [(s.seq, s.length) for s in b.sent()] == [(1 + 2 * MSS, MSS)]
+    for more in range(3, 9):
+        b.ticks(11)
+        assert [s.seq for s in b.bell(0, more * MSS)] == [1 + (more - 1) * MSS]
+    assert 10 <= b.ticks_until_sent(50) <= 20
+    assert [(s.seq, s.length) for s in b.sent()] == [(1 + 7 * MSS, MSS)]
+
+
+def test_timeout_s_losses_are_not_taken_for_new_ones():
+    """A partial acknowledgement behind a time-out shows the next gap: slow start goes on, no second reduction (RFC 6582)."""
+    b = lossy(rto_initial=50, rto_min=20)
+    while not b.tcb()["rexmt_shift"]:  # the first to come is the tail's probe
+        assert b.ticks_until_sent(400)
+        b.sent()
+    b.receive(Segment("A", ack=1 + 4 * MSS, wnd=60000), sack=[(1 + 5 * MSS, 1 + 10 * MSS)])
+    before = b.tcb()
+    b.ticks(8)
+    after = b.tcb()
+    assert not after["in_recovery"] and after["ssthresh"] == before["ssthresh"] and after["cwnd"] == before["cwnd"]
 
 
 def test_tail_probe_needs_a_sample_since_the_last_one():

@@ -153,7 +153,7 @@ def apply(s):
         (s.if_third, 0),
     )
     # What has been sent again already is not for a partial acknowledgement (RFC 6675 section 5, step C: HighRxt).
-    first_gap = partial & (s.ack_covers_rxt | ~s.sack_ok)
+    first_gap = partial & (s.ack_covers_rxt | ~s.sack_ok | s.rexmt_one)
     rexmt_one = (s.rexmt_one & ~(s.fresh | s.timeout | full | partial)) | enter | first_gap
     return dict(
         cwnd=cwnd(changed | Mux(s.cwnd_stays, s.cwnd, 0)),

@@ -61,11 +61,13 @@ def apply(s):
     return dict(
         heard=Mux(s.is_segment, s.go, s.heard) & ~s.fresh,
         lost_again=lost_again,
-        # Outside of recovery the first gap gets a little time to be filled (RFC 8985 section 6.2).
+        # Outside of recovery the first gap gets a little time to be filled (RFC 8985 section 6.2); not while what a time-out
+        # or a recovery was for is still being acknowledged: the loss is the same one (RFC 6582 section 3.2).
         doubts=(
             s.board_takes
             & s.e_which
             & ~s.in_recovery
+            & ~s.recover_valid
             & ~s.persist
             & ~s.wnd_was_zero
             & (s.rexmt_mode != RexmtMode.REORDER.value)

@@ -77,7 +77,7 @@ def guess(s):
         single_after=((s.srtt >> 2) + s.rto_min)[:TICK_BITS],
         little=s.flight_nxt <= s.maxseg,
         reorder_after=(s.srtt >> 5) + 1,
-        may_probe=s.tells_blocks & ~s.in_recovery & s.rtt_valid & ~s.tail_probed & ~s.early,
+        may_probe=s.tells_blocks & ~s.in_recovery & s.rtt_valid & ~s.tail_probed & ~s.early & ~s.behind,
     )
 
 
@@ -91,10 +91,13 @@ def plan(s):
     # Data waits, nothing is under way, and nothing may be sent: only the timer's probe or override can end it. Nothing
     # restarts that timer but what has changed the cause: a segment that the peer acknowledged, its window opened.
     stuck = s.waiting & s.all_acked & ~s.sent
-    # What goes into a closed window is a probe or a FIN: it does not end probing.
     tail_after = Mux(Mux(s.sent, s.all_acked, s.little), s.single_after, s.tail_after)
-    # The tail's time counts from what was sent last; not after a time-out, nor while a gap has its time.
-    renews = s.new & s.may_probe & ~s.rexmt_shift.any() & (s.rexmt_mode != RexmtMode.REORDER.value)
+    # What follows a first segment makes it a tail of several; its time counts from the first, or a host that goes on writing
+    # would put it off for ever.
+    probes_tail = s.may_probe & outstanding & ~stuck & (tail_after < s.rto)
+    first = (s.rexmt_mode == RexmtMode.TIMEOUT.value) & ~s.rexmt_shift.any()
+    renews = s.new & probes_tail & first
+    # What goes into a closed window is a probe or a FIN: it does not end probing.
     start = (
         renews
         | s.early
@@ -110,7 +113,7 @@ def plan(s):
         start_deadline=(s.now + s.rto)[:TICK_BITS],
         tail_deadline=(s.now + tail_after)[:TICK_BITS],
         reorder_deadline=(s.now + s.reorder_after)[:TICK_BITS],
-        probes_tail=s.may_probe & outstanding & ~stuck & (tail_after < s.rto),
+        probes_tail=probes_tail,
         backoff_deadline=(s.now + s.backoff)[:TICK_BITS],
     )
 

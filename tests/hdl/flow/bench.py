@@ -272,6 +272,25 @@ class FlowBench:
         assert [s.flags for s in sent] == ["A"], sent
         self.seen.notices.clear()
 
+    def two_gibibytes(self, sack_ok=False):
+        """A connection that has sent more than 2 GiB without loss, in segments of 4000 bytes; returns the position up to which
+        all is acknowledged."""
+        assert self.provision(snd_log2=24) == Status.OK
+        self.request(FlowOp.OPEN, a=self.iss, mss=4000)
+        self.receive(Segment("SA", seq=0, ack=1, wnd=65535, mss=4000, ws=14, sack_ok=sack_ok))
+        at, burst = 0, 40_000
+        while at < (1 << 31) + 1_000_000:
+            self.put("doorbell", dict(id=1, which=0, position=at + burst & M32))
+            self.sim["tx__ready"] = 1
+            self.sim.step(20 * burst // 4000 + 300)
+            at += burst
+            self.offer(Segment("A", ack=1 + at, wnd=65535))
+            burst = min(burst + 4000, 8_000_000)
+        self.cycles(400)
+        assert self.report().snd_una_position == at & M32, "all of it has gone"
+        assert self.tcb()["rexmits"] == 0
+        return at
+
     def close(self, position=0, id=1):
         """CLOSE request; returns the segments sent."""
         self.seen.tx.clear()

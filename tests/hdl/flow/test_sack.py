@@ -153,6 +153,19 @@ def test_board_holds_no_more_than_its_places_and_loses_nothing():
     assert b.tcb()["snd_una"] == b.tcb()["snd_max"]
 
 
+def test_gaps_after_two_gibibytes_without_loss_are_filled():
+    """high_rxt and rxt_mark, of before, must not seem to lie ahead."""
+    b = FlowBench(sack=1, rto_initial=1000)
+    at = b.two_gibibytes(sack_ok=True)
+    b.bell(0, at + 40_000 & 0xFFFFFFFF)
+    una = 1 + at
+    for last in (2, 3):
+        b.receive(Segment("A", ack=una, wnd=65535), sack=[(una + 4000, una + 4000 * last)])
+    sent, _ = b.receive(Segment("A", ack=una, wnd=65535), sack=[(una + 16000, una + 20000), (una + 4000, una + 12000)])
+    again = [((s.seq - una) & 0xFFFFFFFF, s.length) for s in sent if s.length]
+    assert again == [(0, 4000), (12000, 4000)]
+
+
 class Receiver:
     """A peer with SACK (RFC 2018 section 4): what it has, and the blocks in the order in which they grew."""
 

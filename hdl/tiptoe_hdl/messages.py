@@ -96,8 +96,11 @@ FourTuple = data.StructLayout({"laddr": 32, "faddr": 32, "lport": 16, "fport": 1
 """Local address and port, foreign address and port; 96 bits."""
 
 
+MOST_SACKS = 4
+"""More SACK blocks fit no header (RFC 2018 section 3)."""
+
 SACK_BITS = 3
-"""Bits of a number of SACK blocks: four at most fit a header (RFC 2018 section 3)."""
+"""Bits of a number of SACK blocks."""
 
 # From here on tables.
 # fmt: off
@@ -207,7 +210,7 @@ def tx_segment(cfg: EngineConfig) -> data.StructLayout:
 
 
 interval = data.StructLayout({"start": 32, "end": 32})
-"""Sequence numbers [start, end) received out of order."""
+"""Sequence numbers [start, end): received out of order, or what a SACK block says that the peer has."""
 
 
 def sack_list(cfg: EngineConfig) -> data.StructLayout:

@@ -173,11 +173,11 @@ class Pipeline(wiring.Component):
         memories, results = {}, {}
         for name, bank in BANKS.items():
             memories[name] = BankMemory(m, cfg, name, bank)
-            results[name] = Signal(bank.layout(cfg), name=f"result_{name}")  # after its last step, if forwarded
             # The word comes two cycles later: as the operand of the first step, or a cycle before it to be chosen from.
             stage = bank.first - bank.forwarded
             m.d.comb += memories[name].id.eq(Cat(ids[stage], on_board[stage]) if bank.rows > 1 else ids[stage])
             if bank.forwarded:
+                results[name] = Signal(bank.layout(cfg), name=f"result_{name}")  # after its last step
                 assert OPERAND + bank.last - FORWARD == bank.first + 2, f"{name}: no result for the next event"
             else:
                 assert OPERAND + bank.last - FORWARD < bank.first, f"{name}: written too late for the next event"
@@ -215,7 +215,7 @@ class Pipeline(wiring.Component):
             found = self._found(number, rules, s | parameters)
             reached = s | found
             for name, bank in BANKS.items():
-                if bank.forwarded and bank.last == number:
+                if name in results and bank.last == number:
                     m.d.comb += _equal(bank.layout(cfg), results[name], reached)
             s = _name_all(m, shapes, f"s{stage + 1}", reached, True)
             self._write(

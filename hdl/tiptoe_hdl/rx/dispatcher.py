@@ -17,6 +17,7 @@ from ..messages import (
     FrameInfo,
     RxMeta,
     TxControl,
+    interval,
     rx_sack,
     rx_segment,
     table_result,
@@ -25,7 +26,6 @@ from ..wire.valid_only import valid_only
 from .admission import Admission
 from .lookup import Lookup
 from .sack_forward import SackForward
-from .sack_walker import SackBlock
 
 
 class Dispatcher(wiring.Component):
@@ -52,7 +52,7 @@ class Dispatcher(wiring.Component):
         The connection table.
     find : Out valid-only of LocalEndpoint; found : In stream of ``listens``
         The listen table: a search with each lookup; found is taken together with the lookup's result.
-    block : In stream of ``SackBlock``
+    block : In stream of ``interval``
         As many as ``meta`` says, in its order.
     segment : Out stream of ``rx_segment``
         Segments of connections, each with an ``info`` whose ``ask`` is set.
@@ -104,7 +104,7 @@ class Dispatcher(wiring.Component):
                 "result": In(stream.Signature(table_result(cfg))),
                 "find": Out(valid_only(LocalEndpoint)),
                 "found": In(stream.Signature(listens(cfg))),
-                "block": In(stream.Signature(SackBlock)),
+                "block": In(stream.Signature(interval)),
                 "segment": Out(stream.Signature(rx_segment(cfg))),
                 "sack": Out(stream.Signature(rx_sack(cfg))),
                 "info": Out(stream.Signature(FrameInfo)),

@@ -6,12 +6,12 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from ..config import EngineConfig
-from ..messages import SACK_BITS, SYN, RxMeta
+from ..messages import SACK_BITS, SYN, RxMeta, interval
 from ..wire.queue import HalfQueue
 from .judge import decision
 from .options import OPTION_WORD, OptionStore, OptionWalker, SynOptions, walk_command
 from .position import IP_WORD, FramePosition, padded_word
-from .sack_walker import SackBlock, SackWalker
+from .sack_walker import SackWalker
 
 
 def _waiting(cfg: EngineConfig) -> data.StructLayout:
@@ -38,7 +38,7 @@ class RxMetaBuilder(wiring.Component):
         Beats, see ``position``.
     decision : In(decision(cfg))
     o : Out stream of ``RxMeta``
-    block : Out stream of ``SackBlock``
+    block : Out stream of ``interval``
         ``sacks`` of each report, in their order; they are there before it.
     """
 
@@ -48,7 +48,7 @@ class RxMetaBuilder(wiring.Component):
             "valid": In(1), "last": In(1), "padded": In(cfg.data_width),
             "decision": In(decision(cfg)),
             "o": Out(stream.Signature(RxMeta)),
-            "block": Out(stream.Signature(SackBlock)),
+            "block": Out(stream.Signature(interval)),
         })  # fmt: skip
 
     def elaborate(self, platform):

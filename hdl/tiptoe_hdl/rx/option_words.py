@@ -13,7 +13,7 @@ class OptionWords(wiring.Component):
     """Reads as many words as the command says, one a cycle, without stalls.
 
     Timing: the first word comes four cycles after the command is taken; ``valid``, ``last`` and ``word`` come from
-    flip-flops. The next command is taken when no word is under way.
+    flip-flops. The next command is taken when no word is under way: a cycle behind the last one, three behind ``stop``.
 
     Parameters
     ----------
@@ -27,6 +27,8 @@ class OptionWords(wiring.Component):
         The first word is in ``lane`` of the slot's first row.
     row : Out, data : In(data_width)
         Read side of ``OptionStore``: ``data`` two cycles after ``row``.
+    stop : In(1)
+        No further words are asked for; those under way still come.
     valid, last : Out(1), word : Out(32)
         First byte highest.
     """
@@ -36,7 +38,7 @@ class OptionWords(wiring.Component):
         super().__init__({
             "command": In(stream.Signature(command_shape)),
             "row": Out(ceil_log2(rows)), "data": In(cfg.data_width),
-            "valid": Out(1), "last": Out(1), "word": Out(32),
+            "stop": In(1), "valid": Out(1), "last": Out(1), "word": Out(32),
         })  # fmt: skip
 
     def elaborate(self, platform):
@@ -59,7 +61,7 @@ class OptionWords(wiring.Component):
             self.valid.eq(valid[-1]),
             self.last.eq(last[-1]),
         ]
-        with m.If(to_read == 1):
+        with m.If(self.stop | (to_read == 1)):
             m.d.sync += asks.eq(0)
         with m.If(self.command.valid & self.command.ready):
             m.d.sync += [

@@ -1,9 +1,8 @@
 """TCP options of received segments (RFC 9293 section 3.2, MUST-4 to MUST-7; RFC 7323 section 2: window scale; RFC 2018
 section 2: SACK-permitted).
 
-Options are looked at in SYN segments only. Those of every segment, timestamps and selective acknowledgements, belong
-into ``OptionStore`` as well: it keeps the option words of every frame. Their usual layouts fill whole words (RFC 7323
-appendix A), so they can be taken while they go by, without the walk that follows here.
+``OptionStore`` keeps the option words of every frame. Here those of a SYN are walked through; of other segments only the SACK
+option is looked at (``sack_walker.py``).
 """
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed, unsigned
@@ -13,7 +12,7 @@ from amaranth.utils import ceil_log2
 
 from ..config import EngineConfig
 from .option_chain import OptionChain
-from .position import padded_word
+from .option_words import OptionWords
 
 OPTION_WORD = 5
 """The first option word of a TCP header."""
@@ -179,38 +178,27 @@ class OptionWalker(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        lanes = self._cfg.data_width // 32
         m.submodules.chain = chain = OptionChain()
 
-        # A pipeline without stalls: address, memory, row, word, and its class.
-        at = Signal(len(self.command.payload.lane) + len(self.row))  # word of the slot
-        reading = Signal()
-        m.d.comb += self.row.eq(at[-len(self.row) :])
-        m.d.sync += at.eq(at + 1)
-        lane = at[: -len(self.row)]
-        valid, last = Signal(4), Signal(4)  # of the stages behind the address
-        # Words: no more than there are, so that the pipeline is empty behind the last one.
-        to_read, all_read = Signal(4), Signal()
-        asks = Signal()
-        m.d.comb += asks.eq(reading & ~all_read)
-        m.d.sync += [valid.eq(Cat(asks, valid)), last.eq(Cat(to_read == 1, last))]
-        with m.If(reading):
-            m.d.sync += [to_read.eq(to_read - 1), all_read.eq(all_read | (to_read == 1))]
-        for stage in range(2):
-            later = Signal(len(lane), name=f"lane{stage}")
-            m.d.sync += later.eq(lane)
-            lane = later
-        word, classified = Signal(32), Signal(32)
-        usual = Signal(WordClass)
-        words = Cat(padded_word(self.data, number) for number in range(lanes))
-        m.d.sync += [word.eq(words.word_select(lane, 32)), classified.eq(word)]
-        m.d.sync += [usual[field].eq(value) for field, value in classify(word).items()]
-        word_valid = valid[3]
-        empty = Signal()
-        m.d.comb += empty.eq(~asks & ~valid.any())
+        m.submodules.words = words = OptionWords(self._cfg, walk_command(self._cfg), option_rows(self._cfg))
+        idle = Signal()  # in state "Idle"
         m.d.comb += [
-            chain.valid.eq(word_valid), chain.last.eq(last[3]), chain.word.eq(classified), chain.following.eq(word),
-        ]  # fmt: skip
+            self.row.eq(words.row),
+            words.data.eq(self.data),
+            words.command.valid.eq(self.command.valid & idle),
+            words.command.payload.eq(self.command.payload),
+        ]
+        # A word, behind it its class.
+        usual, classified = Signal(WordClass), Signal(32)
+        word_valid, word_last = Signal(), Signal()
+        m.d.sync += [classified.eq(words.word), word_valid.eq(words.valid), word_last.eq(words.last)]
+        m.d.sync += [usual[field].eq(value) for field, value in classify(words.word).items()]
+        m.d.comb += [
+            chain.valid.eq(word_valid),
+            chain.last.eq(word_last),
+            chain.word.eq(classified),
+            chain.following.eq(words.word),
+        ]
 
         found = self.o.payload
         with m.If(self.o.valid & self.o.ready):
@@ -223,7 +211,8 @@ class OptionWalker(wiring.Component):
         chained = Signal()  # in state "Chain"
 
         def done():
-            m.d.sync += [self.o.valid.eq(1), reading.eq(0), quick.eq(0), chained.eq(0)]
+            m.d.comb += words.stop.eq(1)
+            m.d.sync += [self.o.valid.eq(1), quick.eq(0), chained.eq(0)]
             m.next = "Flush"
 
         def scale(shift):
@@ -248,13 +237,10 @@ class OptionWalker(wiring.Component):
 
         with m.FSM():
             with m.State("Idle"):
-                m.d.comb += self.command.ready.eq(1)
-                m.d.sync += [
-                    left.eq(self.command.payload.words), inside.eq(0), skip.eq(0),
-                    at.eq(self.command.payload.lane), to_read.eq(self.command.payload.words), all_read.eq(0),
-                ]  # fmt: skip
+                m.d.comb += [idle.eq(1), self.command.ready.eq(1)]
+                m.d.sync += [left.eq(self.command.payload.words), inside.eq(0), skip.eq(0)]
                 with m.If(self.command.valid):
-                    m.d.sync += [reading.eq(1), quick.eq(1)]
+                    m.d.sync += quick.eq(1)
                     m.next = "Words"
             with m.State("Words"):
                 with m.If(word_valid):
@@ -272,6 +258,6 @@ class OptionWalker(wiring.Component):
             with m.State("Flush"):
                 # What is still on its way must not be taken for the next walk's.
                 m.d.comb += chain.clear.eq(1)
-                with m.If(empty & ~self.o.valid):
+                with m.If(words.command.ready & ~word_valid & ~self.o.valid):
                     m.next = "Idle"
         return m

@@ -9,11 +9,10 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
-from ..messages import RxMeta, rx_beat
+from ..messages import RxMeta, interval, rx_beat
 from .buffer import HEADROOM, store_port
 from .judge import RxJudge
 from .meta import RxMetaBuilder
-from .sack_walker import SackBlock
 
 REPORTS = 8
 """Frames under way in the parser or waiting as reports."""
@@ -39,7 +38,7 @@ class RxParser(wiring.Component):
         The engine's addresses; change them while no frame is under way.
     meta : Out stream of ``RxMeta``
         In frame order, after the frame is in the buffer.
-    block : Out stream of ``SackBlock``
+    block : Out stream of ``interval``
         ``sacks`` of each report, in their order.
     store : Out(store_port(cfg)), room : In(1)
         The buffer's write side. Frames are stored without pad bytes: ``RxMeta.payload_offset`` counts from two bytes
@@ -60,7 +59,7 @@ class RxParser(wiring.Component):
             "i": In(stream.Signature(rx_beat(cfg))),
             "mac": In(48), "ip": In(32), "promiscuous": In(1),
             "meta": Out(stream.Signature(RxMeta)),
-            "block": Out(stream.Signature(SackBlock)),
+            "block": Out(stream.Signature(interval)),
             "store": Out(store_port(cfg)), "room": In(1),
             **{name: Out(1) for name in self.COUNTERS},
         })  # fmt: skip

@@ -5,8 +5,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
-from ..messages import SACK_BITS, rx_sack
-from .sack_walker import SackBlock
+from ..messages import SACK_BITS, interval, rx_sack
 
 
 def blocks_of(cfg: EngineConfig) -> data.StructLayout:
@@ -28,7 +27,7 @@ class SackForward(wiring.Component):
     i : In stream of ``blocks_of(cfg)``
     segment_waits : In(1)
         The segment has not been taken yet.
-    block : In stream of ``SackBlock``
+    block : In stream of ``interval``
     o : Out stream of ``rx_sack(cfg)``
         From flip-flops.
     """
@@ -37,7 +36,7 @@ class SackForward(wiring.Component):
         self._cfg = cfg
         super().__init__({
             "i": In(stream.Signature(blocks_of(cfg))), "segment_waits": In(1),
-            "block": In(stream.Signature(SackBlock)),
+            "block": In(stream.Signature(interval)),
             "o": Out(stream.Signature(rx_sack(cfg))),
         })  # fmt: skip
 

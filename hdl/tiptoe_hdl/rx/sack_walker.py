@@ -1,21 +1,15 @@
 """The SACK option of a segment: its blocks, in the layout that stacks use (RFC 2018 section 3; RFC 7323 appendix A)."""
 
 from amaranth.hdl import Cat, Module, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from ..config import EngineConfig
-from ..messages import SACK_BITS
+from ..messages import MOST_SACKS, SACK_BITS, interval
 from ..wire.queue import HalfQueue
 from .option_words import OptionWords
 from .options import option_rows, walk_command
-
-SackBlock = data.StructLayout({"start": 32, "end": 32})
-"""Sequence numbers [start, end) that the peer has."""
-
-MOST_BLOCKS = 4
-"""A header has room for no more."""
 
 QUEUED_BLOCKS = 16
 
@@ -42,7 +36,7 @@ class SackWalker(wiring.Component):
         Read side of ``OptionStore``; the slot must stay the same until the result is taken.
     o : Out stream of SACK_BITS
         How many blocks of this frame are in the queue, behind those of the frames before.
-    block : Out stream of ``SackBlock``
+    block : Out stream of ``interval``
     """
 
     def __init__(self, cfg: EngineConfig):
@@ -51,13 +45,13 @@ class SackWalker(wiring.Component):
             "command": In(stream.Signature(walk_command(cfg))),
             "row": Out(ceil_log2(option_rows(cfg))), "data": In(cfg.data_width),
             "o": Out(stream.Signature(SACK_BITS)),
-            "block": Out(stream.Signature(SackBlock)),
+            "block": Out(stream.Signature(interval)),
         })  # fmt: skip
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.words = words = OptionWords(self._cfg, walk_command(self._cfg), option_rows(self._cfg))
-        m.submodules.blocks = blocks = HalfQueue(SackBlock, QUEUED_BLOCKS)
+        m.submodules.blocks = blocks = HalfQueue(interval, QUEUED_BLOCKS)
         wiring.connect(m, blocks.o, wiring.flipped(self.block))
 
         inside = Signal(range(QUEUED_BLOCKS + 2))
@@ -71,14 +65,14 @@ class SackWalker(wiring.Component):
             words.command.payload.eq(self.command.payload),
             self.command.ready.eq(words.command.ready & room & ~walking),
         ]
-        m.d.sync += [inside.eq(inside + blocks.i.valid - leaves), room.eq(inside < QUEUED_BLOCKS - MOST_BLOCKS)]
+        m.d.sync += [inside.eq(inside + blocks.i.valid - leaves), room.eq(inside < QUEUED_BLOCKS - MOST_SACKS)]
 
         skip = Signal(2)  # words of the timestamps option that are left
         left = Signal(4)  # words of blocks
         over = Signal()  # nothing more is looked for
         second = Signal()
         start = Signal(32)
-        whole = Cat(words.word == 0x0101_0502 + 8 * count for count in range(1, MOST_BLOCKS + 1))
+        whole = Cat(words.word == 0x0101_0502 + 8 * count for count in range(1, MOST_SACKS + 1))
         with m.If(words.valid):
             with m.If(left != 0):
                 m.d.sync += [left.eq(left - 1), second.eq(~second), start.eq(words.word)]
@@ -88,7 +82,7 @@ class SackWalker(wiring.Component):
                 m.d.sync += skip.eq(2)
             with m.Elif(whole.any() & ~over):
                 m.d.sync += over.eq(1)
-                for count in range(1, MOST_BLOCKS + 1):
+                for count in range(1, MOST_SACKS + 1):
                     with m.If(whole[count - 1]):
                         m.d.sync += left.eq(2 * count)
             with m.Elif(words.word != 0x0101_0101):

@@ -5,7 +5,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
-from ..messages import SYN, sack_list
+from ..messages import MOST_SACKS, SYN, sack_list
 from ..wire.headers import (
     ETHERNET,
     ETHERNET_BYTES,
@@ -27,7 +27,6 @@ from ..wire.headers import (
 from ..wire.valid_only import valid_only
 from .job import (
     HEADER_BYTES,
-    MOST_SACKS,
     OPTION_WORDS,
     HeaderSums,
     frames_inside,

@@ -11,9 +11,6 @@ from ..wire.headers import ETHERNET_BYTES, IPV4, IPV4_BYTES, OPTION_BYTES, TCP, 
 HEADER_BYTES = ETHERNET_BYTES + IPV4_BYTES + TCP_BYTES
 """Header of a segment without options."""
 
-MOST_SACKS = 4
-"""More SACK blocks fit no header (RFC 2018 section 3)."""
-
 OPTION_WORDS = (0, 1, 2, 3, 5, 7, 9)
 """Words (OPTION_BYTES each) of options that there can be: none; with SYN the MSS and two more, or one of them, or none; one word
 and two a SACK block otherwise, of four blocks at most."""

@@ -7,6 +7,7 @@ from amaranth.utils import ceil_log2
 
 from ..config import EngineConfig
 from ..messages import (
+    MOST_SACKS,
     RST,
     SACK_BITS,
     SYN,
@@ -22,7 +23,6 @@ from ..messages import (
 from ..wire.headers import ETHERNET_BYTES, ETHERNET_MIN_BYTES
 from ..wire.valid_only import valid_only
 from .job import (
-    MOST_SACKS,
     NO_HEADER,
     OPTION_WORDS,
     Source,

@@ -5,9 +5,8 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
-from ..messages import SACK_BITS, sack_list
+from ..messages import MOST_SACKS, SACK_BITS, sack_list
 from ..wire.headers import OPTION_NOP, SACK_BLOCK_BYTES
-from .job import MOST_SACKS
 
 NOPS = int.from_bytes(bytes([OPTION_NOP]) * SACK_BLOCK_BYTES, "little")
 

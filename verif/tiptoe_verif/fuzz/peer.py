@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 from ..wire.flow import signed
 from ..wire.segment import ACK, FIN, PSH, RST, SYN, Segment
@@ -83,13 +84,11 @@ class Peer:
         theirs = {"nxt": self.rcv_nxt, "una": self.rcv_una, "iss": self.irs or 0}
         seq = own[step.seq[0]] + step.seq[1] & M
         ack = theirs[step.ack[0]] + step.ack[1] & M if step.flags & ACK else 0
-        options = step.options
-        if step.sack and len(options) % 4 == 0 and len(options) + 4 + 8 * len(step.sack) <= 40:
+        segment = self._segment(step.flags, seq, ack, step.wnd, step.length)
+        if len(step.options) % 4 == 0 and len(step.options) + 4 + 8 * len(step.sack) <= 40:
             starts = [(theirs[base] + offset & M, length) for base, offset, length in step.sack]
-            edges = [edge for start, length in starts for edge in (start, start + length & M)]
-            octets = b"".join(edge.to_bytes(4, "big") for edge in edges)
-            options += b"\x01\x01\x05" + bytes((2 + len(octets),)) + octets
-        return self._segment(step.flags, seq, ack, step.wnd, step.length), options
+            segment = replace(segment, sacks=tuple((start, start + length & M) for start, length in starts))
+        return segment, step.options
 
     def _segment(self, flags: int, seq: int, ack: int, wnd: int, length: int) -> Segment:
         if flags & SYN:

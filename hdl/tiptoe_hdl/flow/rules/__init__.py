@@ -33,6 +33,11 @@ def choose_one(default, *cases):
     return chosen | Mux(any_holds, 0, default)
 
 
+def una_after(s, *others):
+    """Step 4: what snd_una becomes; or the value of another case, of which one may hold in a pass that leaves snd_una alone."""
+    return choose_one(s.snd_una, (s.fresh, s.e_seq), (s.took_ack, s.e_ack), *others)
+
+
 def choose(default, *cases):
     """The value of the first (condition, value) case that holds, else ``default``."""
     for condition, value in reversed(cases):

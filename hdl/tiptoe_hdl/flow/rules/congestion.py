@@ -15,7 +15,7 @@ from amaranth.hdl import Const, Mux
 
 from ...wire.sequence import distance, seq_ge, seq_gt
 from ..tcb import CWND_BITS, DUPACK_THRESHOLD
-from . import choose, choose_one
+from . import choose, choose_one, una_after
 
 CWND_MAX = 2**CWND_BITS - 1
 
@@ -172,13 +172,7 @@ def apply(s):
         recover_valid=(s.recover_valid | s.timeout | enter) & ~(s.fresh | (s.go & s.if_passes_recover)),
         rexmt_one=rexmt_one,
         again=rexmt_one | s.fills | s.tail_probe,
-        again_base=choose_one(
-            s.snd_una,
-            (s.fresh, s.e_seq),
-            (s.took_ack, s.e_ack),
-            (s.fills, s.merged_end),
-            (s.tail_probe & ~s.tail_is_all, s.tail_base),
-        ),
+        again_base=una_after(s, (s.fills, s.merged_end), (s.tail_probe & ~s.tail_is_all, s.tail_base)),
         fast_retransmit=enter,
         is_duplicate=duplicate,
     )

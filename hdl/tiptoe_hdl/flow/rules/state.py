@@ -3,7 +3,7 @@
 from amaranth.hdl import Mux
 
 from ...messages import Reason, State
-from . import choose, choose_one, in_states
+from . import choose, choose_one, in_states, una_after
 from .reassembly import fin_now
 
 S = {state.name: state.value for state in State}
@@ -76,7 +76,7 @@ def apply(s):
         rcv_scale=choose(s.rcv_scale, (opens, s.e_rcv_scale), (s.syn_taken & ~(s.ws_ok & s.e_ws_present), 0)),
         iss=s.e_seq,  # if fresh
         irs=choose(s.irs, (s.do_accept, s.e_ack), (s.syn_taken, s.e_seq)),
-        snd_una=choose_one(s.snd_una, (fresh, s.e_seq), (s.took_ack, s.e_ack)),
+        snd_una=una_after(s),
         snd_nxt=choose_one(
             s.snd_nxt,
             (s.do_accept, s.e_seq_plus_1),

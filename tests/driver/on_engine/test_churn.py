@@ -28,9 +28,13 @@ def all_well(crowd: Crowd, clients: list[Client]) -> None:
     crowd.sim.close()
 
 
-@pytest.mark.parametrize(("count", "closes"), [(2000, False), (500, True)], ids=["server_closes", "both_close"])
+@pytest.mark.parametrize(
+    ("count", "closes"),
+    [(600, False), (400, True), pytest.param(5000, False, marks=pytest.mark.soak)],
+    ids=["server_closes", "both_close", "for long"],
+)
 def test_many_connections_with_ids_enough(count: int, closes: bool) -> None:
-    """20 at a time on 256 ids, eight times as many connections as ids, in a fraction of the time that TIME_WAIT would take."""
+    """20 at a time on 256 ids, more connections than ids, in a fraction of the time that TIME_WAIT would take."""
     crowd = Crowd("sim", SIM_TICK_US)
     # A SYN is judged when it comes: the first twenty at once need twenty ids.
     crowd.until(lambda: crowd.sim.toe.engine.ids.stocked > 40, SECOND, "the stock")

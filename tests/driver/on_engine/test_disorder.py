@@ -131,7 +131,7 @@ def disorder(rng: random.Random, config: str, options: str, rounds: int, steps: 
 @pytest.mark.parametrize("config", CONFIGS)
 @pytest.mark.parametrize("options", OPTIONS)
 def test_disorder(config: str, options: str, rng: random.Random) -> None:
-    disorder(rng, config, options, 1, 150)
+    disorder(rng, config, options, 1, 100)
 
 
 @pytest.mark.soak

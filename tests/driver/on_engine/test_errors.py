@@ -144,8 +144,17 @@ def test_econnrefused_by_icmp(world, code: int) -> None:
     sim.run_until(lambda: nothing_left(sim.toe), 100_000, "all freed")
 
 
-@pytest.mark.parametrize(("code", "error"), [(None, errno.ETIMEDOUT), (0, errno.EHOSTUNREACH), (1, errno.EHOSTUNREACH)])
-@pytest.mark.parametrize("connected", [False, True])
+@pytest.mark.parametrize(
+    ("code", "error", "connected"),
+    [
+        (None, errno.ETIMEDOUT, False),
+        (None, errno.ETIMEDOUT, True),
+        (0, errno.EHOSTUNREACH, False),
+        (1, errno.EHOSTUNREACH, True),
+        pytest.param(0, errno.EHOSTUNREACH, True, marks=pytest.mark.soak),
+        pytest.param(1, errno.EHOSTUNREACH, False, marks=pytest.mark.soak),
+    ],
+)
 def test_etimedout_or_what_icmp_told(world, code: int | None, error: int, connected: bool) -> None:
     """The retransmission limit, of the SYN and of data."""
     sim, server = world(IMPATIENT)

@@ -31,6 +31,7 @@
 #define TIPTOE_REG_DELACK_TICKS                      0x050u
 #define TIPTOE_REG_RETRIES                           0x054u
 #define TIPTOE_REG_WATCHDOG_TICKS                    0x058u
+#define TIPTOE_REG_VLAN                              0x05cu
 #define TIPTOE_REG_ISN_KEY                           0x060u
 #define TIPTOE_REG_HASH_KEY                          0x070u
 #define TIPTOE_REG_COOKIE_KEY                        0x078u
@@ -78,6 +79,8 @@
 #define TIPTOE_LIMITS_ADDR_WIDTH_SHIFT               8u
 #define TIPTOE_LIMITS_MAX_FRAME_BYTES_MASK           0x0fff0000u
 #define TIPTOE_LIMITS_MAX_FRAME_BYTES_SHIFT          16u
+#define TIPTOE_LIMITS_VLAN_MASK                      0x80000000u
+#define TIPTOE_LIMITS_VLAN_SHIFT                     31u
 #define TIPTOE_CONTROL_ENABLE_MASK                   0x00000001u
 #define TIPTOE_CONTROL_ENABLE_SHIFT                  0u
 #define TIPTOE_CONTROL_SOFT_RESET_MASK               0x00000002u
@@ -124,6 +127,12 @@
 #define TIPTOE_RETRIES_REXMT_MAX_SHIFT               0u
 #define TIPTOE_RETRIES_SYN_RETRIES_MASK              0x0000ff00u
 #define TIPTOE_RETRIES_SYN_RETRIES_SHIFT             8u
+#define TIPTOE_VLAN_ID_MASK                          0x00000fffu
+#define TIPTOE_VLAN_ID_SHIFT                         0u
+#define TIPTOE_VLAN_PRIORITY_MASK                    0x0000e000u
+#define TIPTOE_VLAN_PRIORITY_SHIFT                   13u
+#define TIPTOE_VLAN_TAG_MASK                         0x00010000u
+#define TIPTOE_VLAN_TAG_SHIFT                        16u
 #define TIPTOE_RST_LIMIT_PER_TICK_MASK               0x0000ffffu
 #define TIPTOE_RST_LIMIT_PER_TICK_SHIFT              0u
 #define TIPTOE_RST_LIMIT_BURST_MASK                  0xffff0000u

@@ -43,7 +43,9 @@ class EngineConfig:
         Stretches of data a connection may have received out of order, 2 to 4: as many holes does it remember, and
         as many SACK blocks does it tell the peer.
     max_frame_bytes : int
-        Longest Ethernet frame carried, without FCS.
+        Longest Ethernet frame carried, without FCS and 802.1Q tag.
+    vlan : bool
+        The interface may be in a network of 802.1Q tags: they are put on and taken off at the frame ports, a cycle each way.
     tick_cycles : int
         Reset value of the prescaler: clock cycles per timer tick (nominally 1 ms).
     """
@@ -60,6 +62,7 @@ class EngineConfig:
     tx_buffer_bytes: int = 16384
     ooo_intervals: int = 4
     max_frame_bytes: int = 1514
+    vlan: bool = False
     tick_cycles: int = 125_000
 
     def __post_init__(self):

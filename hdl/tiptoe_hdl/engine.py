@@ -1,6 +1,6 @@
 """The engine: every block and the wires between them. No logic here."""
 
-from amaranth.hdl import Cat, Module, ResetInserter, Value
+from amaranth.hdl import Cat, Module, ResetInserter, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -27,9 +27,11 @@ from .rx.dispatcher import Dispatcher
 from .rx.gate import Gate
 from .rx.parser import RxParser
 from .rx.placement import Placement
+from .rx.untag import Untagger
 from .tx.control_queue import ControlQueue
 from .tx.gate import TxGate
 from .tx.path import TxPath
+from .tx.tag import Tagger
 from .wire.axi_stream import AxiStreamSignature
 from .wire.connect import connect_same
 from .wire.half_buffer import HalfBuffer
@@ -110,6 +112,8 @@ class Engine(wiring.Component):
             "errors": ErrorMerge(5), "watchdog": Watchdog(), "clocks": Clocks(),
             "reader": DmaReader(cfg, 2, max_outstanding=64), "writer": DmaWriter(cfg, 2, max_outstanding=64),
         }  # fmt: skip
+        if cfg.vlan:
+            blocks |= {"untagger": Untagger(cfg), "tagger": Tagger(cfg)}
         self._names = tuple(blocks)
         m.submodules.resets = resets = ResetChain(len(blocks) + 1)
         self._link_reset = resets.o[-1]
@@ -138,7 +142,12 @@ class Engine(wiring.Component):
             gate.i.payload.error.eq(rx.tuser),
         ]
         parser, buffer, dispatcher, placement = self._parser, self._buffer, self._dispatcher, self._placement
-        connect_same(m, gate.o, parser.i)
+        if self._cfg.vlan:
+            connect_same(m, gate.o, self._untagger.i)
+            connect_same(m, self._untagger.o, parser.i)
+            m.d.comb += parser.foreign.eq(self._untagger.foreign)
+        else:
+            connect_same(m, gate.o, parser.i)
         self._link(m, "meta", parser.meta, dispatcher.meta)
         self._link(m, "block", parser.block, dispatcher.block)
         connect_same(m, dispatcher.sack, self._flow.sack_block)
@@ -174,7 +183,11 @@ class Engine(wiring.Component):
         self._link(m, "ip_header", commands.ip_header, tx.ip_header)
         connect_same(m, tx.request, reader.request[PAYLOAD])
         self._link(m, "payload", reader.data[PAYLOAD], tx.data, SkidBuffer)
-        connect_same(m, tx.o, self._tx_gate.i)
+        if self._cfg.vlan:
+            connect_same(m, tx.o, self._tagger.i)
+            connect_same(m, self._tagger.o, self._tx_gate.i)
+        else:
+            connect_same(m, tx.o, self._tx_gate.i)
         axis, beat = self.m_axis_tx, self._tx_gate.o
         m.d.comb += [
             axis.tvalid.eq(beat.valid), beat.ready.eq(axis.tready),
@@ -192,8 +205,9 @@ class Engine(wiring.Component):
         connect_same(m, self._cookies.o, listen.syn)
         connect_same(m, dispatcher.handshake, listen.handshake)
         connect_same(m, listen.verdict, dispatcher.verdict)
-        m.d.comb += [
-            dispatcher.room.eq(listen.room), dispatcher.opening.eq(listen.opening),
+        m.d.comb += dispatcher.opening.eq(listen.opening)
+        m.d.sync += [
+            dispatcher.room.eq(listen.room), dispatcher.room_for_returned.eq(listen.room_for_returned),
             listen.pressure.eq(dispatcher.count_syn_dropped_full),
         ]  # fmt: skip
         self._connect_cookies(m)
@@ -219,7 +233,6 @@ class Engine(wiring.Component):
             dispatcher.cookies_recent.eq(cookies.recent),
             dispatcher.cookies_current.eq(cookies.current), dispatcher.cookies_before.eq(cookies.before),
             dispatcher.cookie_answered.eq(cookies.answered), dispatcher.cookie_good.eq(cookies.good),
-            dispatcher.room_for_returned.eq(listen.room_for_returned),
         ]  # fmt: skip
         m.d.sync += [
             cookies.key.eq(r.cookie_key),
@@ -236,14 +249,14 @@ class Engine(wiring.Component):
         invalid, flow = self._invalid_limit, self._flow
         m.d.comb += [
             resets.tick.eq(self._clocks.tick), challenges.tick.eq(self._clocks.tick),
-            resets.spend.eq(dispatcher.reset_sent | listen.reset_sent),
             challenges.spend.eq(listen.count_challenge_acks),
             invalid.tick.eq(self._clocks.tick), invalid.spend.eq(flow.challenged), flow.may_challenge.eq(invalid.available),
-            dispatcher.may_reset.eq(resets.available & queue.room_for_resets),
             listen.may_reset.eq(resets.available), listen.may_challenge.eq(challenges.available),
             listen.control_room.eq(queue.room),
         ]  # fmt: skip
         m.d.sync += [
+            resets.spend.eq(dispatcher.reset_sent | listen.reset_sent),
+            dispatcher.may_reset.eq(resets.available & queue.room_for_resets),
             resets.rate.eq(r.rst_rate), resets.burst.eq(r.rst_burst),
             challenges.rate.eq(r.challenge_rate), challenges.burst.eq(r.challenge_burst),
             invalid.rate.eq(r.challenge_rate), invalid.burst.eq(r.challenge_burst), flow.invalid_ticks.eq(r.invalid_ticks),
@@ -283,18 +296,21 @@ class Engine(wiring.Component):
             commands.segments_done.eq(self._tx.segments_done),
             reader.quiesce.eq(registers.quiesce),
             writer.quiesce.eq(registers.quiesce),
-            self._tx_gate.quiesce.eq(registers.quiesce),
             registers.quiet.eq(reader.quiet & writer.quiet & self._tx_gate.quiet),
             registers.event_irq.eq(events.event_irq),
             registers.error_irq.eq(events.error_irq),
             registers.event_pending.eq(events.pending),
             self.irq.eq(registers.irq),
         ]
+        m.d.sync += self._tx_gate.quiesce.eq(registers.quiesce)
 
     def _connect_watchdog(self, m):
         watchdog, commands, events, doorbell = self._watchdog, self._commands, self._events, self._flow.doorbell
         m.d.comb += [
             watchdog.tick.eq(self._clocks.tick), watchdog.ticks.eq(self.registers.watchdog_ticks),
+            self.registers.stalled.eq(watchdog.stalled),
+        ]  # fmt: skip
+        m.d.sync += [
             # As in abi.WATCHED. While the host sleeps, commands may wait for room for their answers.
             watchdog.waiting.eq(
                 Cat(commands.waiting & ~events.asleep, doorbell.valid, events.waiting, events.asleep)
@@ -302,13 +318,11 @@ class Engine(wiring.Component):
             watchdog.progress.eq(
                 Cat(commands.progress, doorbell.valid & doorbell.ready, events.progress, ~events.asleep)
             ),
-            self.registers.stalled.eq(watchdog.stalled),
         ]  # fmt: skip
 
     def _connect_configuration(self, m):
         r, listen, clocks = self.registers, self._listen, self._clocks
         m.d.comb += [
-            r.ready.eq(self._flow.ready & self._table.ready & self._events.ready & self._commands.ready & listen.ready),
             clocks.external.eq(r.external_tick), clocks.external_tick.eq(self.tick),
             clocks.tick_cycles.eq(r.tick_cycles),
             r.tick_time.eq(clocks.tick_time), r.isn_time.eq(clocks.isn_time),
@@ -320,6 +334,7 @@ class Engine(wiring.Component):
         m.d.comb += [self._gate.enable.eq(r.enable), self._gate.cut.eq(r.soft_reset)]  # the gate has its register
         # Settings change while nothing happens: a register on the way spares the blocks the distance.
         m.d.sync += [
+            r.ready.eq(self._flow.ready & self._table.ready & self._events.ready & self._commands.ready & listen.ready),
             self._parser.mac.eq(r.mac), self._parser.ip.eq(r.ip_addr), self._parser.promiscuous.eq(r.promiscuous),
             self._dispatcher.rst_unknown.eq(r.rst_unknown), self._dispatcher.syn_to_host.eq(r.syn_to_host),
             self._placement.host_base.eq(r.frame_base), self._placement.host_slots_log2.eq(r.frame_log2),
@@ -336,6 +351,13 @@ class Engine(wiring.Component):
             ),
         ]  # fmt: skip
 
+        if self._cfg.vlan:
+            m.d.sync += [
+                *(block.enable.eq(r.vlan_tag) for block in (self._untagger, self._tagger)),
+                *(block.id.eq(r.vlan_id) for block in (self._untagger, self._tagger)),
+                self._tagger.priority.eq(r.vlan_priority),
+            ]
+
     def _connect_counters(self, m):
         bank = self._counters
         m.d.comb += [bank.index.eq(self.registers.counter_index), self.registers.counter_value.eq(bank.value)]
@@ -347,6 +369,9 @@ class Engine(wiring.Component):
             ]
             if not sources:
                 raise TypeError(f"no block counts {counter.name}")
+            for number, source in enumerate(sources):  # counts come from everywhere, and have time
+                sources[number] = Signal(len(Value.cast(source)), name=f"{name}_{number}")
+                m.d.sync += sources[number].eq(source)
             if len(sources) == 1:
                 m.d.comb += getattr(bank, name).eq(sources[0])
                 continue

@@ -16,7 +16,7 @@ from .gate import DeviceGate
 from .ids import ConnectionIds
 from .limits import check_addresses, check_ids, power_up_values
 from .memory import HostMemory, RingPool
-from .options import DeviceError, EngineOptions, identify
+from .options import DeviceError, EngineOptions, identify, vlan_register
 from .positions import MASK
 from .rings import CommandRing, EventRing
 from .toepcb import TP_READY, TP_RELEASING, TP_STOCK, toepcb
@@ -81,6 +81,8 @@ class Engine:
         self._rng = random.Random(options.seed) if options.seed is not None else random.SystemRandom()
         self.capabilities = caps = identify(device)
         check_ids(caps.connections, options.stock, options.active_reserve)
+        if options.vlan is not None and not caps.vlan:
+            raise ValueError("vlan: this engine was built without 802.1Q tags")
         if not self._reset():
             raise DeviceError("the engine does not come out of reset")
         reachable = min(len(device.memory), 1 << caps.addr_width)
@@ -167,6 +169,8 @@ class Engine:
             **{abi.REG_COOKIE_KEY + 4 * n: rng.getrandbits(32) for n in range(2)},
             **options.registers,
         }
+        if self.capabilities.vlan:
+            registers[abi.REG_VLAN] = vlan_register(options)
         for register, value in registers.items():
             device.write32(register, value)
         device.write32(abi.REG_IRQ_MASK, abi.IRQ_MASK_EVENT | abi.IRQ_MASK_ERROR)

@@ -12,6 +12,9 @@ from .limits import check_at_least, check_power_of_two, check_registers
 DRIVER_MAJOR = 0
 """Major version of the register map this driver is written for."""
 
+VLAN_MOST = 4094
+"""Of IEEE 802.1Q's network numbers the last one is reserved."""
+
 
 class DeviceError(Exception):
     """The device is not what the driver expects, or does not come up."""
@@ -53,6 +56,10 @@ class EngineOptions:
     sack : bool
         SYNs offer selective acknowledgements (RFC 2018), and SYN,ACKs permit them; a SYN cookie's does not. FreeBSD:
         net.inet.tcp.sack.enable, Linux: tcp_sack.
+    vlan : int or None
+        The network of 802.1Q tags that the interface is in, 1 to 4094; 0: frames are sent with a priority tag; None: no tags.
+    vlan_priority : int
+        Priority in the tags sent (PCP), 0 to 7.
     promiscuous : bool
         Frames for other MAC addresses go to the host.
     external_tick : bool
@@ -121,6 +128,8 @@ class EngineOptions:
     syn_to_host: bool = False
     syn_cookies: bool = False
     sack: bool = True
+    vlan: int | None = None
+    vlan_priority: int = 0
     promiscuous: bool = False
     external_tick: bool = False
     tick_us: int = 1000
@@ -147,6 +156,12 @@ class EngineOptions:
             raise ValueError('time_wait="host" needs rst_unknown=False: the engine would answer late segments with RST')
         if self.syn_to_host and self.rst_unknown:
             raise ValueError("syn_to_host needs rst_unknown=False: the engine would answer what follows with RST")
+        if self.vlan is not None and not 0 <= self.vlan <= VLAN_MOST:
+            raise ValueError(f"vlan is 0 to {VLAN_MOST}, not {self.vlan}")
+        if not 0 <= self.vlan_priority <= 7:
+            raise ValueError(f"vlan_priority is 0 to 7, not {self.vlan_priority}")
+        if self.vlan is None and self.vlan_priority:
+            raise ValueError("vlan_priority stands in tags: it needs vlan")
         if self.command_entries:
             check_power_of_two("command_entries", self.command_entries, 16, 1 << 16)
         check_power_of_two("frame_slots", self.frame_slots, 2, 1 << 15)
@@ -171,8 +186,17 @@ class Capabilities:
     data_bytes: int
     addr_width: int
     max_frame_bytes: int
+    vlan: bool
+    """It knows 802.1Q tags."""
     congestion: int
     """A bit for each algorithm (abi_gen.Congestion)."""
+
+
+def vlan_register(options: EngineOptions) -> int:
+    """Value of register VLAN."""
+    if options.vlan is None:
+        return 0
+    return abi.VLAN_TAG | options.vlan_priority << abi.VLAN_PRIORITY_SHIFT | options.vlan
 
 
 def identify(device: Device) -> Capabilities:
@@ -193,6 +217,7 @@ def identify(device: Device) -> Capabilities:
         syncache_entries=size(abi.CAPABILITIES_LOG2_SYNCACHE, abi.CAPABILITIES_LOG2_SYNCACHE_SHIFT),
         next_hops=size(abi.CAPABILITIES_LOG2_NEXT_HOPS, abi.CAPABILITIES_LOG2_NEXT_HOPS_SHIFT),
         data_bytes=(limits & abi.LIMITS_DATA_BYTES) >> abi.LIMITS_DATA_BYTES_SHIFT,
+        vlan=bool(limits & abi.LIMITS_VLAN),
         addr_width=(limits & abi.LIMITS_ADDR_WIDTH) >> abi.LIMITS_ADDR_WIDTH_SHIFT,
         congestion=device.read32(abi.REG_CONGESTION),
         max_frame_bytes=(limits & abi.LIMITS_MAX_FRAME_BYTES) >> abi.LIMITS_MAX_FRAME_BYTES_SHIFT,

@@ -19,6 +19,9 @@ CONFIGURATION = {
     "ip_addr": ("IP_ADDR.VALUE",),
     "ttl": ("IP_HEADER.TTL",),
     "tos": ("IP_HEADER.TOS",),
+    "vlan_id": ("VLAN.ID",),
+    "vlan_priority": ("VLAN.PRIORITY",),
+    "vlan_tag": ("VLAN.TAG",),
     "tick_cycles": ("TICK_CYCLES.VALUE",),
     "msl_ticks": ("MSL_TICKS.VALUE",),
     "rto_min": ("RTO_MIN.VALUE",),
@@ -73,11 +76,15 @@ def constants(cfg: EngineConfig) -> dict[str, int]:
         "LIMITS.DATA_BYTES": cfg.bytes_per_beat,
         "LIMITS.ADDR_WIDTH": cfg.addr_width,
         "LIMITS.MAX_FRAME_BYTES": cfg.max_frame_bytes,
+        "LIMITS.VLAN": int(cfg.vlan),
     }
 
 
 def field_width(cfg: EngineConfig, register, field) -> int:
-    """Bits that a field really has: the high half of an address may be narrower than its register."""
+    """Bits that a field really has: the high half of an address may be narrower than its register; what was not built has
+    none."""
+    if register.name == "VLAN" and not cfg.vlan:
+        return 0
     if register.name.endswith("_RING_HI"):
         return min(field.width, cfg.addr_width - 32)
     return field.width

@@ -28,7 +28,7 @@ class SynCookies(wiring.Component):
     i, o : stream of syn_request
         ``o`` without those that have ``cookie`` set.
     index : Out(listener_bits); entry : In(listen_write)
-        The listen table: what the listener says, two cycles later.
+        The listen table: what the listener says, two cycles later. From flip-flops.
     changing : In(1)
         The listen table is about to be written, which takes some cycles: no SYN is taken that would ask for it meanwhile.
     ask : In(stream of Question)
@@ -71,11 +71,9 @@ class SynCookies(wiring.Component):
             self.ask.ready.eq(makers[0].ask.ready),
         ]  # fmt: skip
         wanted = self.i.valid & self.i.payload.cookie & ~self.changing
-        # The entry comes two cycles after the SYN was first there: what a maker has taken leaves its index here.
-        held = Signal.like(self.index)
+        # What a maker has taken leaves its index here; the entry comes in time, three cycles later.
         with m.If(wanted & free):
-            m.d.sync += held.eq(self.i.payload.listener)
-        m.d.comb += self.index.eq(Mux(wanted & free, self.i.payload.listener, held))
+            m.d.sync += self.index.eq(self.i.payload.listener)
         m.submodules.mss = mss = MssBits()
         m.d.comb += mss.mss.eq(self.i.payload.mss)
         m.d.comb += free.eq(Cat(maker.make.ready for maker in makers).any())

@@ -67,10 +67,11 @@ class Reservations(wiring.Component):
             entries.eq(entries + self.freed - self.promised),
         ]
         # What a SYN takes has to be seen by the next one, five cycles behind: so no flip-flop here.
-        half_open = Signal(range(self.cfg.syncache_entries + 1))  # and SYNs that wait
+        half_open, promised = Signal(range(self.cfg.syncache_entries + 1)), Signal()  # and SYNs that wait
         kept = max(1, self.cfg.syncache_entries // RESERVED)
         m.d.sync += [
-            half_open.eq(half_open + self.promised - self.returned - self.accepted),
+            promised.eq(self.promised),
+            half_open.eq(half_open + promised - self.returned - self.accepted),
             self.crowded.eq(
                 self.reserve & half_open.any() & ((spare < kept) | (half_open > self.cfg.syncache_entries - kept))
             ),

@@ -85,7 +85,7 @@ class Dispatcher(wiring.Component):
     syn_to_host : In(1)
         SYNs for a listener that find no room go to the host.
     may_reset : In(1)
-        A reset may be sent now, and is taken within a few cycles; two cycles after ``reset_sent`` that one is counted.
+        A reset may be sent now, and is taken within a few cycles; four cycles after ``reset_sent`` that one is counted.
     reset_sent : Out(1)
         Pulse.
     arrivals_issued : Out(8)

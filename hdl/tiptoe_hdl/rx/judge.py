@@ -4,7 +4,8 @@ Ethernet II; IPv4 (RFC 791, RFC 1122 section 3.2.1); TCP (RFC 9293: MUST-3 check
 address). In this order:
 
 1. Bad frame: stream error, a hole in ``keep``, shorter than its Ethernet or IP header, longer than ``max_frame_bytes``.
-2. Unicast to another MAC address: discarded, or the host's as it is when ``promiscuous``.
+2. Of another network (``untag``): discarded. Unicast to another MAC address: discarded, or the host's as it is when
+   ``promiscuous``.
 3. Not IPv4: the host's.
 4. Bad IPv4 header: version, IHL, checksum, total length behind the frame's end or inside the header.
 5. TCP, not a fragment, to our MAC and IP address: the engine's if its source address and its TCP header are good.
@@ -48,8 +49,8 @@ class RxJudge(wiring.Component):
 
     Members
     -------
-    valid, last, error : In(1)
-        A beat is there; ``error`` counts in the last.
+    valid, last, error, foreign : In(1)
+        A beat is there; ``error`` and ``foreign``, of another network, count in the last.
     keep : In(bytes_per_beat)
         Its bytes.
     bytes : In(data_width + 16)
@@ -68,7 +69,7 @@ class RxJudge(wiring.Component):
         self._checksum = RxChecksum(cfg)
         self.latency = self._checksum.latency + 1
         super().__init__({
-            "valid": In(1), "last": In(1), "error": In(1), "keep": In(cfg.bytes_per_beat),
+            "valid": In(1), "last": In(1), "error": In(1), "foreign": In(1), "keep": In(cfg.bytes_per_beat),
             "bytes": In(cfg.data_width + 16),
             "mac": In(48), "ip": In(32), "promiscuous": In(1),
             "inside": Out(1), "o": Out(decision(cfg)),
@@ -132,23 +133,27 @@ class RxJudge(wiring.Component):
         m.d.sync += total_with_ethernet.eq(total + _ETHERNET_BYTES)
         end = Signal()
         error = Signal()
+        foreign = Signal()
         hole = Signal()
         holes = Signal()
         m.d.comb += hole.eq(_has_hole(self.keep, self.last))
-        m.d.sync += [end.eq(self.valid & self.last), error.eq(self.error | hole | holes)]
+        m.d.sync += [
+            end.eq(self.valid & self.last), error.eq(self.error | hole | holes), foreign.eq(self.foreign),
+        ]  # fmt: skip
         with m.If(self.valid):
             m.d.sync += holes.eq(~self.last & (holes | hole))
 
         # Cycle 2: comparisons.
         tcp_length = checksum.tcp_length
         seen = Signal(data.StructLayout({
-            "end": 1, "bad": 1, "runt_ip": 1, "ours": 1, "group": 1, "ipv4": 1, "bad_ip": 1, "engine": 1,
+            "end": 1, "bad": 1, "runt_ip": 1, "foreign": 1, "ours": 1, "group": 1, "ipv4": 1, "bad_ip": 1, "engine": 1,
             "bad_source": 1, "bad_tcp": 1,
         }))  # fmt: skip
         m.d.sync += [
             seen.end.eq(end),
             seen.bad.eq(error | long | (length < _ETHERNET_BYTES)),
             seen.runt_ip.eq(length < _ETHERNET_BYTES + 20),
+            seen.foreign.eq(foreign),
             seen.ours.eq(mac_high & mac_low),
             seen.group.eq(group),
             seen.ipv4.eq(ipv4),
@@ -164,12 +169,13 @@ class RxJudge(wiring.Component):
             "end": 1, "bad": 1, "other": 1, "host": 1, "check_ip": 1, "bad_ip": 1, "engine": 1, "bad_tcp": 1,
         }))  # fmt: skip
         bad = seen.bad | (seen.ipv4 & seen.runt_ip)
-        accepted = seen.ours | seen.group
+        accepted = (seen.ours | seen.group) & ~seen.foreign
+        overheard = self.promiscuous & ~seen.foreign
         m.d.sync += [
             kind.end.eq(seen.end),
             kind.bad.eq(seen.end & bad),
-            kind.other.eq(seen.end & ~bad & ~accepted & ~self.promiscuous),
-            kind.host.eq(seen.end & ~bad & Mux(accepted, ~seen.ipv4, self.promiscuous)),
+            kind.other.eq(seen.end & ~bad & ~accepted & ~overheard),
+            kind.host.eq(seen.end & ~bad & Mux(accepted, ~seen.ipv4, overheard)),
             kind.check_ip.eq(seen.end & ~bad & accepted & seen.ipv4),
             kind.bad_ip.eq(seen.bad_ip | (seen.engine & seen.bad_source)),
             kind.engine.eq(seen.engine),

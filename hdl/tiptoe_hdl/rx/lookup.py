@@ -39,7 +39,7 @@ class Lookup(wiring.Component):
     lookup : Out stream of FourTuple; result : In stream of ``table_result``
         The connection table.
     find : Out valid-only of LocalEndpoint; found : In stream of ``listens``
-        The listen table: a search with each lookup; found is taken together with the lookup's result.
+        The listen table: a search with each lookup; found is there when the lookup's result is, and taken together with it.
     head : Out RxMeta; told : Out ``told``; kind : Out Kind
         Flip-flops. The first two count from the cycle on in which ``kind`` is not 0.
     done : In(1)
@@ -148,12 +148,13 @@ class Lookup(wiring.Component):
         return m
 
     def _arrival(self, m):
-        """Both tables' answers, together. Returns them, and whether they are there: each lookup has its place."""
+        """Both tables' answers: the listen table's is there before the other one. Returns them, and whether they are there: each
+        lookup has its place."""
         result, arrived = Signal(self._told), Signal()
         m.d.comb += [
-            arrived.eq(self.result.valid & self.found.valid),
-            self.result.ready.eq(arrived),
-            self.found.ready.eq(arrived),
+            arrived.eq(self.result.valid),
+            self.result.ready.eq(1),
+            self.found.ready.eq(self.result.valid),
             result.hit.eq(self.result.payload.hit),
             result.is_connection.eq(self.result.payload.hit & ~self.result.payload.is_syncache),
             result.full.eq(self.result.payload.full),

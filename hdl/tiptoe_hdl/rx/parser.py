@@ -34,6 +34,8 @@ class RxParser(wiring.Component):
     -------
     i : In stream of ``rx_beat(cfg)``
         Frames without FCS. A beat before the last must be full; an empty last beat is fine.
+    foreign : In(1)
+        Belongs to ``i``, counts in the last beat: the frame is of another network.
     mac : In(48), ip : In(32), promiscuous : In(1)
         The engine's addresses; change them while no frame is under way.
     meta : Out stream of ``RxMeta``
@@ -57,6 +59,7 @@ class RxParser(wiring.Component):
         self._cfg = cfg
         super().__init__({
             "i": In(stream.Signature(rx_beat(cfg))),
+            "foreign": In(1),
             "mac": In(48), "ip": In(32), "promiscuous": In(1),
             "meta": Out(stream.Signature(RxMeta)),
             "block": Out(stream.Signature(interval)),
@@ -77,12 +80,13 @@ class RxParser(wiring.Component):
         ready = Signal()
         taken = Signal()
         first = Signal(rx_beat(cfg))
+        foreign = Signal()
         before = Signal(16)
         valid = Signal()
         m.d.comb += [self.i.ready.eq(ready), taken.eq(self.i.valid & ready)]
         m.d.sync += valid.eq(taken)
         with m.If(taken):
-            m.d.sync += [first.eq(self.i.payload), before.eq(first.data[-16:])]
+            m.d.sync += [first.eq(self.i.payload), foreign.eq(self.foreign), before.eq(first.data[-16:])]
 
         # The line. Its last stage is the buffer's write port; the reports' builder takes two cycles to the same point.
         stage = data.StructLayout({"bytes": width + 16, "valid": 1, "last": 1, "store": 1})
@@ -91,6 +95,7 @@ class RxParser(wiring.Component):
             judge.valid.eq(valid),
             judge.last.eq(first.last),
             judge.error.eq(first.error),
+            judge.foreign.eq(foreign),
             judge.keep.eq(first.keep),
             judge.bytes.eq(line[0].bytes),
             judge.mac.eq(self.mac),

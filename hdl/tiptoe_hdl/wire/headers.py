@@ -21,6 +21,11 @@ ETHERNET_MIN_BYTES = 60
 
 ETHERTYPE_IPV4 = 0x0800
 ETHERTYPE_ARP = 0x0806
+ETHERTYPE_VLAN = 0x8100
+"""TPID of a customer tag (IEEE 802.1Q table 9-1)."""
+
+VLAN_TAG_BYTE, VLAN_TAG_BYTES = 12, 4
+"""Where a tag stands: TPID, then priority (3 bits), drop eligibility (1) and network (12)."""
 
 IPV4: Layout = {
     "version": (0, 4),

@@ -18,7 +18,7 @@ from tiptoe_hdl.wire.stream_merge import StreamMerge
 
 from .join import elaborated
 
-BOUND = ROOM + 4
+BOUND = ROOM + 5
 """So many are inside at most."""
 DISPATCHER_WAITS, LISTEN_WAITS, COOKIE_WAITS = 3, 5, 6
 """Cycles in which an answer is offered and not taken."""
@@ -66,7 +66,7 @@ class ControlsProof(wiring.Component):
         """The module."""
         m = Module()
         control: Any = elaborated(m, "control", ControlQueue(), platform)
-        queue = control.queue
+        queue, entry = control.queue, control.entry
         inner = queue.elaborate(platform)
         queue.elaborate = lambda platform: inner  # its counts can be seen
         listen_room = control.room if self._looks else Const(1)
@@ -88,7 +88,7 @@ class ControlsProof(wiring.Component):
         m.d.comb += control.o.ready.eq(self.taken)
 
         m.d.comb += [
-            Assert(control.inside <= BOUND), Assert(~control.i.valid | control.i.ready),
+            Assert(control.inside <= BOUND), Assert(~queue.i.valid | queue.i.ready),
             Assert(makers[0].waits <= DISPATCHER_WAITS), Assert(makers[1].waits <= LISTEN_WAITS),
             *(Assert(maker.waits <= COOKIE_WAITS) for maker in makers[2:]),
         ]  # fmt: skip
@@ -99,7 +99,7 @@ class ControlsProof(wiring.Component):
                 Assert(queue.following == (queue.written + 1)[: len(queue.taken)]),
                 Assert(cookies.turn < MAKERS), Assert(controls.turn < 3),
                 # A look at the room does not know of the last transfer.
-                Assert(control.inside + sum((maker.making for maker in makers), Const(0)) <= BOUND),
+                Assert(control.inside + entry.o.valid + sum((maker.making for maker in makers), Const(0)) <= BOUND),
             ]  # fmt: skip
         else:
             # The line stands still, and everybody is as quick as can be: the search is short.

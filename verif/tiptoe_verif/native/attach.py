@@ -35,6 +35,7 @@ def attach_driver(
         # An engine that stands still is to be found, not to be helped.
         options = {"watchdog_us": 0, "on_standstill": "report", "tick_us": tick_us, **options}
         options["registers"] = {REG_TICK_CYCLES: tick_cycles} | dict(options.get("registers", {}))
+    device.capture.vlan = options.get("vlan")
     device.stack = Stack(seed=seed, offload_disabled=offload_disabled)
     device.toe = Tiptoe(
         device.stack, device, address=f"{ip_text(device.ip)}/{prefix}", mac=mac_text(device.mac),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from .monitor import WireError, WireMonitor
 from .pcap import PcapWriter
+from .vlan import VlanPort
 
 
 class Capture:
@@ -15,12 +16,15 @@ class Capture:
     ----------
     to_engine, from_engine : int
         Frames so far.
+    vlan : int or None
+        The network that the engine's interface is in (IEEE 802.1Q), 0 for priority tags. The monitor sees frames without tags.
     """
 
     def __init__(self, path: Path | None = None, monitor: WireMonitor | None = None) -> None:
         self.monitor = monitor
         self.pcap = PcapWriter(path) if path else None
         self.to_engine = self.from_engine = 0
+        self.vlan: int | None = None
 
     @property
     def path(self) -> Path | None:
@@ -33,13 +37,14 @@ class Capture:
             self.pcap.write(time_ns, data)
         if to_engine:
             self.to_engine += 1
-            if self.monitor:
-                self.monitor.to_engine(data, time_ns)
+            received = VlanPort(self.vlan).received(data)
+            if self.monitor and received is not None:
+                self.monitor.to_engine(received, time_ns)
             return
         self.from_engine += 1
         if self.monitor:
             try:
-                self.monitor.from_engine(data, time_ns)
+                self.monitor.from_engine(VlanPort(self.vlan).sent(data), time_ns)
             except WireError as error:
                 if self.pcap is None:
                     raise

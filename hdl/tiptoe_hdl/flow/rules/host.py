@@ -70,6 +70,7 @@ def judge(s):
     provision = s.is_request & s.op_provision & ~s.provisioned
     accept = s.is_request & s.op_accept & s.virgin
     opens = known & s.op_open & s.virgin
+    urgent = known & s.op_urgent & sendable & s.established & s.end_ok
     return dict(
         lim_next=(s.lim_base + s.usable)[:32],
         accept_adv=(s.e_ack_plus_1 + s.e_wnd)[:32],
@@ -83,12 +84,13 @@ def judge(s):
         do_release=known & s.op_release & (s.terminal | s.virgin),
         do_congestion=known & s.op_congestion & alive,
         do_keepalive=known & s.op_keepalive & alive & s.established,
+        do_urgent=urgent,
         # Only segments that do not fit any more go again.
         # No congestion window is less than a segment: nothing would go before the override timer.
         lifts_cwnd=known & s.op_path_mtu & alive & s.established & s.cwnd_below_mss,
         do_path_mtu=known & s.op_path_mtu & alive & s.established & s.mss_smaller,
         fresh=provision | accept | opens,
-        end_taken=(snd_bell & s.provisioned & sendable & s.end_ok) | close,
+        end_taken=(snd_bell & s.provisioned & sendable & s.end_ok) | close | urgent,
         # A doorbell that comes after the connection has died is no fault; one outside the ring is.
         snd_bell_bad=(snd_bell & sendable & ~s.end_ok) | (s.is_doorbell & ~s.provisioned),
         rcv_bell=s.is_doorbell & s.e_which & alive & s.established,
@@ -115,7 +117,8 @@ def apply(s):
             (s.op_read, ok),
             (~s.is_alive | (s.op_keepalive & ~s.established), bad_state),
             (s.op_close & ~s.sendable & ~s.fin_queued, bad_state),
-            (s.op_close & s.sendable & ~s.end_ok, Status.BAD_ARGUMENT.value),
+            (s.op_urgent & ~(s.sendable & s.established), bad_state),
+            ((s.op_close | s.op_urgent) & s.sendable & ~s.end_ok, Status.BAD_ARGUMENT.value),
         ),
     )
 

@@ -97,7 +97,12 @@ class Row:
         if want["state"] == "CLOSED":
             del want["peer closed"], got["peer closed"]
         elif after.state != "SYN_SENT":
-            want |= {"RCV.NXT": after.rcv_nxt, "SND.UNA": after.snd_una, "SND.WND": after.snd_wnd, "RCV.UP": after.rcv_up}
+            want |= {
+                "RCV.NXT": after.rcv_nxt,
+                "SND.UNA": after.snd_una,
+                "SND.WND": after.snd_wnd,
+                "RCV.UP": after.rcv_up,
+            }
             got |= {
                 "RCV.UP": report.rcv_up - b.irs & flow.M32 if report.urgent else None,
                 "RCV.NXT": report.rcv_nxt_position + 1 & flow.M32,

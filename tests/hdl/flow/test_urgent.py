@@ -35,7 +35,9 @@ U = Segment("AU", urgent=5)
         (U.but(seq=1 - 3000, length=5, urgent=4000), None),  # left of the window: old, and cannot say anything new
         (U.but(flags="ASU", length=5), None),
     ],
-    ids=lambda value: f"{value.flags}_{value.seq}_{value.length}_{value.urgent}" if isinstance(value, Segment) else None,
+    ids=lambda value: (
+        f"{value.flags}_{value.seq}_{value.length}_{value.urgent}" if isinstance(value, Segment) else None
+    ),
 )
 def test_rcv_up_is_the_octet_behind_the_urgent_data(b, segment, up):
     b.established()
@@ -281,7 +283,7 @@ def established_large(b, wnd):
 
 @pytest.mark.parametrize("position", [65535, 65536, 65537, 100_000, 1 << 24])
 def test_further_ahead_than_the_field_reaches_the_pointer_is_the_greatest_and_moves_on(b, position):
-    """RFC 9293 section 3.8.5: urgent mode begins at once. 65,535 lies behind all that was sent: no octet that the peer has got."""
+    """Urgent mode begins at once (section 3.8.5); 65,535 lies behind all that was sent, so it names no octet the peer has got."""
     established_large(b, 0)
     (sent,) = b.urgent(position)
     assert (sent.seq, sent.length, sent.flags, sent.urgent) == (1, 0, "AU", 65535)
@@ -343,6 +345,14 @@ def test_urgent_outside_the_ring_is_refused_and_changes_nothing(b, position):
     assert b.request(FlowOp.URGENT, a=position & 0xFFFFFFFF) == Status.BAD_ARGUMENT
     assert not b.report().bad_doorbell and b.sent() == []
     assert [(s.flags, s.length) for s in b.bell(0, 5)] == [("AP", 5)]
+
+
+def test_a_doorbell_that_the_command_has_overtaken_is_no_fault(b):
+    b.established(wnd=0)
+    b.urgent(100)
+    assert b.bell(0, 50) == [] and not b.report().bad_doorbell
+    sent, _ = b.receive(Segment("A", wnd=8192))
+    assert [(s.length, s.urgent) for s in sent] == [(100, 100)]
 
 
 def test_2_gib_later_there_is_no_pointer(b):

@@ -242,7 +242,8 @@ class TxBench:
             / IP(src=ip_text(tuple_["laddr"]), dst=ip_text(tuple_["faddr"]), tos=tos, ttl=ttl,
                  id=identification, flags="DF")
             / TCP(sport=tuple_["lport"], dport=tuple_["fport"], seq=message["seq"], ack=message["ack"],
-                  flags=message["flags"], window=message["wnd"], urgptr=message.get("urgent", 0), options=self.options(job, blocks))
+                  flags=message["flags"], window=message["wnd"], urgptr=message.get("urgent", 0),
+                  options=self.options(job, blocks))
             / payload
         )  # fmt: skip
         frame = bytes(packet)

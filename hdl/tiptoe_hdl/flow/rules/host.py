@@ -50,6 +50,7 @@ def compare(s):
         bell_lim=(s.host_seq + Mux(s.own_whole, s.own_ring, s.own_window))[:32],
         usable=Mux(s.whole_ring, power(s.rcv_log2, 25), _widest_window(s.scale)),
         end_ok=~distance(s.host_seq, s.snd_end)[31] & ~distance(s.ring_end, s.host_seq)[31],
+        end_was=distance(s.host_seq, s.snd_end)[24:].all(),  # in a ring that ends at snd_end
         user_ok=~distance(s.rcv_nxt, s.host_seq)[31],
         maxseg_now=Mux(
             s.sets_mss | (s.changes_mss & s.generation_ok) | (s.lowers_mss & s.mss_smaller), s.e_mss[:12], s.maxseg
@@ -91,8 +92,9 @@ def judge(s):
         do_path_mtu=known & s.op_path_mtu & alive & s.established & s.mss_smaller,
         fresh=provision | accept | opens,
         end_taken=(snd_bell & s.provisioned & sendable & s.end_ok) | close | urgent,
-        # A doorbell that comes after the connection has died is no fault; one outside the ring is.
-        snd_bell_bad=(snd_bell & sendable & ~s.end_ok) | (s.is_doorbell & ~s.provisioned),
+        # A doorbell that comes after the connection has died is no fault, nor is one that URGENT has overtaken; one outside the
+        # ring is.
+        snd_bell_bad=(snd_bell & sendable & ~s.end_ok & ~(s.snd_urgent & s.end_was)) | (s.is_doorbell & ~s.provisioned),
         rcv_bell=s.is_doorbell & s.e_which & alive & s.established,
         is_alive=alive,
         sendable=sendable,

@@ -1,4 +1,5 @@
-"""The urgent mechanism, RFC 9293 sections 3.8.5 and 3.10.7.4 sixth, 3.10.2; RFC 6093: a pointer names the octet behind the urgent data.
+"""The urgent mechanism, RFC 9293 sections 3.8.5, 3.10.2 and 3.10.7.4 sixth; RFC 6093: a pointer names the octet behind the
+urgent data (MUST-62).
 
 RCV.UP stays where the last advance has put it, also when rcv_nxt has passed it: a report may come later than the data. It is
 forgotten when more than a receive ring has passed it, for of that the host has heard all.

@@ -15,7 +15,7 @@ from ..messages import (
     tx_segment,
 )
 from ..wire.queue import HalfQueue
-from ..wire.sequence import distance, seq_gt
+from ..wire.sequence import distance
 from ..wire.valid_only import valid_only
 from .result import arrival, pass_result
 from .tcb import TimerRecord, timer_write
@@ -98,7 +98,7 @@ class Actions(wiring.Component):
         # SND.UP lies no further ahead than the largest send ring (a keepalive one byte more).
         up = distance(r.snd_up, r.tx_seq)
         far = up[16:25].any()
-        urgent = r.snd_urgent & ~r.reset & seq_gt(r.snd_up, r.tx_seq) & (~far | r.tx_up_cut)
+        urgent = r.snd_urgent & ~r.reset & ~up[31] & Mux(far, r.tx_up_cut, up[:16].any())
         m.d.sync += [
             segments.i.valid.eq(emits),
             out.id.eq(r.id),

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from .hardware.user_buffers import UserBuffer
 from .netinet.routes import format_ipv4, parse_ipv4
-from .netinet.socketvar import PRUS_MORETOCOME, soreadable, sowriteable
+from .netinet.socketvar import PRUS_MORETOCOME, PRUS_OOB, soreadable, sowriteable
 from .netinet.stack import Stack
 from .netinet.structures import (
     SO_ACCEPTCONN,
@@ -28,6 +28,7 @@ from .netinet.structures import (
 from .netinet.tcp_fill_info import tcp_ask_info, tcp_fill_info
 from .netinet.tcp_info import linux_tcp_info, tcp_info
 from .netinet.tcp_usrreq import tcp_usr_bind, tcp_usr_connect, tcp_usr_listen
+from .netinet.uipc_oob import sockatmark, soexceptional, soreceive_oob, sourgent
 from .netinet.uipc_socket import MSG_PEEK, soaccept, soclose, socreate, soreceive, soreceive_bytes, sosend, soshutdown
 from .netinet.uipc_zerocopy import Views, solend, soreceive_done, soreceive_view, sosend_done, sosend_view
 from .sockopt import TCP_NOPUSH, os_error, sogetopt, sosetopt, take_error
@@ -49,8 +50,9 @@ def _parse(address: Address) -> sockaddr_in:
 class Socket:
     """A TCP socket on ``stack``. Arguments, results and errors are those of ``socket.socket`` where both have the call.
 
-    A send before the connection is established is kept and goes out afterwards. SO_KEEPALIVE and SO_OOBINLINE are
-    remembered but have no effect yet. A small segment waits while something is not acknowledged unless TCP_NODELAY is set.
+    A send before the connection is established is kept and goes out afterwards. A small segment waits while something is not
+    acknowledged unless TCP_NODELAY is set. Urgent data is what BSD's sockets make of it: its last byte, out of line unless
+    SO_OOBINLINE is set.
     """
 
     def __init__(self, stack: Stack, _so: socket | None = None) -> None:
@@ -154,12 +156,15 @@ class Socket:
 
     def send(self, data: bytes | bytearray | memoryview, flags: int = 0) -> int:
         """Send some of ``data``; returns how many bytes were taken. MSG_MORE: what fills no segment may wait for the next
-        call without it, 0.2 s at most."""
-        if flags & ~stdlib.MSG_MORE:
+        call without it, 0.2 s at most. MSG_OOB: the last byte is urgent, if all were taken; EOPNOTSUPP on a connection that
+        is not offloaded."""
+        if flags & ~(stdlib.MSG_MORE | stdlib.MSG_OOB):
             raise os_error(errno.EOPNOTSUPP)
         so = self._open()
         view = memoryview(data).cast("B")
-        return self._retry(lambda: sosend(so, view, PRUS_MORETOCOME if flags else 0))
+        more = PRUS_MORETOCOME if flags & stdlib.MSG_MORE else 0
+        urgent = PRUS_OOB if flags & stdlib.MSG_OOB else 0
+        return self._retry(lambda: sosend(so, view, more | urgent))
 
     def sendall(self, data: bytes | bytearray | memoryview, flags: int = 0) -> None:
         """Send all of ``data``."""
@@ -168,10 +173,13 @@ class Socket:
             view = view[self.send(view, flags) :]
 
     def recv(self, bufsize: int, flags: int = 0) -> bytes:
-        """Receive up to ``bufsize`` bytes; empty at the end of the stream."""
+        """Receive up to ``bufsize`` bytes, none from behind the mark of urgent data; empty at the end of the stream. MSG_OOB:
+        the urgent byte, without waiting (EINVAL: there is none, it was read, or SO_OOBINLINE is set; EAGAIN: it has not come)."""
         so = self._open()
         if bufsize < 0:
             raise ValueError("negative buffersize in recv")
+        if flags & stdlib.MSG_OOB:
+            return self._receive_oob(so, flags)[:bufsize]
         peek = self._receive_flags(flags)
         return self._retry(lambda: soreceive_bytes(so, bufsize, peek))
 
@@ -181,8 +189,17 @@ class Socket:
         view = memoryview(buffer).cast("B")
         if nbytes:
             view = view[:nbytes]
+        if flags & stdlib.MSG_OOB:
+            view[:1] = self._receive_oob(so, flags)[: len(view)]
+            return min(len(view), 1)
         peek = self._receive_flags(flags)
         return self._retry(lambda: soreceive(so, view, peek))
+
+    def _receive_oob(self, so: socket, flags: int) -> bytes:
+        peek = self._receive_flags(flags & ~stdlib.MSG_OOB)
+        error, data = soreceive_oob(so, bool(peek))
+        self._check(error)
+        return data
 
     @staticmethod
     def _receive_flags(flags: int) -> int:
@@ -238,6 +255,23 @@ class Socket:
     def writable(self) -> bool:
         """Whether send would return at once, or a connection attempt has ended."""
         return self.so is not None and sowriteable(self.so)
+
+    def exceptional(self) -> bool:
+        """Whether an urgent byte has arrived that is yet to be read (POLLPRI)."""
+        return self.so is not None and soexceptional(self.so)
+
+    def sockatmark(self) -> bool:
+        """Whether reading has come to the mark: the urgent byte is next, or what follows it (SIOCATMARK)."""
+        return sockatmark(self._open())
+
+    def urgent(self) -> int:
+        """How many bytes there are to the end of the urgent data, whether they have arrived or not; 0: none is pending."""
+        return sourgent(self._open())
+
+    def set_urgent_upcall(self, upcall: Callable[[Socket], None] | None) -> None:
+        """Have ``upcall`` called whenever the peer says that urgent data comes, or more of it, as SIGURG does: the data may be
+        yet to come. It must not call the socket."""
+        self._open().so_urgcall = None if upcall is None else lambda so: upcall(self)
 
     def set_upcall(self, upcall: Callable[[Socket], None] | None) -> None:
         """Have ``upcall`` called after every change that may make the socket ready; it must not call the socket."""
@@ -344,17 +378,19 @@ def select(
     xlist: Iterable[Socket] = (),
     timeout: float | None = None,
 ) -> tuple[list[Socket], list[Socket], list[Socket]]:
-    """Wait until a socket of ``rlist`` is readable or one of ``wlist`` writable; like select.select.
-
-    ``xlist`` is accepted for likeness; nothing is exceptional here.
-    """
-    readers, writers = list(rlist), list(wlist)
+    """Wait until a socket of ``rlist`` is readable, one of ``wlist`` writable, or urgent data has arrived at one of ``xlist``;
+    like select.select."""
+    readers, writers, others = list(rlist), list(wlist), list(xlist)
     ready: tuple[list[Socket], list[Socket], list[Socket]] = ([], [], [])
 
     def any_ready() -> bool:
         nonlocal ready
-        ready = ([s for s in readers if s.readable()], [s for s in writers if s.writable()], [])
-        return bool(ready[0] or ready[1])
+        ready = (
+            [s for s in readers if s.readable()],
+            [s for s in writers if s.writable()],
+            [s for s in others if s.exceptional()],
+        )
+        return any(ready)
 
     stack.poll()
     stack.sleep(any_ready, None if timeout is None else int(timeout * 1_000_000))

@@ -90,6 +90,8 @@ class FlowOp(enum.Enum, shape=unsigned(4)):
     """Loss recovery by algorithm ``a`` (Congestion)."""
     KEEPALIVE = 10
     """An empty segment at snd_una - 1, which the peer must answer (RFC 9293 section 3.8.4)."""
+    URGENT = 11
+    """The send ring ends at position ``a``, and what is in it is urgent: SND.UP (RFC 9293 section 3.8.5)."""
 
 
 FourTuple = data.StructLayout({"laddr": 32, "faddr": 32, "lport": 16, "fport": 16})
@@ -130,6 +132,7 @@ RxMeta = data.StructLayout({
     "ws_present": 1, "ws": 4,  # window scale option, clamped to 14 (SYN segments only)
     "sack_ok": 1,          # SACK-permitted option (SYN segments only)
     "sacks": SACK_BITS,    # SACK blocks that follow on a stream of their own (no SYN segments)
+    "urgent": 16,          # urgent pointer; counts with URG only
 })
 
 
@@ -139,6 +142,7 @@ def rx_segment(cfg: EngineConfig) -> data.StructLayout:
         "id": cfg.id_bits, "seq": 32, "ack": 32, "flags": 8, "wnd": 16, "length": 12,
         "mss": 16, "ws_present": 1, "ws": 4, "sack_ok": 1,
         "has_sack": 1,  # SACK blocks follow it (rx_sack)
+        "urgent": 16,   # counts with URG only
     })
 
 
@@ -202,10 +206,11 @@ FlowResponse = data.StructLayout({"status": Status})
 def tx_segment(cfg: EngineConfig) -> data.StructLayout:
     """Pipeline to transmit path: one segment of connection ``id``. Header fields final; payload of ``length`` bytes at send-ring
     ``position``. ``mss``, ``ws`` and ``sack_ok`` (SACK-permitted) go out as options when SYN is set. ``sacks``: room for so many
-    SACK blocks (RFC 2018; never with SYN or RST), which the header builder asks for by ``id``."""
+    SACK blocks (RFC 2018; never with SYN or RST), which the header builder asks for by ``id``. ``urgent``: the urgent pointer, 0
+    without URG, which does not come with SYN."""
     return data.StructLayout({
         "id": cfg.id_bits, "seq": 32, "ack": 32, "flags": 8, "wnd": 16, "position": 32, "length": 12,
-        "mss": 16, "ws_present": 1, "ws": 4, "sack_ok": 1, "sacks": SACK_BITS,
+        "mss": 16, "ws_present": 1, "ws": 4, "sack_ok": 1, "sacks": SACK_BITS, "urgent": 16,
     })
 
 
@@ -307,6 +312,7 @@ def connection_report(cfg: EngineConfig) -> data.StructLayout:
         "iss": 32, "irs": 32,
         "snd_una_position": 32,  # acknowledged up to; our FIN is not counted
         "rcv_nxt_position": 32,  # the peer's FIN counts as one; compare with the placed position before reporting terminal
+        "urgent": 1, "rcv_up": 32,  # RCV.UP, a sequence number, if there is one; it may lie behind rcv_nxt
     })
 
 

@@ -15,6 +15,8 @@ from typing import Any
 RULES: dict[str, Any] = tomllib.loads((Path(__file__).parent / "rules.toml").read_text())
 SYNCHRONISED = ("ESTABLISHED", "CLOSE_WAIT", "FIN_WAIT_1", "CLOSING", "LAST_ACK", "FIN_WAIT_2", "TIME_WAIT")
 STATES = ("CLOSED", "LISTEN", "SYN_SENT", "SYN_RECEIVED", *SYNCHRONISED)
+UP = 3
+"""The urgent pointer of a segment with URG."""
 NEAR = 1 << 16
 """How far left of the window a segment's acknowledgement still counts (docs/theory.md, Windows)."""
 
@@ -41,7 +43,7 @@ class Connection:
 
     ``edge`` is RCV.NXT + RCV.WND (RCV.WND before the peer's SYN); ``ahead`` what has arrived out of order, [start, end);
     ``fin_ahead`` where a FIN stands that came before its data; ``active``: opened by us; ``delayed``: an acknowledgement
-    waits for its timer.
+    waits for its timer; ``rcv_up``: RCV.UP, once there was one.
     """
 
     state: str
@@ -57,6 +59,7 @@ class Connection:
     fin_ahead: int | None = None
     active: bool = True
     delayed: bool = False
+    rcv_up: int | None = None
 
 
 @dataclass(frozen=True)
@@ -157,17 +160,20 @@ def receive(c: Connection, s: Segment, where: str = "") -> Outcome:
         else:
             c = replace(c, state="ESTABLISHED", snd_una=s.ack)
             if rule.get("text"):
+                c = _urgent(c, s)
                 c, taken, _ = _text(c, replace(s, seq=s.seq + 1, flags=s.flags.replace("S", "")))
             reply = _ack(c)
     elif does == "syn_ack":
         reply = Reply("SA", 0, c.rcv_nxt)
     elif does == "process":
         c = _acknowledge(c, s)
-        c, taken, at_once = _text(c, s)
+        c, taken, at_once = _text(_urgent(c, s), s)
         reply = _ack(c) if at_once else None
     else:
         if rule.get("counts") and facts(c, s)["ack_stale"] is False and s.ack <= c.snd_nxt:
             c = _acknowledge(c, s)
+            if facts(before, s)["exact"]:  # 3.10.7.4 first: special allowance for valid URGs
+                c = _urgent(c, s)
         reply = _ack(c) if does == "ack" else None
     if c.state == "CLOSED" and before.state == "LAST_ACK" and not hears:
         hears = "NORMAL"
@@ -193,6 +199,14 @@ def _acknowledge(c: Connection, s: Segment) -> Connection:
     if new and (c.state == "SYN_RECEIVED" or (c.fin_sent and s.ack == c.snd_nxt)):
         c = replace(c, state=RULES["acknowledged"].get(c.state, c.state))
     return c
+
+
+def _urgent(c: Connection, s: Segment) -> Connection:
+    """Sixth: RCV.UP, if that is in advance of what has come."""
+    up = s.seq + UP
+    if "U" not in s.flags or c.state not in RULES["urgent"]["states"] or up <= max(c.rcv_nxt, c.rcv_up or 0):
+        return c
+    return replace(c, rcv_up=up)
 
 
 def _text(c: Connection, s: Segment) -> tuple[Connection, tuple[int, int] | None, bool]:

@@ -63,7 +63,7 @@ SITUATIONS = (
 )
 
 FLAGS = tuple("".join(letters) for n in range(5) for letters in combinations("SARF", n))
-"""Every combination; PSH and URG, which change nothing, go along in turn."""
+"""Every combination; PSH, which changes nothing, and URG, which changes RCV.UP alone, go along in turn."""
 BESIDE = ("", "P", "U", "PU")
 
 

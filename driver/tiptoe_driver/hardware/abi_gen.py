@@ -144,7 +144,7 @@ INVALID_LIMIT_TICKS = 0xFFFF
 INVALID_LIMIT_TICKS_SHIFT = 0
 
 ID_VALUE = 0x54504954
-VERSION_VALUE = 0x300
+VERSION_VALUE = 0x400
 
 # Doorbells: DOORBELL_BASE + id * DOORBELL_STRIDE + offset.
 DOORBELL_BASE = 0x80000
@@ -341,6 +341,7 @@ class Opcode(IntEnum):
     SET_IP_HEADER = 13
     SET_CONGESTION = 14
     KEEPALIVE = 15
+    URGENT = 16
 
 
 class EventType(IntEnum):
@@ -536,6 +537,12 @@ COMMANDS: dict[Opcode, tuple[tuple[str, int, int, int], ...]] = {
         ("tag", 0, 16, 16),
         ("tid", 1, 0, 32),
     ),
+    Opcode.URGENT: (
+        ("opcode", 0, 0, 8),
+        ("tag", 0, 16, 16),
+        ("tid", 1, 0, 32),
+        ("snd_end", 2, 0, 32),
+    ),
 }
 
 EVENTS: dict[EventType, tuple[tuple[str, int, int, int], ...]] = {
@@ -547,14 +554,16 @@ EVENTS: dict[EventType, tuple[tuple[str, int, int, int], ...]] = {
         ("mss", 3, 16, 16),
         ("iss", 4, 0, 32),
         ("irs", 5, 0, 32),
-        ("state", 6, 0, 4),
-        ("snd_scale", 6, 4, 4),
-        ("rcv_scale", 6, 8, 4),
-        ("established", 6, 12, 1),
-        ("peer_closed", 6, 13, 1),
-        ("terminal", 6, 14, 1),
-        ("bad_doorbell", 6, 15, 1),
-        ("reason", 6, 16, 4),
+        ("rcv_up", 6, 0, 32),
+        ("state", 7, 8, 4),
+        ("snd_scale", 7, 12, 4),
+        ("rcv_scale", 7, 16, 4),
+        ("established", 7, 20, 1),
+        ("peer_closed", 7, 21, 1),
+        ("terminal", 7, 22, 1),
+        ("bad_doorbell", 7, 23, 1),
+        ("reason", 7, 24, 4),
+        ("urgent", 7, 28, 1),
         ("type", 7, 0, 8),
         ("phase", 7, 31, 1),
     ),
@@ -991,6 +1000,23 @@ def pack_keepalive(
     )
 
 
+def pack_urgent(
+    tag: int,
+    *,
+    tid: int,
+    snd_end: int,
+) -> bytes:
+    """The command URGENT."""
+    _check("tag", tag, 16)
+    _check("tid", tid, 32)
+    _check("snd_end", snd_end, 32)
+    return _COMMAND[3].pack(
+        16 | (tag << 16),
+        tid,
+        snd_end,
+    )
+
+
 class ConnectionEvent(NamedTuple):
     """CONNECTION event."""
 
@@ -1001,6 +1027,7 @@ class ConnectionEvent(NamedTuple):
     mss: int
     iss: int
     irs: int
+    rcv_up: int
     state: int
     snd_scale: int
     rcv_scale: int
@@ -1009,6 +1036,7 @@ class ConnectionEvent(NamedTuple):
     terminal: int
     bad_doorbell: int
     reason: int
+    urgent: int
 
     @classmethod
     def unpack(cls, d: Sequence[int]) -> ConnectionEvent:
@@ -1021,14 +1049,16 @@ class ConnectionEvent(NamedTuple):
             d[3] >> 16,
             d[4],
             d[5],
-            d[6] & 0xF,
-            (d[6] >> 4) & 0xF,
-            (d[6] >> 8) & 0xF,
-            (d[6] >> 12) & 0x1,
-            (d[6] >> 13) & 0x1,
-            (d[6] >> 14) & 0x1,
-            (d[6] >> 15) & 0x1,
-            (d[6] >> 16) & 0xF,
+            d[6],
+            (d[7] >> 8) & 0xF,
+            (d[7] >> 12) & 0xF,
+            (d[7] >> 16) & 0xF,
+            (d[7] >> 20) & 0x1,
+            (d[7] >> 21) & 0x1,
+            (d[7] >> 22) & 0x1,
+            (d[7] >> 23) & 0x1,
+            (d[7] >> 24) & 0xF,
+            (d[7] >> 28) & 0x1,
         )
 
 

@@ -83,6 +83,10 @@ class toepcb:
         Commands that data waits for: the send doorbell is not rung before the engine has carried them out.
     next_hop : int
         IPv4 address of the neighbour that an active open sends to; 0: it is not known.
+    urgent_told : int or None
+        Send position behind the urgent data that the device was told of last.
+    rcv_up : int or None
+        The device's RCV.UP, a sequence number, as it told it last.
     asks_sent : bool
         The engine has been asked how far it has sent.
     cork : Cancellable or None
@@ -111,6 +115,8 @@ class toepcb:
     ip_header: tuple[int, int] = IP_HEADER
     unanswered: int = 0
     next_hop: int = 0
+    urgent_told: int | None = None
+    rcv_up: int | None = None
     asks_sent: bool = False
     cork: Cancellable | None = None
     fin_wait_2: Cancellable | None = None

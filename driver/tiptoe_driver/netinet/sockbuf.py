@@ -7,7 +7,7 @@ to so_snd and the acknowledgements drop from it; the device appends to so_rcv an
 from __future__ import annotations
 
 from ..hardware.memory import ByteRing
-from ..hardware.positions import MASK
+from ..hardware.positions import MASK, distance
 
 SBS_CANTSENDMORE = 0x0010
 SBS_CANTRCVMORE = 0x0020
@@ -36,9 +36,13 @@ class sockbuf:
         Where the bytes lie; None before the connection has its rings.
     head : int
         Position of the first byte kept.
+    oobmark : int or None
+        Position of the last urgent byte (so_oobmark), in the buffer or still to come; None: there is none from ``head`` on.
     """
 
-    __slots__ = ("head", "ring", "sb_cc", "sb_hiwat", "sb_lowat", "sb_notsent_lowat", "sb_state", "sb_wanted", "sent")
+    __slots__ = (
+        "head", "oobmark", "ring", "sb_cc", "sb_hiwat", "sb_lowat", "sb_notsent_lowat", "sb_state", "sb_wanted", "sent",
+    )  # fmt: skip
 
     def __init__(self, hiwat: int, lowat: int) -> None:
         self.sb_cc = 0
@@ -50,6 +54,7 @@ class sockbuf:
         self.sb_state = 0
         self.ring: ByteRing | None = None
         self.head = 0
+        self.oobmark: int | None = None
 
     @property
     def tail(self) -> int:
@@ -112,6 +117,8 @@ def sbdrop(sb: sockbuf, count: int) -> None:
     """Drop ``count`` bytes from the front."""
     if not 0 <= count <= sb.sb_cc:
         raise ValueError(f"drop of {count} bytes from a socket buffer of {sb.sb_cc}")
+    if sb.oobmark is not None and distance(sb.oobmark, sb.head) < count:
+        sb.oobmark = None
     sb.head = (sb.head + count) & MASK
     sb.sb_cc -= count
 
@@ -121,9 +128,9 @@ def sbflush(sb: sockbuf) -> None:
     sbdrop(sb, sb.sb_cc)
 
 
-def sbdata(sb: sockbuf) -> tuple[memoryview, ...]:
-    """What the buffer holds, where it lies: one view, two when it wraps, none when it is empty."""
-    return () if sb.ring is None else _in_place(sb.ring, sb.head, sb.sb_cc)
+def sbdata(sb: sockbuf, limit: int) -> tuple[memoryview, ...]:
+    """The first ``limit`` bytes that the buffer holds, where they lie: one view, two when it wraps, none of no bytes."""
+    return () if sb.ring is None else _in_place(sb.ring, sb.head, limit)
 
 
 def sbroom(sb: sockbuf) -> tuple[memoryview, ...]:
@@ -135,14 +142,14 @@ def _in_place(ring: ByteRing, position: int, length: int) -> tuple[memoryview, .
     return tuple(piece for piece in ring.pieces(position, length) if len(piece))
 
 
-def sbread(sb: sockbuf, limit: int) -> bytes:
-    """A copy of up to ``limit`` bytes from the front, without dropping."""
-    return b"" if sb.ring is None else sb.ring.read(sb.head, min(limit, sb.sb_cc))
+def sbread(sb: sockbuf, limit: int, offset: int = 0) -> bytes:
+    """A copy of up to ``limit`` bytes from ``offset`` behind the front on, without dropping."""
+    return b"" if sb.ring is None else sb.ring.read(sb.head + offset, min(limit, sb.sb_cc - offset))
 
 
-def sbcopy(sb: sockbuf, buffer: memoryview) -> int:
-    """Fill ``buffer`` from the front without dropping; returns how many bytes."""
-    count = min(len(buffer), sb.sb_cc)
+def sbcopy(sb: sockbuf, buffer: memoryview, offset: int = 0) -> int:
+    """Fill ``buffer`` from ``offset`` behind the front on without dropping; returns how many bytes."""
+    count = min(len(buffer), sb.sb_cc - offset)
     if count and sb.ring is not None:
-        sb.ring.read_into(sb.head, buffer[:count])
+        sb.ring.read_into(sb.head + offset, buffer[:count])
     return count

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from ..hardware.positions import distance
 from .sockbuf import SBS_CANTRCVMORE, SBS_CANTSENDMORE, sbflush, sbwritable
 from .structures import (
+    SO_OOBINLINE,
     SS_ISCONNECTED,
     SS_ISCONNECTING,
     SS_ISDISCONNECTED,
@@ -86,10 +88,26 @@ def socantrcvmore(so: socket) -> None:
     sorwakeup(so)
 
 
+def so_readable_part(so: socket) -> tuple[int, int]:
+    """What a read takes of so_rcv: how many bytes it passes over at the front, the urgent one out of line, and how many there
+    are from there to the mark, or to the end."""
+    sb = so.so_rcv
+    if sb.oobmark is None:
+        return 0, sb.sb_cc
+    ahead = distance(sb.oobmark, sb.head)
+    if ahead:
+        return 0, min(sb.sb_cc, ahead)
+    over = int(sb.sb_cc > 0 and not so.so_options & SO_OOBINLINE)
+    return over, sb.sb_cc - over
+
+
 def soreadable(so: socket) -> bool:
     """Whether accept or receive would return at once."""
     return bool(
-        so.so_rcv.sb_cc >= so.so_rcv.sb_lowat or so.so_rcv.sb_state & SBS_CANTRCVMORE or so.so_comp or so.so_error
+        so_readable_part(so)[1] >= so.so_rcv.sb_lowat
+        or so.so_rcv.sb_state & SBS_CANTRCVMORE
+        or so.so_comp
+        or so.so_error
     )
 
 

@@ -36,6 +36,10 @@ TF_NOPUSH = 0x001000
 TF_MORETOCOME = 0x010000
 TF_TOE = 0x4000000
 
+# t_oobflags
+TCPOOB_HAVEDATA = 0x01
+TCPOOB_HADDATA = 0x02
+
 # so_options
 SO_ACCEPTCONN = 0x0002
 SO_REUSEADDR = 0x0004
@@ -68,7 +72,8 @@ class socket:
     """FreeBSD's struct socket, as far as TCP needs it.
 
     ``so_timeo`` counts the wakeups of a close that lingers. ``so_comp`` holds connections ready for accept.
-    ``so_upcall`` is called after every change that may make the socket ready. ``so_lent`` are rings in the application's
+    ``so_upcall`` is called after every change that may make the socket ready, ``so_urgcall`` when the peer has sent urgent data
+    (SIGURG), which may be yet to come. ``so_lent`` are rings in the application's
     buffers, for the connection to come.
     """
 
@@ -88,6 +93,7 @@ class socket:
     so_rings: RingPair | None = None
     so_lent: RingPair | None = None
     so_upcall: Callable[[socket], None] | None = None
+    so_urgcall: Callable[[socket], None] | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -127,7 +133,8 @@ class tcpcb:
     microseconds; 0 before. ``t_user_timeout``: TCP_USER_TIMEOUT in milliseconds, 0 for none; ``t_user_timer`` runs while the
     peer has something to acknowledge. ``t_keepidle``, ``t_keepintvl``: TCP_KEEPIDLE and TCP_KEEPINTVL in seconds, ``t_keepcnt``:
     TCP_KEEPCNT; ``t_keep_timer`` runs while SO_KEEPALIVE is set; ``t_rcvtime``: when the peer was last heard of, meanwhile;
-    ``t_keepprobes``: how many probes have gone since, ``t_keep_asked``: when the last of them did.
+    ``t_keepprobes``: how many probes have gone since, ``t_keep_asked``: when the last of them did. ``snd_up`` and ``rcv_up`` are
+    behind the last urgent byte of each direction; ``t_iobc`` is the peer's, when TCPOOB_HAVEDATA says that it has arrived.
     """
 
     t_inpcb: inpcb
@@ -143,6 +150,9 @@ class tcpcb:
     snd_nxt: int = 0
     snd_max: int = 0
     snd_up: int = 0
+    rcv_up: int = 0
+    t_oobflags: int = 0
+    t_iobc: bytes = b""
     rcv_nxt: int = 0
     rcv_wnd: int = 0
     rcv_adv: int = 0

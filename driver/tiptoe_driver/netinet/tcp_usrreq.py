@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 
+from ..hardware.positions import advance
 from .in_pcb import in_pcbbind, in_pcbconnect
 from .offload import (
     tcp_gen_connect,
@@ -13,6 +14,7 @@ from .offload import (
     tcp_gen_listen_open,
     tcp_gen_rcvd,
     tcp_gen_send,
+    tp_offload,
 )
 from .pcbinfo import INP_DROPPED
 from .sockbuf import SBS_CANTRCVMORE, sbappend, sbflush
@@ -20,6 +22,7 @@ from .socketvar import (
     PRUS_EOF,
     PRUS_MORETOCOME,
     PRUS_OOB,
+    so_readable_part,
     socantsendmore,
     soisconnecting,
     soisdisconnected,
@@ -148,9 +151,8 @@ def tcp_usr_connect(so: socket, nam: sockaddr_in) -> int:
 
 def tcp_usr_send(so: socket, flags: int, data: memoryview) -> int:
     """Append ``data``, which has room in the send buffer. PRUS_EOF: and then close the send side. PRUS_MORETOCOME: a
-    segment that it does not fill may wait for the next call."""
-    if flags & PRUS_OOB:
-        return errno.EOPNOTSUPP
+    segment that it does not fill may wait for the next call. PRUS_OOB: urgent data ends with it; EOPNOTSUPP on a connection that
+    is not offloaded."""
     inp = sotoinpcb(so)
     tp = sototcpcb(so)
     eof = flags & PRUS_EOF
@@ -160,8 +162,12 @@ def tcp_usr_send(so: socket, flags: int, data: memoryview) -> int:
         with inp.lock:
             if inp.inp_flags & _OVER:
                 return errno.EPIPE
+            if flags & PRUS_OOB and not tp_offload(tp):
+                return errno.EOPNOTSUPP
             with so.lock:
                 sbappend(so.so_snd, data)
+                if flags & PRUS_OOB and so.so_snd.sb_cc:
+                    so.so_snd.oobmark = advance(so.so_snd.tail, -1)
             tcp_user_timer(tp)
             if eof:
                 socantsendmore(so)
@@ -235,7 +241,9 @@ def tcp_disconnect(tp: tcpcb) -> None:
     so = tp.t_inpcb.inp_socket
     if so is None:
         return
-    unread = bool(so.so_rcv.sb_cc) and tp.t_state != TCPS_TIME_WAIT  # there the peer has closed, and a RST tells nobody
+    unread = (
+        bool(so_readable_part(so)[1]) and tp.t_state != TCPS_TIME_WAIT
+    )  # there the peer has closed, and a RST tells nobody
     if tp.t_state < TCPS_ESTABLISHED:
         tcp_close(tp)
     elif unread or so.so_options & SO_LINGER and so.so_linger == 0:

@@ -10,7 +10,7 @@ import errno
 from . import tcp_usrreq
 from .locks import Lock, Rank
 from .sockbuf import SBS_CANTRCVMORE, SBS_CANTSENDMORE, sbcopy, sbdrop, sbflush, sbread, sbwritable, sockbuf
-from .socketvar import PRUS_EOF, may_free, sorwakeup
+from .socketvar import PRUS_EOF, PRUS_OOB, may_free, so_readable_part, sorwakeup
 from .structures import (
     SO_ACCEPTCONN,
     SO_LINGER,
@@ -62,7 +62,8 @@ def sonewconn(head: socket, stack: vnet) -> socket | None:
 def sosend(so: socket, data: memoryview, flags: int = 0) -> tuple[int, int]:
     """Put what there is room for into the send buffer; returns errno and the number of bytes taken.
 
-    ``flags``: PRUS_EOF closes the send side after the data when all of it was taken.
+    ``flags``: PRUS_EOF closes the send side after the data, PRUS_OOB says that its last byte is urgent, when all of it was
+    taken.
     """
     with so.lock:
         error = send_error(so)
@@ -72,7 +73,7 @@ def sosend(so: socket, data: memoryview, flags: int = 0) -> tuple[int, int]:
         if not count and len(data):
             return errno.EAGAIN, 0
     if count < len(data):
-        flags &= ~PRUS_EOF
+        flags &= ~(PRUS_EOF | PRUS_OOB)
     error = tcp_usrreq.tcp_usr_send(so, flags, data[:count])
     return error, 0 if error else count
 
@@ -90,24 +91,26 @@ def send_error(so: socket) -> int:
 
 
 def soreceive(so: socket, buffer: memoryview, flags: int = 0) -> tuple[int, int]:
-    """Take what has arrived, as much as fits; returns errno and the number of bytes, 0 at the end of the stream."""
+    """Take what has arrived, as much as fits, up to a mark; returns errno and the number of bytes, 0 at the end of the stream."""
     with so.lock:
-        count = sbcopy(so.so_rcv, buffer)
+        over, limit = so_readable_part(so)
+        count = sbcopy(so.so_rcv, buffer[:limit], over)
         if not count and len(buffer):
             return receive_error(so, flags), 0
-    if not flags & MSG_PEEK:
-        soconsume(so, count)
+    if not flags & MSG_PEEK and count:
+        soconsume(so, over + count)
     return 0, count
 
 
 def soreceive_bytes(so: socket, limit: int, flags: int = 0) -> tuple[int, bytes]:
     """Like soreceive, up to ``limit`` bytes in an object of their own: copied once, whatever has arrived."""
     with so.lock:
-        data = sbread(so.so_rcv, limit)
+        over, there = so_readable_part(so)
+        data = sbread(so.so_rcv, min(limit, there), over)
         if not data and limit:
             return receive_error(so, flags), b""
-    if not flags & MSG_PEEK:
-        soconsume(so, len(data))
+    if not flags & MSG_PEEK and data:
+        soconsume(so, over + len(data))
     return 0, data
 
 

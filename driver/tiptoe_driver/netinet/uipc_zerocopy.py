@@ -10,6 +10,7 @@ import errno
 from ..hardware.memory import RingPair
 from . import tcp_usrreq
 from .sockbuf import sbcommit, sbdata, sbroom, sbspace, sbwritable
+from .socketvar import so_readable_part
 from .structures import SO_ACCEPTCONN, SS_ISCONNECTED, SS_ISCONNECTING, SS_ISDISCONNECTED, socket
 from .uipc_socket import receive_error, send_error, soconsume
 
@@ -29,9 +30,12 @@ def solend(so: socket, pair: RingPair | None) -> int:
 
 
 def soreceive_view(so: socket) -> tuple[int, Views]:
-    """What has arrived, where it lies; returns errno and one or two views, none at the end of the stream."""
+    """What has arrived, where it lies, up to a mark; returns errno and one or two views, none at the end of the stream. An
+    urgent byte that is not in line is given back on the way."""
+    over, _ = so_readable_part(so)
+    soconsume(so, over)
     with so.lock:
-        views = sbdata(so.so_rcv)
+        views = sbdata(so.so_rcv, so_readable_part(so)[1])
         return (0 if views else receive_error(so)), tuple(view.toreadonly() for view in views)
 
 

@@ -10,7 +10,7 @@ import errno
 
 from ..hardware import abi_gen as abi
 from ..hardware.engine import Engine
-from ..hardware.positions import advance, distance
+from ..hardware.positions import advance, distance, is_after
 from ..hardware.toepcb import (
     TP_ABORT_SENT,
     TP_ATTACHED,
@@ -83,7 +83,8 @@ class ToeCalls:
     # ------------------------------------------------------------------ toe_usrreqs
 
     def tu_send(self, tp: tcpcb) -> int:
-        """New data may be in so_snd; in a closing state its FIN follows it. ENETDOWN, EMSGSIZE: see push."""
+        """New data may be in so_snd, some of it urgent (``so_snd.oobmark``); in a closing state its FIN follows it. ENETDOWN,
+        EMSGSIZE: see push."""
         toep = self.usable(tp)
         if toep is None:
             return errno.EPERM
@@ -155,7 +156,8 @@ class ToeCalls:
         return bool(tp.t_state in (TCPS_FIN_WAIT_1, TCPS_CLOSING, TCPS_LAST_ACK) or tp.t_flags & TF_NEEDFIN)
 
     def push(self, toep: toepcb, tp: tcpcb, send_fin: int = 0) -> int:
-        """Tell the device how far so_snd reaches, that the FIN follows (``send_fin``: TP_SEND_FIN), and another t_maxseg.
+        """Tell the device how far so_snd reaches, where urgent data ends, that the FIN follows (``send_fin``: TP_SEND_FIN), and
+        another t_maxseg.
 
         EPERM: there is data behind the FIN. ENETDOWN: link down. EMSGSIZE: the interface's MTU has become less than
         the segments of the connection. On an error the device is told nothing; without news there is none.
@@ -167,7 +169,9 @@ class ToeCalls:
         send_fin = 0 if toep.flags & TP_FIN_SENT else toep.flags & TP_SEND_FIN | send_fin
         end = so.so_snd.tail if send_fin else self.held.sendable(toep, tp, so.so_snd)
         shrinks = tp.t_maxseg < toep.maxseg
-        if send_fin or tp.t_maxseg != toep.maxseg or end != toep.snd_told:
+        mark = so.so_snd.oobmark
+        urgent = mark is not None and advance(mark, 1) != toep.urgent_told
+        if urgent or send_fin or tp.t_maxseg != toep.maxseg or end != toep.snd_told:
             if toep.flags & TP_FIN_SENT and end != toep.snd_told:
                 return errno.EPERM
             if not self._ifp.if_up:
@@ -179,6 +183,8 @@ class ToeCalls:
             self.engine.commands.post_control(abi.pack_path_mtu(0, tid=toep.tid, mss=tp.t_maxseg))
             if shrinks:
                 self.order(toep)  # what does not fit must not go first
+        if urgent:
+            self._urgent(toep, tp, advance(so.so_snd.oobmark or 0, 1))
         if send_fin:
             toep.flags |= TP_SEND_FIN | TP_FIN_SENT
             tp.t_flags |= TF_SENTFIN
@@ -191,6 +197,17 @@ class ToeCalls:
         tp.snd_nxt = tp.snd_max = advance(tp.iss + 1, end)
         self.sent.ask(toep, tp)
         return 0
+
+    def _urgent(self, toep: toepcb, tp: tcpcb, end: int) -> None:
+        """Urgent data ends at ``end``. Nothing holds it back (as in Linux and FreeBSD), and no data behind it may go first: the
+        peer would have passed the mark before it hears of it."""
+        toep.urgent_told = end
+        tp.snd_up = advance(tp.iss + 1, end)
+        self.engine.commands.post_control(abi.pack_urgent(0, tid=toep.tid, snd_end=end))
+        if is_after(end, toep.snd_told):
+            toep.snd_told = end
+            tp.snd_nxt = tp.snd_max = tp.snd_up
+        self.order(toep)
 
     def order(self, toep: toepcb) -> None:
         """What is sent from now on is sent by the commands posted so far: a doorbell is a register, and would overtake them in

@@ -38,11 +38,14 @@ from ..netinet.tcp_fsm import (
 from ..netinet.tcp_keepalive import tcp_heard, tcp_keepalive
 from ..netinet.tcp_subr import tcp_close, tcp_drop, tcp_twstart
 from ..netinet.tcp_timer import tcp_progress
+from ..netinet.uipc_oob import tcp_pulloutofband, tcp_urgent
 from .calls import ToeCalls
 from .time_wait import TimeWaitHandover
 
 ACKED_OUR_FIN = (TCPS_FIN_WAIT_2, TCPS_TIME_WAIT)
 """States of the device in which the peer has acknowledged our FIN."""
+URGENT_MOST = 0x10000
+"""How far beyond the receive window an urgent pointer can point, in bytes."""
 _REASON_ERRNO: dict[int, int] = {
     abi.Reason.REFUSED: errno.ECONNREFUSED,
     abi.Reason.TIMEOUT: errno.ETIMEDOUT,
@@ -138,6 +141,8 @@ class ToeEvents:
         elif event.state == TCPS_SYN_RECEIVED and tp.t_state == TCPS_SYN_SENT:
             tp.t_state = TCPS_SYN_RECEIVED  # both sides have opened at once
         if toep.flags & TP_ESTABLISHED:
+            if event.urgent and event.rcv_up != toep.rcv_up:
+                self._urgent(toep, tp, so, event.rcv_up)
             acked, arrived = self._progress(toep, event)
             if acked or arrived:
                 tcp_heard(tp)
@@ -185,6 +190,16 @@ class ToeEvents:
         soisconnected(so)
         self._calls.push(toep, tp)
 
+    def _urgent(self, toep: toepcb, tp: tcpcb, so: socket, rcv_up: int) -> None:
+        """RCV.UP has advanced. What the snapshot tells of it is no older than its data, so it comes first."""
+        end = distance(rcv_up, advance(tp.irs, 1))
+        ahead = distance(end, toep.rcv_position)
+        if not 1 <= ahead <= toep.rings.rcv.size + URGENT_MOST:
+            self._counters["bad_positions"] += 1
+            return
+        toep.rcv_up = rcv_up
+        tcp_urgent(tp, so, rcv_up, advance(end, -1))
+
     def _arrived(self, toep: toepcb, tp: tcpcb, so: socket, count: int) -> bool:
         """``count`` bytes have arrived in the receive ring; False when that ended the connection."""
         tp.rcv_nxt = advance(tp.rcv_nxt, count)
@@ -195,6 +210,7 @@ class ToeEvents:
             return False
         with so.lock:
             sbcommit(so.so_rcv, count)
+            tcp_pulloutofband(tp, so)
             if so.so_rcv.sb_state & SBS_CANTRCVMORE:
                 sbflush(so.so_rcv)  # the user does not want to read: room for the peer again
         sorwakeup(so)

@@ -8,12 +8,14 @@ from ..config import EngineConfig
 from ..messages import (
     ACK,
     SYN,
+    URG,
     Counter,
     FlowResponse,
     rx_verdict,
     tx_segment,
 )
 from ..wire.queue import HalfQueue
+from ..wire.sequence import distance
 from ..wire.valid_only import valid_only
 from .result import arrival, pass_result
 from .tcb import TimerRecord, timer_write
@@ -93,11 +95,16 @@ class Actions(wiring.Component):
         # One register stage for the sums that turn sequence numbers into positions (seq - (isn + 1) = seq + ~isn).
         out = segments.i.payload
         emits = self.i.valid & (r.emit | r.reset)
+        # SND.UP lies no further ahead than the largest send ring (a keepalive one byte more).
+        up = distance(r.snd_up, r.tx_seq)
+        far = up[16:25].any()
+        urgent = r.snd_urgent & ~r.reset & ~up[31] & Mux(far, r.tx_up_cut, up[:16].any())
         m.d.sync += [
             segments.i.valid.eq(emits),
             out.id.eq(r.id),
             out.seq.eq(r.tx_seq),
-            out.flags.eq(r.tx_flags),
+            out.flags.eq(r.tx_flags | urgent << URG),
+            out.urgent.eq((up[:16] | far.replicate(16)) & urgent.replicate(16)),
             out.length.eq(r.tx_length),
             out.ack.eq(Mux(r.tx_flags[ACK], r.rcv_nxt, 0)),
             out.position.eq(r.tx_seq + ~r.iss),

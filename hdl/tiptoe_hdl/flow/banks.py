@@ -57,6 +57,9 @@ BANKS = {
     )),
     "newest": Bank(first=1, last=4, when="takes_wnd", fields=("snd_wl1",)),
     "lost": Bank(first=1, last=4, when="moves_recover", fields=("recover",)),
+    # urgent data, ours (the segment that leaves reads it) and the peer's
+    "urgent_out": Bank(first=1, last=4, when="moves_snd_up", again=Again.SEGMENT, fields=("snd_urgent", "snd_up")),
+    "urgent_in": Bank(first=1, last=5, when="moves_rcv_up", fields=("rcv_urgent", "rcv_up")),
     # received out of order; in the other row the scoreboard, for a SACK block and the connection's turn
     "ahead": Bank(first=1, last=5, rows=2, again=Again.SACK, fields=("ooo", "ooo_valid", "ooo_newest")),
     # what the conclusions take besides

@@ -55,6 +55,7 @@ class Inquiries(wiring.Component):
             report.snd_una_position.eq(Mux(t.fin_acked, t.snd_end, t.snd_una) + ~t.iss),
             report.rcv_nxt_position.eq(t.rcv_nxt + ~t.irs),
             report.mss.eq(t.maxseg),
+            report.urgent.eq(t.rcv_urgent),
         ]
         m.d.sync += [
             Value.cast(report[name]).eq(Value.cast(t[name]))
@@ -71,6 +72,7 @@ class Inquiries(wiring.Component):
                 "rcv_scale",
                 "iss",
                 "irs",
+                "rcv_up",
             )
         ]
 

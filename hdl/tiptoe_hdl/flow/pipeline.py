@@ -31,7 +31,7 @@ from .ack_limit import said_now
 from .banks import BANKS, INQUIRED, LATER, Again, BankMemory
 from .event import Kind, flow_event, known_of
 from .result import Parameters, arrival, inquiry, inquiry_later, pass_result
-from .rules import congestion, host, output, reassembly, rtt, scoreboard, segment, state, timers
+from .rules import congestion, host, output, reassembly, rtt, scoreboard, segment, state, timers, urgent
 from .tcb import TICK_BITS, WND_BITS, fields
 
 OPERAND, RESULT = 3, 12
@@ -46,7 +46,7 @@ WRITTEN_EARLY = OPERAND + ARRIVED
 """Stage in which the banks that a report reads are written."""
 
 STEPS = (
-    (segment.measure, reassembly.compare, scoreboard.measure, congestion.measure, host.measure),
+    (segment.measure, reassembly.compare, scoreboard.measure, congestion.measure, host.measure, urgent.measure),
     (
         segment.classify,
         reassembly.overlap,
@@ -55,10 +55,29 @@ STEPS = (
         rtt.measure,
         host.compare,
         timers.measure,
+        urgent.compare,
         state.measure,
     ),
-    (segment.decide, reassembly.merge, scoreboard.find, congestion.candidates, rtt.double, host.judge, timers.expire),
-    (reassembly.apply, scoreboard.apply, congestion.apply, output.prepare, rtt.sample, host.apply, state.apply),
+    (
+        segment.decide,
+        reassembly.merge,
+        scoreboard.find,
+        congestion.candidates,
+        rtt.double,
+        host.judge,
+        timers.expire,
+        urgent.judge,
+    ),
+    (
+        reassembly.apply,
+        scoreboard.apply,
+        congestion.apply,
+        output.prepare,
+        rtt.sample,
+        host.apply,
+        urgent.apply,
+        state.apply,
+    ),
     (state.take_fin, reassembly.insert, host.note, output.measure, rtt.error, timers.prolong),
     (state.wait, reassembly.forget, output.limit, rtt.smooth),
     (output.decide, rtt.apply, timers.guess),

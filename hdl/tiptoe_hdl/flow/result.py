@@ -68,6 +68,9 @@ def pass_result(cfg: EngineConfig) -> data.StructLayout:
             "sack_ok": 1,
             "rcv_scale": 4,
             "tx_sacks": SACK_BITS,
+            "tx_up_cut": 1,
+            "snd_urgent": 1,
+            "snd_up": 32,
             # for the sweep
             "rexmt_on": 1,
             "rexmt_deadline": TICK_BITS,

@@ -89,6 +89,8 @@ FIELDS = {
     "rexmt_shift": 4,
     "unanswered": 4,  # probes since the peer was last heard of; of the host's, the first
     "rexmits": 16,  # segments sent again since the id was opened; wraps
+    "snd_urgent": 1,  # snd_up counts
+    "snd_up": 32,  # sequence number behind the last urgent byte
     # receive side
     "irs": 32,
     "rcv_nxt": 32,
@@ -98,6 +100,8 @@ FIELDS = {
     "fin_seq": 32,  # where the FIN seen last stands, while fin_seen
     "told": SACK_BITS,  # how many intervals there are: for segments of passes that do not see them
     "ooo_newest": 2,  # the interval that has grown last
+    "rcv_urgent": 1,  # rcv_up counts
+    "rcv_up": 32,  # behind the peer's last urgent byte; may lie behind rcv_nxt
     "ack_now": 1,
     "delack": 1,
     # timers: the deadlines are copied to the sweep's table

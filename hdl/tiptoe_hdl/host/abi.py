@@ -33,6 +33,7 @@ class Opcode(IntEnum):
     SET_IP_HEADER = 13
     SET_CONGESTION = 14
     KEEPALIVE = 15
+    URGENT = 16
 
 
 COMMAND_HEADER = (("opcode", 0, 0, 8), ("tag", 0, 16, 16))
@@ -63,6 +64,8 @@ COMMANDS = {
     Opcode.SET_IP_HEADER: (("tid", 1, 0, 32), ("ttl", 2, 0, 8), ("tos", 2, 8, 8)),
     Opcode.SET_CONGESTION: (("tid", 1, 0, 32), ("algorithm", 2, 0, 8)),
     Opcode.KEEPALIVE: (("tid", 1, 0, 32),),
+    # Send data up to snd_end (position), which is urgent.
+    Opcode.URGENT: (("tid", 1, 0, 32), ("snd_end", 2, 0, 32)),
 }
 # fmt: on
 
@@ -84,6 +87,7 @@ COMMAND_TEXT = {
     Opcode.SET_IP_HEADER: "Time to live and type of service of the connection's segments from now on, in place of the register IP_HEADER's, until the id is provisioned anew. A SYN,ACK has the register's.",
     Opcode.SET_CONGESTION: "Congestion control algorithm of a connection that is open; NEWRENO until then. Register CONGESTION tells which there are.",
     Opcode.KEEPALIVE: "Asks the peer of an established connection whether it is still there: an empty segment one before SND.UNA, which it has to answer. READ_TCB's `unanswered` is 0 again when it has, or has said anything else.",
+    Opcode.URGENT: "Sends data up to position `snd_end`, as the send doorbell does, and urgent data ends there (SND.UP): segments sent from then on say so, those sent again too, until the peer has acknowledged it; one goes at once, whatever the peer's window. Of an established connection that is not closed.",
 }
 """What each command does, for the documentation."""
 
@@ -120,9 +124,10 @@ EVENTS = {
     # not yet written. terminal comes once, last, and only when every received byte is in host memory.
     EventType.CONNECTION: (
         ("tid", 0, 0, 32), ("rcv_position", 1, 0, 32), ("snd_una_position", 2, 0, 32),
-        ("syncache_ref", 3, 0, 16), ("mss", 3, 16, 16), ("iss", 4, 0, 32), ("irs", 5, 0, 32),
-        ("state", 6, 0, 4), ("snd_scale", 6, 4, 4), ("rcv_scale", 6, 8, 4), ("established", 6, 12, 1),
-        ("peer_closed", 6, 13, 1), ("terminal", 6, 14, 1), ("bad_doorbell", 6, 15, 1), ("reason", 6, 16, 4)),
+        ("syncache_ref", 3, 0, 16), ("mss", 3, 16, 16), ("iss", 4, 0, 32), ("irs", 5, 0, 32), ("rcv_up", 6, 0, 32),
+        ("state", 7, 8, 4), ("snd_scale", 7, 12, 4), ("rcv_scale", 7, 16, 4), ("established", 7, 20, 1),
+        ("peer_closed", 7, 21, 1), ("terminal", 7, 22, 1), ("bad_doorbell", 7, 23, 1), ("reason", 7, 24, 4),
+        ("urgent", 7, 28, 1)),
     EventType.SYN_RECEIVED: (
         ("syncache_ref", 0, 0, 16), ("listener", 0, 16, 8), ("faddr", 1, 0, 32), ("laddr", 2, 0, 32),
         ("fport", 3, 0, 16), ("lport", 3, 16, 16), ("iss", 4, 0, 32), ("irs", 5, 0, 32),
@@ -140,7 +145,7 @@ EVENTS = {
 
 EVENT_TEXT = {
     EventType.NONE: "Not written yet.",
-    EventType.CONNECTION: "A snapshot of one connection: absolute positions and sticky flags. Later progress folds into an entry not yet written. Data up to `rcv_position` is in host memory; with `peer_closed` the peer's FIN counts as one more. `snd_una_position` is acknowledged. `peer_closed` and `terminal` come only when every received byte is in host memory (after a failed payload write `terminal` does not wait for it); `terminal` comes once, last.",
+    EventType.CONNECTION: "A snapshot of one connection: absolute positions and sticky flags. Later progress folds into an entry not yet written. Data up to `rcv_position` is in host memory; with `peer_closed` the peer's FIN counts as one more. `snd_una_position` is acknowledged. `peer_closed` and `terminal` come only when every received byte is in host memory (after a failed payload write `terminal` does not wait for it); `terminal` comes once, last. With `urgent` the peer's urgent data ends before `rcv_up`, a sequence number: the newest such place, told no later than the data before it, and again in every event until more than a receive ring has come behind it.",
     EventType.SYN_RECEIVED: "A listener answered a SYN: a half-open connection exists. `sack_ok`: both its SYN and our SYN,ACK permit selective acknowledgements.",
     EventType.SYNCACHE_GONE: "A half-open connection ended without becoming a connection.",
     EventType.COMMAND_DONE: "Outcome of a command. `argument` is dword 1 of the command; `value`: the page, of a successful READ_TCB. A command that could not be read has opcode NOP, status DMA_ERROR, tag 0 and its count since reset in `argument`.",

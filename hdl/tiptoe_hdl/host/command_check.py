@@ -27,6 +27,7 @@ WITH_TID = (
     Opcode.SET_IP_HEADER,
     Opcode.SET_CONGESTION,
     Opcode.KEEPALIVE,
+    Opcode.URGENT,
 )
 
 

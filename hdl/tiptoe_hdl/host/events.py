@@ -34,7 +34,8 @@ def event_entry(event: EventType, **fields) -> Value:
             raise ValueError(f"{event.name}.{name} has {width} bits, not {len(value)}")
         parts += [Const(0, low - at), value, Const(0, width - len(value))]
         at = low + width
-    return Cat(*parts, Const(0, 7 * 32 - at), Const(event, 8), Const(0, 24))
+    type_at = 7 * 32
+    return Cat(*parts, Const(0, 8 * EVENT_BYTES - at)) | Const(event << type_at, 8 * EVENT_BYTES)
 
 
 class EventWriter(wiring.Component):
@@ -244,5 +245,7 @@ class EventWriter(wiring.Component):
             terminal=report.terminal,
             bad_doorbell=report.bad_doorbell,
             reason=report.reason,
+            urgent=report.urgent,
+            rcv_up=report.rcv_up,
         )
         return news.valid & eligible, news.ready, entry

@@ -104,6 +104,7 @@ class RxMetaBuilder(wiring.Component):
                     [held.seq.eq(here)],
                     [held.ack.eq(here)],
                     [data_offset.eq(here[28:]), held.flags.eq(here[16:24]), held.wnd.eq(here[:16])],
+                    [held.urgent.eq(here[:16])],
                 )
             ):
                 take(f"tcp{number}_{lane}", position.is_tcp_word(number, lane), assignments)

@@ -63,7 +63,7 @@ def wire_bytes(header, total_length, identification, mac) -> list[Value]:
     tcp = pack(TCP, {
         "source_port": header.tuple.lport, "destination_port": header.tuple.fport,
         "seq": header.seq, "ack": header.ack, "data_offset": data_offset, "reserved": 0,
-        "flags": header.flags, "wnd": header.wnd, "checksum": 0, "urgent": 0,
+        "flags": header.flags, "wnd": header.wnd, "checksum": 0, "urgent": header.urgent,
     })  # fmt: skip
     mss = pack(TCP_MSS, {"kind": OPTION_MSS, "length": 4, "mss": header.mss})
     nops = [Const(OPTION_NOP, 8)] * 3 + [Const(0, 8)]
@@ -241,7 +241,7 @@ class HeaderBuilder(wiring.Component):
                 for words in OPTION_WORDS:
                     with m.Case(words):
                         m.d.comb += constants.eq(bare + option_sum(False, words))
-        mss = header.mss & header.flags[SYN].replicate(16)
+        mss = Mux(header.flags[SYN], header.mss, header.urgent)  # either is there
         high, low, rest, service = Signal(18), Signal(18), Signal(18), Signal(17)
         m.d.sync += [
             high.eq(header.seq[16:] + header.ack[16:] + header.wnd),

@@ -43,7 +43,7 @@ HOST_FRAMES = 16
 
 _fields = data.StructLayout({
     "seq": 32, "ack": 32, "flags": 8, "wnd": 16, "words": 4, "mss": 16, "ws_present": 1, "ws": 4, "sack_ok": 1,
-    "sacks": SACK_BITS, "length": 12,
+    "sacks": SACK_BITS, "length": 12, "urgent": 16,
 })  # fmt: skip
 """Fields of ``tx_header`` that are the source's."""
 
@@ -150,6 +150,7 @@ class Resolver(wiring.Component):
         sacks = segment.sacks & (is_segment & ~syn).replicate(SACK_BITS)
         m.d.sync += [
             now.sacks.eq(sacks),
+            now.urgent.eq(segment.urgent & is_segment.replicate(16)),
             # As in OPTION_WORDS.
             now.words.eq(Mux(syn, 1 + ws_present + sack_ok, Cat(sacks.any(), sacks)) | is_host.replicate(4)),
         ]

@@ -15,10 +15,10 @@ import pytest
 from tests.driver.bench import arp_reply
 from tests.driver.races.world import LINGER_0
 from tests.states import situations as table
-from tests.states.oracle import RULES, Connection, Segment, receive
+from tests.states.oracle import RULES, UP, Connection, Segment, receive
 from tests.states.situations import FLAGS, SITUATIONS, Situation
 from tiptoe_driver.hardware import abi_gen as reg
-from tiptoe_driver.netinet.sockbuf import SBS_CANTRCVMORE
+from tiptoe_driver.netinet.sockbuf import SBS_CANTRCVMORE, sbread
 from tiptoe_driver.netinet.structures import sototcpcb
 from tiptoe_verif.native.simulation import Simulation
 from tiptoe_verif.wire import segment as wire
@@ -95,9 +95,8 @@ class Rig:
             wire.Segment(
                 wire.ip_number(THEIRS), wire.ip_number(OURS), self.port, self.ours, (self.irs + s.seq) & M32,
                 (iss + s.ack) & M32 if "A" in s.flags else 0x12345678, sum(BITS[f] for f in s.flags), s.wnd,
-                1460 if "S" in s.flags else 0, None, data,
-            ),
-            urgent=3 if "U" in s.flags else 0,
+                1460 if "S" in s.flags else 0, None, data, urgent=UP if "U" in s.flags else 0,
+            )
         )  # fmt: skip
         header = (
             wire.mac_number(OUR_MAC).to_bytes(6, "big") + wire.mac_number(THEIR_MAC).to_bytes(6, "big") + b"\x08\x00"
@@ -169,7 +168,8 @@ class Rig:
             if after.state not in ("CLOSED", "SYN_SENT"):
                 names = {"rcv_nxt": after.rcv_nxt, "snd_una": after.snd_una, "snd_wnd": after.snd_wnd}
                 tcb = self._tcb()
-                want |= names
+                want |= names | {"rcv_up": after.rcv_up}
+                got["rcv_up"] = self._rcv_up()
                 got["rcv_nxt"] = self._relative(tcb["rcv_nxt"], self.irs)
                 got["snd_una"] = self._relative(tcb["snd_una"], self.iss or 0)
                 got["snd_wnd"] = tcb["snd_wnd"]
@@ -216,11 +216,11 @@ class Rig:
             end = errno.errorcode[so.so_error]
         else:
             end = "end" if so.so_rcv.sb_state & SBS_CANTRCVMORE else "nothing"
-        try:
-            data = self.sock.recv(65536, socket.MSG_PEEK)
-        except OSError:
-            data = b""
-        return end, data
+        return end, sbread(so.so_rcv, 65536)  # recv stops at a mark
+
+    def _rcv_up(self) -> int | None:
+        so = self.sock.so
+        return None if so.so_rcv.oobmark is None else self._relative(sototcpcb(so).rcv_up, self.irs)
 
     def end(self, c: Connection) -> None:
         """Nothing of it is left."""

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field, replace
 from tiptoe_hdl.config import TINY
 from tiptoe_hdl.flow.flow import Flow
 from tiptoe_hdl.host.abi import TCB_PAGES
-from tiptoe_hdl.messages import ACK, FIN, PSH, RST, SYN, FlowOp, Reason, State, Status
+from tiptoe_hdl.messages import ACK, FIN, PSH, RST, SYN, URG, FlowOp, Reason, State, Status
 from tiptoe_verif.sim.block import BlockSim
 
-FLAG = {"S": 1 << SYN, "A": 1 << ACK, "F": 1 << FIN, "R": 1 << RST, "P": 1 << PSH}
+FLAG = {"S": 1 << SYN, "A": 1 << ACK, "F": 1 << FIN, "R": 1 << RST, "P": 1 << PSH, "U": 1 << URG}
 M32 = 0xFFFFFFFF
 
 LOCAL_SEQ = 0xFFFFFF00
@@ -38,6 +38,7 @@ class Segment:
     ws: int | None = None
     sack_ok: bool = False  # with SYN: SACK-permitted
     sacks: int = 0  # of ours: SACK blocks it has room for
+    urgent: int = 0  # urgent pointer
 
     def but(self, **changes) -> "Segment":
         """A copy with some fields changed."""
@@ -175,6 +176,7 @@ class FlowBench:
                 ws=segment.ws or 0,
                 sack_ok=segment.sack_ok,
                 has_sack=has_sack,
+                urgent=segment.urgent,
             ),
         )
 
@@ -194,7 +196,7 @@ class FlowBench:
         """Segments sent since last asked, as Segment."""
         out = []
         for tx in self.seen.tx:
-            text = "".join(letter for letter in "SAFRP" if tx.flags & FLAG[letter])
+            text = "".join(letter for letter in "SAFRPU" if tx.flags & FLAG[letter])
             ack = (tx.ack - self.irs) & M32 if "A" in text else 0
             out.append(
                 Segment(
@@ -207,6 +209,7 @@ class FlowBench:
                     ws=tx.ws if tx.ws_present else None,
                     sack_ok=bool(tx.sack_ok),
                     sacks=tx.sacks,
+                    urgent=tx.urgent,
                 )
             )
         self.seen.tx.clear()
@@ -272,12 +275,13 @@ class FlowBench:
         assert [s.flags for s in sent] == ["A"], sent
         self.seen.notices.clear()
 
-    def two_gibibytes(self, sack_ok=False):
-        """A connection that has sent more than 2 GiB without loss, in segments of 4000 bytes; returns the position up to which
-        all is acknowledged."""
+    def two_gibibytes(self, sack_ok=False, begin=lambda: None):
+        """A connection that, behind ``begin``, has sent more than 2 GiB without loss, in segments of 4000 bytes; returns the
+        position up to which all is acknowledged."""
         assert self.provision(snd_log2=24) == Status.OK
         self.request(FlowOp.OPEN, a=self.iss, mss=4000)
         self.receive(Segment("SA", seq=0, ack=1, wnd=65535, mss=4000, ws=14, sack_ok=sack_ok))
+        begin()
         at, burst = 0, 40_000
         while at < (1 << 31) + 1_000_000:
             self.put("doorbell", dict(id=1, which=0, position=at + burst & M32))
@@ -290,6 +294,17 @@ class FlowBench:
         assert self.report().snd_una_position == at & M32, "all of it has gone"
         assert self.tcb()["rexmits"] == 0
         return at
+
+    def urgent(self, position, id=1, settle=400):
+        """URGENT request: what the send ring holds up to ``position`` is urgent; returns the segments sent."""
+        self.seen.tx.clear()
+        assert self.request(FlowOp.URGENT, id=id, a=position & M32, settle=settle) == Status.OK
+        return self.sent()
+
+    def rcv_up(self, id=1):
+        """RCV.UP relative to the peer's ISN; None when there is none."""
+        report = self.report(id)
+        return (report.rcv_up - self.irs) & M32 if report.urgent else None
 
     def close(self, position=0, id=1):
         """CLOSE request; returns the segments sent."""

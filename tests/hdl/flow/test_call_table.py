@@ -90,9 +90,10 @@ def test_call(b, call: str, state: str, base) -> None:
         assert not b.report().bad_doorbell
     else:
         op = {"STATUS": FlowOp.READ}.get(call) or FlowOp[call]
-        status = b.request(op, a=b.iss if call == "OPEN" else 0, mss=1460)
+        status = b.request(op, a={"OPEN": b.iss, "URGENT": 100}.get(call, 0), mss=1460)
         assert status.name == answer
         sent = b.sent()
+        assert [s.urgent for s in sent if s.length] == ([100] if goes == "data" else [])
     assert [letters(s) for s in sent] == ([goes] if goes else [])
     report = b.report()
     assert State(report.state).name == then

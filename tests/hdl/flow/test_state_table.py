@@ -9,11 +9,10 @@ import pytest
 
 from tests.hdl.flow import bench as flow
 from tests.hdl.flow.bench import FlowBench, FlowOp, Reason, State, Status
-from tests.states.oracle import Connection, Outcome, Segment, receive
+from tests.states.oracle import UP, Connection, Outcome, Segment, receive
 from tests.states.situations import BASES, FLAGS, SITUATIONS, WINDOW, Situation, segments
 
 LETTERS = {bit: letter for letter, bit in flow.FLAG.items()}
-URG = 1 << 5
 SETTLE = 60
 """Cycles until a pass and the turns to send behind it are over."""
 
@@ -66,12 +65,13 @@ class Row:
     def try_(self, c: Connection, segment: Segment) -> tuple[Outcome, str]:
         """A segment arrives; what the oracle says, and what differs from it."""
         b, expected = self.b, receive(c, segment, self.where)
-        flags = segment.flags.replace("U", "")
+        flags = segment.flags
         b.seen.tx.clear()
         b.seen.verdicts.clear()
         offered = flow.Segment(
-            flags, segment.seq, segment.ack, segment.wnd, segment.length, 1460 if "S" in flags else 0
-        )
+            flags, segment.seq, segment.ack, segment.wnd, segment.length, 1460 if "S" in flags else 0,
+            urgent=UP,
+        )  # fmt: skip
         b.offer(offered)
         b.cycles(SETTLE)
         (verdict,) = b.seen.verdicts
@@ -97,8 +97,14 @@ class Row:
         if want["state"] == "CLOSED":
             del want["peer closed"], got["peer closed"]
         elif after.state != "SYN_SENT":
-            want |= {"RCV.NXT": after.rcv_nxt, "SND.UNA": after.snd_una, "SND.WND": after.snd_wnd}
+            want |= {
+                "RCV.NXT": after.rcv_nxt,
+                "SND.UNA": after.snd_una,
+                "SND.WND": after.snd_wnd,
+                "RCV.UP": after.rcv_up,
+            }
             got |= {
+                "RCV.UP": report.rcv_up - b.irs & flow.M32 if report.urgent else None,
                 "RCV.NXT": report.rcv_nxt_position + 1 & flow.M32,
                 "SND.UNA": self._page(0)["snd_una"] - b.iss & flow.M32,
                 "SND.WND": self._page(3)["snd_wnd"],

@@ -55,6 +55,8 @@ class Bench:
             "irs": 0,
             "snd_una_position": 0,
             "rcv_nxt_position": 0,
+            "urgent": 0,
+            "rcv_up": 0,
             **changes,
         }
 

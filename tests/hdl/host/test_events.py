@@ -89,6 +89,38 @@ def test_all_ids_at_once():
     assert {event.tid for event in bench.events} == set(range(16)) and len(bench.events) <= 20
 
 
+def test_a_flood_of_urgent_pointers_is_few_events_and_the_last_says_all():
+    bench = Bench(log2=5)
+
+    async def main(ctx):
+        await bench.start(ctx)
+        bench.reading = False
+        for up in range(1, 400):
+            bench.tcbs[7].update(urgent=1, rcv_up=up)
+            await bench.notify(ctx, 7)
+            await bench.notify(ctx, 9)
+        bench.reading = True
+        await bench.settle(ctx)
+
+    bench.simulate(main)
+    ups = [event.rcv_up for event in bench.connection(7)]
+    assert ups == sorted(ups) and ups[-1] == 399 and len(bench.events) <= 40
+    assert not any(event.urgent for event in bench.connection(9))
+
+
+def test_the_urgent_pointer_is_told_though_its_data_is_not_placed():
+    bench = Bench()
+
+    async def run(bench, ctx):
+        bench.tcbs[2].update(rcv_nxt_position=100, urgent=1, rcv_up=101)
+        await bench.notify(ctx, 2)
+        await bench.settle(ctx)
+        (event,) = bench.connection(2)
+        assert (event.rcv_position, event.urgent, event.rcv_up) == (0, 1, 101)
+
+    one(run, bench=bench)
+
+
 def test_received_data_is_told_when_it_is_placed():
     bench = Bench()
 

@@ -75,6 +75,7 @@ SEGMENT = {
     "ws": 0,
     "sack_ok": 0,
     "sacks": 0,
+    "urgent": 0,
 }
 LISTENER = {"enable": 1, "listener": 0, "laddr": 0, "lport": 80, "mss": 1460, "rcv_scale": 7, "wnd": 60000}
 

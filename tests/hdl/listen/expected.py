@@ -20,7 +20,8 @@ def rx_segment(id_, **overrides):
     meta = seg(**overrides)
     return {"id": id_, "length": meta["payload_length"],
             "has_sack": int(meta["sacks"] > 0),
-            **{name: meta[name] for name in ("seq", "ack", "flags", "wnd", "mss", "ws_present", "ws", "sack_ok")}}  # fmt: skip
+            **{name: meta[name] for name in ("seq", "ack", "flags", "wnd", "mss", "ws_present", "ws", "sack_ok",
+                                           "urgent")}}  # fmt: skip
 
 
 def refused(control):

@@ -110,7 +110,7 @@ def expect(frame: bytes, error: bool = False, promiscuous: bool = False, limit: 
         },
         "smac": int.from_bytes(frame[6:12], "big"),
         "seq": int.from_bytes(tcp[4:8], "big"), "ack": int.from_bytes(tcp[8:12], "big"),
-        "flags": tcp[13], "wnd": int.from_bytes(tcp[14:16], "big"),
+        "flags": tcp[13], "wnd": int.from_bytes(tcp[14:16], "big"), "urgent": int.from_bytes(tcp[18:20], "big"),
         **options,
     })  # fmt: skip
 

@@ -189,7 +189,7 @@ def expectation(metas, rst_unknown, syn_to_host=0, room=1, may_reset=1):
                     "has_sack": int(meta["sacks"] > 0),
                     **{
                         name: meta[name]
-                        for name in ("seq", "ack", "flags", "wnd", "mss", "ws_present", "ws", "sack_ok")
+                        for name in ("seq", "ack", "flags", "wnd", "mss", "ws_present", "ws", "sack_ok", "urgent")
                     },
                 }
             )
@@ -271,7 +271,7 @@ def random_meta(rng, number):
         seq=rng.getrandbits(32), ack=rng.getrandbits(32), wnd=rng.getrandbits(16), smac=rng.getrandbits(48),
         payload_length=rng.randrange(1461), payload_offset=4 * rng.randrange(14, 30), frame_length=rng.randrange(60, 1515),
         mss=rng.getrandbits(16), ws_present=rng.getrandbits(1), ws=rng.randrange(15),
-        sack_ok=rng.getrandbits(1), sacks=rng.choice([0, 0, 1, 2, 3, 4]),
+        sack_ok=rng.getrandbits(1), sacks=rng.choice([0, 0, 1, 2, 3, 4]), urgent=rng.getrandbits(16),
     )  # fmt: skip
 
 

@@ -129,7 +129,7 @@ class TxBench:
             "flags": flags, "wnd": rng.getrandbits(16),
             "position": rng.getrandbits(32) if position is None else position, "length": length,
             "mss": rng.getrandbits(16), "ws_present": rng.getrandbits(1), "ws": rng.randrange(15),
-            "sack_ok": rng.getrandbits(1), "sacks": sacks,
+            "sack_ok": rng.getrandbits(1), "sacks": sacks, "urgent": 0 if flags >> SYN & 1 else rng.getrandbits(16),
         }, error, received)  # fmt: skip
 
     def received(self, number: int | None = None, newest: int | None = None) -> Received:
@@ -242,7 +242,8 @@ class TxBench:
             / IP(src=ip_text(tuple_["laddr"]), dst=ip_text(tuple_["faddr"]), tos=tos, ttl=ttl,
                  id=identification, flags="DF")
             / TCP(sport=tuple_["lport"], dport=tuple_["fport"], seq=message["seq"], ack=message["ack"],
-                  flags=message["flags"], window=message["wnd"], urgptr=0, options=self.options(job, blocks))
+                  flags=message["flags"], window=message["wnd"], urgptr=message.get("urgent", 0),
+                  options=self.options(job, blocks))
             / payload
         )  # fmt: skip
         frame = bytes(packet)

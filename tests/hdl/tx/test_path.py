@@ -3,10 +3,11 @@
 import random
 
 import pytest
+from scapy.layers.inet import TCP
 
 from tests.hdl.tx.bench import FLAGS_DATA, SEGMENT, TOS, TTL, TxBench
 from tiptoe_hdl.config import TINY
-from tiptoe_hdl.messages import ACK, RST, SYN, Status
+from tiptoe_hdl.messages import ACK, RST, SYN, URG, Status
 from tiptoe_hdl.tx.job import frames_inside
 from tiptoe_hdl.tx.path import TxPath
 from tiptoe_hdl.tx.resolve import HOST_FRAMES
@@ -66,18 +67,32 @@ def test_flags_and_options(flags, rng):
     bench.run(jobs)
 
 
+@pytest.mark.parametrize("urgent", [0, 1, 0x100, 0xFFFF])
+def test_urgent_pointer(urgent, rng):
+    """In its place and in the checksum; not in the control segment behind it."""
+    bench = TxBench(TINY, rng)
+    jobs = []
+    for length in (0, 1, 1460):
+        for sacks in (0, 1) if length < 1460 else (0,):
+            job = bench.segment(length, flags=FLAGS_DATA | 1 << URG, sacks=sacks)
+            job.message["urgent"] = urgent
+            jobs += [job, bench.control()]
+    frames = bench.run(jobs)
+    assert sorted(TCP(frame[34:]).urgptr for frame in frames) == [0] * 5 + [urgent] * 5
+
+
 def test_checksum_carries(rng):
     """Sums at the edges of the folds: all ones, all zeros, and a checksum of zero."""
     bench = TxBench(TINY, rng)
     bench.memory[:] = b"\xff" * len(bench.memory)
     jobs = [bench.segment(length, id=1) for length in (0, 1, 2, 1459, 1460)]
     for job in jobs[::2]:
-        job.message.update(seq=0xFFFFFFFF, ack=0xFFFFFFFF, wnd=0xFFFF)
+        job.message.update(seq=0xFFFFFFFF, ack=0xFFFFFFFF, wnd=0xFFFF, urgent=0xFFFF)
     bench.endpoints[1].tuple = dict(laddr=0xFFFFFFFF, faddr=0xFFFFFFFF, lport=0xFFFF, fport=0xFFFF)
     zero = bench.segment(0, id=2)
     bench.endpoints[2].tuple = dict(laddr=0, faddr=0, lport=0, fport=0)
     # Pseudo header: protocol 6, length 20; data offset and flags; the window makes the sum 0xFFFF.
-    zero.message.update(seq=0, ack=0, flags=0, wnd=0xFFFF - 6 - 20 - 0x5000)
+    zero.message.update(seq=0, ack=0, flags=0, urgent=0, wnd=0xFFFF - 6 - 20 - 0x5000)
     frames = bench.run([*jobs, zero])
     assert frames[-1][50:52] == bytes(2)
 

@@ -142,7 +142,7 @@ def test_checksum_carries_with_blocks(rng):
     for sacks in range(1, 5):
         received = Received([(0xFFFFFFFF - n, 0xFFFFFFFF) for n in range(4)], 1)
         job = bench.segment(MAXSEG - room_of(sacks), id=1, sacks=sacks, received=received)
-        job.message.update(seq=0xFFFFFFFF, ack=0xFFFFFFFF, wnd=0xFFFF, flags=FLAGS_DATA)
+        job.message.update(seq=0xFFFFFFFF, ack=0xFFFFFFFF, wnd=0xFFFF, flags=FLAGS_DATA, urgent=0xFFFF)
         jobs.append(job)
     bench.run(jobs)
 

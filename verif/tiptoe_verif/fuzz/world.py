@@ -12,6 +12,7 @@ import errno
 import random
 import socket
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +174,7 @@ class World:
                 sources[step.source], segment.dst, segment.sport, segment.dport, segment.seq, segment.ack, segment.flags,
                 segment.wnd, 0, None, segment.payload,
             )  # fmt: skip
-        packet = bytearray(pack_tcp(segment, options=options, urgent=step.urgent))
+        packet = bytearray(pack_tcp(replace(segment, urgent=step.urgent), options=options))
         kind = b"\x08\x00"
         match step.damage:
             case "tcp checksum":
@@ -213,7 +214,7 @@ class World:
             match step.what:
                 case "send" if not made.shut:
                     data = OUT[(at := made.sent % SIZE) : at + 1 + step.amount % 3000]
-                    made.sent += made.sock.send(data)
+                    made.sent += made.sock.send(data, socket.MSG_OOB if step.amount % 16 == 15 else 0)
                 case "receive":
                     data = made.sock.recv(1 + step.amount % 5000)
                     made.got(data)
@@ -259,6 +260,7 @@ class World:
         self._has(peer, Connection(sock, set()))
 
     def _has(self, peer: Peer, made: Connection) -> None:
+        made.sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)  # every byte is looked at
         self.connections[peer.slot] = made
         self.opened += 1
 

@@ -186,6 +186,7 @@ class KernelTcp:
         try:
             kernel.setblocking(False)
             kernel.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            kernel.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)  # no byte is lost; accepted ones inherit it
             for name, flag in _TCP_FLAGS.items():
                 kernel.setsockopt(socket.IPPROTO_TCP, name, int(bool(tp.t_flags & flag)))
             _set_keepalive(kernel, tp)

@@ -130,6 +130,13 @@ class Half:
         return self.moved - before
 
 
+def _bytes_only(host: socket.socket, offloaded: Socket) -> None:
+    """Both ends of a relay: every byte at once, urgent ones in line."""
+    host.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for end in (host, offloaded):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+
+
 class Relay(Connection):
     """An offloaded connection and one of the host's, joined."""
 
@@ -148,7 +155,7 @@ class Relay(Connection):
         """Join an accepted offloaded connection to a server of the host."""
         host = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         host.setblocking(False)
-        host.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        _bytes_only(host, offloaded)
         error = host.connect_ex(target)
         relay = cls(board, offloaded, record, host, connecting=error == errno.EINPROGRESS)
         if error not in (0, errno.EINPROGRESS):
@@ -160,7 +167,7 @@ class Relay(Connection):
         """Join an accepted connection of the host to an offloaded active open."""
         offloaded = Socket(board.stack)
         offloaded.setblocking(False)
-        host.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        _bytes_only(host, offloaded)
         relay = cls(board, offloaded, record, host, connecting=False)
         error = offloaded.connect_ex(target)
         relay._offload_connecting = True

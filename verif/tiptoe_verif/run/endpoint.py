@@ -115,6 +115,7 @@ class Endpoint:
         self._keeps = theirs.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) >= _KEEPING_BYTES
         self.end.bind(self.broker.name_of(self.serial))
         self.end.setblocking(False)
+        self.end.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)  # what is sent with MSG_OOB is not left out
         self.broker.watch(self.end, self._happened, _EVENTS)
         return theirs
 

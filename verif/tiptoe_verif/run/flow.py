@@ -47,6 +47,7 @@ class Flow:
 
     def __init__(self, end: socket.socket, offloaded: Socket, *, kept: int = 1) -> None:
         self._end, self._offloaded, self._kept = end, offloaded, kept
+        offloaded.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)  # a pair has no mark: no byte is left out
         self._inward = Half(offloaded.recv, self._give, self._end_of_stream)
         self._outward_done = False
         self._discarding = False

@@ -25,7 +25,7 @@ _NUMBER = struct.Struct("=i")
 _BUFFER = 131072
 
 DRIVER = {
-    (SOL_SOCKET, socket.SO_REUSEADDR), (SOL_SOCKET, socket.SO_KEEPALIVE), (SOL_SOCKET, socket.SO_OOBINLINE),
+    (SOL_SOCKET, socket.SO_REUSEADDR), (SOL_SOCKET, socket.SO_KEEPALIVE),
     (IPPROTO_TCP, socket.TCP_NODELAY), (IPPROTO_TCP, socket.TCP_CORK), (IPPROTO_TCP, socket.TCP_MAXSEG),
     (IPPROTO_IP, socket.IP_TOS), (IPPROTO_IP, socket.IP_TTL),
 }  # fmt: skip
@@ -34,6 +34,7 @@ DRIVER = {
 _REMEMBERED: dict[tuple[int, int], int] = {
     # Linux accepts these; none changes what an engine with one queue sends, but those that are told to the driver all the same.
     (SOL_SOCKET, socket.SO_SNDBUF): _BUFFER, (SOL_SOCKET, socket.SO_RCVBUF): _BUFFER,
+    (SOL_SOCKET, socket.SO_OOBINLINE): 0,  # it is always in line (flow.py)
     (SOL_SOCKET, socket.SO_REUSEPORT): 0, (SOL_SOCKET, socket.SO_PRIORITY): 0, (SOL_SOCKET, socket.SO_DONTROUTE): 0,
     (SOL_SOCKET, socket.SO_DEBUG): 0, (SOL_SOCKET, socket.SO_INCOMING_CPU): -1, (SOL_SOCKET, 46): 0,  # SO_BUSY_POLL
     (SOL_SOCKET, 47): -1,  # SO_MAX_PACING_RATE: -1 is "no limit"

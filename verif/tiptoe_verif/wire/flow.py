@@ -50,6 +50,8 @@ class Flow:
     sent: bytearray = field(default_factory=bytearray)
     early: list[tuple[int, int, bool]] = field(default_factory=list)
     beyond: list[tuple[int, int, bool]] = field(default_factory=list)
+    snd_up: int | None = None
+    """Behind the last urgent byte, as far as our segments have told."""
     segments_sent: int = 0
     segments_received: int = 0
     bytes_sent: int = 0

@@ -32,6 +32,7 @@ from .segment import (
     parse_ip,
     parse_tcp,
 )
+from .urgent import misplaced_urgent, next_up
 
 _REMEMBERED_SYNS = 16
 _REMEMBERED_SEGMENTS = 64
@@ -246,7 +247,7 @@ class WireMonitor:
             raise WireError("SYN together with FIN or RST")
         if not flags & (SYN | RST | ACK):
             raise WireError("neither SYN, RST nor ACK")
-        if wrong := misplaced(segment):
+        if wrong := misplaced(segment) or misplaced_urgent(segment):
             raise WireError(wrong)
         key = (segment.src, segment.sport, segment.dst, segment.dport)
         flow = self.flows.get(key)
@@ -383,6 +384,9 @@ class WireMonitor:
             flow.sent.clear()
         if not flow.iss <= seq <= flow.snd_max:
             raise WireError(f"sequence number is {seq - flow.snd_max} from the highest sent so far")
+        flow.snd_up, wrong = next_up(flow.snd_up, segment, seq, flow.snd_max)
+        if wrong:
+            raise WireError(wrong)
         if size == 0 and not fin:
             return
         if flow.irs is None:

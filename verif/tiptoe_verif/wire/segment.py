@@ -26,7 +26,7 @@ class Malformed(ValueError):
 @dataclass(frozen=True, slots=True)
 class Segment:
     """A TCP segment. Addresses are integers, first byte highest; ``ws`` is None without the option, ``mss`` 0.
-    ``sacks`` are SACK blocks as (left, right) edges."""
+    ``sacks`` are SACK blocks as (left, right) edges, ``urgent`` is the urgent pointer."""
 
     src: int
     dst: int
@@ -41,6 +41,7 @@ class Segment:
     payload: bytes
     sack_ok: bool = False
     sacks: tuple[tuple[int, int], ...] = ()
+    urgent: int = 0
 
     @property
     def length(self) -> int:
@@ -147,14 +148,14 @@ def parse_tcp(frame: bytes, *, strict: bool = True) -> Segment | None:
         raise Malformed("urgent pointer without URG")
     mss, ws, sack_ok, sacks = _options(frame[begin + 20 : begin + header], strict)
     payload = frame[begin + header : end]
-    return Segment(src, dst, sport, dport, seq, ack, flags, wnd, mss, ws, payload, sack_ok, sacks)
+    return Segment(src, dst, sport, dport, seq, ack, flags, wnd, mss, ws, payload, sack_ok, sacks, urgent)
 
 
-def pack_tcp(segment: Segment, *, tos: int = 0, ttl: int = 64, options: bytes = b"", urgent: int = 0) -> bytes:
+def pack_tcp(segment: Segment, *, tos: int = 0, ttl: int = 64, options: bytes = b"") -> bytes:
     """The IPv4 packet of ``segment``, not to be fragmented.
 
     Options are ``options``, as they are, then MSS, window scale, SACK-permitted and SACK blocks, where it has them; at
-    most 40 bytes, ended to a multiple of 4. ``urgent`` is the urgent pointer.
+    most 40 bytes, ended to a multiple of 4.
     """
     if segment.mss:
         options += b"\x02\x04" + segment.mss.to_bytes(2, "big")
@@ -169,7 +170,7 @@ def pack_tcp(segment: Segment, *, tos: int = 0, ttl: int = 64, options: bytes = 
     size = 20 + len(options) + len(segment.payload)
     tcp = bytearray(
         _TCP.pack(segment.sport, segment.dport, segment.seq, segment.ack, (20 + len(options)) << 2, segment.flags,
-                  segment.wnd, 0, urgent)
+                  segment.wnd, 0, segment.urgent)
         + options + segment.payload
     )  # fmt: skip
     addresses = segment.src.to_bytes(4, "big") + segment.dst.to_bytes(4, "big")

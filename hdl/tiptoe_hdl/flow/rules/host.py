@@ -50,6 +50,7 @@ def compare(s):
         bell_lim=(s.host_seq + Mux(s.own_whole, s.own_ring, s.own_window))[:32],
         usable=Mux(s.whole_ring, power(s.rcv_log2, 25), _widest_window(s.scale)),
         end_ok=~distance(s.host_seq, s.snd_end)[31] & ~distance(s.ring_end, s.host_seq)[31],
+        end_was=distance(s.host_seq, s.snd_end)[24:].all(),  # in a ring that ends at snd_end
         user_ok=~distance(s.rcv_nxt, s.host_seq)[31],
         maxseg_now=Mux(
             s.sets_mss | (s.changes_mss & s.generation_ok) | (s.lowers_mss & s.mss_smaller), s.e_mss[:12], s.maxseg
@@ -70,6 +71,7 @@ def judge(s):
     provision = s.is_request & s.op_provision & ~s.provisioned
     accept = s.is_request & s.op_accept & s.virgin
     opens = known & s.op_open & s.virgin
+    urgent = known & s.op_urgent & sendable & s.established & s.end_ok
     return dict(
         lim_next=(s.lim_base + s.usable)[:32],
         accept_adv=(s.e_ack_plus_1 + s.e_wnd)[:32],
@@ -83,14 +85,16 @@ def judge(s):
         do_release=known & s.op_release & (s.terminal | s.virgin),
         do_congestion=known & s.op_congestion & alive,
         do_keepalive=known & s.op_keepalive & alive & s.established,
+        do_urgent=urgent,
         # Only segments that do not fit any more go again.
         # No congestion window is less than a segment: nothing would go before the override timer.
         lifts_cwnd=known & s.op_path_mtu & alive & s.established & s.cwnd_below_mss,
         do_path_mtu=known & s.op_path_mtu & alive & s.established & s.mss_smaller,
         fresh=provision | accept | opens,
-        end_taken=(snd_bell & s.provisioned & sendable & s.end_ok) | close,
-        # A doorbell that comes after the connection has died is no fault; one outside the ring is.
-        snd_bell_bad=(snd_bell & sendable & ~s.end_ok) | (s.is_doorbell & ~s.provisioned),
+        end_taken=(snd_bell & s.provisioned & sendable & s.end_ok) | close | urgent,
+        # A doorbell that comes after the connection has died is no fault, nor is one that URGENT has overtaken; one outside the
+        # ring is.
+        snd_bell_bad=(snd_bell & sendable & ~s.end_ok & ~(s.snd_urgent & s.end_was)) | (s.is_doorbell & ~s.provisioned),
         rcv_bell=s.is_doorbell & s.e_which & alive & s.established,
         is_alive=alive,
         sendable=sendable,
@@ -115,7 +119,8 @@ def apply(s):
             (s.op_read, ok),
             (~s.is_alive | (s.op_keepalive & ~s.established), bad_state),
             (s.op_close & ~s.sendable & ~s.fin_queued, bad_state),
-            (s.op_close & s.sendable & ~s.end_ok, Status.BAD_ARGUMENT.value),
+            (s.op_urgent & ~(s.sendable & s.established), bad_state),
+            ((s.op_close | s.op_urgent) & s.sendable & ~s.end_ok, Status.BAD_ARGUMENT.value),
         ),
     )
 

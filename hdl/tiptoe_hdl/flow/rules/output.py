@@ -116,6 +116,8 @@ def limit(s):
         fin_alone=fin_possible & ~some,
         rest_goes=~s.force_one | one_left,
         avail_fits=~negative & fits,
+        # What was sent ends less than 65,535 bytes behind the segment.
+        ends_near=~s.fills & ~s.avail_max[15:].any(),
         some=s.can_send & some,
         most=Mux(negative, 0, Mux(smaller, avail[:12], s.segment_room))[:12],
         # Silly-window avoidance of the receiver: the edge moves by two segments or half the ring, or not at all.
@@ -206,6 +208,9 @@ def send(s):
             (s.sent, s.base),
         ),
         tx_sacks=Mux(s.tx_syn | s.reset, 0, s.sacks),
+        # A pointer to 65,535 behind the segment, where SND.UP lies further ahead, must stand behind all that was sent: data that
+        # the peer has not got yet then comes with a pointer further on (as in Linux). Else there is none.
+        tx_up_cut=Mux(s.sent, s.ends_near, ~s.max_not_granted),
         # The window of a SYN is not scaled (RFC 7323 section 2.2).
         tx_wnd=Mux(s.tx_syn & ~s.reset, _field(s.window), _field(s.window_scaled)),
         fin_sent=s.fin_sent | (s.sent & s.fin),

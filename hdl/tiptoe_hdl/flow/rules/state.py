@@ -120,6 +120,7 @@ def apply(s):
             | s.delack_due
             | (s.go & s.if_ack_now)
             | s.do_keepalive
+            | s.do_urgent  # the pointer goes ahead of the data, whatever holds that back (MUST-32 of the peer's TCP)
         )
         & ~fresh,
         says=s.limited & s.may_say,
@@ -154,7 +155,7 @@ def apply(s):
         probe_then=s.probe,
         took_ack_then=s.took_ack,
         rto=choose(s.rto, (fresh, s.rto_initial), (s.becomes_established, s.rto_established)),
-        changed=s.took_ack | s.got_in_order | s.becomes_established | s.syn_taken | dies,
+        changed=s.took_ack | s.got_in_order | s.becomes_established | s.syn_taken | s.urgent_news | dies,
     )
 
 

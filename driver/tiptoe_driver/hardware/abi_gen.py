@@ -34,6 +34,7 @@ REG_RTO_INITIAL = 0x04C
 REG_DELACK_TICKS = 0x050
 REG_RETRIES = 0x054
 REG_WATCHDOG_TICKS = 0x058
+REG_CONGESTION_CONTROL = 0x05C
 REG_ISN_KEY = 0x060  # 4 of them
 REG_HASH_KEY = 0x070  # 2 of them
 REG_COOKIE_KEY = 0x078  # 2 of them
@@ -115,14 +116,16 @@ IP_HEADER_TTL = 0xFF
 IP_HEADER_TTL_SHIFT = 0
 IP_HEADER_TOS = 0xFF00
 IP_HEADER_TOS_SHIFT = 8
-CONGESTION_NEWRENO = 0x1
-CONGESTION_NEWRENO_SHIFT = 0
-CONGESTION_RENO = 0x2
-CONGESTION_RENO_SHIFT = 1
+CONGESTION_ALGORITHMS = 0xFF
+CONGESTION_ALGORITHMS_SHIFT = 0
 RETRIES_REXMT_MAX = 0xF
 RETRIES_REXMT_MAX_SHIFT = 0
 RETRIES_SYN_RETRIES = 0xFF00
 RETRIES_SYN_RETRIES_SHIFT = 8
+CONGESTION_CONTROL_DEFAULT = 0x7
+CONGESTION_CONTROL_DEFAULT_SHIFT = 0
+CONGESTION_CONTROL_TICK_US = 0xFFFF0000
+CONGESTION_CONTROL_TICK_US_SHIFT = 16
 RST_LIMIT_PER_TICK = 0xFFFF
 RST_LIMIT_PER_TICK_SHIFT = 0
 RST_LIMIT_BURST = 0xFFFF0000
@@ -135,7 +138,7 @@ INVALID_LIMIT_TICKS = 0xFFFF
 INVALID_LIMIT_TICKS_SHIFT = 0
 
 ID_VALUE = 0x54504954
-VERSION_VALUE = 0x300
+VERSION_VALUE = 0x400
 
 # Doorbells: DOORBELL_BASE + id * DOORBELL_STRIDE + offset.
 DOORBELL_BASE = 0x80000
@@ -186,6 +189,10 @@ REGISTER_FIELDS: dict[int, tuple[tuple[str, int, int, int, int], ...]] = {
         ("RETRIES.SYN_RETRIES", 0xFF00, 8, 0, 255),
     ),
     0x058: (("WATCHDOG_TICKS", 0xFFFF, 0, 0, 65535),),
+    0x05C: (
+        ("CONGESTION_CONTROL.DEFAULT", 0x7, 0, 0, 7),
+        ("CONGESTION_CONTROL.TICK_US", 0xFFFF0000, 16, 1, 65535),
+    ),
     0x060: (("ISN_KEY", 0xFFFFFFFF, 0, 0, 4294967295),),
     0x064: (("ISN_KEY", 0xFFFFFFFF, 0, 0, 4294967295),),
     0x068: (("ISN_KEY", 0xFFFFFFFF, 0, 0, 4294967295),),
@@ -232,6 +239,7 @@ REGISTER_RESETS: dict[int, int] = {
     0x050: 40,
     0x054: 1548,
     0x058: 2000,
+    0x05C: 65536000,
     0x060: 0,
     0x064: 0,
     0x068: 0,
@@ -301,10 +309,12 @@ class Status(IntEnum):
 
 
 class Congestion(IntEnum):
-    """Congestion control algorithms (RFC 5681); they differ in how fast recovery ends."""
+    """Congestion control algorithms, as ``congestion.ALGORITHMS`` lists them."""
 
     NEWRENO = 0
     RENO = 1
+    CUBIC = 2
+    HOST = 3
 
 
 class Opcode(IntEnum):
@@ -326,6 +336,7 @@ class Opcode(IntEnum):
     SET_IP_HEADER = 13
     SET_CONGESTION = 14
     KEEPALIVE = 15
+    SET_CWND = 16
 
 
 class EventType(IntEnum):
@@ -521,6 +532,13 @@ COMMANDS: dict[Opcode, tuple[tuple[str, int, int, int], ...]] = {
         ("tag", 0, 16, 16),
         ("tid", 1, 0, 32),
     ),
+    Opcode.SET_CWND: (
+        ("opcode", 0, 0, 8),
+        ("tag", 0, 16, 16),
+        ("tid", 1, 0, 32),
+        ("cwnd", 2, 0, 24),
+        ("ssthresh", 3, 0, 24),
+    ),
 }
 
 EVENTS: dict[EventType, tuple[tuple[str, int, int, int], ...]] = {
@@ -615,6 +633,7 @@ TCB_PAGES: tuple[tuple[tuple[str, int, int], ...], ...] = (
         ("in_recovery", 50, 1),
         ("persist", 51, 1),
         ("unanswered", 52, 4),
+        ("losses", 56, 8),
     ),
     (
         ("srtt", 0, 20),
@@ -636,9 +655,9 @@ TCB_PAGES: tuple[tuple[tuple[str, int, int], ...], ...] = (
         ("fin_sent", 15, 1),
         ("fin_acked", 16, 1),
         ("peer_closed", 17, 1),
-        ("reno", 20, 1),
         ("sack_ok", 21, 1),
         ("ooo_valid", 24, 4),
+        ("algorithm", 28, 3),
         ("rcv_lim", 32, 32),
     ),
 )
@@ -973,6 +992,26 @@ def pack_keepalive(
     return _COMMAND[2].pack(
         15 | (tag << 16),
         tid,
+    )
+
+
+def pack_set_cwnd(
+    tag: int,
+    *,
+    tid: int,
+    cwnd: int,
+    ssthresh: int,
+) -> bytes:
+    """The command SET_CWND."""
+    _check("tag", tag, 16)
+    _check("tid", tid, 32)
+    _check("cwnd", cwnd, 24)
+    _check("ssthresh", ssthresh, 24)
+    return _COMMAND[4].pack(
+        16 | (tag << 16),
+        tid,
+        cwnd,
+        ssthresh,
     )
 
 

@@ -58,7 +58,10 @@ class EngineOptions:
     external_tick : bool
         TCP's clock is the engine's tick input.
     tick_us : int
-        A tick of TCP's clock in microseconds, for what is told of times.
+        A tick of TCP's clock in microseconds, for what is told of times, and for the engine's congestion control.
+    congestion : str or None
+        Congestion control of connections that ask for none (TCP_CONGESTION): a name of ``abi_gen.Congestion`` in small
+        letters, which the engine must have. None: "cubic" where it has it, else "newreno".
     registers : mapping
         Further registers to write before the engine is enabled, value by address (timers: REG_MSL_TICKS...): those in
         ``limits.SETTABLE``. The rest of these have their values after power-up, whatever a driver before has written; but
@@ -124,6 +127,7 @@ class EngineOptions:
     promiscuous: bool = False
     external_tick: bool = False
     tick_us: int = 1000
+    congestion: str | None = None
     registers: Mapping[int, int] = field(default_factory=dict)
     seed: int | None = None
     arp_retry_us: int = 1_000_000
@@ -147,6 +151,8 @@ class EngineOptions:
             raise ValueError('time_wait="host" needs rst_unknown=False: the engine would answer late segments with RST')
         if self.syn_to_host and self.rst_unknown:
             raise ValueError("syn_to_host needs rst_unknown=False: the engine would answer what follows with RST")
+        if self.congestion is not None and self.congestion.upper() not in abi.Congestion.__members__:
+            raise ValueError(f"there is no congestion control {self.congestion!r}")
         if self.command_entries:
             check_power_of_two("command_entries", self.command_entries, 16, 1 << 16)
         check_power_of_two("frame_slots", self.frame_slots, 2, 1 << 15)
@@ -173,6 +179,16 @@ class Capabilities:
     max_frame_bytes: int
     congestion: int
     """A bit for each algorithm (abi_gen.Congestion)."""
+
+    def congestion_default(self, name: str | None) -> abi.Congestion:
+        """The algorithm of connections that ask for none, of EngineOptions.congestion; DeviceError if it is not there."""
+        if name is None:
+            cubic = self.congestion >> abi.Congestion.CUBIC & 1
+            return abi.Congestion.CUBIC if cubic else abi.Congestion.NEWRENO
+        algorithm = abi.Congestion[name.upper()]
+        if not self.congestion >> algorithm & 1:
+            raise DeviceError(f"the engine has no congestion control {name!r}")
+        return algorithm
 
 
 def identify(device: Device) -> Capabilities:

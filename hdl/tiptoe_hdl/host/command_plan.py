@@ -22,6 +22,7 @@ FLOW_COMMANDS = {
     Opcode.READ_TCB: FlowOp.READ,
     Opcode.SET_CONGESTION: FlowOp.CONGESTION,
     Opcode.KEEPALIVE: FlowOp.KEEPALIVE,
+    Opcode.SET_CWND: FlowOp.CWND,
 }
 
 
@@ -55,6 +56,7 @@ FIRST = {
     Opcode.SET_IP_HEADER: First.IP_HEADER,
     Opcode.SET_CONGESTION: First.FLOW,
     Opcode.KEEPALIVE: First.FLOW,
+    Opcode.SET_CWND: First.FLOW,
 }
 
 Command = data.StructLayout({"opcode": Opcode, "failed": 1, "generation": 8, "stock": 1})

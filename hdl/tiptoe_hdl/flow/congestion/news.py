@@ -34,11 +34,17 @@ Steering = data.StructLayout(
         "by_cwnd": 1,  # growth is cwnd
         "holds": 1,  # cwnd does not grow in congestion avoidance
         "decrease": DECREASE_BITS,
+        "keeps_most": 1,  # decrease is two thirds or more
         "first_ack": 1,
         "hosts": 1,
     }
 )
 """How a connection's window grows and falls: what the pipeline reads like a bank. Names of ``congestion/program.py``."""
+
+
+def keeps_most(decrease):
+    """At least two thirds: of three segments at least two remain."""
+    return decrease * 3 >= 2 << DECREASE_BITS
 
 
 def steering_of(algorithm: Algorithm) -> dict:
@@ -48,6 +54,7 @@ def steering_of(algorithm: Algorithm) -> dict:
         by_cwnd=algorithm.growth == 0,
         holds=algorithm.growth == NEVER,
         decrease=algorithm.decrease,
+        keeps_most=keeps_most(algorithm.decrease),
         first_ack=algorithm.first_ack,
         hosts=algorithm.hosts,
     )

@@ -16,7 +16,7 @@ from ...config import EngineConfig
 from ...congestion.program import DECREASE_BITS, EVENTS, GROWTH_BITS, NEVER, NOW_SHIFT
 from ...wire.valid_only import valid_only
 from ..tcb import CWND_BITS, TICK_BITS
-from .news import Steering, Told, built_in, congestion_news, steering_of
+from .news import Steering, Told, built_in, congestion_news, keeps_most, steering_of
 from .processor import Processor
 
 TICK_US_BITS = 16
@@ -95,6 +95,7 @@ class CongestionUnit(wiring.Component):
             result.by_cwnd.eq(growth == 0),
             result.holds.eq(growth[GROWTH_BITS:].any() | (growth[:GROWTH_BITS] == NEVER)),
             result.decrease.eq(decrease[:DECREASE_BITS]),
+            result.keeps_most.eq(keeps_most(decrease[:DECREASE_BITS])),
             result.first_ack.eq(algorithm.first_ack),
             result.hosts.eq(algorithm.hosts),
             write.en.eq(begins | writes),

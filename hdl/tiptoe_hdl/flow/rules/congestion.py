@@ -20,6 +20,8 @@ from ...wire.sequence import distance, seq_ge, seq_gt
 from ..tcb import CWND_BITS, DUPACK_THRESHOLD
 from . import choose, choose_one, una_after
 
+HALF = CWND_BITS // 2
+
 CWND_MAX = 2**CWND_BITS - 1
 
 
@@ -36,6 +38,7 @@ def measure(s):
         ack_covers_recover=seq_ge(s.e_ack, s.recover),
         ack_beyond_recover=seq_gt(s.e_ack, s.recover),
         twice_maxseg=(s.maxseg << 1)[:CWND_BITS],
+        thrice_maxseg=((s.maxseg << 1) + s.maxseg)[:CWND_BITS],
         slow_start=s.cwnd < s.ssthresh,
         cwnd_less=Mux(s.cwnd > s.maxseg, s.cwnd - s.maxseg, 0)[:CWND_BITS],
         restart_window=((s.maxseg << 3) + (s.maxseg << 1))[:CWND_BITS],
@@ -45,6 +48,8 @@ def measure(s):
 def count(s):
     """Step 2."""
     acked = s.d_ack[:CWND_BITS]
+    amounts = dict(flight=s.flight, cwnd=s.cwnd)
+    least = Mux(s.keeps_most, s.thrice_maxseg, s.twice_maxseg << 1)
     return dict(
         ack_ends_recovery=s.ack_covers_recover | s.first_ack,
         # Were the segment a duplicate ACK: the third of a new loss (RFC 6582 section 3.2), or one of the first two. These
@@ -68,10 +73,12 @@ def count(s):
         inflated_most=s.ssthresh + s.flight,
         # Of what is under way, without what limited transmit has added (RFC 5681 section 3.2, step 2).
         beyond_cwnd=s.dupacks.any() & ~s.in_recovery & (s.flight > s.cwnd),
-        reduced_flight=(s.flight * s.decrease)[DECREASE_BITS:],
-        reduced_cwnd=(s.cwnd * s.decrease)[DECREASE_BITS:],
+        # The products in two halves, which the next step adds up; and whether the least, two segments, does not count. In whole
+        # segments nothing less than three of them is more than two then (four, if less than two thirds remain).
+        **{f"reduced_{name}_low": value[:HALF] * s.decrease for name, value in amounts.items()},
+        **{f"reduced_{name}_high": value[HALF:] * s.decrease for name, value in amounts.items()},
+        **{f"{name}_enough": value > least for name, value in amounts.items()},
         limited_by=Mux(s.dupacks[0], s.twice_maxseg, s.maxseg)[:CWND_BITS],
-        thrice_maxseg=(s.twice_maxseg + s.maxseg)[:CWND_BITS],
         duplicate=(
             ~s.ack_after_una
             & ~s.d_ack[31]
@@ -87,7 +94,9 @@ def count(s):
 def candidates(s):
     """Step 3: every value cwnd may take, and which it is if the segment is processed."""
     window_acked = (s.bytes_acked_sum >= s.due) & ~s.holds
-    reduced = Mux(s.beyond_cwnd, s.reduced_cwnd, s.reduced_flight)
+    # A whole product is low + (high << HALF), and DECREASE_BITS of it are behind the point.
+    low = Mux(s.beyond_cwnd, s.reduced_cwnd_low, s.reduced_flight_low)[DECREASE_BITS:]
+    high = Mux(s.beyond_cwnd, s.reduced_cwnd_high, s.reduced_flight_high) << HALF - DECREASE_BITS
     new_ack, duplicate = s.ack_new & ~s.is_syn_received, s.duplicate & s.established & s.acceptable
     third, limited = duplicate & s.would_enter, duplicate & s.would_limit
     # A duplicate ACK says that a segment has left the network: no more of them than are under way (RFC 5681 section 3.2).
@@ -116,10 +125,9 @@ def candidates(s):
         cwnd_slow=_saturate(s.cwnd + s.slow_growth),
         cwnd_plus=_saturate(s.cwnd + s.maxseg),
         cwnd_partial=_saturate(s.deflated + s.maxseg),
-        # ... if that is more than two segments.
-        reduced=reduced,
-        reduced_enough=reduced > s.twice_maxseg,
-        recovery_reduced=_saturate(reduced + s.thrice_maxseg),
+        reduced=(high + low)[:CWND_BITS],
+        reduced_enough=Mux(s.beyond_cwnd, s.cwnd_enough, s.flight_enough),
+        recovery_reduced=(high + (low + s.thrice_maxseg))[:CWND_BITS],  # 255/256 of 2**CWND_BITS, and three segments, fit
         recovery_least=(s.twice_maxseg + s.thrice_maxseg)[:CWND_BITS],
         bytes_acked_rest=(s.bytes_acked_sum - s.due)[:CWND_BITS],
         if_avoids=new_ack & ~s.in_recovery & ~s.slow_start,

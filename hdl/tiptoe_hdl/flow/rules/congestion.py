@@ -112,31 +112,36 @@ def candidates(s):
     )
     # What none of these hold for, said shortly: all of it is known late.
     changed_by_ack = new_ack & (s.grows_by_ack | window_acked)
-    return choice | dict(
-        if_avoidance=new_ack & ~s.in_recovery & ~s.slow_start & ~window_acked,
-        if_window_acked=window_full,
-        if_new_ack=new_ack,
-        if_passes_recover=new_ack & s.ack_beyond_recover & ~s.in_recovery,
-        if_duplicate=duplicate,
-        if_limited=limited,
-        cwnd_stays=~changed_by_ack & ~(duplicate & (s.would_enter | would_inflate)),
-        cwnd_kept=~changed_by_ack & ~(duplicate & (s.would_enter | would_inflate | s.would_limit)),
-        cwnd_limited=_saturate(s.cwnd + s.limited_by),
-        cwnd_slow=_saturate(s.cwnd + s.slow_growth),
-        cwnd_plus=_saturate(s.cwnd + s.maxseg),
-        cwnd_partial=_saturate(s.deflated + s.maxseg),
-        reduced=(high + low)[:CWND_BITS],
-        reduced_enough=Mux(s.beyond_cwnd, s.cwnd_enough, s.flight_enough),
-        recovery_reduced=(high + (low + s.thrice_maxseg))[:CWND_BITS],  # 255/256 of 2**CWND_BITS, and three segments, fit
-        recovery_least=(s.twice_maxseg + s.thrice_maxseg)[:CWND_BITS],
-        bytes_acked_rest=(s.bytes_acked_sum - s.due)[:CWND_BITS],
-        if_avoids=new_ack & ~s.in_recovery & ~s.slow_start,
-        dupacks_next=Mux(s.dupacks == DUPACK_THRESHOLD, DUPACK_THRESHOLD, s.dupacks + 1)[:2],
-        # RFC 6928's ten segments; one if the SYN had to be repeated twice (RFC 5681 section 3.1; RFC 6928 section 2: since
-        # the first time-out became 1 s, one repetition may be due to a long way alone).
-        initial_window=Mux(~s.rexmt_shift[1:].any(), ((s.maxseg_now << 3) + (s.maxseg_now << 1)), s.maxseg_now)[
-            :CWND_BITS
-        ],
+    return (
+        choice
+        | dict(
+            if_avoidance=new_ack & ~s.in_recovery & ~s.slow_start & ~window_acked,
+            if_window_acked=window_full,
+            if_new_ack=new_ack,
+            if_passes_recover=new_ack & s.ack_beyond_recover & ~s.in_recovery,
+            if_duplicate=duplicate,
+            if_limited=limited,
+            cwnd_stays=~changed_by_ack & ~(duplicate & (s.would_enter | would_inflate)),
+            cwnd_kept=~changed_by_ack & ~(duplicate & (s.would_enter | would_inflate | s.would_limit)),
+            cwnd_limited=_saturate(s.cwnd + s.limited_by),
+            cwnd_slow=_saturate(s.cwnd + s.slow_growth),
+            cwnd_plus=_saturate(s.cwnd + s.maxseg),
+            cwnd_partial=_saturate(s.deflated + s.maxseg),
+            reduced=(high + low)[:CWND_BITS],
+            reduced_enough=Mux(s.beyond_cwnd, s.cwnd_enough, s.flight_enough),
+            recovery_reduced=(high + (low + s.thrice_maxseg))[
+                :CWND_BITS
+            ],  # 255/256 of 2**CWND_BITS, and three segments, fit
+            recovery_least=(s.twice_maxseg + s.thrice_maxseg)[:CWND_BITS],
+            bytes_acked_rest=(s.bytes_acked_sum - s.due)[:CWND_BITS],
+            if_avoids=new_ack & ~s.in_recovery & ~s.slow_start,
+            dupacks_next=Mux(s.dupacks == DUPACK_THRESHOLD, DUPACK_THRESHOLD, s.dupacks + 1)[:2],
+            # RFC 6928's ten segments; one if the SYN had to be repeated twice (RFC 5681 section 3.1; RFC 6928 section 2: since
+            # the first time-out became 1 s, one repetition may be due to a long way alone).
+            initial_window=Mux(~s.rexmt_shift[1:].any(), ((s.maxseg_now << 3) + (s.maxseg_now << 1)), s.maxseg_now)[
+                :CWND_BITS
+            ],
+        )
     )
 
 

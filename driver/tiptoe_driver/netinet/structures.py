@@ -215,6 +215,11 @@ class toedev(ABC):
         now, EPERM when it has no such connection, EOPNOTSUPP when it can do no such thing."""
         return errno.EOPNOTSUPP
 
+    def tod_cwnd(self, tp: tcpcb, cwnd: int, ssthresh: int) -> int:
+        """Congestion window and slow-start threshold in bytes, of a connection whose algorithm ("host") leaves them to us. I is
+        held. Returns an errno, as ``tod_keepalive``."""
+        return errno.EOPNOTSUPP
+
     def tod_unanswered(self, tp: tcpcb, answer: Callable[[int | None], None]) -> int:
         """Ask whether the peer was heard of since the last probe; ``answer`` gets 0 if so, later, or None when the connection
         is over. I is held. Returns an errno, as ``tod_keepalive``."""

@@ -220,6 +220,10 @@ class Tiptoe(toedev):
         """KEEPALIVE."""
         return self.calls.options.keepalive(tp)
 
+    def tod_cwnd(self, tp: tcpcb, cwnd: int, ssthresh: int) -> int:
+        """SET_CWND."""
+        return self.calls.options.set_cwnd(tp, cwnd, ssthresh)
+
     def tod_unanswered(self, tp: tcpcb, answer: Callable[[int | None], None]) -> int:
         """Ask the engine for the TCB's ``unanswered``."""
         return self.calls.options.unanswered(tp, answer)

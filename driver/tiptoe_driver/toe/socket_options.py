@@ -97,6 +97,16 @@ class ToeOptions:
         commands.post(abi.pack_keepalive(0, tid=toep.tid))
         return 0
 
+    def set_cwnd(self, tp: tcpcb, cwnd: int, ssthresh: int) -> int:
+        """Write a connection's window; an errno as tod_cwnd's."""
+        toep, commands = tp.t_toe, self._engine.commands
+        if toep is None or not self._known(toep):
+            return errno.EPERM
+        if not commands.room(1):
+            return errno.ENOBUFS
+        commands.post(abi.pack_set_cwnd(0, tid=toep.tid, cwnd=cwnd, ssthresh=ssthresh))
+        return 0
+
     def unanswered(self, tp: tcpcb, answer: Callable[[int | None], None]) -> int:
         """Have ``answer`` called with whether the probes before are unanswered; an errno as tod_unanswered's."""
         toep = tp.t_toe

@@ -351,6 +351,29 @@ def test_congestion_control_that_the_engine_lacks_cannot_be_its_default() -> Non
         Bench(FakeDevice(), congestion="vegas")
 
 
+def test_the_window_is_the_host_s_with_its_own_algorithm_only() -> None:
+    device = FakeDevice()
+    device.registers[reg.REG_CONGESTION] |= 1 << reg.Congestion.HOST
+    bench = Bench(device)
+    conn = bench.connected()
+
+    def refused(error: int, cwnd: int = 1460, ssthresh: int = 1460) -> None:
+        with pytest.raises(OSError) as caught:
+            conn.sock.set_cwnd(cwnd, ssthresh)
+        assert caught.value.errno == error and bench.device.ops(Opcode.SET_CWND) == []
+
+    refused(errno.EINVAL)
+    conn.sock.setsockopt(*CC, b"host")
+    for sizes in ((-1, 0), (1 << 24, 0), (0, 1 << 24)):
+        refused(errno.EINVAL, *sizes)
+    conn.sock.set_cwnd(20_000, (1 << 24) - 1)
+    (command,) = bench.device.ops(Opcode.SET_CWND)
+    assert (command["tid"], command["cwnd"], command["ssthresh"]) == (conn.tid, 20_000, (1 << 24) - 1)
+    conn.end()
+    bench.device.forget()
+    refused(errno.EPERM)
+
+
 @pytest.mark.parametrize("when", ["closed", "over"])
 def test_options_of_no_connection_touch_no_device(bench: Bench, when: str) -> None:
     conn = bench.connected()

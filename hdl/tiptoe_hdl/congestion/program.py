@@ -36,8 +36,11 @@ NOW_SHIFT = 12
 SETTINGS = ("growth", "decrease")
 """What a program writes. growth: in congestion avoidance cwnd grows by a segment when so many bytes have been
 acknowledged: 0: as many as cwnd has (RFC 5681), ``NEVER`` and above: it stays. decrease: at a loss ssthresh becomes so
-many 256ths of the flight, 1 to 255. What a program does not write is 0 and the algorithm's own ``decrease``."""
+many 256ths of the flight: what is less than ``HALF_LEFT`` counts as that, what is more than 255 as 255. What a program
+does not write is 0 and the algorithm's own ``decrease``."""
 GROWTH_BITS, DECREASE_BITS = 23, 8
+HALF_LEFT = 1 << DECREASE_BITS - 1
+"""The least: two of four segments remain then, so no window falls below two."""
 NEVER = (1 << GROWTH_BITS) - 1
 
 STATE_WORDS = 8
@@ -224,15 +227,15 @@ class Algorithm:
 
     name: str
     text: str
-    decrease: int = 128
+    decrease: int = HALF_LEFT
     growth: int = 0
     first_ack: bool = False
     hosts: bool = False
     programs: dict[str, Program] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not 1 <= self.decrease < 1 << DECREASE_BITS or not 0 <= self.growth <= NEVER:
-            raise ValueError(f"{self.name}: decrease is 1 to 255, growth 0 to {NEVER}")
+        if not HALF_LEFT <= self.decrease < 1 << DECREASE_BITS or not 0 <= self.growth <= NEVER:
+            raise ValueError(f"{self.name}: decrease is {HALF_LEFT} to 255, growth 0 to {NEVER}")
         if unknown := set(self.programs) - set(EVENTS):
             raise ValueError(f"{self.name}: no such events: {unknown}")
 

@@ -56,7 +56,7 @@ def test_mistakes_in_a_program_are_told_of():
         (lambda: [p.label("a"), p.label("a")], "stands twice"),
         (lambda: [p.jump("nowhere"), p.words(0)], "no label nowhere"),
         (lambda: Program(("mss",)), "names of their own"),
-        (lambda: Algorithm(name="x", text="", decrease=256), "1 to 255"),
+        (lambda: Algorithm(name="x", text="", decrease=256), "128 to 255"),
         (lambda: Algorithm(name="x", text="", programs={"never": p}), "no such events"),
     ):
         with refused(message):

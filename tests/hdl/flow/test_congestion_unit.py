@@ -8,7 +8,8 @@ from tests.hdl.flow.congestion_bench import ALL, CongestionBench
 from tiptoe_hdl.config import TINY
 from tiptoe_hdl.congestion import ALGORITHMS
 from tiptoe_hdl.congestion.cubic import BETA, CUBIC
-from tiptoe_hdl.congestion.program import NEVER
+from tiptoe_hdl.congestion.program import NEVER, Algorithm, Program
+from tiptoe_hdl.flow.congestion import processor, unit
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS, ids=lambda algorithm: algorithm.name)
@@ -124,3 +125,20 @@ def test_losses_are_not_lost_among_acknowledgements():
     for id in range(ALL.connections):
         # One second behind the loss, one ahead: K is 4.2 s, W_cubic(2) 95,700. Without the loss W_est would be 73,000.
         assert 2600 <= b.steering(id).growth <= 2850
+
+
+@pytest.mark.parametrize(
+    "written, is_", [(0, 128), (1, 128), (127, 128), (128, 128), (200, 200), (255, 255), (256, 255), (2**22, 255)]
+)
+def test_what_a_program_writes_leaves_half_at_least(monkeypatch, written, is_):
+    """So cwnd stays at two segments or more, whatever a program says."""
+    program = Program()
+    program.set("decrease", written)
+    algorithms = [(2, Algorithm(name="x", text="", programs={"ack": program}))]
+    for module in (unit, processor):
+        monkeypatch.setattr(module, "built_in", lambda cfg: algorithms)
+    b = CongestionBench(ALL.with_(name=f"decrease_{written}"))
+    b.tell(event="begin")
+    b.tell(event="ack")
+    b.settle()
+    assert b.steering().decrease == is_

@@ -13,7 +13,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from ...config import EngineConfig
-from ...congestion.program import DECREASE_BITS, EVENTS, GROWTH_BITS, NEVER, NOW_SHIFT
+from ...congestion.program import DECREASE_BITS, EVENTS, GROWTH_BITS, HALF_LEFT, NEVER, NOW_SHIFT
 from ...wire.valid_only import valid_only
 from ..tcb import CWND_BITS, TICK_BITS
 from .news import Steering, Told, built_in, congestion_news, keeps_most, steering_of
@@ -89,13 +89,19 @@ class CongestionUnit(wiring.Component):
 
         algorithm = self._initial(m, found.algorithm, "algorithm")
         growth, decrease = processor.settings.growth, processor.settings.decrease
-        result = Signal(Steering)
+        result, limited = Signal(Steering), Signal(DECREASE_BITS)
+        with m.If(decrease[DECREASE_BITS:].any()):
+            m.d.comb += limited.eq(~0)
+        with m.Elif(decrease[:DECREASE_BITS] < HALF_LEFT):
+            m.d.comb += limited.eq(HALF_LEFT)
+        with m.Else():
+            m.d.comb += limited.eq(decrease)
         m.d.comb += [
             result.growth.eq(growth),
             result.by_cwnd.eq(growth == 0),
             result.holds.eq(growth[GROWTH_BITS:].any() | (growth[:GROWTH_BITS] == NEVER)),
-            result.decrease.eq(decrease[:DECREASE_BITS]),
-            result.keeps_most.eq(keeps_most(decrease[:DECREASE_BITS])),
+            result.decrease.eq(limited),
+            result.keeps_most.eq(keeps_most(result.decrease)),
             result.first_ack.eq(algorithm.first_ack),
             result.hosts.eq(algorithm.hosts),
             write.en.eq(begins | writes),
@@ -155,7 +161,7 @@ class CongestionUnit(wiring.Component):
                 with m.Case(number):
                     m.d.comb += [Value.cast(steering[field]).eq(v) for field, v in steering_of(known).items()]
             with m.Default():
-                m.d.comb += [steering.by_cwnd.eq(1), steering.decrease.eq(1 << DECREASE_BITS - 1)]
+                m.d.comb += [steering.by_cwnd.eq(1), steering.decrease.eq(HALF_LEFT)]
         return steering
 
     def _has_program(self, algorithm, event):

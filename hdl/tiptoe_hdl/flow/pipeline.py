@@ -312,10 +312,10 @@ class Pipeline(wiring.Component):
         ]
 
     def _tell_news(self, m, changes, ident, s):
-        """To the congestion control unit; from flip-flops."""
+        """To the congestion control unit: all from flip-flops, but whether there is any."""
         events, told, before = congestion.tell(SimpleNamespace(**s))
         news = self.news.payload
-        m.d.sync += [
+        m.d.comb += [
             self.news.valid.eq(changes & Cat(*events.values()).any()),
             news.id.eq(ident),
             news.before.eq(before),

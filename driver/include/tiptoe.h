@@ -31,7 +31,7 @@
 #define TIPTOE_REG_DELACK_TICKS                      0x050u
 #define TIPTOE_REG_RETRIES                           0x054u
 #define TIPTOE_REG_WATCHDOG_TICKS                    0x058u
-#define TIPTOE_REG_VLAN                              0x05cu
+#define TIPTOE_REG_CONGESTION_CONTROL                0x05cu
 #define TIPTOE_REG_ISN_KEY                           0x060u
 #define TIPTOE_REG_HASH_KEY                          0x070u
 #define TIPTOE_REG_COOKIE_KEY                        0x078u
@@ -52,6 +52,7 @@
 #define TIPTOE_REG_RST_LIMIT                         0x0e0u
 #define TIPTOE_REG_CHALLENGE_LIMIT                   0x0e4u
 #define TIPTOE_REG_INVALID_LIMIT                     0x0e8u
+#define TIPTOE_REG_VLAN                              0x0ecu
 #define TIPTOE_REG_COUNTER                           0x200u
 #define TIPTOE_REG_ISN_KEY_COUNT                     4u
 #define TIPTOE_REG_HASH_KEY_COUNT                    2u
@@ -119,20 +120,16 @@
 #define TIPTOE_IP_HEADER_TTL_SHIFT                   0u
 #define TIPTOE_IP_HEADER_TOS_MASK                    0x0000ff00u
 #define TIPTOE_IP_HEADER_TOS_SHIFT                   8u
-#define TIPTOE_CONGESTION_NEWRENO_MASK               0x00000001u
-#define TIPTOE_CONGESTION_NEWRENO_SHIFT              0u
-#define TIPTOE_CONGESTION_RENO_MASK                  0x00000002u
-#define TIPTOE_CONGESTION_RENO_SHIFT                 1u
+#define TIPTOE_CONGESTION_ALGORITHMS_MASK            0x000000ffu
+#define TIPTOE_CONGESTION_ALGORITHMS_SHIFT           0u
 #define TIPTOE_RETRIES_REXMT_MAX_MASK                0x0000000fu
 #define TIPTOE_RETRIES_REXMT_MAX_SHIFT               0u
 #define TIPTOE_RETRIES_SYN_RETRIES_MASK              0x0000ff00u
 #define TIPTOE_RETRIES_SYN_RETRIES_SHIFT             8u
-#define TIPTOE_VLAN_ID_MASK                          0x00000fffu
-#define TIPTOE_VLAN_ID_SHIFT                         0u
-#define TIPTOE_VLAN_PRIORITY_MASK                    0x0000e000u
-#define TIPTOE_VLAN_PRIORITY_SHIFT                   13u
-#define TIPTOE_VLAN_TAG_MASK                         0x00010000u
-#define TIPTOE_VLAN_TAG_SHIFT                        16u
+#define TIPTOE_CONGESTION_CONTROL_DEFAULT_MASK       0x00000007u
+#define TIPTOE_CONGESTION_CONTROL_DEFAULT_SHIFT      0u
+#define TIPTOE_CONGESTION_CONTROL_TICK_US_MASK       0xffff0000u
+#define TIPTOE_CONGESTION_CONTROL_TICK_US_SHIFT      16u
 #define TIPTOE_RST_LIMIT_PER_TICK_MASK               0x0000ffffu
 #define TIPTOE_RST_LIMIT_PER_TICK_SHIFT              0u
 #define TIPTOE_RST_LIMIT_BURST_MASK                  0xffff0000u
@@ -143,6 +140,12 @@
 #define TIPTOE_CHALLENGE_LIMIT_BURST_SHIFT           16u
 #define TIPTOE_INVALID_LIMIT_TICKS_MASK              0x0000ffffu
 #define TIPTOE_INVALID_LIMIT_TICKS_SHIFT             0u
+#define TIPTOE_VLAN_ID_MASK                          0x00000fffu
+#define TIPTOE_VLAN_ID_SHIFT                         0u
+#define TIPTOE_VLAN_PRIORITY_MASK                    0x0000e000u
+#define TIPTOE_VLAN_PRIORITY_SHIFT                   13u
+#define TIPTOE_VLAN_TAG_MASK                         0x00010000u
+#define TIPTOE_VLAN_TAG_SHIFT                        16u
 
 #define TIPTOE_ID_VALUE                              0x54504954u
 #define TIPTOE_VERSION_VALUE                         0x00000400u
@@ -202,10 +205,12 @@ enum tiptoe_status {
 	TIPTOE_STATUS_DMA_ERROR = 8,
 };
 
-/* Congestion control algorithms (RFC 5681); they differ in how fast recovery ends. */
+/* Congestion control algorithms, as ``congestion.ALGORITHMS`` lists them. */
 enum tiptoe_congestion {
 	TIPTOE_CONGESTION_NEWRENO = 0,
 	TIPTOE_CONGESTION_RENO = 1,
+	TIPTOE_CONGESTION_CUBIC = 2,
+	TIPTOE_CONGESTION_HOST = 3,
 };
 
 /* Commands. */
@@ -227,6 +232,7 @@ enum tiptoe_opcode {
 	TIPTOE_OPCODE_SET_CONGESTION = 14,
 	TIPTOE_OPCODE_KEEPALIVE = 15,
 	TIPTOE_OPCODE_URGENT = 16,
+	TIPTOE_OPCODE_SET_CWND = 17,
 };
 
 /* Events. */
@@ -446,6 +452,15 @@ enum tiptoe_counter {
 #define TIPTOE_CMD_URGENT_SND_END_DWORD              2u
 #define TIPTOE_CMD_URGENT_SND_END_SHIFT              0u
 #define TIPTOE_CMD_URGENT_SND_END_WIDTH              32u
+#define TIPTOE_CMD_SET_CWND_TID_DWORD                1u
+#define TIPTOE_CMD_SET_CWND_TID_SHIFT                0u
+#define TIPTOE_CMD_SET_CWND_TID_WIDTH                32u
+#define TIPTOE_CMD_SET_CWND_CWND_DWORD               2u
+#define TIPTOE_CMD_SET_CWND_CWND_SHIFT               0u
+#define TIPTOE_CMD_SET_CWND_CWND_WIDTH               24u
+#define TIPTOE_CMD_SET_CWND_SSTHRESH_DWORD           3u
+#define TIPTOE_CMD_SET_CWND_SSTHRESH_SHIFT           0u
+#define TIPTOE_CMD_SET_CWND_SSTHRESH_WIDTH           24u
 
 /* Events. */
 #define TIPTOE_EVT_TRAILER_TYPE_DWORD                7u
@@ -624,6 +639,9 @@ enum tiptoe_counter {
 #define TIPTOE_TCB_UNANSWERED_PAGE                   4u
 #define TIPTOE_TCB_UNANSWERED_SHIFT                  52u
 #define TIPTOE_TCB_UNANSWERED_WIDTH                  4u
+#define TIPTOE_TCB_LOSSES_PAGE                       4u
+#define TIPTOE_TCB_LOSSES_SHIFT                      56u
+#define TIPTOE_TCB_LOSSES_WIDTH                      8u
 #define TIPTOE_TCB_SRTT_PAGE                         5u
 #define TIPTOE_TCB_SRTT_SHIFT                        0u
 #define TIPTOE_TCB_SRTT_WIDTH                        20u
@@ -669,15 +687,15 @@ enum tiptoe_counter {
 #define TIPTOE_TCB_PEER_CLOSED_PAGE                  7u
 #define TIPTOE_TCB_PEER_CLOSED_SHIFT                 17u
 #define TIPTOE_TCB_PEER_CLOSED_WIDTH                 1u
-#define TIPTOE_TCB_RENO_PAGE                         7u
-#define TIPTOE_TCB_RENO_SHIFT                        20u
-#define TIPTOE_TCB_RENO_WIDTH                        1u
 #define TIPTOE_TCB_SACK_OK_PAGE                      7u
 #define TIPTOE_TCB_SACK_OK_SHIFT                     21u
 #define TIPTOE_TCB_SACK_OK_WIDTH                     1u
 #define TIPTOE_TCB_OOO_VALID_PAGE                    7u
 #define TIPTOE_TCB_OOO_VALID_SHIFT                   24u
 #define TIPTOE_TCB_OOO_VALID_WIDTH                   4u
+#define TIPTOE_TCB_ALGORITHM_PAGE                    7u
+#define TIPTOE_TCB_ALGORITHM_SHIFT                   28u
+#define TIPTOE_TCB_ALGORITHM_WIDTH                   3u
 #define TIPTOE_TCB_RCV_LIM_PAGE                      7u
 #define TIPTOE_TCB_RCV_LIM_SHIFT                     32u
 #define TIPTOE_TCB_RCV_LIM_WIDTH                     32u

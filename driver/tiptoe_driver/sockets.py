@@ -10,6 +10,7 @@ import socket as stdlib
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
+from .hardware.abi_gen import Congestion
 from .hardware.user_buffers import UserBuffer
 from .netinet.routes import format_ipv4, parse_ipv4
 from .netinet.socketvar import PRUS_MORETOCOME, PRUS_OOB, soreadable, sowriteable
@@ -24,6 +25,7 @@ from .netinet.structures import (
     socket,
     sotoinpcb,
     sototcpcb,
+    tcp_congestion,
 )
 from .netinet.tcp_fill_info import tcp_ask_info, tcp_fill_info
 from .netinet.tcp_info import linux_tcp_info, tcp_info
@@ -318,6 +320,19 @@ class Socket:
         tcp_ask_info(tp, answers.append)
         self.stack.sleep(lambda: bool(answers) or tp.tod is None, None)
         return answers[0] if answers else tcp_fill_info(tp)
+
+    def set_cwnd(self, cwnd: int, ssthresh: int) -> None:
+        """Write congestion window and slow-start threshold, in bytes, for an algorithm of the caller's own: TCP_CONGESTION is
+        "host". What it needs to know :meth:`info` has. No window is less than a segment or more than 2**24 - 1.
+
+        Raises OSError: EINVAL for another algorithm or sizes out of range, EPERM when no device has the connection, EOPNOTSUPP
+        when it cannot do that, ENOBUFS when it cannot be told now.
+        """
+        tp = sototcpcb(self._open())
+        if tcp_congestion(tp) != Congestion.HOST or not (0 <= cwnd < 1 << 24 and 0 <= ssthresh < 1 << 24):
+            raise os_error(errno.EINVAL)
+        with tp.t_inpcb.lock:
+            self._check(errno.EPERM if tp.tod is None else tp.tod.tod_cwnd(tp, cwnd, ssthresh))
 
     # ------------------------------------------------------------------ helpers
 

@@ -26,6 +26,7 @@ from .netinet.structures import (
     socket,
     sotoinpcb,
     sototcpcb,
+    tcp_congestion,
 )
 from .netinet.tcp_errors import TCP_MINMSS, tcp_output_error
 from .netinet.tcp_fsm import TCPS_ESTABLISHED, TCPS_LISTEN, TCPS_SYN_SENT
@@ -202,7 +203,7 @@ def sogetopt(so: socket, level: int, optname: int, buflen: int = 0) -> int | byt
         packed = struct.pack("@ii", int(bool(so.so_options & SO_LINGER)), so.so_linger)
         return packed[:buflen] if buflen else struct.unpack_from("@i", packed)[0]
     if level == stdlib.IPPROTO_TCP and optname == stdlib.TCP_CONGESTION:
-        return sototcpcb(so).t_cc.name.lower().encode().ljust(16, b"\0")[: buflen or 16]
+        return tcp_congestion(sototcpcb(so)).name.lower().encode().ljust(16, b"\0")[: buflen or 16]
     number = _option(so, level, optname)
     return struct.pack("@i", number)[:buflen] if buflen else number
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, replace
 
+from .congestion import NUMBERS
+
 
 def _is_power_of_two(value: int) -> bool:
     return value > 0 and value & (value - 1) == 0
@@ -42,6 +44,9 @@ class EngineConfig:
     ooo_intervals : int
         Stretches of data a connection may have received out of order, 2 to 4: as many holes does it remember, and
         as many SACK blocks does it tell the peer.
+    congestion : tuple of str
+        Congestion control algorithms built in, by their names (``congestion.ALGORITHMS``). "newreno" is among them. Where none of
+        them has programs, the unit that runs them is left out.
     max_frame_bytes : int
         Longest Ethernet frame carried, without FCS and 802.1Q tag.
     vlan : bool
@@ -61,6 +66,7 @@ class EngineConfig:
     rx_buffer_bytes: int = 16384
     tx_buffer_bytes: int = 16384
     ooo_intervals: int = 4
+    congestion: tuple[str, ...] = ("newreno", "reno", "cubic", "host")
     max_frame_bytes: int = 1514
     vlan: bool = False
     tick_cycles: int = 125_000
@@ -77,6 +83,8 @@ class EngineConfig:
                 raise ValueError(f"{field} must be a power of two, not {getattr(self, field)}")
         if not 2 <= self.ooo_intervals <= 4:
             raise ValueError(f"ooo_intervals must be 2 to 4, not {self.ooo_intervals}")
+        if "newreno" not in self.congestion or not set(self.congestion) <= set(NUMBERS):
+            raise ValueError(f"congestion names newreno and others of {', '.join(NUMBERS)}, not {self.congestion}")
         if self.syncache_entries > self.connections:
             raise ValueError("syncache_entries must not exceed connections")
         if self.buckets_per_hash == 0:
@@ -124,6 +132,7 @@ TINY = EngineConfig(
     next_hops=4,
     rx_buffer_bytes=8192,
     tx_buffer_bytes=8192,
+    congestion=("newreno", "reno"),
 )
 """For unit tests: every table can be filled in a short simulation."""
 

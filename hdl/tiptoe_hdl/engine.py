@@ -347,8 +347,10 @@ class Engine(wiring.Component):
             self._events.enable.eq(r.enable), self._events.base.eq(r.event_base), self._events.log2.eq(r.event_log2),
             *(
                 Value.cast(self._flow.parameters[name]).eq(getattr(r, name))
-                for name in ("rto_min", "rto_max", "rto_initial", "delack_ticks", "msl_ticks", "rexmt_max", "sack")
+                for name in ("rto_min", "rto_max", "rto_initial", "delack_ticks", "msl_ticks", "rexmt_max", "sack",
+                             "algorithm_initial")
             ),
+            self._flow.tick_us.eq(r.tick_us),
         ]  # fmt: skip
 
         if self._cfg.vlan:

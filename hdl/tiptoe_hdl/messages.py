@@ -10,6 +10,7 @@ from amaranth.hdl import unsigned
 from amaranth.lib import data, enum
 
 from .config import EngineConfig
+from .congestion import ALGORITHM_BITS, NUMBERS
 
 # TCP header flags, bit numbers of the flags byte (RFC 9293 section 3.1)
 FIN, SYN, RST, PSH, ACK, URG, ECE, CWR = range(8)
@@ -43,11 +44,12 @@ class Reason(enum.Enum, shape=unsigned(4)):
     DMA_ERROR = 6
 
 
-class Congestion(enum.Enum, shape=unsigned(1)):
-    """Congestion control algorithms (RFC 5681); they differ in how fast recovery ends."""
+class Congestion(enum.Enum, shape=unsigned(ALGORITHM_BITS)):
+    """Congestion control algorithms, as ``congestion.ALGORITHMS`` lists them."""
 
-    NEWRENO = 0  # RFC 6582: with the ACK of all that was sent when the loss was found
-    RENO = 1  # RFC 5681 section 3.2: with the first ACK of new data
+    _ignore_ = ("_algorithm", "_number")
+    for _algorithm, _number in NUMBERS.items():
+        vars()[_algorithm.upper()] = _number
 
 
 class Status(enum.Enum, shape=unsigned(8)):
@@ -87,11 +89,13 @@ class FlowOp(enum.Enum, shape=unsigned(4)):
     READ = 8
     """Changes nothing; page ``a`` of the TCB (``TCB_PAGES`` of host/abi.py) is shown with the response."""
     CONGESTION = 9
-    """Loss recovery by algorithm ``a`` (Congestion)."""
+    """Congestion control by algorithm ``a`` (Congestion)."""
     KEEPALIVE = 10
     """An empty segment at snd_una - 1, which the peer must answer (RFC 9293 section 3.8.4)."""
     URGENT = 11
     """The send ring ends at position ``a``, and what is in it is urgent: SND.UP (RFC 9293 section 3.8.5)."""
+    CWND = 12
+    """cwnd, in bytes, in ``a``, ssthresh in ``b``; of a connection whose algorithm leaves them to the host."""
 
 
 FourTuple = data.StructLayout({"laddr": 32, "faddr": 32, "lport": 16, "fport": 16})

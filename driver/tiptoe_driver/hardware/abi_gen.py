@@ -34,7 +34,7 @@ REG_RTO_INITIAL = 0x04C
 REG_DELACK_TICKS = 0x050
 REG_RETRIES = 0x054
 REG_WATCHDOG_TICKS = 0x058
-REG_VLAN = 0x05C
+REG_CONGESTION_CONTROL = 0x05C
 REG_ISN_KEY = 0x060  # 4 of them
 REG_HASH_KEY = 0x070  # 2 of them
 REG_COOKIE_KEY = 0x078  # 2 of them
@@ -55,6 +55,7 @@ REG_FRAME_CONSUMER = 0x0CC
 REG_RST_LIMIT = 0x0E0
 REG_CHALLENGE_LIMIT = 0x0E4
 REG_INVALID_LIMIT = 0x0E8
+REG_VLAN = 0x0EC
 REG_COUNTER = 0x200  # 37 of them
 
 # Fields: NAME_FIELD is the mask in place, NAME_FIELD_SHIFT the lowest bit.
@@ -118,20 +119,16 @@ IP_HEADER_TTL = 0xFF
 IP_HEADER_TTL_SHIFT = 0
 IP_HEADER_TOS = 0xFF00
 IP_HEADER_TOS_SHIFT = 8
-CONGESTION_NEWRENO = 0x1
-CONGESTION_NEWRENO_SHIFT = 0
-CONGESTION_RENO = 0x2
-CONGESTION_RENO_SHIFT = 1
+CONGESTION_ALGORITHMS = 0xFF
+CONGESTION_ALGORITHMS_SHIFT = 0
 RETRIES_REXMT_MAX = 0xF
 RETRIES_REXMT_MAX_SHIFT = 0
 RETRIES_SYN_RETRIES = 0xFF00
 RETRIES_SYN_RETRIES_SHIFT = 8
-VLAN_ID = 0xFFF
-VLAN_ID_SHIFT = 0
-VLAN_PRIORITY = 0xE000
-VLAN_PRIORITY_SHIFT = 13
-VLAN_TAG = 0x10000
-VLAN_TAG_SHIFT = 16
+CONGESTION_CONTROL_DEFAULT = 0x7
+CONGESTION_CONTROL_DEFAULT_SHIFT = 0
+CONGESTION_CONTROL_TICK_US = 0xFFFF0000
+CONGESTION_CONTROL_TICK_US_SHIFT = 16
 RST_LIMIT_PER_TICK = 0xFFFF
 RST_LIMIT_PER_TICK_SHIFT = 0
 RST_LIMIT_BURST = 0xFFFF0000
@@ -142,6 +139,12 @@ CHALLENGE_LIMIT_BURST = 0xFFFF0000
 CHALLENGE_LIMIT_BURST_SHIFT = 16
 INVALID_LIMIT_TICKS = 0xFFFF
 INVALID_LIMIT_TICKS_SHIFT = 0
+VLAN_ID = 0xFFF
+VLAN_ID_SHIFT = 0
+VLAN_PRIORITY = 0xE000
+VLAN_PRIORITY_SHIFT = 13
+VLAN_TAG = 0x10000
+VLAN_TAG_SHIFT = 16
 
 ID_VALUE = 0x54504954
 VERSION_VALUE = 0x400
@@ -196,9 +199,8 @@ REGISTER_FIELDS: dict[int, tuple[tuple[str, int, int, int, int], ...]] = {
     ),
     0x058: (("WATCHDOG_TICKS", 0xFFFF, 0, 0, 65535),),
     0x05C: (
-        ("VLAN.ID", 0xFFF, 0, 0, 4094),
-        ("VLAN.PRIORITY", 0xE000, 13, 0, 7),
-        ("VLAN.TAG", 0x10000, 16, 0, 1),
+        ("CONGESTION_CONTROL.DEFAULT", 0x7, 0, 0, 7),
+        ("CONGESTION_CONTROL.TICK_US", 0xFFFF0000, 16, 1, 65535),
     ),
     0x060: (("ISN_KEY", 0xFFFFFFFF, 0, 0, 4294967295),),
     0x064: (("ISN_KEY", 0xFFFFFFFF, 0, 0, 4294967295),),
@@ -229,6 +231,11 @@ REGISTER_FIELDS: dict[int, tuple[tuple[str, int, int, int, int], ...]] = {
         ("CHALLENGE_LIMIT.BURST", 0xFFFF0000, 16, 0, 65535),
     ),
     0x0E8: (("INVALID_LIMIT", 0xFFFF, 0, 0, 65535),),
+    0x0EC: (
+        ("VLAN.ID", 0xFFF, 0, 0, 4094),
+        ("VLAN.PRIORITY", 0xE000, 13, 0, 7),
+        ("VLAN.TAG", 0x10000, 16, 0, 1),
+    ),
 }
 
 # What registers hold after power-up, by address; a soft reset changes none of them. TICK_CYCLES, which depends
@@ -246,7 +253,7 @@ REGISTER_RESETS: dict[int, int] = {
     0x050: 40,
     0x054: 1548,
     0x058: 2000,
-    0x05C: 0,
+    0x05C: 65536000,
     0x060: 0,
     0x064: 0,
     0x068: 0,
@@ -270,6 +277,7 @@ REGISTER_RESETS: dict[int, int] = {
     0x0E0: 6553601,
     0x0E4: 6553601,
     0x0E8: 500,
+    0x0EC: 0,
 }
 
 
@@ -316,10 +324,12 @@ class Status(IntEnum):
 
 
 class Congestion(IntEnum):
-    """Congestion control algorithms (RFC 5681); they differ in how fast recovery ends."""
+    """Congestion control algorithms, as ``congestion.ALGORITHMS`` lists them."""
 
     NEWRENO = 0
     RENO = 1
+    CUBIC = 2
+    HOST = 3
 
 
 class Opcode(IntEnum):
@@ -342,6 +352,7 @@ class Opcode(IntEnum):
     SET_CONGESTION = 14
     KEEPALIVE = 15
     URGENT = 16
+    SET_CWND = 17
 
 
 class EventType(IntEnum):
@@ -543,6 +554,13 @@ COMMANDS: dict[Opcode, tuple[tuple[str, int, int, int], ...]] = {
         ("tid", 1, 0, 32),
         ("snd_end", 2, 0, 32),
     ),
+    Opcode.SET_CWND: (
+        ("opcode", 0, 0, 8),
+        ("tag", 0, 16, 16),
+        ("tid", 1, 0, 32),
+        ("cwnd", 2, 0, 24),
+        ("ssthresh", 3, 0, 24),
+    ),
 }
 
 EVENTS: dict[EventType, tuple[tuple[str, int, int, int], ...]] = {
@@ -639,6 +657,7 @@ TCB_PAGES: tuple[tuple[tuple[str, int, int], ...], ...] = (
         ("in_recovery", 50, 1),
         ("persist", 51, 1),
         ("unanswered", 52, 4),
+        ("losses", 56, 8),
     ),
     (
         ("srtt", 0, 20),
@@ -660,9 +679,9 @@ TCB_PAGES: tuple[tuple[tuple[str, int, int], ...], ...] = (
         ("fin_sent", 15, 1),
         ("fin_acked", 16, 1),
         ("peer_closed", 17, 1),
-        ("reno", 20, 1),
         ("sack_ok", 21, 1),
         ("ooo_valid", 24, 4),
+        ("algorithm", 28, 3),
         ("rcv_lim", 32, 32),
     ),
 )
@@ -1014,6 +1033,26 @@ def pack_urgent(
         16 | (tag << 16),
         tid,
         snd_end,
+    )
+
+
+def pack_set_cwnd(
+    tag: int,
+    *,
+    tid: int,
+    cwnd: int,
+    ssthresh: int,
+) -> bytes:
+    """The command SET_CWND."""
+    _check("tag", tag, 16)
+    _check("tid", tid, 32)
+    _check("cwnd", cwnd, 24)
+    _check("ssthresh", ssthresh, 24)
+    return _COMMAND[4].pack(
+        17 | (tag << 16),
+        tid,
+        cwnd,
+        ssthresh,
     )
 
 

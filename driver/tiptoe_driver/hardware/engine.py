@@ -57,6 +57,8 @@ class Engine:
     ----------
     capabilities : Capabilities
         Sizes of the engine.
+    congestion : Congestion
+        The algorithm with which its connections begin.
     counters : Counter
         What went wrong, by name: stale_events, bad_positions, failed_commands, lost_ids...
     ids : ConnectionIds
@@ -80,6 +82,7 @@ class Engine:
         self._unknown_to_host = False
         self._rng = random.Random(options.seed) if options.seed is not None else random.SystemRandom()
         self.capabilities = caps = identify(device)
+        self.congestion = caps.congestion_default(options.congestion)
         check_ids(caps.connections, options.stock, options.active_reserve)
         if options.vlan is not None and not caps.vlan:
             raise ValueError("vlan: this engine was built without 802.1Q tags")
@@ -167,6 +170,8 @@ class Engine:
             **{abi.REG_ISN_KEY + 4 * n: rng.getrandbits(32) for n in range(4)},
             **{abi.REG_HASH_KEY + 4 * n: rng.getrandbits(32) for n in range(2)},
             **{abi.REG_COOKIE_KEY + 4 * n: rng.getrandbits(32) for n in range(2)},
+            abi.REG_CONGESTION_CONTROL: self.congestion << abi.CONGESTION_CONTROL_DEFAULT_SHIFT
+            | min(options.tick_us, 0xFFFF) << abi.CONGESTION_CONTROL_TICK_US_SHIFT,
             **options.registers,
         }
         if self.capabilities.vlan:

@@ -65,7 +65,10 @@ class EngineOptions:
     external_tick : bool
         TCP's clock is the engine's tick input.
     tick_us : int
-        A tick of TCP's clock in microseconds, for what is told of times.
+        A tick of TCP's clock in microseconds, for what is told of times, and for the engine's congestion control.
+    congestion : str or None
+        Congestion control of connections that ask for none (TCP_CONGESTION): a name of ``abi_gen.Congestion`` in small
+        letters, which the engine must have. None: "cubic" where it has it, else "newreno".
     registers : mapping
         Further registers to write before the engine is enabled, value by address (timers: REG_MSL_TICKS...): those in
         ``limits.SETTABLE``. The rest of these have their values after power-up, whatever a driver before has written; but
@@ -133,6 +136,7 @@ class EngineOptions:
     promiscuous: bool = False
     external_tick: bool = False
     tick_us: int = 1000
+    congestion: str | None = None
     registers: Mapping[int, int] = field(default_factory=dict)
     seed: int | None = None
     arp_retry_us: int = 1_000_000
@@ -162,6 +166,8 @@ class EngineOptions:
             raise ValueError(f"vlan_priority is 0 to 7, not {self.vlan_priority}")
         if self.vlan is None and self.vlan_priority:
             raise ValueError("vlan_priority stands in tags: it needs vlan")
+        if self.congestion is not None and self.congestion.upper() not in abi.Congestion.__members__:
+            raise ValueError(f"there is no congestion control {self.congestion!r}")
         if self.command_entries:
             check_power_of_two("command_entries", self.command_entries, 16, 1 << 16)
         check_power_of_two("frame_slots", self.frame_slots, 2, 1 << 15)
@@ -190,6 +196,16 @@ class Capabilities:
     """It knows 802.1Q tags."""
     congestion: int
     """A bit for each algorithm (abi_gen.Congestion)."""
+
+    def congestion_default(self, name: str | None) -> abi.Congestion:
+        """The algorithm of connections that ask for none, of EngineOptions.congestion; DeviceError if it is not there."""
+        if name is None:
+            cubic = self.congestion >> abi.Congestion.CUBIC & 1
+            return abi.Congestion.CUBIC if cubic else abi.Congestion.NEWRENO
+        algorithm = abi.Congestion[name.upper()]
+        if not self.congestion >> algorithm & 1:
+            raise DeviceError(f"the engine has no congestion control {name!r}")
+        return algorithm
 
 
 def vlan_register(options: EngineOptions) -> int:

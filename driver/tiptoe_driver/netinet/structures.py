@@ -128,8 +128,8 @@ class tcpcb:
     ``snd_una`` leaves out our FIN; ``snd_nxt`` and ``snd_max`` tell how far data was handed to the device, which
     alone knows what of it is on the wire; ``rcv_nxt`` counts the peer's FIN once. ``t_maxseg`` in bytes of
     payload; ``t_maxseg_user`` is the user's wish (TCP_MAXSEG), 0 for none; ``t_maxseg_most`` what held before the path carried
-    less, and ``t_pmtu_timer`` tries for it again. ``t_cc`` is the congestion control algorithm, ``tod`` the device of an
-    offloaded connection. ``t_starttime``: when it was established, on the stack's clock in
+    less, and ``t_pmtu_timer`` tries for it again. ``t_cc`` is the congestion control algorithm asked for, None for none;
+    ``tod`` the device of an offloaded connection. ``t_starttime``: when it was established, on the stack's clock in
     microseconds; 0 before. ``t_user_timeout``: TCP_USER_TIMEOUT in milliseconds, 0 for none; ``t_user_timer`` runs while the
     peer has something to acknowledge. ``t_keepidle``, ``t_keepintvl``: TCP_KEEPIDLE and TCP_KEEPINTVL in seconds, ``t_keepcnt``:
     TCP_KEEPCNT; ``t_keep_timer`` runs while SO_KEEPALIVE is set; ``t_rcvtime``: when the peer was last heard of, meanwhile;
@@ -160,7 +160,7 @@ class tcpcb:
     t_maxseg_user: int = 0
     t_maxseg_most: int = 0
     t_pmtu_timer: Deadline | None = None
-    t_cc: Congestion = Congestion.NEWRENO
+    t_cc: Congestion | None = None
     t_starttime: int = 0
     t_user_timeout: int = 0
     t_user_timer: Deadline | None = None
@@ -225,6 +225,11 @@ class toedev(ABC):
         now, EPERM when it has no such connection, EOPNOTSUPP when it can do no such thing."""
         return errno.EOPNOTSUPP
 
+    def tod_cwnd(self, tp: tcpcb, cwnd: int, ssthresh: int) -> int:
+        """Congestion window and slow-start threshold in bytes, of a connection whose algorithm ("host") leaves them to us. I is
+        held. Returns an errno, as ``tod_keepalive``."""
+        return errno.EOPNOTSUPP
+
     def tod_unanswered(self, tp: tcpcb, answer: Callable[[int | None], None]) -> int:
         """Ask whether the peer was heard of since the last probe; ``answer`` gets 0 if so, later, or None when the connection
         is over. I is held. Returns an errno, as ``tod_keepalive``."""
@@ -282,6 +287,8 @@ class vnet(Clock):
         Socket buffer sizes in bytes before a connection has its rings.
     software : SoftwareTcp or None
         The software TCP, for connections that are not offloaded; None: there is none.
+    congestion : Congestion
+        What sockets have that ask for none: the default of the device that was attached last.
     """
 
     time_wait: TimeWaits
@@ -298,6 +305,12 @@ class vnet(Clock):
         self.tcp_offload_listen_start = EventHandlerList()
         self.tcp_offload_listen_stop = EventHandlerList()
         self.software: SoftwareTcp | None = None
+        self.congestion = Congestion.NEWRENO
+
+
+def tcp_congestion(tp: tcpcb) -> Congestion:
+    """The congestion control algorithm of a connection."""
+    return tp.t_inpcb.stack.congestion if tp.t_cc is None else tp.t_cc
 
 
 def new_inpcb(stack: vnet, so: socket) -> inpcb:

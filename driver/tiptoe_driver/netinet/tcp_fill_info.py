@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from ..hardware.abi_gen import State
+from ..hardware.abi_gen import Congestion, State
 from ..hardware.positions import advance, distance
 from .structures import tcpcb
 from .tcp_info import tcp_info
@@ -67,6 +67,8 @@ def tcp_fill_info(tp: tcpcb, tcb: Mapping[str, int] | None = None, tick_us: int 
         tcpi_dupacks=tcb["dupacks"],
         tcpi_in_recovery=bool(tcb["in_recovery"]),
         tcpi_persist=bool(tcb["persist"]),
+        tcpi_congestion=Congestion(tcb["algorithm"]).name.lower(),
+        tcpi_losses=tcb["losses"],
         tcpi_probes=max(tcb["unanswered"], tp.t_keepprobes if tcb["unanswered"] else 0),
     )
 

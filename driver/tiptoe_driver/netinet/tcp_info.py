@@ -14,6 +14,8 @@ class tcp_info:
 
     ``tcpi_rtt`` and ``tcpi_rttvar`` are 0 before the first measurement. ``tcpi_rxtshift`` counts time-outs in a row.
     ``tcpi_probes``: probes, of the closed window or keep-alive's, since the peer was last heard of.
+    ``tcpi_congestion``: the algorithm, as TCP_CONGESTION names it; ``tcpi_losses``: how often the window has fallen for a
+    loss or a first time-out, modulo 256.
     ``tcpi_unacked`` is what is sent and not acknowledged, ``tcpi_notsent`` what waits in the send buffer. ``tcpi_sack``: both
     ends permit selective acknowledgements. ``tcpi_device``:
     the device was asked; without it (not offloaded, over, or no answer) what only the device knows is 0.
@@ -46,6 +48,8 @@ class tcp_info:
     tcpi_in_recovery: bool = False
     tcpi_persist: bool = False
     tcpi_probes: int = 0
+    tcpi_congestion: str = ""
+    tcpi_losses: int = 0
 
 
 NO_SSTHRESH = 0xFF_FFFF

@@ -94,6 +94,7 @@ class Tiptoe(toedev):
             self.passive.tu_syncache_event,
         )
         stack.attach_interface(self.tod_ifp, parse_ipv4(gateway))
+        stack.congestion = self.engine.congestion
         stack.attach_device(self)
         self.lifecycle = Lifecycle(self)
         self.listen_tags = [
@@ -195,7 +196,8 @@ class Tiptoe(toedev):
         """Begin an active open; EPERM when the policy is against it, or the engine lacks its congestion control."""
         if sotoinpcb(so).inp_laddr != self.tod_ifp.if_addr:
             return errno.EADDRNOTAVAIL  # the engine takes no segments for another address
-        if not self.tod_congestion(sototcpcb(so).t_cc):
+        algorithm = sototcpcb(so).t_cc
+        if algorithm is not None and not self.tod_congestion(algorithm):
             return errno.EPERM
         if not self.policy.offloads(Opening.CONNECT, sotoinpcb(so).four_tuple):
             self.counters["policy_refused"] += 1
@@ -217,6 +219,10 @@ class Tiptoe(toedev):
     def tod_keepalive(self, tp: tcpcb) -> int:
         """KEEPALIVE."""
         return self.calls.options.keepalive(tp)
+
+    def tod_cwnd(self, tp: tcpcb, cwnd: int, ssthresh: int) -> int:
+        """SET_CWND."""
+        return self.calls.options.set_cwnd(tp, cwnd, ssthresh)
 
     def tod_unanswered(self, tp: tcpcb, answer: Callable[[int | None], None]) -> int:
         """Ask the engine for the TCB's ``unanswered``."""

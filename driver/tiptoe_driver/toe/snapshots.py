@@ -17,7 +17,7 @@ from ..hardware.toepcb import TP_EVENTS_PENDING, TP_TERMINAL, toepcb
 from ..netinet.if_var import IFCAP_TOE
 from ..netinet.routes import format_ipv4
 from ..netinet.stack import Stack
-from ..netinet.structures import intotcpcb, socket, tcpcb
+from ..netinet.structures import intotcpcb, socket, tcp_congestion, tcpcb
 from ..netinet.tcp_fill_info import tcp_fill_info
 from ..netinet.tcp_fsm import TCPS_CLOSED, TCPS_LISTEN
 from ..netinet.tcp_info import tcp_info
@@ -155,7 +155,7 @@ def _connection(tp: tcpcb, so: socket, now_us: int) -> dict[str, Any]:
         "unread": so.so_rcv.sb_cc,
         "tos": tp.t_inpcb.inp_ip_tos,
         "ttl": tp.t_inpcb.inp_ip_ttl,
-        "congestion": tp.t_cc.name.lower(),
+        "congestion": tcp_congestion(tp).name.lower(),
         "info": info_dict(tcp_fill_info(tp)),
     }
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from ..hardware import abi_gen as abi
 from ..hardware.engine import Engine
 from ..hardware.toepcb import TP_EVENTS_PENDING, TP_RELEASING, TP_TERMINAL, toepcb
-from ..netinet.structures import tcpcb
+from ..netinet.structures import tcp_congestion, tcpcb
 from ..netinet.tcp_fill_info import tcp_fill_info
 from ..netinet.tcp_info import tcp_info
 
@@ -43,7 +43,7 @@ class ToeOptions:
         """The engine knows the connection from now on: tell it what is not as it begins with."""
         if self._set_ip_header(toep, tp):
             self._order(toep)
-        if tp.t_cc != abi.Congestion.NEWRENO:
+        if tp.t_cc not in (None, self._engine.congestion):
             self._set_congestion(toep, tp)
 
     def changed(self, tp: tcpcb, level: int, name: int) -> None:
@@ -97,6 +97,16 @@ class ToeOptions:
         commands.post(abi.pack_keepalive(0, tid=toep.tid))
         return 0
 
+    def set_cwnd(self, tp: tcpcb, cwnd: int, ssthresh: int) -> int:
+        """Write a connection's window; an errno as tod_cwnd's."""
+        toep, commands = tp.t_toe, self._engine.commands
+        if toep is None or not self._known(toep):
+            return errno.EPERM
+        if not commands.room(1):
+            return errno.ENOBUFS
+        commands.post(abi.pack_set_cwnd(0, tid=toep.tid, cwnd=cwnd, ssthresh=ssthresh))
+        return 0
+
     def unanswered(self, tp: tcpcb, answer: Callable[[int | None], None]) -> int:
         """Have ``answer`` called with whether the probes before are unanswered; an errno as tod_unanswered's."""
         toep = tp.t_toe
@@ -125,7 +135,8 @@ class ToeOptions:
         return True
 
     def _set_congestion(self, toep: toepcb, tp: tcpcb) -> None:
-        self._engine.commands.post_control(abi.pack_set_congestion(0, tid=toep.tid, algorithm=tp.t_cc))
+        algorithm = tcp_congestion(tp)
+        self._engine.commands.post_control(abi.pack_set_congestion(0, tid=toep.tid, algorithm=algorithm))
 
 
 def _fields(words: list[int | None], pages: Sequence[int]) -> dict[str, int] | None:

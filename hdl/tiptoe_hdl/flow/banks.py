@@ -65,8 +65,8 @@ BANKS = {
     # what the conclusions take besides
     "concluded": Bank(first=2, last=5, fields=(
         "peer_closed", "bad_doorbell", "syncache_ref", "snd_end", "fin_queued", "fin_acked",
-        "told", "heard", "board", "max_sndwnd", "recent_wnd", "bytes_acked", "dupacks", "in_recovery", "recover_valid", "reno",
-        "rexmt_shift", "unanswered", "fin_seq", "delack_deadline",
+        "told", "heard", "board", "max_sndwnd", "recent_wnd", "bytes_acked", "dupacks", "in_recovery", "recover_valid",
+        "algorithm", "rexmt_shift", "unanswered", "fin_seq", "delack_deadline",
     )),
     # the peer's end
     "ending": Bank(first=2, last=6, fields=("fin_seen", "msl_on", "msl_deadline")),
@@ -81,7 +81,7 @@ BANKS = {
         "fin_sent", "rexmt_one", "rexmt_hole", "force", "ack_now", "delack", "rtt_active", "rto", "rexmt_on", "rexmt_mode",
         "rexmt_deadline", "persist",
     )),
-    "counted": Bank(first=9, last=9, fields=("rexmits", "tx_queued")),
+    "counted": Bank(first=9, last=9, fields=("rexmits", "losses", "tx_queued")),
 }
 # fmt: on
 """Every field stands in exactly one. A report reads of the banks written behind step 5, all in one cycle, and is complete in step

@@ -20,6 +20,7 @@ from ..wire.valid_only import valid_only
 from .ack_limit import AckLimit
 from .actions import COUNTED, Actions
 from .banks import LATER
+from .congestion.unit import TICK_US_BITS, CongestionUnit
 from .inquiries import Inquiries
 from .issue import Issue
 from .pipeline import Pipeline
@@ -45,6 +46,8 @@ class Flow(wiring.Component):
     notify : Out(valid-only id)
     tx : Out(stream tx_segment)
     sack_id : In, sack : Out(sack_list)
+    tick_us : In(TICK_US_BITS)
+        Microseconds of a tick, for congestion control.
     tick : In(1), parameters : In(Parameters), invalid_ticks : In(16)
         See Pipeline and AckLimit.
     may_challenge : In(1), challenged : Out(1)
@@ -72,6 +75,7 @@ class Flow(wiring.Component):
                 "sack_id": In(cfg.id_bits),
                 "sack": Out(sack_list(cfg)),
                 "tick": In(1),
+                "tick_us": In(TICK_US_BITS, init=1000),
                 "parameters": In(Parameters),
                 "invalid_ticks": In(16),
                 "may_challenge": In(1, init=1),
@@ -91,6 +95,7 @@ class Flow(wiring.Component):
         m.submodules.ack_limit = ack_limit = AckLimit(cfg)
         m.submodules.actions = actions = Actions(cfg)
         m.submodules.inquiries = inquiries = Inquiries(cfg)
+        m.submodules.congestion = congestion = CongestionUnit(cfg)
         m.submodules.sweep = sweep = TimerSweep(cfg)
         # One place for every connection: an id stands in it at most once (tx_queued).
         m.submodules.turns = turns = fifo.SyncFIFOBuffered(width=cfg.id_bits, depth=cfg.connections)
@@ -121,6 +126,10 @@ class Flow(wiring.Component):
             self.sack.eq(pipeline.sack),
             sweep.tick.eq(self.tick),
             pipeline.now.eq(sweep.now),
+            congestion.now.eq(sweep.now),
+            congestion.tick_us.eq(self.tick_us),
+            congestion.id.eq(pipeline.steering_id),
+            pipeline.steering.eq(congestion.steering),
             pipeline.parameters.eq(self.parameters),
             ack_limit.tick.eq(self.tick),
             ack_limit.interval.eq(self.invalid_ticks),
@@ -138,6 +147,7 @@ class Flow(wiring.Component):
         connect(m, pipeline.arrival, actions.arrival)
         connect(m, pipeline.result, actions.i)
         connect(m, pipeline.says, ack_limit.write)
+        connect(m, pipeline.news, congestion.news)
         connect(m, actions.timer, sweep.write)
         connect(m, actions.segment, flipped(self.tx))
         connect(m, actions.verdict, flipped(self.verdict))

@@ -29,6 +29,7 @@ from ..messages import sack_list
 from ..wire.valid_only import valid_only
 from .ack_limit import said_now
 from .banks import BANKS, INQUIRED, LATER, Again, BankMemory
+from .congestion.news import Steering, Told, congestion_news
 from .event import Kind, flow_event, known_of
 from .result import Parameters, arrival, inquiry, inquiry_later, pass_result
 from .rules import congestion, host, output, reassembly, rtt, scoreboard, segment, state, timers, urgent
@@ -42,6 +43,10 @@ ARRIVED = 5
 """The step behind which it is clear what becomes of a segment's payload."""
 FORWARD = 8
 """Distance in cycles at which an event of the same id may follow, its operand forwarded."""
+STEERED = 2
+"""The step that first looks at what the congestion control unit says."""
+TOLD = 5
+"""The step in which that is told what the steps before have made of the event."""
 WRITTEN_EARLY = OPERAND + ARRIVED
 """Stage in which the banks that a report reads are written."""
 
@@ -132,6 +137,10 @@ class Pipeline(wiring.Component):
         What else the pass in stage 12 found. ``Actions`` acts on all three.
     sack_id : In, sack : Out(sack_list)
         What the connection has received out of order: two cycles after its id, from a flip-flop.
+    steering_id : Out(id_bits), steering : In(Steering)
+        How the connection's window moves: two cycles after its id, from a flip-flop.
+    news : Out(valid-only congestion_news)
+        What congestion control is to hear of.
     now : In(TICK_BITS)
         Tick clock.
     parameters : In(Parameters)
@@ -168,6 +177,9 @@ class Pipeline(wiring.Component):
                 "result": Out(valid_only(pass_result(cfg))),
                 "sack_id": In(cfg.id_bits),
                 "sack": Out(sack_list(cfg)),
+                "steering_id": Out(cfg.id_bits),
+                "steering": In(Steering),
+                "news": Out(valid_only(congestion_news(cfg))),
             }
         )
 
@@ -223,6 +235,11 @@ class Pipeline(wiring.Component):
                         for field, value in word.items()
                     }
                 s |= _name_all(m, shapes, f"s{stage}", word, bank.forwarded)
+            if number == STEERED:
+                m.d.comb += self.steering_id.eq(self.ids[stage - 3])
+                s |= {name: self.steering[name] for name in Steering.members}
+            if number == TOLD:
+                self._tell_news(m, changes[stage], ids[stage], s)
             if number == INQUIRED:
                 m.d.comb += [
                     self.inquiry.valid.eq(valid[stage]),
@@ -311,6 +328,18 @@ class Pipeline(wiring.Component):
             self.sack.valid.eq(memory.again.ooo_valid),
             self.sack.newest.eq(memory.again.ooo_newest),
             self.sack.intervals.eq(memory.again.ooo),
+        ]
+
+    def _tell_news(self, m, changes, ident, s):
+        """To the congestion control unit: all from flip-flops, but whether there is any."""
+        events, told, before = congestion.tell(SimpleNamespace(**s))
+        news = self.news.payload
+        m.d.comb += [
+            self.news.valid.eq(changes & Cat(*events.values()).any()),
+            news.id.eq(ident),
+            news.before.eq(before),
+            *_equal(Told, news.told, told),
+            *(news[name].eq(happened) for name, happened in events.items()),
         ]
 
     @staticmethod

@@ -3,6 +3,7 @@
 from amaranth.lib import data
 
 from ..config import EngineConfig
+from ..congestion import ALGORITHM_BITS
 from ..messages import SACK_BITS, Status
 from .banks import INQUIRED, fields_from
 from .tcb import MAXSEG_BITS, TICK_BITS
@@ -16,11 +17,12 @@ Parameters = data.StructLayout(
         "msl_ticks": TICK_BITS,
         "rexmt_max": 4,
         "sack": 1,
+        "algorithm_initial": ALGORITHM_BITS,
     }
 )
 """Timer settings from the registers, in ticks: smallest, largest, first retransmission time-out; delayed ACK; 2MSL;
 and the number of retransmissions after which a connection is given up (R2). ``sack``: SYNs of ours offer selective
-acknowledgements."""
+acknowledgements. ``algorithm_initial``: congestion control of new connections."""
 
 
 def inquiry(cfg: EngineConfig) -> data.StructLayout:

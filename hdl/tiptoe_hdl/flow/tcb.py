@@ -4,6 +4,7 @@ from amaranth.hdl import unsigned
 from amaranth.lib import data, enum
 
 from ..config import EngineConfig
+from ..congestion import ALGORITHM_BITS
 from ..messages import SACK_BITS, Reason, State, interval
 
 TICK_BITS = 20
@@ -69,7 +70,8 @@ FIELDS = {
     "in_recovery": 1,
     "recover": 32,
     "recover_valid": 1,  # snd_una has not passed it
-    "reno": 1,  # algorithm: Congestion.RENO rather than NEWRENO
+    "algorithm": ALGORITHM_BITS,  # Congestion
+    "losses": 8,  # how often ssthresh has fallen since the id was opened; wraps
     "rxt_mark": 32,  # snd_max when data was last sent again: what was sent for the first time since lies beyond it
     "high_rxt": 32,  # behind the last data sent again in recovery
     "rexmt_hole": 1,  # retransmit the next gap of the scoreboard in the connection's turn

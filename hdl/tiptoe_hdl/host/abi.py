@@ -34,6 +34,7 @@ class Opcode(IntEnum):
     SET_CONGESTION = 14
     KEEPALIVE = 15
     URGENT = 16
+    SET_CWND = 17
 
 
 COMMAND_HEADER = (("opcode", 0, 0, 8), ("tag", 0, 16, 16))
@@ -66,6 +67,7 @@ COMMANDS = {
     Opcode.KEEPALIVE: (("tid", 1, 0, 32),),
     # Send data up to snd_end (position), which is urgent.
     Opcode.URGENT: (("tid", 1, 0, 32), ("snd_end", 2, 0, 32)),
+    Opcode.SET_CWND: (("tid", 1, 0, 32), ("cwnd", 2, 0, 24), ("ssthresh", 3, 0, 24)),
 }
 # fmt: on
 
@@ -85,7 +87,8 @@ COMMAND_TEXT = {
     Opcode.SEND_FRAME: "Transmits `length` bytes (14 to LIMITS.MAX_FRAME_BYTES) at `addr` as an Ethernet frame. COMMAND_DONE comes when the memory was read.",
     Opcode.READ_TCB: "Reads a page of a connection's TCB: COMMAND_DONE has it in `value`. Allowed from PROVISION to RELEASE.",
     Opcode.SET_IP_HEADER: "Time to live and type of service of the connection's segments from now on, in place of the register IP_HEADER's, until the id is provisioned anew. A SYN,ACK has the register's.",
-    Opcode.SET_CONGESTION: "Congestion control algorithm of a connection that is open; NEWRENO until then. Register CONGESTION tells which there are.",
+    Opcode.SET_CONGESTION: "Congestion control algorithm of a connection that is open; until then register CONGESTION_CONTROL's. Register CONGESTION tells which there are.",
+    Opcode.SET_CWND: "Congestion window and slow-start threshold in bytes, of an established connection whose algorithm is HOST, else BAD_STATE. A window of less than a segment becomes one.",
     Opcode.KEEPALIVE: "Asks the peer of an established connection whether it is still there: an empty segment one before SND.UNA, which it has to answer. READ_TCB's `unanswered` is 0 again when it has, or has said anything else.",
     Opcode.URGENT: "Sends data up to position `snd_end`, as the send doorbell does, and urgent data ends there (SND.UP): segments sent from then on say so, those sent again too, until the peer has acknowledged it; one goes at once, whatever the peer's window. Of an established connection that is not closed.",
 }
@@ -162,12 +165,12 @@ TCB_PAGES = (
     (("rcv_nxt", 0, 32), ("rcv_adv", 32, 32)),
     (("snd_wnd", 0, 30), ("rexmits", 32, 16), ("maxseg", 48, 12), ("rexmt_shift", 60, 4)),
     (("cwnd", 0, 24), ("ssthresh", 24, 24), ("dupacks", 48, 2), ("in_recovery", 50, 1), ("persist", 51, 1),
-     ("unanswered", 52, 4)),
+     ("unanswered", 52, 4), ("losses", 56, 8)),
     (("srtt", 0, 20), ("rttvar", 20, 20), ("rto", 40, 20), ("rtt_valid", 60, 1)),
     (("iss", 0, 32), ("irs", 32, 32)),
     (("state", 0, 4), ("snd_scale", 4, 4), ("rcv_scale", 8, 4), ("ws_ok", 12, 1), ("established", 13, 1),
      ("fin_queued", 14, 1), ("fin_sent", 15, 1), ("fin_acked", 16, 1), ("peer_closed", 17, 1),
-     ("reno", 20, 1), ("sack_ok", 21, 1), ("ooo_valid", 24, 4), ("rcv_lim", 32, 32)),
+     ("sack_ok", 21, 1), ("ooo_valid", 24, 4), ("algorithm", 28, 3), ("rcv_lim", 32, 32)),
 )
 # fmt: on
 """Pages of a TCB that READ_TCB reads, fields as (name, lowest bit, width); names of flow/tcb.py. Sequence numbers are

@@ -5,7 +5,8 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
-from ..messages import Congestion, Status
+from ..congestion import NUMBERS
+from ..messages import Status
 from ..wire.ones import ones_below
 from .abi import COMMAND_HEADER, COMMANDS, Opcode
 from .command_fetch import DWORDS
@@ -28,6 +29,7 @@ WITH_TID = (
     Opcode.SET_CONGESTION,
     Opcode.KEEPALIVE,
     Opcode.URGENT,
+    Opcode.SET_CWND,
 )
 
 
@@ -103,7 +105,8 @@ class CommandCheck(wiring.Component):
             in_range(field(Opcode.SEND_FRAME, "length"), 14, cfg.max_frame_bytes)
             & ~field(Opcode.SEND_FRAME, "addr")[cfg.addr_width :].any(),
         )
-        algorithm_ok = check("algorithm_ok", field(Opcode.SET_CONGESTION, "algorithm") < len(Congestion))
+        algorithm = field(Opcode.SET_CONGESTION, "algorithm")
+        algorithm_ok = check("algorithm_ok", Cat(algorithm == NUMBERS[name] for name in cfg.congestion).any())
         rings_ok = ring_ok("snd") & ring_ok("rcv")
 
         arguments = {

@@ -23,6 +23,7 @@ FLOW_COMMANDS = {
     Opcode.SET_CONGESTION: FlowOp.CONGESTION,
     Opcode.KEEPALIVE: FlowOp.KEEPALIVE,
     Opcode.URGENT: FlowOp.URGENT,
+    Opcode.SET_CWND: FlowOp.CWND,
 }
 
 
@@ -57,6 +58,7 @@ FIRST = {
     Opcode.SET_CONGESTION: First.FLOW,
     Opcode.KEEPALIVE: First.FLOW,
     Opcode.URGENT: First.FLOW,
+    Opcode.SET_CWND: First.FLOW,
 }
 
 Command = data.StructLayout({"opcode": Opcode, "failed": 1, "generation": 8, "stock": 1})

@@ -257,6 +257,7 @@ class CommandProcessor(wiring.Component):
             self.flow.p.id.eq(Mux(execution.aborting, aborted, id)),
             self.flow.p.generation.eq(generation),
             self.flow.p.a.eq(Mux(execution.op == FlowOp.OPEN, iss, field(Opcode.CLOSE, "snd_end"))),
+            self.flow.p.b.eq(field(Opcode.SET_CWND, "ssthresh")),
             self.flow.p.mss.eq(field(Opcode.OPEN, "mss")),
             self.flow.p.rcv_scale.eq(field(Opcode.OPEN, "rcv_scale")),
             self.flow.p.snd_log2.eq(field(Opcode.PROVISION, "snd_log2")),

@@ -3,6 +3,7 @@
 from amaranth.utils import exact_log2
 
 from ..config import EngineConfig
+from ..congestion import NUMBERS
 from .abi import WATCHED
 from .register_map import register_map
 
@@ -35,6 +36,8 @@ CONFIGURATION = {
     "challenge_rate": ("CHALLENGE_LIMIT.PER_TICK",),
     "challenge_burst": ("CHALLENGE_LIMIT.BURST",),
     "invalid_ticks": ("INVALID_LIMIT.TICKS",),
+    "algorithm_initial": ("CONGESTION_CONTROL.DEFAULT",),
+    "tick_us": ("CONGESTION_CONTROL.TICK_US",),
     "watchdog_ticks": ("WATCHDOG_TICKS.VALUE",),
     "isn_key": ("ISN_KEY.VALUE",),
     "cookie_key": ("COOKIE_KEY.VALUE",),
@@ -73,6 +76,7 @@ def constants(cfg: EngineConfig) -> dict[str, int]:
         "CAPABILITIES.LOG2_LISTENERS": exact_log2(cfg.listeners),
         "CAPABILITIES.LOG2_SYNCACHE": exact_log2(cfg.syncache_entries),
         "CAPABILITIES.LOG2_NEXT_HOPS": exact_log2(cfg.next_hops),
+        "CONGESTION.ALGORITHMS": sum(1 << NUMBERS[name] for name in cfg.congestion),
         "LIMITS.DATA_BYTES": cfg.bytes_per_beat,
         "LIMITS.ADDR_WIDTH": cfg.addr_width,
         "LIMITS.MAX_FRAME_BYTES": cfg.max_frame_bytes,

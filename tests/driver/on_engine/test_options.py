@@ -14,6 +14,7 @@ from tiptoe_driver import Socket
 from tiptoe_driver.hardware import abi_gen as reg
 from tiptoe_driver.netinet.tcp_info import NO_SSTHRESH
 from tiptoe_driver.toe.snapshots import info_dict
+from tiptoe_hdl.config import SIM, TINY
 from tiptoe_verif.live.stat_server import snapshot
 from tiptoe_verif.native.pair import Pair
 from tiptoe_verif.native.simulation import Impairment
@@ -25,9 +26,12 @@ CC = socket.IPPROTO_TCP, socket.TCP_CONGESTION
 A, B = "10.0.0.1", "10.0.0.2"
 
 
-def pair(out_dir, *, sack: bool = True, **options) -> Pair:
+EVERY = TINY.with_(name="tiny_every", congestion=SIM.congestion)
+
+
+def pair(out_dir, *, config=TINY, sack: bool = True, **options) -> Pair:
     driver = {"snd_ring_bytes": 1 << 16, "rcv_ring_bytes": 1 << 16, "registers": {reg.REG_MSL_TICKS: 3}, "sack": sack}
-    return Pair("tiny", pcap=out_dir / "wire.pcap", driver=driver, memory_bytes=1 << 24, **options)
+    return Pair(config, pcap=out_dir / "wire.pcap", driver=driver, memory_bytes=1 << 24, **options)
 
 
 @pytest.fixture
@@ -274,4 +278,37 @@ def test_cap_2_two_losses_in_a_window(out_dir, rng: random.Random, algorithm: by
         counters = two.a.toe.engine.read_counters()
         assert counters["FAST_RETRANSMITS"] >= 1
         assert (counters["FAST_RETRANSMITS"] == 1 and counters["RTO_EXPIRED"] == 0) == at_once
+        two.check()
+
+
+@pytest.mark.parametrize("algorithm", ["newreno", "reno", "cubic", "host"])
+def test_every_algorithm_carries_data_over_losses(out_dir, rng: random.Random, algorithm: str) -> None:
+    """Both ends are ours; it is the device's default, so the accepted connection has it too."""
+    impairment = Impairment(delay_us=4000, loss=0.02)
+    with pair(out_dir, config=EVERY, impairment=impairment) as two:
+        client, server = connect(two, lambda client, listener: client.setsockopt(*CC, algorithm.encode()))
+        carry(two, client, server, rng.randbytes(150_000))
+        info = client.info()
+        assert info.tcpi_congestion == algorithm and server.info().tcpi_congestion == "cubic"
+        assert info.tcpi_losses > 0 and info.tcpi_snd_ssthresh < NO_SSTHRESH
+        two.check()
+
+
+def test_a_host_s_algorithm_on_the_engine(out_dir, rng: random.Random) -> None:
+    """Two segments more whenever a window is acknowledged, two thirds after a loss: in Python, from TCP_INFO alone."""
+    with pair(out_dir, config=EVERY, impairment=Impairment(delay_us=4000)) as two:
+        client, server = connect(two, lambda client, listener: client.setsockopt(*CC, b"host"))
+        cwnd, losses, sizes = 4 * 1460, 0, []
+        drop_once(two, 40)
+        for _ in range(12):
+            client.set_cwnd(cwnd, cwnd)
+            carry(two, client, server, rng.randbytes(cwnd))
+            info = client.info()
+            if info.tcpi_losses != losses:
+                cwnd, losses = cwnd * 2 // 3, info.tcpi_losses
+            else:
+                assert info.tcpi_snd_cwnd == cwnd
+                cwnd += 2 * 1460
+            sizes.append(cwnd)
+        assert losses == 1 and sizes[0] == 6 * 1460 and min(b - a for a, b in zip(sizes, sizes[1:], strict=False)) < 0
         two.check()

@@ -14,6 +14,7 @@ from tests.driver.fake_device import FakeDevice
 from tiptoe_driver import Socket
 from tiptoe_driver.hardware import abi_gen as reg
 from tiptoe_driver.hardware.abi_gen import State, Status
+from tiptoe_driver.hardware.options import DeviceError
 from tiptoe_driver.netinet.structures import IPDEFTTL, TF_NODELAY, sotoinpcb, sototcpcb
 from tiptoe_driver.netinet.tcp_fill_info import tcp_ask_info
 from tiptoe_driver.netinet.tcp_info import tcp_info
@@ -303,7 +304,7 @@ def test_cap_2_unknown_algorithm_is_a_clear_error(bench: Bench) -> None:
 
 def test_cap_2_only_what_the_capability_register_lists() -> None:
     device = FakeDevice()
-    device.registers[reg.REG_CONGESTION] = reg.CONGESTION_NEWRENO
+    device.registers[reg.REG_CONGESTION] = 1 << reg.Congestion.NEWRENO
     bench = Bench(device)
     conn = bench.connected()
     with pytest.raises(OSError) as caught:
@@ -317,6 +318,60 @@ def test_cap_2_only_what_the_capability_register_lists() -> None:
     assert bench.device.commands == []
     sock.setsockopt(*CC, b"newreno")
     assert sock.connect_ex((PEER_IP, 80)) == errno.EINPROGRESS
+
+
+@pytest.mark.parametrize(
+    "has, asked, default",
+    [
+        (("NEWRENO", "RENO"), None, "NEWRENO"),
+        (("NEWRENO", "CUBIC"), None, "CUBIC"),
+        (("NEWRENO", "CUBIC"), "newreno", "NEWRENO"),
+        (("NEWRENO", "RENO"), "reno", "RENO"),
+    ],
+)
+def test_congestion_control_of_who_asks_for_none(has: tuple[str, ...], asked: str | None, default: str) -> None:
+    """The engine begins connections with it; only who asks for another one is told of."""
+    device = FakeDevice()
+    device.registers[reg.REG_CONGESTION] = sum(1 << reg.Congestion[name] for name in has)
+    bench = Bench(device, congestion=asked, tick_us=250)
+    written = device.registers[reg.REG_CONGESTION_CONTROL]
+    assert written & reg.CONGESTION_CONTROL_DEFAULT == reg.Congestion[default]
+    assert written >> reg.CONGESTION_CONTROL_TICK_US_SHIFT == 250
+    conn = bench.connected()
+    assert conn.sock.getsockopt(*CC, 16).rstrip(b"\0") == default.lower().encode() and options_told(bench) == []
+    for name in has:
+        conn.sock.setsockopt(*CC, name.lower().encode())
+        assert options_told(bench)[-1] == congestion(conn.tid, reg.Congestion[name])
+
+
+def test_congestion_control_that_the_engine_lacks_cannot_be_its_default() -> None:
+    with pytest.raises(DeviceError, match="cubic"):
+        Bench(FakeDevice(), congestion="cubic")
+    with pytest.raises(ValueError, match="vegas"):
+        Bench(FakeDevice(), congestion="vegas")
+
+
+def test_the_window_is_the_host_s_with_its_own_algorithm_only() -> None:
+    device = FakeDevice()
+    device.registers[reg.REG_CONGESTION] |= 1 << reg.Congestion.HOST
+    bench = Bench(device)
+    conn = bench.connected()
+
+    def refused(error: int, cwnd: int = 1460, ssthresh: int = 1460) -> None:
+        with pytest.raises(OSError) as caught:
+            conn.sock.set_cwnd(cwnd, ssthresh)
+        assert caught.value.errno == error and bench.device.ops(Opcode.SET_CWND) == []
+
+    refused(errno.EINVAL)
+    conn.sock.setsockopt(*CC, b"host")
+    for sizes in ((-1, 0), (1 << 24, 0), (0, 1 << 24)):
+        refused(errno.EINVAL, *sizes)
+    conn.sock.set_cwnd(20_000, (1 << 24) - 1)
+    (command,) = bench.device.ops(Opcode.SET_CWND)
+    assert (command["tid"], command["cwnd"], command["ssthresh"]) == (conn.tid, 20_000, (1 << 24) - 1)
+    conn.end()
+    bench.device.forget()
+    refused(errno.EPERM)
 
 
 @pytest.mark.parametrize("when", ["closed", "over"])

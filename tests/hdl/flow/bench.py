@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from tiptoe_hdl.config import TINY
 from tiptoe_hdl.flow.flow import Flow
 from tiptoe_hdl.host.abi import TCB_PAGES
-from tiptoe_hdl.messages import ACK, FIN, PSH, RST, SYN, URG, FlowOp, Reason, State, Status
+from tiptoe_hdl.messages import ACK, FIN, PSH, RST, SYN, URG, Congestion, FlowOp, Reason, State, Status
 from tiptoe_verif.sim.block import BlockSim
 
 FLAG = {"S": 1 << SYN, "A": 1 << ACK, "F": 1 << FIN, "R": 1 << RST, "P": 1 << PSH, "U": 1 << URG}
@@ -67,7 +67,7 @@ class FlowBench:
 
     def __init__(
         self, cfg=TINY, *, rto_initial=1000, rto_min=200, rto_max=60000, delack=40, msl=500, rexmt_max=4, invalid=0,
-        sack=0, broken="",
+        sack=0, algorithm=Congestion.NEWRENO, tick_us=1000, broken="",
     ):  # fmt: skip
         self.cfg = cfg
         self.sim = BlockSim(f"flow_{cfg.name}{broken}", Flow(cfg), key=repr(cfg) + broken)
@@ -79,7 +79,9 @@ class FlowBench:
             msl_ticks=msl,
             rexmt_max=rexmt_max,
             sack=sack,
+            algorithm_initial=algorithm.value,
         )
+        self.sim["tick_us"] = tick_us
         self.sim["invalid_ticks"], self.sim["may_challenge"] = invalid, 1
         for port in ("verdict", "report", "response__0", "response__1", "tx"):
             self.sim[f"{port}__ready"] = 1

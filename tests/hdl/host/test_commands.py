@@ -90,6 +90,7 @@ def test_open_of_a_wrong_id_changes_nothing(before, status):
         (abi.pack_set_congestion(4, tid=tid(2, 3), algorithm=1), FlowOp.CONGESTION, 1),
         (abi.pack_keepalive(4, tid=tid(2, 3)), FlowOp.KEEPALIVE, None),
         (abi.pack_urgent(4, tid=tid(2, 3), snd_end=12345), FlowOp.URGENT, 12345),
+        (abi.pack_set_cwnd(4, tid=tid(2, 3), cwnd=0xFFFFFF, ssthresh=7), FlowOp.CWND, 0xFFFFFF),
     ],
 )
 @pytest.mark.parametrize("status", [Status.OK, Status.BAD_STATE, Status.BAD_GENERATION])
@@ -242,10 +243,10 @@ def raw(opcode, tag, *dwords):
 
 LISTEN = dict(listener=0, laddr=0, lport=80, mss=1460, rcv_scale=0, wnd=1)
 BAD = [
-    *((raw(opcode, 1, 0), Status.UNKNOWN_OPCODE) for opcode in (17, 18, 48, 128, 255)),
+    *((raw(opcode, 1, 0), Status.UNKNOWN_OPCODE) for opcode in (18, 19, 48, 128, 255)),
     *(
         (raw(opcode, 1, word), Status.BAD_ID)
-        for opcode in (1, 2, 3, 4, 5, 10, 12, 13, 14, 15, 16)
+        for opcode in (1, 2, 3, 4, 5, 10, 12, 13, 14, 15, 16, 17)
         for word in (16, 0xFFFF, 1 << 24)
     ),
     *(

@@ -40,6 +40,13 @@ def _flow() -> Any:
     return Flow(ECP5)
 
 
+def _congestion() -> Any:
+    from tiptoe_hdl.config import ECP5
+    from tiptoe_hdl.flow.congestion.unit import CongestionUnit
+
+    return CongestionUnit(ECP5)
+
+
 def _realign() -> Any:
     from tiptoe_hdl.config import ECP5
     from tiptoe_hdl.wire.realign import Realigner
@@ -151,10 +158,16 @@ def _dispatcher() -> Any:
     return Dispatcher(ECP5)
 
 
+# An instruction writes behind its reads.
+_CONGESTION_APART = ("congestion.processor.state*", "congestion.processor.temporaries*")
+
 BLOCKS = [
     Block("axis_slice", _example),
     # Issue keeps same-address events apart or forwards them; a stale deadline is looked at again in the next tick.
-    Block("flow", _flow, no_collision=("pipeline.bank_*", "sweep.memory*")),
+    Block("flow", _flow, no_collision=("pipeline.bank_*", "sweep.memory*", *_CONGESTION_APART)),
+    Block(
+        "congestion", _congestion, no_collision=("processor.state*", "processor.temporaries*"), inside="flow.congestion"
+    ),
     Block("realign", _realign),
     Block("registers", _registers),
     Block("counters", _counters),

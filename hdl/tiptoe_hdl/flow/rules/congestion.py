@@ -1,21 +1,26 @@
-"""Congestion control and loss recovery: RFC 5681 with byte counting (RFC 3465, L = 1); NewReno (RFC 6582) or Reno; limited
-transmit (RFC 3042).
+"""Congestion control and loss recovery, as far as all algorithms share them: RFC 5681 with byte counting (RFC 3465, L =
+1), loss recovery of NewReno (RFC 6582) or Reno; limited transmit (RFC 3042).
 
-A later algorithm joins or replaces this file: it owns cwnd, ssthresh, bytes_acked, dupacks, in_recovery, recover,
-recover_valid, reno, rexmt_one.
+It owns cwnd, ssthresh, bytes_acked, dupacks, in_recovery, recover, recover_valid, algorithm, rexmt_one. How fast cwnd
+grows in congestion avoidance (``growth``, ``by_cwnd``, ``holds``) and what remains of it at a loss (``decrease``) the unit
+beside the pipeline says (``flow/congestion``), which hears of what happens here from ``tell``.
 
 Invariant: recover is compared only while it lies less than a window from snd_una. Once an ACK beyond it has come outside of
 recovery it has no say any more (recover_valid); else, after 2 GiB without loss, it would seem to lie ahead.
 
-Limited transmit is a matter of one pass: the output of a first or second duplicate ACK works with ``cwnd_allowed``, one or two
-segments more than cwnd, which itself stays. So behind such ACKs, and only there, more than cwnd may be under way.
+Limited transmit is a matter of one pass: the output of a first or second duplicate ACK works with ``cwnd_allowed``, one or
+two segments more than cwnd, which itself stays. So behind such ACKs, and only there, more than cwnd may be under way.
 """
 
 from amaranth.hdl import Const, Mux
 
+from ...congestion import ALGORITHM_BITS
+from ...congestion.program import DECREASE_BITS
 from ...wire.sequence import distance, seq_ge, seq_gt
 from ..tcb import CWND_BITS, DUPACK_THRESHOLD
 from . import choose, choose_one, una_after
+
+HALF = CWND_BITS // 2
 
 CWND_MAX = 2**CWND_BITS - 1
 
@@ -33,7 +38,9 @@ def measure(s):
         ack_covers_recover=seq_ge(s.e_ack, s.recover),
         ack_beyond_recover=seq_gt(s.e_ack, s.recover),
         twice_maxseg=(s.maxseg << 1)[:CWND_BITS],
+        thrice_maxseg=((s.maxseg << 1) + s.maxseg)[:CWND_BITS],
         slow_start=s.cwnd < s.ssthresh,
+        cwnd_less=Mux(s.cwnd > s.maxseg, s.cwnd - s.maxseg, 0)[:CWND_BITS],
         restart_window=((s.maxseg << 3) + (s.maxseg << 1))[:CWND_BITS],
     )
 
@@ -41,30 +48,37 @@ def measure(s):
 def count(s):
     """Step 2."""
     acked = s.d_ack[:CWND_BITS]
-    beyond_cwnd = s.dupacks.any() & ~s.in_recovery & (s.flight > s.cwnd)
+    amounts = dict(flight=s.flight, cwnd=s.cwnd)
+    least = Mux(s.keeps_most, s.thrice_maxseg, s.twice_maxseg << 1)
     return dict(
-        ack_ends_recovery=s.ack_covers_recover | s.reno,
-        # Were the segment a duplicate ACK: the third of a new loss (RFC 6582 section 3.2), or one of the first two. These let out
-        # new data only: not while what was lost is sent again.
+        ack_ends_recovery=s.ack_covers_recover | s.first_ack,
+        # Were the segment a duplicate ACK: the third of a new loss (RFC 6582 section 3.2), or one of the first two. These
+        # let out new data only: not while what was lost is sent again.
         would_enter=(s.dupacks == DUPACK_THRESHOLD - 1) & ~s.in_recovery & (s.ack_beyond_recover | ~s.recover_valid),
         would_limit=~s.dupacks[1] & ~s.in_recovery & ~s.nxt_before_max,
         grows_by_ack=s.in_recovery | s.slow_start,
         acked=acked,
-        growth=Mux(acked < s.maxseg, acked, s.maxseg)[:CWND_BITS],
+        slow_growth=Mux(acked < s.maxseg, acked, s.maxseg)[:CWND_BITS],
+        # So much acknowledged makes cwnd a segment more in congestion avoidance.
+        due=Mux(s.by_cwnd, s.cwnd, s.growth)[:CWND_BITS],
+        # No further full segment had room (RFC 9438 section 5.8).
+        cwnd_full=s.flight > s.cwnd_less,
         deflated=Mux(s.cwnd > acked, (s.cwnd - acked)[:CWND_BITS], 0),
-        bytes_acked_sum=s.bytes_acked + acked,
+        bytes_acked_sum=s.bytes_acked + (acked & ~s.holds.replicate(CWND_BITS)),
         above_restart=s.cwnd > s.restart_window,
         flight_one=s.flight == 1,
         # The last segment sent, for a tail loss probe.
         tail_is_all=s.flight <= s.maxseg,
         tail_base=(s.snd_max - s.maxseg)[:32],
         inflated_most=s.ssthresh + s.flight,
-        # Half of what is under way, without what limited transmit has added (RFC 5681 section 3.2, step 2), is taken if it
-        # is more than two segments.
-        halves_flight=~beyond_cwnd & ((s.flight >> 1) > s.twice_maxseg),
-        halves_cwnd=beyond_cwnd & ((s.cwnd >> 1) > s.twice_maxseg),
+        # Of what is under way, without what limited transmit has added (RFC 5681 section 3.2, step 2).
+        beyond_cwnd=s.dupacks.any() & ~s.in_recovery & (s.flight > s.cwnd),
+        # The products in two halves, which the next step adds up; and whether the least, two segments, does not count. In whole
+        # segments nothing less than three of them is more than two then (four, if less than two thirds remain).
+        **{f"reduced_{name}_low": value[:HALF] * s.decrease for name, value in amounts.items()},
+        **{f"reduced_{name}_high": value[HALF:] * s.decrease for name, value in amounts.items()},
+        **{f"{name}_enough": value > least for name, value in amounts.items()},
         limited_by=Mux(s.dupacks[0], s.twice_maxseg, s.maxseg)[:CWND_BITS],
-        thrice_maxseg=(s.twice_maxseg + s.maxseg)[:CWND_BITS],
         duplicate=(
             ~s.ack_after_una
             & ~s.d_ack[31]
@@ -79,8 +93,10 @@ def count(s):
 
 def candidates(s):
     """Step 3: every value cwnd may take, and which it is if the segment is processed."""
-    window_acked = s.bytes_acked_sum >= s.cwnd
-    half_flight = choose_one(s.twice_maxseg, (s.halves_flight, s.flight >> 1), (s.halves_cwnd, s.cwnd >> 1))[:CWND_BITS]
+    window_acked = (s.bytes_acked_sum >= s.due) & ~s.holds
+    # A whole product is low + (high << HALF), and DECREASE_BITS of it are behind the point.
+    low = Mux(s.beyond_cwnd, s.reduced_cwnd_low, s.reduced_flight_low)[DECREASE_BITS:]
+    high = Mux(s.beyond_cwnd, s.reduced_cwnd_high, s.reduced_flight_high) << HALF - DECREASE_BITS
     new_ack, duplicate = s.ack_new & ~s.is_syn_received, s.duplicate & s.established & s.acceptable
     third, limited = duplicate & s.would_enter, duplicate & s.would_limit
     # A duplicate ACK says that a segment has left the network: no more of them than are under way (RFC 5681 section 3.2).
@@ -96,28 +112,36 @@ def candidates(s):
     )
     # What none of these hold for, said shortly: all of it is known late.
     changed_by_ack = new_ack & (s.grows_by_ack | window_acked)
-    return choice | dict(
-        if_avoidance=new_ack & ~s.in_recovery & ~s.slow_start & ~window_acked,
-        if_window_acked=window_full,
-        if_new_ack=new_ack,
-        if_passes_recover=new_ack & s.ack_beyond_recover & ~s.in_recovery,
-        if_duplicate=duplicate,
-        if_limited=limited,
-        cwnd_stays=~changed_by_ack & ~(duplicate & (s.would_enter | would_inflate)),
-        cwnd_kept=~changed_by_ack & ~(duplicate & (s.would_enter | would_inflate | s.would_limit)),
-        cwnd_limited=_saturate(s.cwnd + s.limited_by),
-        cwnd_slow=_saturate(s.cwnd + s.growth),
-        cwnd_plus=_saturate(s.cwnd + s.maxseg),
-        cwnd_partial=_saturate(s.deflated + s.maxseg),
-        half_flight=half_flight,
-        cwnd_recovery=_saturate(half_flight + s.thrice_maxseg),
-        bytes_acked_rest=(s.bytes_acked_sum - s.cwnd)[:CWND_BITS],
-        dupacks_next=Mux(s.dupacks == DUPACK_THRESHOLD, DUPACK_THRESHOLD, s.dupacks + 1)[:2],
-        # RFC 6928's ten segments; one if the SYN had to be repeated twice (RFC 5681 section 3.1; RFC 6928 section 2: since the
-        # first time-out became 1 s, one repetition may be due to a long way alone).
-        initial_window=Mux(~s.rexmt_shift[1:].any(), ((s.maxseg_now << 3) + (s.maxseg_now << 1)), s.maxseg_now)[
-            :CWND_BITS
-        ],
+    return (
+        choice
+        | dict(
+            if_avoidance=new_ack & ~s.in_recovery & ~s.slow_start & ~window_acked,
+            if_window_acked=window_full,
+            if_new_ack=new_ack,
+            if_passes_recover=new_ack & s.ack_beyond_recover & ~s.in_recovery,
+            if_duplicate=duplicate,
+            if_limited=limited,
+            cwnd_stays=~changed_by_ack & ~(duplicate & (s.would_enter | would_inflate)),
+            cwnd_kept=~changed_by_ack & ~(duplicate & (s.would_enter | would_inflate | s.would_limit)),
+            cwnd_limited=_saturate(s.cwnd + s.limited_by),
+            cwnd_slow=_saturate(s.cwnd + s.slow_growth),
+            cwnd_plus=_saturate(s.cwnd + s.maxseg),
+            cwnd_partial=_saturate(s.deflated + s.maxseg),
+            reduced=(high + low)[:CWND_BITS],
+            reduced_enough=Mux(s.beyond_cwnd, s.cwnd_enough, s.flight_enough),
+            recovery_reduced=(high + (low + s.thrice_maxseg))[
+                :CWND_BITS
+            ],  # 255/256 of 2**CWND_BITS, and three segments, fit
+            recovery_least=(s.twice_maxseg + s.thrice_maxseg)[:CWND_BITS],
+            bytes_acked_rest=(s.bytes_acked_sum - s.due)[:CWND_BITS],
+            if_avoids=new_ack & ~s.in_recovery & ~s.slow_start,
+            dupacks_next=Mux(s.dupacks == DUPACK_THRESHOLD, DUPACK_THRESHOLD, s.dupacks + 1)[:2],
+            # RFC 6928's ten segments; one if the SYN had to be repeated twice (RFC 5681 section 3.1; RFC 6928 section 2: since
+            # the first time-out became 1 s, one repetition may be due to a long way alone).
+            initial_window=Mux(~s.rexmt_shift[1:].any(), ((s.maxseg_now << 3) + (s.maxseg_now << 1)), s.maxseg_now)[
+                :CWND_BITS
+            ],
+        )
     )
 
 
@@ -126,13 +150,16 @@ def apply(s):
     new_ack, duplicate = s.go & s.if_new_ack, s.go & s.if_duplicate
     full, partial = s.go & s.if_full, s.go & s.if_partial
     enter = (s.go & s.if_third) | s.reorder_over
+    reduced = Mux(s.reduced_enough, s.reduced, s.twice_maxseg)
+    cwnd_recovery = Mux(s.reduced_enough, s.recovery_reduced, s.recovery_least)
+    first_timeout = s.timeout & s.first_timeout
     changed = choose_one(
         0,
         (s.if_full, s.ssthresh),
         (s.if_partial, s.cwnd_partial),
         (s.if_slow_start, s.cwnd_slow),
         (s.if_plus, s.cwnd_plus),
-        (s.if_third, s.cwnd_recovery),
+        (s.if_third, cwnd_recovery),
     )
 
     def cwnd(after_segment):
@@ -142,7 +169,8 @@ def apply(s):
             (s.timeout | s.lifts_cwnd, s.maxseg_now[:CWND_BITS]),
             # Idle for longer than a time-out: RFC 5681 section 4.1's restart window, no more than the initial window.
             (s.idle_falls, s.restart_window),
-            (s.reorder_over, s.cwnd_recovery),
+            (s.do_cwnd, s.cwnd_asked),
+            (s.reorder_over, cwnd_recovery),
             (s.go, after_segment),
         )
 
@@ -161,12 +189,19 @@ def apply(s):
         ssthresh=choose(
             s.ssthresh,
             (s.fresh, Const(CWND_MAX, CWND_BITS)),
-            ((s.timeout & s.first_timeout) | enter, s.half_flight),
+            (first_timeout | enter, reduced),
+            (s.do_cwnd, s.e_ack[:CWND_BITS]),
         ),
         bytes_acked=choose(s.bytes_acked, (s.fresh | s.timeout, 0), (s.go, acked_by_segment)),
         dupacks=choose(s.dupacks, (s.fresh | s.timeout | new_ack, 0), (duplicate, s.dupacks_next)),
         in_recovery=(s.in_recovery | enter) & ~(s.fresh | s.timeout | full),
-        reno=choose(s.reno, (s.fresh, 0), (s.do_congestion, s.e_seq[0])),
+        algorithm=choose(s.algorithm, (s.fresh, s.algorithm_initial), (s.do_congestion, s.e_seq[:ALGORITHM_BITS])),
+        ssthresh_falls=first_timeout | enter,
+        tells_begin=s.fresh | s.do_congestion,
+        tells_timeout=first_timeout,
+        tells_loss=enter,
+        tells_ack=s.go & s.if_avoids,
+        cwnd_before=s.cwnd,
         recover=s.snd_max,  # if
         moves_recover=s.timeout | enter,
         recover_valid=(s.recover_valid | s.timeout | enter) & ~(s.fresh | (s.go & s.if_passes_recover)),
@@ -176,3 +211,10 @@ def apply(s):
         fast_retransmit=enter,
         is_duplicate=duplicate,
     )
+
+
+def tell(s):
+    """Behind step 4, with srtt as it was before: what the unit hears of, and of what."""
+    told = dict(algorithm=s.algorithm, cwnd=s.cwnd, una=s.snd_una, mss=s.maxseg, srtt=s.srtt, limited=s.cwnd_full)
+    events = dict(begin=s.tells_begin, timeout=s.tells_timeout, loss=s.tells_loss, ack=s.tells_ack)
+    return events, told, s.cwnd_before

@@ -7,6 +7,7 @@ from amaranth.hdl import Cat, Mux
 
 from ...messages import FlowOp, Reason, State, Status
 from ...wire.sequence import distance
+from ..tcb import CWND_BITS
 from . import choose, in_states, power
 
 
@@ -41,6 +42,7 @@ def measure(s):
         lowers_mss=s.is_segment & (s.state == State.SYN_SENT.value),
         mss_smaller=mss_smaller,
         cwnd_below_mss=s.cwnd < s.e_mss,
+        cwnd_asked=Mux(s.e_seq[:CWND_BITS] < s.maxseg, s.maxseg, s.e_seq[:CWND_BITS])[:CWND_BITS],
     )
 
 
@@ -84,6 +86,7 @@ def judge(s):
         do_abort=alive & ((known & s.op_abort) | (s.is_request & s.op_dma_abort)),
         do_release=known & s.op_release & (s.terminal | s.virgin),
         do_congestion=known & s.op_congestion & alive,
+        do_cwnd=known & s.op_cwnd & alive & s.established & s.hosts,
         do_keepalive=known & s.op_keepalive & alive & s.established,
         do_urgent=urgent,
         # Only segments that do not fit any more go again.
@@ -117,7 +120,7 @@ def apply(s):
             (s.op_open, Mux(s.do_open, ok, bad_state)),
             (s.op_release, Mux(s.do_release, ok, bad_state)),
             (s.op_read, ok),
-            (~s.is_alive | (s.op_keepalive & ~s.established), bad_state),
+            (~s.is_alive | (s.op_keepalive & ~s.established) | (s.op_cwnd & ~s.do_cwnd), bad_state),
             (s.op_close & ~s.sendable & ~s.fin_queued, bad_state),
             (s.op_urgent & ~(s.sendable & s.established), bad_state),
             ((s.op_close | s.op_urgent) & s.sendable & ~s.end_ok, Status.BAD_ARGUMENT.value),

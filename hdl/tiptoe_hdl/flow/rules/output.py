@@ -215,6 +215,7 @@ def send(s):
         tx_wnd=Mux(s.tx_syn & ~s.reset, _field(s.window), _field(s.window_scaled)),
         fin_sent=s.fin_sent | (s.sent & s.fin),
         rexmits=(Mux(s.begins, 0, s.rexmits) + s.retransmitted)[:16],
+        losses=(Mux(s.begins, 0, s.losses) + s.ssthresh_falls)[:8],
         rexmt_one=(s.rexmt_one & ~s.may_output) | s.lost_again,
         force=s.force & ~s.may_output,
         ack_now=s.ack_now & ~s.emit,

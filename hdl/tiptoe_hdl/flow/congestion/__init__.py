@@ -1,0 +1,1 @@
+"""The unit that runs congestion control algorithms beside the TCB pipeline."""

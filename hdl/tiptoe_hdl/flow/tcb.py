@@ -71,8 +71,10 @@ FIELDS = {
     "recover_valid": 1,  # snd_una has not passed it
     "reno": 1,  # algorithm: Congestion.RENO rather than NEWRENO
     "rxt_mark": 32,  # snd_max when data was last sent again: what was sent for the first time since lies beyond it
-    "high_rxt": 32,  # behind the last data sent again in recovery
-    "rexmt_hole": 1,  # retransmit the next gap of the scoreboard in the connection's turn
+    "high_rxt": 32,  # behind the last data sent again, and not behind snd_una
+    "paced": 1,  # recovery by the scoreboard: what is under way is reckoned by it, and sent in the connection's turns
+    "turns": 2,  # segments that such a recovery may send
+    "awaits": 1,  # SACK blocks of the last segment are still to come
     "board": 1,  # the scoreboard's intervals count
     "heard": 1,  # the last segment passed all checks: its SACK blocks count
     "rexmt_one": 1,  # retransmit one segment at snd_una as soon as possible

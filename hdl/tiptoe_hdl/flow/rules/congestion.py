@@ -11,10 +11,10 @@ Limited transmit is a matter of one pass: the output of a first or second duplic
 segments more than cwnd, which itself stays. So behind such ACKs, and only there, more than cwnd may be under way.
 """
 
-from amaranth.hdl import Const, Mux
+from amaranth.hdl import Cat, Const, Mux
 
 from ...wire.sequence import distance, seq_ge, seq_gt
-from ..tcb import CWND_BITS, DUPACK_THRESHOLD
+from ..tcb import CWND_BITS, DUPACK_THRESHOLD, MAXSEG_BITS
 from . import choose, choose_one, una_after
 
 CWND_MAX = 2**CWND_BITS - 1
@@ -47,7 +47,10 @@ def count(s):
         # Were the segment a duplicate ACK: the third of a new loss (RFC 6582 section 3.2), or one of the first two. These let out
         # new data only: not while what was lost is sent again.
         would_enter=(s.dupacks == DUPACK_THRESHOLD - 1) & ~s.in_recovery & (s.ack_beyond_recover | ~s.recover_valid),
-        would_limit=~s.dupacks[1] & ~s.in_recovery & ~s.nxt_before_max,
+        would_limit=~s.dupacks[1] & ~s.in_recovery & ~s.paced & ~s.nxt_before_max,
+        would_lessen=s.in_recovery & s.paced,
+        cwnd_less=(s.cwnd - (s.maxseg >> 1))[: CWND_BITS + 1],  # signed
+        flight_smaller=s.flight < s.cwnd,
         grows_by_ack=s.in_recovery | s.slow_start,
         acked=acked,
         growth=Mux(acked < s.maxseg, acked, s.maxseg)[:CWND_BITS],
@@ -55,9 +58,8 @@ def count(s):
         bytes_acked_sum=s.bytes_acked + acked,
         above_restart=s.cwnd > s.restart_window,
         flight_one=s.flight == 1,
-        # The last segment sent, for a tail loss probe.
-        tail_is_all=s.flight <= s.maxseg,
-        tail_base=(s.snd_max - s.maxseg)[:32],
+        # The last segment sent, for a tail loss probe, is no longer than what fits beside the blocks.
+        tail_room=(s.maxseg - Mux(s.sack_ok & s.told.any(), Cat(Const(0b100, 3), s.told), 0))[:MAXSEG_BITS],
         inflated_most=s.ssthresh + s.flight,
         # Half of what is under way, without what limited transmit has added (RFC 5681 section 3.2, step 2), is taken if it
         # is more than two segments.
@@ -84,12 +86,17 @@ def candidates(s):
     new_ack, duplicate = s.ack_new & ~s.is_syn_received, s.duplicate & s.established & s.acceptable
     third, limited = duplicate & s.would_enter, duplicate & s.would_limit
     # A duplicate ACK says that a segment has left the network: no more of them than are under way (RFC 5681 section 3.2).
-    would_inflate = s.in_recovery & (s.cwnd < s.inflated_most)
+    would_inflate = s.in_recovery & ~s.paced & (s.cwnd < s.inflated_most)
     inflates = duplicate & would_inflate
+    partial = new_ack & s.in_recovery & ~s.ack_ends_recovery
+    lessens, above_ssthresh = (partial | duplicate) & s.would_lessen, s.cwnd_less.as_signed() > s.ssthresh
     window_full = new_ack & ~s.in_recovery & ~s.slow_start & window_acked
     choice = dict(
         if_full=new_ack & s.in_recovery & s.ack_ends_recovery,
-        if_partial=new_ack & s.in_recovery & ~s.ack_ends_recovery,
+        if_partial=partial,
+        if_deflates=partial & ~s.paced,
+        if_lessens=lessens & above_ssthresh,
+        if_floor=lessens & ~above_ssthresh,
         if_slow_start=new_ack & ~s.in_recovery & s.slow_start,
         if_plus=window_full | inflates,
         if_third=third,
@@ -103,14 +110,19 @@ def candidates(s):
         if_passes_recover=new_ack & s.ack_beyond_recover & ~s.in_recovery,
         if_duplicate=duplicate,
         if_limited=limited,
-        cwnd_stays=~changed_by_ack & ~(duplicate & (s.would_enter | would_inflate)),
-        cwnd_kept=~changed_by_ack & ~(duplicate & (s.would_enter | would_inflate | s.would_limit)),
+        if_ends_paced=new_ack & s.paced & (s.ack_covers_recover | (s.in_recovery & s.reno)),
+        cwnd_stays=~changed_by_ack & ~(duplicate & (s.would_enter | would_inflate | s.would_lessen)),
+        cwnd_kept=~changed_by_ack & ~(duplicate & (s.would_enter | would_inflate | s.would_lessen | s.would_limit)),
         cwnd_limited=_saturate(s.cwnd + s.limited_by),
         cwnd_slow=_saturate(s.cwnd + s.growth),
         cwnd_plus=_saturate(s.cwnd + s.maxseg),
         cwnd_partial=_saturate(s.deflated + s.maxseg),
         half_flight=half_flight,
-        cwnd_recovery=_saturate(half_flight + s.thrice_maxseg),
+        # By the scoreboard from what is under way to ssthresh, half a segment for each that has arrived (PRR, RFC 9937); else
+        # by inflating ssthresh.
+        cwnd_recovery=Mux(s.by_sack, Mux(s.flight_smaller, s.flight, s.cwnd), _saturate(half_flight + s.thrice_maxseg)),
+        tail_is_all=s.flight <= s.tail_room,
+        tail_base=(s.snd_max - s.tail_room)[:32],
         bytes_acked_rest=(s.bytes_acked_sum - s.cwnd)[:CWND_BITS],
         dupacks_next=Mux(s.dupacks == DUPACK_THRESHOLD, DUPACK_THRESHOLD, s.dupacks + 1)[:2],
         # RFC 6928's ten segments; one if the SYN had to be repeated twice (RFC 5681 section 3.1; RFC 6928 section 2: since the
@@ -128,8 +140,9 @@ def apply(s):
     enter = (s.go & s.if_third) | s.reorder_over
     changed = choose_one(
         0,
-        (s.if_full, s.ssthresh),
-        (s.if_partial, s.cwnd_partial),
+        (s.if_full | s.if_floor, s.ssthresh),
+        (s.if_lessens, s.cwnd_less[:CWND_BITS]),
+        (s.if_deflates, s.cwnd_partial),
         (s.if_slow_start, s.cwnd_slow),
         (s.if_plus, s.cwnd_plus),
         (s.if_third, s.cwnd_recovery),
@@ -152,9 +165,10 @@ def apply(s):
         (s.if_window_acked, s.bytes_acked_rest),
         (s.if_third, 0),
     )
-    # What has been sent again already is not for a partial acknowledgement (RFC 6675 section 5, step C: HighRxt).
-    first_gap = partial & (s.ack_covers_rxt | ~s.sack_ok | s.rexmt_one)
-    rexmt_one = (s.rexmt_one & ~(s.fresh | s.timeout | full | partial)) | enter | first_gap
+    # What has been sent again already is not for a partial acknowledgement (RFC 6675 section 5, step C: HighRxt), nor what goes
+    # in a turn, since the peer has data beyond it.
+    first_gap = partial & ((s.ack_covers_rxt & ~s.e_has_sack) | ~s.paced | s.rexmt_one)
+    rexmt_one = (s.rexmt_one & ~(s.fresh | s.timeout | full | partial)) | enter | first_gap | s.timeout_paced
     return dict(
         cwnd=cwnd(changed | Mux(s.cwnd_stays, s.cwnd, 0)),
         cwnd_allowed=cwnd(changed | Mux(s.cwnd_kept, s.cwnd, 0) | Mux(s.if_limited, s.cwnd_limited, 0)),
@@ -164,12 +178,21 @@ def apply(s):
             ((s.timeout & s.first_timeout) | enter, s.half_flight),
         ),
         bytes_acked=choose(s.bytes_acked, (s.fresh | s.timeout, 0), (s.go, acked_by_segment)),
-        dupacks=choose(s.dupacks, (s.fresh | s.timeout | new_ack, 0), (duplicate, s.dupacks_next)),
+        # What says that something has come twice is none (RFC 6675 section 2): its first block, behind it, takes it back.
+        dupacks=choose(
+            s.dupacks,
+            (s.fresh | s.timeout | new_ack, 0),
+            (duplicate, s.dupacks_next),
+            (s.told_twice & s.dupacks.any(), s.dupacks - 1),
+        )[:2],
         in_recovery=(s.in_recovery | enter) & ~(s.fresh | s.timeout | full),
         reno=choose(s.reno, (s.fresh, 0), (s.do_congestion, s.e_seq[0])),
         recover=s.snd_max,  # if
         moves_recover=s.timeout | enter,
-        recover_valid=(s.recover_valid | s.timeout | enter) & ~(s.fresh | (s.go & s.if_passes_recover)),
+        # That a SYN had to be repeated says nothing of the data behind it.
+        recover_valid=(
+            (s.recover_valid | s.timeout | enter) & ~(s.fresh | s.becomes_established | (s.go & s.if_passes_recover))
+        ),
         rexmt_one=rexmt_one,
         again=rexmt_one | s.fills | s.tail_probe,
         again_base=una_after(s, (s.fills, s.merged_end), (s.tail_probe & ~s.tail_is_all, s.tail_base)),

@@ -57,13 +57,14 @@ BANKS = {
     )),
     "newest": Bank(first=1, last=4, when="takes_wnd", fields=("snd_wl1",)),
     "lost": Bank(first=1, last=4, when="moves_recover", fields=("recover",)),
+    "prior": Bank(first=4, last=4, when="saves", fields=("prior_cwnd", "prior_ssthresh")),
     # received out of order; in the other row the scoreboard, for a SACK block and the connection's turn
     "ahead": Bank(first=1, last=5, when="moves_ahead", rows=2, again=Again.SACK, fields=("ooo", "ooo_valid", "ooo_newest")),
     # what the conclusions take besides
     "concluded": Bank(first=2, last=5, fields=(
         "peer_closed", "bad_doorbell", "syncache_ref", "snd_end", "fin_queued", "fin_acked",
-        "told", "heard", "awaits", "board", "paced", "max_sndwnd", "recent_wnd", "bytes_acked", "dupacks", "in_recovery",
-        "recover_valid", "reno", "rexmt_shift", "unanswered", "fin_seq", "delack_deadline",
+        "told", "heard", "awaits", "board", "paced", "told_new", "tail_open", "max_sndwnd", "recent_wnd", "bytes_acked",
+        "dupacks", "in_recovery", "recover_valid", "reno", "rexmt_shift", "unanswered", "fin_seq", "delack_deadline",
     )),
     # the peer's end
     "ending": Bank(first=2, last=6, fields=("fin_seen", "msl_on", "msl_deadline")),
@@ -75,8 +76,8 @@ BANKS = {
     "edges": Bank(first=1, last=8, forwarded=True, fields=("snd_nxt", "snd_max", "rcv_adv", "high_rxt")),
     # what sending changes besides
     "sent": Bank(first=2, last=9, forwarded=True, fields=(
-        "fin_sent", "rexmt_one", "turns", "force", "ack_now", "delack", "rtt_active", "rto", "rexmt_on", "rexmt_mode",
-        "rexmt_deadline", "persist",
+        "fin_sent", "rexmt_one", "turns", "frto", "resent", "force", "ack_now", "delack", "rtt_active", "rto", "rexmt_on",
+        "rexmt_mode", "rexmt_deadline", "persist",
     )),
     "counted": Bank(first=9, last=9, fields=("rexmits", "tx_queued")),
 }

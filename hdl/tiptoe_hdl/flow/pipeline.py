@@ -31,7 +31,7 @@ from .ack_limit import said_now
 from .banks import BANKS, INQUIRED, LATER, Again, BankMemory
 from .event import Kind, flow_event, known_of
 from .result import Parameters, arrival, inquiry, inquiry_later, pass_result
-from .rules import congestion, host, output, reassembly, rtt, scoreboard, segment, state, timers
+from .rules import congestion, host, output, reassembly, rtt, scoreboard, segment, spurious, state, timers
 from .tcb import TICK_BITS, WND_BITS, fields
 
 OPERAND, RESULT = 3, 12
@@ -57,12 +57,30 @@ STEPS = (
         timers.measure,
         state.measure,
     ),
-    (segment.decide, reassembly.merge, scoreboard.find, congestion.candidates, rtt.double, host.judge, timers.expire),
-    (reassembly.apply, scoreboard.apply, congestion.apply, output.prepare, rtt.sample, host.apply, state.apply),
+    (
+        segment.decide,
+        reassembly.merge,
+        scoreboard.find,
+        spurious.judge,
+        congestion.candidates,
+        rtt.double,
+        host.judge,
+        timers.expire,
+    ),
+    (
+        reassembly.apply,
+        scoreboard.apply,
+        spurious.apply,
+        congestion.apply,
+        output.prepare,
+        rtt.sample,
+        host.apply,
+        state.apply,
+    ),
     (state.take_fin, reassembly.insert, scoreboard.reckon, host.note, output.measure, rtt.error, timers.prolong),
     (state.wait, reassembly.forget, scoreboard.allow, output.limit, rtt.smooth),
     (output.decide, rtt.apply, timers.guess),
-    (output.advance, rtt.total, timers.plan),
+    (output.advance, spurious.count, rtt.total, timers.plan),
     (output.send, rtt.renew, timers.set_retransmission),
 )
 """The rules of each step, from 1 on."""

@@ -58,14 +58,14 @@ def test_timeout_only_what_is_missing_goes_again(wrap):
 
 
 def test_timeout_all_is_lost_slow_start():
-    """RFC 5681 section 3.1: one segment, then one more for each that is acknowledged; and no new data before."""
-    b = under_way(more=4 * MSS)
+    """RFC 5681 section 3.1: one segment, then one more for each that is acknowledged; F-RTO has nothing to ask with."""
+    b = under_way()
     assert expire(b) == [0]
     assert dup(b, ack=1 + MSS) == [1, 2]
     assert dup(b, ack=1 + 2 * MSS) == [3, 4]
     assert dup(b, ack=1 + 4 * MSS) == [5, 6, 7]
     assert b.tcb()["cwnd"] == 4 * MSS
-    for ack, goes in ((5, [8, 9]), (6, [10])):
+    for ack, goes in ((5, [8, 9]), (6, [])):
         assert dup(b, ack=1 + ack * MSS) == goes
     assert b.tcb()["rexmits"] == 10
 

@@ -16,6 +16,7 @@ from amaranth.hdl import Cat, Const, Mux
 from ...wire.sequence import distance, seq_ge, seq_gt
 from ..tcb import CWND_BITS, DUPACK_THRESHOLD, MAXSEG_BITS
 from . import choose, choose_one, una_after
+from .spurious import undoes
 
 CWND_MAX = 2**CWND_BITS - 1
 
@@ -65,6 +66,7 @@ def count(s):
         # is more than two segments.
         halves_flight=~beyond_cwnd & ((s.flight >> 1) > s.twice_maxseg),
         halves_cwnd=beyond_cwnd & ((s.cwnd >> 1) > s.twice_maxseg),
+        half_cwnd=Mux((s.cwnd >> 1) > s.twice_maxseg, s.cwnd >> 1, s.twice_maxseg)[:CWND_BITS],
         limited_by=Mux(s.dupacks[0], s.twice_maxseg, s.maxseg)[:CWND_BITS],
         thrice_maxseg=(s.twice_maxseg + s.maxseg)[:CWND_BITS],
         duplicate=(
@@ -138,6 +140,7 @@ def apply(s):
     new_ack, duplicate = s.go & s.if_new_ack, s.go & s.if_duplicate
     full, partial = s.go & s.if_full, s.go & s.if_partial
     enter = (s.go & s.if_third) | s.reorder_over
+    undo, tail_repaired = undoes(s), s.go & s.if_tail_repaired
     changed = choose_one(
         0,
         (s.if_full | s.if_floor, s.ssthresh),
@@ -156,6 +159,8 @@ def apply(s):
             # Idle for longer than a time-out: RFC 5681 section 4.1's restart window, no more than the initial window.
             (s.idle_falls, s.restart_window),
             (s.reorder_over, s.cwnd_recovery),
+            (undo, s.prior_cwnd),
+            (tail_repaired, s.half_cwnd),
             (s.go, after_segment),
         )
 
@@ -168,7 +173,7 @@ def apply(s):
     # What has been sent again already is not for a partial acknowledgement (RFC 6675 section 5, step C: HighRxt), nor what goes
     # in a turn, since the peer has data beyond it.
     first_gap = partial & ((s.ack_covers_rxt & ~s.e_has_sack) | ~s.paced | s.rexmt_one)
-    rexmt_one = (s.rexmt_one & ~(s.fresh | s.timeout | full | partial)) | enter | first_gap | s.timeout_paced
+    rexmt_one = (s.rexmt_one & ~(s.fresh | s.timeout | full | partial | undo)) | enter | first_gap | s.timeout_paced
     return dict(
         cwnd=cwnd(changed | Mux(s.cwnd_stays, s.cwnd, 0)),
         cwnd_allowed=cwnd(changed | Mux(s.cwnd_kept, s.cwnd, 0) | Mux(s.if_limited, s.cwnd_limited, 0)),
@@ -176,22 +181,25 @@ def apply(s):
             s.ssthresh,
             (s.fresh, Const(CWND_MAX, CWND_BITS)),
             ((s.timeout & s.first_timeout) | enter, s.half_flight),
+            (undo, s.prior_ssthresh),
+            (tail_repaired, s.half_cwnd),
         ),
         bytes_acked=choose(s.bytes_acked, (s.fresh | s.timeout, 0), (s.go, acked_by_segment)),
         # What says that something has come twice is none (RFC 6675 section 2): its first block, behind it, takes it back.
         dupacks=choose(
             s.dupacks,
-            (s.fresh | s.timeout | new_ack, 0),
+            (s.fresh | s.timeout | new_ack | undo, 0),
             (duplicate, s.dupacks_next),
             (s.told_twice & s.dupacks.any(), s.dupacks - 1),
         )[:2],
-        in_recovery=(s.in_recovery | enter) & ~(s.fresh | s.timeout | full),
+        in_recovery=(s.in_recovery | enter) & ~(s.fresh | s.timeout | full | undo),
         reno=choose(s.reno, (s.fresh, 0), (s.do_congestion, s.e_seq[0])),
         recover=s.snd_max,  # if
         moves_recover=s.timeout | enter,
         # That a SYN had to be repeated says nothing of the data behind it.
         recover_valid=(
-            (s.recover_valid | s.timeout | enter) & ~(s.fresh | s.becomes_established | (s.go & s.if_passes_recover))
+            (s.recover_valid | s.timeout | enter)
+            & ~(s.fresh | s.becomes_established | undo | (s.go & s.if_passes_recover))
         ),
         rexmt_one=rexmt_one,
         again=rexmt_one | s.fills | s.tail_probe,

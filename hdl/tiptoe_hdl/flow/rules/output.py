@@ -156,6 +156,7 @@ def decide(s):
         blocked=s.blocked & wanted,
         waiting=s.some & ~data,
         found_none=s.fills_none & ~s.held,
+        asks_in_vain=s.turn & s.frto[1] & ~sent & (s.turns == 2),
         base_plus_1=(s.base + 1)[:32],
         end=(s.base + s.most)[:32],
         end_plus_1=(Cat(Const(1, 1), s.base) + Cat(Const(1, 1), s.most))[1:33],
@@ -186,7 +187,12 @@ def advance(s):
         rxt_mark=s.snd_max,  # if
         rcv_adv=Mux(s.acks, (s.rcv_nxt + s.window)[:32], s.rcv_adv),
         window_scaled=s.window >> s.rcv_scale,
-        turns=Mux(s.turn & ~s.found_none, Mux(s.sent, (s.turns - s.in_recovery)[:2], Const(0, 2)), s.turns),
+        turns=choose(
+            s.turns,
+            (s.asks_in_vain, 3),
+            (s.turn & s.sent, (s.turns - (s.in_recovery | s.frto[1]))[:2]),
+            (s.turn & ~s.found_none, 0),
+        )[:2],
         max_not_granted=(seq_gt(s.snd_max, s.granted_most) & s.established) | s.do_keepalive,
         reset=s.may_output & (s.reset_reply | s.abort_reset),
         retransmitted=s.sent & (~s.new | s.takes_probe_along),

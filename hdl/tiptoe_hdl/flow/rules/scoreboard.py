@@ -16,7 +16,8 @@ scoreboard is at hand; a pass of a segment has the received intervals. A turn se
 lost, after a time-out all up to ``recover``. Without such a gap it sends new data. It does so while less is under way than cwnd
 (``pipe``: what lies between snd_una and snd_max without what is lost and without what the peer has), and as often as segments
 have arrived (``turns``): one for a duplicate acknowledgement, two for one that moves snd_una and shows no other loss (RFC 9937's
-SafeACK), after a time-out as many as cwnd lets, which grows by slow start. Turns wait for the last block of the acknowledgement.
+SafeACK), after a time-out as many as cwnd lets, which grows by slow start, but for F-RTO's two (``spurious.py``). Turns wait for
+the last block of the acknowledgement.
 
 What is lost once more shows when the peer has data that was first sent later (``rxt_mark``): all gaps go once more.
 
@@ -51,7 +52,7 @@ def judge(s):
     counts = s.is_sack & s.heard & s.sack_ok & s.established
     return dict(
         marks=counts & possible,
-        told_twice=counts & s.e_which & ~s.block_beyond_una & s.block_in_order,
+        told_twice=counts & s.e_which & ~s.block_beyond_una & ~s.ack_after_una & s.block_in_order,
         tail_lost=s.paced & ~s.in_recovery & s.rxt_before_recover,
         una_less_one=(s.snd_una - s.maxseg)[:32],
         # Were a recovery to begin: the peer tells what it has.
@@ -70,11 +71,11 @@ def find(s):
     passed = [Mux(s.touch[k], getattr(s, f"interval_length_{k}"), 0) for k in range(count)]
     return dict(
         turn=turn,
-        fills=turn & gap,
+        fills=turn & gap & ~s.frto[1],
         # Beside a FIN the last gap is not cut: it goes with it.
-        fills_to_end=turn & gap & (s.right.any() | ~s.fin_sent),
+        fills_to_end=turn & gap & ~s.frto[1] & (s.right.any() | ~s.fin_sent),
         hole_end=select(first_right, [s.ooo[k].start for k in range(count)]) | Mux(s.right.any(), 0, s.recover),
-        lost_to=Mux(s.tail_lost, s.recover, select(highest, [s.ooo[k].end for k in range(count)])),
+        lost_to=Mux(s.tail_lost & ~s.told_new, s.recover, select(highest, [s.ooo[k].end for k in range(count)])),
         gap=gap,
         **{f"passed_{k // 2}": sum(passed[k : k + 2]) for k in range(0, count, 2)},
     )
@@ -90,9 +91,10 @@ def apply(s):
     # A block of data first sent after all that was sent again: what of that is not acknowledged was lost once more.
     lost_again = s.board_takes & s.paced & seq_gt(s.e_ack, s.rxt_mark)
     begins = begins_paced(s)
-    ends = s.fresh | s.probe | (s.go & s.if_ends_paced)
+    undo = (s.go & s.if_original) | s.block_undoes  # ``spurious.undoes``
+    ends = s.fresh | s.probe | undo | (s.go & s.if_ends_paced)
     paced = (s.paced | begins) & ~ends
-    moved = (s.took_ack & ~paced) | s.fresh | s.timeout
+    moved = (s.took_ack & ~paced) | s.fresh | s.timeout | undo
     opens_wnd = s.takes_wnd & s.wnd_was_zero & s.wnd_nonzero
     by_timeout = s.go & s.paced & ~s.in_recovery & (s.if_new_ack | s.if_duplicate | opens_wnd)
     fast = s.go & s.paced & s.in_recovery
@@ -114,9 +116,11 @@ def apply(s):
         ),
         board=(s.board | s.board_takes) & ~moved,
         paced=paced,
+        told_new=(s.told_new | (s.board_takes & s.paced & s.ack_beyond_recover)) & ~(begins | ends),
         turns=choose(
             s.turns,
             (begins | ends, 0),
+            (by_timeout & s.if_new_ack & s.frto[0] & ~s.e_has_sack, 2),
             (by_timeout, 3),
             (fast & (s.if_duplicate | opens_wnd), one_more),
             # If the peer has nothing beyond, what stands at snd_una is another loss, goes now, and nothing besides.

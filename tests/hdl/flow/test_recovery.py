@@ -161,6 +161,26 @@ def test_window_closes_in_recovery_and_opens_again():
     assert peer.nxt == 1 + 15 * MSS and b.tcb()["snd_una"] == b.tcb()["snd_max"]
 
 
+def test_timeout_while_all_goes_again_behind_a_closed_window_nothing_goes_three_times():
+    """Sending has gone back to snd_una, since the window was closed; now what is missing goes by the scoreboard alone."""
+    b = under_way()
+    b.receive(Segment("A", ack=1, wnd=0))
+    expire(b)  # a probe
+    b.receive(Segment("A", ack=1, wnd=0))
+    b.receive(Segment("A", ack=1, wnd=4 * MSS))  # some go again
+    assert b.tcb()["snd_nxt"] != b.tcb()["snd_max"]
+    flying = [n for n in expire(b) if n == 0][-1:]
+    b.receive(Segment("A", ack=1, wnd=60000))
+    sent, at = list(flying), 0
+    while flying:
+        assert flying.pop(0) == at
+        at += 1
+        more = dup(b, ack=1 + at * MSS)
+        sent += more
+        flying += more
+    assert sent == list(range(10))
+
+
 def test_recovery_shrinks_what_is_under_way_in_proportion():
     """RFC 9937: one segment for two that have arrived, down to ssthresh; no half round trip of silence, no burst."""
     b = under_way(more=20 * MSS)

@@ -42,7 +42,7 @@ def apply(s):
     """Step 4."""
     undo, begins = undoes(s), begins_paced(s)
     new_ack, duplicate = s.go & s.if_new_ack, s.go & s.if_duplicate
-    asks = s.timeout_paced & s.first_timeout & ~s.paced & ~s.in_recovery & ~s.recover_valid
+    asks = s.timeout_paced & s.first_timeout & ~s.paced & ~s.in_recovery & ~s.recover_valid & ~s.nxt_before_max
     return dict(
         frto=choose(
             s.frto,

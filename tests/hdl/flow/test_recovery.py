@@ -161,6 +161,47 @@ def test_window_closes_in_recovery_and_opens_again():
     assert peer.nxt == 1 + 15 * MSS and b.tcb()["snd_una"] == b.tcb()["snd_max"]
 
 
+def test_timeout_after_two_gibibytes_without_loss_only_what_is_missing_goes_again():
+    b = FlowBench(sack=1, rto_initial=30, rto_min=20, rto_max=25)
+    at = b.two_gibibytes(sack_ok=True)
+    b.bell(0, at + 40_000 & M32)
+    una = 1 + at
+    while not b.tcb()["rexmt_shift"]:
+        b.seen.tx.clear()
+        b.ticks(1)
+    assert [((s.seq - una) & M32, s.length) for s in b.sent()] == [(0, 4000)]
+    blocks = [(una + 32_000, una + 40_000), (una + 20_000, una + 24_000)]
+    sent, _ = b.receive(Segment("A", ack=una + 16_000, wnd=65535), sack=blocks)
+    assert [((s.seq - una) & M32, s.length) for s in sent] == [(16_000, 4000), (24_000, 4000)]
+
+
+@pytest.mark.parametrize("lost", range(4))
+def test_timeout_of_a_ring_of_four_segments(lost):
+    """The smallest ring, full; one is lost, and what would tell of it."""
+    b = FlowBench(sack=1, rto_initial=30, rto_min=20, rto_max=25)
+    assert b.provision(snd_log2=12) == Status.OK
+    b.request(FlowOp.OPEN, a=b.iss, mss=MSS)
+    b.receive(Segment("SA", seq=0, ack=1, wnd=60000, mss=MSS, sack_ok=True))
+    assert numbers(b.bell(0, 4 * MSS)) == [0, 1, 2, 3]
+    assert expire(b)[-1:] == [0]
+    blocks = [(lost + 1, 4)] if 0 < lost < 3 else []
+    assert dup(b, *blocks, ack=1 + (lost or 4) * MSS) == ([lost] if lost else [])
+    acked = lost or 4
+    assert numbers(b.bell(0, (acked + 4) * MSS)) == ([4] if lost else [4, 5]), "cwnd is two segments"
+
+
+def test_first_loss_behind_a_repeated_syn_is_repaired_by_duplicates():
+    """That the SYN was lost is no loss before this one (RFC 6582 section 3.2)."""
+    b = FlowBench(sack=1, rto_initial=30, rto_min=20)
+    opened(b)
+    b.ticks(31)
+    b.receive(Segment("SA", seq=0, ack=1, wnd=60000, mss=MSS, sack_ok=True))
+    b.bell(0, 8 * MSS)
+    for last in (2, 3, 4):
+        sent = dup(b, (1, last))
+    assert sent == [0] and b.tcb()["in_recovery"]
+
+
 def test_timeout_while_all_goes_again_behind_a_closed_window_nothing_goes_three_times():
     """Sending has gone back to snd_una, since the window was closed; now what is missing goes by the scoreboard alone."""
     b = under_way()

@@ -96,7 +96,9 @@ def apply(s):
     paced = (s.paced | begins) & ~ends
     moved = (s.took_ack & ~paced) | s.fresh | s.timeout | undo
     opens_wnd = s.takes_wnd & s.wnd_was_zero & s.wnd_nonzero
-    by_timeout = s.go & s.paced & ~s.in_recovery & (s.if_new_ack | s.if_duplicate | opens_wnd)
+    # After a time-out also what the host writes later.
+    tells = (s.go & (s.if_new_ack | s.if_duplicate | opens_wnd)) | (s.end_taken & ~s.frto[1])
+    by_timeout = s.paced & ~s.in_recovery & tells
     fast = s.go & s.paced & s.in_recovery
     one_more = Mux(s.turns.all(), 3, s.turns + 1)[:2]
     return dict(

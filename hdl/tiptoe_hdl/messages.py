@@ -151,8 +151,9 @@ def rx_segment(cfg: EngineConfig) -> data.StructLayout:
 
 
 def rx_sack(cfg: EngineConfig) -> data.StructLayout:
-    """Dispatcher to pipeline, behind the segment that it came with: a block of its SACK option, ``first`` or a later one."""
-    return data.StructLayout({"id": cfg.id_bits, "start": 32, "end": 32, "first": 1})
+    """Dispatcher to pipeline, behind the segment that it came with: a block of its SACK option, ``first`` or a later one;
+    ``more``: others follow."""
+    return data.StructLayout({"id": cfg.id_bits, "start": 32, "end": 32, "first": 1, "more": 1})
 
 
 FrameInfo = data.StructLayout({

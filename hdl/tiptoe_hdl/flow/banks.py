@@ -60,13 +60,14 @@ BANKS = {
     # urgent data, ours (the segment that leaves reads it) and the peer's
     "urgent_out": Bank(first=1, last=4, when="moves_snd_up", again=Again.SEGMENT, fields=("snd_urgent", "snd_up")),
     "urgent_in": Bank(first=1, last=5, when="moves_rcv_up", fields=("rcv_urgent", "rcv_up")),
+    "prior": Bank(first=4, last=4, when="saves", fields=("prior_cwnd", "prior_ssthresh")),
     # received out of order; in the other row the scoreboard, for a SACK block and the connection's turn
-    "ahead": Bank(first=1, last=5, rows=2, again=Again.SACK, fields=("ooo", "ooo_valid", "ooo_newest")),
+    "ahead": Bank(first=1, last=5, when="moves_ahead", rows=2, again=Again.SACK, fields=("ooo", "ooo_valid", "ooo_newest")),
     # what the conclusions take besides
     "concluded": Bank(first=2, last=5, fields=(
         "peer_closed", "bad_doorbell", "syncache_ref", "snd_end", "fin_queued", "fin_acked",
-        "told", "heard", "board", "max_sndwnd", "recent_wnd", "bytes_acked", "dupacks", "in_recovery", "recover_valid",
-        "algorithm", "rexmt_shift", "unanswered", "fin_seq", "delack_deadline",
+        "told", "heard", "awaits", "board", "paced", "told_new", "tail_open", "max_sndwnd", "recent_wnd", "bytes_acked",
+        "dupacks", "in_recovery", "recover_valid", "algorithm", "rexmt_shift", "unanswered", "fin_seq", "delack_deadline",
     )),
     # the peer's end
     "ending": Bank(first=2, last=6, fields=("fin_seen", "msl_on", "msl_deadline")),
@@ -78,8 +79,8 @@ BANKS = {
     "edges": Bank(first=1, last=8, forwarded=True, fields=("snd_nxt", "snd_max", "rcv_adv", "high_rxt")),
     # what sending changes besides
     "sent": Bank(first=2, last=9, forwarded=True, fields=(
-        "fin_sent", "rexmt_one", "rexmt_hole", "force", "ack_now", "delack", "rtt_active", "rto", "rexmt_on", "rexmt_mode",
-        "rexmt_deadline", "persist",
+        "fin_sent", "rexmt_one", "turns", "frto", "resent", "force", "ack_now", "delack", "rtt_active", "rto", "rexmt_on",
+        "rexmt_mode", "rexmt_deadline", "persist",
     )),
     "counted": Bank(first=9, last=9, fields=("rexmits", "losses", "tx_queued")),
 }

@@ -24,7 +24,8 @@ class Kind(enum.Enum, shape=unsigned(3)):
     TIMER = 3  # ``timers``: rexmt, delack, 2MSL found due by the sweep
     OUTPUT = 4  # the connection's turn to send
     REPORT = 5  # read only
-    SACK = 6  # a SACK block of the segment just before: its ends in ``seq``, ``ack``; ``which``: the first one
+    SACK = 6  # a SACK block of the segment just before: its ends in ``seq``, ``ack``; ``which``: the first one;
+    # ``has_sack``: others follow
 
 
 def flow_event(cfg: EngineConfig) -> data.StructLayout:

@@ -32,7 +32,7 @@ from .banks import BANKS, INQUIRED, LATER, Again, BankMemory
 from .congestion.news import Steering, Told, congestion_news
 from .event import Kind, flow_event, known_of
 from .result import Parameters, arrival, inquiry, inquiry_later, pass_result
-from .rules import congestion, host, output, reassembly, rtt, scoreboard, segment, state, timers, urgent
+from .rules import congestion, host, output, reassembly, rtt, scoreboard, segment, spurious, state, timers, urgent
 from .tcb import TICK_BITS, WND_BITS, fields
 
 OPERAND, RESULT = 3, 12
@@ -67,6 +67,7 @@ STEPS = (
         segment.decide,
         reassembly.merge,
         scoreboard.find,
+        spurious.judge,
         congestion.candidates,
         rtt.double,
         host.judge,
@@ -76,6 +77,7 @@ STEPS = (
     (
         reassembly.apply,
         scoreboard.apply,
+        spurious.apply,
         congestion.apply,
         output.prepare,
         rtt.sample,
@@ -83,10 +85,10 @@ STEPS = (
         urgent.apply,
         state.apply,
     ),
-    (state.take_fin, reassembly.insert, host.note, output.measure, rtt.error, timers.prolong),
-    (state.wait, reassembly.forget, output.limit, rtt.smooth),
+    (state.take_fin, reassembly.insert, scoreboard.reckon, host.note, output.measure, rtt.error, timers.prolong),
+    (state.wait, reassembly.forget, scoreboard.allow, output.limit, rtt.smooth),
     (output.decide, rtt.apply, timers.guess),
-    (output.advance, rtt.total, timers.plan),
+    (output.advance, spurious.count, rtt.total, timers.plan),
     (output.send, rtt.renew, timers.set_retransmission),
 )
 """The rules of each step, from 1 on."""

@@ -22,6 +22,9 @@ MAXSEG_BITS = 12
 DUPACK_THRESHOLD = 3
 """RFC 5681 section 3.2."""
 
+RESENT_MOST = 7
+"""Too many to tell (``resent``)."""
+
 
 class RexmtMode(enum.Enum, shape=unsigned(2)):
     """What the retransmission timer's end means."""
@@ -73,8 +76,16 @@ FIELDS = {
     "algorithm": ALGORITHM_BITS,  # Congestion
     "losses": 8,  # how often ssthresh has fallen since the id was opened; wraps
     "rxt_mark": 32,  # snd_max when data was last sent again: what was sent for the first time since lies beyond it
-    "high_rxt": 32,  # behind the last data sent again in recovery
-    "rexmt_hole": 1,  # retransmit the next gap of the scoreboard in the connection's turn
+    "high_rxt": 32,  # behind the last data sent again, and not behind snd_una
+    "paced": 1,  # recovery by the scoreboard: what is under way is reckoned by it, and sent in the connection's turns
+    "turns": 2,  # segments that such a recovery may send
+    "frto": 2,  # is a time-out spurious? 1: its segment has gone, 2: new data goes (RFC 5682)
+    "resent": 3,  # segments sent again since recovery began that the peer has not told to have come twice
+    "prior_cwnd": CWND_BITS,  # before recovery began
+    "prior_ssthresh": CWND_BITS,
+    "tail_open": 2,  # a tail was probed: 1, and all up to there has been acknowledged: 2 (RFC 8985 section 7.4)
+    "told_new": 1,  # the peer has data that was first sent behind a time-out: beyond ``recover``
+    "awaits": 1,  # SACK blocks of the last segment are still to come
     "board": 1,  # the scoreboard's intervals count
     "heard": 1,  # the last segment passed all checks: its SACK blocks count
     "rexmt_one": 1,  # retransmit one segment at snd_una as soon as possible

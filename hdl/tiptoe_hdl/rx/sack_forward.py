@@ -60,6 +60,7 @@ class SackForward(wiring.Component):
                 out.start.eq(self.block.payload.start),
                 out.end.eq(self.block.payload.end),
                 out.first.eq(first),
+                out.more.eq(order.count != 1),
             ]
         with m.If(self.block.valid & self.block.ready):
             m.d.sync += [order.count.eq(order.count - 1), first.eq(0), self.o.valid.eq(order.keep)]

@@ -18,9 +18,9 @@ ROOM_FOR_RESETS = 8
 class ControlQueue(wiring.Component):
     """A queue, and whether there is room in it: so the blocks before it never wait for the line, but leave an answer out.
 
-    Invariant: what whoever begins to make while ``room``, or ``room_for_resets``, has its place, if listen unit, dispatcher and the
-    three makers of cookies make one each at a time: at most ROOM + 5 are inside (proven, docs/waits.md). That counts on the
-    cycles from an answer's leaving to the next look at the room: 1, of the dispatcher 3, of a maker of cookies 22. So
+    Invariant: what whoever begins to make while ``room``, or ``room_for_resets``, has its place, if listen unit, dispatcher
+    and the three makers of cookies make one each at a time: at most ROOM + 5 are inside (proven, docs/waits.md). That counts
+    on the cycles from an answer's leaving to the next look at the room: 1, of the dispatcher 3, of a maker of cookies 22. So
     ``i.ready`` is always 1.
 
     Timing: ``room`` follows ``i`` in three cycles, ``o`` in two. ``o`` comes three cycles behind ``i``.

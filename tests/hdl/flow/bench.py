@@ -188,8 +188,9 @@ class FlowBench:
         self.seen.verdicts.clear()
         self.offer(segment, id, bool(sack))
         for number, (start, end) in enumerate(sack):
-            edges = ((self.iss + edge) & M32 for edge in (start, end))
-            self.put("sack_block", dict(zip(("id", "start", "end", "first"), (id, *edges, number == 0), strict=True)))
+            edges = [(self.iss + edge) & M32 for edge in (start, end)]
+            block = dict(id=id, start=edges[0], end=edges[1], first=number == 0, more=number + 1 < len(sack))
+            self.put("sack_block", block)
         self.cycles(settle)
         (verdict,) = self.seen.verdicts
         return self.sent(), verdict

@@ -12,13 +12,14 @@ Limited transmit is a matter of one pass: the output of a first or second duplic
 two segments more than cwnd, which itself stays. So behind such ACKs, and only there, more than cwnd may be under way.
 """
 
-from amaranth.hdl import Const, Mux
+from amaranth.hdl import Cat, Const, Mux
 
 from ...congestion import ALGORITHM_BITS
 from ...congestion.program import DECREASE_BITS
 from ...wire.sequence import distance, seq_ge, seq_gt
-from ..tcb import CWND_BITS, DUPACK_THRESHOLD
+from ..tcb import CWND_BITS, DUPACK_THRESHOLD, MAXSEG_BITS
 from . import choose, choose_one, una_after
+from .spurious import undoes
 
 HALF = CWND_BITS // 2
 
@@ -40,7 +41,7 @@ def measure(s):
         twice_maxseg=(s.maxseg << 1)[:CWND_BITS],
         thrice_maxseg=((s.maxseg << 1) + s.maxseg)[:CWND_BITS],
         slow_start=s.cwnd < s.ssthresh,
-        cwnd_less=Mux(s.cwnd > s.maxseg, s.cwnd - s.maxseg, 0)[:CWND_BITS],
+        cwnd_but_one=Mux(s.cwnd > s.maxseg, s.cwnd - s.maxseg, 0)[:CWND_BITS],
         restart_window=((s.maxseg << 3) + (s.maxseg << 1))[:CWND_BITS],
     )
 
@@ -55,21 +56,23 @@ def count(s):
         # Were the segment a duplicate ACK: the third of a new loss (RFC 6582 section 3.2), or one of the first two. These
         # let out new data only: not while what was lost is sent again.
         would_enter=(s.dupacks == DUPACK_THRESHOLD - 1) & ~s.in_recovery & (s.ack_beyond_recover | ~s.recover_valid),
-        would_limit=~s.dupacks[1] & ~s.in_recovery & ~s.nxt_before_max,
+        would_limit=~s.dupacks[1] & ~s.in_recovery & ~s.paced & ~s.nxt_before_max,
+        would_lessen=s.in_recovery & s.paced,
+        cwnd_less=(s.cwnd - (s.maxseg >> 1))[: CWND_BITS + 1],  # signed
+        flight_smaller=s.flight < s.cwnd,
         grows_by_ack=s.in_recovery | s.slow_start,
         acked=acked,
         slow_growth=Mux(acked < s.maxseg, acked, s.maxseg)[:CWND_BITS],
         # So much acknowledged makes cwnd a segment more in congestion avoidance.
         due=Mux(s.by_cwnd, s.cwnd, s.growth)[:CWND_BITS],
         # No further full segment had room (RFC 9438 section 5.8).
-        cwnd_full=s.flight > s.cwnd_less,
+        cwnd_full=s.flight > s.cwnd_but_one,
         deflated=Mux(s.cwnd > acked, (s.cwnd - acked)[:CWND_BITS], 0),
         bytes_acked_sum=s.bytes_acked + (acked & ~s.holds.replicate(CWND_BITS)),
         above_restart=s.cwnd > s.restart_window,
         flight_one=s.flight == 1,
-        # The last segment sent, for a tail loss probe.
-        tail_is_all=s.flight <= s.maxseg,
-        tail_base=(s.snd_max - s.maxseg)[:32],
+        # The last segment sent, for a tail loss probe, is no longer than what fits beside the blocks.
+        tail_room=(s.maxseg - Mux(s.sack_ok & s.told.any(), Cat(Const(0b100, 3), s.told), 0))[:MAXSEG_BITS],
         inflated_most=s.ssthresh + s.flight,
         # Of what is under way, without what limited transmit has added (RFC 5681 section 3.2, step 2).
         beyond_cwnd=s.dupacks.any() & ~s.in_recovery & (s.flight > s.cwnd),
@@ -100,48 +103,56 @@ def candidates(s):
     new_ack, duplicate = s.ack_new & ~s.is_syn_received, s.duplicate & s.established & s.acceptable
     third, limited = duplicate & s.would_enter, duplicate & s.would_limit
     # A duplicate ACK says that a segment has left the network: no more of them than are under way (RFC 5681 section 3.2).
-    would_inflate = s.in_recovery & (s.cwnd < s.inflated_most)
+    would_inflate = s.in_recovery & ~s.paced & (s.cwnd < s.inflated_most)
     inflates = duplicate & would_inflate
+    partial = new_ack & s.in_recovery & ~s.ack_ends_recovery
+    lessens, above_ssthresh = (partial | duplicate) & s.would_lessen, s.cwnd_less.as_signed() > s.ssthresh
     window_full = new_ack & ~s.in_recovery & ~s.slow_start & window_acked
     choice = dict(
         if_full=new_ack & s.in_recovery & s.ack_ends_recovery,
-        if_partial=new_ack & s.in_recovery & ~s.ack_ends_recovery,
+        if_partial=partial,
+        if_deflates=partial & ~s.paced,
+        if_lessens=lessens & above_ssthresh,
+        if_floor=lessens & ~above_ssthresh,
         if_slow_start=new_ack & ~s.in_recovery & s.slow_start,
         if_plus=window_full | inflates,
         if_third=third,
     )
     # What none of these hold for, said shortly: all of it is known late.
     changed_by_ack = new_ack & (s.grows_by_ack | window_acked)
-    return (
-        choice
-        | dict(
-            if_avoidance=new_ack & ~s.in_recovery & ~s.slow_start & ~window_acked,
-            if_window_acked=window_full,
-            if_new_ack=new_ack,
-            if_passes_recover=new_ack & s.ack_beyond_recover & ~s.in_recovery,
-            if_duplicate=duplicate,
-            if_limited=limited,
-            cwnd_stays=~changed_by_ack & ~(duplicate & (s.would_enter | would_inflate)),
-            cwnd_kept=~changed_by_ack & ~(duplicate & (s.would_enter | would_inflate | s.would_limit)),
-            cwnd_limited=_saturate(s.cwnd + s.limited_by),
-            cwnd_slow=_saturate(s.cwnd + s.slow_growth),
-            cwnd_plus=_saturate(s.cwnd + s.maxseg),
-            cwnd_partial=_saturate(s.deflated + s.maxseg),
-            reduced=(high + low)[:CWND_BITS],
-            reduced_enough=Mux(s.beyond_cwnd, s.cwnd_enough, s.flight_enough),
-            recovery_reduced=(high + (low + s.thrice_maxseg))[
-                :CWND_BITS
-            ],  # 255/256 of 2**CWND_BITS, and three segments, fit
-            recovery_least=(s.twice_maxseg + s.thrice_maxseg)[:CWND_BITS],
-            bytes_acked_rest=(s.bytes_acked_sum - s.due)[:CWND_BITS],
-            if_avoids=new_ack & ~s.in_recovery & ~s.slow_start,
-            dupacks_next=Mux(s.dupacks == DUPACK_THRESHOLD, DUPACK_THRESHOLD, s.dupacks + 1)[:2],
-            # RFC 6928's ten segments; one if the SYN had to be repeated twice (RFC 5681 section 3.1; RFC 6928 section 2: since
-            # the first time-out became 1 s, one repetition may be due to a long way alone).
-            initial_window=Mux(~s.rexmt_shift[1:].any(), ((s.maxseg_now << 3) + (s.maxseg_now << 1)), s.maxseg_now)[
-                :CWND_BITS
-            ],
-        )
+    return choice | dict(
+        if_avoidance=new_ack & ~s.in_recovery & ~s.slow_start & ~window_acked,
+        if_window_acked=window_full,
+        if_new_ack=new_ack,
+        if_passes_recover=new_ack & s.ack_beyond_recover & ~s.in_recovery,
+        if_duplicate=duplicate,
+        if_limited=limited,
+        if_ends_paced=new_ack & s.paced & (s.ack_covers_recover | (s.in_recovery & s.first_ack)),
+        if_avoids=new_ack & ~s.in_recovery & ~s.slow_start,
+        cwnd_stays=~changed_by_ack & ~(duplicate & (s.would_enter | would_inflate | s.would_lessen)),
+        cwnd_kept=~changed_by_ack & ~(duplicate & (s.would_enter | would_inflate | s.would_lessen | s.would_limit)),
+        cwnd_limited=_saturate(s.cwnd + s.limited_by),
+        cwnd_slow=_saturate(s.cwnd + s.slow_growth),
+        cwnd_plus=_saturate(s.cwnd + s.maxseg),
+        cwnd_partial=_saturate(s.deflated + s.maxseg),
+        reduced=(high + low)[:CWND_BITS],
+        reduced_enough=Mux(s.beyond_cwnd, s.cwnd_enough, s.flight_enough),
+        # Of cwnd, for a loss that a tail's probe has repaired.
+        reduced_cwnd=((s.reduced_cwnd_high << HALF - DECREASE_BITS) + s.reduced_cwnd_low[DECREASE_BITS:])[:CWND_BITS],
+        # By the scoreboard from what is under way to ssthresh, half a segment for each that has arrived (PRR, RFC 9937); else
+        # by inflating ssthresh. 255/256 of 2**CWND_BITS, and three segments, fit.
+        recovery_by_sack=Mux(s.flight_smaller, s.flight, s.cwnd),
+        recovery_reduced=(high + (low + s.thrice_maxseg))[:CWND_BITS],
+        recovery_least=(s.twice_maxseg + s.thrice_maxseg)[:CWND_BITS],
+        tail_is_all=s.flight <= s.tail_room,
+        tail_base=(s.snd_max - s.tail_room)[:32],
+        bytes_acked_rest=(s.bytes_acked_sum - s.due)[:CWND_BITS],
+        dupacks_next=Mux(s.dupacks == DUPACK_THRESHOLD, DUPACK_THRESHOLD, s.dupacks + 1)[:2],
+        # RFC 6928's ten segments; one if the SYN had to be repeated twice (RFC 5681 section 3.1; RFC 6928 section 2: since the
+        # first time-out became 1 s, one repetition may be due to a long way alone).
+        initial_window=Mux(~s.rexmt_shift[1:].any(), ((s.maxseg_now << 3) + (s.maxseg_now << 1)), s.maxseg_now)[
+            :CWND_BITS
+        ],
     )
 
 
@@ -151,12 +162,16 @@ def apply(s):
     full, partial = s.go & s.if_full, s.go & s.if_partial
     enter = (s.go & s.if_third) | s.reorder_over
     reduced = Mux(s.reduced_enough, s.reduced, s.twice_maxseg)
-    cwnd_recovery = Mux(s.reduced_enough, s.recovery_reduced, s.recovery_least)
+    reduced_cwnd = Mux(s.cwnd_enough, s.reduced_cwnd, s.twice_maxseg)
+    inflated = Mux(s.reduced_enough, s.recovery_reduced, s.recovery_least)
+    cwnd_recovery = Mux(s.by_sack, s.recovery_by_sack, inflated)
     first_timeout = s.timeout & s.first_timeout
+    undo, tail_repaired = undoes(s), s.go & s.if_tail_repaired
     changed = choose_one(
         0,
-        (s.if_full, s.ssthresh),
-        (s.if_partial, s.cwnd_partial),
+        (s.if_full | s.if_floor, s.ssthresh),
+        (s.if_lessens, s.cwnd_less[:CWND_BITS]),
+        (s.if_deflates, s.cwnd_partial),
         (s.if_slow_start, s.cwnd_slow),
         (s.if_plus, s.cwnd_plus),
         (s.if_third, cwnd_recovery),
@@ -171,6 +186,8 @@ def apply(s):
             (s.idle_falls, s.restart_window),
             (s.do_cwnd, s.cwnd_asked),
             (s.reorder_over, cwnd_recovery),
+            (undo, s.prior_cwnd),
+            (tail_repaired, reduced_cwnd),
             (s.go, after_segment),
         )
 
@@ -180,9 +197,10 @@ def apply(s):
         (s.if_window_acked, s.bytes_acked_rest),
         (s.if_third, 0),
     )
-    # What has been sent again already is not for a partial acknowledgement (RFC 6675 section 5, step C: HighRxt).
-    first_gap = partial & (s.ack_covers_rxt | ~s.sack_ok | s.rexmt_one)
-    rexmt_one = (s.rexmt_one & ~(s.fresh | s.timeout | full | partial)) | enter | first_gap
+    # What has been sent again already is not for a partial acknowledgement (RFC 6675 section 5, step C: HighRxt), nor what goes
+    # in a turn, since the peer has data beyond it.
+    first_gap = partial & ((s.ack_covers_rxt & ~s.e_has_sack) | ~s.paced | s.rexmt_one)
+    rexmt_one = (s.rexmt_one & ~(s.fresh | s.timeout | full | partial | undo)) | enter | first_gap | s.timeout_paced
     return dict(
         cwnd=cwnd(changed | Mux(s.cwnd_stays, s.cwnd, 0)),
         cwnd_allowed=cwnd(changed | Mux(s.cwnd_kept, s.cwnd, 0) | Mux(s.if_limited, s.cwnd_limited, 0)),
@@ -190,21 +208,33 @@ def apply(s):
             s.ssthresh,
             (s.fresh, Const(CWND_MAX, CWND_BITS)),
             (first_timeout | enter, reduced),
+            (undo, s.prior_ssthresh),
+            (tail_repaired, reduced_cwnd),
             (s.do_cwnd, s.e_ack[:CWND_BITS]),
         ),
         bytes_acked=choose(s.bytes_acked, (s.fresh | s.timeout, 0), (s.go, acked_by_segment)),
-        dupacks=choose(s.dupacks, (s.fresh | s.timeout | new_ack, 0), (duplicate, s.dupacks_next)),
-        in_recovery=(s.in_recovery | enter) & ~(s.fresh | s.timeout | full),
+        # What says that something has come twice is none (RFC 6675 section 2): its first block, behind it, takes it back.
+        dupacks=choose(
+            s.dupacks,
+            (s.fresh | s.timeout | new_ack | undo, 0),
+            (duplicate, s.dupacks_next),
+            (s.told_twice & s.dupacks.any(), s.dupacks - 1),
+        )[:2],
+        in_recovery=(s.in_recovery | enter) & ~(s.fresh | s.timeout | full | undo),
         algorithm=choose(s.algorithm, (s.fresh, s.algorithm_initial), (s.do_congestion, s.e_seq[:ALGORITHM_BITS])),
-        ssthresh_falls=first_timeout | enter,
+        ssthresh_falls=first_timeout | enter | tail_repaired,
         tells_begin=s.fresh | s.do_congestion,
         tells_timeout=first_timeout,
-        tells_loss=enter,
+        tells_loss=enter | tail_repaired,
         tells_ack=s.go & s.if_avoids,
         cwnd_before=s.cwnd,
         recover=s.snd_max,  # if
         moves_recover=s.timeout | enter,
-        recover_valid=(s.recover_valid | s.timeout | enter) & ~(s.fresh | (s.go & s.if_passes_recover)),
+        # That a SYN had to be repeated says nothing of the data behind it.
+        recover_valid=(
+            (s.recover_valid | s.timeout | enter)
+            & ~(s.fresh | s.becomes_established | undo | (s.go & s.if_passes_recover))
+        ),
         rexmt_one=rexmt_one,
         again=rexmt_one | s.fills | s.tail_probe,
         again_base=una_after(s, (s.fills, s.merged_end), (s.tail_probe & ~s.tail_is_all, s.tail_base)),

@@ -42,8 +42,8 @@ def measure(s):
     A retransmission never crosses snd_max; the octet of a probe goes with what follows it, when the window opens.
     """
     base = Mux(s.again, s.again_base, s.snd_nxt)
-    up_to_max = s.fills | ((s.behind | s.again) & ~s.fin_sent & ~s.takes_probe_along)
-    highest = Mux(s.fills, s.hole_end, s.snd_max)
+    up_to_max = s.fills_to_end | ((s.behind | s.again) & ~s.fin_sent & ~s.takes_probe_along)
+    highest = Mux(s.fills_to_end, s.hole_end, s.snd_max)
     fin = fin_now(s)
     # Sorted: as many as the highest one valid says. What lies behind the peer's FIN is none of its data, and may touch rcv_nxt.
     tells_blocks = s.tells_blocks & ~s.peer_closed & ~fin
@@ -57,7 +57,8 @@ def measure(s):
         avail_end=distance(s.snd_end, base),
         some_max=seq_gt(highest, base),
         some_end=seq_gt(s.snd_end, base),
-        wnd_smaller=s.snd_wnd < s.cwnd_allowed,
+        # In recovery by the scoreboard, ``held`` is what cwnd says.
+        wnd_smaller=(s.snd_wnd < s.cwnd_allowed) | s.paced,
         room_wnd=distance(s.snd_wnd, s.flight_nxt),
         room_cwnd=distance(s.cwnd_allowed, s.flight_nxt),
         wnd_open=seq_gt(s.snd_wnd, s.flight_nxt),
@@ -119,6 +120,7 @@ def limit(s):
         # What was sent ends less than 65,535 bytes behind the segment.
         ends_near=~s.fills & ~s.avail_max[15:].any(),
         some=s.can_send & some,
+        fills_none=s.fills & ~some,
         most=Mux(negative, 0, Mux(smaller, avail[:12], s.segment_room))[:12],
         # Silly-window avoidance of the receiver: the edge moves by two segments or half the ring, or not at all.
         gain_met=~s.gain[31] & ((s.gain >= s.two_segments) | (s.gain >= s.half_ring)),
@@ -130,7 +132,7 @@ def limit(s):
 def decide(s):
     """Step 7: send or not; the window to advertise, rounded up to what its scale can tell."""
     limited = s.short & ~s.unlimited
-    data = s.some & (~s.short | s.unlimited | s.cut_goes)
+    data = s.some & ~s.held & (~s.short | s.unlimited | s.cut_goes)
     fin = s.fin_alone | (s.fin_possible & data & ~limited & s.avail_fits & s.rest_goes)
     goes = data | s.fin_alone | s.tx_syn
     wanted = goes | s.ack_reason | (s.gain_met & s.tells_window)
@@ -144,13 +146,19 @@ def decide(s):
         new=sent & s.first_time,
         acks=s.may_ack & wanted,
         advance=sent & ~s.again,
-        behind_segment=choose(END, (~data | (s.force_one & ~fin), BASE_PLUS_1), (fin, END_PLUS_1), (limited, EDGE))[:2],
+        behind_segment=choose(
+            END,
+            ((~data & (~s.fills | s.fin_alone)) | (s.force_one & ~fin), BASE_PLUS_1),
+            (fin, END_PLUS_1),
+            (limited, EDGE),
+        )[:2],
         length=choose(s.most, (s.force_one, s.some), (s.again, s.most), (s.short, s.room))[:12],
         psh=data & s.avail_fits & ~limited,
-        more=sent & data & (~s.avail_fits | s.up_to_max),
+        more=sent & data & (~s.avail_fits | s.up_to_max) & ~s.paced,
         blocked=s.blocked & wanted,
         waiting=s.some & ~data,
-        hole_waits=s.rexmt_hole & s.alive & ~(s.is_output & (s.fills | ~s.again)),
+        found_none=s.fills_none & ~s.held,
+        asks_in_vain=s.turn & s.frto[1] & ~sent & (s.turns == 2),
         base_plus_1=(s.base + 1)[:32],
         end=(s.base + s.most)[:32],
         end_plus_1=(Cat(Const(1, 1), s.base) + Cat(Const(1, 1), s.most))[1:33],
@@ -173,11 +181,20 @@ def advance(s):
     return dict(
         snd_nxt=Mux(s.advance, behind, s.snd_nxt),
         snd_max=snd_max,
-        high_rxt=Mux(s.sent & s.again, behind, s.high_rxt),
+        # Pulled along by snd_una; and beyond a last gap that there is not, since the peer has all up to ``recover``.
+        high_rxt=choose(
+            s.high_rxt, ((s.sent & s.again) | s.found_none, behind), (s.took_ack_then & s.ack_covers_rxt, s.e_ack)
+        ),
         marks_rxt=s.sent & s.again,
         rxt_mark=s.snd_max,  # if
         rcv_adv=Mux(s.acks, (s.rcv_nxt + s.window)[:32], s.rcv_adv),
         window_scaled=s.window >> s.rcv_scale,
+        turns=choose(
+            s.turns,
+            (s.asks_in_vain, 3),
+            (s.turn & s.sent, (s.turns - (s.in_recovery | s.frto[1]))[:2]),
+            (s.turn & ~s.found_none, 0),
+        )[:2],
         max_not_granted=(seq_gt(s.snd_max, s.granted_most) & s.established) | s.do_keepalive,
         reset=s.may_output & (s.reset_reply | s.abort_reset),
         retransmitted=s.sent & (~s.new | s.takes_probe_along),
@@ -196,7 +213,7 @@ def _field(window):
 def send(s):
     """Step 9: the segment, and what sending it changes besides."""
     flags = Cat(s.fin, s.tx_syn, Const(0, 1), s.psh, ~s.in_syn_sent, Const(0, 3))
-    wants_turn = s.more | s.blocked | s.hole_waits | s.lost_again
+    wants_turn = s.more | s.blocked | s.lost_again | (s.paced & s.alive & s.turns.any() & ~s.awaits)
     return dict(
         tx_flags=Mux(s.reset, Mux(s.reset_reply, 1 << RST, 1 << RST | 1 << ACK), flags)[:8],
         tx_length=Mux(s.data & s.emit & ~s.reset, s.length, 0),
@@ -221,7 +238,6 @@ def send(s):
         ack_now=s.ack_now & ~s.emit,
         delack=s.delack & ~s.acks,
         rtt_active=(s.rtt_active | s.times) & ~s.retransmitted,
-        rexmt_hole=s.hole_waits,
         push=wants_turn & (~s.tx_queued | s.is_output),
         tx_queued=wants_turn | (s.tx_queued & ~s.is_output),
     )

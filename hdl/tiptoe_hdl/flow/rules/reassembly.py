@@ -26,10 +26,10 @@ def _exactly(bits, most):
 
 
 def compare(s):
-    """Step 1: the segment against each interval; a block of the scoreboard likewise; in the connection's turn how far has been
-    sent again, against the scoreboard."""
+    """Step 1: the segment against each interval; a block of the scoreboard likewise; in the connection's turn what is not
+    acknowledged and has been sent again, against the scoreboard."""
     spots = range(len(s.ooo))
-    start, end = Mux(s.is_output, s.high_rxt, s.e_seq), Mux(s.is_output, s.high_rxt, s.e_payload_end)
+    start, end = Mux(s.is_output, s.snd_una, s.e_seq), Mux(s.is_output, s.high_rxt, s.e_payload_end)
     return dict(
         e_payload_end=end,
         after=Cat(seq_gt(start, s.ooo[k].end) for k in spots),
@@ -43,14 +43,18 @@ def overlap(s):
     """Step 2: which intervals the segment touches; whether it brings anything; which right edge cuts it.
 
     An interval never reaches beyond the window, so comparing with the uncut end of the segment gives the same answer.
+
+    In the connection's turn ``left`` is what snd_una has passed, or points into: that would be a peer's that has taken back
+    what it said (RFC 2018 section 8).
     """
     seq_before_nxt = s.d_seq[31]
     valid = s.ooo_valid & (~s.on_board | s.board).replicate(len(s.ooo))
+    left = valid & Mux(s.is_output, s.starts_in, s.after)
     starts_inside = seq_before_nxt | (s.seq_before_adv & s.seq_before_lim)
     return dict(
         ooo_valid=valid,
-        left=valid & s.after,
-        touch=valid & ~s.after & ~s.before,
+        left=left,
+        touch=valid & ~left & ~s.before,
         right=valid & s.before,
         brings_data=s.e_any_payload & s.payload_after_nxt & starts_inside,
         cut_right=(s.payload_after_adv | s.payload_after_lim) & ~s.on_board,
@@ -77,7 +81,9 @@ def merge(s):
     begins = s.touch & s.starts_in & ~(s.touch << 1)[: len(s.ooo)]
     extends = s.touch & s.ends_in
     extended = extends.any()
-    goes = _exactly(s.touch, len(s.ooo))
+    goes = _exactly(Mux(s.is_output, s.left, s.touch), len(s.ooo))
+    closes_up = Mux(s.is_output, s.ooo_valid & ~s.left, s.right)
+    own = s.left & ~s.is_output.replicate(len(s.ooo))
     place = Cat(1, s.left)[: len(s.ooo)] & ~s.left
     return dict(
         merged_start=select(begins, [s.ooo[k].start for k in spots]) | Mux(begins.any(), 0, seg_start),
@@ -96,7 +102,7 @@ def merge(s):
         # The list without what is touched: which interval comes to each place, itself or one behind it.
         **{
             f"comes_from_{k}": Cat(
-                s.left[k] | (s.right[k] & goes[0]), *(s.right[j] & goes[j - k] for j in spots[k + 1 :])
+                own[k] | (closes_up[k] & goes[0]), *(closes_up[j] & goes[j - k] for j in spots[k + 1 :])
             )
             for k in spots
         },
@@ -112,7 +118,7 @@ def merge(s):
 def apply(s):
     """Step 4: the list without what the segment touches, rcv_nxt without the peer's FIN, and the verdict."""
     placed, in_order, out_of_order = s.go & s.takes, s.go & s.takes_in_order, s.go & s.takes_ahead
-    taken, inserts = placed | s.board_takes, out_of_order | s.board_takes
+    taken, inserts = placed | s.board_takes | s.is_output, out_of_order | s.board_takes
     spots = range(len(s.ooo))
     comes_from = [getattr(s, f"comes_from_{k}") for k in spots]
     left = Cat(Mux(taken, comes_from[k].any(), s.ooo_valid[k]) for k in spots)
@@ -131,6 +137,8 @@ def apply(s):
         ooo_valid=choose(s.ooo_valid & left, (s.fresh, 0), (inserts, Cat(1, left)[: len(spots)]), (taken, left)),
         ooo_newest=choose(s.ooo_newest, (inserts, s.goes_to), (in_order | s.fresh, 0)),
         goes_in=s.goes_in & inserts.replicate(len(spots)),
+        # Else the list stays, and who is reading it for a header need not begin anew.
+        moves_ahead=taken | s.fresh,
         data_nxt_placed=Mux(in_order, s.merged_end, s.rcv_nxt),
         fin_seen=(s.fin_seen | s.fin_valid) & ~s.fresh,
         fin_seq=Mux(s.fin_valid, s.e_payload_end, s.fin_seq),

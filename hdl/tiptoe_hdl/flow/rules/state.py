@@ -82,6 +82,7 @@ def apply(s):
             (s.do_accept, s.e_seq_plus_1),
             (fresh & ~s.do_accept, s.e_seq),
             (to_una, s.snd_una),
+            (s.timeout_paced, s.snd_max),  # should it have gone back: the scoreboard has its own way through
             (pulls_nxt, s.e_ack),
         ),
         flight_nxt=choose(

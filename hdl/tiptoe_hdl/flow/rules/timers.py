@@ -45,12 +45,14 @@ def expire(s):
     return dict(
         probe=probe,
         early=s.rexmt_due & ~is_timeout,
-        tail_probe=open_ & (s.rexmt_mode == RexmtMode.TAIL.value) & ~s.in_recovery,
-        reorder_over=open_ & (s.rexmt_mode == RexmtMode.REORDER.value) & ~s.in_recovery & s.board,
+        tail_probe=open_ & (s.rexmt_mode == RexmtMode.TAIL.value) & ~s.in_recovery & ~s.paced,
+        reorder_over=open_ & (s.rexmt_mode == RexmtMode.REORDER.value) & ~s.in_recovery & ~s.paced & s.board,
         overrides=probe & ~s.wnd_closed,
         timeout=timeout,
         first_timeout=s.rexmt_shift == 0,
-        timer_rewinds=probe | timeout,
+        # With SACK only what the peer has not got goes again (``scoreboard.py``), else all behind snd_una.
+        timeout_paced=timeout & s.sack_ok & s.established,
+        timer_rewinds=probe | (timeout & ~(s.sack_ok & s.established)),
         give_up=give_up,
         idle=s.rexmt_due & ~s.persist & ~s.in_flight,
         idle_falls=s.rexmt_due & ~s.persist & ~s.in_flight & s.above_restart,
@@ -77,7 +79,7 @@ def guess(s):
         single_after=((s.srtt >> 2) + s.rto_min)[:TICK_BITS],
         little=s.flight_nxt <= s.maxseg,
         reorder_after=(s.srtt >> 5) + 1,
-        may_probe=s.tells_blocks & ~s.in_recovery & s.rtt_valid & ~s.tail_probed & ~s.early & ~s.behind,
+        may_probe=s.tells_blocks & ~s.in_recovery & s.rtt_valid & ~s.tail_probed & ~s.early & ~s.behind & ~s.paced,
     )
 
 

@@ -1,0 +1,79 @@
+"""What was sent again without need, and what a tail's probe repaired: F-RTO (RFC 5682), D-SACK (RFC 2883, RFC 3708), the
+response to both (RFC 4015), and the end of a probe's episode (RFC 8985 section 7.4).
+
+A time-out outside of recovery sends the segment at snd_una. If its acknowledgement moves snd_una and tells of no gap, two
+new segments go in place of what else may be lost (``frto``); if the next one moves snd_una too, it acknowledges what was
+sent once: nothing was lost. A duplicate acknowledgement, or no new data to send, ends the question. This is RFC 5682's basic
+algorithm (section 2.1): its SACK-enhanced one asks the scoreboard in the pass of a segment, where it is not at hand, and
+differs only where data was lost besides.
+
+Each segment sent again since a recovery began is counted (``resent``, up to 6). If the peer tells of as many that came
+twice, none was needed (RFC 3708 section 3). Then, as after F-RTO's answer, nothing more goes again, and cwnd and ssthresh
+are what they were.
+
+A tail's probe repeats data, so its answer does not tell whether something was lost. Once snd_una has passed all that was
+sent then (``high_rxt``), the next acknowledgement that moves it says so: something was, and cwnd is halved; unless the peer
+has told before that the probe came twice.
+"""
+
+from amaranth.hdl import Mux
+
+from ..tcb import RESENT_MOST
+from . import choose
+from .scoreboard import begins_paced
+
+
+def judge(s):
+    """Step 3: the conclusions, if the segment is processed; a block belongs to one that was."""
+    moves = s.ack_new & ~s.is_syn_received
+    return dict(
+        if_original=moves & s.frto[1],
+        block_undoes=s.told_twice & (s.resent == 1),
+        if_tail_repaired=moves & s.tail_open[1],
+    )
+
+
+def undoes(s):
+    """Step 4: what was sent again was not lost."""
+    return (s.go & s.if_original) | s.block_undoes
+
+
+def apply(s):
+    """Step 4."""
+    undo, begins = undoes(s), begins_paced(s)
+    new_ack, duplicate = s.go & s.if_new_ack, s.go & s.if_duplicate
+    asks = s.timeout_paced & s.first_timeout & ~s.paced & ~s.in_recovery & ~s.recover_valid & ~s.nxt_before_max
+    return dict(
+        frto=choose(
+            s.frto,
+            (s.timeout_paced, asks),
+            (s.fresh | undo | duplicate | (new_ack & (s.if_ends_paced | s.e_has_sack)), 0),
+            (new_ack & s.frto[0], 2),
+        )[:2],
+        resent=choose(
+            s.resent,
+            (begins, Mux(s.paced, RESENT_MOST, 0)),
+            (s.fresh | undo | (s.go & s.if_passes_recover), 0),
+            (s.told_twice & s.resent.any() & ~s.resent.all(), s.resent - 1),
+        )[:3],
+        # Of the recovery that begins, if none is under way.
+        saves=begins & ~s.paced,
+        prior_cwnd=s.cwnd,  # if saves
+        prior_ssthresh=s.ssthresh,
+        tail_open=choose(
+            s.tail_open,
+            (s.tail_probe, 1),
+            (s.fresh | begins | s.timeout | s.told_twice | (duplicate & ~s.e_has_sack), 0),
+            (new_ack & s.tail_open[1], 0),
+            (new_ack & s.tail_open[0] & s.ack_covers_rxt, 2),
+        )[:2],
+    )
+
+
+def count(s):
+    """Step 8: what goes again in recovery; and, for F-RTO, that no new data was there."""
+    again = s.paced & s.sent & s.again & ~s.resent.all()
+    return dict(
+        resent=(s.resent + again)[:3],
+        frto=Mux(s.asks_in_vain, 0, s.frto),
+    )

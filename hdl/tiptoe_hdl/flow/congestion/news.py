@@ -44,7 +44,7 @@ Steering = data.StructLayout(
 
 def keeps_most(decrease):
     """At least two thirds: of three segments at least two remain."""
-    return decrease * 3 >= 2 << DECREASE_BITS
+    return decrease >= -(-(2 << DECREASE_BITS) // 3)
 
 
 def steering_of(algorithm: Algorithm) -> dict:

@@ -58,7 +58,7 @@ def count(s):
         would_enter=(s.dupacks == DUPACK_THRESHOLD - 1) & ~s.in_recovery & (s.ack_beyond_recover | ~s.recover_valid),
         would_limit=~s.dupacks[1] & ~s.in_recovery & ~s.paced & ~s.nxt_before_max,
         would_lessen=s.in_recovery & s.paced,
-        cwnd_less=(s.cwnd - (s.maxseg >> 1))[: CWND_BITS + 1],  # signed
+        cwnd_less=(s.cwnd - (s.maxseg >> 1))[: CWND_BITS + 1],  # the highest bit: less than nothing
         flight_smaller=s.flight < s.cwnd,
         grows_by_ack=s.in_recovery | s.slow_start,
         acked=acked,
@@ -106,7 +106,10 @@ def candidates(s):
     would_inflate = s.in_recovery & ~s.paced & (s.cwnd < s.inflated_most)
     inflates = duplicate & would_inflate
     partial = new_ack & s.in_recovery & ~s.ack_ends_recovery
-    lessens, above_ssthresh = (partial | duplicate) & s.would_lessen, s.cwnd_less.as_signed() > s.ssthresh
+    lessens, above_ssthresh = (
+        (partial | duplicate) & s.would_lessen,
+        ~s.cwnd_less[CWND_BITS] & (s.cwnd_less[:CWND_BITS] > s.ssthresh),
+    )
     window_full = new_ack & ~s.in_recovery & ~s.slow_start & window_acked
     choice = dict(
         if_full=new_ack & s.in_recovery & s.ack_ends_recovery,

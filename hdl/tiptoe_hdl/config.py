@@ -22,7 +22,7 @@ class EngineConfig:
     name : str
         Name of this configuration, shown by the command line and in build directories.
     data_width : int
-        Bits of the frame streams and of the AXI4 master: 32, 64 or 128.
+        Bits of the frame streams and of the AXI4 master: 32, 64, 128 or 256.
     addr_width : int
         Bits of a host memory address (AXI4), 32 to 64.
     connections : int
@@ -72,8 +72,8 @@ class EngineConfig:
     tick_cycles: int = 125_000
 
     def __post_init__(self):
-        if self.data_width not in (32, 64, 128):
-            raise ValueError(f"data_width must be 32, 64 or 128 bits, not {self.data_width}")
+        if self.data_width not in (32, 64, 128, 256):
+            raise ValueError(f"data_width must be 32, 64, 128 or 256 bits, not {self.data_width}")
         if not 32 <= self.addr_width <= 64:
             raise ValueError(f"addr_width must be 32 to 64 bits, not {self.addr_width}")
         if not (_is_power_of_two(self.connections) and 16 <= self.connections <= 65536):

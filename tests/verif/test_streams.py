@@ -5,6 +5,7 @@ from amaranth.hdl import Module
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from tests.widths import WIDTHS
 from tiptoe_verif.example import RegisterSlice
 from tiptoe_verif.streams import (
     FRAME_LENGTHS,
@@ -26,7 +27,7 @@ def test_register_slice_passes_frames(idle, stall, rng):
     exercise_stream(RegisterSlice(BEAT), beats, beats, idle=idle, stall=stall)
 
 
-@pytest.mark.parametrize("width", [32, 64, 128])
+@pytest.mark.parametrize("width", WIDTHS)
 def test_frames_and_beats_are_inverse(width, rng):
     frames = [rng.randbytes(n) for n in FRAME_LENGTHS]
     assert beats_frames(beat for frame in frames for beat in frame_beats(frame, width)) == frames

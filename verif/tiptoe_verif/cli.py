@@ -280,7 +280,7 @@ def bench(
     ] = [],  # noqa: B006
     config: Annotated[str, typer.Option(help="Configuration of the engine (see: tiptoe info).")] = "sim",
     width: Annotated[
-        int, typer.Option(help="Bits of the frame and memory ports: 32, 64, 128; 0: the configuration's.")
+        int, typer.Option(help="Bits of the frame and memory ports: 32, 64, 128, 256; 0: the configuration's.")
     ] = 0,
     quick: Annotated[bool, typer.Option("--quick", help="A few frames only; no comparison with the baseline.")] = False,
     update_baseline: Annotated[bool, typer.Option("--update-baseline", help="Keep the figures as baseline.")] = False,

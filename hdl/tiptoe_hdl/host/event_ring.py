@@ -170,6 +170,8 @@ class EventRing(wiring.Component):
                     m.d.sync += [slot.eq(self._retry_slot), self._retry.eq(0), pause.eq(RETRY_CYCLES - 1)]
                     m.next = "Address"
                 with m.Elif(self.i.valid & self.enable & free & ~full):
+                    if self._words == 1:
+                        m.d.sync += ending.eq(1)
                     m.next = "Store"
             with m.State("Store"):
                 m.d.comb += note.en.eq(word == 0)

@@ -1,6 +1,6 @@
 """Checksums of received frames (RFC 1071): IPv4 header; TCP with its pseudo header (RFC 9293 section 3.1)."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -9,6 +9,9 @@ from .position import IP_WORD, padded_word
 
 _TCP_ACC_BITS = 26  # (750 + 6) half words of 16 bits
 _IP_ACC_BITS = 21
+
+_IP_HALF = 7
+"""Half word of the frame with which the IP header begins."""
 
 _ADDRESS_HALVES = (13, 14, 15, 16)
 """Half words of the frame with the IP addresses, those of the pseudo header."""
@@ -61,13 +64,14 @@ class RxChecksum(wiring.Component):
         m = Module()
         size = self._cfg.bytes_per_beat
         halves = size // 2
-        first = padded_word(self.bytes, 0)
+        first = padded_word(self.bytes, IP_WORD % self._lanes)
         ip_index = IP_WORD // self._lanes
+        ip_at = _IP_HALF - ip_index * halves  # where in the beat with word 4 its header begins; -1: in the one before
         ip_beat = Signal()
         header_begins = Signal()
         m.d.comb += [
             ip_beat.eq(self.valid & self.at[ip_index]),
-            header_begins.eq(self.valid & self.at[ip_index - 1]),
+            header_begins.eq(self.valid & self.at[ip_index - (ip_at < 0)]),
         ]
 
         # Length of the segment, and of what is left of the datagram at this beat.
@@ -77,7 +81,7 @@ class RxChecksum(wiring.Component):
         header_less_6 = Signal(signed(7))
         tcp_length_6 = Signal(signed(17))  # with the pseudo header's protocol number
         with m.If(ip_beat):
-            m.d.sync += [ihl.eq(first[24:28]), total.eq(first[:16]), left.eq(first[:16] - (2 + size))]
+            m.d.sync += [ihl.eq(first[24:28]), total.eq(first[:16]), left.eq(first[:16] - 2 * (halves - ip_at))]
         with m.Elif(self.valid & ~left[-1]):
             m.d.sync += left.eq(left - size)
         with m.Switch(ihl):  # a table, so that there is one carry chain only
@@ -85,10 +89,17 @@ class RxChecksum(wiring.Component):
                 with m.Case(value):
                     m.d.comb += header_less_6.eq(4 * value - 6)
         m.d.sync += tcp_length_6.eq(total - header_less_6)
+        addend: Value = tcp_length_6[:16]
+        if ip_index == 0:  # frames of two beats: the next one's would be there before the sum of this one begins
+            for stage in range(self._levels - 1):
+                later = Signal(16, name=f"tcp_length_6_{stage}")
+                m.d.sync += later.eq(addend)
+                addend = later
         m.d.sync += self.tcp_length.eq(total - (ihl << 2))
 
         # Stage 1: which bytes count. A beat's first half word is the second one of lane 0, its last one belongs to
-        # the word after its lanes. In the beat with word 4 all but the address is header of any datagram.
+        # the word after its lanes. In the beat with word 4 all from there on is header of any datagram, and for TCP only the
+        # addresses count.
         data = Signal(self._cfg.data_width)
         tcp_mask = Signal(size)
         ip_mask = Signal(halves)
@@ -96,8 +107,10 @@ class RxChecksum(wiring.Component):
         for half in range(halves):
             lane = (half + 1) // 2
             behind_ip = self.after_ip & (self.tcp_word >= -lane)
-            header = self.at[ip_index] | (self.after_ip & (self.tcp_word < -lane))
-            if half == halves - 1:
+            header = self.after_ip & (self.tcp_word < -lane)
+            if half >= ip_at:
+                header |= self.at[ip_index]
+            if half == halves + ip_at:
                 header |= self.at[ip_index - 1]
             m.d.sync += ip_mask[half].eq(self.valid & header)
             address = Cat(self.at[number // halves] for number in _ADDRESS_HALVES if number % halves == half).any()
@@ -131,7 +144,7 @@ class RxChecksum(wiring.Component):
         tcp_acc = Signal(_TCP_ACC_BITS)
         m.d.sync += [
             ip_acc.eq(Mux(begin[0], 0, ip_acc) + ip_terms[0]),
-            tcp_acc.eq(Mux(begin[1], tcp_length_6[:16], tcp_acc) + tcp_terms[0]),
+            tcp_acc.eq(Mux(begin[1], addend, tcp_acc) + tcp_terms[0]),
         ]
         # Carries into bit 16 fold to 0xFFFF only if both halves are all ones, but there are no more than 1023 carries.
         ip_total = Signal(16)

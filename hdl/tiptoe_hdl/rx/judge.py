@@ -18,7 +18,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
 from .checksum import RxChecksum
-from .position import FramePosition, padded_word
+from .position import FramePosition, ihl_of, padded_word
 
 _ETHERTYPE_IPV4 = 0x0800
 _PROTOCOL_TCP = 6
@@ -86,7 +86,7 @@ class RxJudge(wiring.Component):
         m.d.comb += [
             position.valid.eq(self.valid),
             position.last.eq(self.last),
-            position.ihl.eq(padded_word(self.bytes, 0)[24:28]),
+            position.ihl.eq(ihl_of(cfg, self.bytes)),
             checksum.valid.eq(self.valid),
             checksum.bytes.eq(self.bytes),
             checksum.at.eq(position.at),

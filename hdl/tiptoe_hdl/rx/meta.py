@@ -10,7 +10,7 @@ from ..messages import SACK_BITS, SYN, RxMeta, interval
 from ..wire.queue import HalfQueue
 from .judge import decision
 from .options import OPTION_WORD, OptionStore, OptionWalker, SynOptions, walk_command
-from .position import IP_WORD, FramePosition, padded_word
+from .position import IP_WORD, FramePosition, ihl_of, padded_word
 from .sack_walker import SackWalker
 
 
@@ -64,7 +64,7 @@ class RxMetaBuilder(wiring.Component):
         m.d.comb += [
             position.valid.eq(self.valid),
             position.last.eq(self.last),
-            position.ihl.eq(padded_word(self.padded, 0)[24:28]),
+            position.ihl.eq(ihl_of(cfg, self.padded)),
         ]
 
         # What a beat holds is found out in one cycle, its fields are taken in the next.

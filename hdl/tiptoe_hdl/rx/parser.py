@@ -14,15 +14,17 @@ from .buffer import HEADROOM, store_port
 from .judge import RxJudge
 from .meta import RxMetaBuilder
 
-REPORTS = 8
-"""Frames under way in the parser or waiting as reports."""
+
+def reports(cfg: EngineConfig) -> int:
+    """Frames under way in the parser or waiting as reports, a power of two: at 256 bits 60 bytes are two beats."""
+    return 16 if cfg.data_width > 128 else 8
 
 
 class RxParser(wiring.Component):
     """Sorts, verifies and stores frames; see ``judge`` for what becomes of which.
 
     Timing: one beat a cycle without a bubble for frames of 60 bytes and more. ``i.ready`` comes from a flip-flop
-    and is low only while the receive buffer has no room or all but two of the ``REPORTS`` places are taken. A report
+    and is low only while the receive buffer has no room or all but two of the ``reports(cfg)`` places are taken. A report
     appears nine cycles (at 64 bits) after its frame's last beat; that of a SYN with options later by one cycle for each
     of their words, and five more, if they come in the usual layouts (see ``options``). A discarded frame gives none.
 
@@ -72,7 +74,7 @@ class RxParser(wiring.Component):
         cfg = self._cfg
         width = cfg.data_width
         m.submodules.judge = judge = RxJudge(cfg)
-        m.submodules.builder = builder = RxMetaBuilder(cfg, REPORTS)
+        m.submodules.builder = builder = RxMetaBuilder(cfg, reports(cfg))
         # From i.ready's cause to the buffer's pointers: the line, its first register, ready, level and room.
         assert judge.latency + 5 <= HEADROOM
 
@@ -131,7 +133,7 @@ class RxParser(wiring.Component):
         begun = Signal()
         discard = Signal()
         report = Signal()
-        places = Signal(range(REPORTS + 1), init=REPORTS)
+        places = Signal(range(reports(cfg) + 1), init=reports(cfg))
         m.d.comb += [
             discard.eq(judge.o.end & ~judge.o.commit),
             report.eq(self.meta.valid & self.meta.ready),

@@ -17,6 +17,11 @@ _FIXED_WORDS = 9
 """Ethernet header and IP header without options."""
 
 
+def ihl_of(cfg: EngineConfig, padded: Value) -> Value:
+    """IHL, in a padded beat with word 4."""
+    return padded_word(padded, IP_WORD % (cfg.data_width // 32))[24:28]
+
+
 def padded_word(padded: Value, lane: int) -> Value:
     """32-bit word ``lane`` of a padded beat, first byte on the wire in the highest bits."""
     word = padded.word_select(lane, 32)
@@ -36,7 +41,7 @@ class FramePosition(wiring.Component):
     valid, last : In(1)
         A beat is there; it ends its frame.
     ihl : In(4)
-        Bits 27:24 of the beat's word in lane 0; looked at in the beat with word 4.
+        Of word 4; looked at in the beat that holds it.
     at : Out
         One hot: bit k says that this is beat k of its frame (with words k * lanes and up), for the beats that hold
         words 0 to 8.
@@ -79,7 +84,8 @@ class FramePosition(wiring.Component):
                 with m.If(ip):
                     m.d.sync += self.after_ip.eq(1)
             with m.If(ip):
-                m.d.sync += self.tcp_word.eq(self._lanes - self.ihl)
+                following = (IP_WORD // self._lanes + 1) * self._lanes  # word of the next beat's lane 0
+                m.d.sync += self.tcp_word.eq(following - IP_WORD - self.ihl)
             with m.Elif((self.tcp_word < 0) | ~self.tcp_word[4]):
                 m.d.sync += self.tcp_word.eq(self.tcp_word + self._lanes)
         return m

@@ -28,7 +28,7 @@ class Assembler(wiring.Component):
 
     Timing: a beat stepped in cycle 0 is in ``o`` in cycle 3 unless ``o`` is stalled. A word written in one cycle
     can be read by a step in the next. The sums of a frame must be valid at the latest four cycles after its first
-    step (two at 128 bits), or before it. ``o`` comes from flip-flops.
+    step (two at 128 bits, one at 256), or before it. ``o`` comes from flip-flops.
 
     Parameters
     ----------

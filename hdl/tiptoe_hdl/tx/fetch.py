@@ -33,7 +33,7 @@ class PayloadFetcher(wiring.Component):
 
     Timing: ``request`` is valid two cycles after the job is taken, one job in two cycles. A word passes the realigner and
     comes out one cycle later (``o_word``). After a payload's last word, ``o_result`` is valid in the next cycle (the
-    third at 128 bits), ``o_sum`` five cycles later (four at 32 bits, six at 128).
+    third at 128 bits, the fifth at 256), ``o_sum`` five cycles later (four at 32 bits, six at 128, seven at 256).
 
     Parameters
     ----------

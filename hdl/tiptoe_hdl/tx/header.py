@@ -38,7 +38,7 @@ from .job import (
 )
 from .options import more_syn_options, option_sum
 from .outlet import Outlet
-from .sack import BLOCK_BITS, SackBlocks
+from .sack import BLOCK_BITS, SackBlocks, all_in_one_word
 
 HEAD_BYTES = HEADER_BYTES + OPTION_BYTES
 """What is known of a header when it is taken: all up to the first word of options. The rest follows as its tail."""
@@ -92,7 +92,7 @@ class HeaderBuilder(wiring.Component):
 
     Timing: with the header taken in cycle 0, words come in cycles 1 to 1 + payload_start (``o_word`` from flip-flops); the
     sums are valid in cycle 5. The next header is taken in the last word's cycle. With SACK blocks, sums are valid in cycle 11
-    (15 at 32 bits, 10 or 11 at 128), and at 128 bits the header takes a cycle more for every two of them.
+    (15 at 32 bits, 10 or 11 at 128), and the header takes a cycle more for every two of them at 128 bits, four more at 256.
 
     Parameters
     ----------
@@ -170,8 +170,10 @@ class HeaderBuilder(wiring.Component):
         kind_length = Mux(
             any_block, Cat(Const(OPTION_SACK - OPTION_NOP, 8), Const(2, 3), blocks.count), OPTION_NOP << 8
         )
-        patched = MOST_SACKS * BLOCK_BITS // cfg.data_width  # all of the tail is there
-        m.d.comb += patch.eq(sacked & (index == patched))
+        # All of the tail is there; at 256 bits it comes just then.
+        at_once = all_in_one_word(cfg)
+        patched = 0 if at_once else MOST_SACKS * BLOCK_BITS // cfg.data_width
+        m.d.comb += patch.eq(blocks.filled if at_once else sacked & (index == patched))
         with m.If(free):
             m.d.sync += [
                 penultimate.eq(last - 1),
@@ -213,10 +215,16 @@ class HeaderBuilder(wiring.Component):
         taken, patched, complete, summing = Signal(), Signal(), Signal(), Signal()
         summed, folding, done = Signal(), Signal(), Signal()
         m.d.sync += [
-            taken.eq(blocks.filled), patched.eq(patch), complete.eq(patched), summing.eq(taken | patched),
+            patched.eq(patch), complete.eq(patched), summing.eq(taken | patched),
             summed.eq(early | complete), folding.eq(summed), done.eq(folding),
         ]  # fmt: skip
-        tail = [_swapped(now[-width:].word_select(at, 16)) for at in range(width // 16)]
+        if all_in_one_word(self._cfg):
+            m.d.comb += taken.eq(blocks.shifted)
+            added: Value = blocks.latest
+        else:
+            m.d.sync += taken.eq(blocks.filled)
+            added = now[-width:]
+        tail = [_swapped(added.word_select(at, 16)) for at in range(len(added) // 16)]
         pairs = [Signal(18, name=f"pair{at}") for at in range(2)]
         for pair, words in zip(pairs, (tail[::2], tail[1::2]), strict=True):
             m.d.sync += pair.eq(sum(words))

@@ -44,7 +44,8 @@ class TxPath(wiring.Component):
 
     Timing (64 bits): without payload, first beat eight cycles after ``segment.valid``, seventeen with SACK blocks. With
     payload, ``request.valid`` four cycles after ``segment.valid``, first beat nine cycles after the payload's last word.
-    One frame in ``max(beats, 3)`` cycles; at 128 bits, in ``beats + 1`` with one or two SACK blocks, ``beats + 2`` with more.
+    One frame in ``max(beats, 3)`` cycles; at 128 bits, in ``beats + 1`` with one or two SACK blocks, ``beats + 2`` with more; at
+    256 in ``beats + 4`` with any, and without payload the first beat comes after eleven.
 
     Parameters
     ----------

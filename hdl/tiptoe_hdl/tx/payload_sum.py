@@ -7,9 +7,6 @@ from amaranth.utils import ceil_log2
 
 from ..config import EngineConfig
 
-MAX_BYTES = 4095 + 15
-"""Longest payload with its lanes in front: bounds the accumulator."""
-
 
 class PayloadSum(wiring.Component):
     """Sums 16-bit words, each of two neighbouring lanes, the even lane first on the wire.
@@ -66,7 +63,8 @@ class PayloadSum(wiring.Component):
             m.d.sync += [valid.eq(was_valid), last.eq(was_last & was_valid)]
             level += 1
 
-        total = Signal(16 + ceil_log2(MAX_BYTES // 2))
+        longest = 4095 + self._cfg.bytes_per_beat - 1  # with its lanes in front
+        total = Signal(16 + ceil_log2(longest // 2))
         first = Signal(init=1)
         complete = Signal()
         with m.If(valid):

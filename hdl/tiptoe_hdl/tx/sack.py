@@ -18,6 +18,11 @@ def in_wire_order(number: Value) -> Value:
     return Cat(number.word_select(byte, 8) for byte in reversed(range(len(number) // 8)))
 
 
+def all_in_one_word(cfg: EngineConfig) -> bool:
+    """The most blocks fill a word: they come in one behind the other, and leave at once."""
+    return cfg.data_width == MOST_SACKS * BLOCK_BITS
+
+
 class SackBlocks(wiring.Component):
     """Reads what a connection has received out of order, and gives it out as words of a header's tail.
 
@@ -27,8 +32,8 @@ class SackBlocks(wiring.Component):
     segment of that connection, whose own acknowledgement is on its way.
 
     Timing: with ``start`` in cycle 0, the list is first looked at in that cycle; ``tail`` has words in cycles 1 to ``sacks`` (64
-    bits), 1 to 2 ``sacks`` (32), 2 and 4 (128, with ``wait`` high the cycle before each). ``start`` may come again three
-    cycles after the last of them.
+    bits), 1 to 2 ``sacks`` (32), 2 and 4 (128, with ``wait`` high the cycle before each), 5 (256, with ``wait`` high in the
+    four before it, however many blocks). ``start`` may come again three cycles after the last of them, two at 256 bits.
 
     Parameters
     ----------
@@ -52,7 +57,10 @@ class SackBlocks(wiring.Component):
     filled : Out
         ``tail`` has blocks, or NOPs in their place.
     count : Out
-        Blocks, NOPs not among them; final in the cycle after the last one with ``filled``, up to ``start``.
+        Blocks, NOPs not among them; final in the cycle after the last one with ``filled``, at 256 bits with it, up to
+        ``start``.
+    shifted, latest : Out, 1 and 64 bits
+        At 256 bits only, for the checksum: a block, or NOPs in its place, each one once, before all are in ``tail``.
     """
 
     def __init__(self, cfg: EngineConfig):
@@ -67,6 +75,7 @@ class SackBlocks(wiring.Component):
             "wait": Out(1),
             "filled": Out(1),
             "count": Out(SACK_BITS),
+            **({"shifted": Out(1), "latest": Out(BLOCK_BITS)} if all_in_one_word(cfg) else {}),
         })  # fmt: skip
 
     def elaborate(self, platform):
@@ -105,7 +114,7 @@ class SackBlocks(wiring.Component):
     def _words(self, m: Module, busy: Value, following: Signal, held: Value, octets: Value):
         """Blocks become words of the tail."""
         width = self._cfg.data_width
-        second, kept, read = Signal(), Signal(min(width, BLOCK_BITS)), Signal()  # the first two not at 64 bits
+        second, kept, read = Signal(), Signal(min(width, BLOCK_BITS)), Signal()  # the first two not at 64 and 256 bits
         with m.If(self.start):
             m.d.sync += self.count.eq(0)
         with m.Elif(read):
@@ -118,6 +127,17 @@ class SackBlocks(wiring.Component):
             m.d.sync += [second.eq(read), kept.eq(octets[width:])]
         elif width == BLOCK_BITS:
             m.d.comb += [read.eq(busy), following.eq(busy), self.filled.eq(busy), self.tail.eq(octets)]
+        elif all_in_one_word(self._cfg):
+            came, whole = Signal(MOST_SACKS + 1), Signal(width)  # so many have come in, or zeros behind the last one
+            m.d.sync += [
+                came.eq(Cat(self.start & self.sacks.any(), came)),
+                whole.eq(Cat(whole[BLOCK_BITS:], octets)),
+            ]  # fmt: skip
+            m.d.comb += [
+                read.eq(busy), following.eq(busy), self.filled.eq(came[-1]), self.wait.eq(came[:-1].any()),
+                self.tail.eq(whole & self.filled.replicate(width)),
+                self.shifted.eq(came[1:].any()), self.latest.eq(whole[-BLOCK_BITS:]),
+            ]  # fmt: skip
         else:  # two blocks a word; the first waits for the second, if there is one
             m.d.comb += [
                 read.eq(busy), following.eq(busy), self.filled.eq(second), self.wait.eq(busy & ~second),

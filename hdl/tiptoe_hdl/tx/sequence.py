@@ -1,6 +1,6 @@
 """Sequencer: decides, beat by beat, what the assembler reads, and keeps the books of the frames."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -8,7 +8,7 @@ from ..config import EngineConfig
 from ..host.abi import ErrorCode
 from ..messages import ErrorEvent, FlowResponse, Status
 from ..wire.valid_only import valid_only
-from .job import IP_CHECKSUM_BYTE, TCP_CHECKSUM_BYTE, PayloadResult, TxBegin, tx_info, tx_step
+from .job import IP_CHECKSUM_BYTE, TCP_CHECKSUM_BYTE, PayloadResult, TxBegin, sums_first, tx_info, tx_step
 from .outlet import Outlet
 from .resolve import HOST_FRAMES
 
@@ -19,8 +19,8 @@ BEATS_ON_THE_WAY = 16
 class Sequencer(wiring.Component):
     """Steps through the frames in order, a beat a cycle, without a pause inside a frame or between two.
 
-    A frame begins when its payload is complete, and one whose header's sums come late when they are there: by then the sums of
-    the frame before are taken. One whose payload could not be read is read past.
+    A frame begins when its payload is complete, and one whose header's sums come late (at 256 bits: any) when they are there: by
+    then the sums of the frame before are taken. One whose payload could not be read is read past.
 
     Timing: the first step is in the cycle after ``info`` and ``result`` are valid. ``o`` and ``begin`` come from
     flip-flops through one level of logic, all other outputs from flip-flops. A frame has two beats at least.
@@ -90,7 +90,12 @@ class Sequencer(wiring.Component):
         at_last = Signal()
         on_the_way = Signal(range(BEATS_ON_THE_WAY + 1))
         step, free, load, begun = self.o.valid, Signal(), Signal(), Signal()
-        summed = ~info.late | self.sums_ready
+        summed: Value = ~info.late | self.sums_ready
+        if sums_first(cfg):
+            # A frame of two beats may end while its own sums are still there.
+            taking = Signal()
+            m.d.sync += taking.eq(begun)
+            summed = info.host | info.bad | (self.sums_ready & ~taking)
         m.d.comb += [
             step.eq(active & ~on_the_way[-1]),
             free.eq(~active | (at_last & ~on_the_way[-1])),
@@ -113,7 +118,8 @@ class Sequencer(wiring.Component):
                 now.eq(info), drop.eq(info.payload & result.error), active.eq(load & ~info.bad),
                 index.eq(0), following.eq(1),
                 has_header.eq(~info.host), has_payload.eq(info.host), at_seam.eq(0),
-                at_ip_checksum.eq(0), at_tcp_checksum.eq(0), at_last.eq(0),
+                at_ip_checksum.eq(~info.host & (IP_CHECKSUM_BYTE // cfg.bytes_per_beat == 0)),
+                at_tcp_checksum.eq(0), at_last.eq(0),
             ]  # fmt: skip
         with m.Elif(step):
             m.d.sync += [

@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from tests.widths import SLOW_TESTS_WIDTHS
 from tiptoe_driver.hardware import abi_gen as abi
 from tiptoe_hdl.config import TINY
 from tiptoe_hdl.host.command_fetch import SLOT_COMMANDS
@@ -13,7 +14,7 @@ from tiptoe_verif.streams import run_bench, stream_put, to_py, watch_stream
 
 BASE = 0x10000
 LOG2 = 4
-WIDE = pytest.mark.parametrize("width", [32, 64, 128])
+WIDE = pytest.mark.parametrize("width", SLOW_TESTS_WIDTHS)
 TUPLE = {"laddr": 0x0A000001, "faddr": 0x0A000002, "lport": 80, "fport": 0xFFFF}
 PROVISION = {"snd_base": 0x4000, "rcv_base": 0x20000, "snd_log2": 12, "rcv_log2": 16}
 OPEN = {**TUPLE, "dmac": 0x0200_5E00_5301, "use_next_hop": 0, "next_hop": 0, "mss": 1460, "rcv_scale": 2}

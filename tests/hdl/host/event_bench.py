@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from tests.widths import SLOW_TESTS_WIDTHS
 from tiptoe_driver.hardware import abi_gen as abi
 from tiptoe_hdl.config import TINY
 from tiptoe_hdl.host.abi import EVENTS
@@ -12,7 +13,7 @@ from tiptoe_hdl.messages import Reason, State
 from tiptoe_verif.streams import run_bench, stream_put, watch_stream
 
 BASE = 0x8000
-WIDE = pytest.mark.parametrize("width", [32, 64, 128])
+WIDE = pytest.mark.parametrize("width", SLOW_TESTS_WIDTHS)
 
 
 class Bench:

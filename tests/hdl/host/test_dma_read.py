@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from tests.widths import SLOW_TESTS_WIDTHS
 from tiptoe_hdl.config import TINY
 from tiptoe_hdl.host.dma_read import DmaReader
 from tiptoe_verif.axi_memory import AxiMemory
@@ -96,12 +97,12 @@ def exercise(width, requests, rng, *, idle=0.0, stall=0.0, memory_stall=0.0, max
     return memory
 
 
-@pytest.mark.parametrize("width", [32, 64, 128])
+@pytest.mark.parametrize("width", SLOW_TESTS_WIDTHS)
 def test_random_transfers_of_three_clients(width, rng):
     exercise(width, [random_requests(rng, 8) for _ in range(3)], rng, latency=(1, 60), memory_stall=0.2)
 
 
-@pytest.mark.parametrize("width", [32, 64, 128])
+@pytest.mark.parametrize("width", SLOW_TESTS_WIDTHS)
 def test_every_offset_and_short_length(width, rng):
     step = width // 8
     requests = [
@@ -120,7 +121,7 @@ def test_idle_and_backpressure(idle, stall, memory_stall, latency, rng):
     exercise(64, requests, rng, idle=idle, stall=stall, latency=latency, memory_stall=memory_stall)
 
 
-@pytest.mark.parametrize("width", [32, 64, 128])
+@pytest.mark.parametrize("width", SLOW_TESTS_WIDTHS)
 def test_ring_wrap(width, rng):
     requests = [
         {"addr": BASE + (1 << log2 + 1) - before, "length": length, "wrap_log2": log2}
@@ -131,7 +132,7 @@ def test_ring_wrap(width, rng):
     exercise(width, [requests], rng)
 
 
-@pytest.mark.parametrize("width", [32, 64, 128])
+@pytest.mark.parametrize("width", SLOW_TESTS_WIDTHS)
 def test_errors_mark_their_transfer_only(width, rng):
     requests = [random_requests(rng, 15, [1, 8, 100, 1000, 3000]) for _ in range(2)]
     bad = {rng.randrange(0x1000, 0xE000) // 64 for _ in range(40)}
@@ -147,7 +148,7 @@ def utilisation(beats):
     return len(beats) / (beats[-1] - beats[0] + 1)
 
 
-@pytest.mark.parametrize("width", [32, 64, 128])
+@pytest.mark.parametrize("width", SLOW_TESTS_WIDTHS)
 def test_full_size_segments_fill_the_bus(width, rng):
     ring = 13
     requests = [

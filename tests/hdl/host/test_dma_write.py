@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from tests.widths import SLOW_TESTS_WIDTHS
 from tiptoe_hdl.config import TINY
 from tiptoe_hdl.host.dma_write import DmaWriter
 from tiptoe_verif.axi_memory import AxiMemory
@@ -128,14 +129,14 @@ def exercise(width, requests, rng, *, idle=0.0, stall=0.0, memory_stall=0.0, max
     return memory
 
 
-@pytest.mark.parametrize("width", [32, 64, 128])
+@pytest.mark.parametrize("width", SLOW_TESTS_WIDTHS)
 @pytest.mark.parametrize("write_order", ["any", "address first", "data first"])
 def test_random_transfers_of_three_clients(width, write_order, rng):
     requests = [random_requests(rng, k, 4) for k in range(3)]
     exercise(width, requests, rng, latency=(1, 60), memory_stall=0.2, write_order=write_order)
 
 
-@pytest.mark.parametrize("width", [32, 64, 128])
+@pytest.mark.parametrize("width", SLOW_TESTS_WIDTHS)
 def test_every_offset_and_short_length(width, rng):
     step = width // 8
     requests = [
@@ -158,7 +159,7 @@ def test_idle_and_backpressure(idle, stall, memory_stall, latency, write_order, 
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("width", [32, 64, 128])
+@pytest.mark.parametrize("width", SLOW_TESTS_WIDTHS)
 def test_ring_wrap(width, rng):
     requests = [
         {"addr": BASE + (1 << log2 + 1) - before, "length": length, "wrap_log2": log2}
@@ -169,7 +170,7 @@ def test_ring_wrap(width, rng):
     exercise(width, [requests], rng)
 
 
-@pytest.mark.parametrize("width", [32, 64, 128])
+@pytest.mark.parametrize("width", SLOW_TESTS_WIDTHS)
 def test_errors_mark_their_transfer_only(width, rng):
     requests = [random_requests(rng, k, 7, [1, 8, 100, 1000, 3000]) for k in range(2)]
     bad = {rng.randrange(2 * REGION // 64) for _ in range(60)}
@@ -216,7 +217,7 @@ def utilisation(beats):
     return len(beats) / (beats[-1] - beats[0] + 1)
 
 
-@pytest.mark.parametrize("width", [32, 64, 128])
+@pytest.mark.parametrize("width", SLOW_TESTS_WIDTHS)
 def test_full_size_segments_fill_the_bus(width, rng):
     ring = 13
     requests = [

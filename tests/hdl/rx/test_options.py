@@ -5,6 +5,7 @@ import itertools
 import pytest
 
 from tests.hdl.rx.reference import walk_options
+from tests.widths import SLOW_TESTS_WIDTHS
 from tiptoe_hdl.config import TINY
 from tiptoe_hdl.rx.options import OptionWalker
 from tiptoe_verif.streams import run_bench, to_py
@@ -67,7 +68,7 @@ async def walk(ctx, dut, width, options, lane, *, wait=0):
     return found, cycles, between
 
 
-@pytest.mark.parametrize("width", [32, 64, 128])
+@pytest.mark.parametrize("width", SLOW_TESTS_WIDTHS)
 def test_no_options_take_longer_than_a_cycle_a_word_and_ten(width):
     dut = OptionWalker(TINY.with_(data_width=width))
     taken = {}
@@ -88,7 +89,7 @@ def test_no_options_take_longer_than_a_cycle_a_word_and_ten(width):
     run_bench(dut, bench, max_cycles=20_000)
 
 
-@pytest.mark.parametrize("width", [32, 64, 128])
+@pytest.mark.parametrize("width", SLOW_TESTS_WIDTHS)
 def test_any_bytes_are_walked_through_as_the_rfc_says_and_leave_nothing_behind(width, rng):
     """Options of known and unknown kinds and of all lengths, legal or not, one SYN right behind the other."""
     dut = OptionWalker(TINY.with_(data_width=width))
@@ -155,7 +156,7 @@ def sack_layouts():
     }
 
 
-@pytest.mark.parametrize("width", [32, 64, 128])
+@pytest.mark.parametrize("width", SLOW_TESTS_WIDTHS)
 def test_sack_permitted_is_found_in_every_order_and_padding(width):
     dut = OptionWalker(TINY.with_(data_width=width))
 

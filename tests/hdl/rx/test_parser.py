@@ -21,6 +21,7 @@ from tests.hdl.rx.reference import (
     random_case,
     segment,
 )
+from tests.widths import WIDTHS
 from tiptoe_hdl.config import TINY
 from tiptoe_hdl.messages import RxMeta, rx_beat
 from tiptoe_hdl.rx.buffer import RxBuffer, read_port
@@ -150,9 +151,10 @@ FLOWS = [(0.0, 0.0, 0), (0.5, 0.0, 0), (0.0, 0.7, 0), (0.3, 0.3, 40)]
 
 # One width takes them all, the other widths a share: Amaranth's simulator makes some 2000 cycles/s here.
 FLOWS_AND_WIDTHS = [(*flow, 64) for flow in FLOWS] + [(*FLOWS[3], 32), (*FLOWS[0], 128), (*FLOWS[3], 128)]
+FLOWS_AND_WIDTHS += [(*flow, 256) for flow in FLOWS]
 
 
-@pytest.mark.parametrize("width", [32, 64, 128])
+@pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("kind", [good_cases, bad_cases, host_cases, option_cases])
 def test_frames_of_a_kind(kind, width, rng):
     cases = kind(rng)
@@ -169,7 +171,7 @@ def test_all_frames_mixed(idle, stall, free_delay, width, rng):
     run_cases(cases, width=width, idle=idle, stall=stall, free_delay=free_delay, seed=rng.random())
 
 
-@pytest.mark.parametrize("width", [32, 64, 128])
+@pytest.mark.parametrize("width", WIDTHS)
 def test_promiscuous(width, rng):
     frames = [
         segment(rng, 5, ether={"dst": "02:00:00:00:00:02"}),
@@ -185,11 +187,11 @@ def test_promiscuous(width, rng):
     run_cases(cases, width=width)
 
 
-@pytest.mark.parametrize("width", [32, 64, 128])
+@pytest.mark.parametrize("width", WIDTHS)
 def test_empty_last_beat_and_runts(width, rng):
     """A last beat without bytes is legal on AXI4-Stream; it must not cost a word of the buffer."""
-    cases = [Case("aligned", segment(rng, n)) for n in (10, 26, 42, 58, 74)]
-    cases += [Case("runt", rng.randbytes(n)) for n in (1, 2, 4, 8, 16)] * 4
+    cases = [Case("aligned", segment(rng, n)) for n in (10, 26, 42, 58, 74, 106)]
+    cases += [Case("runt", rng.randbytes(n)) for n in (1, 2, 4, 8, 16, 32)] * 4
     cases += [Case("good", segment(rng, n)) for n in (3, 10, 26)]
     run_cases(cases, width=width, null_end=True)
 
@@ -220,7 +222,7 @@ def test_keep_with_holes_is_a_bad_frame(rng):
     run_bench(dut, producer, background=[count])
 
 
-@pytest.mark.parametrize("width", [32, 64, 128])
+@pytest.mark.parametrize("width", WIDTHS)
 def test_full_buffer_holds_back_and_loses_nothing(width, rng):
     """Nobody takes reports for long: the parser stops the wire, stores nothing twice, and goes on where it was."""
     cases = [Case("large", segment(rng, rng.randrange(1000, 1461))) for _ in range(9)]
@@ -247,12 +249,12 @@ def test_configuration_is_checked(changes, message):
         RxBuffer(TINY.with_(**changes))
 
 
-@pytest.mark.parametrize("width", [32, 64, 128])
+@pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("length", [60, 64, 1514])
 def test_line_rate_without_bubbles(width, length, rng):
     """Frames back to back: ``ready`` never falls; minimum frames are reported at the rate they come."""
     dut = Front(TINY.with_(data_width=width, rx_buffer_bytes=65536))
-    count = 3 if length > 100 else 24
+    count = 3 if length > 100 else 12 * max(2, width // 64)
     cases = [Case("back to back", segment(rng, length - 54, pad=False)[:length].ljust(length)) for _ in range(count)]
     if length == 60:
         cases = [Case("back to back", segment(rng, rng.randrange(7))) for _ in range(count)]
@@ -293,4 +295,4 @@ def test_line_rate_without_bubbles(width, length, rng):
         f"report {latency} cycles after the last beat"
     )
     assert cycles == len(items)
-    assert times["last report"] - times["last beat"] == latency <= {32: 8, 64: 9, 128: 10}[width]
+    assert times["last report"] - times["last beat"] == latency <= {32: 8, 64: 9, 128: 10, 256: 11}[width]

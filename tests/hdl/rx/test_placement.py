@@ -8,6 +8,7 @@ from amaranth.hdl import Module
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from tests.widths import WIDTHS
 from tiptoe_hdl.config import TINY
 from tiptoe_hdl.host.abi import HOST_FRAME_SLOT_BYTES, ErrorCode
 from tiptoe_hdl.messages import FrameInfo, ring_write, rx_verdict
@@ -283,6 +284,7 @@ def make_frame(rng, rings, kind=None, length=None, position=None):
 @pytest.mark.parametrize("idle, stall, latency, width", [
     (0.0, 0.0, 10, 64), (0.4, 0.4, 30, 64), (0.0, 0.8, 200, 64), (0.8, 0.0, 0, 64),
     (0.0, 0.0, 10, 32), (0.3, 0.3, 60, 32), (0.0, 0.0, 10, 128), (0.3, 0.3, 60, 128),
+    (0.0, 0.0, 10, 256), (0.4, 0.0, 30, 256), (0.3, 0.3, 60, 256), (0.0, 0.8, 200, 256),
 ])  # fmt: skip
 def test_bytes_and_reports(idle, stall, latency, width, rng):
     rings = make_rings(rng)
@@ -302,14 +304,16 @@ def test_bytes_and_reports(idle, stall, latency, width, rng):
             assert request["wrap_log2"] == rings[(request["addr"] >> 16) - 8].log2
 
 
-@pytest.mark.parametrize("width", [32, 64, 128])
+@pytest.mark.parametrize("width", WIDTHS)
 def test_every_alignment(width, rng):
     """Every lane of the frame to every lane of the ring, with lengths around a word."""
+    word = width // 8
     rings = {number: Ring((8 + number) << 16, 12) for number in range(16)}
     frames = []
     for skip in range(width // 8 if width < 128 else 4):
         for lane in range(width // 8):
-            frame = make_frame(rng, rings, "data", length=rng.choice([1, 7, 8, 9, 17]), position=4096 * 5 + lane)
+            length = rng.choice([1, word - 1, word, word + 1, 2 * word + 1])
+            frame = make_frame(rng, rings, "data", length=length, position=4096 * 5 + lane)
             frame.verdict["skip"] = skip
             frame.data += rng.randbytes(skip)
             frame.verdict["id"] = lane % 16
@@ -472,25 +476,27 @@ def preloaded(rng, rings, count, kind, length, lane=None):
 
 
 @pytest.mark.parametrize("width, lane, latency", [
-    (64, 0, 10), (64, 1, 125), (64, 7, 10), (32, 3, 10), (128, 9, 10), (128, 15, 125),
+    (64, 0, 10), (64, 1, 125), (64, 7, 10), (32, 3, 10), (128, 9, 10), (128, 15, 125), (256, 0, 10), (256, 31, 125),
 ])  # fmt: skip
 def test_full_size_frames_fill_the_bus(width, lane, latency, rng):
-    """1460 bytes of payload a frame: at least 97 % of the cycles carry a word of the bus."""
+    """1460 bytes of payload a frame: at least 97 % of the cycles carry a word of the bus; at 256 bits 95 %, since a frame takes
+    48 cycles as on the line, for 46 or 47 words."""
     rings = {number: Ring((8 + number) << 16, 16) for number in range(16)}
-    frames = preloaded(rng, rings, 6 if width < 128 else 12, "data", 1460, lane)
+    frames = preloaded(rng, rings, max(6, 3 * width // 32), "data", 1460, lane)
     bench = Bench(frames, rings, width=width, latency=latency)
     bench.hold = True
-    bench.dut = Back(TINY.with_(data_width=width, rx_buffer_bytes=32768))
+    bench.dut = Back(TINY.with_(data_width=width, rx_buffer_bytes=max(32768, 256 * width)))
     bench.run()
     share = bench.words / (bench.last_word - bench.first_word + 1)
     assert bench.memory == bench.expected_memory()
     print(f"\n{width} bits, lane {lane}, latency {latency}: {share:.1%} of the bus")
-    assert share >= 0.97
+    assert share >= (0.97 if width < 256 else 0.95)
 
 
 @pytest.mark.parametrize("kind, length, limit, width, latency", [
     ("data", 1, 8, 64, 10), ("data", 6, 8, 64, 10), ("data", None, 8, 64, 100), ("nothing", 0, 4, 64, 100),
     ("data", None, 8, 32, 100), ("data", None, 8, 128, 10), ("nothing", 0, 4, 128, 10),
+    ("data", None, 8, 256, 10), ("nothing", 0, 4, 256, 10),
 ])  # fmt: skip
 def test_small_frames(kind, length, limit, width, latency, rng):
     """Cycles a frame when all frames and verdicts are there: small payloads, and none."""

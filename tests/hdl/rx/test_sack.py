@@ -3,6 +3,7 @@
 import pytest
 
 from tests.hdl.rx.test_options import walk
+from tests.widths import WIDTHS
 from tiptoe_hdl.config import TINY
 from tiptoe_hdl.rx.sack_walker import SackWalker
 from tiptoe_verif.streams import run_bench
@@ -36,7 +37,7 @@ LAYOUTS = [
 ]
 
 
-@pytest.mark.parametrize("width", [32, 64, 128])
+@pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("late", [0, 1, 20], ids=lambda late: f"taken after {late}")
 def test_blocks_are_found_in_the_layouts_that_stacks_use(width, late):
     dut = SackWalker(TINY.with_(data_width=width))

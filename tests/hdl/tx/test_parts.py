@@ -9,6 +9,7 @@ from scapy.layers.inet import IP, TCP
 from scapy.layers.l2 import Ether
 from scapy.utils import checksum
 
+from tests.widths import WIDTHS
 from tiptoe_hdl.config import TINY
 from tiptoe_hdl.tx.outlet import Outlet
 from tiptoe_hdl.tx.payload_sum import PayloadSum
@@ -61,7 +62,7 @@ def test_header_needs_every_field():
         byte_of(IPV4, "ihl")
 
 
-@pytest.mark.parametrize("width", [32, 64, 128])
+@pytest.mark.parametrize("width", WIDTHS)
 def test_payload_sum(width, rng):
     """Payloads back to back and apart; the sum comes ``latency`` cycles after the last word."""
     dut = PayloadSum(TINY.with_(data_width=width))

@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from tests.widths import WIDTHS
 from tiptoe_hdl.config import TINY
 from tiptoe_hdl.wire.realign import Realigner
 from tiptoe_verif.streams import STREAM_CASES, expect_empty, recv_n, run_bench, send_all, watch_stream
@@ -74,7 +75,7 @@ def exercise(width, transfers, rng, *, idle=0.0, stall=0.0):
     return span[-1] - span[0] + 1
 
 
-@pytest.mark.parametrize("width", [32, 64, 128])
+@pytest.mark.parametrize("width", WIDTHS)
 def test_all_offsets_and_short_lengths(width, rng):
     step = width // 8
     lengths = range(1, 2 * step + 2)
@@ -83,7 +84,7 @@ def test_all_offsets_and_short_lengths(width, rng):
     exercise(width, transfers[:1100], rng)
 
 
-@pytest.mark.parametrize("width", [32, 64, 128])
+@pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("idle, stall", STREAM_CASES)
 def test_idle_and_backpressure(width, idle, stall, rng):
     step = width // 8
@@ -91,7 +92,7 @@ def test_idle_and_backpressure(width, idle, stall, rng):
     exercise(width, transfers, rng, idle=idle, stall=stall)
 
 
-@pytest.mark.parametrize("width", [32, 64, 128])
+@pytest.mark.parametrize("width", WIDTHS)
 def test_long_transfers(width, rng):
     step = width // 8
     lengths = [1459, 1460, 1461, 4094, 4095, 1]
@@ -99,7 +100,7 @@ def test_long_transfers(width, rng):
     exercise(width, [(step - 1, 0, 4095), (0, step - 1, 4095), (step - 1, step - 1, 4095)], rng)
 
 
-@pytest.mark.parametrize("width", [32, 64, 128])
+@pytest.mark.parametrize("width", WIDTHS)
 def test_throughput(width, rng):
     step = width // 8
     for src, dst in [(0, 0), (1, 1), (1, 3), (3, 1), (step - 1, 0)]:

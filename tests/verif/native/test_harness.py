@@ -5,6 +5,7 @@ import random
 import pytest
 
 from tests.verif.native.standin import IDENTITY, StandIn
+from tests.widths import WIDTHS
 from tiptoe_verif.native.harness import Harness, RuleBroken, Stop, build
 
 COPY_DONE, ERRORS, TICKS, IRQ, BAD_FRAMES, BREAK = 0x10, 0x14, 0x18, 0x1C, 0x20, 0x24
@@ -46,7 +47,7 @@ def test_registers_in_order(harness):
     assert harness.counters()["register_errors"] == 1
 
 
-@pytest.mark.parametrize("width", [32, 64, 128])
+@pytest.mark.parametrize("width", WIDTHS)
 def test_frames_loop_with_stamps(width):
     harness = Harness(build(StandIn(width), f"standin{width}"))
     assert harness.data_bytes == width // 8

@@ -88,4 +88,7 @@ struct Context {
 // Verilator holds ports of up to 64 bits in integers, wider ones in arrays of 32-bit words: both little endian.
 template <class Port> inline void get_bytes(const Port& port, uint8_t* bytes) { memcpy(bytes, &port, sizeof port); }
 
-constexpr unsigned MAX_BUS_BYTES = 16;
+constexpr unsigned MAX_BUS_BYTES = 32;
+
+// A bit for each of the first ``count`` lanes, up to all of the widest bus.
+constexpr uint32_t lanes_below(unsigned count) { return uint32_t((uint64_t(1) << count) - 1); }

@@ -110,16 +110,17 @@ template <class Top> class FrameSource {
         uint8_t bytes[MAX_BUS_BYTES] = {};
         memcpy(bytes, frame.bytes.data() + offset_, count);
         context_.set_bytes(top_.s_axis_rx_tdata, bytes);
-        context_.set(top_.s_axis_rx_tkeep, (1u << count) - 1);
+        context_.set(top_.s_axis_rx_tkeep, lanes_below(count));
         context_.set(top_.s_axis_rx_tlast, left <= BYTES);
         context_.set(top_.s_axis_rx_tuser, left <= BYTES && (frame.flags & FRAME_ERROR));
     }
 
     // While tvalid is low the other wires mean nothing: an engine that looks at them is found out.
     void scramble() {
-        uint64_t noise[2] = {random_.next(), random_.next()};
+        uint64_t noise[MAX_BUS_BYTES / 8];
+        for (unsigned at = 0; at < std::max(2u, BYTES / 8); at++) noise[at] = random_.next();
         context_.set_bytes(top_.s_axis_rx_tdata, reinterpret_cast<uint8_t*>(noise));
-        context_.set(top_.s_axis_rx_tkeep, (1u << BYTES) - 1);
+        context_.set(top_.s_axis_rx_tkeep, lanes_below(BYTES));
         context_.set(top_.s_axis_rx_tlast, noise[0] & 1);
         context_.set(top_.s_axis_rx_tuser, noise[0] >> 1 & 1);
     }
@@ -177,7 +178,7 @@ template <class Top> class FrameSink {
         context_.count[TX_BEATS]++;
         if (frame_.bytes.empty()) frame_.first = context_.cycle();
         unsigned count = unsigned(__builtin_popcount(keep_));
-        if (keep_ != (1u << count) - 1 || count == 0 || (!last_ && count != BYTES))
+        if (keep_ != lanes_below(count) || count == 0 || (!last_ && count != BYTES))
             context_.report.fail(context_.cycle(), "tx stream: tkeep 0x%x in a %s word", keep_, last_ ? "last" : "middle");
         frame_.bytes.insert(frame_.bytes.end(), bytes_, bytes_ + count);
         if (frame_.bytes.size() > 65536) context_.report.fail(context_.cycle(), "tx stream: a frame without end");

@@ -247,7 +247,7 @@ template <class Top> class MemoryPort {
                                      (unsigned long long)address);
             if (burst.response == 0) {
                 if (!write_counts.empty()) count_write(base, word.strobe);
-                if (word.strobe == (BYTES == 16 ? 0xFFFFu : (1u << BYTES) - 1)) {
+                if (word.strobe == lanes_below(BYTES)) {
                     memcpy(memory_ + base, word.data, BYTES);
                 } else {
                     for (unsigned lane = 0; lane < BYTES; lane++)

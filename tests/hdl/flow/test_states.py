@@ -80,6 +80,25 @@ def test_syn_sent_no_mss_option_uses_default(b):
     assert b.report().mss == 536
 
 
+@pytest.mark.parametrize(
+    "stray",
+    [
+        SYN_ACK.but(ack=7),
+        SYN_ACK.but(ack=0),
+        SYN_ACK.but(flags="A"),
+        SYN_ACK.but(flags="A", ack=7),
+        SYN_ACK.but(flags="SAR", ack=7),
+        SYN_ACK.but(flags="R"),
+    ],
+)
+def test_syn_sent_stray_segment_says_nothing_of_the_largest_segment(b, stray):
+    """Only a SYN that answers ours or crosses it does (RFC 9293 section 3.7.1)."""
+    b.syn_sent()
+    b.receive(stray)
+    b.receive(SYN_ACK.but(mss=1460))
+    assert b.report().mss == 1460
+
+
 def test_syn_sent_window_scale_only_when_both_offer(b):
     b.syn_sent(rcv_scale=3)
     sent, _ = b.receive(SYN_ACK.but(ws=5, wnd=100))

@@ -5,7 +5,7 @@ Contract rows SEND-1, SEND-3, RCVD-1..3, DISC-1, RESET-1 and CONN-1 rest on thes
 
 from amaranth.hdl import Cat, Mux
 
-from ...messages import FlowOp, Reason, State, Status
+from ...messages import ACK, RST, SYN, FlowOp, Reason, State, Status
 from ...wire.sequence import distance
 from ..tcb import CWND_BITS
 from . import choose, in_states, power
@@ -39,7 +39,8 @@ def measure(s):
         sets_mss=s.is_request & (s.op_open | s.op_accept),
         # A path's MTU may rise again (RFC 1191 section 6.3); before the connection is established only fall.
         changes_mss=(s.is_request & s.op_path_mtu & s.provisioned & (s.established | mss_smaller)),
-        lowers_mss=s.is_segment & (s.state == State.SYN_SENT.value),
+        # Only a SYN says something of the largest segment (RFC 9293 section 3.7.1), if it is an answer to ours, or crosses it.
+        says_mss=s.is_segment & (s.state == State.SYN_SENT.value) & s.e_flags[SYN] & ~s.e_flags[RST],
         mss_smaller=mss_smaller,
         cwnd_below_mss=s.cwnd < s.e_mss,
         cwnd_asked=Mux(s.e_seq[:CWND_BITS] < s.maxseg, s.maxseg, s.e_seq[:CWND_BITS])[:CWND_BITS],
@@ -48,15 +49,14 @@ def measure(s):
 
 def compare(s):
     """Step 2."""
+    lowers_mss = s.says_mss & s.mss_smaller & (~s.e_flags[ACK] | (s.ack_after_una & ~s.ack_after_max))
     return dict(
         bell_lim=(s.host_seq + Mux(s.own_whole, s.own_ring, s.own_window))[:32],
         usable=Mux(s.whole_ring, power(s.rcv_log2, 25), _widest_window(s.scale)),
         end_ok=~distance(s.host_seq, s.snd_end)[31] & ~distance(s.ring_end, s.host_seq)[31],
         end_was=distance(s.host_seq, s.snd_end)[24:].all(),  # in a ring that ends at snd_end
         user_ok=~distance(s.rcv_nxt, s.host_seq)[31],
-        maxseg_now=Mux(
-            s.sets_mss | (s.changes_mss & s.generation_ok) | (s.lowers_mss & s.mss_smaller), s.e_mss[:12], s.maxseg
-        ),
+        maxseg_now=Mux(s.sets_mss | (s.changes_mss & s.generation_ok) | lowers_mss, s.e_mss[:12], s.maxseg),
     )
 
 

@@ -94,7 +94,6 @@ def plan(s):
     # restarts that timer but what has changed the cause: a segment that the peer acknowledged, its window opened.
     stuck = s.waiting & s.all_acked & ~s.sent
     single = Mux(s.sent, s.all_acked, s.little)
-    tail_after = Mux(single, s.single_after, s.tail_after)
     # What follows a first segment makes it a tail of several; its time counts from the first, or a host that goes on writing
     # would put it off for ever.
     probes_tail = s.may_probe & outstanding & ~stuck & Mux(single, s.single_after < s.rto, s.tail_after < s.rto)
@@ -114,7 +113,7 @@ def plan(s):
         rexmt_starts=start | (stuck & (~s.timer_on_then | ~s.persist_then | s.cuts_backoff)),
         persist_ends=start & ~s.wnd_zero,
         start_deadline=(s.now + s.rto)[:TICK_BITS],
-        tail_deadline=(s.now + tail_after)[:TICK_BITS],
+        tail_deadline=Mux(single, (s.now + s.single_after)[:TICK_BITS], (s.now + s.tail_after)[:TICK_BITS]),
         reorder_deadline=(s.now + s.reorder_after)[:TICK_BITS],
         probes_tail=probes_tail,
         backoff_deadline=(s.now + s.backoff)[:TICK_BITS],

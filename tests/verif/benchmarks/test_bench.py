@@ -69,7 +69,9 @@ def test_syn_carries_its_options():
 # --- bounds
 
 
-@pytest.mark.parametrize("data_bytes, full, small", [(4, 1460 / 379, 15), (8, 1460 / 190, 8), (16, 1460 / 95, 4)])
+@pytest.mark.parametrize("data_bytes, full, small", [
+    (4, 1460 / 379, 15), (8, 1460 / 190, 8), (16, 1460 / 95, 4), (32, 1460 / 48, 2),
+])  # fmt: skip
 def test_bounds(data_bytes, full, small):
     assert throughput.bound(data_bytes) == pytest.approx(full)
     assert segments.bound(data_bytes) == small
@@ -96,6 +98,16 @@ def test_full_segments(rig, count, place):
         assert connection.sent > sent and connection.written > written
         assert connection.consumed == connection.sent and connection.received == connection.written
         assert (connection.sent - sent) % MSS == 0
+
+
+def test_full_segments_of_the_widest_engine():
+    cfg = TINY.with_(name="tiny_256", data_width=256)
+    with Rig(cfg, 4, spare=2, library=build_engine(cfg)) as rig:
+        rig.set_memory(20)
+        rates = throughput.bulk(rig, rig.connections, transmit=True, receive=True, frames=200, warm_up=200)
+        assert rig.harness.data_bytes == 32
+    assert 0.95 * 1460 / 48 <= rates.transmit <= 1460 / 48
+    assert 0.95 * 1460 / 48 <= rates.receive <= 1460 / 48
 
 
 def test_one_direction_leaves_the_other_alone(rig):

@@ -4,11 +4,11 @@ import random
 
 import pytest
 
+from tests.widths import WIDTHS
 from tiptoe_hdl.config import TINY
 from tiptoe_hdl.rx.untag import Untagger
 from tiptoe_verif.streams import FRAME_LENGTHS, STREAM_CASES, expect_empty, frame_beats, recv_n, run_bench, send_all
 
-WIDTHS = [32, 64, 128]
 OWN = 5
 LENGTHS = [*FRAME_LENGTHS, 18, 19, 20, 21, 32, 33, 35, 36, 37, 1515, 1516, 1517, 1518]
 

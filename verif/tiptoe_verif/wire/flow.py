@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from .intervals import Intervals
 from .sack import Sack
+from .segment import ACK, SYN, Segment
 
 DEFAULT_MSS = 536
 """RFC 9293 MUST-15: what a peer without the MSS option can take."""
@@ -96,3 +97,32 @@ class Flow:
         if self.peer_ws is None or self.our_ws is None:
             return 0, 0
         return self.peer_ws, self.our_ws
+
+
+def syns_meant(flow: Flow, segment: Segment, syns: list[Segment]) -> list[Segment]:
+    """Those of the peer's SYNs, in the order given, that ``segment``, the first to acknowledge one, may mean: likeliest first.
+
+    A SYN with ACK is taken in SYN-SENT alone, and only if it acknowledges our SYN (RFC 9293 section 3.10.7.3); then the first
+    of them is. One without is answered by a SYN,ACK as a rule (section 3.10.7.2; figure 8): an ACK means it if nothing else.
+    SYNs of the four-tuple's former connections may lie nearer to what is acknowledged than the one taken with its text.
+    """
+
+    def text(syn: Segment) -> int:
+        return (segment.ack - syn.seq - 1) & 0xFFFFFFFF
+
+    def explains(syn: Segment) -> bool:
+        """With it, all that is acknowledged was given, and the window's edge does not move to the left."""
+        given = Intervals(0)
+        for begin, end, fin in flow.early:
+            at = signed(begin - syn.seq - 1)
+            given.add(at, at + end - begin + fin)
+        shift = flow.our_ws if flow.our_ws is not None and syn.ws is not None else 0
+        return text(syn) <= given.complete and text(syn) + (segment.wnd << shift) >= flow.our_syn_wnd
+
+    near = [syn for syn in syns if text(syn) < 1 << 24]
+    answers = [syn for syn in near if syn.flags & ACK and syn.ack == (flow.iss + 1) & 0xFFFFFFFF]
+    alone = sorted((syn for syn in near if not syn.flags & ACK), key=text)
+    if segment.flags & SYN:
+        return alone
+    # Which of them the engine has seen is open: one is not meant if another makes a right segment of this.
+    return sorted(answers + alone, key=lambda syn: not explains(syn))

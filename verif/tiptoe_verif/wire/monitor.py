@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from .flow import DEFAULT_MSS, Flow, unwrap
+from .flow import DEFAULT_MSS, Flow, syns_meant, unwrap
 from .host_frames import HostFrames
 from .intervals import Intervals
 from .sack import misplaced, room_taken
@@ -146,8 +146,8 @@ class WireMonitor:
             flow.ended_ns = time_ns
             return
         flow.syn_behind |= flow.both_fins and segment.flags & (SYN | ACK) == SYN
-        if segment.flags & SYN and flow.irs is None and flow.peer_ws is None:
-            flow.peer_ws = segment.ws
+        if segment.flags & SYN and flow.irs is None and segment.ws is not None:
+            flow.peer_ws = max(flow.peer_ws or 0, segment.ws)  # which of its SYNs is taken is not known yet
         if segment.flags & ACK:
             ack = unwrap(segment.ack, flow.snd_max)
             edge = ack + (segment.wnd << (0 if segment.flags & SYN else flow.scales[0]))
@@ -323,15 +323,14 @@ class WireMonitor:
             return False
         return flow.reset or flow.reset_by_peer or any(flags & RST for _, _, flags in self._given[key].numbers)
 
-    def _learn_peer(self, key: Key, flow: Flow, ack: int) -> None:
+    def _learn_peer(self, key: Key, flow: Flow, segment: Segment) -> None:
         """The engine acknowledges for the first time: find the peer's SYN it means."""
-        syns = self._given[key].syns if key in self._given else []
-        fitting = [syn for syn in syns if (ack - syn.seq - 1) & 0xFFFFFFFF < 1 << 24]
-        if not fitting:
+        meant = syns_meant(flow, segment, self._given[key].syns if key in self._given else [])
+        if not meant:
             raise WireError("acknowledges a SYN the engine was never given")
-        syn = min(fitting, key=lambda syn: (ack - syn.seq - 1) & 0xFFFFFFFF)
+        syn = meant[0]
         # The same SYN may have come with other options: which of them was taken is open, but for whether it had a scale.
-        alike = [each for each in fitting if each.seq == syn.seq]
+        alike = [each for each in meant if each.seq == syn.seq]
         flow.irs = syn.seq
         flow.peer_mss = max(each.mss or DEFAULT_MSS for each in alike)
         scales = [each.ws for each in alike if each.ws is not None]
@@ -348,7 +347,7 @@ class WireMonitor:
 
     def _sent_ack(self, key: Key, flow: Flow, segment: Segment) -> None:
         if flow.irs is None:
-            self._learn_peer(key, flow, segment.ack)
+            self._learn_peer(key, flow, segment)
         assert flow.acked is not None and flow.received is not None and flow.our_edge is not None
         ack = unwrap(segment.ack, flow.acked)
         if ack < flow.acked:

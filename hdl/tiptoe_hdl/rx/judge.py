@@ -151,7 +151,8 @@ class RxJudge(wiring.Component):
         }))  # fmt: skip
         m.d.sync += [
             seen.end.eq(end),
-            seen.bad.eq(error | long | (length < _ETHERNET_BYTES)),
+            # One of another network has a tag, which makes it longer.
+            seen.bad.eq(error | (long & ~foreign) | (length < _ETHERNET_BYTES)),
             seen.runt_ip.eq(length < _ETHERNET_BYTES + 20),
             seen.foreign.eq(foreign),
             seen.ours.eq(mac_high & mac_low),

@@ -99,6 +99,7 @@ def test_other_networks_and_untagged_frames_are_not_heard(rng: random.Random) ->
         flow = Flow(client, server, rng.randbytes(20_000), rng)
         carry(two, flow)
         assert bytes(flow.got) == bytes(flow.data)
+        two.run_us(20_000)
         counters = two.b.toe.engine.read_counters()
         assert counters["RX_NOT_FOR_US"] - before["RX_NOT_FOR_US"] == 3 * len(first.seen)
         assert counters["RX_BAD_TCP"] == before["RX_BAD_TCP"] and counters["RX_HOST_FRAMES"] == before["RX_HOST_FRAMES"]

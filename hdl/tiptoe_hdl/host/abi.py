@@ -88,7 +88,7 @@ COMMAND_TEXT = {
     Opcode.READ_TCB: "Reads a page of a connection's TCB: COMMAND_DONE has it in `value`. Allowed from PROVISION to RELEASE.",
     Opcode.SET_IP_HEADER: "Time to live and type of service of the connection's segments from now on, in place of the register IP_HEADER's, until the id is provisioned anew. A SYN,ACK has the register's.",
     Opcode.SET_CONGESTION: "Congestion control algorithm of a connection that is open; until then register CONGESTION_CONTROL's. Register CONGESTION tells which there are.",
-    Opcode.SET_CWND: "Congestion window and slow-start threshold in bytes, of an established connection whose algorithm is HOST, else BAD_STATE. A window of less than a segment becomes one.",
+    Opcode.SET_CWND: "Congestion window and slow-start threshold in bytes, of an established connection whose algorithm is HOST, else BAD_STATE. A window or threshold of less than a segment becomes one.",
     Opcode.KEEPALIVE: "Asks the peer of an established connection whether it is still there: an empty segment one before SND.UNA, which it has to answer. READ_TCB's `unanswered` is 0 again when it has, or has said anything else.",
     Opcode.URGENT: "Sends data up to position `snd_end`, as the send doorbell does, and urgent data ends there (SND.UP): segments sent from then on say so, those sent again too, until the peer has acknowledged it; one goes at once, whatever the peer's window. Of an established connection that is not closed.",
 }

@@ -33,7 +33,9 @@ class Admission(wiring.Component):
         The SYN in the register waits for a maker of cookies: it leaves within a few cycles, unlike one that waits for the queue.
     syn : Out stream of ``syn_request``
     room, room_for_returned, cookies, syn_to_host : In(1)
-        As the dispatcher's. A SYN is five cycles or more behind the one before.
+        As the dispatcher's.
+    settled : Out(1)
+        What the SYN before takes shows in ``room``: neither ``admit`` nor ``place`` without it. Two cycles behind one.
     count_syn_received, count_syn_dropped_full, count_syn_queue_full : Out(1)
     """
 
@@ -43,6 +45,7 @@ class Admission(wiring.Component):
                 "head": In(RxMeta),
                 "told": In(told(cfg)),
                 "admit": In(1),
+                "settled": Out(1),
                 "to_host": Out(1),
                 "crossed": In(1),
                 "place": In(1),
@@ -62,11 +65,9 @@ class Admission(wiring.Component):
         m = Module()
         head, told, syn = self.head, self.told, self.syn.payload
         m.d.comb += self.waits.eq(self.syn.valid & syn.cookie)
-        # What a SYN takes shows in ``room`` three cycles after it: one that leaves late is waited for.
-        late, left = Signal(), Signal(3)
-        room, room_for_returned = Signal(), Signal()
-        m.d.sync += [late.eq(self.syn.valid & ~self.syn.ready), left.eq(Cat(late & self.syn.ready, left))]
-        m.d.comb += [room.eq(self.room & ~left.any()), room_for_returned.eq(self.room_for_returned & ~left.any())]
+        left = Signal(2)
+        m.d.sync += left.eq(Cat(self.syn.valid & self.syn.ready, left))
+        m.d.comb += self.settled.eq(~left.any())
         with m.If(self.syn.ready):
             m.d.sync += self.syn.valid.eq(0)
         with m.If(~self.syn.valid):
@@ -77,28 +78,27 @@ class Admission(wiring.Component):
                 for name in ("tuple", "smac", "seq", "ack", "mss", "ws_present", "ws", "sack_ok")
             ]
         with m.If(self.admit):
-            self._admit(m, room, room_for_returned)
+            self._admit(m)
         with m.If(self.place):
             m.d.comb += [
-                self.count_syn_dropped_full.eq(~room_for_returned),
-                self.count_syn_queue_full.eq(room_for_returned & self.syn.valid),
+                self.count_syn_dropped_full.eq(~self.room_for_returned),
+                self.count_syn_queue_full.eq(self.room_for_returned & self.syn.valid),
             ]
-            with m.If(room_for_returned & ~self.syn.valid):
+            with m.If(self.room_for_returned & ~self.syn.valid):
                 m.d.sync += [self.syn.valid.eq(1), syn.returned.eq(1)]
         return m
 
-    def _admit(self, m, room, room_for_returned):
+    def _admit(self, m):
         """One that belongs to a half-open connection needs no room but the register."""
         fresh, full = Signal(), Signal()
         m.d.comb += [fresh.eq(~self.told.hit), full.eq(self.told.full), self.count_syn_received.eq(fresh)]
-        with m.If(fresh & ~room & ~full & self.cookies & room_for_returned & ~self.crossed):
+        with m.If(fresh & ~self.room & ~full & self.cookies & self.room_for_returned & ~self.crossed):
             # Only while there would be room for its return: a peer that has a SYN,ACK believes in it. And the line may have
             # doubled a SYN that has room.
             m.d.comb += self.count_syn_queue_full.eq(self.syn.valid)
-            m.d.sync += self.syn.valid.eq(1)
             with m.If(~self.syn.valid):
-                m.d.sync += self.syn.payload.cookie.eq(1)
-        with m.Elif(fresh & (~room | full)):
+                m.d.sync += [self.syn.valid.eq(1), self.syn.payload.cookie.eq(1)]
+        with m.Elif(fresh & (~self.room | full)):
             m.d.comb += [self.count_syn_dropped_full.eq(1), self.to_host.eq(self.syn_to_host)]
         with m.Elif(self.syn.valid):
             m.d.comb += [self.count_syn_queue_full.eq(1), self.to_host.eq(self.syn_to_host & fresh)]

@@ -194,7 +194,8 @@ class Dispatcher(wiring.Component):
                 with m.Else():
                     self._unproven(m, kind)
             with m.State("Syn"):
-                self._inform(m, done)
+                with m.If(admission.settled):
+                    self._inform(m, done)
                 m.d.comb += admission.admit.eq(done)
                 with m.If(done):
                     m.d.sync += to_host.eq(admission.to_host)
@@ -235,7 +236,7 @@ class Dispatcher(wiring.Component):
                     with m.If(self.cookie_good & kind.nobody):
                         m.next = "Place"
             with m.State("Place"):
-                with m.If(~admission.waits):
+                with m.If(~admission.waits & admission.settled):
                     m.d.comb += admission.place.eq(1)
                     m.next = "Drop"
             with m.State("Nobody"):

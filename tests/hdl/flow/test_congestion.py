@@ -169,6 +169,19 @@ def test_host_writes_the_window(cwnd, is_):
     assert (t.tcb()["cwnd"], t.tcb()["ssthresh"]) == (is_, 7000)
 
 
+@pytest.mark.parametrize("ssthresh, is_", [(0, 1000), (999, 1000), (1000, 1000)])
+def test_host_s_threshold_is_a_segment_at_least_so_recovery_leaves_one(ssthresh, is_):
+    """cwnd becomes ssthresh at recovery's end: with less than a segment nothing would go any more."""
+    t = Transfer(Congestion.HOST)
+    set_cwnd(t, 20_000, 20_000)
+    t.round_trip()
+    t.loss()
+    assert set_cwnd(t, 10_000, ssthresh) == Status.OK and t.tcb()["ssthresh"] == is_
+    for _ in range(5):
+        t.round_trip()
+    assert t.tcb()["cwnd"] >= 1000
+
+
 def test_not_before_it_is_established():
     b = FlowBench(ALL, algorithm=Congestion.HOST)
     assert b.request(FlowOp.CWND, a=1, b=1) == Status.BAD_ID

@@ -132,7 +132,7 @@ C_TEST = """
 #include "tiptoe.h"
 #include <stdio.h>
 int main(void) {
-    uint32_t c[16] = {0}, e[8] = {0};
+    uint32_t c[16] = {0}, e[8] = {EVENT};
     unsigned n;
     TIPTOE_PUT(c, TIPTOE_CMD_HEADER_OPCODE, TIPTOE_OPCODE_OPEN);
     TIPTOE_PUT(c, TIPTOE_CMD_HEADER_TAG, 0xbeefu);
@@ -141,7 +141,6 @@ int main(void) {
     TIPTOE_PUT64(c, TIPTOE_CMD_OPEN_DMAC, UINT64_C(0x02005e005301));
     TIPTOE_PUT(c, TIPTOE_CMD_OPEN_USE_NEXT_HOP, 1u);
     for (n = 0; n < 16; n++) printf("%08x", c[n]);
-    e[6] = 0x00015a73u;
     printf(" %u %u %u %x", TIPTOE_GET(e, TIPTOE_EVT_CONNECTION_STATE), TIPTOE_GET(e, TIPTOE_EVT_CONNECTION_TERMINAL),
            TIPTOE_GET(e, TIPTOE_EVT_CONNECTION_REASON), TIPTOE_DOORBELL_RCV(3));
     return 0;
@@ -152,7 +151,11 @@ int main(void) {
 @pytest.mark.parametrize("language, standard", [("c", "c11"), ("c++", "c++14")])
 def test_c_header(language, standard, tmp_path):
     source, program = tmp_path / "t.c", tmp_path / "t"
-    source.write_text(C_TEST)
+    fields = abi.EVENTS[abi.EventType.CONNECTION]
+    word = lay_out(
+        fields, {name: (1 << width) - 1 for name, _, _, width in fields} | {"state": 3, "terminal": 1, "reason": 1}
+    )
+    source.write_text(C_TEST.replace("EVENT}", ", ".join(f"{word >> 32 * n & 0xFFFFFFFF:#x}u" for n in range(8)) + "}"))
     subprocess.run(
         [
             "g++" if language == "c++" else "gcc",

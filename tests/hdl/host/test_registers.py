@@ -157,6 +157,8 @@ def test_limits_are_those_of_what_the_engine_does():
     }
     assert {name: (field.least, field.most) for name, field in fields.items() if field.limited} == {
         "IP_HEADER.TTL": (1, 255),
+        "VLAN.ID": (0, 4094),  # the last one is reserved (IEEE 802.1Q)
+        "CONGESTION_CONTROL.TICK_US": (1, 0xFFFF),
         "RTO_MAX.VALUE": (1, 0xFFFF),
         "RTO_INITIAL.VALUE": (1, 0xFFFF),
         "RETRIES.REXMT_MAX": (1, 15),

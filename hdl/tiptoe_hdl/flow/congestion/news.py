@@ -21,8 +21,8 @@ Told = data.StructLayout(
 
 
 def congestion_news(cfg: EngineConfig) -> data.StructLayout:
-    """An event that congestion control hears of. Which one, at most one bit: ``begin``, ``timeout``, ``loss``, ``ack``;
-    ``before``: cwnd before it, with ``timeout`` and ``loss``."""
+    """An event that congestion control hears of: ``begin``, ``timeout``, ``loss``, ``ack``, of which the last two may come
+    together; ``before``: cwnd before it, with ``timeout`` and ``loss``."""
     return data.StructLayout(
         {"id": cfg.id_bits, "begin": 1, "timeout": 1, "loss": 1, "ack": 1, "told": Told, "before": CWND_BITS}
     )

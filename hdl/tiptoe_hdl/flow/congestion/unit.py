@@ -182,8 +182,9 @@ class CongestionUnit(wiring.Component):
                 read.addr.eq(ident),
                 marks[number].eq(read.data),
                 write.addr.eq(Mux(self.news.valid, told.id, ident)),
-                write.data.eq(self.news.valid),
-                write.en.eq(Mux(self.news.valid, told[name], clear[number])),
+                write.data.eq(self.news.valid & told[name]),
+                # What was told of the id's former life does not count any more.
+                write.en.eq(Mux(self.news.valid, told[name] | told.begin, clear[number])),
             ]
 
     def _mailbox(self, m, ident, load, found, before):

@@ -213,7 +213,7 @@ def apply(s):
             (first_timeout | enter, reduced),
             (undo, s.prior_ssthresh),
             (tail_repaired, reduced_cwnd),
-            (s.do_cwnd, s.e_ack[:CWND_BITS]),
+            (s.do_cwnd, s.ssthresh_asked),
         ),
         bytes_acked=choose(s.bytes_acked, (s.fresh | s.timeout, 0), (s.go, acked_by_segment)),
         # What says that something has come twice is none (RFC 6675 section 2): its first block, behind it, takes it back.

@@ -43,6 +43,7 @@ def measure(s):
         says_mss=s.is_segment & (s.state == State.SYN_SENT.value) & s.e_flags[SYN] & ~s.e_flags[RST],
         mss_smaller=mss_smaller,
         cwnd_below_mss=s.cwnd < s.e_mss,
+        ssthresh_asked=Mux(s.e_ack[:CWND_BITS] < s.maxseg, s.maxseg, s.e_ack[:CWND_BITS])[:CWND_BITS],
         cwnd_asked=Mux(s.e_seq[:CWND_BITS] < s.maxseg, s.maxseg, s.e_seq[:CWND_BITS])[:CWND_BITS],
     )
 

@@ -47,13 +47,14 @@ def apply(s):
         frto=choose(
             s.frto,
             (s.timeout_paced, asks),
-            (s.fresh | undo | duplicate | (new_ack & (s.if_ends_paced | s.e_has_sack)), 0),
+            (s.fresh | undo | duplicate | s.do_cwnd | (new_ack & (s.if_ends_paced | s.e_has_sack)), 0),
             (new_ack & s.frto[0], 2),
         )[:2],
         resent=choose(
             s.resent,
             (begins, Mux(s.paced, RESENT_MOST, 0)),
             (s.fresh | undo | (s.go & s.if_passes_recover), 0),
+            (s.do_cwnd, RESENT_MOST),  # what the host has written since stays
             (s.told_twice & s.resent.any() & ~s.resent.all(), s.resent - 1),
         )[:3],
         # Of the recovery that begins, if none is under way.

@@ -215,7 +215,7 @@ class Resolver(wiring.Component):
             info.bad.eq(bad),
             info.segment.eq(is_segment),
             info.rst.eq(now.flags[RST] & ~is_host),
-            info.late.eq(now.sacks.any()),
+            info.late.eq(now.sacks.any() & ~bad),  # which has no header, so no sums
             info.payload.eq(payload),
             info.payload_start.eq(start),
             info.id.eq(segment.id),

@@ -157,6 +157,14 @@ def test_longest_payload_with_blocks(sacks, rng):
 
 
 @pytest.mark.parametrize("width", WIDTHS)
+def test_too_long_with_blocks_nobody_waits_for_it(width, rng):
+    """It has no header and so no sums that could come; no segment comes behind it either."""
+    bench = TxBench(TINY.with_(data_width=width), rng)
+    frames = bench.run([bench.segment(MAXSEG, sacks=1), bench.frame(60)])
+    assert len(frames) == 1
+
+
+@pytest.mark.parametrize("width", WIDTHS)
 def test_throughput_with_blocks(width, rng, capsys):
     """Acknowledgements with blocks take their beats, and at 128 bits a cycle for each two blocks besides, at 256 four for any."""
     report = []

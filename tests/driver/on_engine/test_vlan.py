@@ -129,8 +129,8 @@ def test_engine_without_tags_says_so() -> None:
         Simulation("tiny", memory_bytes=1 << 22, driver={"vlan": 5})
     with pair() as two:
         engine = two.a.toe.engine
-        errors = engine.counters["error_BAD_REGISTER"]
+        errors = engine.counters["error_bad_register"]
         two.a.write32(reg.REG_VLAN, reg.VLAN_TAG | 5)
         two.run_us(2000)
-        assert engine.counters["error_BAD_REGISTER"] == errors + 1 and two.a.read32(reg.REG_VLAN) == 0
-        engine.counters["error_BAD_REGISTER"] = 0
+        assert engine.counters["error_bad_register"] == errors + 1 and two.a.read32(reg.REG_VLAN) == 0
+        engine.counters["error_bad_register"] = 0

@@ -32,7 +32,7 @@ def test_every_row_with_quick_tests_has_a_mutation() -> None:
 
 def test_found_and_survives() -> None:
     """A mutation that its tests find; the same seen by a test that looks elsewhere; and one whose text is gone."""
-    [mutant] = [mutant for mutant in MUTANTS if mutant.row == "SEND-1"]
+    mutant = next(mutant for mutant in MUTANTS if mutant.row == "SEND-1")
     found, what = mutants.try_mutant(mutant)
     assert found and what.startswith("test_send_1_")
     assert mutants.try_mutant(

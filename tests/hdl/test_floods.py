@@ -75,8 +75,8 @@ class Flood(EngineBench):
         return (self.sim.harness.cycle - begin) / ((wire + flooded) / LINE)
 
 
-@pytest.mark.parametrize("share", [0.25, 0.9])
-@pytest.mark.parametrize("listeners", [1, 64, 256])
+@pytest.mark.parametrize("share", [pytest.param(0.25, marks=pytest.mark.soak), 0.9])
+@pytest.mark.parametrize("listeners", [1, pytest.param(64, marks=pytest.mark.soak), 256])
 @pytest.mark.parametrize("port", [OPEN, CLOSED], ids=["open", "closed"])
 def test_syn_flood_at_line_rate_from_random_sources_leaves_a_connection_what_the_line_leaves_it(
     port, listeners, share, rng

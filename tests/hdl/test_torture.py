@@ -26,7 +26,7 @@ def torture(rng, shape, rounds, events, resets=0.0):
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_disorder(shape, rng):
-    torture(rng, shape, 2, 500)
+    torture(rng, shape, 1, 400)
 
 
 @pytest.mark.soak

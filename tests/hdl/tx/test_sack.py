@@ -97,7 +97,10 @@ def test_list_changes_while_it_is_read(width, rng):
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("stall, latency", [(0.0, 5), (0.5, 5), (0.0, 60), (0.8, 30)])
+@pytest.mark.parametrize(
+    "stall, latency",
+    [(0.0, 5), (0.5, 5), *(pytest.param(*slow, marks=pytest.mark.soak) for slow in ((0.0, 60), (0.8, 30)))],
+)
 def test_headers_of_all_kinds_back_to_back(width, stall, latency, rng):
     """SYNs, SACKs, resets, host frames, one behind the other, behind a wire that stalls."""
     bench = TxBench(TINY.with_(data_width=width), rng, stall=stall, latency=latency)

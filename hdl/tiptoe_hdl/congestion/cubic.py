@@ -35,6 +35,12 @@ STATE = ("phase", "w_max", "k", "t", "seen", "w_est", "una_seen", "prior")
 """t: microseconds; k: 1/1024 s; seen: ``now`` of the last acknowledgement; w_est, prior (cwnd_prior): bytes times 256."""
 
 
+def _in_256ths(p: Program, target: str, source: str) -> None:
+    """target = source, bytes times 256."""
+    p.set("factor", 1 << 8)
+    p.mul(target, source, "factor")
+
+
 def _cube(p: Program, target: str, time: str) -> None:
     """target = 0.4 * mss * time**3 in bytes."""
     p.mul(target, time, time, 4)  # s**2, times 2**16
@@ -70,8 +76,7 @@ def _timeout() -> Program:
     """Section 4.8."""
     p = Program(STATE)
     p.set("phase", PLAIN)
-    p.set("factor", 1 << 8)
-    p.mul("prior", "before", "factor")
+    _in_256ths(p, "prior", "before")
     return p
 
 
@@ -79,8 +84,7 @@ def _loss() -> Program:
     """Sections 4.6 and 4.7."""
     p = Program(STATE)
     p.set("phase", AFTER_LOSS)
-    p.set("factor", 1 << 8)
-    p.mul("prior", "before", "factor")
+    _in_256ths(p, "prior", "before")
     p.less("before", "w_max", "converges")
     p.copy("w_max", "before")
     p.end()
@@ -119,8 +123,7 @@ def _ack() -> Program:
     p.label("begins")
     p.set("phase", RUNS)
     p.set("t", 0)
-    p.set("factor", 1 << 8)
-    p.mul("w_est", "cwnd", "factor")
+    _in_256ths(p, "w_est", "cwnd")
     p.copy("seen", "now")
     p.copy("una_seen", "una")
     p.jump("compare")
@@ -142,8 +145,7 @@ def _ack() -> Program:
     p.min("elapsed", "elapsed", "most")
     p.add("t", "t", "elapsed")
     # Section 4.3, figure 4.
-    p.set("factor", 1 << 8)
-    p.mul("more", "mss", "factor")
+    _in_256ths(p, "more", "mss")
     p.div("more", "acked", "more", "cwnd")
     p.less("w_est", "prior", "slower")
     p.jump("adds")

@@ -8,13 +8,10 @@ from tests.widths import WIDTHS
 from tiptoe_hdl.config import TINY
 from tiptoe_hdl.rx.untag import Untagger
 from tiptoe_verif.streams import FRAME_LENGTHS, STREAM_CASES, expect_empty, frame_beats, recv_n, run_bench, send_all
+from tiptoe_verif.wire.vlan import tagged
 
 OWN = 5
 LENGTHS = [*FRAME_LENGTHS, 18, 19, 20, 21, 32, 33, 35, 36, 37, 1515, 1516, 1517, 1518]
-
-
-def tagged(frame: bytes, vid: int, priority: int = 0) -> bytes:
-    return frame[:12] + b"\x81\x00" + (priority << 13 | vid).to_bytes(2, "big") + frame[12:]
 
 
 def random_frame(rng: random.Random, length: int) -> bytes:

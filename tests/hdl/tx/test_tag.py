@@ -2,11 +2,11 @@
 
 import pytest
 
-from tests.hdl.rx.test_untag import tagged
 from tests.widths import WIDTHS
 from tiptoe_hdl.config import TINY
 from tiptoe_hdl.tx.tag import Tagger
 from tiptoe_verif.streams import STREAM_CASES, beats_frames, expect_empty, frame_beats, recv_n, run_bench, send_all
+from tiptoe_verif.wire.vlan import tagged
 
 LENGTHS = [60, 61, 62, 63, 64, 65, 66, 67, 68, 72, 76, 80, 1511, 1512, 1513, 1514]
 

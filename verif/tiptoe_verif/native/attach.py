@@ -11,6 +11,7 @@ from tiptoe_driver.sockets import Address
 
 from ..standin.tcp import StandInTcp
 from ..wire.segment import ip_text, mac_text
+from ..wire.vlan import VlanPort
 from .device import EngineDevice
 from .harness import Stop
 
@@ -35,7 +36,7 @@ def attach_driver(
         # An engine that stands still is to be found, not to be helped.
         options = {"watchdog_us": 0, "on_standstill": "report", "tick_us": tick_us, **options}
         options["registers"] = {REG_TICK_CYCLES: tick_cycles} | dict(options.get("registers", {}))
-    device.capture.vlan = options.get("vlan")
+    device.capture.port = VlanPort(options.get("vlan"))
     device.stack = Stack(seed=seed, offload_disabled=offload_disabled)
     device.toe = Tiptoe(
         device.stack, device, address=f"{ip_text(device.ip)}/{prefix}", mac=mac_text(device.mac),

@@ -16,15 +16,15 @@ class Capture:
     ----------
     to_engine, from_engine : int
         Frames so far.
-    vlan : int or None
-        The network that the engine's interface is in (IEEE 802.1Q), 0 for priority tags. The monitor sees frames without tags.
+    port : VlanPort
+        The network that the engine's interface is in (IEEE 802.1Q). The monitor sees frames without tags.
     """
 
     def __init__(self, path: Path | None = None, monitor: WireMonitor | None = None) -> None:
         self.monitor = monitor
         self.pcap = PcapWriter(path) if path else None
         self.to_engine = self.from_engine = 0
-        self.vlan: int | None = None
+        self.port = VlanPort()
 
     @property
     def path(self) -> Path | None:
@@ -37,14 +37,14 @@ class Capture:
             self.pcap.write(time_ns, data)
         if to_engine:
             self.to_engine += 1
-            received = VlanPort(self.vlan).received(data)
+            received = self.port.received(data)
             if self.monitor and received is not None:
                 self.monitor.to_engine(received, time_ns)
             return
         self.from_engine += 1
         if self.monitor:
             try:
-                self.monitor.from_engine(VlanPort(self.vlan).sent(data), time_ns)
+                self.monitor.from_engine(self.port.sent(data), time_ns)
             except WireError as error:
                 if self.pcap is None:
                     raise

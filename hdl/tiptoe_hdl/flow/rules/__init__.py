@@ -38,6 +38,11 @@ def una_after(s, *others):
     return choose_one(s.snd_una, (s.fresh, s.e_seq), (s.took_ack, s.e_ack), *others)
 
 
+def undoes(s):
+    """Step 4: what was sent again was not lost (``spurious.py``)."""
+    return (s.go & s.if_original) | s.block_undoes
+
+
 def choose(default, *cases):
     """The value of the first (condition, value) case that holds, else ``default``."""
     for condition, value in reversed(cases):

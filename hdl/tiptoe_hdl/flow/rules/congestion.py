@@ -18,8 +18,7 @@ from ...congestion import ALGORITHM_BITS
 from ...congestion.program import DECREASE_BITS
 from ...wire.sequence import distance, seq_ge, seq_gt
 from ..tcb import CWND_BITS, DUPACK_THRESHOLD, MAXSEG_BITS
-from . import choose, choose_one, una_after
-from .spurious import undoes
+from . import choose, choose_one, una_after, undoes
 
 HALF = CWND_BITS // 2
 

@@ -30,7 +30,7 @@ from amaranth.hdl import Mux
 from ...wire.choice import select
 from ...wire.sequence import distance, seq_ge, seq_gt, seq_lt
 from ..tcb import CWND_BITS, RexmtMode
-from . import choose
+from . import choose, undoes
 
 
 def measure(s):
@@ -91,7 +91,7 @@ def apply(s):
     # A block of data first sent after all that was sent again: what of that is not acknowledged was lost once more.
     lost_again = s.board_takes & s.paced & seq_gt(s.e_ack, s.rxt_mark)
     begins = begins_paced(s)
-    undo = (s.go & s.if_original) | s.block_undoes  # ``spurious.undoes``
+    undo = undoes(s)
     ends = s.fresh | s.probe | undo | (s.go & s.if_ends_paced)
     paced = (s.paced | begins) & ~ends
     moved = (s.took_ack & ~paced) | s.fresh | s.timeout | undo

@@ -19,7 +19,7 @@ has told before that the probe came twice.
 from amaranth.hdl import Mux
 
 from ..tcb import RESENT_MOST
-from . import choose
+from . import choose, undoes
 from .scoreboard import begins_paced
 
 
@@ -31,11 +31,6 @@ def judge(s):
         block_undoes=s.told_twice & (s.resent == 1),
         if_tail_repaired=moves & s.tail_open[1],
     )
-
-
-def undoes(s):
-    """Step 4: what was sent again was not lost."""
-    return (s.go & s.if_original) | s.block_undoes
 
 
 def apply(s):

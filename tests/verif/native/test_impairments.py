@@ -30,7 +30,7 @@ DIAGONAL = [
     ("line", "direction", "connections", "buffers"), DIAGONAL, ids=lambda value: str(value).replace(" ", "_")
 )
 def test_line_that_misbehaves(line: str, direction: str, connections: int, buffers: str) -> None:
-    trial(line, direction, connections, BUFFERS[buffers], 8000, seed=3)
+    trial(line, direction, connections, BUFFERS[buffers], 8000, seed=3, time_wait=100)
 
 
 def test_diagonal_has_everything() -> None:

@@ -169,7 +169,7 @@ def dead_line(connections: int) -> None:
 
 
 def trial(
-    line: str, direction: str, connections: int, buffers: Buffers, size: int, seed: int, time_wait: int = 20_000
+    line: str, direction: str, connections: int, buffers: Buffers, size: int, seed: int, time_wait: int = 1000
 ) -> None:
     """Carry ``size`` bytes each way over each of the connections: every digest as it was, and nothing left behind.
 

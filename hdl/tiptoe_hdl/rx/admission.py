@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
 from ..listen.handshake import syn_request
-from ..messages import ACK, RxMeta
+from ..messages import ACK, CWR, ECE, RxMeta
 from .lookup import told
 
 
@@ -72,6 +72,8 @@ class Admission(wiring.Component):
             m.d.sync += self.syn.valid.eq(0)
         with m.If(~self.syn.valid):
             m.d.sync += [syn.hit.eq(told.hit), syn.index.eq(told.index), syn.listener.eq(told.listener)]
+            # Both with SYN: an ECN-setup SYN (RFC 3168 section 6.1.1).
+            m.d.sync += syn.ecn_ok.eq(head.flags[ECE] & head.flags[CWR])
             m.d.sync += [syn.is_ack.eq(head.flags[ACK]), syn.cookie.eq(0), syn.returned.eq(0)]
             m.d.sync += [
                 syn[name].eq(head[name])

@@ -279,7 +279,7 @@ def random_meta(rng, number):
     kinds = [CONNECTION, HALF_OPEN, NOBODY, LISTENER, HOST, STALE, FULL, OLD]
     kind = rng.choices(kinds, [6, 1, 1, 2, 2, 1, 1, 1])[0]
     return seg(
-        tuple=tuple_of(kind, number), to_host=int(kind == HOST), 
+        tuple=tuple_of(kind, number), to_host=int(kind == HOST),
         flags=rng.choice([A, A, A | F, S, S, S | F, R, 0, S | A, F]) | rng.choice([0, 0, EC, EC >> 1 & EC, EC << 1 & EC]),
         seq=rng.getrandbits(32), ack=rng.getrandbits(32), wnd=rng.getrandbits(16), smac=rng.getrandbits(48),
         payload_length=rng.randrange(1461), payload_offset=4 * rng.randrange(14, 30), frame_length=rng.randrange(60, 1515),

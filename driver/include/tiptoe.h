@@ -80,6 +80,8 @@
 #define TIPTOE_LIMITS_ADDR_WIDTH_SHIFT               8u
 #define TIPTOE_LIMITS_MAX_FRAME_BYTES_MASK           0x0fff0000u
 #define TIPTOE_LIMITS_MAX_FRAME_BYTES_SHIFT          16u
+#define TIPTOE_LIMITS_ECN_MASK                       0x40000000u
+#define TIPTOE_LIMITS_ECN_SHIFT                      30u
 #define TIPTOE_LIMITS_VLAN_MASK                      0x80000000u
 #define TIPTOE_LIMITS_VLAN_SHIFT                     31u
 #define TIPTOE_CONTROL_ENABLE_MASK                   0x00000001u
@@ -98,6 +100,8 @@
 #define TIPTOE_CONTROL_SYN_COOKIES_SHIFT             6u
 #define TIPTOE_CONTROL_SACK_MASK                     0x00000080u
 #define TIPTOE_CONTROL_SACK_SHIFT                    7u
+#define TIPTOE_CONTROL_ECN_MASK                      0x00000300u
+#define TIPTOE_CONTROL_ECN_SHIFT                     8u
 #define TIPTOE_STATUS_READY_MASK                     0x00000001u
 #define TIPTOE_STATUS_READY_SHIFT                    0u
 #define TIPTOE_STATUS_COMMANDS_STALLED_MASK          0x00000100u
@@ -148,7 +152,7 @@
 #define TIPTOE_VLAN_TAG_SHIFT                        16u
 
 #define TIPTOE_ID_VALUE                              0x54504954u
-#define TIPTOE_VERSION_VALUE                         0x00000400u
+#define TIPTOE_VERSION_VALUE                         0x00000500u
 
 /* Doorbells of a connection, absolute ring positions. */
 #define TIPTOE_DOORBELL_BASE                         0x80000u
@@ -211,6 +215,7 @@ enum tiptoe_congestion {
 	TIPTOE_CONGESTION_RENO = 1,
 	TIPTOE_CONGESTION_CUBIC = 2,
 	TIPTOE_CONGESTION_HOST = 3,
+	TIPTOE_CONGESTION_DCTCP = 4,
 };
 
 /* Commands. */
@@ -356,6 +361,9 @@ enum tiptoe_counter {
 #define TIPTOE_CMD_OPEN_RCV_SCALE_DWORD              8u
 #define TIPTOE_CMD_OPEN_RCV_SCALE_SHIFT              16u
 #define TIPTOE_CMD_OPEN_RCV_SCALE_WIDTH              4u
+#define TIPTOE_CMD_OPEN_ECN_DWORD                    8u
+#define TIPTOE_CMD_OPEN_ECN_SHIFT                    20u
+#define TIPTOE_CMD_OPEN_ECN_WIDTH                    1u
 #define TIPTOE_CMD_CLOSE_TID_DWORD                   1u
 #define TIPTOE_CMD_CLOSE_TID_SHIFT                   0u
 #define TIPTOE_CMD_CLOSE_TID_WIDTH                   32u
@@ -690,6 +698,12 @@ enum tiptoe_counter {
 #define TIPTOE_TCB_SACK_OK_PAGE                      7u
 #define TIPTOE_TCB_SACK_OK_SHIFT                     21u
 #define TIPTOE_TCB_SACK_OK_WIDTH                     1u
+#define TIPTOE_TCB_ECN_OK_PAGE                       7u
+#define TIPTOE_TCB_ECN_OK_SHIFT                      22u
+#define TIPTOE_TCB_ECN_OK_WIDTH                      1u
+#define TIPTOE_TCB_ECN_SEEN_PAGE                     7u
+#define TIPTOE_TCB_ECN_SEEN_SHIFT                    23u
+#define TIPTOE_TCB_ECN_SEEN_WIDTH                    1u
 #define TIPTOE_TCB_OOO_VALID_PAGE                    7u
 #define TIPTOE_TCB_OOO_VALID_SHIFT                   24u
 #define TIPTOE_TCB_OOO_VALID_WIDTH                   4u

@@ -66,7 +66,7 @@ class EngineConfig:
     rx_buffer_bytes: int = 16384
     tx_buffer_bytes: int = 16384
     ooo_intervals: int = 4
-    congestion: tuple[str, ...] = ("newreno", "reno", "cubic", "host")
+    congestion: tuple[str, ...] = ("newreno", "reno", "cubic", "host", "dctcp")
     max_frame_bytes: int = 1514
     vlan: bool = False
     tick_cycles: int = 125_000

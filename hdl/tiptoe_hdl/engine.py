@@ -238,6 +238,7 @@ class Engine(wiring.Component):
             cookies.key.eq(r.cookie_key),
             listen.syn_cookies.eq(r.syn_cookies & ~r.syn_to_host),
             listen.sack.eq(r.sack),
+            listen.ecn.eq(r.ecn.any()),
             dispatcher.cookies.eq(r.syn_cookies & ~r.syn_to_host),
         ]
 
@@ -348,7 +349,7 @@ class Engine(wiring.Component):
             *(
                 Value.cast(self._flow.parameters[name]).eq(getattr(r, name))
                 for name in ("rto_min", "rto_max", "rto_initial", "delack_ticks", "msl_ticks", "rexmt_max", "sack",
-                             "algorithm_initial")
+                             "ecn", "algorithm_initial")
             ),
             self._flow.tick_us.eq(r.tick_us),
         ]  # fmt: skip

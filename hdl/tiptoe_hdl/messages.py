@@ -137,6 +137,7 @@ RxMeta = data.StructLayout({
     "sack_ok": 1,          # SACK-permitted option (SYN segments only)
     "sacks": SACK_BITS,    # SACK blocks that follow on a stream of their own (no SYN segments)
     "urgent": 16,          # urgent pointer; counts with URG only
+    "ecn": 2,              # of the IP header (RFC 3168 section 5): 3: CE, 1, 2: ECT
 })
 
 
@@ -147,6 +148,7 @@ def rx_segment(cfg: EngineConfig) -> data.StructLayout:
         "mss": 16, "ws_present": 1, "ws": 4, "sack_ok": 1,
         "has_sack": 1,  # SACK blocks follow it (rx_sack)
         "urgent": 16,   # counts with URG only
+        "ecn": 2,       # as in RxMeta
     })
 
 
@@ -196,6 +198,7 @@ def flow_request(cfg: EngineConfig) -> data.StructLayout:
         "mss": 16,                      # OPEN, PATH_MTU: effective send MSS so far; ACCEPT: min(ours, peer's)
         "snd_scale": 4,                 # ACCEPT: peer's scale, 0 if not negotiated
         "sack_ok": 1,                   # ACCEPT: offered by the peer, and by us
+        "ecn_ok": 1,                    # ACCEPT: offered by the peer, and agreed; OPEN: to be offered
         "rcv_scale": 4,                 # OPEN: offered; ACCEPT: in force (0 if not negotiated)
         "snd_log2": 5, "rcv_log2": 5,   # PROVISION
         "wnd": 16,                      # ACCEPT: window advertised in the SYN,ACK (unscaled)
@@ -212,10 +215,10 @@ def tx_segment(cfg: EngineConfig) -> data.StructLayout:
     """Pipeline to transmit path: one segment of connection ``id``. Header fields final; payload of ``length`` bytes at send-ring
     ``position``. ``mss``, ``ws`` and ``sack_ok`` (SACK-permitted) go out as options when SYN is set. ``sacks``: room for so many
     SACK blocks (RFC 2018; never with SYN or RST), which the header builder asks for by ``id``. ``urgent``: the urgent pointer, 0
-    without URG, which does not come with SYN."""
+    without URG, which does not come with SYN. ``ect``: ECT(0) in the IP header."""
     return data.StructLayout({
         "id": cfg.id_bits, "seq": 32, "ack": 32, "flags": 8, "wnd": 16, "position": 32, "length": 12,
-        "mss": 16, "ws_present": 1, "ws": 4, "sack_ok": 1, "sacks": SACK_BITS, "urgent": 16,
+        "mss": 16, "ws_present": 1, "ws": 4, "sack_ok": 1, "sacks": SACK_BITS, "urgent": 16, "ect": 1,
     })
 
 

@@ -78,7 +78,7 @@ class FakeDevice:
                 (size.bit_length() - 1) << shift
                 for size, shift in ((connections, 0), (listeners, 8), (syncache, 16), (next_hops, 24))
             ),
-            reg.REG_LIMITS: 8 | 40 << 8 | 1514 << 16,
+            reg.REG_LIMITS: 8 | 40 << 8 | 1514 << 16 | reg.LIMITS_ECN,
             reg.REG_CONGESTION: 1 << reg.Congestion.NEWRENO | 1 << reg.Congestion.RENO,
             reg.REG_STATUS: reg.STATUS_READY,
         }
@@ -116,7 +116,7 @@ class FakeDevice:
             self.registers[address] &= ~(value & STALLED)
             return
         if address == reg.REG_CONTROL and value & reg.CONTROL_SOFT_RESET:
-            value = reg.CONTROL_SACK  # as after power-up
+            value = reg.CONTROL_SACK | 2 << reg.CONTROL_ECN_SHIFT  # as after power-up
             self.registers[reg.REG_STATUS] &= ~STALLED
             self.soft_resets += 1
             self._fetched = self._events = self.frames = 0

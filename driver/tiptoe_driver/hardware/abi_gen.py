@@ -79,6 +79,8 @@ LIMITS_ADDR_WIDTH = 0x7F00
 LIMITS_ADDR_WIDTH_SHIFT = 8
 LIMITS_MAX_FRAME_BYTES = 0xFFF0000
 LIMITS_MAX_FRAME_BYTES_SHIFT = 16
+LIMITS_ECN = 0x40000000
+LIMITS_ECN_SHIFT = 30
 LIMITS_VLAN = 0x80000000
 LIMITS_VLAN_SHIFT = 31
 CONTROL_ENABLE = 0x1
@@ -97,6 +99,8 @@ CONTROL_SYN_COOKIES = 0x40
 CONTROL_SYN_COOKIES_SHIFT = 6
 CONTROL_SACK = 0x80
 CONTROL_SACK_SHIFT = 7
+CONTROL_ECN = 0x300
+CONTROL_ECN_SHIFT = 8
 STATUS_READY = 0x1
 STATUS_READY_SHIFT = 0
 STATUS_COMMANDS_STALLED = 0x100
@@ -147,7 +151,7 @@ VLAN_TAG = 0x10000
 VLAN_TAG_SHIFT = 16
 
 ID_VALUE = 0x54504954
-VERSION_VALUE = 0x400
+VERSION_VALUE = 0x500
 
 # Doorbells: DOORBELL_BASE + id * DOORBELL_STRIDE + offset.
 DOORBELL_BASE = 0x80000
@@ -175,6 +179,7 @@ REGISTER_FIELDS: dict[int, tuple[tuple[str, int, int, int, int], ...]] = {
         ("CONTROL.SYN_TO_HOST", 0x20, 5, 0, 1),
         ("CONTROL.SYN_COOKIES", 0x40, 6, 0, 1),
         ("CONTROL.SACK", 0x80, 7, 0, 1),
+        ("CONTROL.ECN", 0x300, 8, 0, 2),
     ),
     0x01C: (
         ("IRQ_MASK.EVENT", 0x1, 0, 0, 1),
@@ -330,6 +335,7 @@ class Congestion(IntEnum):
     RENO = 1
     CUBIC = 2
     HOST = 3
+    DCTCP = 4
 
 
 class Opcode(IntEnum):
@@ -465,6 +471,7 @@ COMMANDS: dict[Opcode, tuple[tuple[str, int, int, int], ...]] = {
         ("next_hop", 7, 16, 8),
         ("mss", 8, 0, 16),
         ("rcv_scale", 8, 16, 4),
+        ("ecn", 8, 20, 1),
     ),
     Opcode.CLOSE: (
         ("opcode", 0, 0, 8),
@@ -680,6 +687,8 @@ TCB_PAGES: tuple[tuple[tuple[str, int, int], ...], ...] = (
         ("fin_acked", 16, 1),
         ("peer_closed", 17, 1),
         ("sack_ok", 21, 1),
+        ("ecn_ok", 22, 1),
+        ("ecn_seen", 23, 1),
         ("ooo_valid", 24, 4),
         ("algorithm", 28, 3),
         ("rcv_lim", 32, 32),
@@ -746,6 +755,7 @@ def pack_open(
     next_hop: int,
     mss: int,
     rcv_scale: int,
+    ecn: int,
 ) -> bytes:
     """The command OPEN."""
     _check("tag", tag, 16)
@@ -759,6 +769,7 @@ def pack_open(
     _check("next_hop", next_hop, 8)
     _check("mss", mss, 16)
     _check("rcv_scale", rcv_scale, 4)
+    _check("ecn", ecn, 1)
     return _COMMAND[9].pack(
         2 | (tag << 16),
         tid,
@@ -768,7 +779,7 @@ def pack_open(
         0,
         dmac & 0xFFFFFFFF,
         (dmac >> 32) | (use_next_hop << 31) | (next_hop << 16),
-        mss | (rcv_scale << 16),
+        mss | (rcv_scale << 16) | (ecn << 20),
     )
 
 

@@ -16,7 +16,7 @@ from .gate import DeviceGate
 from .ids import ConnectionIds
 from .limits import check_addresses, check_ids, power_up_values
 from .memory import HostMemory, RingPool
-from .options import DeviceError, EngineOptions, identify, vlan_register
+from .options import DeviceError, EngineOptions, ecn_bits, identify, vlan_register
 from .positions import MASK
 from .rings import CommandRing, EventRing
 from .toepcb import TP_READY, TP_RELEASING, TP_STOCK, toepcb
@@ -86,6 +86,8 @@ class Engine:
         check_ids(caps.connections, options.stock, options.active_reserve)
         if options.vlan is not None and not caps.vlan:
             raise ValueError("vlan: this engine was built without 802.1Q tags")
+        if options.ecn == "offer" and not caps.ecn:
+            raise ValueError("ecn: this engine does not know it")
         if not self._reset():
             raise DeviceError("the engine does not come out of reset")
         reachable = min(len(device.memory), 1 << caps.addr_width)
@@ -193,6 +195,7 @@ class Engine:
             | (abi.CONTROL_SYN_TO_HOST if options.syn_to_host else 0)
             | (abi.CONTROL_SYN_COOKIES if options.syn_cookies else 0)
             | (abi.CONTROL_SACK if options.sack else 0)
+            | ecn_bits(options, self.capabilities)
             | (abi.CONTROL_PROMISCUOUS if options.promiscuous else 0),
         )
 

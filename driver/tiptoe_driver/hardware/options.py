@@ -56,6 +56,9 @@ class EngineOptions:
     sack : bool
         SYNs offer selective acknowledgements (RFC 2018), and SYN,ACKs permit them; a SYN cookie's does not. FreeBSD:
         net.inet.tcp.sack.enable, Linux: tcp_sack.
+    ecn : str
+        Explicit congestion notification (RFC 3168): "accept": who offers it gets it, and sockets whose TCP_CONGESTION is "dctcp"
+        offer it; "offer": every SYN of ours does; "off". FreeBSD: net.inet.tcp.ecn.enable, Linux: tcp_ecn, both 2, 1 and 0.
     vlan : int or None
         The network of 802.1Q tags that the interface is in, 1 to 4094; 0: frames are sent with a priority tag; None: no tags.
     vlan_priority : int
@@ -131,6 +134,7 @@ class EngineOptions:
     syn_to_host: bool = False
     syn_cookies: bool = False
     sack: bool = True
+    ecn: str = "accept"
     vlan: int | None = None
     vlan_priority: int = 0
     promiscuous: bool = False
@@ -168,6 +172,8 @@ class EngineOptions:
             raise ValueError("vlan_priority stands in tags: it needs vlan")
         if self.congestion is not None and self.congestion.upper() not in abi.Congestion.__members__:
             raise ValueError(f"there is no congestion control {self.congestion!r}")
+        if self.ecn not in ECN:
+            raise ValueError(f'ecn is "off", "accept" or "offer", not {self.ecn!r}')
         if self.command_entries:
             check_power_of_two("command_entries", self.command_entries, 16, 1 << 16)
         check_power_of_two("frame_slots", self.frame_slots, 2, 1 << 15)
@@ -179,6 +185,10 @@ class EngineOptions:
         check_at_least(0, watchdog_us=self.watchdog_us, time_wait_us=self.time_wait_us)
         check_at_least(0, resets_most=self.resets_most, resets_within_us=self.resets_within_us)
         check_registers(self.registers, self.tick_us)
+
+
+ECN = {"off": 0, "offer": 1, "accept": 2}
+"""Values of CONTROL.ECN."""
 
 
 @dataclass(frozen=True)
@@ -194,6 +204,8 @@ class Capabilities:
     max_frame_bytes: int
     vlan: bool
     """It knows 802.1Q tags."""
+    ecn: bool
+    """It knows explicit congestion notification."""
     congestion: int
     """A bit for each algorithm (abi_gen.Congestion)."""
 
@@ -206,6 +218,11 @@ class Capabilities:
         if not self.congestion >> algorithm & 1:
             raise DeviceError(f"the engine has no congestion control {name!r}")
         return algorithm
+
+
+def ecn_bits(options: EngineOptions, capabilities: Capabilities) -> int:
+    """CONTROL.ECN; 0 where the engine does not know it."""
+    return ECN[options.ecn] << abi.CONTROL_ECN_SHIFT if capabilities.ecn else 0
 
 
 def vlan_register(options: EngineOptions) -> int:
@@ -234,6 +251,7 @@ def identify(device: Device) -> Capabilities:
         next_hops=size(abi.CAPABILITIES_LOG2_NEXT_HOPS, abi.CAPABILITIES_LOG2_NEXT_HOPS_SHIFT),
         data_bytes=(limits & abi.LIMITS_DATA_BYTES) >> abi.LIMITS_DATA_BYTES_SHIFT,
         vlan=bool(limits & abi.LIMITS_VLAN),
+        ecn=bool(limits & abi.LIMITS_ECN),
         addr_width=(limits & abi.LIMITS_ADDR_WIDTH) >> abi.LIMITS_ADDR_WIDTH_SHIFT,
         congestion=device.read32(abi.REG_CONGESTION),
         max_frame_bytes=(limits & abi.LIMITS_MAX_FRAME_BYTES) >> abi.LIMITS_MAX_FRAME_BYTES_SHIFT,

@@ -44,6 +44,8 @@ def tcp_fill_info(tp: tcpcb, tcb: Mapping[str, int] | None = None, tick_us: int 
         # The device notes the agreement of an active open only; of an accepted connection it knows the scales.
         tcpi_wscale=bool(tcb["ws_ok"] or tp.snd_scale or tp.rcv_scale),
         tcpi_sack=bool(tcb["sack_ok"]),
+        tcpi_ecn=bool(tcb["ecn_ok"] and tcb["established"]),  # before, it is offered
+        tcpi_ecn_seen=bool(tcb["ecn_seen"]),
         tcpi_snd_wscale=tcb["snd_scale"],
         tcpi_rcv_wscale=tcb["rcv_scale"],
         tcpi_snd_mss=tcb["maxseg"],

@@ -15,16 +15,18 @@ class tcp_info:
     ``tcpi_rtt`` and ``tcpi_rttvar`` are 0 before the first measurement. ``tcpi_rxtshift`` counts time-outs in a row.
     ``tcpi_probes``: probes, of the closed window or keep-alive's, since the peer was last heard of.
     ``tcpi_congestion``: the algorithm, as TCP_CONGESTION names it; ``tcpi_losses``: how often the window has fallen for a
-    loss or a first time-out, modulo 256.
+    loss, a first time-out or ECE, modulo 256.
     ``tcpi_unacked`` is what is sent and not acknowledged, ``tcpi_notsent`` what waits in the send buffer. ``tcpi_sack``: both
-    ends permit selective acknowledgements. ``tcpi_device``:
-    the device was asked; without it (not offloaded, over, or no answer) what only the device knows is 0.
+    ends permit selective acknowledgements. ``tcpi_ecn``: both ends know ECN; ``tcpi_ecn_seen``: data came with ECT or CE.
+    ``tcpi_device``: the device was asked; without it (not offloaded, over, or no answer) what only the device knows is 0.
     """
 
     tcpi_state: State
     tcpi_device: bool = False
     tcpi_wscale: bool = False
     tcpi_sack: bool = False
+    tcpi_ecn: bool = False
+    tcpi_ecn_seen: bool = False
     tcpi_snd_wscale: int = 0
     tcpi_rcv_wscale: int = 0
     tcpi_snd_mss: int = 0
@@ -72,7 +74,7 @@ _LINUX = struct.Struct("=8B24I4Q6I4Q")
 """struct tcp_info of Linux up to tcpi_sndbuf_limited."""
 _OPEN, _RECOVERY, _LOSS = 0, 3, 4
 """tcpi_ca_state."""
-_TCPI_OPT_SACK, _TCPI_OPT_WSCALE = 2, 4
+_TCPI_OPT_SACK, _TCPI_OPT_WSCALE, _TCPI_OPT_ECN, _TCPI_OPT_ECN_SEEN = 2, 4, 8, 16
 _LINUX_NO_SSTHRESH = 0x7FFF_FFFF
 
 
@@ -96,7 +98,10 @@ def linux_tcp_info(info: tcp_info, *, bytes_acked: int = 0, bytes_received: int 
         info.tcpi_rxtshift,
         info.tcpi_probes,
         0,
-        info.tcpi_sack * _TCPI_OPT_SACK | info.tcpi_wscale * _TCPI_OPT_WSCALE,
+        info.tcpi_sack * _TCPI_OPT_SACK
+        | info.tcpi_wscale * _TCPI_OPT_WSCALE
+        | info.tcpi_ecn * _TCPI_OPT_ECN
+        | info.tcpi_ecn_seen * _TCPI_OPT_ECN_SEEN,
         info.tcpi_snd_wscale | info.tcpi_rcv_wscale << 4,
         0,
         *words,

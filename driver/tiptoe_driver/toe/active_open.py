@@ -9,7 +9,7 @@ from ..hardware.memory import window_scale
 from ..hardware.toepcb import TP_ESTABLISHED, TP_EVENTS_PENDING, TP_RESOLVING, TP_TERMINAL, toepcb
 from ..netinet.routes import route
 from ..netinet.stack import Stack
-from ..netinet.structures import TF_REQ_SCALE, sockaddr_in, socket, sotoinpcb, tcpcb
+from ..netinet.structures import TF_REQ_SCALE, sockaddr_in, socket, sotoinpcb, tcp_congestion, tcpcb
 from ..netinet.tcp_subr import tcp_drop
 from .calls import ToeCalls
 from .hostif import HostInterface
@@ -111,6 +111,7 @@ class ActiveOpens:
                 next_hop=index or 0,
                 mss=toep.maxseg,
                 rcv_scale=window_scale(toep.rings.rcv.size),
+                ecn=int(tcp_congestion(tp) == abi.Congestion.DCTCP),  # which is for nothing without
             )
         )
         self._calls.options.begin(toep, tp)

@@ -2,12 +2,13 @@
 programs."""
 
 from .cubic import CUBIC
+from .dctcp import DCTCP
 from .host import HOST
 from .newreno import NEWRENO
 from .program import Algorithm
 from .reno import RENO
 
-ALGORITHMS: tuple[Algorithm, ...] = (NEWRENO, RENO, CUBIC, HOST)
+ALGORITHMS: tuple[Algorithm, ...] = (NEWRENO, RENO, CUBIC, HOST, DCTCP)
 """All there are; their places are their numbers, in commands, registers and the TCB. New ones at the end. From this follow
 ``messages.Congestion``, what the register CONGESTION lists, the driver's names and the documentation."""
 

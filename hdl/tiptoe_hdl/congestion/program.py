@@ -19,17 +19,19 @@ EVENTS = ("begin", "timeout", "loss", "ack")
 """A program each; of several at once the first goes first.
 
 begin: the connection begins, or takes this algorithm. timeout: the first time-out for the data under way. loss: recovery
-begins. ack: new data was acknowledged in congestion avoidance. Slow start, recovery and what follows a time-out are the
-pipeline's.
+begins, or cwnd was cut for ECE. ack: new data was acknowledged in congestion avoidance. Slow start, recovery and what
+follows a time-out are the pipeline's.
 """
 
-NEWS = ("cwnd", "una", "mss", "srtt", "now", "before", "limited", "tick_us")
+FEW_NEWS = ("cwnd", "una", "mss", "srtt", "now", "before", "limited", "tick_us")
+NEWS = (*FEW_NEWS, "marked")
 """What a program reads, besides its own values.
 
 cwnd, mss: bytes, as they are now. una: SND.UNA. srtt: smoothed round-trip time, ticks times 8; 0: not measured. now: ticks
 times 2**12, so that ``diff`` of two is right when the clock of 20 bits wraps. before: bytes, cwnd before the last loss or
 time-out. limited: 1: the window was full when the last acknowledgement came, 0: the application sends less. tick_us:
-microseconds of a tick.
+microseconds of a tick. marked: bytes acknowledged with ECE on a connection with ECN, modulo 2**32 (for ``diff``); with
+``una`` it tells how much of what was acknowledged had been marked, if the peer tells accurately.
 """
 NOW_SHIFT = 12
 
@@ -44,7 +46,7 @@ HALF_LEFT = 1 << DECREASE_BITS - 1
 NEVER = (1 << GROWTH_BITS) - 1
 
 STATE_WORDS = 8
-TEMPORARIES = 16
+TEMPORARIES = 15
 CONSTANT_BITS = 23
 MOST_STEPS = 1023
 """Instructions a program may take; one that takes more is ended and changes nothing."""
@@ -79,7 +81,8 @@ WORD_BITS = 32
 TARGET_LOW, A_LOW, B_LOW, C_LOW, LABEL_LOW, OP_LOW = 23, 18, 13, 8, 0, 28
 OPERAND_BITS, LABEL_BITS = 5, 8
 STATE_AT, TEMPORARIES_AT = 8, 16
-"""Places of operands: news (as a target: settings), state, temporaries."""
+"""Places of operands: news (as a target: settings), state, temporaries; and one of news that had no place there."""
+NEWS_AT = {name: number for number, name in enumerate(FEW_NEWS)} | {"marked": TEMPORARIES_AT + TEMPORARIES}
 
 
 @dataclass
@@ -169,7 +172,7 @@ class Program:
 
     def _source(self, name: str) -> int:
         if name in NEWS:
-            return NEWS.index(name)
+            return NEWS_AT[name]
         if name in self.state:
             return STATE_AT + self.state.index(name)
         if name not in self._temporaries:
@@ -219,6 +222,9 @@ class Algorithm:
     first_ack : bool
         Recovery ends with the first acknowledgement of new data (RFC 5681), not with that of all that had been sent (RFC
         6582).
+    accurate : bool
+        It wants to know how much of its data was marked (ECN, RFC 8257): ``decrease`` is for an acknowledgement with ECE, a loss
+        halves; its ``ack`` program also runs in slow start and recovery; and what it receives is told as accurately.
     hosts : bool
         The host writes cwnd and ssthresh.
     programs : dict
@@ -230,6 +236,7 @@ class Algorithm:
     decrease: int = HALF_LEFT
     growth: int = 0
     first_ack: bool = False
+    accurate: bool = False
     hosts: bool = False
     programs: dict[str, Program] = field(default_factory=dict)
 

@@ -114,6 +114,7 @@ class Actions(wiring.Component):
             out.sack_ok.eq(r.sack_ok & r.tx_flags[SYN]),
             out.sacks.eq(r.tx_sacks),
             out.ws.eq(r.rcv_scale),
+            out.ect.eq(r.ect),
         ]
         verdict, arrival = verdicts.i.payload, self.arrival.payload
         m.d.sync += [

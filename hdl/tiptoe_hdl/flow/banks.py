@@ -49,7 +49,7 @@ class Bank(NamedTuple):
 BANKS = {
     # what a segment says of itself, besides its numbers
     "ours": Bank(first=1, last=5, when="fresh", again=Again.SEGMENT, fields=("iss",)),
-    "header": Bank(first=1, last=5, again=Again.SEGMENT, fields=("maxseg", "ws_ok", "rcv_scale", "sack_ok")),
+    "header": Bank(first=1, last=5, again=Again.SEGMENT, fields=("maxseg", "ws_ok", "rcv_scale", "sack_ok", "ecn_ok")),
     # what an event is compared with
     "compared": Bank(first=1, last=5, fields=(
         "state", "provisioned", "generation", "reason", "established", "snd_log2", "rcv_log2", "irs",
@@ -60,6 +60,7 @@ BANKS = {
     # urgent data, ours (the segment that leaves reads it) and the peer's
     "urgent_out": Bank(first=1, last=4, when="moves_snd_up", again=Again.SEGMENT, fields=("snd_urgent", "snd_up")),
     "urgent_in": Bank(first=1, last=5, when="moves_rcv_up", fields=("rcv_urgent", "rcv_up")),
+    "marks": Bank(first=4, last=4, fields=("marked",)),
     "prior": Bank(first=4, last=4, when="saves", fields=("prior_cwnd", "prior_ssthresh")),
     # received out of order; in the other row the scoreboard, for a SACK block and the connection's turn
     "ahead": Bank(first=1, last=5, when="moves_ahead", rows=2, again=Again.SACK, fields=("ooo", "ooo_valid", "ooo_newest")),
@@ -68,6 +69,7 @@ BANKS = {
         "peer_closed", "bad_doorbell", "syncache_ref", "snd_end", "fin_queued", "fin_acked",
         "told", "heard", "awaits", "board", "paced", "told_new", "tail_open", "max_sndwnd", "recent_wnd", "bytes_acked",
         "dupacks", "in_recovery", "recover_valid", "algorithm", "rexmt_shift", "unanswered", "fin_seq", "delack_deadline",
+        "ecn_seen", "ecn_echo", "ecn_cut",
     )),
     # the peer's end
     "ending": Bank(first=2, last=6, fields=("fin_seen", "msl_on", "msl_deadline")),
@@ -80,7 +82,7 @@ BANKS = {
     # what sending changes besides
     "sent": Bank(first=2, last=9, forwarded=True, fields=(
         "fin_sent", "rexmt_one", "turns", "frto", "resent", "force", "ack_now", "delack", "rtt_active", "rto", "rexmt_on",
-        "rexmt_mode", "rexmt_deadline", "persist",
+        "rexmt_mode", "rexmt_deadline", "persist", "cwr_owed",
     )),
     "counted": Bank(first=9, last=9, fields=("rexmits", "losses", "tx_queued")),
 }

@@ -44,6 +44,7 @@ def flow_event(cfg: EngineConfig) -> data.StructLayout:
             "ws_present": 1,
             "sack_ok": 1,
             "has_sack": 1,
+            "ecn": 2,  # of the IP header; of a request: ``ecn_ok``
             "urgent": 16,
             "ws": 4,
             "which": 1,

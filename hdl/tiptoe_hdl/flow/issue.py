@@ -75,7 +75,7 @@ class Issue(wiring.Component):
             return event
         renamed = {
             "position": "seq", "a": "seq", "b": "ack", "snd_scale": "ws", "elapsed": "length", "repeats": "timers",
-            "start": "seq", "end": "ack", "first": "which", "more": "has_sack",
+            "start": "seq", "end": "ack", "first": "which", "more": "has_sack", "ecn_ok": "ecn",
         }  # fmt: skip
         for name in p.shape().members:
             m.d.comb += Value.cast(event[renamed.get(name, name)]).eq(Value.cast(p[name]))

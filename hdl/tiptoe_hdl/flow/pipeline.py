@@ -32,7 +32,7 @@ from .banks import BANKS, INQUIRED, LATER, Again, BankMemory
 from .congestion.news import Steering, Told, congestion_news
 from .event import Kind, flow_event, known_of
 from .result import Parameters, arrival, inquiry, inquiry_later, pass_result
-from .rules import congestion, host, output, reassembly, rtt, scoreboard, segment, spurious, state, timers, urgent
+from .rules import congestion, ecn, host, output, reassembly, rtt, scoreboard, segment, spurious, state, timers, urgent
 from .tcb import TICK_BITS, WND_BITS, fields
 
 OPERAND, RESULT = 3, 12
@@ -51,7 +51,15 @@ WRITTEN_EARLY = OPERAND + ARRIVED
 """Stage in which the banks that a report reads are written."""
 
 STEPS = (
-    (segment.measure, reassembly.compare, scoreboard.measure, congestion.measure, host.measure, urgent.measure),
+    (
+        segment.measure,
+        reassembly.compare,
+        scoreboard.measure,
+        congestion.measure,
+        host.measure,
+        urgent.measure,
+        ecn.measure,
+    ),
     (
         segment.classify,
         reassembly.overlap,
@@ -61,6 +69,7 @@ STEPS = (
         host.compare,
         timers.measure,
         urgent.compare,
+        ecn.judge,
         state.measure,
     ),
     (
@@ -73,6 +82,7 @@ STEPS = (
         host.judge,
         timers.expire,
         urgent.judge,
+        ecn.decide,
     ),
     (
         reassembly.apply,
@@ -83,12 +93,13 @@ STEPS = (
         rtt.sample,
         host.apply,
         urgent.apply,
+        ecn.apply,
         state.apply,
     ),
     (state.take_fin, reassembly.insert, scoreboard.reckon, host.note, output.measure, rtt.error, timers.prolong),
-    (state.wait, reassembly.forget, scoreboard.allow, output.limit, rtt.smooth),
+    (state.wait, reassembly.forget, scoreboard.allow, output.limit, rtt.smooth, ecn.prepare),
     (output.decide, rtt.apply, timers.guess),
-    (output.advance, spurious.count, rtt.total, timers.plan),
+    (output.advance, spurious.count, rtt.total, timers.plan, ecn.mark),
     (output.send, rtt.renew, timers.set_retransmission),
 )
 """The rules of each step, from 1 on."""

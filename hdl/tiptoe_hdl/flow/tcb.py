@@ -50,6 +50,7 @@ FIELDS = {
     "maxseg": MAXSEG_BITS,
     "ws_ok": 1,
     "sack_ok": 1,  # both ends know selective acknowledgements
+    "ecn_ok": 1,  # both ends know ECN; before the connection is established: our SYN offered it
     "snd_scale": 4,
     "rcv_scale": 4,
     # send side
@@ -85,6 +86,9 @@ FIELDS = {
     "prior_ssthresh": CWND_BITS,
     "tail_open": 2,  # a tail was probed: 1, and all up to there has been acknowledged: 2 (RFC 8985 section 7.4)
     "told_new": 1,  # the peer has data that was first sent behind a time-out: beyond ``recover``
+    "ecn_cut": 1,  # cwnd fell for ECE, and snd_una has not come to ``recover`` since
+    "cwr_owed": 1,  # the next new data tells that cwnd fell
+    "marked": 32,  # bytes acknowledged with ECE; wraps
     "awaits": 1,  # SACK blocks of the last segment are still to come
     "board": 1,  # the scoreboard's intervals count
     "heard": 1,  # the last segment passed all checks: its SACK blocks count
@@ -115,6 +119,8 @@ FIELDS = {
     "ooo_newest": 2,  # the interval that has grown last
     "rcv_urgent": 1,  # rcv_up counts
     "rcv_up": 32,  # behind the peer's last urgent byte; may lie behind rcv_nxt
+    "ecn_seen": 1,  # some text came with ECT or CE
+    "ecn_echo": 1,  # segments carry ECE; of DCTCP: the last text had CE (DCTCP.CE)
     "ack_now": 1,
     "delack": 1,
     # timers: the deadlines are copied to the sweep's table
@@ -128,7 +134,7 @@ FIELDS = {
     # scheduling
     "tx_queued": 1,  # the id stands in the output queue
 }
-"""Fields of the same width in every engine. Later features (SACK scoreboard, ts_recent, ECN) add theirs here, and to a bank
+"""Fields of the same width in every engine. Later features (ts_recent) add theirs here, and to a bank
 (``banks.py``). All zeros is an id that was never provisioned."""
 
 

@@ -47,7 +47,7 @@ COMMANDS = {
                        ("snd_log2", 6, 0, 5), ("rcv_log2", 6, 8, 5), ("stock", 6, 16, 1)),
     Opcode.OPEN: (("tid", 1, 0, 32), ("laddr", 2, 0, 32), ("faddr", 3, 0, 32), ("lport", 4, 0, 16), ("fport", 4, 16, 16),
                   ("dmac", 6, 0, 48), ("use_next_hop", 7, 31, 1), ("next_hop", 7, 16, 8),
-                  ("mss", 8, 0, 16), ("rcv_scale", 8, 16, 4)),
+                  ("mss", 8, 0, 16), ("rcv_scale", 8, 16, 4), ("ecn", 8, 20, 1)),
     # Send data up to snd_end (position), then FIN.
     Opcode.CLOSE: (("tid", 1, 0, 32), ("snd_end", 2, 0, 32)),
     Opcode.ABORT: (("tid", 1, 0, 32),),
@@ -75,7 +75,7 @@ COMMANDS = {
 COMMAND_TEXT = {
     Opcode.NOP: "Nothing; a place holder.",
     Opcode.PROVISION: "Gives the engine a connection id with its two rings: bases aligned to their sizes, sizes of 2^12 to 2^24 bytes. With `stock` the id may serve a passive open; without, it waits for OPEN.",
-    Opcode.OPEN: "Active open of a provisioned id: inserts the four-tuple and sends a SYN. `mss` is the largest segment to be sent and the MSS option offered; `rcv_scale` the window scale offered. Frames go to `dmac`, or to entry `next_hop` when `use_next_hop`. Success is told by CONNECTION events.",
+    Opcode.OPEN: "Active open of a provisioned id: inserts the four-tuple and sends a SYN. `mss` is the largest segment to be sent and the MSS option offered; `rcv_scale` the window scale offered. With `ecn` the SYN offers ECN if CONTROL.ECN accepts it. Frames go to `dmac`, or to entry `next_hop` when `use_next_hop`. Success is told by CONNECTION events.",
     Opcode.CLOSE: "Sends data up to position `snd_end`, then FIN.",
     Opcode.ABORT: "Sends a reset and ends the connection with reason LOCAL_ABORT.",
     Opcode.RELEASE: "Gives the id back after its terminal event; the four-tuple must be the connection's. After COMMAND_DONE the engine does not touch the rings.",
@@ -170,7 +170,7 @@ TCB_PAGES = (
     (("iss", 0, 32), ("irs", 32, 32)),
     (("state", 0, 4), ("snd_scale", 4, 4), ("rcv_scale", 8, 4), ("ws_ok", 12, 1), ("established", 13, 1),
      ("fin_queued", 14, 1), ("fin_sent", 15, 1), ("fin_acked", 16, 1), ("peer_closed", 17, 1),
-     ("sack_ok", 21, 1), ("ooo_valid", 24, 4), ("algorithm", 28, 3), ("rcv_lim", 32, 32)),
+     ("sack_ok", 21, 1), ("ecn_ok", 22, 1), ("ecn_seen", 23, 1), ("ooo_valid", 24, 4), ("algorithm", 28, 3), ("rcv_lim", 32, 32)),
 )
 # fmt: on
 """Pages of a TCB that READ_TCB reads, fields as (name, lowest bit, width); names of flow/tcb.py. Sequence numbers are

@@ -260,6 +260,7 @@ class CommandProcessor(wiring.Component):
             self.flow.p.b.eq(field(Opcode.SET_CWND, "ssthresh")),
             self.flow.p.mss.eq(field(Opcode.OPEN, "mss")),
             self.flow.p.rcv_scale.eq(field(Opcode.OPEN, "rcv_scale")),
+            self.flow.p.ecn_ok.eq(field(Opcode.OPEN, "ecn")),
             self.flow.p.snd_log2.eq(field(Opcode.PROVISION, "snd_log2")),
             self.flow.p.rcv_log2.eq(field(Opcode.PROVISION, "rcv_log2")),
             self.table.p.op.eq(Mux(execution.insert, TableOp.INSERT, TableOp.DELETE)),

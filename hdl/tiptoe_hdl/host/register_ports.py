@@ -16,6 +16,7 @@ CONFIGURATION = {
     "syn_to_host": ("CONTROL.SYN_TO_HOST",),
     "syn_cookies": ("CONTROL.SYN_COOKIES",),
     "sack": ("CONTROL.SACK",),
+    "ecn": ("CONTROL.ECN",),
     "mac": ("MAC_LO.VALUE", "MAC_HI.VALUE"),
     "ip_addr": ("IP_ADDR.VALUE",),
     "ttl": ("IP_HEADER.TTL",),
@@ -81,6 +82,7 @@ def constants(cfg: EngineConfig) -> dict[str, int]:
         "LIMITS.ADDR_WIDTH": cfg.addr_width,
         "LIMITS.MAX_FRAME_BYTES": cfg.max_frame_bytes,
         "LIMITS.VLAN": int(cfg.vlan),
+        "LIMITS.ECN": 1,
     }
 
 

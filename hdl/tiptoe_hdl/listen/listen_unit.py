@@ -131,6 +131,7 @@ class ListenUnit(wiring.Component):
                 "room_for_returned": Out(1),
                 "syn_cookies": In(1),
                 "sack": In(1),
+                "ecn": In(1),
                 "pressure": In(1),
                 "cookie_index": In(cfg.listener_bits),
                 "cookie_entry": Out(listen_write(cfg)),

@@ -2,7 +2,7 @@
 
 from amaranth.hdl import Array, Mux, Signal
 
-from ..messages import ACK, RST, SYN, FlowOp
+from ..messages import ACK, ECE, RST, SYN, FlowOp
 from .cookie_maker import MSS, Cookie
 from .jobs import DEFAULT_MSS
 
@@ -24,6 +24,7 @@ def outputs(m, u):
         u.cache.peer_data.ws_present.eq(syn.ws_present & ~syn.returned),
         u.cache.peer_data.ws.eq(syn.ws),
         u.cache.peer_data.sack_ok.eq(syn.sack_ok & u.sack & ~syn.returned),
+        u.cache.peer_data.ecn_ok.eq(syn.ecn_ok & u.ecn & ~syn.returned),
         u.cache.own_data.iss.eq(Mux(syn.returned, syn.ack - 1, u.isn.payload)),
         u.cache.own_data.listener.eq(syn.listener),
         *(u.cache.own_data[name].eq(entry[name]) for name in ("mss", "rcv_scale", "wnd")),
@@ -44,7 +45,7 @@ def outputs(m, u):
         out.sack_ok.eq(peer.sack_ok),
     ]  # fmt: skip
     with m.If(u.states.at("SynAck")):
-        m.d.comb += [out.seq.eq(own.iss), out.flags.eq(1 << SYN | 1 << ACK)]
+        m.d.comb += [out.seq.eq(own.iss), out.flags.eq(1 << SYN | 1 << ACK | peer.ecn_ok << ECE)]
     with m.If(u.states.at("Reset")):
         m.d.comb += out.flags.eq(1 << RST | 1 << ACK)
     with m.If(u.states.at("Refuse")):
@@ -62,6 +63,7 @@ def outputs(m, u):
         u.flow.payload.snd_scale.eq(Mux(peer.ws_present, peer.ws, 0)),
         u.flow.payload.rcv_scale.eq(Mux(peer.ws_present, own.rcv_scale, 0)),
         u.flow.payload.sack_ok.eq(peer.sack_ok),
+        u.flow.payload.ecn_ok.eq(peer.ecn_ok),
         u.flow.payload.wnd.eq(own.wnd),
         u.flow.payload.syncache_ref.eq(facts.reference),
         u.flow.payload.elapsed.eq(facts.since),

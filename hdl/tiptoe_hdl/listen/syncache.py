@@ -34,6 +34,7 @@ Peer = data.StructLayout(
         "ws_present": 1,
         "ws": 4,
         "sack_ok": 1,  # said, and we agree
+        "ecn_ok": 1,  # likewise
     }
 )
 

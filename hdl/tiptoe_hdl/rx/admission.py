@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
 from ..listen.handshake import syn_request
-from ..messages import ACK, RxMeta
+from ..messages import ACK, CWR, ECE, RxMeta
 from .lookup import told
 
 
@@ -78,6 +78,8 @@ class Admission(wiring.Component):
         m.d.comb += held.eq(self.syn.valid | self.unserved.valid)
         with m.If(~held):
             m.d.sync += [syn.hit.eq(told.hit), syn.index.eq(told.index), syn.listener.eq(told.listener)]
+            # Both with SYN: an ECN-setup SYN (RFC 3168 section 6.1.1).
+            m.d.sync += syn.ecn_ok.eq(head.flags[ECE] & head.flags[CWR])
             m.d.sync += [syn.is_ack.eq(head.flags[ACK]), syn.returned.eq(0)]
             m.d.sync += [
                 syn[name].eq(head[name])

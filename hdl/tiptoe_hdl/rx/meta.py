@@ -93,7 +93,15 @@ class RxMetaBuilder(wiring.Component):
 
         take("smac_high", position.is_word(2), held.smac[16:].eq(word(2)))
         take("smac_low", position.is_word(3), held.smac[:16].eq(word(3)[16:]))
-        take("ip", position.is_word(IP_WORD), [ihl.eq(word(IP_WORD)[24:28]), total.eq(word(IP_WORD)[:12])])
+        take(
+            "ip",
+            position.is_word(IP_WORD),
+            [
+                ihl.eq(word(IP_WORD)[24:28]),
+                held.ecn.eq(word(IP_WORD)[16:18]),
+                total.eq(word(IP_WORD)[:12]),
+            ],
+        )
         take("faddr", position.is_word(7), held.tuple.faddr.eq(word(7)))
         take("laddr", position.is_word(8), held.tuple.laddr.eq(word(8)))
         for lane in range(lanes):

@@ -72,7 +72,8 @@ class Resolver(wiring.Component):
     ring, next_hop, ip_header : In, valid-only
         Table writes, used from two cycles later on.
     ttl, tos : In, 8 bits
-        Of segments of no connection, and of connections that have none of their own.
+        Of segments of no connection, and of connections that have none of their own. The lowest two bits of ``tos`` do not count:
+        they are the transport's (RFC 3168 section 5).
     o : Out stream
         ``header`` (void unless ``header_valid``), ``fetch`` (void unless ``fetch_valid``).
     info : Out, valid-only, ``tx_info``
@@ -183,6 +184,7 @@ class Resolver(wiring.Component):
             m.d.comb += header.dmac.eq(Mux(endpoint_now.use_next_hop, hop_mac, endpoint_now.dmac))
         for name in ("ttl", "tos"):
             m.d.comb += header[name].eq(Mux(is_segment & own.own, own[name], getattr(self, name)))
+        m.d.comb += header.tos[:2].eq(Cat(Const(0, 1), is_segment & segment.ect))
 
         # Geometry, as constants for all that can stand before the payload. before_m1: its bytes, less one.
         lane_bits = ceil_log2(cfg.bytes_per_beat)

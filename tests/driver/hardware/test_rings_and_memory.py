@@ -17,6 +17,8 @@ from tiptoe_hdl.host.abi import Opcode
 from tiptoe_hdl.messages import Reason as HdlReason
 from tiptoe_hdl.messages import State as HdlState
 
+ACCEPTS_ECN = 2 << reg.CONTROL_ECN_SHIFT
+
 
 def test_positions_wrap() -> None:
     assert advance(0xFFFF_FFFF, 1) == 0 and advance(0, -1) == 0xFFFF_FFFF
@@ -213,7 +215,7 @@ def test_bring_up_writes_rings_keys_and_addresses_before_enable() -> None:
     }
     assert needed <= set(order[:control])
     assert device.registers[reg.REG_CONTROL] == (
-        reg.CONTROL_ENABLE | reg.CONTROL_EXTERNAL_TICK | reg.CONTROL_RST_UNKNOWN | reg.CONTROL_SACK
+        reg.CONTROL_ENABLE | reg.CONTROL_EXTERNAL_TICK | reg.CONTROL_RST_UNKNOWN | reg.CONTROL_SACK | ACCEPTS_ECN
     )
     assert device.ring(reg.REG_EVENT_RING_LO) % (bench.dev.engine.events.entries * 32) == 0
     bench.dev.engine.stop()
@@ -222,7 +224,9 @@ def test_bring_up_writes_rings_keys_and_addresses_before_enable() -> None:
 
 def test_bring_up_for_a_software_tcp_that_takes_what_the_engine_cannot() -> None:
     bench = Bench(syn_to_host=True, rst_unknown=False)
-    assert bench.device.registers[reg.REG_CONTROL] == (reg.CONTROL_ENABLE | reg.CONTROL_SYN_TO_HOST | reg.CONTROL_SACK)
+    assert bench.device.registers[reg.REG_CONTROL] == (
+        reg.CONTROL_ENABLE | reg.CONTROL_SYN_TO_HOST | reg.CONTROL_SACK | ACCEPTS_ECN
+    )
     with pytest.raises(ValueError, match="syn_to_host needs rst_unknown=False"):
         Bench(syn_to_host=True)
 
@@ -251,6 +255,27 @@ def test_counters_by_name(bench: Bench) -> None:
 def test_state_numbers_agree_with_the_engine() -> None:
     assert {s.name: s.value for s in State} == {s.name: s.value for s in HdlState}
     assert {r.name: r.value for r in Reason} == {r.name: r.value for r in HdlReason}
+
+
+@pytest.mark.parametrize(("ecn", "value"), [("off", 0), ("offer", 1), ("accept", 2)])
+def test_bring_up_says_what_becomes_of_ecn(ecn: str, value: int) -> None:
+    """Values as tcp_ecn of Linux and net.inet.tcp.ecn.enable of FreeBSD have them."""
+    bench = Bench(ecn=ecn)
+    for again in (False, True):
+        if again:
+            bench.dev.reset()
+        assert (bench.device.registers[reg.REG_CONTROL] & reg.CONTROL_ECN) >> reg.CONTROL_ECN_SHIFT == value
+
+
+def test_engine_without_ecn() -> None:
+    """Older than the driver: a bit that it does not know would be an error."""
+    device = FakeDevice()
+    device.registers[reg.REG_LIMITS] &= ~reg.LIMITS_ECN
+    assert not Bench(device).device.registers[reg.REG_CONTROL] & reg.CONTROL_ECN
+    with pytest.raises(ValueError, match="ecn"):
+        Bench(device, ecn="offer")
+    with pytest.raises(ValueError, match="ecn is"):
+        Bench(ecn="yes")
 
 
 @pytest.mark.parametrize("sack", [True, False])

@@ -17,7 +17,7 @@ from tiptoe_driver.hardware.abi_gen import State, Status
 from tiptoe_driver.hardware.options import DeviceError
 from tiptoe_driver.netinet.structures import IPDEFTTL, TF_NODELAY, sotoinpcb, sototcpcb
 from tiptoe_driver.netinet.tcp_fill_info import tcp_ask_info
-from tiptoe_driver.netinet.tcp_info import tcp_info
+from tiptoe_driver.netinet.tcp_info import linux_tcp_info, tcp_info
 from tiptoe_driver.sockets import SO_NO_OFFLOAD
 from tiptoe_hdl.host.abi import Opcode
 
@@ -94,6 +94,32 @@ def test_option_set_before_connect_follows_open(bench: Bench) -> None:
     ops = [c["op"] for c in bench.device.ops(Opcode.OPEN, Opcode.SET_IP_HEADER, Opcode.SET_CONGESTION)]
     assert ops == [Opcode.SET_IP_HEADER, Opcode.OPEN, Opcode.SET_CONGESTION]  # the SYN has it, too
     assert options_told(bench) == [ip_header(tid, tos=0x10), congestion(tid, 1)]
+
+
+def test_dctcp_offers_ecn_in_its_syn() -> None:
+    """As in Linux, where the engine only accepts it: without ECN it would be for nothing."""
+    device = FakeDevice()
+    device.registers[reg.REG_CONGESTION] |= 1 << reg.Congestion.DCTCP
+    bench = Bench(device)
+    bench.know_peer()
+    for name, ecn in ((b"dctcp", 1), (b"reno", 0)):
+        sock = bench.socket()
+        sock.setsockopt(*CC, name)
+        sock.connect_ex((PEER_IP, 80))
+        assert bench.device.last(Opcode.OPEN)["ecn"] == ecn
+
+
+@pytest.mark.parametrize(("told", "linux"), [
+    ({"ecn_ok": 1, "established": 1}, 8), ({"ecn_ok": 1, "established": 1, "ecn_seen": 1}, 24),
+    ({"ecn_ok": 1}, 0), ({}, 0),
+])  # fmt: skip
+def test_info_tells_of_ecn_as_linux_does(bench: Bench, told: dict[str, int], linux: int) -> None:
+    """TCPI_OPT_ECN, TCPI_OPT_ECN_SEEN; what our SYN has offered is not agreed yet."""
+    conn = bench.connected()
+    bench.device.tcb = {**TCB, **told}
+    info = conn.sock.info()
+    assert (info.tcpi_ecn, info.tcpi_ecn_seen) == (bool(linux & 8), bool(linux & 16))
+    assert linux_tcp_info(info)[5] & 24 == linux
 
 
 def test_option_set_while_arp_is_asked_follows_open_too(bench: Bench) -> None:

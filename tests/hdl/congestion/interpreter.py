@@ -4,6 +4,7 @@ from tiptoe_hdl.congestion.program import (
     EVENTS,
     MOST_STEPS,
     NEWS,
+    NEWS_AT,
     SETTINGS,
     STATE_WORDS,
     Algorithm,
@@ -24,9 +25,12 @@ class Interpreter:
         self.steps = 0
 
     def run(self, event: str, **news: int) -> dict[str, int]:
-        """What the event's program wrote; ``news`` has all of NEWS."""
+        """What the event's program wrote; ``news`` has all of NEWS, ``marked`` if there is any."""
+        news.setdefault("marked", 0)
         assert set(news) == set(NEWS)
-        values = [news[name] for name in NEWS] + self.state + [None] * 16
+        values = [0] * 8 + self.state + [None] * 16
+        for name, at in NEWS_AT.items():
+            values[at] = news[name]
         settings = {"growth": 0, "decrease": self.algorithm.decrease}
         at = EVENTS.index(event)
         for self.steps in range(MOST_STEPS):

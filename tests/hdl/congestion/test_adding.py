@@ -52,7 +52,7 @@ def test_mistakes_in_a_program_are_told_of():
         (lambda: p.copy("mss", "cwnd"), "told by the pipeline"),
         (lambda: p.set("x", 1 << 23), "does not fit"),
         (lambda: p.mul("x", "mss", "mss", 32), "shifted"),
-        (lambda: [p.set(f"t{k}", 0) for k in range(17)], "16 temporaries"),
+        (lambda: [p.set(f"t{k}", 0) for k in range(17)], "15 temporaries"),
         (lambda: [p.label("a"), p.label("a")], "stands twice"),
         (lambda: [p.jump("nowhere"), p.words(0)], "no label nowhere"),
         (lambda: Program(("mss",)), "names of their own"),

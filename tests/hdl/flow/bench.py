@@ -5,10 +5,19 @@ from dataclasses import dataclass, field, replace
 from tiptoe_hdl.config import TINY
 from tiptoe_hdl.flow.flow import Flow
 from tiptoe_hdl.host.abi import TCB_PAGES
-from tiptoe_hdl.messages import ACK, FIN, PSH, RST, SYN, URG, Congestion, FlowOp, Reason, State, Status
+from tiptoe_hdl.messages import ACK, CWR, ECE, FIN, PSH, RST, SYN, URG, Congestion, FlowOp, Reason, State, Status
 from tiptoe_verif.sim.block import BlockSim
 
-FLAG = {"S": 1 << SYN, "A": 1 << ACK, "F": 1 << FIN, "R": 1 << RST, "P": 1 << PSH, "U": 1 << URG}
+FLAG = {
+    "S": 1 << SYN,
+    "A": 1 << ACK,
+    "F": 1 << FIN,
+    "R": 1 << RST,
+    "P": 1 << PSH,
+    "U": 1 << URG,
+    "E": 1 << ECE,
+    "C": 1 << CWR,
+}
 M32 = 0xFFFFFFFF
 
 LOCAL_SEQ = 0xFFFFFF00
@@ -39,6 +48,7 @@ class Segment:
     sack_ok: bool = False  # with SYN: SACK-permitted
     sacks: int = 0  # of ours: SACK blocks it has room for
     urgent: int = 0  # urgent pointer
+    ecn: int = 0  # codepoint of the IP header: 2: ECT(0), 1: ECT(1), 3: CE
 
     def but(self, **changes) -> "Segment":
         """A copy with some fields changed."""
@@ -67,7 +77,7 @@ class FlowBench:
 
     def __init__(
         self, cfg=TINY, *, rto_initial=1000, rto_min=200, rto_max=60000, delack=40, msl=500, rexmt_max=4, invalid=0,
-        sack=0, algorithm=Congestion.NEWRENO, tick_us=1000, broken="",
+        sack=0, ecn=0, algorithm=Congestion.NEWRENO, tick_us=1000, broken="",
     ):  # fmt: skip
         self.cfg = cfg
         self.sim = BlockSim(f"flow_{cfg.name}{broken}", Flow(cfg), key=repr(cfg) + broken)
@@ -79,6 +89,7 @@ class FlowBench:
             msl_ticks=msl,
             rexmt_max=rexmt_max,
             sack=sack,
+            ecn=ecn,
             algorithm_initial=algorithm.value,
         )
         self.sim["tick_us"] = tick_us
@@ -179,6 +190,7 @@ class FlowBench:
                 sack_ok=segment.sack_ok,
                 has_sack=has_sack,
                 urgent=segment.urgent,
+                ecn=segment.ecn,
             ),
         )
 
@@ -199,7 +211,7 @@ class FlowBench:
         """Segments sent since last asked, as Segment."""
         out = []
         for tx in self.seen.tx:
-            text = "".join(letter for letter in "SAFRPU" if tx.flags & FLAG[letter])
+            text = "".join(letter for letter in "SAFRPUEC" if tx.flags & FLAG[letter])
             ack = (tx.ack - self.irs) & M32 if "A" in text else 0
             out.append(
                 Segment(
@@ -213,6 +225,7 @@ class FlowBench:
                     sack_ok=bool(tx.sack_ok),
                     sacks=tx.sacks,
                     urgent=tx.urgent,
+                    ecn=2 * tx.ect,
                 )
             )
         self.seen.tx.clear()
@@ -278,12 +291,12 @@ class FlowBench:
         assert [s.flags for s in sent] == ["A"], sent
         self.seen.notices.clear()
 
-    def two_gibibytes(self, sack_ok=False, begin=lambda: None):
+    def two_gibibytes(self, sack_ok=False, ecn=False, begin=lambda: None):
         """A connection that, behind ``begin``, has sent more than 2 GiB without loss, in segments of 4000 bytes; returns the
         position up to which all is acknowledged."""
         assert self.provision(snd_log2=24) == Status.OK
         self.request(FlowOp.OPEN, a=self.iss, mss=4000)
-        self.receive(Segment("SA", seq=0, ack=1, wnd=65535, mss=4000, ws=14, sack_ok=sack_ok))
+        self.receive(Segment("SAE" if ecn else "SA", seq=0, ack=1, wnd=65535, mss=4000, ws=14, sack_ok=sack_ok))
         begin()
         at, burst = 0, 40_000
         while at < (1 << 31) + 1_000_000:

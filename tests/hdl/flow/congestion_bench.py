@@ -32,7 +32,7 @@ class CongestionBench:
 
     def tell(self, id=1, event="", *, algorithm="cubic", before=0, **told):
         """One message of the pipeline."""
-        told = dict(cwnd=10000, una=0, mss=1000, srtt=0, limited=1) | told
+        told = dict(cwnd=10000, una=0, mss=1000, srtt=0, limited=1, marked=0) | told
         self.sim["now"] = self.now & 0xFFFFF
         self.sim["news__payload"] = {
             "id": id, "begin": 0, "timeout": 0, "loss": 0, "ack": 0, event: 1, "before": before,

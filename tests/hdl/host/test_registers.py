@@ -21,8 +21,8 @@ from tiptoe_verif.streams import recv_n, run_bench, stream_get, watch_stream
 
 MAP = register_map()
 OKAY, SLVERR = Response.OKAY, Response.SLVERR
-SACK = 1 << 7
-"""The one bit of CONTROL that is set after power-up."""
+CONTROL = 1 << 7 | 2 << 8
+"""What is set after power-up: SACK, and ECN for who offers it."""
 
 
 class Host:
@@ -156,6 +156,7 @@ def test_limits_are_those_of_what_the_engine_does():
         if field.writable
     }
     assert {name: (field.least, field.most) for name, field in fields.items() if field.limited} == {
+        "CONTROL.ECN": (0, 2),
         "IP_HEADER.TTL": (1, 255),
         "VLAN.ID": (0, 4094),  # the last one is reserved (IEEE 802.1Q)
         "CONGESTION_CONTROL.TICK_US": (1, 0xFFFF),
@@ -233,10 +234,10 @@ def test_control_with_bits_of_a_later_version_does_nothing():
     host = Host(dut)
 
     async def bench(ctx):
-        for bit in range(8, 32):
-            await host.write(ctx, MAP["CONTROL"].address, 1 | 1 << bit)
+        for more in (3 << 8, *(1 << bit for bit in range(10, 32))):
+            await host.write(ctx, MAP["CONTROL"].address, 1 | more)
             await ctx.tick().until(dut.error.valid)
-            assert await host.read(ctx, MAP["CONTROL"].address) == (OKAY, SACK)
+            assert await host.read(ctx, MAP["CONTROL"].address) == (OKAY, CONTROL)
         await host.write(ctx, MAP["CONTROL"].address, 1)
         assert await host.read(ctx, MAP["CONTROL"].address) == (OKAY, 1)
 
@@ -326,7 +327,7 @@ def test_wrong_accesses_change_nothing(rng):
             if address < 0x80000:
                 assert await host.write(ctx, address, 0xFFFFFFFF) == SLVERR, hex(address)
         assert await host.read(ctx, ip) == (OKAY, 0x0A000001)
-        assert await host.read(ctx, MAP["CONTROL"].address) == (OKAY, SACK)
+        assert await host.read(ctx, MAP["CONTROL"].address) == (OKAY, CONTROL)
 
     run_bench(dut, bench, max_cycles=60_000)
 
@@ -424,7 +425,7 @@ def test_soft_reset_waits_for_the_bus_and_keeps_the_configuration():
         assert await host.read(ctx, MAP["STATUS"].address) == (OKAY, 1)
         assert await host.read(ctx, ip) == (OKAY, 0x0A000001)
         for name in CLEARED:
-            value = {"STATUS": 1, "CONTROL": SACK}.get(name, 0)  # as after power-up, and ready
+            value = {"STATUS": 1, "CONTROL": CONTROL}.get(name, 0)  # as after power-up, and ready
             assert await host.read(ctx, MAP[name].address) == (OKAY, value), name
 
     run_bench(dut, bench)

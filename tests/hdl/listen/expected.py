@@ -21,7 +21,7 @@ def rx_segment(id_, **overrides):
     return {"id": id_, "length": meta["payload_length"],
             "has_sack": int(meta["sacks"] > 0),
             **{name: meta[name] for name in ("seq", "ack", "flags", "wnd", "mss", "ws_present", "ws", "sack_ok",
-                                           "urgent")}}  # fmt: skip
+                                           "urgent", "ecn")}}  # fmt: skip
 
 
 def refused(control):

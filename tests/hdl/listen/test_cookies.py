@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.hdl.listen.bench import M32, A, F, R, S, info, peer_tuple, run_front_end
+from tests.hdl.listen.bench import EC, M32, A, F, R, S, info, peer_tuple, run_front_end
 from tests.hdl.listen.cookie_model import cookie, half_siphash
 from tests.hdl.listen.expected import ENTRIES, refused, syn_ack
 from tiptoe_hdl.config import TINY
@@ -28,7 +28,7 @@ async def crowd(ctx, net, ids=2 * ENTRIES):
 
 async def ask(ctx, net, number, time=0, irs=1000, mss=0):
     """A SYN without room, whose options but MSS nothing remembers; returns the ISS of its answer."""
-    await net.send(ctx, number=number, seq=irs, flags=S, mss=mss, ws_present=1, ws=3, sack_ok=1)
+    await net.send(ctx, number=number, seq=irs, flags=S | EC, mss=mss, ws_present=1, ws=3, sack_ok=1)
     assert await net.next(ctx, "info") == info(drop=True)
     answer = await net.next(ctx, "cookie")
     key = net.key & (1 << 64) - 1
@@ -39,7 +39,7 @@ async def ask(ctx, net, number, time=0, irs=1000, mss=0):
 
 async def get_in(ctx, net, number, iss, id_, irs=1000, mss=536):
     """The ACK of a cookie is answered with the same SYN,ACK; the one of that makes the connection."""
-    await net.send(ctx, number=number, seq=irs + 1, ack=iss + 1)
+    await net.send(ctx, number=number, seq=irs + 1, ack=iss + 1, flags=A | EC)
     assert await net.next(ctx, "info") == info(drop=True)
     again, event = await net.next(ctx, "control"), await net.next(ctx, "event")
     assert again == syn_ack(peer_tuple(number), irs, iss)
@@ -47,7 +47,14 @@ async def get_in(ctx, net, number, iss, id_, irs=1000, mss=536):
     await net.send(ctx, number=number, seq=irs + 1, ack=iss + 1, payload_length=100)
     assert (await net.next(ctx, "segment"))["id"] == id_
     flow = await net.next(ctx, "flow")
-    assert (flow["a"], flow["b"], flow["rcv_scale"], flow["snd_scale"], flow["sack_ok"]) == (iss, irs, 0, 0, 0)
+    assert (flow["a"], flow["b"], flow["rcv_scale"], flow["snd_scale"], flow["sack_ok"], flow["ecn_ok"]) == (
+        iss,
+        irs,
+        0,
+        0,
+        0,
+        0,
+    )
     assert flow["repeats"] == 1  # which of both is acknowledged nobody knows: no round trip is measured
     assert (await net.next(ctx, "info"))["ask"] and (await net.next(ctx, "endpoint"))["id"] == id_
 

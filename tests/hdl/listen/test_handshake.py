@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.hdl.listen.bench import M32, A, F, R, S, info, peer_tuple, run_front_end, seg
+from tests.hdl.listen.bench import EC, M32, A, E, F, R, S, info, peer_tuple, run_front_end, seg
 from tests.hdl.listen.expected import SCALE, SEQUENCES, WND, refused, rx_segment, syn_ack
 from tiptoe_hdl.config import TINY
 from tiptoe_hdl.messages import FlowOp, Status
@@ -43,7 +43,7 @@ def test_handshake_negotiates_options(options, offered, flow):
         }
         assert await net.next(ctx, "flow") == {
             "op": FlowOp.ACCEPT, "id": 5, "generation": 0, "a": 0xFFFFFFFF, "b": irs, "snd_log2": 0, "rcv_log2": 0,
-            "wnd": WND, "syncache_ref": ref, "elapsed": 0, "repeats": 0, "sack_ok": 0, **flow,
+            "wnd": WND, "syncache_ref": ref, "elapsed": 0, "repeats": 0, "sack_ok": 0, "ecn_ok": 0, **flow,
         }  # fmt: skip
         await net.nothing(ctx)
         await net.release(ctx, tuple_, 5)
@@ -79,6 +79,41 @@ def test_handshake_sack_is_permitted_if_both_do(ours, peers):
         assert await net.next(ctx, "control") == control
         await net.send(ctx, number=1, seq=irs + 1, ack=8, flags=A, payload_length=3)
         assert (await net.next(ctx, "flow"))["sack_ok"] == both
+
+    run_front_end(TINY, scenario)
+
+
+@pytest.mark.parametrize("ours", [0, 1], ids=["off", "on"])
+@pytest.mark.parametrize("said, offers", [(EC, 1), (E, 0), (EC - E, 0), (0, 0)], ids=["both", "ece", "cwr", "none"])
+def test_handshake_ecn_is_agreed_if_both_do(ours, said, offers):
+    """RFC 3168 section 6.1.1: ECE alone answers both. A SYN that comes again, without them or with, is answered as the first
+    one, as in Linux: the peer may have had that answer, and what it has sets what it sends. Marks on a SYN say nothing."""
+
+    async def scenario(ctx, net):
+        ctx.set(net.dut.ecn, ours)
+        tuple_, irs, both = peer_tuple(1), 0xFFFFFFFF, ours & offers
+        net.set_clock(ctx, 7, tuple_)
+        await net.stock(ctx, 5)
+        assert await net.listen(ctx) == Status.OK
+        control, _ = await net.half_open(ctx, 1, irs, mss=1400, flags=S | said, ecn=3)
+        assert control == syn_ack(tuple_, irs, 7, flags=S | A | E * both)
+        ctx.set(net.dut.ecn, 1 - ours)
+        for again in (said, EC - said):
+            await net.send(ctx, number=1, seq=irs, flags=S | again)
+            assert (await net.next(ctx, "info"))["ask"] == 0
+            assert await net.next(ctx, "control") == control
+        last = {
+            "number": 1,
+            "seq": irs + 1,
+            "ack": 8,
+            "flags": A | EC,
+            "payload_length": 100,
+            "frame_length": 154,
+            "ecn": 3,
+        }
+        await net.send(ctx, **last)
+        assert await net.next(ctx, "segment") == rx_segment(5, **last)
+        assert (await net.next(ctx, "flow"))["ecn_ok"] == both
 
     run_front_end(TINY, scenario)
 

@@ -111,6 +111,7 @@ def expect(frame: bytes, error: bool = False, promiscuous: bool = False, limit: 
         "smac": int.from_bytes(frame[6:12], "big"),
         "seq": int.from_bytes(tcp[4:8], "big"), "ack": int.from_bytes(tcp[8:12], "big"),
         "flags": tcp[13], "wnd": int.from_bytes(tcp[14:16], "big"), "urgent": int.from_bytes(tcp[18:20], "big"),
+        "ecn": ip[1] & 3,
         **options,
     })  # fmt: skip
 
@@ -129,7 +130,10 @@ def segment(
         fields["dataofs"] = 5 + len(raw_tcp_options) // 4
     packet = (
         Ether(**{"src": PEER_MAC, "dst": MAC, "type": 0x0800} | (ether or {}))
-        / IP(**{"src": PEER, "dst": ADDRESS, "id": rng.randrange(65536), "proto": 6} | (ip or {}))
+        / IP(
+            **{"src": PEER, "dst": ADDRESS, "id": rng.randrange(65536), "tos": rng.randrange(256), "proto": 6}
+            | (ip or {})
+        )
         / TCP(**fields)
     )
     if raw_tcp_options or length:

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from tests.hdl.listen.bench import M32, A, F, R, S, info, seg
+from tests.hdl.listen.bench import EC, M32, A, F, R, S, info, seg
 from tests.hdl.table_model import four_tuple
 from tiptoe_hdl.config import TINY
 from tiptoe_hdl.listen.handshake import Verdict
@@ -176,6 +176,7 @@ def expectation(metas, rst_unknown, syn_to_host=0, room=1, may_reset=1):
                 out["syn"].append({
                     "hit": int(again), "index": number % 4 if again else 0, "listener": 0 if again else number % 4,
                     "is_ack": int(bool(flags & A)), "returned": 0,
+                    "ecn_ok": int(flags & EC == EC),
                     **{name: meta[name] for name in ("tuple", "smac", "seq", "ack", "mss", "ws_present", "ws", "sack_ok")},
                 })  # fmt: skip
         elif kind in (HALF_OPEN, STALE, OLD):
@@ -189,7 +190,18 @@ def expectation(metas, rst_unknown, syn_to_host=0, room=1, may_reset=1):
                     "has_sack": int(meta["sacks"] > 0),
                     **{
                         name: meta[name]
-                        for name in ("seq", "ack", "flags", "wnd", "mss", "ws_present", "ws", "sack_ok", "urgent")
+                        for name in (
+                            "seq",
+                            "ack",
+                            "flags",
+                            "wnd",
+                            "mss",
+                            "ws_present",
+                            "ws",
+                            "sack_ok",
+                            "urgent",
+                            "ecn",
+                        )
                     },
                 }
             )
@@ -267,11 +279,13 @@ def random_meta(rng, number):
     kinds = [CONNECTION, HALF_OPEN, NOBODY, LISTENER, HOST, STALE, FULL, OLD]
     kind = rng.choices(kinds, [6, 1, 1, 2, 2, 1, 1, 1])[0]
     return seg(
-        tuple=tuple_of(kind, number), to_host=int(kind == HOST), flags=rng.choice([A, A, A | F, S, S, S | F, R, 0, S | A, F]),
+        tuple=tuple_of(kind, number), to_host=int(kind == HOST),
+        flags=rng.choice([A, A, A | F, S, S, S | F, R, 0, S | A, F]) | rng.choice([0, 0, EC, EC >> 1 & EC, EC << 1 & EC]),
         seq=rng.getrandbits(32), ack=rng.getrandbits(32), wnd=rng.getrandbits(16), smac=rng.getrandbits(48),
         payload_length=rng.randrange(1461), payload_offset=4 * rng.randrange(14, 30), frame_length=rng.randrange(60, 1515),
         mss=rng.getrandbits(16), ws_present=rng.getrandbits(1), ws=rng.randrange(15),
         sack_ok=rng.getrandbits(1), sacks=rng.choice([0, 0, 1, 2, 3, 4]), urgent=rng.getrandbits(16),
+        ecn=rng.getrandbits(2),
     )  # fmt: skip
 
 

@@ -130,6 +130,7 @@ class TxBench:
             "position": rng.getrandbits(32) if position is None else position, "length": length,
             "mss": rng.getrandbits(16), "ws_present": rng.getrandbits(1), "ws": rng.randrange(15),
             "sack_ok": rng.getrandbits(1), "sacks": sacks, "urgent": 0 if flags >> SYN & 1 else rng.getrandbits(16),
+            "ect": rng.getrandbits(1),
         }, error, received)  # fmt: skip
 
     def received(self, number: int | None = None, newest: int | None = None) -> Received:
@@ -237,6 +238,7 @@ class TxBench:
             ttl, tos = endpoint.ip_header or (ttl, tos)
         else:
             tuple_, dmac, payload = message["tuple"], message["dmac"], b""
+        tos = tos & 0xFC | 2 * message.get("ect", 0)  # the host has no say in ECN's bits
         packet = (
             Ether(src=mac_text(MAC), dst=mac_text(dmac), type=0x0800)
             / IP(src=ip_text(tuple_["laddr"]), dst=ip_text(tuple_["faddr"]), tos=tos, ttl=ttl,

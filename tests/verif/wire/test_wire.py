@@ -14,7 +14,7 @@ from tiptoe_verif.wire.impairment import Channel, Impairment
 from tiptoe_verif.wire.intervals import Intervals
 from tiptoe_verif.wire.monitor import WireError, WireMonitor
 from tiptoe_verif.wire.pcap import PcapWriter, read_pcap
-from tiptoe_verif.wire.segment import Malformed, ip_number, ip_text, mac_number, mac_text, parse_tcp
+from tiptoe_verif.wire.segment import Malformed, checksum_holds, ip_number, ip_text, mac_number, mac_text, parse_tcp
 
 US, THEM = "10.0.0.2", "10.0.0.1"
 OUR_MAC, THEIR_MAC = "02:00:00:00:00:02", "02:00:00:00:00:01"
@@ -510,6 +510,24 @@ def test_rate_spaces_frames_and_a_full_queue_drops_the_last():
     assert channel.send(frames[1], 0) == [(200_005, frames[1])]
 
 
+def test_a_queue_that_marks():
+    """RFC 3168 section 5: who knows ECN is marked beyond the threshold, nobody is dropped for it, and the checksum is right."""
+    channel = Channel(Impairment(rate_bytes_s=1000, queue_frames=4, mark_frames=2), "test")
+    sent = [Ether(src="02::1", dst="02::2") / IP(tos=tos, id=number) for number, tos in enumerate((2, 2, 0xB9, 0, 2))]
+    got = [[frame for _, frame in channel.send(bytes(frame), 0)] for frame in sent]
+    assert got[:2] == [[bytes(sent[0])], [bytes(sent[1])]] and got[3:] == [[bytes(sent[3])], []]
+    (marked,) = got[2]
+    assert marked[15] == 0xBB and checksum_holds(marked[14:34])
+    assert (
+        marked[:15] + marked[16:24] + marked[26:] == bytes(sent[2])[:15] + bytes(sent[2])[16:24] + bytes(sent[2])[26:]
+    )
+    assert (channel.marked, channel.dropped, channel.longest) == (1, 1, 4) and "1 marked" in channel.summary()
+    # Already marked, or no IPv4 packet.
+    assert channel.send(bytes(sent[2].__class__(bytes(sent[2]))), 9e9)[0][1] == bytes(sent[2])
+    for frame in (bytes(54), b"\xff" * 15):
+        assert Channel(Impairment(rate_bytes_s=1, mark_frames=1), "x").send(frame, 0)[0][1] == frame
+
+
 def test_rate_leaves_the_fate_of_frames_alone():
     """The same frames are lost with a rate as without one."""
     chances = {"loss": 0.1, "corrupt": 0.1, "duplicate": 0.1, "seed": 5}
@@ -520,7 +538,15 @@ def test_rate_leaves_the_fate_of_frames_alone():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"loss": 1.1}, {"corrupt": -0.1}, {"delay_us": -1.0}, {"rate_bytes_s": -1.0}, {"queue_frames": 0}]
+    "wrong",
+    [
+        {"loss": 1.1},
+        {"corrupt": -0.1},
+        {"delay_us": -1.0},
+        {"rate_bytes_s": -1.0},
+        {"queue_frames": 0},
+        {"mark_frames": -1},
+    ],
 )
 def test_wrong_impairments(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):

@@ -6,7 +6,7 @@ import random
 from dataclasses import replace
 
 from ..wire.flow import signed
-from ..wire.segment import ACK, FIN, PSH, RST, SYN, Segment
+from ..wire.segment import ACK, CWR, ECE, FIN, PSH, RST, SYN, Segment
 from .steps import Frame
 
 M = 0xFFFF_FFFF
@@ -50,7 +50,7 @@ class Peer:
         self.rcv_nxt = self.rcv_una = 0
         self.open = self.over = self.fin_sent = self.peer_closed = False
         self.wnd, self.mss = self._rng.choice((8192, 8192, 1000, 65_535)), self._rng.choice((536, 1460))
-        self.sack = self._rng.random() < 0.7
+        self.sack, self.ecn = self._rng.random() < 0.7, self._rng.random() < 0.7
 
     # --- from the engine ---
 
@@ -88,7 +88,7 @@ class Peer:
         if len(step.options) % 4 == 0 and len(step.options) + 4 + 8 * len(step.sack) <= 40:
             starts = [(theirs[base] + offset & M, length) for base, offset, length in step.sack]
             segment = replace(segment, sacks=tuple((start, start + length & M) for start, length in starts))
-        return segment, step.options
+        return replace(segment, ecn=step.ecn), step.options
 
     def _segment(self, flags: int, seq: int, ack: int, wnd: int, length: int) -> Segment:
         if flags & SYN:
@@ -108,12 +108,12 @@ class Peer:
                 return None  # the host opens
             if self.nxt == self.iss:
                 self.nxt = self.iss + 1 & M
-            return self._segment(SYN, self.iss, 0, self.wnd, 0), options
+            return self._segment(SYN | (ECE | CWR) * self.ecn, self.iss, 0, self.wnd, 0), options
         self.rcv_una = self.rcv_nxt
         if not self.open:
             if self.slot % 2 and self.una == self.iss:  # the engine's SYN; what answers it is not acknowledged yet
                 self.nxt = self.iss + 1 & M
-                return self._segment(SYN | ACK, self.iss, self.rcv_nxt, self.wnd, 0), options
+                return self._segment(SYN | ACK | ECE * self.ecn, self.iss, self.rcv_nxt, self.wnd, 0), options
             self.open = True
             return self._segment(ACK, self.nxt, self.rcv_nxt, self.wnd, 0), b""
         choice, size = amount % 16, amount // 16
@@ -126,6 +126,10 @@ class Peer:
         if choice < 6 and not self.fin_sent and room > 0:
             data = self._segment(ACK | PSH, self.nxt, self.rcv_nxt, self.wnd, 1 + size % min(room, 1460))
             self.nxt = self.nxt + len(data.payload) & M
+            if self.ecn:
+                data = replace(
+                    data, flags=data.flags | CWR * (size % 7 == 0) | ECE * (size % 3 == 0), ecn=(2, 2, 3)[size % 3]
+                )
             return data, b""
         if choice < 9 and signed(self.nxt - self.una) > 0:  # again, what is not acknowledged
             size = min(signed(self.nxt - self.una), 1460)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from ..wire.segment import ACK, FIN, PSH, RST, SYN, URG
+from ..wire.segment import ACK, CWR, ECE, FIN, PSH, RST, SYN, URG
 
 SLOTS = 10
 """Four-tuples: the even ones are opened by the peer, the odd ones by the host."""
@@ -88,7 +88,7 @@ HOST = (
 @dataclass(frozen=True, slots=True)
 class Frame:
     """A segment of the peer's. ``seq``, ``ack``: base and offset; ``damage``, ``source``: "" or one of DAMAGE, SOURCES; ``sack``:
-    blocks, true or not, each a base and offset of ACK_BASES and a length.
+    blocks, true or not, each a base and offset of ACK_BASES and a length; ``ecn``: codepoint of the IP header.
     """
 
     slot: int
@@ -102,12 +102,14 @@ class Frame:
     damage: str = ""
     source: str = ""
     sack: tuple[tuple[str, int, int], ...] = ()
+    ecn: int = 0
 
     def __str__(self) -> str:
         letters = "".join(letter for bit, letter in enumerate("FSRPAUEC") if self.flags >> bit & 1)
         more = f" options {self.options.hex()}" if self.options else ""
         more += "".join(f" sack {base}{offset:+} of {length}" for base, offset, length in self.sack)
         more += f" urgent {self.urgent}" if self.urgent else ""
+        more += ("", " ECT(1)", " ECT(0)", " CE")[self.ecn]
         more += f" {self.damage} wrong" if self.damage else ""
         more += f" from {self.source}" if self.source else ""
         return (
@@ -231,6 +233,7 @@ def _frame(rng: random.Random, slot: int) -> Frame:
         ack = rng.choice(("nxt", "nxt", "una", "nxt")), min(rng.choice(_NEAR), 0)  # nothing that was not sent
         return Frame(slot, flags, seq, ack, rng.choice(_WINDOWS), rng.choice(_LENGTHS))
     flags = rng.choice(_FLAGS) if rng.random() < 0.97 else rng.randrange(256)
+    flags |= rng.choice((0, 0, 0, 0, ECE, CWR, ECE | CWR))
     return Frame(
         slot, flags,
         (rng.choice(SEQ_BASES) if rng.random() < 0.6 else "nxt", _offset(rng)),
@@ -240,4 +243,5 @@ def _frame(rng: random.Random, slot: int) -> Frame:
         rng.choice(DAMAGE) if rng.random() < 0.03 else "",
         rng.choice(SOURCES) if rng.random() < 0.01 else "",
         _sack(rng),
+        rng.choice((0, 0, 1, 2, 2, 3)),
     )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from .ecn import Ecn
 from .intervals import Intervals
 from .sack import Sack
 from .segment import ACK, SYN, Segment
@@ -47,6 +48,7 @@ class Flow:
     reset_by_peer: bool = False
     received: Intervals | None = None
     sack: Sack = field(default_factory=Sack)
+    ecn: Ecn = field(default_factory=Ecn)
     sent_base: int = 0
     sent: bytearray = field(default_factory=bytearray)
     early: list[tuple[int, int, bool]] = field(default_factory=list)

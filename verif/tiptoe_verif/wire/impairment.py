@@ -1,4 +1,5 @@
-"""A line that misbehaves, the same way for the same seed: loss, duplication, reordering, bit errors, delay, a rate."""
+"""A line that misbehaves, the same way for the same seed: loss, duplication, reordering, bit errors, delay, a rate, a queue
+that marks."""
 
 from __future__ import annotations
 
@@ -25,6 +26,9 @@ class Impairment:
     queue_frames : int
         With a rate: a frame that finds so many before it on the line or waiting for it is dropped (the tail's). A frame
         that is lost has had its time on the line.
+    mark_frames : int
+        With a rate: an IPv4 packet with ECT that finds so many frames before it is marked (CE, RFC 3168 section 5), as a
+        switch for DCTCP does it (RFC 8257 section 3.1); others are not. 0: never.
     seed : int
         Of all chance; each direction has its own sequence.
     """
@@ -38,6 +42,7 @@ class Impairment:
     reorder_us: float = 1000.0
     rate_bytes_s: float = 0.0
     queue_frames: int = 64
+    mark_frames: int = 0
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -49,6 +54,8 @@ class Impairment:
                 raise ValueError(f"{name} must not be negative")
         if self.queue_frames < 1:
             raise ValueError(f"queue_frames must be 1 at least, not {self.queue_frames}")
+        if self.mark_frames < 0:
+            raise ValueError(f"mark_frames must not be negative, not {self.mark_frames}")
 
     def __bool__(self) -> bool:
         chances = (self.loss, self.duplicate, self.reorder, self.corrupt)
@@ -60,8 +67,10 @@ class Channel:
 
     Attributes
     ----------
-    lost, duplicated, reordered, corrupted, dropped, passed : int
+    lost, duplicated, reordered, corrupted, dropped, marked, passed : int
         Frames so far; ``dropped`` those that the full queue did not take, ``passed`` counts what went in.
+    longest : int
+        The most frames that one has found before it.
     """
 
     def __init__(self, impairment: Impairment, direction: str) -> None:
@@ -70,6 +79,7 @@ class Channel:
         self._latest = 0.0
         self._leaving: deque[float] = deque()
         self.passed = self.lost = self.duplicated = self.reordered = self.corrupted = self.dropped = 0
+        self.marked = self.longest = 0
 
     def send(self, frame: bytes, time_us: float) -> list[tuple[float, bytes]]:
         """What becomes of a frame that is sent at ``time_us``: arrivals as (time, frame), none if it is lost."""
@@ -84,6 +94,10 @@ class Channel:
                 self.dropped += 1
                 return []
             time_us = leaves
+            # The frame itself is in the queue by now.
+            if rules.mark_frames and len(self._leaving) > rules.mark_frames and _ect(frame):
+                self.marked += 1
+                frame = _marked(frame)
         if lose < rules.loss:
             self.lost += 1
             return []
@@ -110,6 +124,7 @@ class Channel:
         leaving = self._leaving
         while leaving and leaving[0] <= time_us:
             leaving.popleft()
+        self.longest = max(self.longest, len(leaving))
         if len(leaving) >= self.impairment.queue_frames:
             return None
         begins = leaving[-1] if leaving else time_us
@@ -119,7 +134,26 @@ class Channel:
     def summary(self) -> str:
         """One line for people."""
         dropped = f", {self.dropped} dropped" if self.impairment.rate_bytes_s else ""
+        dropped += f", {self.marked} marked" if self.impairment.mark_frames else ""
         return (
             f"{self.passed} frames: {self.lost} lost, {self.duplicated} duplicated, {self.reordered} reordered, "
             f"{self.corrupted} corrupted{dropped}"
         )
+
+
+def _ect(frame: bytes) -> bool:
+    """Whether its sender knows ECN: an IPv4 packet with either codepoint, or marked already."""
+    return frame[12:14] == b"\x08\x00" and len(frame) >= HEADER + 20 and bool(frame[HEADER + 1] & 3)
+
+
+def _marked(frame: bytes) -> bytes:
+    """With CE, and the header's checksum right again if it was (RFC 1624: only a difference goes into it)."""
+    word = int.from_bytes(frame[HEADER : HEADER + 2], "big")
+    checksum = int.from_bytes(frame[HEADER + 10 : HEADER + 12], "big")
+    total = (~checksum & 0xFFFF) + (~word & 0xFFFF) + (word | 3)
+    total = (total & 0xFFFF) + (total >> 16)
+    total = (total & 0xFFFF) + (total >> 16)
+    new = bytearray(frame)
+    new[HEADER + 1] |= 3
+    new[HEADER + 10 : HEADER + 12] = (~total & 0xFFFF).to_bytes(2, "big")
+    return bytes(new)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
+from . import ecn
 from .flow import DEFAULT_MSS, Flow, syns_meant, unwrap
 from .host_frames import HostFrames
 from .intervals import Intervals
@@ -95,9 +96,12 @@ class WireMonitor:
         Frames of the host's, whose kernel carries connections of its own: not the engine's to answer for.
     may_skip : bool
         Payload could not always be read from host memory: segments the engine counts as sent may be missing here.
+    accurate : bool
+        Connections may be under DCTCP, whose segments all carry ECT, and whose ECE says what came last (RFC 8257).
     """
 
     may_skip = False
+    accurate = False
 
     def __init__(
         self, *, mac: int = 0, ip: int = 0, max_frame: int = 1514, forget_after_ns: int = 0, remembered: int = 4096
@@ -166,6 +170,10 @@ class WireMonitor:
             if flow.received is not None:
                 begin = unwrap(start, flow.received.complete)
                 flow.sack.arrived(begin, begin + len(segment.payload), flow)
+                if segment.payload and flow.our_edge is not None:
+                    flow.ecn.given(segment, begin, flow.received.complete, flow.our_edge)
+            elif segment.payload:
+                flow.ecn.ce += segment.ecn == ecn.CE
             self._received_range(flow, start, start + len(segment.payload), bool(segment.flags & FIN))
 
     def _received_range(self, flow: Flow, begin: int, end: int, fin: bool) -> None:
@@ -247,7 +255,7 @@ class WireMonitor:
             raise WireError("SYN together with FIN or RST")
         if not flags & (SYN | RST | ACK):
             raise WireError("neither SYN, RST nor ACK")
-        if wrong := misplaced(segment) or misplaced_urgent(segment):
+        if wrong := misplaced(segment) or misplaced_urgent(segment) or ecn.misplaced(segment):
             raise WireError(wrong)
         key = (segment.src, segment.sport, segment.dst, segment.dport)
         flow = self.flows.get(key)
@@ -267,6 +275,7 @@ class WireMonitor:
         flow.ended_ns = time_ns
         if flags & ACK:
             self._sent_ack(key, flow, segment)
+        self._check_ecn(key, flow, segment)
         if not flags & SYN:
             self._sent_data(flow, segment)
         if flow.over and not was_over and key in self._given:
@@ -372,6 +381,18 @@ class WireMonitor:
         if segment.sack_ok and not flow.sack.peers:
             raise WireError("permits selective acknowledgements to a peer whose SYN does not (RFC 2018 section 2)")
         if wrong := flow.sack.complaint(segment, ack, flow):
+            raise WireError(wrong)
+
+    def _check_ecn(self, key: Key, flow: Flow, segment: Segment) -> None:
+        syns = self._given[key].syns if key in self._given else []
+        if segment.flags & SYN:
+            wrong = flow.ecn.sent_syn(segment, syns)
+        else:
+            flow.ecn.learn(syns)
+            seq, ack = unwrap(segment.seq, flow.snd_max), flow.acked or 0
+            una = max([flow.una, *(ack for ack, _ in flow.overtaken)])
+            wrong = flow.ecn.sent(segment, seq, flow.snd_max, una, ack, self.accurate)
+        if wrong:
             raise WireError(wrong)
 
     def _sent_data(self, flow: Flow, segment: Segment) -> None:

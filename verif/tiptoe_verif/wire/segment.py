@@ -26,7 +26,7 @@ class Malformed(ValueError):
 @dataclass(frozen=True, slots=True)
 class Segment:
     """A TCP segment. Addresses are integers, first byte highest; ``ws`` is None without the option, ``mss`` 0.
-    ``sacks`` are SACK blocks as (left, right) edges, ``urgent`` is the urgent pointer."""
+    ``sacks`` are SACK blocks as (left, right) edges, ``urgent`` is the urgent pointer, ``ecn`` the codepoint of the IP header."""
 
     src: int
     dst: int
@@ -42,6 +42,7 @@ class Segment:
     sack_ok: bool = False
     sacks: tuple[tuple[int, int], ...] = ()
     urgent: int = 0
+    ecn: int = 0
 
     @property
     def length(self) -> int:
@@ -148,7 +149,9 @@ def parse_tcp(frame: bytes, *, strict: bool = True) -> Segment | None:
         raise Malformed("urgent pointer without URG")
     mss, ws, sack_ok, sacks = _options(frame[begin + 20 : begin + header], strict)
     payload = frame[begin + header : end]
-    return Segment(src, dst, sport, dport, seq, ack, flags, wnd, mss, ws, payload, sack_ok, sacks, urgent)
+    return Segment(
+        src, dst, sport, dport, seq, ack, flags, wnd, mss, ws, payload, sack_ok, sacks, urgent, frame[HEADER + 1] & 3
+    )
 
 
 def pack_tcp(segment: Segment, *, tos: int = 0, ttl: int = 64, options: bytes = b"") -> bytes:
@@ -175,7 +178,7 @@ def pack_tcp(segment: Segment, *, tos: int = 0, ttl: int = 64, options: bytes = 
     )  # fmt: skip
     addresses = segment.src.to_bytes(4, "big") + segment.dst.to_bytes(4, "big")
     tcp[16:18] = _checksum(addresses + TCP.to_bytes(2, "big") + size.to_bytes(2, "big") + tcp)
-    ip = bytearray(_IP.pack(0x45, tos, 20 + size, 0, 0x4000, ttl, TCP, 0, segment.src, segment.dst))
+    ip = bytearray(_IP.pack(0x45, tos | segment.ecn, 20 + size, 0, 0x4000, ttl, TCP, 0, segment.src, segment.dst))
     ip[10:12] = _checksum(ip)
     return bytes(ip + tcp)
 

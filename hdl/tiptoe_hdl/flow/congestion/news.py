@@ -15,6 +15,7 @@ Told = data.StructLayout(
         "mss": MAXSEG_BITS,
         "srtt": TICK_BITS,  # times 8
         "limited": 1,
+        "marked": 32,
     }
 )
 """Of a connection, as the last event has left it; names of ``congestion/program.py``. Newer news replace older ones."""

@@ -10,10 +10,12 @@ from ...congestion.program import (
     A_LOW,
     B_LOW,
     C_LOW,
+    FEW_NEWS,
     LABEL_BITS,
     LABEL_LOW,
     MOST_STEPS,
     NEWS,
+    NEWS_AT,
     OP_LOW,
     OPERAND_BITS,
     SETTINGS,
@@ -71,7 +73,7 @@ class Processor(wiring.Component):
         block = {"ram_style": "block"}
         rom = Memory(shape=WORD_BITS, depth=1 << LABEL_BITS, init=assemble(built_in(cfg)), attrs={"rom_style": "block"})
         state = Memory(shape=WORD_BITS, depth=cfg.connections * STATE_WORDS, init=[], attrs=block)
-        temporaries = Memory(shape=WORD_BITS, depth=TEMPORARIES, init=[])
+        temporaries = Memory(shape=WORD_BITS, depth=TEMPORARIES + 1, init=[])
         m.submodules.rom, m.submodules.state, m.submodules.temporaries = rom, state, temporaries
         fetched = rom.read_port()
         kept, known = state.read_port(), temporaries.read_port()
@@ -97,14 +99,16 @@ class Processor(wiring.Component):
         ]
         # Operands: a memory's word, two cycles behind its address, or news.
         m.d.sync += [asked.eq(operand), source.eq(asked), kept_data.eq(kept.data), known_data.eq(known.data)]
-        with m.If(source >= TEMPORARIES_AT):
+        with m.If(source == NEWS_AT["marked"]):
+            m.d.comb += value.eq(self.news.marked)
+        with m.Elif(source >= TEMPORARIES_AT):
             m.d.comb += value.eq(known_data)
         with m.Elif(source >= STATE_AT):
             m.d.comb += value.eq(kept_data)
         with m.Else():
             with m.Switch(source[:3]):
-                for number, name in enumerate(NEWS):
-                    with m.Case(number):
+                for name in FEW_NEWS:
+                    with m.Case(NEWS_AT[name]):
                         m.d.comb += value.eq(self.news[name])
 
         added, shifted, taken = Signal(WORD_BITS + 1), Signal(WORD_BITS + 1), Signal(WORD_BITS + 1)

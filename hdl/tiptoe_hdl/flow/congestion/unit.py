@@ -114,7 +114,9 @@ class CongestionUnit(wiring.Component):
             processor.news.now.eq(now << NOW_SHIFT),
             processor.news.before.eq(before),
         ]
-        m.d.comb += [processor.news[name].eq(found[name]) for name in ("cwnd", "una", "mss", "srtt", "limited")]
+        m.d.comb += [
+            processor.news[name].eq(found[name]) for name in ("cwnd", "una", "mss", "srtt", "limited", "marked")
+        ]
 
         with m.FSM():
             with m.State("Look"):  # the marks' memory takes ``ident``

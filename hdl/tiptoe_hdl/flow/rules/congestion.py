@@ -19,6 +19,7 @@ from ...congestion.program import DECREASE_BITS
 from ...wire.sequence import distance, seq_ge, seq_gt
 from ..tcb import CWND_BITS, DUPACK_THRESHOLD, MAXSEG_BITS
 from . import choose, choose_one, una_after, undoes
+from .ecn import is_accurate
 
 HALF = CWND_BITS // 2
 
@@ -48,8 +49,19 @@ def measure(s):
 def count(s):
     """Step 2."""
     acked = s.d_ack[:CWND_BITS]
+    # What remains at a loss, of the flight; of cwnd, which ECE cuts. With an accurate algorithm ``decrease`` is for ECE, and a
+    # loss halves (RFC 8257 section 3.5). Half at least remains, so the highest bit is always set.
+    at_loss = ~is_accurate(s.algorithm)
+    by_ece = at_loss | s.e_ece
+    shares = {
+        name: Cat(s.decrease[:-1] & whole.replicate(DECREASE_BITS - 1), Const(1, 1))
+        for name, whole in (("flight", at_loss), ("cwnd", by_ece))
+    }
     amounts = dict(flight=s.flight, cwnd=s.cwnd)
-    least = Mux(s.keeps_most, s.thrice_maxseg, s.twice_maxseg << 1)
+    least = {
+        name: Mux(s.keeps_most & whole, s.thrice_maxseg, s.twice_maxseg << 1)
+        for name, whole in (("flight", at_loss), ("cwnd", by_ece))
+    }
     return dict(
         ack_ends_recovery=s.ack_covers_recover | s.first_ack,
         # Were the segment a duplicate ACK: the third of a new loss (RFC 6582 section 3.2), or one of the first two. These
@@ -74,12 +86,13 @@ def count(s):
         tail_room=(s.maxseg - Mux(s.sack_ok & s.told.any(), Cat(Const(0b100, 3), s.told), 0))[:MAXSEG_BITS],
         inflated_most=s.ssthresh + s.flight,
         # Of what is under way, without what limited transmit has added (RFC 5681 section 3.2, step 2).
-        beyond_cwnd=s.dupacks.any() & ~s.in_recovery & (s.flight > s.cwnd),
+        beyond_cwnd=s.dupacks.any() & ~s.in_recovery & (s.flight > s.cwnd) & (at_loss | ~s.e_ece),
+        cwnd_least=Mux(s.cwnd < s.twice_maxseg, s.cwnd, s.twice_maxseg),
         # The products in two halves, which the next step adds up; and whether the least, two segments, does not count. In whole
         # segments nothing less than three of them is more than two then (four, if less than two thirds remain).
-        **{f"reduced_{name}_low": value[:HALF] * s.decrease for name, value in amounts.items()},
-        **{f"reduced_{name}_high": value[HALF:] * s.decrease for name, value in amounts.items()},
-        **{f"{name}_enough": value > least for name, value in amounts.items()},
+        **{f"reduced_{name}_low": value[:HALF] * shares[name] for name, value in amounts.items()},
+        **{f"reduced_{name}_high": value[HALF:] * shares[name] for name, value in amounts.items()},
+        **{f"{name}_enough": value > least[name] for name, value in amounts.items()},
         limited_by=Mux(s.dupacks[0], s.twice_maxseg, s.maxseg)[:CWND_BITS],
         duplicate=(
             ~s.ack_after_una
@@ -164,11 +177,13 @@ def apply(s):
     full, partial = s.go & s.if_full, s.go & s.if_partial
     enter = (s.go & s.if_third) | s.reorder_over
     reduced = Mux(s.reduced_enough, s.reduced, s.twice_maxseg)
-    reduced_cwnd = Mux(s.cwnd_enough, s.reduced_cwnd, s.twice_maxseg)
+    cut_ssthresh = Mux(s.cwnd_enough, s.reduced_cwnd, s.twice_maxseg)
+    cut_cwnd = Mux(s.cwnd_enough, s.reduced_cwnd, s.cwnd_least)  # which may be one segment
     inflated = Mux(s.reduced_enough, s.recovery_reduced, s.recovery_least)
-    cwnd_recovery = Mux(s.by_sack, s.recovery_by_sack, inflated)
+    cwnd_recovery = Mux(s.by_sack, s.recovery_by_sack, Mux(s.ecn_cut, s.cwnd, inflated))
     first_timeout = s.timeout & s.first_timeout
-    undo, tail_repaired = undoes(s), s.go & s.if_tail_repaired
+    undo, cut = undoes(s), s.go & (s.if_tail_repaired | s.if_cut)
+    falls = (first_timeout | enter) & ~s.ecn_cut  # once a window of data (RFC 3168 section 6.1.2)
     changed = choose_one(
         0,
         (s.if_full | s.if_floor, s.ssthresh),
@@ -178,6 +193,8 @@ def apply(s):
         (s.if_plus, s.cwnd_plus),
         (s.if_third, cwnd_recovery),
     )
+
+    cuts_by_ece = s.go & (s.if_cut | (s.if_tail_repaired & s.ecn_ok))
 
     def cwnd(after_segment):
         return choose(
@@ -189,7 +206,7 @@ def apply(s):
             (s.do_cwnd, s.cwnd_asked),
             (s.reorder_over, cwnd_recovery),
             (undo, s.prior_cwnd),
-            (tail_repaired, reduced_cwnd),
+            (cut, cut_cwnd),
             (s.go, after_segment),
         )
 
@@ -209,9 +226,9 @@ def apply(s):
         ssthresh=choose(
             s.ssthresh,
             (s.fresh, Const(CWND_MAX, CWND_BITS)),
-            (first_timeout | enter, reduced),
+            (falls, reduced),
             (undo, s.prior_ssthresh),
-            (tail_repaired, reduced_cwnd),
+            (cut, cut_ssthresh),
             (s.do_cwnd, s.ssthresh_asked),
         ),
         bytes_acked=choose(s.bytes_acked, (s.fresh | s.timeout, 0), (s.go, acked_by_segment)),
@@ -224,18 +241,18 @@ def apply(s):
         )[:2],
         in_recovery=(s.in_recovery | enter) & ~(s.fresh | s.timeout | full | undo),
         algorithm=choose(s.algorithm, (s.fresh, s.algorithm_initial), (s.do_congestion, s.e_seq[:ALGORITHM_BITS])),
-        ssthresh_falls=first_timeout | enter | tail_repaired,
+        ssthresh_falls=falls | cut,
         tells_begin=s.fresh | s.do_congestion,
         tells_timeout=first_timeout,
-        tells_loss=enter | tail_repaired,
-        tells_ack=s.go & s.if_avoids,
+        tells_loss=(enter & ~s.ecn_cut) | cut,
+        tells_ack=s.go & (s.if_avoids | (s.if_new_ack & s.accurate)),
         cwnd_before=s.cwnd,
         recover=s.snd_max,  # if
-        moves_recover=s.timeout | enter,
+        moves_recover=s.timeout | enter | cuts_by_ece,
         # That a SYN had to be repeated says nothing of the data behind it.
         recover_valid=(
             (s.recover_valid | s.timeout | enter)
-            & ~(s.fresh | s.becomes_established | undo | (s.go & s.if_passes_recover))
+            & ~(s.fresh | s.becomes_established | undo | cuts_by_ece | (s.go & s.if_passes_recover))
         ),
         rexmt_one=rexmt_one,
         again=rexmt_one | s.fills | s.tail_probe,
@@ -247,6 +264,14 @@ def apply(s):
 
 def tell(s):
     """Behind step 4, with srtt as it was before: what the unit hears of, and of what."""
-    told = dict(algorithm=s.algorithm, cwnd=s.cwnd, una=s.snd_una, mss=s.maxseg, srtt=s.srtt, limited=s.cwnd_full)
+    told = dict(
+        algorithm=s.algorithm,
+        cwnd=s.cwnd,
+        una=s.snd_una,
+        mss=s.maxseg,
+        srtt=s.srtt,
+        limited=s.cwnd_full,
+        marked=s.marked,
+    )
     events = dict(begin=s.tells_begin, timeout=s.tells_timeout, loss=s.tells_loss, ack=s.tells_ack)
     return events, told, s.cwnd_before

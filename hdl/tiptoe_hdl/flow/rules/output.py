@@ -212,7 +212,7 @@ def _field(window):
 
 def send(s):
     """Step 9: the segment, and what sending it changes besides."""
-    flags = Cat(s.fin, s.tx_syn, Const(0, 1), s.psh, ~s.in_syn_sent, Const(0, 3))
+    flags = Cat(s.fin, s.tx_syn, Const(0, 1), s.psh, ~s.in_syn_sent, Const(0, 1), s.tx_ece, s.tx_cwr)
     wants_turn = s.more | s.blocked | s.lost_again | (s.paced & s.alive & s.turns.any() & ~s.awaits)
     return dict(
         tx_flags=Mux(s.reset, Mux(s.reset_reply, 1 << RST, 1 << RST | 1 << ACK), flags)[:8],
@@ -224,6 +224,8 @@ def send(s):
             (s.reset & s.reset_reply, s.e_ack),
             (s.sent, s.base),
         ),
+        ect=s.ect & ~s.reset,
+        cwr_owed=s.cwr_owed & (s.tx_syn | ~s.tx_cwr),
         tx_sacks=Mux(s.tx_syn | s.reset, 0, s.sacks),
         # A pointer to 65,535 behind the segment, where SND.UP lies further ahead, must stand behind all that was sent: data that
         # the peer has not got yet then comes with a pointer further on (as in Linux). Else there is none.

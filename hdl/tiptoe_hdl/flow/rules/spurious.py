@@ -29,7 +29,7 @@ def judge(s):
     return dict(
         if_original=moves & s.frto[1],
         block_undoes=s.told_twice & (s.resent == 1),
-        if_tail_repaired=moves & s.tail_open[1],
+        if_tail_repaired=moves & s.tail_open[1] & ~s.ecn_cut,
     )
 
 

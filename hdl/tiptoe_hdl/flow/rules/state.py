@@ -120,6 +120,7 @@ def apply(s):
             | s.syn_acked
             | s.delack_due
             | (s.go & s.if_ack_now)
+            | (s.go & s.if_ecn_ack)
             | s.do_keepalive
             | s.do_urgent  # the pointer goes ahead of the data, whatever holds that back (MUST-32 of the peer's TCP)
         )

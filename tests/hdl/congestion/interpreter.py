@@ -2,6 +2,7 @@
 
 from tiptoe_hdl.congestion.program import (
     EVENTS,
+    LABEL_BITS,
     MOST_STEPS,
     NEWS,
     SETTINGS,
@@ -27,7 +28,7 @@ class Interpreter:
         """What the event's program wrote; ``news`` has all of NEWS."""
         assert set(news) == set(NEWS)
         values = [news[name] for name in NEWS] + self.state + [None] * 16
-        settings = {"growth": 0, "decrease": self.algorithm.decrease}
+        settings = {"growth": 0, "decrease": self.algorithm.decrease, "slow": 0}
         at = EVENTS.index(event)
         for self.steps in range(MOST_STEPS):
             word = self.words[at]
@@ -38,7 +39,7 @@ class Interpreter:
                 self.state = values[8:16]
                 return settings
             if op == Op.JUMP or (op == Op.LESS and a < b):
-                at = word & 0xFF
+                at = word & (1 << LABEL_BITS) - 1
             if op in (Op.JUMP, Op.LESS):
                 continue
             result = _result(op, a, b, c, word)

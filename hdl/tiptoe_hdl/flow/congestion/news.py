@@ -1,5 +1,7 @@
 """What goes between the TCB pipeline and the congestion control unit."""
 
+from dataclasses import replace
+
 from amaranth.lib import data
 
 from ...config import EngineConfig
@@ -22,9 +24,9 @@ Told = data.StructLayout(
 
 def congestion_news(cfg: EngineConfig) -> data.StructLayout:
     """An event that congestion control hears of: ``begin``, ``timeout``, ``loss``, ``ack``, of which the last two may come
-    together; ``before``: cwnd before it, with ``timeout`` and ``loss``."""
+    together; ``before``: cwnd before it, with ``timeout`` and ``loss``; the sample, with ``rtt``."""
     return data.StructLayout(
-        {"id": cfg.id_bits, "begin": 1, "timeout": 1, "loss": 1, "ack": 1, "told": Told, "before": CWND_BITS}
+        {"id": cfg.id_bits, "begin": 1, "timeout": 1, "loss": 1, "rtt": 1, "ack": 1, "told": Told, "before": CWND_BITS}
     )
 
 
@@ -37,6 +39,8 @@ Steering = data.StructLayout(
         "keeps_most": 1,  # decrease is two thirds or more
         "first_ack": 1,
         "hosts": 1,
+        "gently": 1,
+        "ends_slow": 1,  # Slow.ENDS
     }
 )
 """How a connection's window grows and falls: what the pipeline reads like a bank. Names of ``congestion/program.py``."""
@@ -57,9 +61,14 @@ def steering_of(algorithm: Algorithm) -> dict:
         keeps_most=keeps_most(algorithm.decrease),
         first_ack=algorithm.first_ack,
         hosts=algorithm.hosts,
+        gently=0,
+        ends_slow=0,
     )
 
 
 def built_in(cfg: EngineConfig) -> list[tuple[int, Algorithm]]:
-    """Number and algorithm of those that the engine has."""
-    return [(number, algorithm) for number, algorithm in enumerate(ALGORITHMS) if algorithm.name in cfg.congestion]
+    """Number and algorithm of those that the engine has; without programs, if each is complete without."""
+    found = [(number, algorithm) for number, algorithm in enumerate(ALGORITHMS) if algorithm.name in cfg.congestion]
+    if all(algorithm.complete or not algorithm.programs for _, algorithm in found):
+        return [(number, replace(algorithm, programs={})) for number, algorithm in found]
+    return found

@@ -15,7 +15,7 @@ two segments more than cwnd, which itself stays. So behind such ACKs, and only t
 from amaranth.hdl import Cat, Const, Mux
 
 from ...congestion import ALGORITHM_BITS
-from ...congestion.program import DECREASE_BITS
+from ...congestion.program import DECREASE_BITS, GENTLE_SHIFT
 from ...wire.sequence import distance, seq_ge, seq_gt
 from ..tcb import CWND_BITS, DUPACK_THRESHOLD, MAXSEG_BITS
 from . import choose, choose_one, una_after, undoes
@@ -40,6 +40,7 @@ def measure(s):
         twice_maxseg=(s.maxseg << 1)[:CWND_BITS],
         thrice_maxseg=((s.maxseg << 1) + s.maxseg)[:CWND_BITS],
         slow_start=s.cwnd < s.ssthresh,
+        first_slow=s.ssthresh.all(),  # no loss has lowered it
         cwnd_but_one=Mux(s.cwnd > s.maxseg, s.cwnd - s.maxseg, 0)[:CWND_BITS],
         restart_window=((s.maxseg << 3) + (s.maxseg << 1))[:CWND_BITS],
     )
@@ -48,6 +49,7 @@ def measure(s):
 def count(s):
     """Step 2."""
     acked = s.d_ack[:CWND_BITS]
+    slow_growth = Mux(acked < s.maxseg, acked, s.maxseg)[:CWND_BITS]
     amounts = dict(flight=s.flight, cwnd=s.cwnd)
     least = Mux(s.keeps_most, s.thrice_maxseg, s.twice_maxseg << 1)
     return dict(
@@ -61,7 +63,9 @@ def count(s):
         flight_smaller=s.flight < s.cwnd,
         grows_by_ack=s.in_recovery | s.slow_start,
         acked=acked,
-        slow_growth=Mux(acked < s.maxseg, acked, s.maxseg)[:CWND_BITS],
+        slow_growth=Mux(s.gently, slow_growth >> GENTLE_SHIFT, slow_growth),
+        # The unit has seen enough of a first slow start (RFC 9406 section 4.2): from the next event on it is over.
+        ssthresh=s.ssthresh & (s.cwnd | ~(s.ends_slow & s.first_slow).replicate(CWND_BITS)),
         # So much acknowledged makes cwnd a segment more in congestion avoidance.
         due=Mux(s.by_cwnd, s.cwnd, s.growth)[:CWND_BITS],
         # No further full segment had room (RFC 9438 section 5.8).
@@ -228,6 +232,7 @@ def apply(s):
         tells_begin=s.fresh | s.do_congestion,
         tells_timeout=first_timeout,
         tells_loss=enter | tail_repaired,
+        tells_slow=s.go & s.if_slow_start & s.first_slow & s.cwnd_full,
         tells_ack=s.go & s.if_avoids,
         cwnd_before=s.cwnd,
         recover=s.snd_max,  # if
@@ -248,5 +253,6 @@ def apply(s):
 def tell(s):
     """Behind step 4, with srtt as it was before: what the unit hears of, and of what."""
     told = dict(algorithm=s.algorithm, cwnd=s.cwnd, una=s.snd_una, mss=s.maxseg, srtt=s.srtt, limited=s.cwnd_full)
-    events = dict(begin=s.tells_begin, timeout=s.tells_timeout, loss=s.tells_loss, ack=s.tells_ack)
-    return events, told, s.cwnd_before
+    rtt = s.tells_slow & s.rtt_done
+    events = dict(begin=s.tells_begin, timeout=s.tells_timeout, loss=s.tells_loss, rtt=rtt, ack=s.tells_ack)
+    return events, told, Mux(s.tells_loss | s.tells_timeout, s.cwnd_before, s.sample)

@@ -5,9 +5,9 @@ the one that finds the shortest queue: so a round is judged by its first sample,
 Where there are more samples, a round is a quarter of a window, or eight segments, and its minimum counts. The samples are of
 windows that were full: what an application sends now and then says nothing (a delayed acknowledgement is not a queue).
 
-Conservative slow start, which lasts CSS_ROUNDS, also ends when the round trip has grown once more by half: it comes a round
-behind what it tells of, and a queue that a round has doubled is full in the next. For the same reason cwnd grows by an eighth
-there and not by a quarter (``GENTLE_SHIFT``).
+Conservative slow start, which lasts CSS_ROUNDS, also ends when the round trip has grown once more by half, and stays so for
+a round in which cwnd waits: it comes a round behind what it tells of, and a queue that a round has doubled is full in the
+next. For the same reason cwnd grows by an eighth there and not by a quarter (``GENTLE_SHIFT``).
 
 Times are microseconds and one more; 0: there is none. A tick is what they are exact to, so less than two do not count.
 """
@@ -17,9 +17,10 @@ from .program import Program, Slow
 STARTS = 2
 """The first slow start goes on while ``phase`` is this; what is less means that it is over."""
 
-STATE = ("phase", "other", "base", "shortest", "end", "css", "rounds")
+STATE = ("phase", "other", "base", "shortest", "end", "css", "rounds", "full")
 """base, shortest: of the round before, and of this one; end: sequence number behind this one; css: ``shortest`` when
-conservative slow start began, 0: it has not; rounds: of it. An algorithm has ``phase`` and ``other`` to itself, begins with
+conservative slow start began, 0: it has not; rounds: of it; full: the round trip has grown by half there.
+An algorithm has ``phase`` and ``other`` to itself, begins with
 zeros in the rest, and may use that when slow start is over."""
 
 LEAST_US, MOST_US = 4000, 16000
@@ -70,6 +71,7 @@ def _sample() -> Program:
     p.min("shortest", "shortest", "sample")
     p.less("css", "one", "over")
     p.less("shortest", "css", "resumes")
+    p.less("zero", "full", "waits")
     p.jump("gently")
 
     p.label("next")
@@ -89,6 +91,7 @@ def _sample() -> Program:
     p.less("shortest", "bound", "over")
     p.copy("css", "shortest")
     p.set("rounds", 0)
+    p.set("full", 0)
     p.label("gently")
     p.set("slow", Slow.GENTLY)
     p.end()
@@ -99,9 +102,17 @@ def _sample() -> Program:
     p.max("bound", "bound", "threshold")
     p.add("bound", "css", "bound")
     p.add("rounds", "rounds", "one")
-    p.less("bound", "shortest", "ends")
+    p.less("bound", "shortest", "full")
+    p.set("full", 0)
     p.set("bound", CSS_ROUNDS)
     p.less("rounds", "bound", "gently")
+    p.jump("ends")
+    p.label("full")
+    p.less("zero", "full", "ends")
+    p.set("full", 1)
+    p.label("waits")
+    p.set("slow", Slow.WAITS)
+    p.end()
     p.label("ends")
     p.set("slow", Slow.ENDS)
     p.end()

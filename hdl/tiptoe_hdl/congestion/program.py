@@ -53,8 +53,11 @@ class Slow(IntEnum):
     """By a share of that (RFC 9406's conservative slow start): 1 of 2**GENTLE_SHIFT."""
     ENDS = 2
     """ssthresh becomes cwnd."""
+    WAITS = 3
+    """cwnd stays."""
 
 
+SLOW_BITS = 2
 GENTLE_SHIFT = 3
 
 STATE_WORDS = 8

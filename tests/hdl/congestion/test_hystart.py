@@ -55,10 +55,11 @@ class SlowStart:
                 under_way.append((free + line.rtt + line.more.get(sent, 0), now))
                 timed = timed or (sent, now)
                 sent += 1
-            now, began = under_way.popleft()
+            arrives, began = under_way.popleft()
+            now = max(now, arrives)  # nothing overtakes
             self.una += MSS
             if not self.ended:
-                self.cwnd += MSS >> (GENTLE_SHIFT if self.slow == Slow.GENTLY else 0)
+                self.cwnd += {Slow.STARTS: MSS, Slow.GENTLY: MSS >> GENTLE_SHIFT, Slow.WAITS: 0}[self.slow]
             if self.every or timed[0] == number:
                 ticks = [int(at * 1000 / self.tick_us) for at in (began, now)]
                 timed = None
@@ -108,6 +109,7 @@ def test_samples_of_each_acknowledgement_tell_a_round_earlier(line):
 LATE = {
     "one round trip": dict.fromkeys(range(20, 40), 30),
     "two of them, less the second time": {n: 30 if n < 40 else 20 for n in range(20, 80)},
+    "two of them, much more the second time": {n: 30 if n < 40 else 200 for n in range(20, 70)},
     "more each time, but little": {n: 3 * (n // 300) for n in range(3000)},
     "always the same": dict.fromkeys(range(10_000), 50),
 }
@@ -165,6 +167,16 @@ def test_it_ends_with_the_fifth_round_of_no_shorter_a_round_trip(algorithm):
         said.append(s.slow)
         s.una += s.cwnd
     assert said == [Slow.STARTS, *[Slow.GENTLY] * 5, Slow.ENDS]
+
+
+@pytest.mark.parametrize("algorithm", [NEWRENO, CUBIC], ids=lambda algorithm: algorithm.name)
+def test_it_waits_a_round_when_the_round_trip_has_grown_by_half_and_then_ends(algorithm):
+    for last, said in ((46, Slow.ENDS), (40, Slow.GENTLY), (29, Slow.STARTS)):
+        s = SlowStart(algorithm, LINES["20 ms"][0])
+        for sample, expected in ((20, Slow.STARTS), (30, Slow.GENTLY), (46, Slow.WAITS), (last, said)):
+            s._run("rtt", sample)
+            assert s.slow == expected
+            s.una += s.cwnd
 
 
 @pytest.mark.parametrize("algorithm", [NEWRENO, CUBIC], ids=lambda algorithm: algorithm.name)

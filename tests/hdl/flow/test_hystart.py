@@ -30,12 +30,13 @@ class Round(Transfer):
 @BOTH
 def test_a_round_trip_that_grows_ends_slow_start(algorithm):
     t = Round(algorithm)
-    sizes = [t.round_trip(ticks) for ticks in (20, 20, 30, 50)]
-    (first, _), (second, count), (third, more), (last, most) = sizes
+    sizes = [t.round_trip(ticks) for ticks in (20, 20, 30, 50, 50)]
+    (first, _), (second, count), (third, more), (fourth, most), (last, _) = sizes
     assert second - first == 1000 * count
     assert 1000 * more // 2**GENTLE_SHIFT <= third - second <= 1000 * more // 2**GENTLE_SHIFT + 3000
+    assert third < fourth <= third + 1000 * most // 2**GENTLE_SHIFT + 2000
     tcb = t.tcb()
-    assert third < tcb["ssthresh"] <= last <= third + 1000 * most // 2**GENTLE_SHIFT + 2000
+    assert fourth <= tcb["ssthresh"] <= last <= fourth + 3000, "it waits, and ends"
     assert tcb["losses"] == 0
     t.round_trip(50)
     assert t.tcb()["ssthresh"] == tcb["ssthresh"] and t.tcb()["cwnd"] <= last + 3000

@@ -6,7 +6,7 @@ from amaranth.lib import data
 
 from ...config import EngineConfig
 from ...congestion import ALGORITHM_BITS, ALGORITHMS
-from ...congestion.program import DECREASE_BITS, GROWTH_BITS, NEVER, Algorithm
+from ...congestion.program import DECREASE_BITS, GROWTH_BITS, NEVER, SLOW_BITS, Algorithm
 from ..tcb import CWND_BITS, MAXSEG_BITS, TICK_BITS
 
 Told = data.StructLayout(
@@ -39,8 +39,7 @@ Steering = data.StructLayout(
         "keeps_most": 1,  # decrease is two thirds or more
         "first_ack": 1,
         "hosts": 1,
-        "gently": 1,
-        "ends_slow": 1,  # Slow.ENDS
+        "slow": SLOW_BITS,  # Slow
     }
 )
 """How a connection's window grows and falls: what the pipeline reads like a bank. Names of ``congestion/program.py``."""
@@ -61,8 +60,7 @@ def steering_of(algorithm: Algorithm) -> dict:
         keeps_most=keeps_most(algorithm.decrease),
         first_ack=algorithm.first_ack,
         hosts=algorithm.hosts,
-        gently=0,
-        ends_slow=0,
+        slow=0,
     )
 
 

@@ -13,7 +13,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from ...config import EngineConfig
-from ...congestion.program import DECREASE_BITS, ENTRIES, EVENTS, GROWTH_BITS, HALF_LEFT, NEVER, NOW_SHIFT, Slow
+from ...congestion.program import DECREASE_BITS, ENTRIES, EVENTS, GROWTH_BITS, HALF_LEFT, NEVER, NOW_SHIFT
 from ...wire.valid_only import valid_only
 from ..tcb import CWND_BITS, TICK_BITS
 from .news import Steering, Told, built_in, congestion_news, keeps_most, steering_of
@@ -104,8 +104,7 @@ class CongestionUnit(wiring.Component):
             result.keeps_most.eq(keeps_most(result.decrease)),
             result.first_ack.eq(algorithm.first_ack),
             result.hosts.eq(algorithm.hosts),
-            result.gently.eq(processor.settings.slow == Slow.GENTLY),
-            result.ends_slow.eq(processor.settings.slow == Slow.ENDS),
+            result.slow.eq(processor.settings.slow),
             write.en.eq(begins | writes),
             write.addr.eq(Mux(begins, told.id, ident)),
             write.data.eq(Mux(begins, initial, result)),

@@ -15,7 +15,7 @@ two segments more than cwnd, which itself stays. So behind such ACKs, and only t
 from amaranth.hdl import Cat, Const, Mux
 
 from ...congestion import ALGORITHM_BITS
-from ...congestion.program import DECREASE_BITS, GENTLE_SHIFT
+from ...congestion.program import DECREASE_BITS, GENTLE_SHIFT, Slow
 from ...wire.sequence import distance, seq_ge, seq_gt
 from ..tcb import CWND_BITS, DUPACK_THRESHOLD, MAXSEG_BITS
 from . import choose, choose_one, una_after, undoes
@@ -63,9 +63,9 @@ def count(s):
         flight_smaller=s.flight < s.cwnd,
         grows_by_ack=s.in_recovery | s.slow_start,
         acked=acked,
-        slow_growth=Mux(s.gently, slow_growth >> GENTLE_SHIFT, slow_growth),
+        slow_growth=Mux(s.slow[0], (slow_growth >> GENTLE_SHIFT) & ~s.slow[1].replicate(CWND_BITS), slow_growth),
         # The unit has seen enough of a first slow start (RFC 9406 section 4.2): from the next event on it is over.
-        ssthresh=s.ssthresh & (s.cwnd | ~(s.ends_slow & s.first_slow).replicate(CWND_BITS)),
+        ssthresh=s.ssthresh & (s.cwnd | ~((s.slow == Slow.ENDS) & s.first_slow).replicate(CWND_BITS)),
         # So much acknowledged makes cwnd a segment more in congestion avoidance.
         due=Mux(s.by_cwnd, s.cwnd, s.growth)[:CWND_BITS],
         # No further full segment had room (RFC 9438 section 5.8).

@@ -10,9 +10,10 @@ that cwnd has come to the target a round trip later (section 4.4, 4.5). In the R
 (section 4.3), which cwnd so follows at a distance of less than one segment, plus what one round trip adds. Two segments at
 least, which the limit of 1.5 * cwnd gives for the cubic function anyway.
 
-Not in it: HyStart++ (RFC 9406), and taking back what was a spurious loss (section 4.9).
+Slow start ends by HyStart++ (section 4.10; ``hystart.py``). Not in it: taking back what was a spurious loss (section 4.9).
 """
 
+from . import hystart
 from .program import NEVER, Algorithm, Program
 
 BETA = 179
@@ -28,6 +29,7 @@ MOST_K = 1 << 16
 """Highest bit of K."""
 
 AFTER_LOSS, RUNS, PLAIN = range(3)
+assert PLAIN == hystart.STARTS
 """Phases: the next acknowledgement in congestion avoidance begins an epoch, with K from w_max; an epoch runs; the next one
 begins with K = 0 (after a time-out, section 4.8, or slow start without loss, section 4.10)."""
 
@@ -66,9 +68,9 @@ def _window(p: Program, target: str, time: str, name: str) -> None:
 
 def _begin() -> Program:
     p = Program(STATE)
+    for name in STATE[1:]:
+        p.set(name, 0)
     p.set("phase", PLAIN)
-    p.set("w_max", 0)
-    p.set("prior", 0)
     return p
 
 
@@ -190,5 +192,5 @@ CUBIC = Algorithm(
     name="cubic",
     text="RFC 9438.",
     decrease=BETA,
-    programs={"begin": _begin(), "timeout": _timeout(), "loss": _loss(), "ack": _ack()},
+    programs={"begin": _begin(), "timeout": _timeout(), "loss": _loss(), "rtt": hystart.SAMPLE, "ack": _ack()},
 )

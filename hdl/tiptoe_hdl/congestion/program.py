@@ -15,12 +15,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-EVENTS = ("begin", "timeout", "loss", "ack")
+EVENTS = ("begin", "timeout", "loss", "rtt", "ack")
 """A program each; of several at once the first goes first.
 
 begin: the connection begins, or takes this algorithm. timeout: the first time-out for the data under way. loss: recovery
-begins, or cwnd was cut for ECE. ack: new data was acknowledged in congestion avoidance. Slow start, recovery and what
-follows a time-out are the pipeline's.
+begins, or cwnd was cut for ECE. rtt: a round trip was measured in the first slow start (before ssthresh has fallen) while the
+window was full. ack: new data was acknowledged in congestion avoidance. Slow start, recovery and what follows a time-out are
+the pipeline's.
 """
 
 FEW_NEWS = ("cwnd", "una", "mss", "srtt", "now", "before", "limited", "tick_us")
@@ -29,21 +30,38 @@ NEWS = (*FEW_NEWS, "marked")
 
 cwnd, mss: bytes, as they are now. una: SND.UNA. srtt: smoothed round-trip time, ticks times 8; 0: not measured. now: ticks
 times 2**12, so that ``diff`` of two is right when the clock of 20 bits wraps. before: bytes, cwnd before the last loss or
-time-out. limited: 1: the window was full when the last acknowledgement came, 0: the application sends less. tick_us:
-microseconds of a tick. marked: bytes acknowledged with ECE on a connection with ECN, modulo 2**32 (for ``diff``); with
-``una`` it tells how much of what was acknowledged had been marked, if the peer tells accurately.
+time-out; of ``rtt`` the sample, in ticks. limited: 1: the window was full when the last acknowledgement came, 0: the
+application sends less. tick_us: microseconds of a tick. marked: bytes acknowledged with ECE on a connection with ECN, modulo
+2**32 (for ``diff``); with ``una`` it tells how much of what was acknowledged had been marked, if the peer tells accurately.
 """
 NOW_SHIFT = 12
 
-SETTINGS = ("growth", "decrease")
-"""What a program writes. growth: in congestion avoidance cwnd grows by a segment when so many bytes have been
-acknowledged: 0: as many as cwnd has (RFC 5681), ``NEVER`` and above: it stays. decrease: at a loss ssthresh becomes so
-many 256ths of the flight: what is less than ``HALF_LEFT`` counts as that, what is more than 255 as 255. What a program
-does not write is 0 and the algorithm's own ``decrease``."""
+SETTINGS = ("growth", "decrease", "slow")
+"""What a program writes. growth: in congestion avoidance cwnd grows by a segment when so many bytes have been acknowledged:
+0: as many as cwnd has (RFC 5681), ``NEVER`` and above: it stays. decrease: at a loss ssthresh becomes so many 256ths of the
+flight: what is less than ``HALF_LEFT`` counts as that, what is more than 255 as 255. slow: what becomes of the first slow
+start, one of ``Slow``. What a program does not write is 0 and the algorithm's own ``decrease``."""
 GROWTH_BITS, DECREASE_BITS = 23, 8
 HALF_LEFT = 1 << DECREASE_BITS - 1
 """The least: two of four segments remain then, so no window falls below two."""
 NEVER = (1 << GROWTH_BITS) - 1
+
+
+class Slow(IntEnum):
+    """Settings of ``slow``."""
+
+    STARTS = 0
+    """cwnd grows by what is acknowledged."""
+    GENTLY = 1
+    """By a share of that (RFC 9406's conservative slow start): 1 of 2**GENTLE_SHIFT."""
+    ENDS = 2
+    """ssthresh becomes cwnd."""
+    WAITS = 3
+    """cwnd stays."""
+
+
+SLOW_BITS = 2
+GENTLE_SHIFT = 3
 
 STATE_WORDS = 8
 TEMPORARIES = 15
@@ -79,7 +97,7 @@ class Op(IntEnum):
 
 WORD_BITS = 32
 TARGET_LOW, A_LOW, B_LOW, C_LOW, LABEL_LOW, OP_LOW = 23, 18, 13, 8, 0, 28
-OPERAND_BITS, LABEL_BITS = 5, 8
+OPERAND_BITS, LABEL_BITS = 5, 9
 STATE_AT, TEMPORARIES_AT = 8, 16
 """Places of operands: news (as a target: settings), state, temporaries; and one of news that had no place there."""
 NEWS_AT = {name: number for number, name in enumerate(FEW_NEWS)} | {"marked": TEMPORARIES_AT + TEMPORARIES}
@@ -229,6 +247,8 @@ class Algorithm:
         The host writes cwnd and ssthresh.
     programs : dict
         By event. What has none leaves its settings as they are. Without any the unit has nothing to do.
+    complete : bool
+        Also without its programs: they are left out where no other algorithm needs a unit that runs some.
     """
 
     name: str
@@ -239,6 +259,7 @@ class Algorithm:
     accurate: bool = False
     hosts: bool = False
     programs: dict[str, Program] = field(default_factory=dict)
+    complete: bool = False
 
     def __post_init__(self) -> None:
         if not HALF_LEFT <= self.decrease < 1 << DECREASE_BITS or not 0 <= self.growth <= NEVER:
@@ -247,19 +268,25 @@ class Algorithm:
             raise ValueError(f"{self.name}: no such events: {unknown}")
 
 
+ENTRIES = 1 << (len(EVENTS) - 1).bit_length()
+"""Jumps for each number of an algorithm."""
+
+
 def assemble(algorithms: Iterable[tuple[int, Algorithm]]) -> list[int]:
-    """The memory of programs: first a jump for each number of an algorithm and event, then the programs.
+    """The memory of programs: first a jump for each number of an algorithm and event, then the programs, each once.
 
     Words that no program has are END."""
     algorithms = list(algorithms)
     end = 0
-    first = (max((number for number, _ in algorithms), default=0) + 1) * len(EVENTS)
+    first = (max((number for number, _ in algorithms), default=0) + 1) * ENTRIES
     jumps, words = [end] * first, list[int]()
+    places: dict[int, int] = {}
     for number, algorithm in algorithms:
         for event, program in algorithm.programs.items():
-            base = first + len(words)
-            jumps[number * len(EVENTS) + EVENTS.index(event)] = Op.JUMP << OP_LOW | base << LABEL_LOW
-            words += program.words(base)
+            if id(program) not in places:
+                places[id(program)] = first + len(words)
+                words += program.words(first + len(words))
+            jumps[number * ENTRIES + EVENTS.index(event)] = Op.JUMP << OP_LOW | places[id(program)] << LABEL_LOW
     if first + len(words) > 1 << LABEL_BITS:
         raise ValueError(f"the programs have {first + len(words)} words, more than {1 << LABEL_BITS}")
     return jumps + words

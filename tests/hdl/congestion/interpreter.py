@@ -2,6 +2,7 @@
 
 from tiptoe_hdl.congestion.program import (
     EVENTS,
+    LABEL_BITS,
     MOST_STEPS,
     NEWS,
     NEWS_AT,
@@ -31,7 +32,7 @@ class Interpreter:
         values = [0] * 8 + self.state + [None] * 16
         for name, at in NEWS_AT.items():
             values[at] = news[name]
-        settings = {"growth": 0, "decrease": self.algorithm.decrease}
+        settings = {"growth": 0, "decrease": self.algorithm.decrease, "slow": 0}
         at = EVENTS.index(event)
         for self.steps in range(MOST_STEPS):
             word = self.words[at]
@@ -42,7 +43,7 @@ class Interpreter:
                 self.state = values[8:16]
                 return settings
             if op == Op.JUMP or (op == Op.LESS and a < b):
-                at = word & 0xFF
+                at = word & (1 << LABEL_BITS) - 1
             if op in (Op.JUMP, Op.LESS):
                 continue
             result = _result(op, a, b, c, word)

@@ -7,7 +7,7 @@ import pytest
 
 from tests.hdl.congestion.interpreter import Interpreter
 from tiptoe_hdl.congestion import ALGORITHM_BITS, ALGORITHMS, NUMBERS
-from tiptoe_hdl.congestion.program import NEWS, SETTINGS, Algorithm, Program, assemble
+from tiptoe_hdl.congestion.program import LABEL_BITS, NEWS, SETTINGS, Algorithm, Program, assemble
 from tiptoe_hdl.messages import Congestion
 
 PAGE = Path(__file__).parents[3] / "docs" / "adding-a-congestion-control.md"
@@ -28,17 +28,18 @@ def test_the_algorithm_of_the_page(segments, growth, decrease):
     assert Interpreter(shown()).run("ack", **NEWS_OF | dict(mss=1460, cwnd=segments * 1460)) == {
         "growth": growth,
         "decrease": decrease,
+        "slow": 0,
     }
 
 
 def test_it_fits_beside_the_others():
-    assert len(assemble(enumerate((*ALGORITHMS, shown())))) <= 256
+    assert len(assemble(enumerate((*ALGORITHMS, shown())))) <= 1 << LABEL_BITS
     assert len(ALGORITHMS) < 2**ALGORITHM_BITS
 
 
 def test_everything_follows_from_the_table():
     assert {member.name: member.value for member in Congestion} == {n.upper(): k for n, k in NUMBERS.items()}
-    assert len(NUMBERS) == len(ALGORITHMS) and set(SETTINGS) == {"growth", "decrease"}
+    assert len(NUMBERS) == len(ALGORITHMS) and set(SETTINGS) == {"growth", "decrease", "slow"}
 
 
 def refused(message):
@@ -62,7 +63,7 @@ def test_mistakes_in_a_program_are_told_of():
         with refused(message):
             wrong()
     long = Program()
-    for _ in range(260):
+    for _ in range(520):
         long.end()
-    with refused("more than 256"):
+    with refused("more than 512"):
         assemble([(0, Algorithm(name="x", text="", programs={"ack": long}))])

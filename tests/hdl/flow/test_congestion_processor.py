@@ -79,7 +79,7 @@ def test_every_instruction(monkeypatch, rng, number):
 def test_an_event_without_a_program_ends_at_once(monkeypatch, event):
     b = Bench(monkeypatch, "nothing", {})
     settings, cycles = b.run(event, 0, dict.fromkeys(NEWS, 1))
-    assert settings == {"growth": 0, "decrease": b.algorithm.decrease} and cycles < 20
+    assert settings == {"growth": 0, "decrease": b.algorithm.decrease, "slow": 0} and cycles < 20
 
 
 def test_a_program_that_does_not_end_is_ended(monkeypatch):

@@ -1,10 +1,12 @@
 """What goes between the TCB pipeline and the congestion control unit."""
 
+from dataclasses import replace
+
 from amaranth.lib import data
 
 from ...config import EngineConfig
 from ...congestion import ALGORITHM_BITS, ALGORITHMS
-from ...congestion.program import DECREASE_BITS, GROWTH_BITS, NEVER, Algorithm
+from ...congestion.program import DECREASE_BITS, GROWTH_BITS, NEVER, SLOW_BITS, Algorithm
 from ..tcb import CWND_BITS, MAXSEG_BITS, TICK_BITS
 
 Told = data.StructLayout(
@@ -23,9 +25,9 @@ Told = data.StructLayout(
 
 def congestion_news(cfg: EngineConfig) -> data.StructLayout:
     """An event that congestion control hears of: ``begin``, ``timeout``, ``loss``, ``ack``, of which the last two may come
-    together; ``before``: cwnd before it, with ``timeout`` and ``loss``."""
+    together; ``before``: cwnd before it, with ``timeout`` and ``loss``; the sample, with ``rtt``."""
     return data.StructLayout(
-        {"id": cfg.id_bits, "begin": 1, "timeout": 1, "loss": 1, "ack": 1, "told": Told, "before": CWND_BITS}
+        {"id": cfg.id_bits, "begin": 1, "timeout": 1, "loss": 1, "rtt": 1, "ack": 1, "told": Told, "before": CWND_BITS}
     )
 
 
@@ -38,6 +40,7 @@ Steering = data.StructLayout(
         "keeps_most": 1,  # decrease is two thirds or more
         "first_ack": 1,
         "hosts": 1,
+        "slow": SLOW_BITS,  # Slow
     }
 )
 """How a connection's window grows and falls: what the pipeline reads like a bank. Names of ``congestion/program.py``."""
@@ -58,9 +61,13 @@ def steering_of(algorithm: Algorithm) -> dict:
         keeps_most=keeps_most(algorithm.decrease),
         first_ack=algorithm.first_ack,
         hosts=algorithm.hosts,
+        slow=0,
     )
 
 
 def built_in(cfg: EngineConfig) -> list[tuple[int, Algorithm]]:
-    """Number and algorithm of those that the engine has."""
-    return [(number, algorithm) for number, algorithm in enumerate(ALGORITHMS) if algorithm.name in cfg.congestion]
+    """Number and algorithm of those that the engine has; without programs, if each is complete without."""
+    found = [(number, algorithm) for number, algorithm in enumerate(ALGORITHMS) if algorithm.name in cfg.congestion]
+    if all(algorithm.complete or not algorithm.programs for _, algorithm in found):
+        return [(number, replace(algorithm, programs={})) for number, algorithm in found]
+    return found

@@ -127,7 +127,11 @@ class Processor(wiring.Component):
             with m.State("Idle"):
                 m.d.sync += [at.eq(self.entry), steps.eq(0)]
                 with m.If(self.start):
-                    m.d.sync += [self.settings.growth.eq(0), self.settings.decrease.eq(self.initial)]
+                    m.d.sync += [
+                        self.settings.growth.eq(0),
+                        self.settings.decrease.eq(self.initial),
+                        self.settings.slow.eq(0),
+                    ]
                     m.next = "Address"
             with m.State("Address"):  # the program memory takes ``at``
                 m.next = "Fetch"

@@ -13,7 +13,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from ...config import EngineConfig
-from ...congestion.program import DECREASE_BITS, EVENTS, GROWTH_BITS, HALF_LEFT, NEVER, NOW_SHIFT
+from ...congestion.program import DECREASE_BITS, ENTRIES, EVENTS, GROWTH_BITS, HALF_LEFT, NEVER, NOW_SHIFT
 from ...wire.valid_only import valid_only
 from ..tcb import CWND_BITS, TICK_BITS
 from .news import Steering, Told, built_in, congestion_news, keeps_most, steering_of
@@ -85,7 +85,7 @@ class CongestionUnit(wiring.Component):
         for number in reversed(range(len(EVENTS))):
             with m.If(marks[number]):
                 m.d.comb += first.eq(number)
-        event = Signal.like(first)
+        event = Signal(range(ENTRIES))
 
         algorithm = self._initial(m, found.algorithm, "algorithm")
         growth, decrease = processor.settings.growth, processor.settings.decrease
@@ -104,6 +104,7 @@ class CongestionUnit(wiring.Component):
             result.keeps_most.eq(keeps_most(result.decrease)),
             result.first_ack.eq(algorithm.first_ack),
             result.hosts.eq(algorithm.hosts),
+            result.slow.eq(processor.settings.slow),
             write.en.eq(begins | writes),
             write.addr.eq(Mux(begins, told.id, ident)),
             write.data.eq(Mux(begins, initial, result)),
@@ -190,11 +191,12 @@ class CongestionUnit(wiring.Component):
             ]
 
     def _mailbox(self, m, ident, load, found, before):
-        """What was told last, and cwnd before the last loss: taken with ``load``, a cycle behind ``ident`` at least."""
+        """What was told last, and cwnd before the last loss or the last sample of the first slow start: taken with
+        ``load``, a cycle behind ``ident`` at least."""
         told = self.news.payload
         for name, layout, what, when, into in (
             ("mailbox", Told, told.told, self.news.valid, found),
-            ("losses", CWND_BITS, told.before, self.news.valid & (told.loss | told.timeout), before),
+            ("losses", CWND_BITS, told.before, self.news.valid & (told.loss | told.timeout | told.rtt), before),
         ):
             m.submodules[name] = memory = Memory(
                 shape=layout, depth=self._cfg.connections, init=[], attrs={"ram_style": "block"}

@@ -15,7 +15,7 @@ two segments more than cwnd, which itself stays. So behind such ACKs, and only t
 from amaranth.hdl import Cat, Const, Mux
 
 from ...congestion import ALGORITHM_BITS
-from ...congestion.program import DECREASE_BITS
+from ...congestion.program import DECREASE_BITS, GENTLE_SHIFT, Slow
 from ...wire.sequence import distance, seq_ge, seq_gt
 from ..tcb import CWND_BITS, DUPACK_THRESHOLD, MAXSEG_BITS
 from . import choose, choose_one, una_after, undoes
@@ -41,6 +41,7 @@ def measure(s):
         twice_maxseg=(s.maxseg << 1)[:CWND_BITS],
         thrice_maxseg=((s.maxseg << 1) + s.maxseg)[:CWND_BITS],
         slow_start=s.cwnd < s.ssthresh,
+        first_slow=s.ssthresh.all(),  # no loss has lowered it
         cwnd_but_one=Mux(s.cwnd > s.maxseg, s.cwnd - s.maxseg, 0)[:CWND_BITS],
         restart_window=((s.maxseg << 3) + (s.maxseg << 1))[:CWND_BITS],
     )
@@ -57,6 +58,7 @@ def count(s):
         name: Cat(s.decrease[:-1] & whole.replicate(DECREASE_BITS - 1), Const(1, 1))
         for name, whole in (("flight", at_loss), ("cwnd", by_ece))
     }
+    slow_growth = Mux(acked < s.maxseg, acked, s.maxseg)[:CWND_BITS]
     amounts = dict(flight=s.flight, cwnd=s.cwnd)
     least = {
         name: Mux(s.keeps_most & whole, s.thrice_maxseg, s.twice_maxseg << 1)
@@ -73,7 +75,9 @@ def count(s):
         flight_smaller=s.flight < s.cwnd,
         grows_by_ack=s.in_recovery | s.slow_start,
         acked=acked,
-        slow_growth=Mux(acked < s.maxseg, acked, s.maxseg)[:CWND_BITS],
+        slow_growth=Mux(s.slow[0], (slow_growth >> GENTLE_SHIFT) & ~s.slow[1].replicate(CWND_BITS), slow_growth),
+        # The unit has seen enough of a first slow start (RFC 9406 section 4.2): from the next event on it is over.
+        ssthresh=s.ssthresh & (s.cwnd | ~((s.slow == Slow.ENDS) & s.first_slow).replicate(CWND_BITS)),
         # So much acknowledged makes cwnd a segment more in congestion avoidance.
         due=Mux(s.by_cwnd, s.cwnd, s.growth)[:CWND_BITS],
         # No further full segment had room (RFC 9438 section 5.8).
@@ -245,6 +249,7 @@ def apply(s):
         tells_begin=s.fresh | s.do_congestion,
         tells_timeout=first_timeout,
         tells_loss=(enter & ~s.ecn_cut) | cut,
+        tells_slow=s.go & s.if_slow_start & s.first_slow & s.cwnd_full,
         tells_ack=s.go & (s.if_avoids | (s.if_new_ack & s.accurate)),
         cwnd_before=s.cwnd,
         recover=s.snd_max,  # if
@@ -273,5 +278,6 @@ def tell(s):
         limited=s.cwnd_full,
         marked=s.marked,
     )
-    events = dict(begin=s.tells_begin, timeout=s.tells_timeout, loss=s.tells_loss, ack=s.tells_ack)
-    return events, told, s.cwnd_before
+    rtt = s.tells_slow & s.rtt_done
+    events = dict(begin=s.tells_begin, timeout=s.tells_timeout, loss=s.tells_loss, rtt=rtt, ack=s.tells_ack)
+    return events, told, Mux(s.tells_loss | s.tells_timeout, s.cwnd_before, s.sample)

@@ -1,0 +1,74 @@
+"""HyStart++ (RFC 9406) in the flow: what the pipeline tells of round trips, and what becomes of the first slow start."""
+
+import pytest
+
+from tests.hdl.flow.bench import FlowBench
+from tests.hdl.flow.test_congestion import Transfer
+from tiptoe_hdl.congestion.program import GENTLE_SHIFT
+from tiptoe_hdl.messages import Congestion
+
+FIRST = 2**24 - 1
+"""ssthresh that no loss has lowered."""
+BOTH = pytest.mark.parametrize("algorithm", [Congestion.CUBIC, Congestion.NEWRENO], ids=lambda a: a.name.lower())
+
+
+class Round(Transfer):
+    """Round trips in which each segment is acknowledged."""
+
+    def round_trip(self, ticks=20):
+        """Returns (cwnd at the end, segments acknowledged)."""
+        self.write()
+        end, segments = self.una + self.flight(), 0
+        self.b.ticks(ticks)
+        while self.una < end:
+            self.ack(min(self.una + 1000, end))
+            segments += 1
+        self.b.cycles(6000)
+        return self.tcb()["cwnd"], segments
+
+
+@BOTH
+def test_a_round_trip_that_grows_ends_slow_start(algorithm):
+    t = Round(algorithm)
+    sizes = [t.round_trip(ticks) for ticks in (20, 20, 30, 50, 50)]
+    (first, _), (second, count), (third, more), (fourth, most), (last, _) = sizes
+    assert second - first == 1000 * count
+    assert 1000 * more // 2**GENTLE_SHIFT <= third - second <= 1000 * more // 2**GENTLE_SHIFT + 3000
+    assert third < fourth <= third + 1000 * most // 2**GENTLE_SHIFT + 2000
+    tcb = t.tcb()
+    assert fourth <= tcb["ssthresh"] <= last <= fourth + 3000, "it waits, and ends"
+    assert tcb["losses"] == 0
+    t.round_trip(50)
+    assert t.tcb()["ssthresh"] == tcb["ssthresh"] and t.tcb()["cwnd"] <= last + 3000
+
+
+@BOTH
+def test_a_round_trip_that_stays_as_it_is_does_not_end_it(algorithm):
+    t = Round(algorithm)
+    for ticks in (20, 23, 20, 23, 22):
+        (cwnd, _), before = t.round_trip(ticks), t.tcb()["cwnd"]
+        assert before == cwnd
+    assert cwnd >= 10_000 * 2**5 - 5000 and t.tcb()["ssthresh"] == FIRST
+
+
+def test_an_application_that_sends_little_tells_nothing_of_the_line():
+    """One segment at a time, whose acknowledgement the peer delays."""
+    t = Transfer(Congestion.CUBIC)
+    t.ack(t.una + t.flight())
+    while t.written > t.una + t.flight():
+        t.ack(t.una + t.flight())
+    t.ack(t.una + t.flight())
+    t.b.cycles(6000)
+    for ticks in (1, 40, 60, 90, 140, 200, 300, 400):
+        t.written += 1000
+        t.b.bell(0, t.written, settle=40)
+        t.b.ticks(ticks)
+        t.ack(t.una + 1000, settle=6000)
+    assert t.tcb()["ssthresh"] == FIRST
+
+
+def test_without_programs_slow_start_ends_with_a_loss():
+    """The smallest engine has no unit that runs them."""
+    b = FlowBench(algorithm=Congestion.NEWRENO)
+    b.established(mss=1000)
+    assert b.tcb()["ssthresh"] == FIRST

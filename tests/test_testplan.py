@@ -13,7 +13,7 @@ PLAN = tomllib.loads((TESTS / "testplan.toml").read_text())
 
 REQUIREMENTS = tomllib.loads((TESTS / "rfc9293.toml").read_text())
 
-LATER = ("timestamps", "ECN", "SACK", "IPv6", "DCTCP", "RACK")
+LATER = ("timestamps", "SACK", "IPv6", "RACK")
 """What `later` may name of RFC 9293 and its companions: "TCP at full strength"."""
 
 MISSING = {f"MUST-{n}" for n in (30, 31, 32, 33, 62)}

@@ -1,4 +1,4 @@
-"""DCTCP's program against the formulas of RFC 8257 section 3.3 and 3.4 in floating point."""
+"""DCTCP's program against the formulas of RFC 8257 section 3.3 in floating point."""
 
 import pytest
 
@@ -55,7 +55,7 @@ def test_alpha_follows_the_marked_share(rng, share, cwnd):
 
 
 def test_first_mark_halves():
-    """Section 4.4: alpha begins with 1, the careful choice."""
+    """Section 3.3: alpha begins with 1, the careful choice."""
     unit = Interpreter(DCTCP)
     unit.run("begin", **news(0, 0, 10 * MSS))
     assert unit.run("ack", **news(MSS, MSS, 10 * MSS))["decrease"] == 128

@@ -413,7 +413,7 @@ class Marked:
 
 
 def test_dctcp_cuts_by_the_marked_share():
-    """RFC 8257 section 3.4: cwnd * (1 - alpha / 2), once a window; alpha falls by a sixteenth with each window without marks."""
+    """RFC 8257 section 3.3: cwnd * (1 - alpha / 2), once a window; alpha falls by a sixteenth with each window without marks."""
     t = Marked()
     for _ in range(10):
         t.window()
@@ -442,3 +442,30 @@ def test_dctcp_halves_at_a_loss():
             acked(t.b, t.una, flags)
         tcb = t.b.tcb()
         assert tcb["in_recovery"] and abs(tcb["ssthresh"] - flight // 2) <= 2 * MSS
+
+
+@pytest.mark.parametrize("flags", ["A", "AE"])
+def test_what_is_taken_back_of_a_time_out_but_not_with_ece(flags):
+    """F-RTO finds that the time-out was too early; with ECE the path has said itself that cwnd is too large."""
+    b = agreed(sack=1, rto_initial=30, rto_min=20, rto_max=25)
+    write(b, 18)
+    while not b.tcb()["rexmt_shift"]:
+        b.ticks(1)
+    b.seen.tx.clear()
+    b.receive(Segment("A", ack=1 + 2 * MSS, wnd=60000))
+    b.receive(Segment(flags, ack=1 + 4 * MSS, wnd=60000))
+    assert b.tcb()["ssthresh"] == (2**24 - 1 if flags == "A" else 5 * MSS)
+
+
+@pytest.mark.parametrize("flags", ["A", "AE"])
+def test_what_is_taken_back_of_a_recovery_but_not_with_ece(flags):
+    """The peer tells that what went again came twice (D-SACK); the mark came while nothing more was cut for it."""
+    b = agreed(sack=1, rto_min=1000)
+    write(b, 10)
+    for last in (2, 3, 4):
+        b.receive(Segment("A", ack=1, wnd=60000), sack=[(1 + MSS, 1 + last * MSS)])
+    assert b.tcb()["in_recovery"]
+    b.receive(Segment(flags, ack=1 + 10 * MSS, wnd=60000))
+    assert b.tcb()["ssthresh"] == 5 * MSS and b.tcb()["rexmits"] == 1
+    b.receive(Segment("A", ack=1 + 10 * MSS, wnd=60000), sack=[(1, 1 + MSS)])
+    assert b.tcb()["ssthresh"] == (2**24 - 1 if flags == "A" else 5 * MSS)

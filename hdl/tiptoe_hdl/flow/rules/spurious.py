@@ -11,6 +11,9 @@ Each segment sent again since a recovery began is counted (``resent``, up to 6).
 twice, none was needed (RFC 3708 section 3). Then, as after F-RTO's answer, nothing more goes again, and cwnd and ssthresh
 are what they were.
 
+An acknowledgement with ECE (RFC 3168) is a reason of its own for the window to have fallen, to which recovery does not react a
+second time: then nothing is taken back, as in Linux.
+
 A tail's probe repeats data, so its answer does not tell whether something was lost. Once snd_una has passed all that was
 sent then (``high_rxt``), the next acknowledgement that moves it says so: something was, and cwnd is halved; unless the peer
 has told before that the probe came twice.
@@ -27,7 +30,7 @@ def judge(s):
     """Step 3: the conclusions, if the segment is processed; a block belongs to one that was."""
     moves = s.ack_new & ~s.is_syn_received
     return dict(
-        if_original=moves & s.frto[1],
+        if_original=moves & s.frto[1] & ~s.e_ece,
         block_undoes=s.told_twice & (s.resent == 1),
         if_tail_repaired=moves & s.tail_open[1] & ~s.ecn_cut,
     )
@@ -42,14 +45,15 @@ def apply(s):
         frto=choose(
             s.frto,
             (s.timeout_paced, asks),
-            (s.fresh | undo | duplicate | s.do_cwnd | (new_ack & (s.if_ends_paced | s.e_has_sack)), 0),
+            (s.fresh | undo | duplicate | s.do_cwnd | (new_ack & (s.if_ends_paced | s.e_has_sack | s.e_ece)), 0),
             (new_ack & s.frto[0], 2),
         )[:2],
         resent=choose(
             s.resent,
             (begins, Mux(s.paced, RESENT_MOST, 0)),
             (s.fresh | undo | (s.go & s.if_passes_recover), 0),
-            (s.do_cwnd, RESENT_MOST),  # what the host has written since stays
+            # What the host has written since stays; what the path says counts.
+            (s.do_cwnd | (s.go & s.e_ece), RESENT_MOST),
             (s.told_twice & s.resent.any() & ~s.resent.all(), s.resent - 1),
         )[:3],
         # Of the recovery that begins, if none is under way.

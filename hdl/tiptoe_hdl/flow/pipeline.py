@@ -32,7 +32,20 @@ from .banks import BANKS, INQUIRED, LATER, Again, BankMemory
 from .congestion.news import Steering, Told, congestion_news
 from .event import Kind, flow_event, known_of
 from .result import Parameters, arrival, inquiry, inquiry_later, pass_result
-from .rules import congestion, host, output, reassembly, rtt, scoreboard, segment, spurious, state, timers, urgent
+from .rules import (
+    congestion,
+    duplicates,
+    host,
+    output,
+    reassembly,
+    rtt,
+    scoreboard,
+    segment,
+    spurious,
+    state,
+    timers,
+    urgent,
+)
 from .tcb import TICK_BITS, WND_BITS, fields
 
 OPERAND, RESULT = 3, 12
@@ -51,7 +64,15 @@ WRITTEN_EARLY = OPERAND + ARRIVED
 """Stage in which the banks that a report reads are written."""
 
 STEPS = (
-    (segment.measure, reassembly.compare, scoreboard.measure, congestion.measure, host.measure, urgent.measure),
+    (
+        segment.measure,
+        reassembly.compare,
+        duplicates.compare,
+        scoreboard.measure,
+        congestion.measure,
+        host.measure,
+        urgent.measure,
+    ),
     (
         segment.classify,
         reassembly.overlap,
@@ -66,6 +87,7 @@ STEPS = (
     (
         segment.decide,
         reassembly.merge,
+        duplicates.judge,
         scoreboard.find,
         spurious.judge,
         congestion.candidates,
@@ -76,6 +98,7 @@ STEPS = (
     ),
     (
         reassembly.apply,
+        duplicates.apply,
         scoreboard.apply,
         spurious.apply,
         congestion.apply,
@@ -88,7 +111,7 @@ STEPS = (
     (state.take_fin, reassembly.insert, scoreboard.reckon, host.note, output.measure, rtt.error, timers.prolong),
     (state.wait, reassembly.forget, scoreboard.allow, output.limit, rtt.smooth),
     (output.decide, rtt.apply, timers.guess),
-    (output.advance, spurious.count, rtt.total, timers.plan),
+    (output.advance, duplicates.place, spurious.count, rtt.total, timers.plan),
     (output.send, rtt.renew, timers.set_retransmission),
 )
 """The rules of each step, from 1 on."""

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from .flow import DEFAULT_MSS, Flow, syns_meant, unwrap
+from .flow import DEFAULT_MSS, Flow, syns_meant
 from .host_frames import HostFrames
 from .intervals import Intervals
+from .numbers import unwrap
 from .sack import misplaced, room_taken
 from .segment import (
     ACK,

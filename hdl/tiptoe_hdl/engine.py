@@ -201,8 +201,8 @@ class Engine(wiring.Component):
         dispatcher, listen = self._dispatcher, self._listen
         connect_same(m, dispatcher.find, listen.find)
         connect_same(m, listen.found, dispatcher.found)
-        connect_same(m, dispatcher.syn, self._cookies.i)
-        connect_same(m, self._cookies.o, listen.syn)
+        connect_same(m, dispatcher.syn, listen.syn)
+        connect_same(m, dispatcher.unserved, self._cookies.i)
         connect_same(m, dispatcher.handshake, listen.handshake)
         connect_same(m, listen.verdict, dispatcher.verdict)
         m.d.comb += dispatcher.opening.eq(listen.opening)
@@ -223,8 +223,8 @@ class Engine(wiring.Component):
 
     def _connect_cookies(self, m):
         dispatcher, listen, cookies, r = self._dispatcher, self._listen, self._cookies, self.registers
-        connect_same(m, dispatcher.cookie, cookies.ask)
-        connect_same(m, cookies.control, self._controls.i[2])
+        self._link(m, "cookie_asked", dispatcher.cookie, cookies.ask)
+        self._link(m, "cookie_made", cookies.control, self._controls.i[2])
         m.d.comb += [
             listen.cookie_index.eq(cookies.index),
             cookies.entry.eq(listen.cookie_entry),

@@ -8,13 +8,12 @@ import random
 
 import pytest
 
+from tests.configs import EVERYTHING
 from tests.hdl.engine_bench import OUR_IP, OUR_MAC, PEER_IP, PEER_MAC, RING_LOG2, STEP, TICK_CYCLES, EngineBench, Peer
 from tiptoe_driver.hardware import abi_gen as abi
-from tiptoe_hdl.config import TINY
 from tiptoe_verif.benchmarks.frames import Template
 from tiptoe_verif.wire.segment import ACK, FIN, RST, SYN, Segment, pack_tcp
 
-MANY_LISTENERS = TINY.with_(name="tiny_listeners", listeners=256)
 LINE = 8
 """Bytes a cycle: all that the bus of 64 bits carries."""
 WIRE_OVERHEAD = 24
@@ -38,7 +37,7 @@ class Flood(EngineBench):
     """An engine with so many listeners and one established connection."""
 
     def __init__(self, listeners: int, registers: dict[int, int] | None = None):
-        super().__init__(MANY_LISTENERS, registers=registers)
+        super().__init__(EVERYTHING, registers=registers)
         self.provision(0, 1, stock=1)
         for number in range(listeners)[::-1]:
             tag = self.command(abi.pack_listen, listener=number, laddr=0, lport=OPEN + number, mss=1460, rcv_scale=0,

@@ -57,7 +57,7 @@ class CookieMaker(wiring.Component):
     A round has two halves of the same form once v0 and v2 change places between them: two additions, each followed by an
     exclusive or with a rotated word. A half takes a cycle.
 
-    Timing: 22 cycles for an answer, and up to seven until the SYN,ACK has left.
+    Timing: 22 cycles for an answer, and up to nine until the SYN,ACK has left.
 
     Ports
     -----

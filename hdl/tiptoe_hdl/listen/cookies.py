@@ -1,6 +1,6 @@
 """SYN cookies (RFC 4987 section 3.6): SYNs that find no room are answered without remembering anything."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -11,22 +11,21 @@ from .cookie_maker import CookieMaker, MssBits, Question
 from .handshake import syn_request
 
 MAKERS = 3
-"""One takes 23 to 29 cycles for a SYN; the line brings one every 10."""
+"""One takes 23 to 31 cycles for a SYN; the line brings one every 10."""
 PERIOD_LOG2 = 16
 """Ticks that a cookie's clock stands still: a cookie is good for one to two of them."""
 
 
 class SynCookies(wiring.Component):
-    """Stands between dispatcher and listen unit: what wants a cookie is answered here, other SYNs pass.
+    """Answers SYNs that the dispatcher lets in for a cookie only, and questions about cookies that are returned.
 
     Timing: a cookie's SYN is taken every 9 cycles. A question waits for a SYN of the first maker, which gets one only while the
-    others have theirs, 29 cycles, then 22.
+    others have theirs, 31 cycles, then 22.
 
     Ports
     -----
     key : In(64); tick_time : In(32)
-    i, o : stream of syn_request
-        ``o`` without those that have ``cookie`` set.
+    i : In(stream of syn_request)
     index : Out(listener_bits); entry : In(listen_write)
         The listen table: what the listener says, two cycles later. From flip-flops.
     changing : In(1)
@@ -45,7 +44,7 @@ class SynCookies(wiring.Component):
         self._cfg = cfg
         super().__init__({
             "key": In(64), "tick_time": In(32),
-            "i": In(stream.Signature(syn_request(cfg))), "o": Out(stream.Signature(syn_request(cfg))),
+            "i": In(stream.Signature(syn_request(cfg))),
             "index": Out(cfg.listener_bits), "entry": In(listen_write(cfg)), "changing": In(1),
             "ask": In(stream.Signature(Question)), "answered": Out(1), "good": Out(1),
             "recent": Out(1), "current": Out(5), "before": Out(5),
@@ -63,14 +62,12 @@ class SynCookies(wiring.Component):
         ]  # fmt: skip
         free = Signal()
         m.d.comb += [
-            self.o.payload.eq(self.i.payload),
-            self.o.valid.eq(self.i.valid & ~self.i.payload.cookie),
-            self.i.ready.eq(Mux(self.i.payload.cookie, free & ~self.changing, self.o.ready)),
+            self.i.ready.eq(free & ~self.changing),
             self.answered.eq(makers[0].answered), self.good.eq(makers[0].good),
             makers[0].ask.valid.eq(self.ask.valid), makers[0].ask.payload.eq(self.ask.payload),
             self.ask.ready.eq(makers[0].ask.ready),
         ]  # fmt: skip
-        wanted = self.i.valid & self.i.payload.cookie & ~self.changing
+        wanted = self.i.valid & ~self.changing
         # What a maker has taken leaves its index here; the entry comes in time, three cycles later.
         with m.If(wanted & free):
             m.d.sync += self.index.eq(self.i.payload.listener)

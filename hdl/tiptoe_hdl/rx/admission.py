@@ -32,6 +32,8 @@ class Admission(wiring.Component):
     waits : Out(1)
         The SYN in the register waits for a maker of cookies: it leaves within a few cycles, unlike one that waits for the queue.
     syn : Out stream of ``syn_request``
+    unserved : Out stream of ``syn_request``
+        Without room: it gets a cookie. There is one register for both, and a valid bit for each.
     room, room_for_returned, cookies, syn_to_host : In(1)
         As the dispatcher's.
     settled : Out(1)
@@ -51,6 +53,7 @@ class Admission(wiring.Component):
                 "place": In(1),
                 "waits": Out(1),
                 "syn": Out(stream.Signature(syn_request(cfg))),
+                "unserved": Out(stream.Signature(syn_request(cfg))),
                 "room": In(1),
                 "room_for_returned": In(1),
                 "cookies": In(1),
@@ -64,15 +67,18 @@ class Admission(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         head, told, syn = self.head, self.told, self.syn.payload
-        m.d.comb += self.waits.eq(self.syn.valid & syn.cookie)
+        m.d.comb += [self.waits.eq(self.unserved.valid), self.unserved.payload.eq(syn)]
         left = Signal(2)
         m.d.sync += left.eq(Cat(self.syn.valid & self.syn.ready, left))
         m.d.comb += self.settled.eq(~left.any())
-        with m.If(self.syn.ready):
-            m.d.sync += self.syn.valid.eq(0)
-        with m.If(~self.syn.valid):
+        for port in (self.syn, self.unserved):
+            with m.If(port.ready):
+                m.d.sync += port.valid.eq(0)
+        self._held = held = Signal()
+        m.d.comb += held.eq(self.syn.valid | self.unserved.valid)
+        with m.If(~held):
             m.d.sync += [syn.hit.eq(told.hit), syn.index.eq(told.index), syn.listener.eq(told.listener)]
-            m.d.sync += [syn.is_ack.eq(head.flags[ACK]), syn.cookie.eq(0), syn.returned.eq(0)]
+            m.d.sync += [syn.is_ack.eq(head.flags[ACK]), syn.returned.eq(0)]
             m.d.sync += [
                 syn[name].eq(head[name])
                 for name in ("tuple", "smac", "seq", "ack", "mss", "ws_present", "ws", "sack_ok")
@@ -82,9 +88,9 @@ class Admission(wiring.Component):
         with m.If(self.place):
             m.d.comb += [
                 self.count_syn_dropped_full.eq(~self.room_for_returned),
-                self.count_syn_queue_full.eq(self.room_for_returned & self.syn.valid),
+                self.count_syn_queue_full.eq(self.room_for_returned & held),
             ]
-            with m.If(self.room_for_returned & ~self.syn.valid):
+            with m.If(self.room_for_returned & ~held):
                 m.d.sync += [self.syn.valid.eq(1), syn.returned.eq(1)]
         return m
 
@@ -95,12 +101,12 @@ class Admission(wiring.Component):
         with m.If(fresh & ~self.room & ~full & self.cookies & self.room_for_returned & ~self.crossed):
             # Only while there would be room for its return: a peer that has a SYN,ACK believes in it. And the line may have
             # doubled a SYN that has room.
-            m.d.comb += self.count_syn_queue_full.eq(self.syn.valid)
-            with m.If(~self.syn.valid):
-                m.d.sync += [self.syn.valid.eq(1), self.syn.payload.cookie.eq(1)]
+            m.d.comb += self.count_syn_queue_full.eq(self._held)
+            with m.If(~self._held):
+                m.d.sync += self.unserved.valid.eq(1)
         with m.Elif(fresh & (~self.room | full)):
             m.d.comb += [self.count_syn_dropped_full.eq(1), self.to_host.eq(self.syn_to_host)]
-        with m.Elif(self.syn.valid):
+        with m.Elif(self._held):
             m.d.comb += [self.count_syn_queue_full.eq(1), self.to_host.eq(self.syn_to_host & fresh)]
         with m.Else():
             m.d.sync += self.syn.valid.eq(1)

@@ -62,6 +62,8 @@ class Dispatcher(wiring.Component):
         One for each ``meta``, in order.
     syn : Out stream of ``syn_request``
         The listen unit: SYNs for a listener, and those of half-open connections.
+    unserved : Out stream of ``syn_request``
+        SYNs that get a cookie.
     room : In(1)
         There is an entry and an id for a SYN more; three cycles after ``syn`` was taken that one is counted.
     handshake : Out stream of ``handshake``; verdict : In stream of Verdict
@@ -109,6 +111,7 @@ class Dispatcher(wiring.Component):
                 "sack": Out(stream.Signature(rx_sack(cfg))),
                 "info": Out(stream.Signature(FrameInfo)),
                 "syn": Out(stream.Signature(syn_request(cfg))),
+                "unserved": Out(stream.Signature(syn_request(cfg))),
                 "room": In(1),
                 "handshake": Out(stream.Signature(handshake(cfg))),
                 "verdict": In(stream.Signature(Verdict)),
@@ -278,8 +281,9 @@ class Dispatcher(wiring.Component):
         for name in ("meta", "lookup", "result", "find", "found"):
             wiring.connect(m, wiring.flipped(getattr(self, name)), getattr(fetch, name))
         wiring.connect(m, admission.syn, wiring.flipped(self.syn))
+        wiring.connect(m, admission.unserved, wiring.flipped(self.unserved))
         m.d.comb += [
-            fetch.opening.eq(self.opening | (self.syn.valid & ~self.syn.payload.hit & ~self.syn.payload.cookie)),
+            fetch.opening.eq(self.opening | (self.syn.valid & ~self.syn.payload.hit)),
             admission.crossed.eq(fetch.crossed),
             fetch.again.eq(again), fetch.cookies_recent.eq(self.cookies_recent),
             self.arrivals_issued.eq(fetch.arrivals_issued), admission.head.eq(fetch.head), admission.told.eq(fetch.told),

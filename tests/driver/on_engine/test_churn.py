@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
+from tests.configs import EVERYTHING
 from tests.driver.on_engine.clients import SECOND, Client, Crowd
-from tiptoe_hdl.config import TINY
 
-FEW = TINY.with_(name="churn", syncache_entries=16)
 """Sixteen ids, and as many half-open connections: ids are what is lacking."""
 SIM_TICK_US = 320
 """A tick long enough to look at the 256 connections of "sim"."""
@@ -53,7 +52,7 @@ def test_many_connections_with_ids_enough(count: int, closes: bool) -> None:
 def test_more_clients_than_ids(options: dict[str, Any], closes: bool) -> None:
     """A SYN that finds no id is dropped, and a later one of the client gets in. Whoever was answered has his id, however: nobody
     waits behind a SYN,ACK."""
-    crowd = Crowd(FEW, **options)
+    crowd = Crowd(EVERYTHING, **options)
     clients = crowd.run(range(1000, 1200), 40, 200 * SECOND, closes=closes)
     assert crowd.counter("SYN_DROPPED_FULL") > 40
     served = [client.ended - client.established for client in clients if client.ended and client.established]
@@ -64,7 +63,7 @@ def test_more_clients_than_ids(options: dict[str, Any], closes: bool) -> None:
 
 def test_one_more_client_than_ids() -> None:
     """The client that finds the last id promised waits for its next SYN, the others for nothing."""
-    crowd = Crowd(FEW, stock=16, active_reserve=0)
+    crowd = Crowd(EVERYTHING, stock=16, active_reserve=0)
     crowd.server_closes = False
     crowd.until(lambda: crowd.sim.toe.engine.ids.stocked == 16, SECOND, "the stock")
     crowd.sim.run_us(5000)
@@ -77,7 +76,7 @@ def test_one_more_client_than_ids() -> None:
 def test_what_the_engine_has_no_id_for_is_the_software_s() -> None:
     """With SYN_TO_HOST nobody waits: of 250 clients at once on 16 ids each is served at its first SYN, by the engine or by the
     software stand-in, on the same listening socket."""
-    crowd = Crowd(FEW, software="stand-in", syn_to_host=True)
+    crowd = Crowd(EVERYTHING, software="stand-in", syn_to_host=True)
     crowd.sim.harness.set_line(
         rx=2
     )  # what the host's frame ring can follow: the engine decides at the rate of the line
@@ -96,7 +95,7 @@ def test_a_client_of_the_software_s_that_forgot_its_connection_gets_in_on_the_en
     forgetful = 1016
     forgets = True
     crowd = Crowd(
-        FEW, software="stand-in", syn_to_host=True, stock=16, active_reserve=0,
+        EVERYTHING, software="stand-in", syn_to_host=True, stock=16, active_reserve=0,
         loses=lambda ours, segment, before: forgets and ours and segment.sport == forgetful and bool(segment.payload),
     )  # fmt: skip
     crowd.until(lambda: crowd.sim.toe.engine.ids.stocked == 16, SECOND, "the stock")

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
+from tests.configs import EVERYTHING
 from tests.driver.on_engine.clients import SECOND, THEIRS, Client, Crowd
-from tests.driver.on_engine.test_churn import FEW
 from tiptoe_driver import Socket
 from tiptoe_hdl.config import TINY
 from tiptoe_verif.wire.segment import SYN, Segment
 
-CONFIGS = {"16 entries": FEW, "4 entries": TINY}
+CONFIGS = {"16 entries": EVERYTHING, "4 entries": TINY}
 PORTS = range(1000, 1030)
 
 

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.configs import EVERYTHING
 from tiptoe_driver import Socket
 from tiptoe_driver.hardware import abi_gen as reg
 from tiptoe_driver.netinet.tcp_info import NO_SSTHRESH
 from tiptoe_driver.toe.snapshots import info_dict
-from tiptoe_hdl.config import SIM, TINY
+from tiptoe_hdl.config import TINY
 from tiptoe_verif.live.stat_server import snapshot
 from tiptoe_verif.native.pair import Pair
 from tiptoe_verif.native.simulation import Impairment
@@ -24,9 +25,6 @@ from tiptoe_verif.wire.segment import Segment, parse_tcp
 DELAY_US = 20_000
 CC = socket.IPPROTO_TCP, socket.TCP_CONGESTION
 A, B = "10.0.0.1", "10.0.0.2"
-
-
-EVERY = TINY.with_(name="tiny_every", congestion=SIM.congestion)
 
 
 def pair(out_dir, *, config=TINY, sack: bool = True, **options) -> Pair:
@@ -285,7 +283,7 @@ def test_cap_2_two_losses_in_a_window(out_dir, rng: random.Random, algorithm: by
 def test_every_algorithm_carries_data_over_losses(out_dir, rng: random.Random, algorithm: str) -> None:
     """Both ends are ours; it is the device's default, so the accepted connection has it too."""
     impairment = Impairment(delay_us=4000, loss=0.02)
-    with pair(out_dir, config=EVERY, impairment=impairment) as two:
+    with pair(out_dir, config=EVERYTHING, impairment=impairment) as two:
         client, server = connect(two, lambda client, listener: client.setsockopt(*CC, algorithm.encode()))
         carry(two, client, server, rng.randbytes(150_000))
         info = client.info()
@@ -296,7 +294,7 @@ def test_every_algorithm_carries_data_over_losses(out_dir, rng: random.Random, a
 
 def test_a_host_s_algorithm_on_the_engine(out_dir, rng: random.Random) -> None:
     """Two segments more whenever a window is acknowledged, two thirds after a loss: in Python, from TCP_INFO alone."""
-    with pair(out_dir, config=EVERY, impairment=Impairment(delay_us=4000)) as two:
+    with pair(out_dir, config=EVERYTHING, impairment=Impairment(delay_us=4000)) as two:
         client, server = connect(two, lambda client, listener: client.setsockopt(*CC, b"host"))
         cwnd, losses, sizes = 4 * 1460, 0, []
         drop_once(two, 40)

@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 
+from tests.configs import EVERYTHING
 from tests.driver.on_engine.clients import OURS, SECOND, THEIRS, Crowd
 from tiptoe_driver.hardware import abi_gen as reg
-from tiptoe_hdl.config import TINY
 from tiptoe_verif.wire.segment import ACK, FIN, PSH, RST, SYN, Segment, ip_number
 
-FEW = TINY.with_(name="churn", syncache_entries=16)
 """Sixteen ids, and as many half-open connections."""
 REXMT_MAX, RTO_MAX = 3, 800
 R2 = 200 + 400 + 800 + 800
@@ -84,7 +83,7 @@ def crowd(request: pytest.FixtureRequest) -> Iterator[Crowd]:
         reg.REG_RTO_MAX: RTO_MAX,
         reg.REG_RETRIES: 2 << reg.RETRIES_SYN_RETRIES_SHIFT | REXMT_MAX << reg.RETRIES_REXMT_MAX_SHIFT,
     }
-    made = Crowd(FEW, registers=registers, **PASSIVE, **getattr(request, "param", {}))
+    made = Crowd(EVERYTHING, registers=registers, **PASSIVE, **getattr(request, "param", {}))
     made.until(lambda: made.sim.toe.engine.ids.stocked == 16, SECOND, "the stock")
     made.sim.run_us(5000)
     yield made

@@ -7,14 +7,12 @@ from typing import Any
 
 import pytest
 
+from tests.configs import EVERYTHING
 from tests.driver.on_engine.bench import Flow, carry, connect, nothing_left, pair
 from tiptoe_driver.hardware import abi_gen as reg
-from tiptoe_hdl.config import TINY
 from tiptoe_verif.native.pair import Pair
 from tiptoe_verif.native.simulation import Impairment, Simulation
 from tiptoe_verif.wire.vlan import tag_of, tagged, untagged
-
-WITH_TAGS = TINY.with_(name="tiny-vlan", vlan=True)
 
 
 class Tap:
@@ -40,7 +38,7 @@ def engines(a: dict[str, Any], b: dict[str, Any], **options: Any) -> tuple[Pair,
         "arp_retry_us": 20_000,
         "registers": {reg.REG_MSL_TICKS: 3},
     }
-    two = Pair(WITH_TAGS, memory_bytes=1 << 22, a={"driver": driver | a}, b={"driver": driver | b}, **options)
+    two = Pair(EVERYTHING, memory_bytes=1 << 22, a={"driver": driver | a}, b={"driver": driver | b}, **options)
     taps = tuple(Tap(channel) for channel in two.wire.channels)
     two.wire.channels = taps
     return two, taps
@@ -107,7 +105,7 @@ def test_other_networks_and_untagged_frames_are_not_heard(rng: random.Random) ->
 
 
 def test_frames_of_a_network_are_the_host_s_without_one() -> None:
-    with Simulation(WITH_TAGS, memory_bytes=1 << 22) as sim:
+    with Simulation(EVERYTHING, memory_bytes=1 << 22) as sim:
         frame = bytes.fromhex("020000000002 020000000009 0800") + bytes(46)
         got: list[bytes] = []
         sim.toe.engine.client.frame_received = lambda view: got.append(bytes(view))
@@ -121,7 +119,7 @@ def test_frames_of_a_network_are_the_host_s_without_one() -> None:
 )
 def test_numbers_that_no_network_has(options: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="vlan"):
-        Simulation(WITH_TAGS, memory_bytes=1 << 22, driver=options)
+        Simulation(EVERYTHING, memory_bytes=1 << 22, driver=options)
 
 
 def test_engine_without_tags_says_so() -> None:

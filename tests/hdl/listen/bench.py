@@ -129,8 +129,8 @@ class FrontEnd(wiring.Component):
         connect(m, dispatcher.find, listen.find)
         connect(m, listen.found, dispatcher.found)
         m.submodules.cookies = cookies = SynCookies(self.cfg)
-        connect(m, dispatcher.syn, cookies.i)
-        connect(m, cookies.o, listen.syn)
+        connect(m, dispatcher.syn, listen.syn)
+        connect(m, dispatcher.unserved, cookies.i)
         connect(m, dispatcher.cookie, cookies.ask)
         connect(m, cookies.control, flipped(self.cookie))
         m.d.comb += [

@@ -175,7 +175,7 @@ def expectation(metas, rst_unknown, syn_to_host=0, room=1, may_reset=1):
             if served:
                 out["syn"].append({
                     "hit": int(again), "index": number % 4 if again else 0, "listener": 0 if again else number % 4,
-                    "is_ack": int(bool(flags & A)), "cookie": 0, "returned": 0,
+                    "is_ack": int(bool(flags & A)), "returned": 0,
                     **{name: meta[name] for name in ("tuple", "smac", "seq", "ack", "mss", "ws_present", "ws", "sack_ok")},
                 })  # fmt: skip
         elif kind in (HALF_OPEN, STALE, OLD):

@@ -168,8 +168,14 @@ def dead_line(connections: int) -> None:
         _end(pair, listener, ends)
 
 
-def trial(line: str, direction: str, connections: int, buffers: Buffers, size: int, seed: int) -> None:
-    """Carry ``size`` bytes each way over each of the connections: every digest as it was, and nothing left behind."""
+def trial(
+    line: str, direction: str, connections: int, buffers: Buffers, size: int, seed: int, time_wait: int = 1000
+) -> None:
+    """Carry ``size`` bytes each way over each of the connections: every digest as it was, and nothing left behind.
+
+    ``time_wait``: ticks. Shorter than the time in which a FIN may be lost again and again, TIME_WAIT ends before the peer's
+    last FIN comes, whose answer is a reset, and whoever has data out that he does not know to have arrived hears of it.
+    """
     rng = random.Random(f"{line} {direction} {connections} {seed}")
     if line in MIDSTREAM:
         size = max(size, 2 * buffers.ring + 4000)  # some is left when it happens
@@ -179,7 +185,7 @@ def trial(line: str, direction: str, connections: int, buffers: Buffers, size: i
         "snd_ring_bytes": buffers.ring,
         "rcv_ring_bytes": buffers.ring,
         "arp_retry_us": 20_000,
-        "registers": {REG_MSL_TICKS: 100},
+        "registers": {REG_MSL_TICKS: time_wait},
     }
     with Pair("tiny", tick_us=TICK_US, memory_bytes=1 << 22, seed=seed, driver=driver) as pair:
         listener = pair.b.socket()

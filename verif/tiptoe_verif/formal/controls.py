@@ -14,13 +14,14 @@ from amaranth.lib.wiring import In
 from tiptoe_hdl.listen.cookies import MAKERS
 from tiptoe_hdl.messages import TxControl
 from tiptoe_hdl.tx.control_queue import ROOM, ControlQueue
+from tiptoe_hdl.wire.half_buffer import HalfBuffer
 from tiptoe_hdl.wire.stream_merge import StreamMerge
 
 from .join import elaborated
 
 BOUND = ROOM + 5
 """So many are inside at most."""
-DISPATCHER_WAITS, LISTEN_WAITS, COOKIE_WAITS = 3, 5, 6
+DISPATCHER_WAITS, LISTEN_WAITS, COOKIE_WAITS = 3, 5, 8
 """Cycles in which an answer is offered and not taken."""
 DISPATCHER_GAP, LISTEN_GAP, COOKIE_GAP = 3, 1, 22
 """Cycles from an answer's leaving to the next look at the room: "Reset" to "Nobody", "SynAck" to what ``syn_ready`` comes from,
@@ -83,7 +84,9 @@ class ControlsProof(wiring.Component):
         controls = elaborated(m, "controls", StreamMerge(TxControl, 3), platform)
         for n, maker in enumerate(makers):
             wiring.connect(m, maker.port, controls.i[n] if n < 2 else cookies.i[n - 2])
-        wiring.connect(m, cookies.o, controls.i[2])
+        made = elaborated(m, "cookie_made", HalfBuffer(TxControl), platform)
+        wiring.connect(m, cookies.o, made.i)
+        wiring.connect(m, made.o, controls.i[2])
         wiring.connect(m, controls.o, control.i)
         m.d.comb += control.o.ready.eq(self.taken)
 
@@ -99,7 +102,9 @@ class ControlsProof(wiring.Component):
                 Assert(queue.following == (queue.written + 1)[: len(queue.taken)]),
                 Assert(cookies.turn < MAKERS), Assert(controls.turn < 3),
                 # A look at the room does not know of the last transfer.
-                Assert(control.inside + entry.o.valid + sum((maker.making for maker in makers), Const(0)) <= BOUND),
+                Assert(
+                    control.inside + entry.o.valid + made.o.valid + sum((maker.making for maker in makers), Const(0)) <= BOUND
+                ),
             ]  # fmt: skip
         else:
             # The line stands still, and everybody is as quick as can be: the search is short.

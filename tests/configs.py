@@ -1,0 +1,8 @@
+"""Configurations that several tests share: each takes most of a minute to build."""
+
+from tiptoe_hdl.config import SIM, TINY
+
+EVERYTHING = TINY.with_(
+    name="tiny_everything", vlan=True, congestion=SIM.congestion, syncache_entries=16, listeners=256
+)
+"""Small tables, every option, and more half-open connections and listeners than ids."""

@@ -215,10 +215,11 @@ def tx_segment(cfg: EngineConfig) -> data.StructLayout:
     """Pipeline to transmit path: one segment of connection ``id``. Header fields final; payload of ``length`` bytes at send-ring
     ``position``. ``mss``, ``ws`` and ``sack_ok`` (SACK-permitted) go out as options when SYN is set. ``sacks``: room for so many
     SACK blocks (RFC 2018; never with SYN or RST), which the header builder asks for by ``id``. ``urgent``: the urgent pointer, 0
-    without URG, which does not come with SYN. ``ect``: ECT(0) in the IP header."""
+    without URG, which does not come with SYN. ``ect``: ECT(0) in the IP header. ``twice``: the first of the blocks tells of
+    ``mss`` bytes from sequence number ``position`` on, which have come twice (RFC 2883); never with payload or SYN."""
     return data.StructLayout({
         "id": cfg.id_bits, "seq": 32, "ack": 32, "flags": 8, "wnd": 16, "position": 32, "length": 12,
-        "mss": 16, "ws_present": 1, "ws": 4, "sack_ok": 1, "sacks": SACK_BITS, "urgent": 16, "ect": 1,
+        "mss": 16, "ws_present": 1, "ws": 4, "sack_ok": 1, "sacks": SACK_BITS, "urgent": 16, "ect": 1, "twice": 1,
     })
 
 

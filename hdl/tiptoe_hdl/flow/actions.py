@@ -1,7 +1,8 @@
 """What a pass over a TCB sets off: segment, verdict, response, notice (architecture idea 5)."""
 
 from amaranth.hdl import Module, Mux, Signal
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
@@ -92,6 +93,21 @@ class Actions(wiring.Component):
         wiring.connect(m, segments.o, wiring.flipped(self.segment))
         wiring.connect(m, verdicts.o, wiring.flipped(self.verdict))
 
+        # What has come twice waits for the segment that tells it: at most those between both stages.
+        m.submodules.told_twice = told_twice = Memory(
+            shape=data.StructLayout({"start": 32, "length": 12}),
+            depth=4,
+            init=[],
+            attrs={"ram_style": "distributed"},
+        )
+        keep, told = told_twice.write_port(), told_twice.read_port(domain="comb")
+        m.d.comb += [
+            keep.en.eq(self.arrival.valid & self.arrival.payload.twice),
+            keep.data.start.eq(self.arrival.payload.e_seq),
+            keep.data.length.eq(self.arrival.payload.twice_length),
+        ]
+        m.d.sync += [keep.addr.eq(keep.addr + keep.en), told.addr.eq(told.addr + (self.i.valid & r.twice))]
+
         # One register stage for the sums that turn sequence numbers into positions (seq - (isn + 1) = seq + ~isn).
         out = segments.i.payload
         emits = self.i.valid & (r.emit | r.reset)
@@ -107,9 +123,10 @@ class Actions(wiring.Component):
             out.urgent.eq((up[:16] | far.replicate(16)) & urgent.replicate(16)),
             out.length.eq(r.tx_length),
             out.ack.eq(Mux(r.tx_flags[ACK], r.rcv_nxt, 0)),
-            out.position.eq(r.tx_seq + ~r.iss),
+            out.position.eq(Mux(r.tx_twice, told.data.start, r.tx_seq + ~r.iss)),
             out.wnd.eq(r.tx_wnd),
-            out.mss.eq(r.maxseg),
+            out.mss.eq(Mux(r.tx_twice, told.data.length, r.maxseg)),
+            out.twice.eq(r.tx_twice),
             out.ws_present.eq(r.ws_ok & r.tx_flags[SYN]),
             out.sack_ok.eq(r.sack_ok & r.tx_flags[SYN]),
             out.sacks.eq(r.tx_sacks),

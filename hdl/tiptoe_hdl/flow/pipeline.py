@@ -32,7 +32,21 @@ from .banks import BANKS, INQUIRED, LATER, Again, BankMemory
 from .congestion.news import Steering, Told, congestion_news
 from .event import Kind, flow_event, known_of
 from .result import Parameters, arrival, inquiry, inquiry_later, pass_result
-from .rules import congestion, ecn, host, output, reassembly, rtt, scoreboard, segment, spurious, state, timers, urgent
+from .rules import (
+    congestion,
+    duplicates,
+    ecn,
+    host,
+    output,
+    reassembly,
+    rtt,
+    scoreboard,
+    segment,
+    spurious,
+    state,
+    timers,
+    urgent,
+)
 from .tcb import TICK_BITS, WND_BITS, fields
 
 OPERAND, RESULT = 3, 12
@@ -54,6 +68,7 @@ STEPS = (
     (
         segment.measure,
         reassembly.compare,
+        duplicates.compare,
         scoreboard.measure,
         congestion.measure,
         host.measure,
@@ -75,6 +90,7 @@ STEPS = (
     (
         segment.decide,
         reassembly.merge,
+        duplicates.judge,
         scoreboard.find,
         spurious.judge,
         congestion.candidates,
@@ -86,6 +102,7 @@ STEPS = (
     ),
     (
         reassembly.apply,
+        duplicates.apply,
         scoreboard.apply,
         spurious.apply,
         congestion.apply,
@@ -99,7 +116,7 @@ STEPS = (
     (state.take_fin, reassembly.insert, scoreboard.reckon, host.note, output.measure, rtt.error, timers.prolong),
     (state.wait, reassembly.forget, scoreboard.allow, output.limit, rtt.smooth, ecn.prepare),
     (output.decide, rtt.apply, timers.guess),
-    (output.advance, spurious.count, rtt.total, timers.plan, ecn.mark),
+    (output.advance, duplicates.place, spurious.count, rtt.total, timers.plan, ecn.mark),
     (output.send, rtt.renew, timers.set_retransmission),
 )
 """The rules of each step, from 1 on."""

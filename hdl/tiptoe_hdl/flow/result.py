@@ -38,9 +38,11 @@ def inquiry_later(cfg: EngineConfig, step: int) -> data.StructLayout:
 
 
 def arrival(cfg: EngineConfig) -> data.StructLayout:
-    """What becomes of a segment's payload, and whether its connection has changed."""
+    """What becomes of a segment's payload, and whether its connection has changed; what of it has come ``twice``, from ``e_seq``
+    on."""
     return data.StructLayout(
         {"id": cfg.id_bits, "place_seq": 32, "front": 12, "place_length": 12, "changed": 1, "rcv_nxt": 32, "irs": 32}
+        | {"twice": 1, "e_seq": 32, "twice_length": 12}
     )
 
 
@@ -72,6 +74,8 @@ def pass_result(cfg: EngineConfig) -> data.StructLayout:
             "rcv_scale": 4,
             "tx_sacks": SACK_BITS,
             "ect": 1,
+            "twice": 1,
+            "tx_twice": 1,
             "tx_up_cut": 1,
             "snd_urgent": 1,
             "snd_up": 32,

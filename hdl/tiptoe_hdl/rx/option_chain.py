@@ -29,6 +29,9 @@ class OptionChain(wiring.Component):
         Options of the right length; of two in a word the last one.
     done : Out(1)
         That was the last word.
+    passes, ends : Out(1); begins : Out(WORD); window : Out(8 * (2 * WORD - 1))
+        A cycle before what is found: a word, the last one, in which of its bytes an option begins; its bytes and those behind
+        it, the first one highest.
     """
 
     valid: In(1)
@@ -42,6 +45,10 @@ class OptionChain(wiring.Component):
     ws: Out(8)
     sack_found: Out(1)
     done: Out(1)
+    passes: Out(1)
+    ends: Out(1)
+    begins: Out(WORD)
+    window: Out(8 * (2 * WORD - 1))
 
     def elaborate(self, platform):
         m = Module()
@@ -54,6 +61,7 @@ class OptionChain(wiring.Component):
         )
         beyond = [Signal(6, name=f"beyond{at}") for at in range(WORD)]  # its bytes behind this word
         values = Signal(8 * (WORD + 1))
+        octets = both[8:]
         m.d.sync += values.eq(Cat(byte[2:]))
         for at, (kind, length) in enumerate(zip(byte[:WORD], byte[1:], strict=False)):
             inside = WORD - at
@@ -114,6 +122,16 @@ class OptionChain(wiring.Component):
             later = [Signal.like(signal, name=f"{signal.name}_later") for signal in now]
             m.d.sync += [new.eq(old) for new, old in zip(later, now, strict=True)]
             is_mss, is_ws, is_sack, values = later
+        for stage in range(3):
+            later = Signal(len(self.window), name=f"octets{stage}", reset_less=True)
+            m.d.sync += later.eq(octets)
+            octets = later
+        m.d.comb += [
+            self.passes.eq(valid[2] & ~self.clear),
+            self.ends.eq(last[2]),
+            self.begins.eq(begun),
+            self.window.eq(octets),
+        ]
         value = [values.word_select(at, 8) for at in range(WORD + 1)]  # the byte two behind ``at``
         mss_at, ws_at = begun & is_mss, begun & is_ws
         m.d.sync += [

@@ -1,6 +1,6 @@
-"""The SACK option of a segment: its blocks, in the layout that stacks use (RFC 2018 section 3; RFC 7323 appendix A)."""
+"""The SACK option of a segment: its blocks (RFC 2018 section 3; RFC 7323 appendix A)."""
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -10,6 +10,7 @@ from ..messages import MOST_SACKS, SACK_BITS, interval
 from ..wire.queue import HalfQueue
 from .option_words import OptionWords
 from .options import option_rows, walk_command
+from .sack_chain import SackChain
 
 QUEUED_BLOCKS = 16
 
@@ -18,11 +19,11 @@ class SackWalker(wiring.Component):
     """Looks for a SACK option in the words of a frame and puts its blocks into a queue.
 
     Two no operations, the option's kind and length in one word, its blocks in whole words: so do all stacks known write it,
-    alone or behind a timestamps option. Another layout tells nothing, and is no fault: the option is advice. One that goes
-    beyond the header tells of the blocks that are whole within it.
+    alone or behind a timestamps option. What is laid out in another way goes through a chain, which finds it wherever it
+    begins (``sack_chain.py``). An option that goes beyond the header tells of the blocks that are whole within it.
 
-    Timing: result seven cycles after the command, and a cycle a word. A command waits while the queue has room for less than
-    a header's blocks; who takes them does not wait for a later command.
+    Timing: result seven cycles after the command, and a cycle a word; six more for another layout. A command waits
+    while the queue has room for less than a header's blocks; who takes them does not wait for a later command.
 
     Parameters
     ----------
@@ -67,6 +68,9 @@ class SackWalker(wiring.Component):
         ]
         m.d.sync += [inside.eq(inside + blocks.i.valid - leaves), room.eq(inside < QUEUED_BLOCKS - MOST_SACKS)]
 
+        m.submodules.chain = chain = SackChain()
+        unusual = Signal()  # the chain's is what counts
+        m.d.comb += [chain.valid.eq(words.valid), chain.last.eq(words.last), chain.word.eq(words.word)]
         skip = Signal(2)  # words of the timestamps option that are left
         left = Signal(4)  # words of blocks
         over = Signal()  # nothing more is looked for
@@ -85,21 +89,23 @@ class SackWalker(wiring.Component):
                 for count in range(1, MOST_SACKS + 1):
                     with m.If(whole[count - 1]):
                         m.d.sync += left.eq(2 * count)
-            with m.Elif(words.word != 0x0101_0101):
-                m.d.sync += over.eq(1)
+            with m.Elif((words.word != 0x0101_0101) & ~over):
+                m.d.sync += [over.eq(1), unusual.eq(1)]
         found = Signal(SACK_BITS)
         m.d.comb += [
-            blocks.i.valid.eq(words.valid & second),
-            blocks.i.payload.start.eq(start),
-            blocks.i.payload.end.eq(words.word),
+            blocks.i.valid.eq((words.valid & second) | (chain.block.valid & unusual)),
+            blocks.i.payload.start.eq(Mux(unusual, chain.block.payload.start, start)),
+            blocks.i.payload.end.eq(Mux(unusual, chain.block.payload.end, words.word)),
         ]
         with m.If(blocks.i.valid):
             m.d.sync += found.eq(found + 1)
         with m.If(self.command.valid & self.command.ready):
             m.d.sync += [walking.eq(1), skip.eq(0), left.eq(0), over.eq(0), second.eq(0), found.eq(0)]
+            m.d.sync += unusual.eq(0)
+            m.d.comb += chain.clear.eq(1)
         ended = Signal()
         m.d.sync += ended.eq(words.valid & words.last)
-        with m.If(ended):
+        with m.If((ended & ~unusual) | (chain.done & unusual)):
             m.d.sync += self.o.valid.eq(1)
         with m.If(self.o.valid & self.o.ready):
             m.d.sync += [self.o.valid.eq(0), walking.eq(0)]

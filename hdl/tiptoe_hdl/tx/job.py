@@ -77,11 +77,12 @@ def slot_words(cfg: EngineConfig) -> int:
 
 def tx_header(cfg: EngineConfig) -> data.StructLayout:
     """Resolver to header builder: one TCP segment; ``length`` is that of its payload, ``words`` that of its options.
-    ``ws_present`` and ``sack_ok`` count with SYN, ``sacks`` and ``urgent`` are 0 with SYN."""
+    ``ws_present`` and ``sack_ok`` count with SYN, ``sacks`` and ``urgent`` are 0 with SYN; with
+    ``twice`` the first block is ``mss`` bytes from ``twice_start`` on."""
     return data.StructLayout({
         "tuple": FourTuple, "dmac": 48, "seq": 32, "ack": 32, "flags": 8, "wnd": 16,
         "words": 4, "mss": 16, "ws_present": 1, "ws": 4, "sack_ok": 1, "sacks": SACK_BITS,
-        "length": 12, "ttl": 8, "tos": 8, "urgent": 16,
+        "length": 12, "ttl": 8, "tos": 8, "urgent": 16, "twice": 1, "twice_start": 32,
     })  # fmt: skip
 
 

@@ -43,7 +43,7 @@ HOST_FRAMES = 16
 
 _fields = data.StructLayout({
     "seq": 32, "ack": 32, "flags": 8, "wnd": 16, "words": 4, "mss": 16, "ws_present": 1, "ws": 4, "sack_ok": 1,
-    "sacks": SACK_BITS, "length": 12, "urgent": 16,
+    "sacks": SACK_BITS, "length": 12, "urgent": 16, "twice": 1,
 })  # fmt: skip
 """Fields of ``tx_header`` that are the source's."""
 
@@ -152,6 +152,7 @@ class Resolver(wiring.Component):
         m.d.sync += [
             now.sacks.eq(sacks),
             now.urgent.eq(segment.urgent & is_segment.replicate(16)),
+            now.twice.eq(segment.twice),
             # As in OPTION_WORDS.
             now.words.eq(Mux(syn, 1 + ws_present + sack_ok, Cat(sacks.any(), sacks)) | is_host.replicate(4)),
         ]
@@ -179,6 +180,7 @@ class Resolver(wiring.Component):
         m.d.comb += [
             header.tuple.eq(Mux(is_segment, endpoint_now.tuple, control.tuple)),
             header.dmac.eq(control.dmac),
+            header.twice_start.eq(segment.position),
         ]
         with m.If(is_segment):
             m.d.comb += header.dmac.eq(Mux(endpoint_now.use_next_hop, hop_mac, endpoint_now.dmac))

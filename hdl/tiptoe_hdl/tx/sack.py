@@ -1,11 +1,11 @@
-"""SACK blocks of a segment's header (RFC 2018 sections 3 and 4)."""
+"""SACK blocks of a segment's header (RFC 2018 sections 3 and 4; RFC 2883)."""
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
-from ..messages import MOST_SACKS, SACK_BITS, sack_list
+from ..messages import MOST_SACKS, SACK_BITS, interval, sack_list
 from ..wire.headers import OPTION_NOP, SACK_BLOCK_BYTES
 
 NOPS = int.from_bytes(bytes([OPTION_NOP]) * SACK_BLOCK_BYTES, "little")
@@ -26,10 +26,11 @@ def all_in_one_word(cfg: EngineConfig) -> bool:
 class SackBlocks(wiring.Component):
     """Reads what a connection has received out of order, and gives it out as words of a header's tail.
 
-    The newest block first (section 4), then the others in order, none twice, and NOPs for those there was room for but that
-    are gone. A block is read a cycle, so the list must not change meanwhile. A change shows as ``known`` 0, and from there
-    on there are NOPs: the header can't wait without end for a busy connection, and what changes the list is one more
-    segment of that connection, whose own acknowledgement is on its way.
+    What has come twice first, if anything has (RFC 2883 section 4), the newest block (RFC 2018 section 4), then the
+    others in order, none twice, and NOPs for those there was room for but that are gone. A block is read a cycle, so
+    the list must not change meanwhile. A change shows as ``known`` 0, and from there on there are NOPs: the header
+    can't wait without end for a busy connection, and what changes the list is one more segment of that connection,
+    whose own acknowledgement is on its way.
 
     Timing: with ``start`` in cycle 0, the list is first looked at in that cycle; ``tail`` has words in cycles 1 to ``sacks`` (64
     bits), 1 to 2 ``sacks`` (32), 2 and 4 (128, with ``wait`` high the cycle before each), 5 (256, with ``wait`` high in the
@@ -50,6 +51,8 @@ class SackBlocks(wiring.Component):
         ``known`` is 0. If ``newest`` is not valid, the first one counts as the newest.
     start, sacks : In
         A header with room for so many blocks, which may be none.
+    twice, twice_start, twice_length : In
+        With ``start``: the first of them is this one, not of the list.
     tail : Out, data_width bits
         The first byte on the wire in bits 7:0; zero where there is no block.
     wait : Out
@@ -71,6 +74,7 @@ class SackBlocks(wiring.Component):
             "sack": In(sack_list(cfg)),
             "start": In(1),
             "sacks": In(SACK_BITS),
+            "twice": In(1), "twice_start": In(32), "twice_length": In(16),
             "tail": Out(cfg.data_width),
             "wait": Out(1),
             "filled": Out(1),
@@ -96,17 +100,23 @@ class SackBlocks(wiring.Component):
         which, left, same = Signal(places), Signal(places), Signal()  # a bit an interval
         named = Cat(sack.newest == place for place in range(places)) & sack.valid
         newest = named | (sack.valid[0] & ~named.any())
+        twice, block = Signal(), Signal(interval, reset_less=True)  # the next one is this
         with m.If(self.start):
-            m.d.sync += [which.eq(newest), left.eq(sack.valid & ~newest)]
+            m.d.sync += [
+                which.eq(newest), left.eq(sack.valid & ~newest), twice.eq(self.twice),
+                block.start.eq(self.twice_start), block.end.eq(self.twice_start + self.twice_length),
+            ]  # fmt: skip
+        with m.Elif(following & twice):
+            m.d.sync += twice.eq(0)
         with m.Elif(following):
             lowest = Cat(left[place] & ~left[:place].any() for place in range(places))
             m.d.sync += [which.eq(lowest), left.eq(left & ~lowest)]
         with m.If(self.start | busy):
             m.d.sync += same.eq(sack.known & (self.start | same))
-        held = which & (same & sack.known & busy).replicate(len(which))
+        held = Cat(which & (same & sack.known & busy & ~twice).replicate(places), busy & twice)
         octets = Const(0, BLOCK_BITS)
-        for one, interval in zip(held, sack.intervals, strict=True):
-            octets |= Cat(in_wire_order(interval.start), in_wire_order(interval.end)) & one.replicate(BLOCK_BITS)
+        for one, one_of in zip(held, [*sack.intervals, block], strict=True):
+            octets |= Cat(in_wire_order(one_of.start), in_wire_order(one_of.end)) & one.replicate(BLOCK_BITS)
         octets |= (busy & ~held.any()).replicate(BLOCK_BITS) & NOPS
         self._words(m, busy, following, held.any(), octets)
         return m

@@ -47,6 +47,7 @@ class Segment:
     ws: int | None = None
     sack_ok: bool = False  # with SYN: SACK-permitted
     sacks: int = 0  # of ours: SACK blocks it has room for
+    twice: tuple[int, int] | None = None  # of ours: the first of them tells of this, relative to the peer's ISN
     urgent: int = 0  # urgent pointer
     ecn: int = 0  # codepoint of the IP header: 2: ECT(0), 1: ECT(1), 3: CE
 
@@ -224,12 +225,18 @@ class FlowBench:
                     ws=tx.ws if tx.ws_present else None,
                     sack_ok=bool(tx.sack_ok),
                     sacks=tx.sacks,
+                    twice=self._twice(tx) if tx.twice else None,
                     urgent=tx.urgent,
                     ecn=2 * tx.ect,
                 )
             )
         self.seen.tx.clear()
         return out
+
+    def _twice(self, tx):
+        """The block that tells what has come twice."""
+        start = (tx.position - self.irs) & M32
+        return start, start + tx.mss
 
     def bell(self, which, position, id=1, settle=400):
         """Doorbell ``which`` (0 send, 1 receive); returns the segments sent."""

@@ -30,16 +30,83 @@ LAYOUTS = [
     (sack(*BLOCKS[:2], length=17), []),  # no number of blocks
     (sack(*BLOCKS[:2], length=34), BLOCKS[:2]),  # goes beyond the header
     (sack(BLOCKS[0], length=18) + BLOCKS[1][0].to_bytes(4, "big"), BLOCKS[:1]),
-    (b"\x05\x0a" + bytes(8) + b"\x01\x01", []),  # another layout
     (b"\x00" * 4 + sack(BLOCKS[0]), []),  # behind the end of options
     (sack(BLOCKS[0]) + sack(BLOCKS[1]), BLOCKS[:1]),  # a second one
     (STAMPS[:4] + b"\x01\x01\x05\x0a" + bytes(4), []),  # what looks like one within the timestamps
 ]
 
 
+def bare(*blocks):
+    """The option without no operations."""
+    return sack(*blocks)[2:]
+
+
+ODD = [
+    *((b"\x01" * before + bare(*BLOCKS[:count]), BLOCKS[:count]) for count in range(1, 5) for before in range(4)),
+    *((b"\x08\x0a" + bytes(range(8)) + b"\x01" * before + bare(*BLOCKS[:2]), BLOCKS[:2]) for before in range(4)),
+    (bare(*BLOCKS[:2]) + b"\x01" * 2 + STAMPS, BLOCKS[:2]),
+    (b"\x1e\x05abc" + bare(BLOCKS[0]), BLOCKS[:1]),  # behind an option that is not known
+    (b"\x13\x12" + b"\x05\x0a" * 8 + bare(BLOCKS[1]), BLOCKS[1:2]),  # behind one that looks like it
+    (b"\x01" + bare(BLOCKS[0]) + bare(BLOCKS[1]) + b"\x01" * 3, BLOCKS[:1]),  # a second one
+    (b"\x05\x0b" + bytes(9) + b"\x01", []),  # no number of blocks
+    (b"\x05\x02\x05\x0a" + bytes(range(8)), [(0x00010203, 0x04050607)]),
+    (b"\x01\x05\x12" + bare(*BLOCKS[:2])[2:11] + bytes(0), BLOCKS[:1]),  # goes beyond the header
+    (b"\x01\x01\x01\x05", []),  # its length, too
+    (b"\x01\x00" + bare(BLOCKS[0]), []),  # behind the end of options
+    (b"\x1e\x01" + bare(BLOCKS[0]), []),  # behind a length that cannot be
+]
+"""Any order and alignment is permitted (RFC 2018 section 3)."""
+LAYOUTS += [(options + b"\0" * (-len(options) % 4), blocks) for options, blocks in ODD if len(options) <= 40]
+
+
+def reference(options):
+    """Blocks of the first SACK option, read byte by byte."""
+    at = 0
+    while at < len(options) and options[at] != 0:
+        if options[at] == 1:
+            at += 1
+            continue
+        if at + 1 == len(options) or not 2 <= options[at + 1] < 64:
+            break
+        size = options[at + 1]
+        if options[at] == 5 and size in (10, 18, 26, 34):
+            octets = options[at + 2 : at + size]
+            edges = [int.from_bytes(octets[k : k + 4], "big") for k in range(0, len(octets) & ~7, 4)]
+            return list(zip(edges[::2], edges[1::2], strict=True))
+        at += size
+    return []
+
+
+def random_options(rng):
+    """Full of what could be options."""
+    length = 4 * rng.randrange(1, 11)
+    octets = b""
+    while len(octets) < length:
+        octets += rng.choice([
+            b"\x01", b"\x01\x01", STAMPS, STAMPS[2:], bare(*rng.sample(BLOCKS, rng.randrange(1, 4))), b"\x05\x0a",
+            sack(*rng.sample(BLOCKS, rng.randrange(1, 3))), b"\x1e\x03\x05", b"\x05\x02", rng.randbytes(1),
+        ])  # fmt: skip
+    return octets[:length]
+
+
+def test_layouts_are_right():
+    assert all(reference(options) == blocks for options, blocks in LAYOUTS)
+
+
+def test_blocks_are_found_wherever_they_stand_in_random_options(rng):
+    options = [random_options(rng) for _ in range(600)]
+    assert sum(bool(reference(one)) for one in options) > 200
+    exercise(64, 0, [(one, reference(one)) for one in options], [rng.randrange(2)])
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("late", [0, 1, 20], ids=lambda late: f"taken after {late}")
-def test_blocks_are_found_in_the_layouts_that_stacks_use(width, late):
+def test_blocks_are_found_wherever_they_stand(width, late):
+    exercise(width, late, LAYOUTS, range(width // 32))
+
+
+def exercise(width, late, layouts, lanes):
+    """Walk through all, in each of the lanes: the blocks come, in time."""
     dut = SackWalker(TINY.with_(data_width=width))
     found, expected = [], []
 
@@ -59,11 +126,11 @@ def test_blocks_are_found_in_the_layouts_that_stacks_use(width, late):
                 found.append((start, end))
 
     async def bench(ctx):
-        for options, blocks in LAYOUTS:
-            for lane in range(width // 32):
+        for options, blocks in layouts:
+            for lane in lanes:
                 count, cycles, between = await walk(ctx, dut, width, options, lane)
                 assert count == len(blocks), options.hex()
-                assert cycles <= len(options) // 4 + 7 + 80 * bool(late), (options.hex(), cycles)
+                assert cycles <= len(options) // 4 + 13 + 80 * bool(late), (options.hex(), cycles)
                 assert between <= (3 if not late else 100)
                 expected.extend(blocks)
         for _ in range(40 * (late + 2)):

@@ -120,7 +120,7 @@ class TxBench:
     # Jobs
 
     def segment(self, length: int = 0, *, id: int | None = None, position: int | None = None,
-                flags: int = FLAGS_DATA, error: bool = False, sacks: int = 0,
+                flags: int = FLAGS_DATA, error: bool = False, sacks: int = 0, twice: bool = False,
                 received: Received | None = None) -> Job:  # fmt: skip
         rng = self.rng
         received = self.received() if received is None else received
@@ -130,7 +130,7 @@ class TxBench:
             "position": rng.getrandbits(32) if position is None else position, "length": length,
             "mss": rng.getrandbits(16), "ws_present": rng.getrandbits(1), "ws": rng.randrange(15),
             "sack_ok": rng.getrandbits(1), "sacks": sacks, "urgent": 0 if flags >> SYN & 1 else rng.getrandbits(16),
-            "ect": rng.getrandbits(1),
+            "ect": rng.getrandbits(1), "twice": twice,
         }, error, received)  # fmt: skip
 
     def received(self, number: int | None = None, newest: int | None = None) -> Received:
@@ -167,7 +167,7 @@ class TxBench:
                 length = rng.choice([1, 2, 3, 5, 6, 7, 8, 30, rng.randrange(1, 1425)])
                 jobs.append(self.segment(length, sacks=rng.choice([0, 0, rng.randrange(5)])))
             elif kind == 3 and rng.getrandbits(1):
-                jobs.append(self.segment(sacks=rng.randrange(1, 5)))
+                jobs.append(self.segment(sacks=rng.randrange(1, 5), twice=rng.random() < 0.5))
             elif kind == 3:
                 jobs.append(self.segment(flags=rng.choice([1 << ACK, 1 << SYN, 1 << RST, rng.getrandbits(8)])))
             elif kind < 6:
@@ -212,6 +212,12 @@ class TxBench:
             found += [nop, nop, ("SAckOK", b"")]
         return found
 
+    @staticmethod
+    def twice(job: Job) -> list[tuple[int, int]]:
+        """The block of what has come twice, if the segment tells any."""
+        start, length = job.message["position"], job.message["mss"]
+        return [(start, (start + length) & 0xFFFFFFFF)] if job.message["twice"] else []
+
     def options(self, job: Job, blocks: list[tuple[int, int]] | None = None) -> list[tuple[str, Any]]:
         """TCP options, as scapy has them; with these blocks, or those of the list."""
         message, nop = job.message, ("NOP", None)
@@ -221,6 +227,7 @@ class TxBench:
             return []
         if blocks is None:
             blocks = [] if self.unknown else job.received.blocks(sacks)
+            blocks = [*self.twice(job), *blocks][:sacks]
         edges = tuple(edge for block in blocks for edge in block)
         return [nop, nop, *([("SAck", edges)] if blocks else [nop] * 2), *[nop] * 8 * (sacks - len(blocks))]
 

@@ -67,6 +67,24 @@ def test_order_of_blocks(rng):
 
 
 @pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("known", [True, False], ids=["list known", "list being written"])
+def test_what_has_come_twice_is_the_first_block(width, known, rng):
+    """RFC 2883 section 4: whatever else there is to tell, and if there is nothing; across the wrap of sequence numbers."""
+    bench = TxBench(TINY.with_(data_width=width), rng, unknown=not known)
+    jobs = []
+    for held, newest in LISTS:
+        for sacks in range(1, 5):
+            job = bench.segment(sacks=sacks, twice=True, received=bench.received(held, newest))
+            job.message["mss"] = rng.randrange(1, 4096)
+            if sacks == 2:
+                job.message["position"] = 2**32 - 5
+            jobs += [job, bench.segment(held, sacks=sacks)]
+    for frame, job in zip(bench.run(jobs), jobs, strict=True):
+        room = job.message["sacks"]
+        assert blocks_of(frame) == [*bench.twice(job), *(job.received.blocks(room) if known else [])][:room]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
 def test_what_is_not_known_is_left_out(width, rng):
     """A list that is always being written holds nothing up: the option's room is filled with NOPs."""
     bench = TxBench(TINY.with_(data_width=width), rng, unknown=True)

@@ -76,12 +76,12 @@ WRONG = [
     ("a byte too far left", [(101, 201)], (100, 201), 1, "never given"),
     ("over a gap", [(101, 201), (202, 301)], (101, 301), 1, "never given"),
     ("the second block", [(101, 201)], (101, 201, 301, 401), 1, "never given"),
-    ("what is acknowledged", [(1, 101)], (1, 101), 101, "above the acknowledgement"),
+    ("what is acknowledged", [(1, 101)], (1, 101), 101, "not come twice"),
     ("from the acknowledgement on", [(1, 201)], (101, 201), 101, "above the acknowledgement"),
     ("empty", [(101, 201)], (101, 101), 1, "above the acknowledgement"),
     ("backwards", [(101, 201)], (201, 101), 1, "above the acknowledgement"),
     ("a block twice", [(101, 201), (301, 401)], (301, 401, 101, 201, 301, 401), 1, "overlap or touch"),
-    ("a block in another", [(101, 301)], (101, 301, 151, 201), 1, "overlap or touch"),
+    ("a block in one before it", [(101, 301)], (101, 301, 151, 201), 1, "overlap or touch"),
     ("one block as two", [(101, 301)], (201, 301, 101, 201), 1, "overlap or touch"),
     ("an old one first", [(101, 201), (301, 401)], (101, 201, 301, 401), 1, "not the newest"),
     ("the higher one first", [(301, 401), (101, 201)], (301, 401, 101, 201), 1, "not the newest"),
@@ -95,6 +95,48 @@ WRONG = [
 )
 def test_what_the_engine_may_not_tell(pieces, edges, ack, said):
     with pytest.raises(WireError, match=said):
+        tell(given(opened(), *pieces), *edges, ack=ack)
+
+
+# (name, text given, edges, acknowledgement): the first block tells of what came twice, RFC 2883.
+TWICE = [
+    ("all below", [(1, 101), (1, 101)], (1, 101), 101),
+    ("a part of what was one segment", [(1, 101), (51, 101)], (51, 101), 101),
+    ("a part, the rest new", [(1, 101), (1, 201)], (1, 101), 201),
+    ("a part, the rest new, with gaps", [(1, 101), (301, 401), (1, 201)], (1, 101, 301, 401), 201),
+    ("below, with a gap", [(1, 101), (201, 301), (1, 101)], (1, 101, 201, 301), 101),
+    ("ahead of a gap", [(101, 201), (101, 201)], (101, 201, 101, 201), 1),
+    ("in a larger one", [(101, 201), (201, 301), (101, 201)], (101, 201, 101, 301), 1),
+    ("before others", [(101, 201), (301, 401), (101, 201)], (101, 201, 101, 201, 301, 401), 1),
+    ("across the wrap", [(1, 31), (1, 31)], (1, 31), 31),
+    ("the list not known", [(101, 201), (101, 201)], (101, 201), 1),
+]
+
+NOT_TWICE = [
+    ("came once", [(1, 101)], (1, 101), 101),
+    ("a byte more", [(1, 101), (1, 101), (101, 201)], (1, 102), 201),
+    ("another begin", [(1, 101), (1, 101)], (2, 101), 101),
+    ("ahead of a gap, once", [(101, 201)], (101, 201, 101, 201), 1),
+    ("more than came twice", [(1, 101), (1, 201)], (1, 151), 201),
+    ("not the first block", [(1, 101), (201, 301), (1, 101)], (201, 301, 1, 101), 101),
+    ("nothing", [(1, 101), (1, 101)], (50, 50), 101),
+]
+
+
+@pytest.mark.parametrize(("pieces", "edges", "ack"), [case[1:] for case in TWICE], ids=[case[0] for case in TWICE])
+def test_what_came_twice_may_be_told_once(pieces, edges, ack):
+    monitor = given(opened(), *pieces)
+    tell(monitor, *edges, ack=ack)
+    if edges[0] < ack or len(edges) > 2:
+        with pytest.raises(WireError, match="not come twice"):
+            tell(monitor, *edges, ack=ack)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "edges", "ack"), [case[1:] for case in NOT_TWICE], ids=[case[0] for case in NOT_TWICE]
+)
+def test_what_did_not_come_twice_is_not_told(pieces, edges, ack):
+    with pytest.raises(WireError, match="not come twice|above the acknowledgement"):
         tell(given(opened(), *pieces), *edges, ack=ack)
 
 

@@ -8,11 +8,11 @@ from scapy.layers.l2 import ARP, Ether
 
 from tiptoe_verif.wire import tshark
 from tiptoe_verif.wire.capture import Capture
-from tiptoe_verif.wire.flow import unwrap
 from tiptoe_verif.wire.host_frames import HostFrames
 from tiptoe_verif.wire.impairment import Channel, Impairment
 from tiptoe_verif.wire.intervals import Intervals
 from tiptoe_verif.wire.monitor import WireError, WireMonitor
+from tiptoe_verif.wire.numbers import unwrap
 from tiptoe_verif.wire.pcap import PcapWriter, read_pcap
 from tiptoe_verif.wire.segment import Malformed, checksum_holds, ip_number, ip_text, mac_number, mac_text, parse_tcp
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from ..wire.flow import signed
+from ..wire.numbers import signed
 from ..wire.segment import ACK, PSH, RST, SYN, Segment
 from .peer import Broken, M
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-from ..wire.flow import signed
+from ..wire.numbers import signed
 from ..wire.segment import ACK, CWR, ECE, FIN, PSH, RST, SYN, Segment
 from .steps import Frame
 

@@ -6,21 +6,12 @@ from dataclasses import dataclass, field
 
 from .ecn import Ecn
 from .intervals import Intervals
+from .numbers import signed
 from .sack import Sack
 from .segment import ACK, SYN, Segment
 
 DEFAULT_MSS = 536
 """RFC 9293 MUST-15: what a peer without the MSS option can take."""
-
-
-def signed(difference: int) -> int:
-    """A difference modulo 2**32 as a number with a sign."""
-    return (difference + (1 << 31) & 0xFFFFFFFF) - (1 << 31)
-
-
-def unwrap(seq: int, near: int) -> int:
-    """The number that is ``seq`` modulo 2**32 and closest to ``near``."""
-    return near + signed(seq - near)
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .flow import unwrap
+from .numbers import unwrap
 from .pcap import read_pcap
 from .segment import ACK, SYN, Malformed, Segment, ip_text, parse_tcp
 

@@ -28,6 +28,14 @@ class Intervals:
         """Whether any of [begin, end) is known."""
         return begin < self.complete or any(low < end and begin < high for low, high in self._apart)
 
+    def reach(self, begin: int, end: int) -> int:
+        """How far from ``begin`` on all is known, ``end`` at most."""
+        at = max(begin, self.complete)
+        for low, high in sorted(self._apart):
+            if low <= at:
+                at = max(at, high)
+        return min(at, end) if begin < self.complete or at > begin else begin
+
     def covers(self, begin: int, end: int, more: list[tuple[int, int]]) -> bool:
         """Whether all of [begin, end) is known, or lies in ``more``."""
         at = max(begin, self.complete)

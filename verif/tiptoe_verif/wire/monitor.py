@@ -11,9 +11,10 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from . import ecn
-from .flow import DEFAULT_MSS, Flow, syns_meant, unwrap
+from .flow import DEFAULT_MSS, Flow, syns_meant
 from .host_frames import HostFrames
 from .intervals import Intervals
+from .numbers import unwrap
 from .sack import misplaced, room_taken
 from .segment import (
     ACK,

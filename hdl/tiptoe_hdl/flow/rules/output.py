@@ -214,6 +214,7 @@ def send(s):
     """Step 9: the segment, and what sending it changes besides."""
     flags = Cat(s.fin, s.tx_syn, Const(0, 1), s.psh, ~s.in_syn_sent, Const(0, 1), s.tx_ece, s.tx_cwr)
     wants_turn = s.more | s.blocked | s.lost_again | (s.paced & s.alive & s.turns.any() & ~s.awaits)
+    tx_twice = s.twice & s.emit & ~s.data & ~s.tx_syn & ~s.reset
     return dict(
         tx_flags=Mux(s.reset, Mux(s.reset_reply, 1 << RST, 1 << RST | 1 << ACK), flags)[:8],
         tx_length=Mux(s.data & s.emit & ~s.reset, s.length, 0),
@@ -226,7 +227,8 @@ def send(s):
         ),
         ect=s.ect & ~s.reset,
         cwr_owed=s.cwr_owed & (s.tx_syn | ~s.tx_cwr),
-        tx_sacks=Mux(s.tx_syn | s.reset, 0, s.sacks),
+        tx_twice=tx_twice,
+        tx_sacks=Mux(s.tx_syn | s.reset, 0, Mux(tx_twice, s.sacks_with_twice, s.sacks)),
         # A pointer to 65,535 behind the segment, where SND.UP lies further ahead, must stand behind all that was sent: data that
         # the peer has not got yet then comes with a pointer further on (as in Linux). Else there is none.
         tx_up_cut=Mux(s.sent, s.ends_near, ~s.max_not_granted),

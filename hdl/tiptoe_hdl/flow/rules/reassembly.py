@@ -109,9 +109,12 @@ def merge(s):
         goes_in=place,
         goes_to=Cat(place[1] | place[3:].any(), place[2:].any()),
         lacks_room=s.takes_data & s.brings_data & s.acceptable & no_room,
-        # Out of order, a gap filled, every second segment; and payload or a FIN that brought nothing new although the segment
+        # Out of order, a gap filled, every second segment, one that repeats something (RFC 2883).
+        # And payload or a FIN that brought nothing new although the segment
         # was acceptable: the peer needs to hear where we are.
-        if_ack_now=takes_ahead | (takes & (s.ooo_valid.any() | s.delack)) | (~takes & ~s.e_zero_length),
+        if_ack_now=takes_ahead
+        | (takes & (s.ooo_valid.any() | s.delack | (s.d_seq[31] & s.sack_ok)))
+        | (~takes & ~s.e_zero_length),
     )
 
 

@@ -53,6 +53,7 @@
 #define TIPTOE_REG_CHALLENGE_LIMIT                   0x0e4u
 #define TIPTOE_REG_INVALID_LIMIT                     0x0e8u
 #define TIPTOE_REG_VLAN                              0x0ecu
+#define TIPTOE_REG_TIMESTAMP_OFFSET                  0x0f0u
 #define TIPTOE_REG_COUNTER                           0x200u
 #define TIPTOE_REG_ISN_KEY_COUNT                     4u
 #define TIPTOE_REG_HASH_KEY_COUNT                    2u
@@ -80,6 +81,8 @@
 #define TIPTOE_LIMITS_ADDR_WIDTH_SHIFT               8u
 #define TIPTOE_LIMITS_MAX_FRAME_BYTES_MASK           0x0fff0000u
 #define TIPTOE_LIMITS_MAX_FRAME_BYTES_SHIFT          16u
+#define TIPTOE_LIMITS_TIMESTAMPS_MASK                0x40000000u
+#define TIPTOE_LIMITS_TIMESTAMPS_SHIFT               30u
 #define TIPTOE_LIMITS_VLAN_MASK                      0x80000000u
 #define TIPTOE_LIMITS_VLAN_SHIFT                     31u
 #define TIPTOE_CONTROL_ENABLE_MASK                   0x00000001u
@@ -98,6 +101,8 @@
 #define TIPTOE_CONTROL_SYN_COOKIES_SHIFT             6u
 #define TIPTOE_CONTROL_SACK_MASK                     0x00000080u
 #define TIPTOE_CONTROL_SACK_SHIFT                    7u
+#define TIPTOE_CONTROL_TIMESTAMPS_MASK               0x00000100u
+#define TIPTOE_CONTROL_TIMESTAMPS_SHIFT              8u
 #define TIPTOE_STATUS_READY_MASK                     0x00000001u
 #define TIPTOE_STATUS_READY_SHIFT                    0u
 #define TIPTOE_STATUS_COMMANDS_STALLED_MASK          0x00000100u
@@ -520,6 +525,9 @@ enum tiptoe_counter {
 #define TIPTOE_EVT_CONNECTION_URGENT_DWORD           7u
 #define TIPTOE_EVT_CONNECTION_URGENT_SHIFT           28u
 #define TIPTOE_EVT_CONNECTION_URGENT_WIDTH           1u
+#define TIPTOE_EVT_CONNECTION_TS_OK_DWORD            7u
+#define TIPTOE_EVT_CONNECTION_TS_OK_SHIFT            29u
+#define TIPTOE_EVT_CONNECTION_TS_OK_WIDTH            1u
 #define TIPTOE_EVT_SYN_RECEIVED_SYNCACHE_REF_DWORD   0u
 #define TIPTOE_EVT_SYN_RECEIVED_SYNCACHE_REF_SHIFT   0u
 #define TIPTOE_EVT_SYN_RECEIVED_SYNCACHE_REF_WIDTH   16u
@@ -556,6 +564,9 @@ enum tiptoe_counter {
 #define TIPTOE_EVT_SYN_RECEIVED_SACK_OK_DWORD        6u
 #define TIPTOE_EVT_SYN_RECEIVED_SACK_OK_SHIFT        21u
 #define TIPTOE_EVT_SYN_RECEIVED_SACK_OK_WIDTH        1u
+#define TIPTOE_EVT_SYN_RECEIVED_TS_OK_DWORD          6u
+#define TIPTOE_EVT_SYN_RECEIVED_TS_OK_SHIFT          22u
+#define TIPTOE_EVT_SYN_RECEIVED_TS_OK_WIDTH          1u
 #define TIPTOE_EVT_SYNCACHE_GONE_SYNCACHE_REF_DWORD  0u
 #define TIPTOE_EVT_SYNCACHE_GONE_SYNCACHE_REF_SHIFT  0u
 #define TIPTOE_EVT_SYNCACHE_GONE_SYNCACHE_REF_WIDTH  16u
@@ -690,6 +701,9 @@ enum tiptoe_counter {
 #define TIPTOE_TCB_SACK_OK_PAGE                      7u
 #define TIPTOE_TCB_SACK_OK_SHIFT                     21u
 #define TIPTOE_TCB_SACK_OK_WIDTH                     1u
+#define TIPTOE_TCB_TS_OK_PAGE                        7u
+#define TIPTOE_TCB_TS_OK_SHIFT                       22u
+#define TIPTOE_TCB_TS_OK_WIDTH                       1u
 #define TIPTOE_TCB_OOO_VALID_PAGE                    7u
 #define TIPTOE_TCB_OOO_VALID_SHIFT                   24u
 #define TIPTOE_TCB_OOO_VALID_WIDTH                   4u

@@ -137,6 +137,7 @@ RxMeta = data.StructLayout({
     "sack_ok": 1,          # SACK-permitted option (SYN segments only)
     "sacks": SACK_BITS,    # SACK blocks that follow on a stream of their own (no SYN segments)
     "urgent": 16,          # urgent pointer; counts with URG only
+    "ts_present": 1, "tsval": 32, "tsecr": 32,  # timestamps option
 })
 
 
@@ -147,6 +148,7 @@ def rx_segment(cfg: EngineConfig) -> data.StructLayout:
         "mss": 16, "ws_present": 1, "ws": 4, "sack_ok": 1,
         "has_sack": 1,  # SACK blocks follow it (rx_sack)
         "urgent": 16,   # counts with URG only
+        "ts_present": 1, "tsval": 32, "tsecr": 32,
     })
 
 
@@ -196,6 +198,7 @@ def flow_request(cfg: EngineConfig) -> data.StructLayout:
         "mss": 16,                      # OPEN, PATH_MTU: effective send MSS so far; ACCEPT: min(ours, peer's)
         "snd_scale": 4,                 # ACCEPT: peer's scale, 0 if not negotiated
         "sack_ok": 1,                   # ACCEPT: offered by the peer, and by us
+        "ts_present": 1,                # ACCEPT: likewise, timestamps
         "rcv_scale": 4,                 # OPEN: offered; ACCEPT: in force (0 if not negotiated)
         "snd_log2": 5, "rcv_log2": 5,   # PROVISION
         "wnd": 16,                      # ACCEPT: window advertised in the SYN,ACK (unscaled)
@@ -212,10 +215,10 @@ def tx_segment(cfg: EngineConfig) -> data.StructLayout:
     """Pipeline to transmit path: one segment of connection ``id``. Header fields final; payload of ``length`` bytes at send-ring
     ``position``. ``mss``, ``ws`` and ``sack_ok`` (SACK-permitted) go out as options when SYN is set. ``sacks``: room for so many
     SACK blocks (RFC 2018; never with SYN or RST), which the header builder asks for by ``id``. ``urgent``: the urgent pointer, 0
-    without URG, which does not come with SYN."""
+    without URG, which does not come with SYN. ``ts_ok``: with a timestamps option (RFC 7323), whose TSecr is asked for likewise."""
     return data.StructLayout({
         "id": cfg.id_bits, "seq": 32, "ack": 32, "flags": 8, "wnd": 16, "position": 32, "length": 12,
-        "mss": 16, "ws_present": 1, "ws": 4, "sack_ok": 1, "sacks": SACK_BITS, "urgent": 16,
+        "mss": 16, "ws_present": 1, "ws": 4, "sack_ok": 1, "sacks": SACK_BITS, "urgent": 16, "ts_ok": 1,
     })
 
 
@@ -232,12 +235,17 @@ def sack_list(cfg: EngineConfig) -> data.StructLayout:
     })
 
 
+TimeStamp = data.StructLayout({"known": 1, "tsval": 32})
+"""Pipeline to transmit path: TS.Recent, which the next segment echoes (RFC 7323 section 4.3); ``known`` 0: there is none."""
+
+
 TxControl = data.StructLayout({
     # Listen unit and dispatcher to transmit path: a segment without a connection (SYN,ACK of the syncache, RST).
     "tuple": FourTuple,    # laddr/lport become the source
     "dmac": 48,
     "seq": 32, "ack": 32, "flags": 8, "wnd": 16,
     "mss": 16, "ws_present": 1, "ws": 4, "sack_ok": 1,  # sent as options when SYN is set
+    "ts_ok": 1, "tsecr": 32,  # timestamps option, with SYN or without; TSval is made when it is sent
 })
 
 
@@ -305,7 +313,7 @@ def listen_write(cfg: EngineConfig) -> data.StructLayout:
 SynEvent = data.StructLayout({
     # Listen unit to event writer: SYN_RECEIVED, or (gone = 1) SYNCACHE_GONE.
     "gone": 1, "syncache_ref": 16, "listener": 8, "tuple": FourTuple, "iss": 32, "irs": 32,
-    "mss": 16, "ws_present": 1, "ws": 4, "sack_ok": 1,
+    "mss": 16, "ws_present": 1, "ws": 4, "sack_ok": 1, "ts_ok": 1,
 })
 
 
@@ -317,6 +325,7 @@ def connection_report(cfg: EngineConfig) -> data.StructLayout:
         "iss": 32, "irs": 32,
         "snd_una_position": 32,  # acknowledged up to; our FIN is not counted
         "rcv_nxt_position": 32,  # the peer's FIN counts as one; compare with the placed position before reporting terminal
+        "ts_ok": 1,  # segments carry timestamps, which take their part of ``mss``
         "urgent": 1, "rcv_up": 32,  # RCV.UP, a sequence number, if there is one; it may lie behind rcv_nxt
     })
 

@@ -56,6 +56,9 @@ class EngineOptions:
     sack : bool
         SYNs offer selective acknowledgements (RFC 2018), and SYN,ACKs permit them; a SYN cookie's does not. FreeBSD:
         net.inet.tcp.sack.enable, Linux: tcp_sack.
+    timestamps : bool
+        SYNs offer timestamps (RFC 7323), and SYN,ACKs have them if the SYN had; a SYN cookie's has not. Without effect where the
+        engine was built without. FreeBSD: net.inet.tcp.rfc1323, Linux: tcp_timestamps.
     vlan : int or None
         The network of 802.1Q tags that the interface is in, 1 to 4094; 0: frames are sent with a priority tag; None: no tags.
     vlan_priority : int
@@ -131,6 +134,7 @@ class EngineOptions:
     syn_to_host: bool = False
     syn_cookies: bool = False
     sack: bool = True
+    timestamps: bool = True
     vlan: int | None = None
     vlan_priority: int = 0
     promiscuous: bool = False
@@ -193,6 +197,7 @@ class Capabilities:
     addr_width: int
     max_frame_bytes: int
     vlan: bool
+    timestamps: bool
     """It knows 802.1Q tags."""
     congestion: int
     """A bit for each algorithm (abi_gen.Congestion)."""
@@ -234,6 +239,7 @@ def identify(device: Device) -> Capabilities:
         next_hops=size(abi.CAPABILITIES_LOG2_NEXT_HOPS, abi.CAPABILITIES_LOG2_NEXT_HOPS_SHIFT),
         data_bytes=(limits & abi.LIMITS_DATA_BYTES) >> abi.LIMITS_DATA_BYTES_SHIFT,
         vlan=bool(limits & abi.LIMITS_VLAN),
+        timestamps=bool(limits & abi.LIMITS_TIMESTAMPS),
         addr_width=(limits & abi.LIMITS_ADDR_WIDTH) >> abi.LIMITS_ADDR_WIDTH_SHIFT,
         congestion=device.read32(abi.REG_CONGESTION),
         max_frame_bytes=(limits & abi.LIMITS_MAX_FRAME_BYTES) >> abi.LIMITS_MAX_FRAME_BYTES_SHIFT,

@@ -44,6 +44,8 @@ def tcp_fill_info(tp: tcpcb, tcb: Mapping[str, int] | None = None, tick_us: int 
         # The device notes the agreement of an active open only; of an accepted connection it knows the scales.
         tcpi_wscale=bool(tcb["ws_ok"] or tp.snd_scale or tp.rcv_scale),
         tcpi_sack=bool(tcb["sack_ok"]),
+        # In SYN_SENT they are an offer.
+        tcpi_timestamps=bool(tcb["ts_ok"] and tcb["state"] != State.SYN_SENT),
         tcpi_snd_wscale=tcb["snd_scale"],
         tcpi_rcv_wscale=tcb["rcv_scale"],
         tcpi_snd_mss=tcb["maxseg"],

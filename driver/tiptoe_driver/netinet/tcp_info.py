@@ -17,7 +17,7 @@ class tcp_info:
     ``tcpi_congestion``: the algorithm, as TCP_CONGESTION names it; ``tcpi_losses``: how often the window has fallen for a
     loss or a first time-out, modulo 256.
     ``tcpi_unacked`` is what is sent and not acknowledged, ``tcpi_notsent`` what waits in the send buffer. ``tcpi_sack``: both
-    ends permit selective acknowledgements. ``tcpi_device``:
+    ends permit selective acknowledgements; ``tcpi_timestamps``: both have timestamps. ``tcpi_device``:
     the device was asked; without it (not offloaded, over, or no answer) what only the device knows is 0.
     """
 
@@ -25,6 +25,7 @@ class tcp_info:
     tcpi_device: bool = False
     tcpi_wscale: bool = False
     tcpi_sack: bool = False
+    tcpi_timestamps: bool = False
     tcpi_snd_wscale: int = 0
     tcpi_rcv_wscale: int = 0
     tcpi_snd_mss: int = 0
@@ -72,7 +73,7 @@ _LINUX = struct.Struct("=8B24I4Q6I4Q")
 """struct tcp_info of Linux up to tcpi_sndbuf_limited."""
 _OPEN, _RECOVERY, _LOSS = 0, 3, 4
 """tcpi_ca_state."""
-_TCPI_OPT_SACK, _TCPI_OPT_WSCALE = 2, 4
+_TCPI_OPT_TIMESTAMPS, _TCPI_OPT_SACK, _TCPI_OPT_WSCALE = 1, 2, 4
 _LINUX_NO_SSTHRESH = 0x7FFF_FFFF
 
 
@@ -96,7 +97,9 @@ def linux_tcp_info(info: tcp_info, *, bytes_acked: int = 0, bytes_received: int 
         info.tcpi_rxtshift,
         info.tcpi_probes,
         0,
-        info.tcpi_sack * _TCPI_OPT_SACK | info.tcpi_wscale * _TCPI_OPT_WSCALE,
+        info.tcpi_timestamps * _TCPI_OPT_TIMESTAMPS
+        | info.tcpi_sack * _TCPI_OPT_SACK
+        | info.tcpi_wscale * _TCPI_OPT_WSCALE,
         info.tcpi_snd_wscale | info.tcpi_rcv_wscale << 4,
         0,
         *words,

@@ -16,6 +16,7 @@ CONFIGURATION = {
     "syn_to_host": ("CONTROL.SYN_TO_HOST",),
     "syn_cookies": ("CONTROL.SYN_COOKIES",),
     "sack": ("CONTROL.SACK",),
+    "timestamps": ("CONTROL.TIMESTAMPS",),
     "mac": ("MAC_LO.VALUE", "MAC_HI.VALUE"),
     "ip_addr": ("IP_ADDR.VALUE",),
     "ttl": ("IP_HEADER.TTL",),
@@ -39,6 +40,7 @@ CONFIGURATION = {
     "algorithm_initial": ("CONGESTION_CONTROL.DEFAULT",),
     "tick_us": ("CONGESTION_CONTROL.TICK_US",),
     "watchdog_ticks": ("WATCHDOG_TICKS.VALUE",),
+    "ts_offset": ("TIMESTAMP_OFFSET.VALUE",),
     "isn_key": ("ISN_KEY.VALUE",),
     "cookie_key": ("COOKIE_KEY.VALUE",),
     "hash_key": ("HASH_KEY.VALUE",),
@@ -69,6 +71,10 @@ CLEARED = ("CONTROL", "STATUS", "IRQ_STATUS", "COMMAND_TAIL", "EVENT_CONSUMER", 
 """Registers that a soft reset gives their values after power-up."""
 
 
+UNSTAMPED = (("CONTROL", "TIMESTAMPS"), ("TIMESTAMP_OFFSET", "VALUE"))
+"""Fields that are there only with timestamps."""
+
+
 def constants(cfg: EngineConfig) -> dict[str, int]:
     """Read-only fields that depend on the configuration only."""
     return {
@@ -81,6 +87,7 @@ def constants(cfg: EngineConfig) -> dict[str, int]:
         "LIMITS.ADDR_WIDTH": cfg.addr_width,
         "LIMITS.MAX_FRAME_BYTES": cfg.max_frame_bytes,
         "LIMITS.VLAN": int(cfg.vlan),
+        "LIMITS.TIMESTAMPS": int(cfg.timestamps),
     }
 
 
@@ -88,6 +95,8 @@ def field_width(cfg: EngineConfig, register, field) -> int:
     """Bits that a field really has: the high half of an address may be narrower than its register; what was not built has
     none."""
     if register.name == "VLAN" and not cfg.vlan:
+        return 0
+    if not cfg.timestamps and (register.name, field.name) in UNSTAMPED:
         return 0
     if register.name.endswith("_RING_HI"):
         return min(field.width, cfg.addr_width - 32)

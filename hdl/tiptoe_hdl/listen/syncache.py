@@ -34,6 +34,8 @@ Peer = data.StructLayout(
         "ws_present": 1,
         "ws": 4,
         "sack_ok": 1,  # said, and we agree
+        "ts_ok": 1,  # likewise, timestamps
+        "tsval": 32,  # TS.Recent of half-open connections (RFC 7323 section 4.3)
     }
 )
 

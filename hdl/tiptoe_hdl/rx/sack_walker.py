@@ -1,7 +1,7 @@
-"""The SACK option of a segment: its blocks, in the layout that stacks use (RFC 2018 section 3; RFC 7323 appendix A)."""
+"""Timestamps and SACK options of a segment, in the layouts that stacks use (RFC 2018 section 3; RFC 7323 appendix A)."""
 
 from amaranth.hdl import Cat, Module, Signal
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
@@ -13,13 +13,16 @@ from .options import option_rows, walk_command
 
 QUEUED_BLOCKS = 16
 
+Stamps = data.StructLayout({"ts_present": 1, "tsval": 32, "tsecr": 32})
+"""A timestamps option, if there is one."""
+
 
 class SackWalker(wiring.Component):
-    """Looks for a SACK option in the words of a frame and puts its blocks into a queue.
+    """Looks for timestamps and a SACK option in the words of a frame, and puts the latter's blocks into a queue.
 
-    Two no operations, the option's kind and length in one word, its blocks in whole words: so do all stacks known write it,
-    alone or behind a timestamps option. Another layout tells nothing, and is no fault: the option is advice. One that goes
-    beyond the header tells of the blocks that are whole within it.
+    Two no operations, an option's kind and length in one word, the rest of it in whole words: so do all stacks known write them,
+    in any order. Another layout tells nothing, and is no fault: SACK is advice, and what comes without timestamps is processed
+    without (``flow/rules/timestamps.py``). A SACK option that goes beyond the header tells of the blocks that are whole in it.
 
     Timing: result seven cycles after the command, and a cycle a word. A command waits while the queue has room for less than
     a header's blocks; who takes them does not wait for a later command.
@@ -36,6 +39,8 @@ class SackWalker(wiring.Component):
         Read side of ``OptionStore``; the slot must stay the same until the result is taken.
     o : Out stream of SACK_BITS
         How many blocks of this frame are in the queue, behind those of the frames before.
+    stamps : Out of ``Stamps``
+        The timestamps option of this frame: counts while ``o`` is valid.
     block : Out stream of ``interval``
     """
 
@@ -45,6 +50,7 @@ class SackWalker(wiring.Component):
             "command": In(stream.Signature(walk_command(cfg))),
             "row": Out(ceil_log2(option_rows(cfg))), "data": In(cfg.data_width),
             "o": Out(stream.Signature(SACK_BITS)),
+            "stamps": Out(Stamps),
             "block": Out(stream.Signature(interval)),
         })  # fmt: skip
 
@@ -69,7 +75,8 @@ class SackWalker(wiring.Component):
 
         skip = Signal(2)  # words of the timestamps option that are left
         left = Signal(4)  # words of blocks
-        over = Signal()  # nothing more is looked for
+        over = Signal()  # no other SACK option is looked for
+        lost = Signal()  # nor anything else: where options begin is not known any more
         second = Signal()
         start = Signal(32)
         whole = Cat(words.word == 0x0101_0502 + 8 * count for count in range(1, MOST_SACKS + 1))
@@ -78,15 +85,19 @@ class SackWalker(wiring.Component):
                 m.d.sync += [left.eq(left - 1), second.eq(~second), start.eq(words.word)]
             with m.Elif(skip != 0):
                 m.d.sync += skip.eq(skip - 1)
-            with m.Elif(words.word == 0x0101_080A):
+                with m.If(skip[1]):
+                    m.d.sync += self.stamps.tsval.eq(words.word)
+                with m.Else():
+                    m.d.sync += [self.stamps.tsecr.eq(words.word), self.stamps.ts_present.eq(1)]
+            with m.Elif((words.word == 0x0101_080A) & ~lost):
                 m.d.sync += skip.eq(2)
-            with m.Elif(whole.any() & ~over):
+            with m.Elif(whole.any() & ~over & ~lost):
                 m.d.sync += over.eq(1)
                 for count in range(1, MOST_SACKS + 1):
                     with m.If(whole[count - 1]):
                         m.d.sync += left.eq(2 * count)
             with m.Elif(words.word != 0x0101_0101):
-                m.d.sync += over.eq(1)
+                m.d.sync += lost.eq(1)
         found = Signal(SACK_BITS)
         m.d.comb += [
             blocks.i.valid.eq(words.valid & second),
@@ -96,7 +107,8 @@ class SackWalker(wiring.Component):
         with m.If(blocks.i.valid):
             m.d.sync += found.eq(found + 1)
         with m.If(self.command.valid & self.command.ready):
-            m.d.sync += [walking.eq(1), skip.eq(0), left.eq(0), over.eq(0), second.eq(0), found.eq(0)]
+            m.d.sync += [walking.eq(1), skip.eq(0), left.eq(0), over.eq(0), lost.eq(0), second.eq(0), found.eq(0)]
+            m.d.sync += self.stamps.ts_present.eq(0)
         ended = Signal()
         m.d.sync += ended.eq(words.valid & words.last)
         with m.If(ended):

@@ -76,6 +76,9 @@ SEGMENT = {
     "sack_ok": 0,
     "sacks": 0,
     "urgent": 0,
+    "ts_present": 0,
+    "tsval": 0,
+    "tsecr": 0,
 }
 LISTENER = {"enable": 1, "listener": 0, "laddr": 0, "lport": 80, "mss": 1460, "rcv_scale": 7, "wnd": 60000}
 
@@ -112,7 +115,7 @@ class FrontEnd(wiring.Component):
             "event": Out(stream.Signature(SynEvent)),
             "isn_request": In(stream.Signature(FourTuple)), "iss": Out(stream.Signature(32)),
             "tick": In(1), "syn_retries": In(8, init=5), "rst_unknown": In(1, init=1),
-            "syn_to_host": In(1), "sack": In(1, init=1),
+            "syn_to_host": In(1), "sack": In(1, init=1), "timestamps": In(1, init=1),
             "may_reset": In(1, init=1), "may_challenge": In(1, init=1), "control_room": In(1, init=1),
             "hash_key": In(64), "isn_key": In(128), "isn_clock": In(32),
             **{f"count_{name}": Out(2) for name in COUNTERS},
@@ -170,6 +173,7 @@ class FrontEnd(wiring.Component):
             dispatcher.rst_unknown.eq(self.rst_unknown),
             listen.syn_to_host.eq(self.syn_to_host),
             listen.sack.eq(self.sack),
+            listen.timestamps.eq(self.timestamps),
             dispatcher.syn_to_host.eq(self.syn_to_host),
             listen.control_room.eq(self.control_room),
             listen.may_reset.eq(self.may_reset),

@@ -176,7 +176,8 @@ def expectation(metas, rst_unknown, syn_to_host=0, room=1, may_reset=1):
                 out["syn"].append({
                     "hit": int(again), "index": number % 4 if again else 0, "listener": 0 if again else number % 4,
                     "is_ack": int(bool(flags & A)), "cookie": 0, "returned": 0,
-                    **{name: meta[name] for name in ("tuple", "smac", "seq", "ack", "mss", "ws_present", "ws", "sack_ok")},
+                    **{name: meta[name] for name in ("tuple", "smac", "seq", "ack", "mss", "ws_present", "ws", "sack_ok",
+                                            "ts_present", "tsval")},
                 })  # fmt: skip
         elif kind in (HALF_OPEN, STALE, OLD):
             out["handshake"].append({"index": number % 4, "proven": 0, "meta": meta})
@@ -189,7 +190,20 @@ def expectation(metas, rst_unknown, syn_to_host=0, room=1, may_reset=1):
                     "has_sack": int(meta["sacks"] > 0),
                     **{
                         name: meta[name]
-                        for name in ("seq", "ack", "flags", "wnd", "mss", "ws_present", "ws", "sack_ok", "urgent")
+                        for name in (
+                            "seq",
+                            "ack",
+                            "flags",
+                            "wnd",
+                            "mss",
+                            "ws_present",
+                            "ws",
+                            "sack_ok",
+                            "urgent",
+                            "ts_present",
+                            "tsval",
+                            "tsecr",
+                        )
                     },
                 }
             )
@@ -272,6 +286,7 @@ def random_meta(rng, number):
         payload_length=rng.randrange(1461), payload_offset=4 * rng.randrange(14, 30), frame_length=rng.randrange(60, 1515),
         mss=rng.getrandbits(16), ws_present=rng.getrandbits(1), ws=rng.randrange(15),
         sack_ok=rng.getrandbits(1), sacks=rng.choice([0, 0, 1, 2, 3, 4]), urgent=rng.getrandbits(16),
+        ts_present=rng.getrandbits(1), tsval=rng.getrandbits(32), tsecr=rng.getrandbits(32),
     )  # fmt: skip
 
 

@@ -67,6 +67,7 @@ def choose_options(rng: random.Random, cookies: bool) -> dict[str, Any]:
         "arp_retry_us": 20_000, "fin_wait_2_us": 20_000, "orphan_us": 20_000,
         "syn_cookies": cookies, "stock": rng.choice((None, 1, 2, 4)),
         "active_reserve": rng.choice((None, 4)), "sack": rng.random() < 0.8,
+        "timestamps": rng.random() < 0.8,
         "time_wait": rng.choice(("shared", "shared", "engine")),
         "registers": _TIMERS | registers,
     }  # fmt: skip

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from .intervals import Intervals
 from .sack import Sack
 from .segment import ACK, SYN, Segment
+from .timestamps import Timestamps
 
 DEFAULT_MSS = 536
 """RFC 9293 MUST-15: what a peer without the MSS option can take."""
@@ -47,6 +48,7 @@ class Flow:
     reset_by_peer: bool = False
     received: Intervals | None = None
     sack: Sack = field(default_factory=Sack)
+    timestamps: Timestamps = field(default_factory=Timestamps)
     sent_base: int = 0
     sent: bytearray = field(default_factory=bytearray)
     early: list[tuple[int, int, bool]] = field(default_factory=list)

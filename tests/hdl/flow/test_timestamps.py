@@ -99,6 +99,17 @@ def test_path_mtu_counts_as_the_mss_does(mss, asked, sent):
     assert b.bell(0, 5000)[0].length == sent and b.report().mss == asked
 
 
+def test_path_mtu_before_the_syn_is_answered_counts_once():
+    b = bench(rto_initial=10)
+    b.syn_sent(mss=1460)
+    assert b.request(FlowOp.PATH_MTU, mss=800) == Status.OK
+    b.ticks_until_sent(20)
+    (again,) = b.sent()
+    assert (again.flags, again.mss) == ("S", 800)
+    b.receive(Segment("SA", seq=0, wnd=8192, mss=1460, stamp=(PEER, 0)))
+    assert b.bell(0, 5000)[0].length == 788 and b.report().mss == 800
+
+
 def test_every_kind_of_segment_carries_them():
     b = established(rto_min=10, rto_initial=10, delack=5)
     (data, *_) = b.bell(0, 100)

@@ -24,7 +24,8 @@ def measure(s):
     own, asked = (~s.rcv_log2[4] | (s.rcv_log2[:4] < scale) for scale in (s.rcv_scale, s.e_rcv_scale))
     unscaled = s.is_segment & ~s.e_ws_present & ~s.established
     # What maxseg is to be: as others speak of it, or, if segments carry timestamps, less these.
-    stamped = s.is_request & ((s.op_accept & s.e_ts_present) | (s.op_path_mtu & s.ts_ok))
+    agreed = s.ts_ok & (s.state != State.SYN_SENT.value)
+    stamped = s.is_request & ((s.op_accept & s.e_ts_present) | (s.op_path_mtu & agreed))
     mss_smaller = Mux(stamped, s.e_mss_stamped < s.maxseg, s.e_mss < s.maxseg)
     return dict(
         host_seq=distance(s.e_seq, ~isn),

@@ -53,6 +53,7 @@
 #define TIPTOE_REG_CHALLENGE_LIMIT                   0x0e4u
 #define TIPTOE_REG_INVALID_LIMIT                     0x0e8u
 #define TIPTOE_REG_VLAN                              0x0ecu
+#define TIPTOE_REG_TIMESTAMP_OFFSET                  0x0f0u
 #define TIPTOE_REG_COUNTER                           0x200u
 #define TIPTOE_REG_ISN_KEY_COUNT                     4u
 #define TIPTOE_REG_HASH_KEY_COUNT                    2u
@@ -80,6 +81,8 @@
 #define TIPTOE_LIMITS_ADDR_WIDTH_SHIFT               8u
 #define TIPTOE_LIMITS_MAX_FRAME_BYTES_MASK           0x0fff0000u
 #define TIPTOE_LIMITS_MAX_FRAME_BYTES_SHIFT          16u
+#define TIPTOE_LIMITS_TIMESTAMPS_MASK                0x20000000u
+#define TIPTOE_LIMITS_TIMESTAMPS_SHIFT               29u
 #define TIPTOE_LIMITS_ECN_MASK                       0x40000000u
 #define TIPTOE_LIMITS_ECN_SHIFT                      30u
 #define TIPTOE_LIMITS_VLAN_MASK                      0x80000000u
@@ -102,6 +105,8 @@
 #define TIPTOE_CONTROL_SACK_SHIFT                    7u
 #define TIPTOE_CONTROL_ECN_MASK                      0x00000300u
 #define TIPTOE_CONTROL_ECN_SHIFT                     8u
+#define TIPTOE_CONTROL_TIMESTAMPS_MASK               0x00000400u
+#define TIPTOE_CONTROL_TIMESTAMPS_SHIFT              10u
 #define TIPTOE_STATUS_READY_MASK                     0x00000001u
 #define TIPTOE_STATUS_READY_SHIFT                    0u
 #define TIPTOE_STATUS_COMMANDS_STALLED_MASK          0x00000100u
@@ -528,6 +533,9 @@ enum tiptoe_counter {
 #define TIPTOE_EVT_CONNECTION_URGENT_DWORD           7u
 #define TIPTOE_EVT_CONNECTION_URGENT_SHIFT           28u
 #define TIPTOE_EVT_CONNECTION_URGENT_WIDTH           1u
+#define TIPTOE_EVT_CONNECTION_TS_OK_DWORD            7u
+#define TIPTOE_EVT_CONNECTION_TS_OK_SHIFT            29u
+#define TIPTOE_EVT_CONNECTION_TS_OK_WIDTH            1u
 #define TIPTOE_EVT_SYN_RECEIVED_SYNCACHE_REF_DWORD   0u
 #define TIPTOE_EVT_SYN_RECEIVED_SYNCACHE_REF_SHIFT   0u
 #define TIPTOE_EVT_SYN_RECEIVED_SYNCACHE_REF_WIDTH   16u
@@ -564,6 +572,9 @@ enum tiptoe_counter {
 #define TIPTOE_EVT_SYN_RECEIVED_SACK_OK_DWORD        6u
 #define TIPTOE_EVT_SYN_RECEIVED_SACK_OK_SHIFT        21u
 #define TIPTOE_EVT_SYN_RECEIVED_SACK_OK_WIDTH        1u
+#define TIPTOE_EVT_SYN_RECEIVED_TS_OK_DWORD          6u
+#define TIPTOE_EVT_SYN_RECEIVED_TS_OK_SHIFT          22u
+#define TIPTOE_EVT_SYN_RECEIVED_TS_OK_WIDTH          1u
 #define TIPTOE_EVT_SYNCACHE_GONE_SYNCACHE_REF_DWORD  0u
 #define TIPTOE_EVT_SYNCACHE_GONE_SYNCACHE_REF_SHIFT  0u
 #define TIPTOE_EVT_SYNCACHE_GONE_SYNCACHE_REF_WIDTH  16u
@@ -695,6 +706,9 @@ enum tiptoe_counter {
 #define TIPTOE_TCB_PEER_CLOSED_PAGE                  7u
 #define TIPTOE_TCB_PEER_CLOSED_SHIFT                 17u
 #define TIPTOE_TCB_PEER_CLOSED_WIDTH                 1u
+#define TIPTOE_TCB_TS_OK_PAGE                        7u
+#define TIPTOE_TCB_TS_OK_SHIFT                       20u
+#define TIPTOE_TCB_TS_OK_WIDTH                       1u
 #define TIPTOE_TCB_SACK_OK_PAGE                      7u
 #define TIPTOE_TCB_SACK_OK_SHIFT                     21u
 #define TIPTOE_TCB_SACK_OK_WIDTH                     1u

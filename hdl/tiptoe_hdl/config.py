@@ -47,6 +47,8 @@ class EngineConfig:
     congestion : tuple of str
         Congestion control algorithms built in, by their names (``congestion.ALGORITHMS``). "newreno" is among them. Where none of
         them has programs, the unit that runs them is left out.
+    timestamps : bool
+        Connections may have timestamps (RFC 7323): PAWS, and a round-trip time from each acknowledgement of a window.
     max_frame_bytes : int
         Longest Ethernet frame carried, without FCS and 802.1Q tag.
     vlan : bool
@@ -67,6 +69,7 @@ class EngineConfig:
     tx_buffer_bytes: int = 16384
     ooo_intervals: int = 4
     congestion: tuple[str, ...] = ("newreno", "reno", "cubic", "host", "dctcp")
+    timestamps: bool = True
     max_frame_bytes: int = 1514
     vlan: bool = False
     tick_cycles: int = 125_000
@@ -133,6 +136,7 @@ TINY = EngineConfig(
     rx_buffer_bytes=8192,
     tx_buffer_bytes=8192,
     congestion=("newreno", "reno"),
+    timestamps=False,
 )
 """For unit tests: every table can be filled in a short simulation."""
 

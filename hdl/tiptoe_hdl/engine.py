@@ -169,7 +169,10 @@ class Engine(wiring.Component):
     def _connect_transmit(self, m):
         tx, reader, flow, commands = self._tx, self._reader, self._flow, self._commands
         connect_same(m, flow.tx, tx.segment)
-        m.d.comb += [flow.sack_id.eq(tx.sack_id), tx.sack.eq(flow.sack)]
+        m.d.comb += [
+            flow.sack_id.eq(tx.sack_id), tx.sack.eq(flow.sack), flow.stamp_id.eq(tx.stamp_id), tx.stamp.eq(flow.stamp),
+            flow.ts_now.eq(self._clocks.ts_now), tx.ts_now.eq(self._clocks.ts_now),
+        ]  # fmt: skip
         connect_same(m, self._dispatcher.control, self._controls.i[0])
         connect_same(m, self._listen.control, self._controls.i[1])
         connect_same(m, self._controls.o, self._control_queue.i)
@@ -239,6 +242,7 @@ class Engine(wiring.Component):
             listen.syn_cookies.eq(r.syn_cookies & ~r.syn_to_host),
             listen.sack.eq(r.sack),
             listen.ecn.eq(r.ecn.any()),
+            listen.timestamps.eq(r.timestamps),
             dispatcher.cookies.eq(r.syn_cookies & ~r.syn_to_host),
         ]
 
@@ -326,6 +330,7 @@ class Engine(wiring.Component):
         m.d.comb += [
             clocks.external.eq(r.external_tick), clocks.external_tick.eq(self.tick),
             clocks.tick_cycles.eq(r.tick_cycles),
+            clocks.ts_offset.eq(r.ts_offset),
             r.tick_time.eq(clocks.tick_time), r.isn_time.eq(clocks.isn_time),
             self._flow.tick.eq(clocks.tick), listen.tick.eq(clocks.tick), self._isn.isn_clock.eq(clocks.isn_time),
             self._placement.host_consumer.eq(r.frame_consumer),
@@ -349,7 +354,7 @@ class Engine(wiring.Component):
             *(
                 Value.cast(self._flow.parameters[name]).eq(getattr(r, name))
                 for name in ("rto_min", "rto_max", "rto_initial", "delack_ticks", "msl_ticks", "rexmt_max", "sack",
-                             "ecn", "algorithm_initial")
+                             "ecn", "timestamps", "algorithm_initial")
             ),
             self._flow.tick_us.eq(r.tick_us),
         ]  # fmt: skip

@@ -138,6 +138,7 @@ RxMeta = data.StructLayout({
     "sacks": SACK_BITS,    # SACK blocks that follow on a stream of their own (no SYN segments)
     "urgent": 16,          # urgent pointer; counts with URG only
     "ecn": 2,              # of the IP header (RFC 3168 section 5): 3: CE, 1, 2: ECT
+    "ts_present": 1, "tsval": 32, "tsecr": 32,  # timestamps option
 })
 
 
@@ -149,6 +150,7 @@ def rx_segment(cfg: EngineConfig) -> data.StructLayout:
         "has_sack": 1,  # SACK blocks follow it (rx_sack)
         "urgent": 16,   # counts with URG only
         "ecn": 2,       # as in RxMeta
+        "ts_present": 1, "tsval": 32, "tsecr": 32,
     })
 
 
@@ -199,6 +201,7 @@ def flow_request(cfg: EngineConfig) -> data.StructLayout:
         "snd_scale": 4,                 # ACCEPT: peer's scale, 0 if not negotiated
         "sack_ok": 1,                   # ACCEPT: offered by the peer, and by us
         "ecn_ok": 1,                    # ACCEPT: offered by the peer, and agreed; OPEN: to be offered
+        "ts_present": 1,                # ACCEPT: likewise, timestamps
         "rcv_scale": 4,                 # OPEN: offered; ACCEPT: in force (0 if not negotiated)
         "snd_log2": 5, "rcv_log2": 5,   # PROVISION
         "wnd": 16,                      # ACCEPT: window advertised in the SYN,ACK (unscaled)
@@ -216,10 +219,12 @@ def tx_segment(cfg: EngineConfig) -> data.StructLayout:
     ``position``. ``mss``, ``ws`` and ``sack_ok`` (SACK-permitted) go out as options when SYN is set. ``sacks``: room for so many
     SACK blocks (RFC 2018; never with SYN or RST), which the header builder asks for by ``id``. ``urgent``: the urgent pointer, 0
     without URG, which does not come with SYN. ``ect``: ECT(0) in the IP header. ``twice``: the first of the blocks tells of
-    ``mss`` bytes from sequence number ``position`` on, which have come twice (RFC 2883); never with payload or SYN."""
+    ``mss`` bytes from sequence number ``position`` on, which have come twice (RFC 2883); never with payload or SYN. ``ts_ok``:
+    with a timestamps option (RFC 7323), whose TSecr is asked for as the blocks are."""
     return data.StructLayout({
         "id": cfg.id_bits, "seq": 32, "ack": 32, "flags": 8, "wnd": 16, "position": 32, "length": 12,
         "mss": 16, "ws_present": 1, "ws": 4, "sack_ok": 1, "sacks": SACK_BITS, "urgent": 16, "ect": 1, "twice": 1,
+        "ts_ok": 1,
     })
 
 
@@ -236,12 +241,17 @@ def sack_list(cfg: EngineConfig) -> data.StructLayout:
     })
 
 
+TimeStamp = data.StructLayout({"known": 1, "tsval": 32})
+"""Pipeline to transmit path: TS.Recent, which the next segment echoes (RFC 7323 section 4.3); ``known`` 0: there is none."""
+
+
 TxControl = data.StructLayout({
     # Listen unit and dispatcher to transmit path: a segment without a connection (SYN,ACK of the syncache, RST).
     "tuple": FourTuple,    # laddr/lport become the source
     "dmac": 48,
     "seq": 32, "ack": 32, "flags": 8, "wnd": 16,
     "mss": 16, "ws_present": 1, "ws": 4, "sack_ok": 1,  # sent as options when SYN is set
+    "ts_ok": 1, "tsecr": 32,  # timestamps option, with SYN or without; TSval is made when it is sent
 })
 
 
@@ -309,7 +319,7 @@ def listen_write(cfg: EngineConfig) -> data.StructLayout:
 SynEvent = data.StructLayout({
     # Listen unit to event writer: SYN_RECEIVED, or (gone = 1) SYNCACHE_GONE.
     "gone": 1, "syncache_ref": 16, "listener": 8, "tuple": FourTuple, "iss": 32, "irs": 32,
-    "mss": 16, "ws_present": 1, "ws": 4, "sack_ok": 1,
+    "mss": 16, "ws_present": 1, "ws": 4, "sack_ok": 1, "ts_ok": 1,
 })
 
 
@@ -321,6 +331,7 @@ def connection_report(cfg: EngineConfig) -> data.StructLayout:
         "iss": 32, "irs": 32,
         "snd_una_position": 32,  # acknowledged up to; our FIN is not counted
         "rcv_nxt_position": 32,  # the peer's FIN counts as one; compare with the placed position before reporting terminal
+        "ts_ok": 1,  # segments carry timestamps, which take their part of ``mss``
         "urgent": 1, "rcv_up": 32,  # RCV.UP, a sequence number, if there is one; it may lie behind rcv_nxt
     })
 

@@ -56,6 +56,7 @@ REG_RST_LIMIT = 0x0E0
 REG_CHALLENGE_LIMIT = 0x0E4
 REG_INVALID_LIMIT = 0x0E8
 REG_VLAN = 0x0EC
+REG_TIMESTAMP_OFFSET = 0x0F0
 REG_COUNTER = 0x200  # 37 of them
 
 # Fields: NAME_FIELD is the mask in place, NAME_FIELD_SHIFT the lowest bit.
@@ -79,6 +80,8 @@ LIMITS_ADDR_WIDTH = 0x7F00
 LIMITS_ADDR_WIDTH_SHIFT = 8
 LIMITS_MAX_FRAME_BYTES = 0xFFF0000
 LIMITS_MAX_FRAME_BYTES_SHIFT = 16
+LIMITS_TIMESTAMPS = 0x20000000
+LIMITS_TIMESTAMPS_SHIFT = 29
 LIMITS_ECN = 0x40000000
 LIMITS_ECN_SHIFT = 30
 LIMITS_VLAN = 0x80000000
@@ -101,6 +104,8 @@ CONTROL_SACK = 0x80
 CONTROL_SACK_SHIFT = 7
 CONTROL_ECN = 0x300
 CONTROL_ECN_SHIFT = 8
+CONTROL_TIMESTAMPS = 0x400
+CONTROL_TIMESTAMPS_SHIFT = 10
 STATUS_READY = 0x1
 STATUS_READY_SHIFT = 0
 STATUS_COMMANDS_STALLED = 0x100
@@ -180,6 +185,7 @@ REGISTER_FIELDS: dict[int, tuple[tuple[str, int, int, int, int], ...]] = {
         ("CONTROL.SYN_COOKIES", 0x40, 6, 0, 1),
         ("CONTROL.SACK", 0x80, 7, 0, 1),
         ("CONTROL.ECN", 0x300, 8, 0, 2),
+        ("CONTROL.TIMESTAMPS", 0x400, 10, 0, 1),
     ),
     0x01C: (
         ("IRQ_MASK.EVENT", 0x1, 0, 0, 1),
@@ -241,6 +247,7 @@ REGISTER_FIELDS: dict[int, tuple[tuple[str, int, int, int, int], ...]] = {
         ("VLAN.PRIORITY", 0xE000, 13, 0, 7),
         ("VLAN.TAG", 0x10000, 16, 0, 1),
     ),
+    0x0F0: (("TIMESTAMP_OFFSET", 0xFFFFFFFF, 0, 0, 4294967295),),
 }
 
 # What registers hold after power-up, by address; a soft reset changes none of them. TICK_CYCLES, which depends
@@ -283,6 +290,7 @@ REGISTER_RESETS: dict[int, int] = {
     0x0E4: 6553601,
     0x0E8: 500,
     0x0EC: 0,
+    0x0F0: 0,
 }
 
 
@@ -589,6 +597,7 @@ EVENTS: dict[EventType, tuple[tuple[str, int, int, int], ...]] = {
         ("bad_doorbell", 7, 23, 1),
         ("reason", 7, 24, 4),
         ("urgent", 7, 28, 1),
+        ("ts_ok", 7, 29, 1),
         ("type", 7, 0, 8),
         ("phase", 7, 31, 1),
     ),
@@ -605,6 +614,7 @@ EVENTS: dict[EventType, tuple[tuple[str, int, int, int], ...]] = {
         ("ws", 6, 16, 4),
         ("ws_present", 6, 20, 1),
         ("sack_ok", 6, 21, 1),
+        ("ts_ok", 6, 22, 1),
         ("type", 7, 0, 8),
         ("phase", 7, 31, 1),
     ),
@@ -686,6 +696,7 @@ TCB_PAGES: tuple[tuple[tuple[str, int, int], ...], ...] = (
         ("fin_sent", 15, 1),
         ("fin_acked", 16, 1),
         ("peer_closed", 17, 1),
+        ("ts_ok", 20, 1),
         ("sack_ok", 21, 1),
         ("ecn_ok", 22, 1),
         ("ecn_seen", 23, 1),
@@ -1087,6 +1098,7 @@ class ConnectionEvent(NamedTuple):
     bad_doorbell: int
     reason: int
     urgent: int
+    ts_ok: int
 
     @classmethod
     def unpack(cls, d: Sequence[int]) -> ConnectionEvent:
@@ -1109,6 +1121,7 @@ class ConnectionEvent(NamedTuple):
             (d[7] >> 23) & 0x1,
             (d[7] >> 24) & 0xF,
             (d[7] >> 28) & 0x1,
+            (d[7] >> 29) & 0x1,
         )
 
 
@@ -1127,6 +1140,7 @@ class SynReceivedEvent(NamedTuple):
     ws: int
     ws_present: int
     sack_ok: int
+    ts_ok: int
 
     @classmethod
     def unpack(cls, d: Sequence[int]) -> SynReceivedEvent:
@@ -1144,6 +1158,7 @@ class SynReceivedEvent(NamedTuple):
             (d[6] >> 16) & 0xF,
             (d[6] >> 20) & 0x1,
             (d[6] >> 21) & 0x1,
+            (d[6] >> 22) & 0x1,
         )
 
 

@@ -178,6 +178,8 @@ class Engine:
         }
         if self.capabilities.vlan:
             registers[abi.REG_VLAN] = vlan_register(options)
+        if self.capabilities.timestamps:
+            registers[abi.REG_TIMESTAMP_OFFSET] = rng.getrandbits(32)
         for register, value in registers.items():
             device.write32(register, value)
         device.write32(abi.REG_IRQ_MASK, abi.IRQ_MASK_EVENT | abi.IRQ_MASK_ERROR)
@@ -196,8 +198,14 @@ class Engine:
             | (abi.CONTROL_SYN_COOKIES if options.syn_cookies else 0)
             | (abi.CONTROL_SACK if options.sack else 0)
             | ecn_bits(options, self.capabilities)
+            | (abi.CONTROL_TIMESTAMPS if self.timestamps else 0)
             | (abi.CONTROL_PROMISCUOUS if options.promiscuous else 0),
         )
+
+    @property
+    def timestamps(self) -> bool:
+        """Whether SYNs offer timestamps."""
+        return self.options.timestamps and self.capabilities.timestamps
 
     @property
     def host_answers(self) -> bool:

@@ -59,6 +59,9 @@ class EngineOptions:
     ecn : str
         Explicit congestion notification (RFC 3168): "accept": who offers it gets it, and sockets whose TCP_CONGESTION is "dctcp"
         offer it; "offer": every SYN of ours does; "off". FreeBSD: net.inet.tcp.ecn.enable, Linux: tcp_ecn, both 2, 1 and 0.
+    timestamps : bool
+        SYNs offer timestamps (RFC 7323), and SYN,ACKs have them if the SYN had; a SYN cookie's has not. Without effect where the
+        engine was built without. FreeBSD: net.inet.tcp.rfc1323, Linux: tcp_timestamps.
     vlan : int or None
         The network of 802.1Q tags that the interface is in, 1 to 4094; 0: frames are sent with a priority tag; None: no tags.
     vlan_priority : int
@@ -135,6 +138,7 @@ class EngineOptions:
     syn_cookies: bool = False
     sack: bool = True
     ecn: str = "accept"
+    timestamps: bool = True
     vlan: int | None = None
     vlan_priority: int = 0
     promiscuous: bool = False
@@ -203,6 +207,7 @@ class Capabilities:
     addr_width: int
     max_frame_bytes: int
     vlan: bool
+    timestamps: bool
     """It knows 802.1Q tags."""
     ecn: bool
     """It knows explicit congestion notification."""
@@ -252,6 +257,7 @@ def identify(device: Device) -> Capabilities:
         data_bytes=(limits & abi.LIMITS_DATA_BYTES) >> abi.LIMITS_DATA_BYTES_SHIFT,
         vlan=bool(limits & abi.LIMITS_VLAN),
         ecn=bool(limits & abi.LIMITS_ECN),
+        timestamps=bool(limits & abi.LIMITS_TIMESTAMPS),
         addr_width=(limits & abi.LIMITS_ADDR_WIDTH) >> abi.LIMITS_ADDR_WIDTH_SHIFT,
         congestion=device.read32(abi.REG_CONGESTION),
         max_frame_bytes=(limits & abi.LIMITS_MAX_FRAME_BYTES) >> abi.LIMITS_MAX_FRAME_BYTES_SHIFT,

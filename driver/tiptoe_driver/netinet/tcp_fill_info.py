@@ -46,6 +46,8 @@ def tcp_fill_info(tp: tcpcb, tcb: Mapping[str, int] | None = None, tick_us: int 
         tcpi_sack=bool(tcb["sack_ok"]),
         tcpi_ecn=bool(tcb["ecn_ok"] and tcb["established"]),  # before, it is offered
         tcpi_ecn_seen=bool(tcb["ecn_seen"]),
+        # In SYN_SENT they are an offer.
+        tcpi_timestamps=bool(tcb["ts_ok"] and tcb["state"] != State.SYN_SENT),
         tcpi_snd_wscale=tcb["snd_scale"],
         tcpi_rcv_wscale=tcb["rcv_scale"],
         tcpi_snd_mss=tcb["maxseg"],

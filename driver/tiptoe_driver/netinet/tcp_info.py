@@ -17,8 +17,9 @@ class tcp_info:
     ``tcpi_congestion``: the algorithm, as TCP_CONGESTION names it; ``tcpi_losses``: how often the window has fallen for a
     loss, a first time-out or ECE, modulo 256.
     ``tcpi_unacked`` is what is sent and not acknowledged, ``tcpi_notsent`` what waits in the send buffer. ``tcpi_sack``: both
-    ends permit selective acknowledgements. ``tcpi_ecn``: both ends know ECN; ``tcpi_ecn_seen``: data came with ECT or CE.
-    ``tcpi_device``: the device was asked; without it (not offloaded, over, or no answer) what only the device knows is 0.
+    ends permit selective acknowledgements; ``tcpi_timestamps``: both have timestamps. ``tcpi_ecn``: both ends know ECN;
+    ``tcpi_ecn_seen``: data came with ECT or CE. ``tcpi_device``: the device was asked; without it (not offloaded, over, or no
+    answer) what only the device knows is 0.
     """
 
     tcpi_state: State
@@ -27,6 +28,7 @@ class tcp_info:
     tcpi_sack: bool = False
     tcpi_ecn: bool = False
     tcpi_ecn_seen: bool = False
+    tcpi_timestamps: bool = False
     tcpi_snd_wscale: int = 0
     tcpi_rcv_wscale: int = 0
     tcpi_snd_mss: int = 0
@@ -74,7 +76,7 @@ _LINUX = struct.Struct("=8B24I4Q6I4Q")
 """struct tcp_info of Linux up to tcpi_sndbuf_limited."""
 _OPEN, _RECOVERY, _LOSS = 0, 3, 4
 """tcpi_ca_state."""
-_TCPI_OPT_SACK, _TCPI_OPT_WSCALE, _TCPI_OPT_ECN, _TCPI_OPT_ECN_SEEN = 2, 4, 8, 16
+_TCPI_OPT_TIMESTAMPS, _TCPI_OPT_SACK, _TCPI_OPT_WSCALE, _TCPI_OPT_ECN, _TCPI_OPT_ECN_SEEN = 1, 2, 4, 8, 16
 _LINUX_NO_SSTHRESH = 0x7FFF_FFFF
 
 
@@ -98,7 +100,8 @@ def linux_tcp_info(info: tcp_info, *, bytes_acked: int = 0, bytes_received: int 
         info.tcpi_rxtshift,
         info.tcpi_probes,
         0,
-        info.tcpi_sack * _TCPI_OPT_SACK
+        info.tcpi_timestamps * _TCPI_OPT_TIMESTAMPS
+        | info.tcpi_sack * _TCPI_OPT_SACK
         | info.tcpi_wscale * _TCPI_OPT_WSCALE
         | info.tcpi_ecn * _TCPI_OPT_ECN
         | info.tcpi_ecn_seen * _TCPI_OPT_ECN_SEEN,

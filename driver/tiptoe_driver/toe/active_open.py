@@ -9,7 +9,15 @@ from ..hardware.memory import window_scale
 from ..hardware.toepcb import TP_ESTABLISHED, TP_EVENTS_PENDING, TP_RESOLVING, TP_TERMINAL, toepcb
 from ..netinet.routes import route
 from ..netinet.stack import Stack
-from ..netinet.structures import TF_REQ_SCALE, sockaddr_in, socket, sotoinpcb, tcp_congestion, tcpcb
+from ..netinet.structures import (
+    TF_REQ_SCALE,
+    TF_REQ_TSTMP,
+    sockaddr_in,
+    socket,
+    sotoinpcb,
+    tcp_congestion,
+    tcpcb,
+)
 from ..netinet.tcp_subr import tcp_drop
 from .calls import ToeCalls
 from .hostif import HostInterface
@@ -60,6 +68,8 @@ class ActiveOpens:
         toep.flags |= TP_RESOLVING
         if window_scale(toep.rings.rcv.size):
             tp.t_flags |= TF_REQ_SCALE
+        if self._engine.timestamps:
+            tp.t_flags |= TF_REQ_TSTMP
         tp.rcv_wnd = toep.rings.rcv.size
         self._calls.attach(toep, tp)
         mac = self._hostif.arp.lookup(next_hop)

@@ -22,7 +22,7 @@ from ..hardware.toepcb import (
 from ..netinet.sockbuf import SBS_CANTRCVMORE, sbcommit, sbdrop, sbflush
 from ..netinet.socketvar import socantrcvmore, soisconnected, soisdisconnected, sorwakeup, sowwakeup
 from ..netinet.stack import Stack
-from ..netinet.structures import INP_SOCKREF, TF_NEEDFIN, TF_RCVD_SCALE, socket, tcpcb
+from ..netinet.structures import INP_SOCKREF, TF_NEEDFIN, TF_RCVD_SCALE, TF_RCVD_TSTMP, socket, tcpcb
 from ..netinet.tcp_fsm import (
     TCPS_CLOSE_WAIT,
     TCPS_CLOSED,
@@ -174,6 +174,8 @@ class ToeEvents:
         tp.snd_scale, tp.rcv_scale = event.snd_scale, event.rcv_scale
         if event.rcv_scale or event.snd_scale:
             tp.t_flags |= TF_RCVD_SCALE
+        if event.ts_ok:
+            tp.t_flags |= TF_RCVD_TSTMP
         toep.maxseg = event.mss or toep.maxseg
         tp.t_maxseg = min(tp.t_maxseg, toep.maxseg, self._calls.max_mss)
         tp.t_maxseg_most = min(tp.t_maxseg_most, toep.maxseg)

@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 from ..config import EngineConfig
 from ..messages import (
     ACK,
+    RST,
     SYN,
     URG,
     Counter,
@@ -132,6 +133,8 @@ class Actions(wiring.Component):
             out.sacks.eq(r.tx_sacks),
             out.ws.eq(r.rcv_scale),
             out.ect.eq(r.ect),
+            # A reset that answers something (without ACK) belongs to no connection that has negotiated anything.
+            out.ts_ok.eq(r.ts_ok & (~r.tx_flags[RST] | r.tx_flags[ACK])),
         ]
         verdict, arrival = verdicts.i.payload, self.arrival.payload
         m.d.sync += [

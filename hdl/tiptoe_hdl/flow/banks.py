@@ -21,6 +21,7 @@ class Again(Enum):
 
     SEGMENT = 1
     SACK = 2
+    STAMP = 3
 
 
 class Bank(NamedTuple):
@@ -49,7 +50,9 @@ class Bank(NamedTuple):
 BANKS = {
     # what a segment says of itself, besides its numbers
     "ours": Bank(first=1, last=5, when="fresh", again=Again.SEGMENT, fields=("iss",)),
-    "header": Bank(first=1, last=5, again=Again.SEGMENT, fields=("maxseg", "ws_ok", "rcv_scale", "sack_ok", "ecn_ok")),
+    "header": Bank(
+        first=1, last=5, again=Again.SEGMENT, fields=("maxseg", "ws_ok", "rcv_scale", "sack_ok", "ecn_ok", "ts_ok")
+    ),
     # what an event is compared with
     "compared": Bank(first=1, last=5, fields=(
         "state", "provisioned", "generation", "reason", "established", "snd_log2", "rcv_log2", "irs",
@@ -62,6 +65,8 @@ BANKS = {
     "urgent_in": Bank(first=1, last=5, when="moves_rcv_up", fields=("rcv_urgent", "rcv_up")),
     "marks": Bank(first=4, last=4, fields=("marked",)),
     "prior": Bank(first=4, last=4, when="saves", fields=("prior_cwnd", "prior_ssthresh")),
+    # the peer's timestamp; the segment that leaves asks for it
+    "stamps": Bank(first=1, last=4, when="takes_stamp", again=Again.STAMP, fields=("ts_known", "ts_recent", "ts_age")),
     # received out of order; in the other row the scoreboard, for a SACK block and the connection's turn
     "ahead": Bank(first=1, last=5, when="moves_ahead", rows=2, again=Again.SACK, fields=("ooo", "ooo_valid", "ooo_newest")),
     # what the conclusions take besides

@@ -6,6 +6,7 @@ from amaranth.lib import data, enum
 from ..config import EngineConfig
 from ..messages import FIN, SYN, FlowOp
 from .rules import host
+from .tcb import STAMP_BYTES
 
 DEFAULT_MSS = 536
 """MUST-15: send MSS when the peer sent no option (IPv4)."""
@@ -55,25 +56,35 @@ def flow_event(cfg: EngineConfig) -> data.StructLayout:
             "snd_log2": 5,
             "rcv_log2": 5,
             "syncache_ref": 16,
+            "ts_present": 1,
+            "tsval": 32,
+            "tsecr": 32,
             "port": 1,  # REQUEST: which requester gets the response
         }
     )
 
 
-def known_of(m, event_1, event_2):
+def known_of(m, event_1, event_2, ts_now):
     """Values by the names that the rules know, in stage 2: the event's fields, and what needs no TCB: sums, decoded kind and
-    request. ``event_1``, ``event_2``: the event in stages 1 and 2."""
+    request. ``event_1``, ``event_2``: the event in stages 1 and 2; ``ts_now``: the clock of timestamps."""
     flags = event_1.flags
     segment_length = Signal(13, reset_less=True)
     text_length = Signal(13, reset_less=True)  # with the SYN, behind which text stands
     mss = Signal(16, reset_less=True)
+    mss_said = Mux((event_1.kind == Kind.SEGMENT) & (event_1.mss == 0), DEFAULT_MSS, event_1.mss)
+    mss_stamped = Signal(16, reset_less=True)
+    since_echo = Signal(32, reset_less=True)
     m.d.sync += [
         segment_length.eq(event_1.length + (flags[SYN] + flags[FIN])),
         text_length.eq(event_1.length + flags[SYN]),
-        mss.eq(Mux((event_1.kind == Kind.SEGMENT) & (event_1.mss == 0), DEFAULT_MSS, event_1.mss)),
+        mss.eq(mss_said),
+        mss_stamped.eq(mss_said - STAMP_BYTES),
+        since_echo.eq(ts_now - event_1.tsecr),
     ]
     kind = event_2.kind
-    mss_limited = Mux(mss < SMALLEST_MSS, SMALLEST_MSS, Mux(mss[12:].any(), 0xFFF, mss[:12]))
+    small, large = mss < SMALLEST_MSS, mss[12:].any()
+    mss_limited = Mux(small, SMALLEST_MSS, Mux(large, 0xFFF, mss[:12]))
+    mss_beside = Mux(small, SMALLEST_MSS - STAMP_BYTES, Mux(large, 0xFFF - STAMP_BYTES, mss_stamped[:12]))
     fields = {f"e_{name}": Value.cast(event_2[name]) for name in event_2.shape().members if name != "id"}
     return fields | dict(
         e_payload_end=Mux(kind == Kind.SACK, event_2.ack, (event_2.seq + text_length)[:32]),
@@ -84,6 +95,8 @@ def known_of(m, event_1, event_2):
         e_seq_minus_1=(event_2.seq - 1)[:32],
         e_ack_plus_1=(event_2.ack + 1)[:32],
         e_mss=mss_limited[:12],
+        e_mss_stamped=mss_beside[:12],
+        e_since_echo=since_echo,
         e_page=event_2.seq[:3],
         e_up=(event_2.seq + event_2.urgent)[:32],
         e_up_behind_syn=event_2.urgent[1:].any(),

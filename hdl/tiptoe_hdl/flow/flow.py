@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from ..config import EngineConfig
 from ..messages import (
     FlowResponse,
+    TimeStamp,
     connection_report,
     doorbell,
     flow_request,
@@ -46,6 +47,10 @@ class Flow(wiring.Component):
     notify : Out(valid-only id)
     tx : Out(stream tx_segment)
     sack_id : In, sack : Out(sack_list)
+    stamp_id : In, stamp : Out(TimeStamp)
+        TS.Recent of a connection: two cycles after its id, from flip-flops behind a multiplexer.
+    ts_now : In(32)
+        The clock of timestamps, from a flip-flop.
     tick_us : In(TICK_US_BITS)
         Microseconds of a tick, for congestion control.
     tick : In(1), parameters : In(Parameters), invalid_ticks : In(16)
@@ -74,7 +79,10 @@ class Flow(wiring.Component):
                 "tx": Out(stream.Signature(tx_segment(cfg))),
                 "sack_id": In(cfg.id_bits),
                 "sack": Out(sack_list(cfg)),
+                "stamp_id": In(cfg.id_bits),
+                "stamp": Out(TimeStamp),
                 "tick": In(1),
+                "ts_now": In(32),
                 "tick_us": In(TICK_US_BITS, init=1000),
                 "parameters": In(Parameters),
                 "invalid_ticks": In(16),
@@ -124,6 +132,9 @@ class Flow(wiring.Component):
             self.tcb_page.eq(inquiries.tcb_page),
             pipeline.sack_id.eq(self.sack_id),
             self.sack.eq(pipeline.sack),
+            pipeline.stamp_id.eq(self.stamp_id),
+            self.stamp.eq(pipeline.stamp),
+            pipeline.ts_now.eq(self.ts_now),
             sweep.tick.eq(self.tick),
             pipeline.now.eq(sweep.now),
             congestion.now.eq(sweep.now),

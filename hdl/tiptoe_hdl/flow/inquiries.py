@@ -11,6 +11,7 @@ from ..wire.queue import HalfQueue
 from ..wire.valid_only import valid_only
 from .banks import LATER
 from .result import inquiry, inquiry_later
+from .tcb import STAMP_BYTES
 
 REPORT_DEPTH = 16
 
@@ -46,6 +47,7 @@ class Inquiries(wiring.Component):
         m.submodules.reports = reports = HalfQueue(connection_report(self._cfg), REPORT_DEPTH)
         wiring.connect(m, reports.o, wiring.flipped(self.report))
         report = reports.i.payload
+        stamped = t.ts_ok & (t.state != State.SYN_SENT)  # agreed upon, no offer
         # Sequence numbers as positions: seq - (isn + 1) = seq + ~isn.
         m.d.sync += [
             reports.i.valid.eq(self.i.valid & t.is_report),
@@ -54,7 +56,9 @@ class Inquiries(wiring.Component):
             # Our FIN has no place in the send ring.
             report.snd_una_position.eq(Mux(t.fin_acked, t.snd_end, t.snd_una) + ~t.iss),
             report.rcv_nxt_position.eq(t.rcv_nxt + ~t.irs),
-            report.mss.eq(t.maxseg),
+            # As the SYN counts it (RFC 6691): timestamps, once they are agreed upon, take their part of it.
+            report.mss.eq(t.maxseg + Mux(stamped, STAMP_BYTES, 0)),
+            report.ts_ok.eq(stamped),
             report.urgent.eq(t.rcv_urgent),
         ]
         m.d.sync += [

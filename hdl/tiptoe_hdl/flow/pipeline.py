@@ -20,12 +20,12 @@ that. A report changes nothing: it waits for no other event and none for it.
 
 from types import SimpleNamespace
 
-from amaranth.hdl import Cat, Module, Mux, Shape, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
-from ..messages import sack_list
+from ..messages import TimeStamp, sack_list
 from ..wire.valid_only import valid_only
 from .ack_limit import said_now
 from .banks import BANKS, INQUIRED, LATER, Again, BankMemory
@@ -45,6 +45,7 @@ from .rules import (
     spurious,
     state,
     timers,
+    timestamps,
     urgent,
 )
 from .tcb import TICK_BITS, WND_BITS, fields
@@ -67,6 +68,7 @@ WRITTEN_EARLY = OPERAND + ARRIVED
 STEPS = (
     (
         segment.measure,
+        timestamps.measure,
         reassembly.compare,
         duplicates.compare,
         scoreboard.measure,
@@ -77,6 +79,7 @@ STEPS = (
     ),
     (
         segment.classify,
+        timestamps.classify,
         reassembly.overlap,
         scoreboard.judge,
         congestion.count,
@@ -89,6 +92,7 @@ STEPS = (
     ),
     (
         segment.decide,
+        timestamps.judge,
         reassembly.merge,
         duplicates.judge,
         scoreboard.find,
@@ -111,6 +115,7 @@ STEPS = (
         host.apply,
         urgent.apply,
         ecn.apply,
+        timestamps.apply,
         state.apply,
     ),
     (state.take_fin, reassembly.insert, scoreboard.reckon, host.note, output.measure, rtt.error, timers.prolong),
@@ -167,6 +172,10 @@ class Pipeline(wiring.Component):
         What else the pass in stage 12 found. ``Actions`` acts on all three.
     sack_id : In, sack : Out(sack_list)
         What the connection has received out of order: two cycles after its id, from a flip-flop.
+    stamp_id : In, stamp : Out(TimeStamp)
+        The peer's timestamp that the connection echoes: two cycles after its id, from flip-flops behind a multiplexer.
+    ts_now : In(32)
+        The clock of timestamps.
     steering_id : Out(id_bits), steering : In(Steering)
         How the connection's window moves: two cycles after its id, from a flip-flop.
     news : Out(valid-only congestion_news)
@@ -207,6 +216,9 @@ class Pipeline(wiring.Component):
                 "result": Out(valid_only(pass_result(cfg))),
                 "sack_id": In(cfg.id_bits),
                 "sack": Out(sack_list(cfg)),
+                "stamp_id": In(cfg.id_bits),
+                "stamp": Out(TimeStamp),
+                "ts_now": In(32),
                 "steering_id": Out(cfg.id_bits),
                 "steering": In(Steering),
                 "news": Out(valid_only(congestion_news(cfg))),
@@ -232,7 +244,11 @@ class Pipeline(wiring.Component):
 
         shapes = fields(cfg)
         memories, results = {}, {}
-        for name, bank in BANKS.items():
+        banks = {name: bank for name, bank in BANKS.items() if cfg.timestamps or bank.again is not Again.STAMP}
+        unbuilt = (
+            {} if cfg.timestamps else {name: Const(0, shapes[name]) for name in ("ts_ok", *BANKS["stamps"].fields)}
+        )
+        for name, bank in banks.items():
             memories[name] = BankMemory(m, cfg, name, bank)
             # The word comes two cycles later: as the operand of the first step, or a cycle before it to be chosen from.
             stage = bank.first - bank.forwarded
@@ -246,25 +262,32 @@ class Pipeline(wiring.Component):
         event_1 = Signal(flow_event(cfg), reset_less=True)
         event_2 = Signal(flow_event(cfg), reset_less=True)
         m.d.sync += [event_1.eq(self.i.payload), event_2.eq(event_1)]
-        known = known_of(m, event_1, event_2) | {"e_said": self.said, "now": self.now}
+        ts_now = Signal(32, reset_less=True)
+        m.d.sync += ts_now.eq(self.ts_now)
+        known = known_of(m, event_1, event_2, ts_now) | {"e_said": self.said, "now": self.now}
         s = _name_all(m, shapes, f"s{OPERAND}", known, True)
-        parameters = {name: self.parameters[name] for name in Parameters.members} | {"spent": self.spent}
+        parameters = {name: self.parameters[name] for name in Parameters.members}
+        parameters |= {"spent": self.spent, "ts_now": ts_now}
         scrub, scrubbing = Signal(cfg.id_bits + 2), Signal(init=1)  # all rows
         m.d.comb += self.ready.eq(~scrubbing)
         with m.If(scrubbing):
             m.d.sync += [scrub.eq(scrub + 1), scrubbing.eq(~scrub[-1])]
         for number, rules in enumerate(STEPS, start=1):
             stage = OPERAND + number - 1
-            for name, bank in BANKS.items():
+            for name, bank in banks.items():
                 if bank.first != number:
                     continue
-                word = {field: memories[name].word[field] for field in bank.fields}
+                word = {field: memories[name].word[field] for field in bank.fields} | {
+                    field: value for field, value in unbuilt.items() if field in bank.fields
+                }
                 if bank.forwarded:
                     word = {
                         field: Mux(forward[stage - 1], Value.cast(results[name][field]), Value.cast(value))
                         for field, value in word.items()
                     }
                 s |= _name_all(m, shapes, f"s{stage}", word, bank.forwarded)
+            if number == BANKS["stamps"].first:
+                s |= unbuilt
             if number == STEERED:
                 m.d.comb += self.steering_id.eq(self.ids[stage - 3])
                 s |= {name: self.steering[name] for name in Steering.members}
@@ -279,11 +302,11 @@ class Pipeline(wiring.Component):
                 later = getattr(self, f"inquiry_{number}")
                 m.d.comb += [later.valid.eq(valid[stage]), *_equal(inquiry_later(cfg, number), later.payload, s)]
             found = self._found(number, rules, s | parameters)
-            reached = s | found
-            for name, bank in BANKS.items():
+            reached = s | found | unbuilt
+            for name, bank in banks.items():
                 if name in results and bank.last == number:
                     m.d.comb += _equal(bank.layout(cfg), results[name], reached)
-            s = _name_all(m, shapes, f"s{stage + 1}", reached, True)
+            s = _name_all(m, shapes, f"s{stage + 1}", reached, True) | unbuilt
             self._write(
                 m, number, changes[stage], Cat(ids[stage], on_board[stage]), memories, reached, s, scrub, scrubbing
             )
@@ -301,11 +324,14 @@ class Pipeline(wiring.Component):
                     *_equal(arrival(cfg), self.arrival.payload, s | {"id": ids[stage + 1]}),
                 ]
         known = s | {"id": ids[RESULT]}
-        for name, bank in BANKS.items():
+        for name, bank in banks.items():
             if bank.again is Again.SEGMENT:
                 m.d.comb += memories[name].id_again.eq(ids[RESULT - 2])
                 known |= {field: memories[name].again[field] for field in bank.fields}
+        known |= unbuilt
         self._tell_ahead(m, memories["ahead"])
+        if cfg.timestamps:
+            self._tell_stamp(m, memories["stamps"])
         m.d.comb += [self.result.valid.eq(valid[RESULT]), *_equal(pass_result(cfg), self.result.payload, known)]
         return m
 
@@ -331,7 +357,7 @@ class Pipeline(wiring.Component):
         """Write the banks that the step has finished, in the cycle behind it; after reset zeros to every address. All of a write
         port comes from flip-flops. ``reached``: values in the step; ``s``: the same in the registers behind it.
         """
-        banks = {name: bank for name, bank in BANKS.items() if bank.last == number}
+        banks = {name: bank for name, bank in BANKS.items() if bank.last == number and name in memories}
         write_id = Signal.like(ident, name=f"write_id_{number}", reset_less=True)
         if banks:
             m.d.sync += write_id.eq(Mux(scrubbing, scrub[:-1], ident))
@@ -344,7 +370,7 @@ class Pipeline(wiring.Component):
                 *_equal(bank.layout(self._cfg), memories[name].write, s),
             ]
             with m.If(scrubbing):
-                m.d.sync += [Value.cast(s[field]).eq(0) for field in bank.fields]
+                m.d.sync += [Value.cast(s[field]).eq(0) for field in bank.fields if isinstance(s[field], Signal)]
             if bank.when:
                 for field in bank.fields:
                     del s[field]
@@ -358,6 +384,20 @@ class Pipeline(wiring.Component):
             self.sack.valid.eq(memory.again.ooo_valid),
             self.sack.newest.eq(memory.again.ooo_newest),
             self.sack.intervals.eq(memory.again.ooo),
+        ]
+
+    def _tell_stamp(self, m, memory):
+        """The peer's timestamp, to who asks; where it is just being written, what is written."""
+        written, late = Signal(), Signal()
+        now, then = Signal(TimeStamp, reset_less=True), Signal(TimeStamp, reset_less=True)
+        m.d.sync += [
+            written.eq(memory.write_en & (memory.write_id == self.stamp_id)), late.eq(written),
+            now.known.eq(memory.write.ts_known), now.tsval.eq(memory.write.ts_recent), then.eq(now),
+        ]  # fmt: skip
+        m.d.comb += [
+            memory.id_again.eq(self.stamp_id),
+            self.stamp.known.eq(Mux(late, then.known, memory.again.ts_known)),
+            self.stamp.tsval.eq(Mux(late, then.tsval, memory.again.ts_recent)),
         ]
 
     def _tell_news(self, m, changes, ident, s):

@@ -18,12 +18,14 @@ Parameters = data.StructLayout(
         "rexmt_max": 4,
         "sack": 1,
         "ecn": 2,
+        "timestamps": 1,
         "algorithm_initial": ALGORITHM_BITS,
     }
 )
 """Timer settings from the registers, in ticks: smallest, largest, first retransmission time-out; delayed ACK; 2MSL;
 and the number of retransmissions after which a connection is given up (R2). ``sack``: SYNs of ours offer selective
-acknowledgements. ``ecn``: as CONTROL.ECN. ``algorithm_initial``: congestion control of new connections."""
+acknowledgements, ``timestamps``: timestamps. ``ecn``: as CONTROL.ECN. ``algorithm_initial``: congestion control of new
+connections."""
 
 
 def inquiry(cfg: EngineConfig) -> data.StructLayout:
@@ -71,6 +73,7 @@ def pass_result(cfg: EngineConfig) -> data.StructLayout:
             "maxseg": MAXSEG_BITS,
             "ws_ok": 1,
             "sack_ok": 1,
+            "ts_ok": 1,
             "rcv_scale": 4,
             "tx_sacks": SACK_BITS,
             "ect": 1,

@@ -6,6 +6,7 @@ from amaranth.lib import data, enum
 from ..config import EngineConfig
 from ..congestion import ALGORITHM_BITS
 from ..messages import SACK_BITS, Reason, State, interval
+from ..wire.headers import OPTION_BYTES, TIMESTAMPS_WORDS
 
 TICK_BITS = 20
 """Bits of the tick clock and of every deadline; deadlines lie less than half of it ahead (524 s at 1 ms)."""
@@ -18,6 +19,9 @@ WND_BITS = 30
 
 MAXSEG_BITS = 12
 """Bits of the effective maximum segment size."""
+
+STAMP_BYTES = OPTION_BYTES * TIMESTAMPS_WORDS
+"""What timestamps take of every segment: of an MSS that they are agreed upon with, ``maxseg`` is so much less."""
 
 DUPACK_THRESHOLD = 3
 """RFC 5681 section 3.2."""
@@ -51,6 +55,7 @@ FIELDS = {
     "ws_ok": 1,
     "sack_ok": 1,  # both ends know selective acknowledgements
     "ecn_ok": 1,  # both ends know ECN; before the connection is established: our SYN offered it
+    "ts_ok": 1,  # likewise, timestamps; in SYN_SENT, we have offered them
     "snd_scale": 4,
     "rcv_scale": 4,
     # send side
@@ -121,6 +126,9 @@ FIELDS = {
     "rcv_up": 32,  # behind the peer's last urgent byte; may lie behind rcv_nxt
     "ecn_seen": 1,  # some text came with ECT or CE
     "ecn_echo": 1,  # segments carry ECE; of DCTCP: the last text had CE (DCTCP.CE)
+    "ts_known": 1,  # ts_recent counts
+    "ts_recent": 32,  # RFC 7323 section 4.3
+    "ts_age": 8,  # when it came: the clock's highest bits
     "ack_now": 1,
     "delack": 1,
     # timers: the deadlines are copied to the sweep's table
@@ -134,7 +142,7 @@ FIELDS = {
     # scheduling
     "tx_queued": 1,  # the id stands in the output queue
 }
-"""Fields of the same width in every engine. Later features (ts_recent) add theirs here, and to a bank
+"""Fields of the same width in every engine. Later features add theirs here, and to a bank
 (``banks.py``). All zeros is an id that was never provisioned."""
 
 

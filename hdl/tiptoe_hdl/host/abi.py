@@ -130,12 +130,12 @@ EVENTS = {
         ("syncache_ref", 3, 0, 16), ("mss", 3, 16, 16), ("iss", 4, 0, 32), ("irs", 5, 0, 32), ("rcv_up", 6, 0, 32),
         ("state", 7, 8, 4), ("snd_scale", 7, 12, 4), ("rcv_scale", 7, 16, 4), ("established", 7, 20, 1),
         ("peer_closed", 7, 21, 1), ("terminal", 7, 22, 1), ("bad_doorbell", 7, 23, 1), ("reason", 7, 24, 4),
-        ("urgent", 7, 28, 1)),
+        ("urgent", 7, 28, 1), ("ts_ok", 7, 29, 1)),
     EventType.SYN_RECEIVED: (
         ("syncache_ref", 0, 0, 16), ("listener", 0, 16, 8), ("faddr", 1, 0, 32), ("laddr", 2, 0, 32),
         ("fport", 3, 0, 16), ("lport", 3, 16, 16), ("iss", 4, 0, 32), ("irs", 5, 0, 32),
         ("mss", 6, 0, 16), ("ws", 6, 16, 4), ("ws_present", 6, 20, 1),
-        ("sack_ok", 6, 21, 1)),
+        ("sack_ok", 6, 21, 1), ("ts_ok", 6, 22, 1)),
     EventType.SYNCACHE_GONE: (("syncache_ref", 0, 0, 16), ("listener", 0, 16, 8)),
     EventType.COMMAND_DONE: (("argument", 0, 0, 32), ("opcode", 1, 0, 8), ("status", 1, 8, 8), ("tag", 1, 16, 16),
                              ("value", 2, 0, 64)),
@@ -148,8 +148,8 @@ EVENTS = {
 
 EVENT_TEXT = {
     EventType.NONE: "Not written yet.",
-    EventType.CONNECTION: "A snapshot of one connection: absolute positions and sticky flags. Later progress folds into an entry not yet written. Data up to `rcv_position` is in host memory; with `peer_closed` the peer's FIN counts as one more. `snd_una_position` is acknowledged. `peer_closed` and `terminal` come only when every received byte is in host memory (after a failed payload write `terminal` does not wait for it); `terminal` comes once, last. With `urgent` the peer's urgent data ends before `rcv_up`, a sequence number: the newest such place, told no later than the data before it, and again in every event until more than a receive ring has come behind it.",
-    EventType.SYN_RECEIVED: "A listener answered a SYN: a half-open connection exists. `sack_ok`: both its SYN and our SYN,ACK permit selective acknowledgements.",
+    EventType.CONNECTION: "A snapshot of one connection: absolute positions and sticky flags. Later progress folds into an entry not yet written. Data up to `rcv_position` is in host memory; with `peer_closed` the peer's FIN counts as one more. `snd_una_position` is acknowledged. `peer_closed` and `terminal` come only when every received byte is in host memory (after a failed payload write `terminal` does not wait for it); `terminal` comes once, last. With `urgent` the peer's urgent data ends before `rcv_up`, a sequence number: the newest such place, told no later than the data before it, and again in every event until more than a receive ring has come behind it. `ts_ok`: segments carry timestamps, which take 12 bytes of `mss`.",
+    EventType.SYN_RECEIVED: "A listener answered a SYN: a half-open connection exists. `sack_ok`: both its SYN and our SYN,ACK permit selective acknowledgements; `ts_ok`: both have timestamps.",
     EventType.SYNCACHE_GONE: "A half-open connection ended without becoming a connection.",
     EventType.COMMAND_DONE: "Outcome of a command. `argument` is dword 1 of the command; `value`: the page, of a successful READ_TCB. A command that could not be read has opcode NOP, status DMA_ERROR, tag 0 and its count since reset in `argument`.",
     EventType.FRAME: "A received frame lies in slot `slot` (modulo the number of slots) of the host frame ring, from byte 2 on.",
@@ -170,7 +170,8 @@ TCB_PAGES = (
     (("iss", 0, 32), ("irs", 32, 32)),
     (("state", 0, 4), ("snd_scale", 4, 4), ("rcv_scale", 8, 4), ("ws_ok", 12, 1), ("established", 13, 1),
      ("fin_queued", 14, 1), ("fin_sent", 15, 1), ("fin_acked", 16, 1), ("peer_closed", 17, 1),
-     ("sack_ok", 21, 1), ("ecn_ok", 22, 1), ("ecn_seen", 23, 1), ("ooo_valid", 24, 4), ("algorithm", 28, 3), ("rcv_lim", 32, 32)),
+     ("ts_ok", 20, 1), ("sack_ok", 21, 1), ("ecn_ok", 22, 1), ("ecn_seen", 23, 1), ("ooo_valid", 24, 4),
+     ("algorithm", 28, 3), ("rcv_lim", 32, 32)),
 )
 # fmt: on
 """Pages of a TCB that READ_TCB reads, fields as (name, lowest bit, width); names of flow/tcb.py. Sequence numbers are

@@ -23,6 +23,8 @@ class Clocks(wiring.Component):
         Ticks since reset.
     isn_time : Out(32)
         Steps of 512 cycles since reset.
+    ts_offset : In(32), ts_now : Out(32)
+        The clock of timestamps (RFC 7323 section 5.4): ticks, from there on.
     """
 
     external: In(1)
@@ -31,6 +33,8 @@ class Clocks(wiring.Component):
     tick: Out(1)
     tick_time: Out(32)
     isn_time: Out(32)
+    ts_offset: In(32)
+    ts_now: Out(32)
 
     def elaborate(self, platform):
         m = Module()
@@ -50,7 +54,7 @@ class Clocks(wiring.Component):
         with m.If(self.tick):
             m.d.sync += self.tick_time.eq(self.tick_time + 1)
         prescale = Signal(ISN_CYCLES_LOG2)
-        m.d.sync += prescale.eq(prescale + 1)
+        m.d.sync += [prescale.eq(prescale + 1), self.ts_now.eq(self.tick_time + self.ts_offset)]
         with m.If(prescale.all()):
             m.d.sync += self.isn_time.eq(self.isn_time + 1)
         return m

@@ -183,6 +183,7 @@ class EventWriter(wiring.Component):
             ws=syn.ws,
             ws_present=syn.ws_present,
             sack_ok=syn.sack_ok,
+            ts_ok=syn.ts_ok,
         )
         gone = event_entry(EventType.SYNCACHE_GONE, syncache_ref=syn.syncache_ref, listener=syn.listener)
         return Mux(syn.gone, gone, received)
@@ -246,6 +247,7 @@ class EventWriter(wiring.Component):
             bad_doorbell=report.bad_doorbell,
             reason=report.reason,
             urgent=report.urgent,
+            ts_ok=report.ts_ok,
             rcv_up=report.rcv_up,
         )
         return news.valid & eligible, news.ready, entry

@@ -17,6 +17,7 @@ CONFIGURATION = {
     "syn_cookies": ("CONTROL.SYN_COOKIES",),
     "sack": ("CONTROL.SACK",),
     "ecn": ("CONTROL.ECN",),
+    "timestamps": ("CONTROL.TIMESTAMPS",),
     "mac": ("MAC_LO.VALUE", "MAC_HI.VALUE"),
     "ip_addr": ("IP_ADDR.VALUE",),
     "ttl": ("IP_HEADER.TTL",),
@@ -40,6 +41,7 @@ CONFIGURATION = {
     "algorithm_initial": ("CONGESTION_CONTROL.DEFAULT",),
     "tick_us": ("CONGESTION_CONTROL.TICK_US",),
     "watchdog_ticks": ("WATCHDOG_TICKS.VALUE",),
+    "ts_offset": ("TIMESTAMP_OFFSET.VALUE",),
     "isn_key": ("ISN_KEY.VALUE",),
     "cookie_key": ("COOKIE_KEY.VALUE",),
     "hash_key": ("HASH_KEY.VALUE",),
@@ -70,6 +72,10 @@ CLEARED = ("CONTROL", "STATUS", "IRQ_STATUS", "COMMAND_TAIL", "EVENT_CONSUMER", 
 """Registers that a soft reset gives their values after power-up."""
 
 
+UNSTAMPED = (("CONTROL", "TIMESTAMPS"), ("TIMESTAMP_OFFSET", "VALUE"))
+"""Fields that are there only with timestamps."""
+
+
 def constants(cfg: EngineConfig) -> dict[str, int]:
     """Read-only fields that depend on the configuration only."""
     return {
@@ -83,6 +89,7 @@ def constants(cfg: EngineConfig) -> dict[str, int]:
         "LIMITS.MAX_FRAME_BYTES": cfg.max_frame_bytes,
         "LIMITS.VLAN": int(cfg.vlan),
         "LIMITS.ECN": 1,
+        "LIMITS.TIMESTAMPS": int(cfg.timestamps),
     }
 
 
@@ -90,6 +97,8 @@ def field_width(cfg: EngineConfig, register, field) -> int:
     """Bits that a field really has: the high half of an address may be narrower than its register; what was not built has
     none."""
     if register.name == "VLAN" and not cfg.vlan:
+        return 0
+    if not cfg.timestamps and (register.name, field.name) in UNSTAMPED:
         return 0
     if register.name.endswith("_RING_HI"):
         return min(field.width, cfg.addr_width - 32)

@@ -26,7 +26,7 @@ def syn_request(cfg: EngineConfig) -> data.StructLayout:
     return data.StructLayout({
         "hit": 1, "index": index_bits(cfg), "listener": cfg.listener_bits, "is_ack": 1, "returned": 1,
         "tuple": FourTuple, "smac": 48, "seq": 32, "ack": 32, "mss": 16, "ws_present": 1, "ws": 4, "sack_ok": 1,
-        "ecn_ok": 1,
+        "ecn_ok": 1, "ts_present": 1, "tsval": 32,
     })  # fmt: skip
 
 

@@ -70,6 +70,8 @@ class ListenUnit(wiring.Component):
         SYNs that find no room are answered with cookies: some room is kept for those who return them.
     sack : In(1)
         SYN,ACKs permit selective acknowledgements if the SYN did (RFC 2018 section 2); what was said stays with the entry.
+    timestamps : In(1)
+        Likewise, with timestamps (RFC 7323 section 3.2).
     cookie_index : In(listener_bits); cookie_entry : Out(listen_write)
         What a listener says, two cycles later.
     changing : Out(1)
@@ -132,6 +134,7 @@ class ListenUnit(wiring.Component):
                 "syn_cookies": In(1),
                 "sack": In(1),
                 "ecn": In(1),
+                "timestamps": In(1),
                 "pressure": In(1),
                 "cookie_index": In(cfg.listener_bits),
                 "cookie_entry": Out(listen_write(cfg)),

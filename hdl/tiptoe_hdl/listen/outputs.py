@@ -25,6 +25,8 @@ def outputs(m, u):
         u.cache.peer_data.ws.eq(syn.ws),
         u.cache.peer_data.sack_ok.eq(syn.sack_ok & u.sack & ~syn.returned),
         u.cache.peer_data.ecn_ok.eq(syn.ecn_ok & u.ecn & ~syn.returned),
+        u.cache.peer_data.ts_ok.eq(syn.ts_present & u.timestamps & ~syn.returned),
+        u.cache.peer_data.tsval.eq(syn.tsval),
         u.cache.own_data.iss.eq(Mux(syn.returned, syn.ack - 1, u.isn.payload)),
         u.cache.own_data.listener.eq(syn.listener),
         *(u.cache.own_data[name].eq(entry[name]) for name in ("mss", "rcv_scale", "wnd")),
@@ -42,14 +44,14 @@ def outputs(m, u):
         out.tuple.eq(peer.tuple), out.dmac.eq(peer.smac),
         out.seq.eq(facts.iss_next), out.ack.eq(facts.rcv_nxt), out.flags.eq(1 << ACK), out.wnd.eq(own.wnd),
         out.mss.eq(own.mss), out.ws_present.eq(peer.ws_present), out.ws.eq(own.rcv_scale),
-        out.sack_ok.eq(peer.sack_ok),
+        out.sack_ok.eq(peer.sack_ok), out.ts_ok.eq(peer.ts_ok), out.tsecr.eq(peer.tsval),
     ]  # fmt: skip
     with m.If(u.states.at("SynAck")):
         m.d.comb += [out.seq.eq(own.iss), out.flags.eq(1 << SYN | 1 << ACK | peer.ecn_ok << ECE)]
     with m.If(u.states.at("Reset")):
         m.d.comb += out.flags.eq(1 << RST | 1 << ACK)
     with m.If(u.states.at("Refuse")):
-        m.d.comb += [out.seq.eq(meta.ack), out.ack.eq(0), out.flags.eq(1 << RST)]
+        m.d.comb += [out.seq.eq(meta.ack), out.ack.eq(0), out.flags.eq(1 << RST), out.ts_ok.eq(0)]
 
     m.d.comb += [
         u.endpoint.payload.id.eq(u.ids.r_data),
@@ -64,6 +66,7 @@ def outputs(m, u):
         u.flow.payload.rcv_scale.eq(Mux(peer.ws_present, own.rcv_scale, 0)),
         u.flow.payload.sack_ok.eq(peer.sack_ok),
         u.flow.payload.ecn_ok.eq(peer.ecn_ok),
+        u.flow.payload.ts_present.eq(peer.ts_ok),
         u.flow.payload.wnd.eq(own.wnd),
         u.flow.payload.syncache_ref.eq(facts.reference),
         u.flow.payload.elapsed.eq(facts.since),

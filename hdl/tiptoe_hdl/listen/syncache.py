@@ -35,6 +35,8 @@ Peer = data.StructLayout(
         "ws": 4,
         "sack_ok": 1,  # said, and we agree
         "ecn_ok": 1,  # likewise
+        "ts_ok": 1,  # likewise, timestamps
+        "tsval": 32,  # TS.Recent of half-open connections (RFC 7323 section 4.3)
     }
 )
 

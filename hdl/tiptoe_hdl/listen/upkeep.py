@@ -85,6 +85,7 @@ def events(m, u):
             out.ws_present.eq(peer.ws_present),
             out.ws.eq(peer.ws),
             out.sack_ok.eq(peer.sack_ok),
+            out.ts_ok.eq(peer.ts_ok),
             u.event.valid.eq(1),
         ]
         s.go("Idle")

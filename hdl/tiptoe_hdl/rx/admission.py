@@ -83,7 +83,7 @@ class Admission(wiring.Component):
             m.d.sync += [syn.is_ack.eq(head.flags[ACK]), syn.returned.eq(0)]
             m.d.sync += [
                 syn[name].eq(head[name])
-                for name in ("tuple", "smac", "seq", "ack", "mss", "ws_present", "ws", "sack_ok")
+                for name in ("tuple", "smac", "seq", "ack", "mss", "ws_present", "ws", "sack_ok", "ts_present", "tsval")
             ]
         with m.If(self.admit):
             self._admit(m)

@@ -310,8 +310,9 @@ class Dispatcher(wiring.Component):
             ]  # fmt: skip
             m.d.sync += [
                 segment[name].eq(head[name])
-                for name in ("seq", "ack", "flags", "wnd", "mss", "ws_present", "ws", "sack_ok", "urgent", "ecn")
-            ]
+                for name in ("seq", "ack", "flags", "wnd", "mss", "ws_present", "ws", "sack_ok", "urgent", "ecn", "ts_present",
+                             "tsval", "tsecr")
+            ]  # fmt: skip
         with m.If(~self.info.valid):
             m.d.sync += [
                 info.ask.eq(kind.connection),

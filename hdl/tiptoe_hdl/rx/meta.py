@@ -169,5 +169,12 @@ class RxMetaBuilder(wiring.Component):
         ]
         with m.If(head.walk & ~head.blocks):
             m.d.comb += options.eq(walker.o.payload)
+        if cfg.timestamps:
+            stamps = self.o.payload
+            m.d.comb += [
+                stamps.ts_present.eq(Mux(head.blocks, sacks.stamps.ts_present & sacks.o.valid, options.ts_present)),
+                stamps.tsval.eq(Mux(head.blocks, sacks.stamps.tsval, options.tsval)),
+                stamps.tsecr.eq(Mux(head.blocks, sacks.stamps.tsecr, options.tsecr)),
+            ]
         wiring.connect(m, sacks.block, wiring.flipped(self.block))
         return m

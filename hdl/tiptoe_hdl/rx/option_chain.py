@@ -27,6 +27,8 @@ class OptionChain(wiring.Component):
         Forget what is under way; the next word is a header's first.
     mss_found, ws_found, sack_found : Out(1); mss : Out(16); ws : Out(8)
         Options of the right length; of two in a word the last one.
+    ts_found : Out(1); tsval, tsecr : Out(32)
+        A timestamps option, when its last byte comes.
     done : Out(1)
         That was the last word.
     passes, ends : Out(1); begins : Out(WORD); window : Out(8 * (2 * WORD - 1))
@@ -44,6 +46,9 @@ class OptionChain(wiring.Component):
     ws_found: Out(1)
     ws: Out(8)
     sack_found: Out(1)
+    ts_found: Out(1)
+    tsval: Out(32)
+    tsecr: Out(32)
     done: Out(1)
     passes: Out(1)
     ends: Out(1)
@@ -56,13 +61,14 @@ class OptionChain(wiring.Component):
         byte = [both[56 - 8 * at : 64 - 8 * at] for at in range(2 * WORD - 1)]
 
         # Cycle 1: an option that begins with this byte.
-        nop, stop, two, three, is_mss, is_ws, is_sack = (
-            Signal(WORD, name=name) for name in ("nop", "stop", "two", "three", "is_mss", "is_ws", "is_sack")
+        nop, stop, two, three, is_mss, is_ws, is_sack, is_ts = (
+            Signal(WORD, name=name) for name in ("nop", "stop", "two", "three", "is_mss", "is_ws", "is_sack", "is_ts")
         )
+        word = Signal(32)
         beyond = [Signal(6, name=f"beyond{at}") for at in range(WORD)]  # its bytes behind this word
         values = Signal(8 * (WORD + 1))
         octets = both[8:]
-        m.d.sync += values.eq(Cat(byte[2:]))
+        m.d.sync += [values.eq(Cat(byte[2:])), word.eq(self.word)]
         for at, (kind, length) in enumerate(zip(byte[:WORD], byte[1:], strict=False)):
             inside = WORD - at
             m.d.sync += [
@@ -76,6 +82,7 @@ class OptionChain(wiring.Component):
                 is_mss[at].eq((kind == 2) & (length == 4) & (~self.last if at > 0 else 1)),
                 is_ws[at].eq((kind == 3) & (length == 3) & (~self.last if at > 1 else 1)),
                 is_sack[at].eq((kind == 4) & (length == 2) & (~self.last if at > 2 else 1)),
+                is_ts[at].eq((kind == 8) & (length == 10)),
             ]
 
         # Cycle 2: where options begin in this word if one begins at ``entry``, and how it then goes on.
@@ -118,10 +125,10 @@ class OptionChain(wiring.Component):
 
         # Cycle 4: what they say.
         for _ in range(2):
-            now = (is_mss, is_ws, is_sack, values)
+            now = (is_mss, is_ws, is_sack, is_ts, values, word)
             later = [Signal.like(signal, name=f"{signal.name}_later") for signal in now]
             m.d.sync += [new.eq(old) for new, old in zip(later, now, strict=True)]
-            is_mss, is_ws, is_sack, values = later
+            is_mss, is_ws, is_sack, is_ts, values, word = later
         for stage in range(3):
             later = Signal(len(self.window), name=f"octets{stage}", reset_less=True)
             m.d.sync += later.eq(octets)
@@ -143,4 +150,26 @@ class OptionChain(wiring.Component):
             # Only the first and the last of a word have room beside each other.
             self.ws.eq(Mux(ws_at[3], value[3], select(ws_at[:3], value[:3]))),
         ]
+        self._timestamps(m, valid[2], word, begun & is_ts)
         return m
+
+    def _timestamps(self, m, valid, word, at):
+        """Cycle 4: a timestamps option is longer than a word. Its ten bytes end in the second word behind the one that it begins
+        in, or, if that is with the last byte, in the third; none ends where another has not begun to be waited for."""
+        before, first = Signal(32), Signal(32)
+        place = Signal(WORD)  # of its first byte
+        words = Signal(2)  # of it that have come
+        whole = (words == 2) & ~place[3] | (words == 3)
+        m.d.sync += self.ts_found.eq(0)
+        with m.If(self.clear):
+            m.d.sync += words.eq(0)
+        with m.Elif(valid):
+            m.d.sync += [before.eq(word), first.eq(before), self.ts_found.eq(whole)]
+            with m.If(at.any()):
+                m.d.sync += [place.eq(at), words.eq(1)]
+            with m.Elif(words.any()):
+                m.d.sync += words.eq(Mux(whole, 0, words + 1))
+        octets = Cat(word, before, first)  # the first one highest
+        fronts = (2, 3, 4, 1)  # bytes of these before the TSval
+        stamps = select(place, [octets[32 - 8 * front :][:64] for front in fronts])
+        m.d.sync += [self.tsval.eq(stamps[32:]), self.tsecr.eq(stamps[:32])]

@@ -1,8 +1,8 @@
 """TCP options of received segments (RFC 9293 section 3.2, MUST-4 to MUST-7; RFC 7323 section 2: window scale; RFC 2018
-section 2: SACK-permitted).
+section 2: SACK-permitted; RFC 7323 section 3.2: timestamps).
 
-``OptionStore`` keeps the option words of every frame. Here those of a SYN are walked through; of other segments only the SACK
-option is looked at (``sack_walker.py``).
+``OptionStore`` keeps the option words of every frame. Here those of a SYN are walked through; of other segments only timestamps
+and SACK blocks are looked for (``sack_walker.py``).
 """
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed, unsigned
@@ -31,9 +31,12 @@ class Kind(enum.IntEnum, shape=unsigned(8)):
     MSS = 2
     WINDOW_SCALE = 3
     SACK_PERMITTED = 4
+    TIMESTAMPS = 8
 
 
-SynOptions = data.StructLayout({"mss": 16, "ws_present": 1, "ws": 4, "sack_ok": 1})
+SynOptions = data.StructLayout({
+    "mss": 16, "ws_present": 1, "ws": 4, "sack_ok": 1, "ts_present": 1, "tsval": 32, "tsecr": 32,
+})  # fmt: skip
 """What a SYN's options say; mss is 0 without that option."""
 
 
@@ -144,10 +147,10 @@ def classify(word: Value) -> dict[str, Value]:
 class OptionWalker(wiring.Component):
     """Goes through the options of a SYN word by word: at once as long as they come in usual layouts, else as a chain.
 
-    End of options, no operation, maximum segment size (kind 2, length 4), window scale (kind 3, length 3) and SACK-permitted
-    (kind 4, length 2) are known; all others, and known ones of another length, are skipped by their length. A length of
-    0 or 1, or one that goes beyond the header, ends the walk; what was found before stays. Of an option that comes twice
-    the last one counts.
+    End of options, no operation, maximum segment size (kind 2, length 4), window scale (kind 3, length 3), SACK-permitted
+    (kind 4, length 2) and timestamps (kind 8, length 10) are known; all others, and known ones of another length, are skipped by
+    their length. A length of 0 or 1, or one that goes beyond the header, ends the walk; what was found before stays. Of an option
+    that comes twice the last one counts.
 
     Timing: a cycle a word and five on top; where any word is unusual ten on top, whatever it is. Then some cycles until the
     next command is taken.
@@ -230,6 +233,13 @@ class OptionWalker(wiring.Component):
             m.d.sync += scale(usual.value[:8])
         with m.If((begins & usual.permits) | (chained & chain.sack_found)):
             m.d.sync += found.sack_ok.eq(1)
+        before = Signal(32)
+        with m.If(word_now):
+            m.d.sync += before.eq(classified)
+        with m.If(word_now & inside & ~skip):
+            m.d.sync += [found.tsval.eq(before), found.tsecr.eq(classified), found.ts_present.eq(1)]
+        with m.If(chained & chain.ts_found):
+            m.d.sync += [found.tsval.eq(chain.tsval), found.tsecr.eq(chain.tsecr), found.ts_present.eq(1)]
         with m.If(chained & chain.mss_found):
             m.d.sync += found.mss.eq(chain.mss)
         with m.If(chained & chain.ws_found):

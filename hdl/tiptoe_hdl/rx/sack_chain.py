@@ -29,6 +29,8 @@ class SackChain(wiring.Component):
     clear : In(1)
         Forget what is under way; the next word is a header's first.
     block : Out(valid-only interval)
+    ts_found : Out(1); tsval, tsecr : Out(32)
+        A timestamps option has come: of the chain.
     done : Out(1)
         All blocks have come.
     """
@@ -38,11 +40,15 @@ class SackChain(wiring.Component):
     word: In(32)
     clear: In(1)
     block: Out(valid_only(interval))
+    ts_found: Out(1)
+    tsval: Out(32)
+    tsecr: Out(32)
     done: Out(1)
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.chain = chain = OptionChain()
+        m.d.comb += [getattr(self, name).eq(getattr(chain, name)) for name in ("ts_found", "tsval", "tsecr")]
         m.d.sync += [chain.word.eq(self.word), chain.valid.eq(self.valid & ~self.clear), chain.last.eq(self.last)]
         m.d.comb += [chain.following.eq(self.word), chain.clear.eq(self.clear)]
 

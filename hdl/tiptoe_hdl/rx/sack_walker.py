@@ -1,7 +1,7 @@
-"""The SACK option of a segment: its blocks (RFC 2018 section 3; RFC 7323 appendix A)."""
+"""Timestamps and SACK options of a segment (RFC 2018 section 3; RFC 7323 appendix A)."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
@@ -14,13 +14,16 @@ from .sack_chain import SackChain
 
 QUEUED_BLOCKS = 16
 
+Stamps = data.StructLayout({"ts_present": 1, "tsval": 32, "tsecr": 32})
+"""A timestamps option, if there is one."""
+
 
 class SackWalker(wiring.Component):
-    """Looks for a SACK option in the words of a frame and puts its blocks into a queue.
+    """Looks for timestamps and a SACK option in the words of a frame, and puts the latter's blocks into a queue.
 
-    Two no operations, the option's kind and length in one word, its blocks in whole words: so do all stacks known write it,
-    alone or behind a timestamps option. What is laid out in another way goes through a chain, which finds it wherever it
-    begins (``sack_chain.py``). An option that goes beyond the header tells of the blocks that are whole within it.
+    Two no operations, an option's kind and length in one word, the rest of it in whole words: so do all stacks known write them,
+    in any order. What is laid out in another way goes through a chain, which finds them wherever they begin
+    (``sack_chain.py``). A SACK option that goes beyond the header tells of the blocks that are whole within it.
 
     Timing: result seven cycles after the command, and a cycle a word; six more for another layout. A command waits
     while the queue has room for less than a header's blocks; who takes them does not wait for a later command.
@@ -37,6 +40,8 @@ class SackWalker(wiring.Component):
         Read side of ``OptionStore``; the slot must stay the same until the result is taken.
     o : Out stream of SACK_BITS
         How many blocks of this frame are in the queue, behind those of the frames before.
+    stamps : Out of ``Stamps``
+        The timestamps option of this frame: counts while ``o`` is valid.
     block : Out stream of ``interval``
     """
 
@@ -46,6 +51,7 @@ class SackWalker(wiring.Component):
             "command": In(stream.Signature(walk_command(cfg))),
             "row": Out(ceil_log2(option_rows(cfg))), "data": In(cfg.data_width),
             "o": Out(stream.Signature(SACK_BITS)),
+            "stamps": Out(Stamps),
             "block": Out(stream.Signature(interval)),
         })  # fmt: skip
 
@@ -69,11 +75,12 @@ class SackWalker(wiring.Component):
         m.d.sync += [inside.eq(inside + blocks.i.valid - leaves), room.eq(inside < QUEUED_BLOCKS - MOST_SACKS)]
 
         m.submodules.chain = chain = SackChain()
-        unusual = Signal()  # the chain's is what counts
+        unusual = Signal()  # the chain's blocks are what counts
         m.d.comb += [chain.valid.eq(words.valid), chain.last.eq(words.last), chain.word.eq(words.word)]
         skip = Signal(2)  # words of the timestamps option that are left
         left = Signal(4)  # words of blocks
-        over = Signal()  # nothing more is looked for
+        over = Signal()  # no other SACK option is looked for
+        lost = Signal()  # where options begin only the chain knows
         second = Signal()
         start = Signal(32)
         whole = Cat(words.word == 0x0101_0502 + 8 * count for count in range(1, MOST_SACKS + 1))
@@ -82,15 +89,21 @@ class SackWalker(wiring.Component):
                 m.d.sync += [left.eq(left - 1), second.eq(~second), start.eq(words.word)]
             with m.Elif(skip != 0):
                 m.d.sync += skip.eq(skip - 1)
-            with m.Elif(words.word == 0x0101_080A):
+                with m.If(skip[1]):
+                    m.d.sync += self.stamps.tsval.eq(words.word)
+                with m.Else():
+                    m.d.sync += [self.stamps.tsecr.eq(words.word), self.stamps.ts_present.eq(1)]
+            with m.Elif((words.word == 0x0101_080A) & ~lost):
                 m.d.sync += skip.eq(2)
-            with m.Elif(whole.any() & ~over):
+            with m.Elif(whole.any() & ~over & ~lost):
                 m.d.sync += over.eq(1)
                 for count in range(1, MOST_SACKS + 1):
                     with m.If(whole[count - 1]):
                         m.d.sync += left.eq(2 * count)
-            with m.Elif((words.word != 0x0101_0101) & ~over):
-                m.d.sync += [over.eq(1), unusual.eq(1)]
+            with m.Elif((words.word != 0x0101_0101) & ~lost):
+                m.d.sync += lost.eq(1)
+                with m.If(~over):
+                    m.d.sync += unusual.eq(1)
         found = Signal(SACK_BITS)
         m.d.comb += [
             blocks.i.valid.eq((words.valid & second) | (chain.block.valid & unusual)),
@@ -100,12 +113,18 @@ class SackWalker(wiring.Component):
         with m.If(blocks.i.valid):
             m.d.sync += found.eq(found + 1)
         with m.If(self.command.valid & self.command.ready):
-            m.d.sync += [walking.eq(1), skip.eq(0), left.eq(0), over.eq(0), second.eq(0), found.eq(0)]
-            m.d.sync += unusual.eq(0)
+            m.d.sync += [walking.eq(1), skip.eq(0), left.eq(0), over.eq(0), lost.eq(0), second.eq(0), found.eq(0)]
+            m.d.sync += [unusual.eq(0), self.stamps.ts_present.eq(0)]
             m.d.comb += chain.clear.eq(1)
         ended = Signal()
         m.d.sync += ended.eq(words.valid & words.last)
-        with m.If((ended & ~unusual) | (chain.done & unusual)):
+        with m.If(chain.ts_found & lost):
+            m.d.sync += [
+                self.stamps.tsval.eq(chain.tsval),
+                self.stamps.tsecr.eq(chain.tsecr),
+                self.stamps.ts_present.eq(1),
+            ]
+        with m.If((ended & ~lost) | (chain.done & lost)):
             m.d.sync += self.o.valid.eq(1)
         with m.If(self.o.valid & self.o.ready):
             m.d.sync += [self.o.valid.eq(0), walking.eq(0)]

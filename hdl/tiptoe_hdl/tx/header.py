@@ -20,6 +20,7 @@ from ..wire.headers import (
     TCP,
     TCP_BYTES,
     TCP_MSS,
+    TIMESTAMPS_WORDS,
     Layout,
     byte_of,
     pack,
@@ -28,28 +29,33 @@ from ..wire.valid_only import valid_only
 from .job import (
     HEADER_BYTES,
     OPTION_WORDS,
+    STAMPED_WORDS,
     HeaderSums,
     frames_inside,
     header_bytes,
     header_word,
+    option_words,
     payload_start,
     slot_words,
     tx_header,
 )
-from .options import more_syn_options, option_sum
+from .options import more_syn_options, option_sum, timestamps
 from .outlet import Outlet
 from .sack import BLOCK_BITS, SackBlocks, all_in_one_word
 
 HEAD_BYTES = HEADER_BYTES + OPTION_BYTES
-"""What is known of a header when it is taken: all up to the first word of options. The rest follows as its tail."""
+"""What is known of a header when it is taken: all up to the first word of options, and timestamps: before a SACK option, behind a
+SYN's MSS. The rest follows as its tail."""
+
+STAMP_BYTES = OPTION_BYTES * TIMESTAMPS_WORDS
 
 SACK_BYTE = HEADER_BYTES + 2
-"""Where in the frame kind and length of the SACK option stand."""
+"""Where in the frame kind and length of the SACK option stand, without timestamps."""
 
 
-def wire_bytes(header, total_length, identification, mac) -> list[Value]:
-    """The header's bytes in the order of the wire up to the first word of options; checksums and what is unused zero. For the
-    kind of the SACK option stands a NOP, for its length zero."""
+def wire_bytes(cfg, header, total_length, identification, mac) -> list[Value]:
+    """The header's bytes in the order of the wire up to the first word of options and timestamps; checksums and what is unused
+    zero. For the kind of the SACK option stands a NOP, for its length zero."""
     syn, sacked = header.flags[SYN], header.sacks.any()
     ethernet = pack(ETHERNET, {"destination": header.dmac, "source": mac, "ethertype": ETHERTYPE_IPV4})
     ipv4 = pack(IPV4, {
@@ -68,8 +74,20 @@ def wire_bytes(header, total_length, identification, mac) -> list[Value]:
     mss = pack(TCP_MSS, {"kind": OPTION_MSS, "length": 4, "mss": header.mss})
     nops = [Const(OPTION_NOP, 8)] * 3 + [Const(0, 8)]
     options = [(byte & syn.replicate(8)) | (nop & sacked.replicate(8)) for byte, nop in zip(mss, nops, strict=True)]
-    octets = ethernet + ipv4 + tcp + options
-    assert len(octets) == HEAD_BYTES
+    octets = ethernet + ipv4 + tcp
+    if cfg.timestamps:
+        stamps = timestamps(header.tsval, header.tsecr)
+        stamped = header.ts_ok & ~syn
+        options = [
+            (other & (~header.ts_ok).replicate(8))
+            | (front & stamped.replicate(8))
+            | (behind & (header.ts_ok & syn).replicate(8))
+            for other, front, behind in zip(
+                options + [Const(0, 8)] * STAMP_BYTES, stamps + options, options + stamps, strict=True
+            )
+        ]
+    octets += options
+    assert len(octets) == HEAD_BYTES + STAMP_BYTES * cfg.timestamps
     return octets
 
 
@@ -157,14 +175,15 @@ class HeaderBuilder(wiring.Component):
         # The head is loaded at once and leaves from the low end, the tail comes in behind it.
         octets, last = Signal(7), Signal.like(penultimate)
         with m.Switch(header.words):
-            for words in OPTION_WORDS:
+            for words in option_words(cfg):
                 with m.Case(words):
                     m.d.comb += [
                         octets.eq(header_bytes(words) - ETHERNET_BYTES),
                         last.eq(payload_start(cfg, words)),
                     ]
         m.d.comb += total_length.eq(header.length + octets)
-        now = Signal(8 * HEAD_BYTES)
+        now = Signal(8 * (HEAD_BYTES + STAMP_BYTES * cfg.timestamps))
+        stamped = Signal() if cfg.timestamps else Const(0, 1)
         more = self._more_syn_options(m, free, loaded)
         patch = Signal()  # kind and length of the SACK option
         any_block = blocks.count.any()
@@ -178,20 +197,35 @@ class HeaderBuilder(wiring.Component):
         with m.If(free):
             m.d.sync += [
                 penultimate.eq(last - 1),
-                now.eq(Cat(wire_bytes(header, total_length, identification, self.mac))),
+                now.eq(Cat(wire_bytes(cfg, header, total_length, identification, self.mac))),
             ]
+            if cfg.timestamps:
+                m.d.sync += stamped.eq(header.ts_ok)
         with m.Elif(~blocks.wait):
-            place = SACK_BYTE - (patched + 1) * cfg.bytes_per_beat
-            moved = Cat(now[cfg.data_width :], blocks.tail | more)
-            m.d.sync += now.eq(moved | (kind_length & patch.replicate(16)) << 8 * place)
+            m.d.sync += now.eq(
+                now[cfg.data_width :]
+                | self._placed(blocks.tail | more, 8 * HEAD_BYTES - cfg.data_width, stamped)
+                | self._placed(
+                    kind_length & patch.replicate(16), 8 * (SACK_BYTE - (patched + 1) * cfg.bytes_per_beat), stamped
+                )
+            )
         m.d.comb += [
             self.o_word.valid.eq(active),
             self.o_word.payload.address.eq(Cat(index, slot)),
             self.o_word.payload.data.eq(now[: cfg.data_width]),
         ]
 
-        self._sums(m, now, loaded, loaded & ~sacked, patch, blocks)
+        self._sums(m, now, loaded, loaded & ~sacked, patch, blocks, stamped)
         return m
+
+    def _placed(self, value: Value, at: int, stamped: Value) -> Value:
+        """``value`` at this bit of the header, or, behind timestamps, so much further."""
+        if not self._cfg.timestamps:
+            return value << at
+        size = len(value)
+        return ((value & (~stamped).replicate(size)) << at) | (
+            (value & stamped.replicate(size)) << at + 8 * STAMP_BYTES
+        )
 
     def _more_syn_options(self, m: Module, free: Value, loaded: Value) -> Value:
         """The tail of a SYN: from the cycle after it is taken on, for as many words as it takes."""
@@ -209,7 +243,9 @@ class HeaderBuilder(wiring.Component):
             now = later
         return more
 
-    def _sums(self, m: Module, now: Value, loaded: Value, early: Value, patch: Value, blocks: SackBlocks):
+    def _sums(
+        self, m: Module, now: Value, loaded: Value, early: Value, patch: Value, blocks: SackBlocks, stamped: Value
+    ):
         """Both checksums: three sums of three operands one after the other, and two folds. With SACK blocks, these and the
         kind and length of their option join the second of the sums, which is kept till then, and so are its neighbours."""
         header, width = self.i.payload, self._cfg.data_width
@@ -224,7 +260,9 @@ class HeaderBuilder(wiring.Component):
             added: Value = blocks.latest
         else:
             m.d.sync += taken.eq(blocks.filled)
-            added = now[-width:]
+            added = now[8 * HEAD_BYTES - width : 8 * HEAD_BYTES]
+            if self._cfg.timestamps:
+                added = Mux(stamped, now[-width:], added)
         tail = [_swapped(added.word_select(at, 16)) for at in range(len(added) // 16)]
         pairs = [Signal(18, name=f"pair{at}") for at in range(2)]
         for pair, words in zip(pairs, (tail[::2], tail[1::2]), strict=True):
@@ -237,21 +275,23 @@ class HeaderBuilder(wiring.Component):
         constants = Signal(16)
         bare = 0x5000 + TCP_BYTES + PROTOCOL_TCP
         with m.If(header.flags[SYN]):
-            with m.Switch(Cat(header.ws_present, header.sack_ok)):
-                for case in range(4):
-                    ws_present, sack_ok = case & 1, case >> 1
+            with m.Switch(Cat(header.ws_present, header.sack_ok, header.ts_ok)):
+                for case in range(8):
+                    ws_present, sack_ok, ts_ok = case & 1, case >> 1 & 1, case >> 2
                     with m.Case(case), m.Switch(header.ws & header.ws_present.replicate(4)):  # a table: no adder more
                         for ws in range(16):
                             with m.Case(ws):
-                                words = 1 + ws_present + sack_ok
-                                m.d.comb += constants.eq(bare + option_sum(True, words, ws_present, ws, sack_ok))
+                                words = 1 + ws_present + sack_ok + ts_ok * TIMESTAMPS_WORDS
+                                m.d.comb += constants.eq(bare + option_sum(True, words, ws_present, ws, sack_ok, ts_ok))
         with m.Else():
-            with m.Switch(header.words):
-                for words in OPTION_WORDS:
-                    with m.Case(words):
-                        m.d.comb += constants.eq(bare + option_sum(False, words))
+            with m.Switch(Cat(header.words, header.ts_ok)):
+                for ts_ok, all_words in enumerate((OPTION_WORDS, STAMPED_WORDS if self._cfg.timestamps else ())):
+                    for words in all_words:
+                        with m.Case(words | ts_ok << 4):
+                            m.d.comb += constants.eq(bare + option_sum(False, words, ts_ok=ts_ok))
         mss = Mux(header.flags[SYN], header.mss, header.urgent)  # either is there
         high, low, rest, service = Signal(18), Signal(18), Signal(18), Signal(17)
+        stamps = [Signal(17, name=f"stamps{at}") for at in range(2)] if self._cfg.timestamps else []
         m.d.sync += [
             high.eq(header.seq[16:] + header.ack[16:] + header.wnd),
             low.eq(header.seq[:16] + header.ack[:16] + mss),
@@ -259,6 +299,9 @@ class HeaderBuilder(wiring.Component):
             # Version, header length, TOS; don't fragment; TTL, protocol.
             service.eq(Cat(header.tos, Const(0x85, 8)) + Cat(Const(PROTOCOL_TCP, 8), header.ttl)),
         ]
+
+        for total, name in zip(stamps, ("tsval", "tsecr"), strict=False):
+            m.d.sync += total.eq((header[name][16:] + header[name][:16]) & header.ts_ok.replicate(17))
 
         # Cycle 1.
         laddr, faddr = (_loaded(now, ETHERNET_BYTES, IPV4, name) for name in ("source", "destination"))
@@ -279,10 +322,14 @@ class HeaderBuilder(wiring.Component):
                 address.eq(faddr[:16]),
                 ip_rest.eq(identification + total_length + service),
             ]
+        stamped_sum = Signal(18)
+        if stamps:
+            with m.If(loaded):
+                m.d.sync += stamped_sum.eq(stamps[0] + stamps[1])
 
         # Cycle 2 on.
         sums = []
-        for name, more, rest in (("ip", address, ip_rest), ("tcp", ports, fields)):
+        for name, more, rest in (("ip", address, ip_rest), ("tcp", ports, fields + stamped_sum if stamps else fields)):
             total, once = Signal(21, name=f"{name}_total"), Signal(17, name=f"{name}_once")
             m.d.sync += [
                 total.eq(addresses + more + rest),

@@ -15,6 +15,15 @@ OPTION_WORDS = (0, 1, 2, 3, 5, 7, 9)
 """Words (OPTION_BYTES each) of options that there can be: none; with SYN the MSS and two more, or one of them, or none; one word
 and two a SACK block otherwise, of four blocks at most."""
 
+STAMPED_WORDS = (3, 4, 5, 6, 8, 10)
+"""Likewise with timestamps, of three blocks at most."""
+
+
+def option_words(cfg: EngineConfig) -> tuple[int, ...]:
+    """All numbers of words of options that there can be."""
+    return tuple(sorted({*OPTION_WORDS, *(STAMPED_WORDS if cfg.timestamps else ())}))
+
+
 NO_HEADER = 15
 """In place of a number of option words: a host's frame, which has no header of ours."""
 
@@ -77,12 +86,13 @@ def slot_words(cfg: EngineConfig) -> int:
 
 def tx_header(cfg: EngineConfig) -> data.StructLayout:
     """Resolver to header builder: one TCP segment; ``length`` is that of its payload, ``words`` that of its options.
-    ``ws_present`` and ``sack_ok`` count with SYN, ``sacks`` and ``urgent`` are 0 with SYN; with
-    ``twice`` the first block is ``mss`` bytes from ``twice_start`` on."""
+    ``ws_present`` and ``sack_ok`` count with SYN, ``sacks`` and ``urgent`` are 0 with SYN; ``tsval`` and ``tsecr`` count with
+    ``ts_ok``; with ``twice`` the first block is ``mss`` bytes from ``twice_start`` on."""
     return data.StructLayout({
         "tuple": FourTuple, "dmac": 48, "seq": 32, "ack": 32, "flags": 8, "wnd": 16,
         "words": 4, "mss": 16, "ws_present": 1, "ws": 4, "sack_ok": 1, "sacks": SACK_BITS,
-        "length": 12, "ttl": 8, "tos": 8, "urgent": 16, "twice": 1, "twice_start": 32,
+        "length": 12, "ttl": 8, "tos": 8, "urgent": 16, "twice": 1, "twice_start": 32, "ts_ok": 1,
+        **({"tsval": 32, "tsecr": 32} if cfg.timestamps else {}),
     })  # fmt: skip
 
 

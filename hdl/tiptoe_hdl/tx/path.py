@@ -8,6 +8,7 @@ from ..config import EngineConfig
 from ..messages import (
     ErrorEvent,
     FlowResponse,
+    TimeStamp,
     TxControl,
     beat,
     dma_read_data,
@@ -63,6 +64,10 @@ class TxPath(wiring.Component):
         nothing is sent.
     request, data : stream of ``dma_request`` out, of ``dma_read_data`` in
         The DMA reader.
+    ts_now : In, 32 bits
+    stamp_id : Out
+    stamp : In, ``TimeStamp``
+        See :class:`Resolver`.
     sack_id : Out
     sack : In, ``sack_list``
         See :class:`SackBlocks`.
@@ -91,6 +96,9 @@ class TxPath(wiring.Component):
                 "tos": In(8),
                 "request": Out(stream.Signature(dma_request(cfg))),
                 "data": In(stream.Signature(dma_read_data(cfg))),
+                "ts_now": In(32),
+                "stamp_id": Out(cfg.id_bits),
+                "stamp": In(TimeStamp),
                 "sack_id": Out(cfg.id_bits),
                 "sack": In(sack_list(cfg)),
                 "o": Out(stream.Signature(beat(cfg))),
@@ -131,6 +139,7 @@ class TxPath(wiring.Component):
         outside(sequencer.error, self.error)
         m.d.comb += [
             resolver.tos.eq(self.tos), resolver.ttl.eq(self.ttl), builder.mac.eq(self.mac),
+            resolver.ts_now.eq(self.ts_now), resolver.stamp.eq(self.stamp), self.stamp_id.eq(self.segment.payload.id),
             builder.next_id.eq(self.segment.payload.id), self.sack_id.eq(builder.sack_id), builder.sack.eq(self.sack),
             self.segments_done.eq(sequencer.segments_done),
             self.count_tx_frames.eq(sequencer.count_tx_frames),

@@ -1,16 +1,18 @@
 """Resolver: takes the next frame of three sources in turn and looks up all that its header and its fetch need."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from ..config import EngineConfig
 from ..messages import (
+    ACK,
     MOST_SACKS,
     RST,
     SACK_BITS,
     SYN,
+    TimeStamp,
     TxControl,
     endpoint,
     endpoint_write,
@@ -20,16 +22,16 @@ from ..messages import (
     tx_frame,
     tx_segment,
 )
-from ..wire.headers import ETHERNET_BYTES, ETHERNET_MIN_BYTES
+from ..wire.headers import ETHERNET_BYTES, ETHERNET_MIN_BYTES, TIMESTAMPS_WORDS
 from ..wire.valid_only import valid_only
 from .job import (
     NO_HEADER,
-    OPTION_WORDS,
     Source,
     exceeds,
     fetch_job,
     frames_inside,
     header_bytes,
+    option_words,
     tx_header,
     tx_info,
 )
@@ -43,7 +45,7 @@ HOST_FRAMES = 16
 
 _fields = data.StructLayout({
     "seq": 32, "ack": 32, "flags": 8, "wnd": 16, "words": 4, "mss": 16, "ws_present": 1, "ws": 4, "sack_ok": 1,
-    "sacks": SACK_BITS, "length": 12, "urgent": 16, "twice": 1,
+    "sacks": SACK_BITS, "length": 12, "urgent": 16, "twice": 1, "ts_ok": 1,
 })  # fmt: skip
 """Fields of ``tx_header`` that are the source's."""
 
@@ -74,6 +76,10 @@ class Resolver(wiring.Component):
     ttl, tos : In, 8 bits
         Of segments of no connection, and of connections that have none of their own. The lowest two bits of ``tos`` do not count:
         they are the transport's (RFC 3168 section 5).
+    ts_now : In, 32 bits
+        The clock of timestamps; a connection's is ISS further (RFC 7323 section 7.1).
+    stamp : In, ``TimeStamp``
+        TS.Recent of ``segment.payload.id``, two cycles later.
     o : Out stream
         ``header`` (void unless ``header_valid``), ``fetch`` (void unless ``fetch_valid``).
     info : Out, valid-only, ``tx_info``
@@ -96,6 +102,8 @@ class Resolver(wiring.Component):
             "ip_header": In(valid_only(ip_header_write(cfg))),
             "ttl": In(8),
             "tos": In(8),
+            "ts_now": In(32),
+            "stamp": In(TimeStamp),
             "o": Out(wiring.Signature({
                 "valid": Out(1), "ready": In(1),
                 "header": Out(tx_header(cfg)), "header_valid": Out(1),
@@ -147,14 +155,19 @@ class Resolver(wiring.Component):
         for name in ("seq", "ack", "flags", "wnd", "mss", "ws_present", "ws", "sack_ok"):
             m.d.sync += now[name].eq(Mux(is_segment, segment[name], control[name]))
         syn = Mux(is_segment, segment.flags[SYN], control.flags[SYN])
+        ts_ok = Mux(is_segment, segment.ts_ok, control.ts_ok) if cfg.timestamps else Const(0, 1)
         ws_present, sack_ok = (Mux(is_segment, segment[name], control[name]) for name in ("ws_present", "sack_ok"))
         sacks = segment.sacks & (is_segment & ~syn).replicate(SACK_BITS)
         m.d.sync += [
             now.sacks.eq(sacks),
             now.urgent.eq(segment.urgent & is_segment.replicate(16)),
             now.twice.eq(segment.twice),
-            # As in OPTION_WORDS.
-            now.words.eq(Mux(syn, 1 + ws_present + sack_ok, Cat(sacks.any(), sacks)) | is_host.replicate(4)),
+            # As in option_words.
+            now.words.eq(
+                (Mux(syn, 1 + ws_present + sack_ok, Cat(sacks.any(), sacks)) + Mux(ts_ok, TIMESTAMPS_WORDS, 0))
+                | is_host.replicate(4)
+            ),
+            now.ts_ok.eq(ts_ok),
         ]
 
         # Their lengths: compared with the limits before they are merged.
@@ -165,16 +178,20 @@ class Resolver(wiring.Component):
             m.d.sync += [now.length.eq(host.length), bad.eq(wrong), payload.eq(~wrong)]
         with m.Elif(is_segment):
             wrong = Signal()
-            with m.Switch(Mux(segment.flags[SYN], 1, segment.sacks)):  # three words of options: a SYN's if it has all
+            # Three words of options: a SYN's if it has all but timestamps.
+            with m.Switch(Cat(Mux(segment.flags[SYN], 1, segment.sacks), ts_ok)):
                 for sacks in range(MOST_SACKS + 1):
-                    with m.Case(sacks):
-                        words = 2 * sacks + 1 if sacks else 0
-                        m.d.comb += wrong.eq(exceeds(segment.length, longest - header_bytes(words)))
+                    for stamps in range(2):
+                        words = (2 * sacks + 1 if sacks else 0) + stamps * TIMESTAMPS_WORDS
+                        with m.Case(sacks | stamps << SACK_BITS):
+                            m.d.comb += wrong.eq(exceeds(segment.length, longest - header_bytes(words)))
             m.d.sync += [now.length.eq(segment.length), bad.eq(wrong), payload.eq(~wrong & (segment.length != 0))]
         with m.Else():
             m.d.sync += [now.length.eq(0), bad.eq(0), payload.eq(0)]
 
         header, fetch = self.o.header, self.o.fetch
+        if cfg.timestamps:
+            self._stamps(m, is_segment, now)
         for name, _ in _fields:
             m.d.comb += header[name].eq(now[name])
         m.d.comb += [
@@ -195,7 +212,7 @@ class Resolver(wiring.Component):
         short = Signal()  # to be padded
         rounding = Signal(range(2 * cfg.bytes_per_beat))
         with m.Switch(now.words):
-            for words in (*OPTION_WORDS, NO_HEADER):
+            for words in (*option_words(cfg), NO_HEADER):
                 octets = 0 if words == NO_HEADER else header_bytes(words)
                 with m.Case(words):
                     m.d.comb += [
@@ -246,6 +263,20 @@ class Resolver(wiring.Component):
             fetch.wrap_log2.eq(Mux(is_host, 0, log2)),
         ]
         return m
+
+    def _stamps(self, m: Module, is_segment: Value, now):
+        """TSval: the clock and ISS, which stands in none of the messages: it is the place in the sequence space less the one in
+        the ring, or, without a ring, known by the SYN. TSecr: as asked for, 0 without an ACK (RFC 7323 section 3.2)."""
+        segment, control, header = self.segment.payload, self.control.payload, self.o.header
+        own_iss, their_iss, tsval, tsecr = Signal(32), Signal(32), Signal(32), Signal(32)
+        m.d.sync += [
+            own_iss.eq(segment.seq + ~segment.position),
+            their_iss.eq(control.seq - ~control.flags[SYN]),
+            tsval.eq(Mux(is_segment, own_iss, their_iss) + self.ts_now),
+            tsecr.eq(control.tsecr),
+        ]
+        echo = Mux(is_segment, self.stamp.tsval & self.stamp.known.replicate(32), tsecr)
+        m.d.comb += [header.tsval.eq(tsval), header.tsecr.eq(echo & now.flags[ACK].replicate(32))]
 
     def _tables(self, m: Module):
         """The tables; for ``segment.payload``, from flip-flops: endpoint, IP header of its own, ring base and log2. The

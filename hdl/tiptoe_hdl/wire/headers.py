@@ -84,8 +84,22 @@ TCP_NOP_SACK_PERMITTED: Layout = {
 }
 """The SACK-permitted option (RFC 2018 section 2), aligned by two NOPs in front."""
 
+OPTION_TIMESTAMPS = 8
+
+TCP_NOP_TIMESTAMPS: Layout = {
+    "nops": (0, 16),
+    "kind": (16, 8),
+    "length": (24, 8),
+    "tsval": (32, 32),
+    "tsecr": (64, 32),
+}
+"""The timestamps option (RFC 7323 section 3.2), aligned by two NOPs in front as in its appendix A."""
+
+TIMESTAMPS_WORDS = 3
+"""Words of OPTION_BYTES that it takes."""
+
 OPTION_BYTES = 4
-"""Bytes of any option above."""
+"""Bytes of a word of options: of any option above but the timestamps."""
 
 SACK_BLOCK_BYTES = 8
 """A block of the SACK option (RFC 2018 section 3): two sequence numbers. Two NOPs, kind and length stand before the first."""

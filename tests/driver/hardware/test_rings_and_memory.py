@@ -215,7 +215,12 @@ def test_bring_up_writes_rings_keys_and_addresses_before_enable() -> None:
     }
     assert needed <= set(order[:control])
     assert device.registers[reg.REG_CONTROL] == (
-        reg.CONTROL_ENABLE | reg.CONTROL_EXTERNAL_TICK | reg.CONTROL_RST_UNKNOWN | reg.CONTROL_SACK | ACCEPTS_ECN
+        reg.CONTROL_ENABLE
+        | reg.CONTROL_EXTERNAL_TICK
+        | reg.CONTROL_RST_UNKNOWN
+        | reg.CONTROL_SACK
+        | reg.CONTROL_TIMESTAMPS
+        | ACCEPTS_ECN
     )
     assert device.ring(reg.REG_EVENT_RING_LO) % (bench.dev.engine.events.entries * 32) == 0
     bench.dev.engine.stop()
@@ -225,7 +230,7 @@ def test_bring_up_writes_rings_keys_and_addresses_before_enable() -> None:
 def test_bring_up_for_a_software_tcp_that_takes_what_the_engine_cannot() -> None:
     bench = Bench(syn_to_host=True, rst_unknown=False)
     assert bench.device.registers[reg.REG_CONTROL] == (
-        reg.CONTROL_ENABLE | reg.CONTROL_SYN_TO_HOST | reg.CONTROL_SACK | ACCEPTS_ECN
+        reg.CONTROL_ENABLE | reg.CONTROL_SYN_TO_HOST | reg.CONTROL_SACK | reg.CONTROL_TIMESTAMPS | ACCEPTS_ECN
     )
     with pytest.raises(ValueError, match="syn_to_host needs rst_unknown=False"):
         Bench(syn_to_host=True)
@@ -286,3 +291,16 @@ def test_bring_up_says_whether_syns_offer_selective_acknowledgements(sack: bool)
         if again:
             bench.dev.reset()
         assert bool(bench.device.registers[reg.REG_CONTROL] & reg.CONTROL_SACK) == sack
+
+
+@pytest.mark.parametrize("timestamps", [True, False])
+def test_bring_up_says_whether_syns_offer_timestamps(timestamps: bool) -> None:
+    """RFC 7323 section 3.2; and the clock begins with a number that nobody knows (section 7.1), each time another one."""
+    bench = Bench(timestamps=timestamps)
+    offsets = set()
+    for again in (False, True):
+        if again:
+            bench.dev.reset()
+        assert bool(bench.device.registers[reg.REG_CONTROL] & reg.CONTROL_TIMESTAMPS) == timestamps
+        offsets.add(bench.device.registers[reg.REG_TIMESTAMP_OFFSET])
+    assert len(offsets) == 2 and 0 not in offsets

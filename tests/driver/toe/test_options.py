@@ -49,6 +49,7 @@ TCB = {
     "in_recovery": 1,
     "ws_ok": 1,
     "sack_ok": 1,
+    "ts_ok": 0,
     "snd_scale": 3,
     "rcv_scale": 5,
 }
@@ -444,6 +445,16 @@ def test_info_tells_of_selective_acknowledgements_if_both_permit_them(bench: Ben
     assert polled(bench, conn.sock).tcpi_sack == bool(sack)
     bench.device.script = [bench.device.fetch] * 20
     assert conn.sock.getsockopt(*INFO, 192)[5] == 2 * sack | 4 * scale
+
+
+@pytest.mark.parametrize("state, agreed", [(State.ESTABLISHED, 1), (State.ESTABLISHED, 0), (State.SYN_SENT, 0)])
+def test_info_tells_of_timestamps_if_both_have_them(bench: Bench, state: State, agreed: int) -> None:
+    """Of an offer nothing."""
+    conn = bench.connected()
+    bench.device.tcb = {**TCB, "state": state, "ts_ok": agreed or state == State.SYN_SENT, "ws_ok": 0, "sack_ok": 0}
+    assert polled(bench, conn.sock).tcpi_timestamps == bool(agreed)
+    bench.device.script = [bench.device.fetch] * 20
+    assert conn.sock.getsockopt(*INFO, 192)[5] & 1 == agreed
 
 
 def test_info_before_a_round_trip_has_no_time(bench: Bench) -> None:

@@ -25,6 +25,9 @@ LOCAL_SEQ = 0xFFFFFF00
 REMOTE_SEQ = 0xFFFFFFF0
 """The peer's ISN, next to wrap-around too."""
 
+TS_NOW = 0xFFFFFFC0
+"""The clock of timestamps, next to wrap-around too."""
+
 GENERATION = 7
 RING_LOG2 = 14
 
@@ -50,6 +53,8 @@ class Segment:
     twice: tuple[int, int] | None = None  # of ours: the first of them tells of this, relative to the peer's ISN
     urgent: int = 0  # urgent pointer
     ecn: int = 0  # codepoint of the IP header: 2: ECT(0), 1: ECT(1), 3: CE
+    stamp: tuple[int, int] | None = None  # of the peer's: TSval, and TSecr as ticks since what it echoes was sent
+    stamped: bool = False  # of ours: with timestamps
 
     def but(self, **changes) -> "Segment":
         """A copy with some fields changed."""
@@ -78,7 +83,7 @@ class FlowBench:
 
     def __init__(
         self, cfg=TINY, *, rto_initial=1000, rto_min=200, rto_max=60000, delack=40, msl=500, rexmt_max=4, invalid=0,
-        sack=0, ecn=0, algorithm=Congestion.NEWRENO, tick_us=1000, broken="",
+        sack=0, timestamps=0, ecn=0, algorithm=Congestion.NEWRENO, tick_us=1000, broken="",
     ):  # fmt: skip
         self.cfg = cfg
         self.sim = BlockSim(f"flow_{cfg.name}{broken}", Flow(cfg), key=repr(cfg) + broken)
@@ -91,6 +96,7 @@ class FlowBench:
             rexmt_max=rexmt_max,
             sack=sack,
             ecn=ecn,
+            timestamps=timestamps,
             algorithm_initial=algorithm.value,
         )
         self.sim["tick_us"] = tick_us
@@ -100,6 +106,7 @@ class FlowBench:
         self.seen = Seen()
         self.tx_ready = True
         self.iss, self.irs = LOCAL_SEQ, REMOTE_SEQ
+        self.ts_now = self.sim["ts_now"] = TS_NOW
         self.sim.step(10_000, until=["ready"])
         assert self.sim["ready"]
 
@@ -140,6 +147,7 @@ class FlowBench:
         """Let ``count`` timer ticks pass, each long enough for the whole sweep."""
         for _ in range(count):
             self.sim["tick"] = 1
+            self.ts_now = self.sim["ts_now"] = (self.ts_now + 1) & M32
             self.cycles(1)
             self.sim["tick"] = 0
             self.cycles(self.cfg.connections + 12)
@@ -192,8 +200,22 @@ class FlowBench:
                 has_sack=has_sack,
                 urgent=segment.urgent,
                 ecn=segment.ecn,
+                **self._stamps(segment),
             ),
         )
+
+    def _stamps(self, segment):
+        if segment.stamp is None:
+            return {}
+        tsval, age = segment.stamp
+        return dict(ts_present=1, tsval=tsval & M32, tsecr=(self.ts_now - age + self.iss) & M32)
+
+    def stamp(self, id=1):
+        """TS.Recent, as the transmit path hears of it; None if there is none."""
+        self.sim["stamp_id"] = id
+        self.sim.step(3)
+        told = self.sim["stamp"]
+        return told.tsval if told.known else None
 
     def receive(self, segment: Segment, id=1, settle=400, sack=()):
         """A segment of the peer, with the blocks of its SACK option; returns (segments sent, verdict)."""
@@ -228,6 +250,7 @@ class FlowBench:
                     twice=self._twice(tx) if tx.twice else None,
                     urgent=tx.urgent,
                     ecn=2 * tx.ect,
+                    stamped=bool(tx.ts_ok),
                 )
             )
         self.seen.tx.clear()

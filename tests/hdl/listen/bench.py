@@ -80,6 +80,9 @@ SEGMENT = {
     "sacks": 0,
     "urgent": 0,
     "ecn": 0,
+    "ts_present": 0,
+    "tsval": 0,
+    "tsecr": 0,
 }
 LISTENER = {"enable": 1, "listener": 0, "laddr": 0, "lport": 80, "mss": 1460, "rcv_scale": 7, "wnd": 60000}
 
@@ -116,7 +119,7 @@ class FrontEnd(wiring.Component):
             "event": Out(stream.Signature(SynEvent)),
             "isn_request": In(stream.Signature(FourTuple)), "iss": Out(stream.Signature(32)),
             "tick": In(1), "syn_retries": In(8, init=5), "rst_unknown": In(1, init=1),
-            "syn_to_host": In(1), "sack": In(1, init=1), "ecn": In(1, init=1),
+            "syn_to_host": In(1), "sack": In(1, init=1), "ecn": In(1, init=1), "timestamps": In(1, init=1),
             "may_reset": In(1, init=1), "may_challenge": In(1, init=1), "control_room": In(1, init=1),
             "hash_key": In(64), "isn_key": In(128), "isn_clock": In(32),
             **{f"count_{name}": Out(2) for name in COUNTERS},
@@ -175,6 +178,7 @@ class FrontEnd(wiring.Component):
             listen.syn_to_host.eq(self.syn_to_host),
             listen.sack.eq(self.sack),
             listen.ecn.eq(self.ecn),
+            listen.timestamps.eq(self.timestamps),
             dispatcher.syn_to_host.eq(self.syn_to_host),
             listen.control_room.eq(self.control_room),
             listen.may_reset.eq(self.may_reset),

@@ -12,7 +12,7 @@ SEQUENCES = [(0xFFFFFFFF, 0xFFFFFFFF), (0xFFFFFFFE, 0), (0x7FFFFFFF, 0x80000000)
 def syn_ack(tuple_, irs, iss, **overrides):
     return {
         "tuple": tuple_, "dmac": seg()["smac"], "seq": iss, "ack": irs + 1 & M32, "flags": S | A, "wnd": WND,
-        "mss": MSS, "ws_present": 0, "ws": SCALE, "sack_ok": 0,
+        "mss": MSS, "ws_present": 0, "ws": SCALE, "sack_ok": 0, "ts_ok": 0, "tsecr": 0,
     } | overrides  # fmt: skip
 
 
@@ -21,7 +21,7 @@ def rx_segment(id_, **overrides):
     return {"id": id_, "length": meta["payload_length"],
             "has_sack": int(meta["sacks"] > 0),
             **{name: meta[name] for name in ("seq", "ack", "flags", "wnd", "mss", "ws_present", "ws", "sack_ok",
-                                           "urgent", "ecn")}}  # fmt: skip
+                                           "urgent", "ecn", "ts_present", "tsval", "tsecr")}}  # fmt: skip
 
 
 def refused(control):

@@ -30,7 +30,7 @@ def test_handshake_negotiates_options(options, offered, flow):
         assert event == {
             "gone": 0, "syncache_ref": ref, "listener": 0, "tuple": tuple_, "iss": 0xFFFFFFFF, "irs": irs,
             "mss": options.get("mss", 536), "ws_present": options.get("ws_present", 0), "ws": options.get("ws", 0),
-            "sack_ok": 0,
+            "sack_ok": 0, "ts_ok": 0,
         }  # fmt: skip
         # The ACK carries data and the FIN: all of it reaches the pipeline.
         last = {"number": 1, "seq": irs + 1, "ack": 0, "flags": A | F, "payload_length": 100, "frame_length": 154}
@@ -43,7 +43,7 @@ def test_handshake_negotiates_options(options, offered, flow):
         }
         assert await net.next(ctx, "flow") == {
             "op": FlowOp.ACCEPT, "id": 5, "generation": 0, "a": 0xFFFFFFFF, "b": irs, "snd_log2": 0, "rcv_log2": 0,
-            "wnd": WND, "syncache_ref": ref, "elapsed": 0, "repeats": 0, "sack_ok": 0, "ecn_ok": 0, **flow,
+            "wnd": WND, "syncache_ref": ref, "elapsed": 0, "repeats": 0, "sack_ok": 0, "ecn_ok": 0, "ts_present": 0, **flow,
         }  # fmt: skip
         await net.nothing(ctx)
         await net.release(ctx, tuple_, 5)
@@ -116,6 +116,40 @@ def test_handshake_ecn_is_agreed_if_both_do(ours, said, offers):
         assert (await net.next(ctx, "flow"))["ecn_ok"] == both
 
     run_front_end(TINY, scenario)
+
+
+@pytest.mark.parametrize("ours", [0, 1], ids=["off", "on"])
+@pytest.mark.parametrize("peers", [0, 1], ids=["peer without", "peer with"])
+def test_handshake_timestamps_are_agreed_upon_if_both_do(ours, peers):
+    """RFC 7323 section 3.2: as selective acknowledgements. The SYN,ACK, what repeats it, challenge ACKs and the reset of who is
+    dropped echo the SYN's TSval; a reset for a wrong acknowledgement is of no connection."""
+
+    async def scenario(ctx, net):
+        ctx.set(net.dut.timestamps, ours)
+        tuple_, irs, both = peer_tuple(1), 0xFFFFFFFF, ours & peers
+        net.set_clock(ctx, 7, tuple_)
+        await net.stock(ctx, 5)
+        assert await net.listen(ctx) == Status.OK
+        stamps = {"ts_present": peers, "tsval": 0xFFFFFFFE, "tsecr": 0}
+        control, event = await net.half_open(ctx, 1, irs, mss=1400, **stamps)
+        assert control == syn_ack(tuple_, irs, 7, ts_ok=both, tsecr=0xFFFFFFFE) and event["ts_ok"] == both
+        ctx.set(net.dut.timestamps, 1 - ours)
+        for again in (peers, 1 - peers):
+            await net.send(ctx, number=1, seq=irs, flags=S, ts_present=again, tsval=5)
+            assert (await net.next(ctx, "info"))["ask"] == 0
+            assert await net.next(ctx, "control") == control
+        await net.send(ctx, number=1, seq=irs + 1, ack=8, flags=S | A)
+        challenge = await net.next(ctx, "control")
+        assert (challenge["flags"], challenge["ts_ok"], challenge["tsecr"]) == (A, both, 0xFFFFFFFE)
+        await net.send(ctx, number=1, seq=irs + 1, ack=9, flags=A)
+        refusal = await net.next(ctx, "control")
+        assert (refusal["flags"], refusal["ts_ok"]) == (R, 0)
+        await net.send(ctx, number=1, seq=irs + 1, ack=8, flags=A, payload_length=3, ts_present=1, tsval=6, tsecr=9)
+        assert (await net.next(ctx, "flow"))["ts_present"] == both
+        segment = await net.next(ctx, "segment")
+        assert [segment[name] for name in ("ts_present", "tsval", "tsecr")] == [1, 6, 9]
+
+    run_front_end(TINY.with_(timestamps=True), scenario)
 
 
 def test_handshake_sack_of_an_entry_is_not_its_next_users():

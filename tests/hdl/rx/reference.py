@@ -45,9 +45,13 @@ class Case:
         self.outcome = expect(self.frame, self.error, self.promiscuous)
 
 
+NO_STAMPS = {"ts_present": 0, "tsval": 0, "tsecr": 0}
+
+
 def walk_options(data: bytes) -> dict:
-    """RFC 9293 section 3.2: maximum segment size, window scale and SACK-permitted of option bytes; stops at an illegal length."""
-    found = {"mss": 0, "ws_present": 0, "ws": 0, "sack_ok": 0}
+    """RFC 9293 section 3.2: maximum segment size, window scale, SACK-permitted and timestamps of option bytes; stops at an
+    illegal length."""
+    found = {"mss": 0, "ws_present": 0, "ws": 0, "sack_ok": 0, **NO_STAMPS}
     while data and data[0] != 0:
         if data[0] == 1:
             data = data[1:]
@@ -61,6 +65,31 @@ def walk_options(data: bytes) -> dict:
             found |= {"ws_present": 1, "ws": min(value[0], 14)}
         if kind == 4 and not value:
             found["sack_ok"] = 1
+        if kind == 8 and len(value) == 8:
+            found |= stamps_of(value)
+    return found
+
+
+def stamps_of(value: bytes) -> dict:
+    """A timestamps option (RFC 7323 section 3.2) as reported."""
+    return {"ts_present": 1, "tsval": int.from_bytes(value[:4], "big"), "tsecr": int.from_bytes(value[4:], "big")}
+
+
+def find_stamps(words: list[bytes]) -> dict:
+    """The timestamps option of other segments than a SYN: behind two no operations, other options in whole words likewise."""
+    found, at = NO_STAMPS, 0
+    while at < len(words):
+        word = words[at]
+        if word == b"\x01\x01\x08\x0a":
+            if at + 2 < len(words):
+                found = stamps_of(words[at + 1] + words[at + 2])
+            at += 3
+        elif word[:3] == b"\x01\x01\x05" and word[3] in (10, 18, 26, 34):
+            at += 1 + word[3] // 4
+        elif word == b"\x01" * 4:
+            at += 1
+        else:
+            break
     return found
 
 
@@ -99,6 +128,8 @@ def expect(frame: bytes, error: bool = False, promiscuous: bool = False, limit: 
     if offset < 20 or offset > len(tcp) or checksum(pseudo + tcp):
         return drop("rx_bad_tcp")
     options = walk_options(tcp[20:offset] if tcp[13] & SYN else b"")
+    if not tcp[13] & SYN:
+        options |= find_stamps([tcp[at : at + 4] for at in range(20, offset, 4)])
     return Outcome(["rx_frames", "rx_tcp_segments"], {
         "to_host": 0,
         "frame_length": len(frame),
@@ -322,6 +353,17 @@ def option_cases(rng: random.Random) -> list[Case]:
             frame = _with_ip_options(frame, bytes([1] * 4 * rng.randrange(1, 11)))
         cases.append(Case(f"garbage {garbage.hex()}", frame))
     cases.append(Case("options without SYN", segment(rng, 8, raw_tcp_options=mss + nop + scale)))
+    stamped = nop * 2 + b"\x08\x0a" + rng.randbytes(8)
+    for name, options in {
+        "stamps": stamped,
+        "stamps and SACK": stamped + nop * 2 + b"\x05\x1a" + rng.randbytes(24),
+        "SACK and stamps": nop * 2 + b"\x05\x12" + rng.randbytes(16) + stamped,
+        "stamps of another layout": b"\x08\x0a" + rng.randbytes(8) + nop * 2,
+        "stamps behind an unknown option": b"\xfe\x04ab" + stamped,
+        "stamps cut off": stamped[:8],
+        "stamps twice": stamped + nop * 2 + b"\x08\x0a" + rng.randbytes(8),
+    }.items():
+        cases.append(Case(f"{name}, without SYN", segment(rng, rng.choice([0, 5]), raw_tcp_options=options)))
     cases.append(Case("SYN without options", segment(rng, flags=SYN)))
     return cases
 

@@ -177,7 +177,8 @@ def expectation(metas, rst_unknown, syn_to_host=0, room=1, may_reset=1):
                     "hit": int(again), "index": number % 4 if again else 0, "listener": 0 if again else number % 4,
                     "is_ack": int(bool(flags & A)), "returned": 0,
                     "ecn_ok": int(flags & EC == EC),
-                    **{name: meta[name] for name in ("tuple", "smac", "seq", "ack", "mss", "ws_present", "ws", "sack_ok")},
+                    **{name: meta[name] for name in ("tuple", "smac", "seq", "ack", "mss", "ws_present", "ws", "sack_ok",
+                                            "ts_present", "tsval")},
                 })  # fmt: skip
         elif kind in (HALF_OPEN, STALE, OLD):
             out["handshake"].append({"index": number % 4, "proven": 0, "meta": meta})
@@ -201,6 +202,9 @@ def expectation(metas, rst_unknown, syn_to_host=0, room=1, may_reset=1):
                             "sack_ok",
                             "urgent",
                             "ecn",
+                            "ts_present",
+                            "tsval",
+                            "tsecr",
                         )
                     },
                 }
@@ -286,6 +290,7 @@ def random_meta(rng, number):
         mss=rng.getrandbits(16), ws_present=rng.getrandbits(1), ws=rng.randrange(15),
         sack_ok=rng.getrandbits(1), sacks=rng.choice([0, 0, 1, 2, 3, 4]), urgent=rng.getrandbits(16),
         ecn=rng.getrandbits(2),
+        ts_present=rng.getrandbits(1), tsval=rng.getrandbits(32), tsecr=rng.getrandbits(32),
     )  # fmt: skip
 
 

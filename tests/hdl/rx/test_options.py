@@ -98,7 +98,9 @@ def test_any_bytes_are_walked_through_as_the_rfc_says_and_leave_nothing_behind(w
         SCALE,
         b"\x01",
         b"\x04\x02",
-        b"\x08\x0a" + bytes(8),
+        b"\x08\x0a" + rng.randbytes(8),
+        b"\x01\x01\x08\x0a" + rng.randbytes(8),
+        b"\x08\x0b" + rng.randbytes(9),
         b"\x02\x04\x02\x18",
         b"\x03\x03\xff",
         b"\x02\x03\x04",
@@ -128,7 +130,7 @@ def test_any_bytes_are_walked_through_as_the_rfc_says_and_leave_nothing_behind(w
 def sack_layouts():
     """SACK-permitted (RFC 2018 section 2) among the options that a SYN may have: every order, with every option alone or padded
     as in RFC 7323 appendix A; and what only looks like it."""
-    stamps = b"\x08\x0a\0\0\0\x01" + bytes(4)
+    stamps = b"\x08\x0a\xff\xff\xff\xfe\x80\0\0\x05"
     options = {"MSS": b"\x02\x04\x05\xb4", "scale": b"\x03\x03\x07", "stamps": stamps, "SACK": b"\x04\x02"}
     paddings = {
         "close": lambda one: one,
@@ -153,6 +155,11 @@ def sack_layouts():
         "SACK-permitted behind the end": nop * 3 + b"\0" + nop * 2 + sack,
         "SACK blocks": nop * 2 + b"\x05\x0a" + sack * 4,
         "SACK-permitted twice": sack * 2 + options["MSS"],
+        **{f"stamps behind {at}": nop * at + stamps for at in range(31)},
+        **{f"stamps behind {at}, and cut off": nop * at + stamps[: 40 - at] for at in range(31, 40)},
+        "stamps of length 8": b"\x08\x08" + bytes(range(6)),
+        "stamps twice": stamps + stamps[:2] + bytes(range(8)) + stamps,
+        "stamps in another option": b"\xfe\x0e" + nop * 2 + stamps,
     }
 
 

@@ -2,11 +2,12 @@
 
 import pytest
 
+from tests.hdl.rx.reference import find_stamps
 from tests.hdl.rx.test_options import walk
 from tests.widths import WIDTHS
 from tiptoe_hdl.config import TINY
 from tiptoe_hdl.rx.sack_walker import SackWalker
-from tiptoe_verif.streams import run_bench
+from tiptoe_verif.streams import run_bench, to_py
 
 STAMPS = b"\x01\x01\x08\x0a" + bytes(range(8))
 BLOCKS = [(0x0000_0005, 0x0102_0304), (0xFFFF_FF00, 0x0000_0010), (0x7FFF_FFFF, 0x8000_0000), (1, 2)]
@@ -26,6 +27,10 @@ LAYOUTS = [
     (sack(*BLOCKS[:2]) + STAMPS, BLOCKS[:2]),
     (STAMPS, []),
     (b"\x01" * 40, []),
+    (b"\xfe\x04\0\0" + STAMPS, []),  # where options begin is not known any more
+    (sack(*BLOCKS[:3]) + STAMPS, BLOCKS[:3]),
+    (STAMPS[:8], []),
+    (STAMPS + STAMPS[:4] + bytes(8), []),
     (sack(length=2), []),
     (sack(*BLOCKS[:2], length=17), []),  # no number of blocks
     (sack(*BLOCKS[:2], length=34), BLOCKS[:2]),  # goes beyond the header
@@ -130,6 +135,10 @@ def exercise(width, late, layouts, lanes):
             for lane in lanes:
                 count, cycles, between = await walk(ctx, dut, width, options, lane)
                 assert count == len(blocks), options.hex()
+                stamps = to_py(ctx.get(dut.stamps))
+                wanted = find_stamps([options[at : at + 4] for at in range(0, len(options), 4)])
+                assert stamps["ts_present"] == wanted["ts_present"], options.hex()
+                assert not stamps["ts_present"] or stamps == wanted
                 assert cycles <= len(options) // 4 + 13 + 80 * bool(late), (options.hex(), cycles)
                 assert between <= (3 if not late else 100)
                 expected.extend(blocks)

@@ -21,6 +21,7 @@ from tiptoe_verif.streams import beats_frames, recv_n, run_bench, stream_get, to
 MAC, TTL, TOS = 0x02_54_49_50_54_4F, 64, 0x10
 SEGMENT, CONTROL, FRAME = "segment", "control", "frame"
 FLAGS_DATA = 1 << ACK | 1 << PSH
+TS_NOW = 0x8000_0001
 
 
 def mac_text(mac: int) -> str:
@@ -116,6 +117,7 @@ class TxBench:
                 rng.getrandbits(48), id & 1, rng.randrange(self.cfg.next_hops), id << 14, log2,
                 (rng.getrandbits(8), rng.getrandbits(8)) if id & 2 else None,
             )  # fmt: skip
+            self.echoes[id] = rng.getrandbits(32) if self.cfg.timestamps and id != 5 else None
 
     # Jobs
 
@@ -124,14 +126,20 @@ class TxBench:
                 received: Received | None = None) -> Job:  # fmt: skip
         rng = self.rng
         received = self.received() if received is None else received
+        ts_ok = self.stamped()
+        sacks = min(sacks, 3) if ts_ok else sacks
         return Job(SEGMENT, {
             "id": next(self.ids) % 8 if id is None else id, "seq": rng.getrandbits(32), "ack": rng.getrandbits(32),
             "flags": flags, "wnd": rng.getrandbits(16),
             "position": rng.getrandbits(32) if position is None else position, "length": length,
             "mss": rng.getrandbits(16), "ws_present": rng.getrandbits(1), "ws": rng.randrange(15),
             "sack_ok": rng.getrandbits(1), "sacks": sacks, "urgent": 0 if flags >> SYN & 1 else rng.getrandbits(16),
-            "ect": rng.getrandbits(1), "twice": twice,
+            "ect": rng.getrandbits(1), "twice": twice, "ts_ok": ts_ok,
         }, error, received)  # fmt: skip
+
+    def stamped(self) -> int:
+        """Most segments carry timestamps, if there are any."""
+        return int(self.cfg.timestamps and self.rng.random() < 0.7)
 
     def received(self, number: int | None = None, newest: int | None = None) -> Received:
         """Intervals in order, the sequence numbers' wrap-around among them now and then."""
@@ -151,7 +159,7 @@ class TxBench:
             "dmac": rng.getrandbits(48), "seq": rng.getrandbits(32), "ack": rng.getrandbits(32),
             "flags": flags, "wnd": rng.getrandbits(16),
             "mss": rng.getrandbits(16), "ws_present": rng.getrandbits(1), "ws": rng.randrange(15),
-            "sack_ok": rng.getrandbits(1),
+            "sack_ok": rng.getrandbits(1), "ts_ok": self.stamped(), "tsecr": rng.getrandbits(32),
         })  # fmt: skip
 
     def frame(self, length: int, *, error: bool = False) -> Job:
@@ -188,7 +196,8 @@ class TxBench:
         if job.source == FRAME:
             return not 14 <= job.length <= self.cfg.max_frame_bytes
         # Behind a SYN's options, only what fits with all of them.
-        options = 12 if job.source == SEGMENT and self._is_syn(job) else self._option_bytes(job)
+        stamps = 12 * job.message.get("ts_ok", 0)
+        options = 12 + stamps if job.source == SEGMENT and self._is_syn(job) else self._option_bytes(job)
         return 54 + options + job.length > self.cfg.max_frame_bytes
 
     @staticmethod
@@ -197,15 +206,28 @@ class TxBench:
 
     def _option_bytes(self, job: Job) -> int:
         message = job.message
+        stamps = 12 * message["ts_ok"]
         if self._is_syn(job):
-            return 4 * (1 + message["ws_present"] + message["sack_ok"])
+            return 4 * (1 + message["ws_present"] + message["sack_ok"]) + stamps
         sacks = message.get("sacks", 0)
-        return 4 + 8 * sacks if sacks else 0
+        return stamps + (4 + 8 * sacks if sacks else 0)
+
+    def stamps(self, job: Job) -> list[tuple[str, Any]]:
+        """The timestamps option: the clock and ISS, which is the position behind a segment's."""
+        message = job.message
+        if not message["ts_ok"]:
+            return []
+        if job.source == SEGMENT:
+            iss, echo = message["seq"] - message["position"] - 1, self.echoes[message["id"]] or 0
+        else:
+            iss, echo = message["seq"] - 1 + (message["flags"] >> SYN & 1), message["tsecr"]
+        echo = echo if message["flags"] >> ACK & 1 else 0
+        return [("NOP", None)] * 2 + [("Timestamp", ((TS_NOW + iss) % (1 << 32), echo))]
 
     @staticmethod
-    def _syn_options(message: dict[str, Any]) -> list[tuple[str, Any]]:
+    def _syn_options(message: dict[str, Any], stamps: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
         nop = ("NOP", None)
-        found: list[tuple[str, Any]] = [("MSS", message["mss"])]
+        found: list[tuple[str, Any]] = [("MSS", message["mss"]), *stamps]
         if message["ws_present"]:
             found += [nop, ("WScale", message["ws"])]
         if message["sack_ok"]:
@@ -222,14 +244,20 @@ class TxBench:
         """TCP options, as scapy has them; with these blocks, or those of the list."""
         message, nop = job.message, ("NOP", None)
         if self._is_syn(job):
-            return self._syn_options(message)
+            return self._syn_options(message, self.stamps(job))
         if not (sacks := message.get("sacks", 0)):
-            return []
+            return self.stamps(job)
         if blocks is None:
             blocks = [] if self.unknown else job.received.blocks(sacks)
             blocks = [*self.twice(job), *blocks][:sacks]
         edges = tuple(edge for block in blocks for edge in block)
-        return [nop, nop, *([("SAck", edges)] if blocks else [nop] * 2), *[nop] * 8 * (sacks - len(blocks))]
+        return [
+            *self.stamps(job),
+            nop,
+            nop,
+            *([("SAck", edges)] if blocks else [nop] * 2),
+            *[nop] * 8 * (sacks - len(blocks)),
+        ]
 
     def reference(self, job: Job, identification: int, blocks: list[tuple[int, int]] | None = None) -> bytes:
         """The frame by scapy."""
@@ -265,6 +293,7 @@ class TxBench:
         ctx.set(dut.mac, MAC)
         ctx.set(dut.ttl, TTL)
         ctx.set(dut.tos, TOS)
+        ctx.set(dut.ts_now, TS_NOW)
         for index, mac in enumerate(self.hops):
             ctx.set(dut.next_hop.payload, {"index": index, "mac": mac})
             ctx.set(dut.next_hop.valid, 1)
@@ -304,12 +333,23 @@ class TxBench:
         await ctx.tick().repeat(4)
         self.configured = True
 
+    echoes: dict[int, int | None] = field(default_factory=dict)  # TS.Recent of every connection, if there is one
     configured: bool = False
     cycle: int = 0
     ids: Iterator[int] = field(default_factory=count)  # in turn: a list is not changed while it is read
     lists: dict[int, Received] = field(default_factory=dict)  # of every connection, at the moment
 
     writes: list[tuple[int, int, Received]] = field(default_factory=list)  # cycle, id, what is held then
+
+    async def _stamp(self, ctx: Any) -> None:
+        """TS.Recent two cycles after the question."""
+        dut, rng = self.dut, self.rng
+        before = None
+        async for _, _, id in ctx.tick().sample(dut.stamp_id):
+            echo = self.echoes.get(before)
+            tsval = rng.getrandbits(32) if echo is None else echo
+            ctx.set(dut.stamp, {"known": int(echo is not None), "tsval": tsval})
+            before = id
 
     async def _sack(self, ctx: Any) -> None:
         """Answers two cycles after the question with what was held in the question's cycle; between two answers, rubbish
@@ -462,7 +502,7 @@ class TxBench:
             self.dut, self.setup, sink,
             *(self._source(name, [job for job in jobs if job.source == name])
               for name in (SEGMENT, CONTROL, FRAME)),
-            background=[self._monitor, self._memory, self._done, self._sack, watch_stream(self.dut.o, "o"),
+            background=[self._monitor, self._memory, self._done, self._sack, self._stamp, watch_stream(self.dut.o, "o"),
                         watch_stream(self.dut.request, "request"), watch_stream(self.dut.frame_done, "frame_done")],
             max_cycles=max_cycles,
         )  # fmt: skip

@@ -51,11 +51,18 @@ class Peer:
         self.open = self.over = self.fin_sent = self.peer_closed = False
         self.wnd, self.mss = self._rng.choice((8192, 8192, 1000, 65_535)), self._rng.choice((536, 1460))
         self.sack, self.ecn = self._rng.random() < 0.7, self._rng.random() < 0.7
+        self.stamped = self._rng.random() < 0.6  # our SYN has timestamps
+        self.agreed = False  # so has the engine's
+        self.clock = self._rng.choice((0, M - 20, (1 << 31) - 20, self._rng.randrange(1 << 32)))
+        self.echo = 0
 
     # --- from the engine ---
 
     def input(self, segment: Segment) -> None:
         """A segment of the engine's, which the wire monitor has judged already; its data is compared."""
+        if segment.stamps is not None:
+            self.echo = segment.stamps[0]
+            self.agreed |= self.stamped and segment.flags & SYN > 0
         if segment.flags & RST:
             self.over |= self.open or segment.flags & ACK > 0
             return
@@ -85,7 +92,13 @@ class Peer:
         seq = own[step.seq[0]] + step.seq[1] & M
         ack = theirs[step.ack[0]] + step.ack[1] & M if step.flags & ACK else 0
         segment = self._segment(step.flags, seq, ack, step.wnd, step.length)
-        if len(step.options) % 4 == 0 and len(step.options) + 4 + 8 * len(step.sack) <= 40:
+        if step.stamp is not None and not step.options and len(step.sack) <= 3:
+            later, echo = step.stamp
+            segment = replace(segment, stamps=(self.clock + later & M, self.echo + echo & M))
+        if (
+            len(step.options) % 4 == 0
+            and 12 * (segment.stamps is not None) + len(step.options) + 4 + 8 * len(step.sack) <= 40
+        ):
             starts = [(theirs[base] + offset & M, length) for base, offset, length in step.sack]
             segment = replace(segment, sacks=tuple((start, start + length & M) for start, length in starts))
         return replace(segment, ecn=step.ecn), step.options
@@ -99,7 +112,18 @@ class Peer:
         return Segment(self.ip, self.engine_ip, self.our_port, self.engine_port, seq, ack, flags, wnd, 0, None, payload)
 
     def polite(self, amount: int) -> tuple[Segment, bytes] | None:
-        """What comes next by the rules: handshake, data that fits the window, acknowledgement, FIN; None: nothing."""
+        """What comes next by the rules: handshake, data that fits the window, acknowledgement, FIN; None: nothing. With
+        timestamps, if both SYNs had them, from a clock that advances now and then."""
+        made = self._polite(amount)
+        if made is None:
+            return None
+        segment, options = made
+        self.clock = self.clock + amount % 3 & M
+        if self.stamped if segment.flags & SYN else self.agreed:
+            segment = replace(segment, stamps=(self.clock, self.echo if segment.flags & ACK else 0))
+        return segment, options
+
+    def _polite(self, amount: int) -> tuple[Segment, bytes] | None:
         options = b"\x02\x04" + self.mss.to_bytes(2, "big") + b"\x01\x01\x04\x02" * self.sack
         if self.over:
             self.begin()
@@ -124,7 +148,7 @@ class Peer:
             self.nxt = self.nxt + 1 & M
             return fin, b""
         if choice < 6 and not self.fin_sent and room > 0:
-            data = self._segment(ACK | PSH, self.nxt, self.rcv_nxt, self.wnd, 1 + size % min(room, 1460))
+            data = self._segment(ACK | PSH, self.nxt, self.rcv_nxt, self.wnd, 1 + size % min(room, 1448))
             self.nxt = self.nxt + len(data.payload) & M
             if self.ecn:
                 data = replace(
@@ -132,7 +156,7 @@ class Peer:
                 )
             return data, b""
         if choice < 9 and signed(self.nxt - self.una) > 0:  # again, what is not acknowledged
-            size = min(signed(self.nxt - self.una), 1460)
+            size = min(signed(self.nxt - self.una), 1448)
             return self._segment(ACK, self.una, self.rcv_nxt, self.wnd, size - (self.fin_sent and size > 0)), b""
         if choice == 9 and self.peer_closed and self.fin_sent:
             self.over = True  # the next one is another connection

@@ -88,7 +88,8 @@ HOST = (
 @dataclass(frozen=True, slots=True)
 class Frame:
     """A segment of the peer's. ``seq``, ``ack``: base and offset; ``damage``, ``source``: "" or one of DAMAGE, SOURCES; ``sack``:
-    blocks, true or not, each a base and offset of ACK_BASES and a length; ``ecn``: codepoint of the IP header.
+    blocks, true or not, each a base and offset of ACK_BASES and a length; ``ecn``: codepoint of the IP header; ``stamp``: how
+    far TSval is from the peer's clock, and TSecr from the engine's last.
     """
 
     slot: int
@@ -103,11 +104,13 @@ class Frame:
     source: str = ""
     sack: tuple[tuple[str, int, int], ...] = ()
     ecn: int = 0
+    stamp: tuple[int, int] | None = None
 
     def __str__(self) -> str:
         letters = "".join(letter for bit, letter in enumerate("FSRPAUEC") if self.flags >> bit & 1)
         more = f" options {self.options.hex()}" if self.options else ""
         more += "".join(f" sack {base}{offset:+} of {length}" for base, offset, length in self.sack)
+        more += f" stamps {self.stamp[0]:+} {self.stamp[1]:+}" if self.stamp else ""
         more += f" urgent {self.urgent}" if self.urgent else ""
         more += ("", " ECT(1)", " ECT(0)", " CE")[self.ecn]
         more += f" {self.damage} wrong" if self.damage else ""
@@ -226,6 +229,13 @@ def _sack(rng: random.Random) -> tuple[tuple[str, int, int], ...]:
     )
 
 
+def _stamp(rng: random.Random) -> tuple[int, int] | None:
+    """Right, old, far ahead, echoes of nothing; or none."""
+    if rng.random() < 0.3:
+        return None
+    return rng.choice((0, 0, 0, 1, -1, -1000, 1 << 30, 1 << 31, _offset(rng))), rng.choice((0, 0, -1, 1, _offset(rng)))
+
+
 def _frame(rng: random.Random, slot: int) -> Frame:
     if slot in GENTLE:
         flags = rng.choice((ACK, ACK, ACK, ACK, ACK | PSH, ACK | FIN, 0))
@@ -244,4 +254,5 @@ def _frame(rng: random.Random, slot: int) -> Frame:
         rng.choice(SOURCES) if rng.random() < 0.01 else "",
         _sack(rng),
         rng.choice((0, 0, 1, 2, 2, 3)),
+        _stamp(rng),
     )  # fmt: skip

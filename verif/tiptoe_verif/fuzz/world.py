@@ -68,6 +68,7 @@ def choose_options(rng: random.Random, cookies: bool) -> dict[str, Any]:
         "syn_cookies": cookies, "stock": rng.choice((None, 1, 2, 4)),
         "active_reserve": rng.choice((None, 4)), "sack": rng.random() < 0.8,
         "ecn": rng.choice(("accept", "offer", "offer", "off")),
+        "timestamps": rng.random() < 0.8,
         "time_wait": rng.choice(("shared", "shared", "engine")),
         "registers": _TIMERS | registers,
     }  # fmt: skip

@@ -9,6 +9,7 @@ from .intervals import Intervals
 from .numbers import signed
 from .sack import Sack
 from .segment import ACK, SYN, Segment
+from .timestamps import Timestamps
 
 DEFAULT_MSS = 536
 """RFC 9293 MUST-15: what a peer without the MSS option can take."""
@@ -40,6 +41,7 @@ class Flow:
     received: Intervals | None = None
     sack: Sack = field(default_factory=Sack)
     ecn: Ecn = field(default_factory=Ecn)
+    timestamps: Timestamps = field(default_factory=Timestamps)
     sent_base: int = 0
     sent: bytearray = field(default_factory=bytearray)
     early: list[tuple[int, int, bool]] = field(default_factory=list)

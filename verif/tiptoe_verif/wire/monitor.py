@@ -146,6 +146,7 @@ class WireMonitor:
 
     def _received(self, flow: Flow, segment: Segment, time_ns: int) -> None:
         flow.segments_received += 1
+        flow.timestamps.arrived(segment)
         if segment.flags & RST:
             flow.reset_by_peer = True
             flow.ended_ns = time_ns
@@ -277,6 +278,7 @@ class WireMonitor:
         if flags & ACK:
             self._sent_ack(key, flow, segment)
         self._check_ecn(key, flow, segment)
+        self._check_timestamps(key, flow, segment)
         if not flags & SYN:
             self._sent_data(flow, segment)
         if flow.over and not was_over and key in self._given:
@@ -293,6 +295,7 @@ class WireMonitor:
             return
         beyond = 0x10000 if self.may_skip else 1
         if flow is not None and flow.iss <= unwrap(segment.seq, flow.snd_max) <= flow.snd_max + beyond:
+            self._check_timestamps(key, flow, segment)
             flow.reset = True
             flow.segments_sent += 1
             flow.ended_ns = time_ns
@@ -372,6 +375,13 @@ class WireMonitor:
         if edge < flow.our_edge and not segment.flags & SYN:
             raise WireError(f"moves the window's right edge {flow.our_edge - edge} bytes to the left")
         flow.our_edge = max(edge, flow.our_edge)
+
+    def _check_timestamps(self, key: Key, flow: Flow, segment: Segment) -> None:
+        syns = self._given[key].syns if key in self._given and flow.irs is not None else []
+        if wrong := flow.timestamps.complaint(
+            segment, [syn for syn in syns if syn.seq == (flow.irs or 0) & 0xFFFFFFFF]
+        ):
+            raise WireError(wrong)
 
     def _check_sack(self, key: Key, flow: Flow, segment: Segment, ack: int) -> None:
         """Also: a SYN,ACK permits selective acknowledgements only if the peer's SYN, or one like it, did."""

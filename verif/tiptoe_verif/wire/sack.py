@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 from .intervals import Intervals
 from .numbers import signed
 from .segment import RST, SYN, Segment
+from .timestamps import OPTION as STAMPS
 
 Range = tuple[int, int]
 
@@ -153,5 +154,6 @@ def misplaced(segment: Segment) -> str:
 
 
 def room_taken(segment: Segment) -> int:
-    """Bytes that its SACK option takes from the payload (RFC 6691)."""
-    return OPTION + BLOCK * len(segment.sacks) if segment.sacks else 0
+    """Bytes that its SACK option and timestamps take from the payload (RFC 6691)."""
+    stamps = STAMPS if segment.stamps is not None else 0
+    return stamps + (OPTION + BLOCK * len(segment.sacks) if segment.sacks else 0)

@@ -26,7 +26,8 @@ class Malformed(ValueError):
 @dataclass(frozen=True, slots=True)
 class Segment:
     """A TCP segment. Addresses are integers, first byte highest; ``ws`` is None without the option, ``mss`` 0.
-    ``sacks`` are SACK blocks as (left, right) edges, ``urgent`` is the urgent pointer, ``ecn`` the codepoint of the IP header."""
+    ``sacks`` are SACK blocks as (left, right) edges, ``urgent`` is the urgent pointer, ``ecn`` the codepoint of the IP header,
+    ``stamps`` TSval and TSecr."""
 
     src: int
     dst: int
@@ -43,6 +44,7 @@ class Segment:
     sacks: tuple[tuple[int, int], ...] = ()
     urgent: int = 0
     ecn: int = 0
+    stamps: tuple[int, int] | None = None
 
     @property
     def length(self) -> int:
@@ -147,18 +149,17 @@ def parse_tcp(frame: bytes, *, strict: bool = True) -> Segment | None:
         raise Malformed("TCP checksum is wrong")
     if strict and urgent and not flags & URG:
         raise Malformed("urgent pointer without URG")
-    mss, ws, sack_ok, sacks = _options(frame[begin + 20 : begin + header], strict)
+    mss, ws, sack_ok, sacks, stamps = _options(frame[begin + 20 : begin + header], strict)
     payload = frame[begin + header : end]
-    return Segment(
-        src, dst, sport, dport, seq, ack, flags, wnd, mss, ws, payload, sack_ok, sacks, urgent, frame[HEADER + 1] & 3
-    )
+    ecn = frame[HEADER + 1] & 3
+    return Segment(src, dst, sport, dport, seq, ack, flags, wnd, mss, ws, payload, sack_ok, sacks, urgent, ecn, stamps)
 
 
 def pack_tcp(segment: Segment, *, tos: int = 0, ttl: int = 64, options: bytes = b"") -> bytes:
     """The IPv4 packet of ``segment``, not to be fragmented.
 
-    Options are ``options``, as they are, then MSS, window scale, SACK-permitted and SACK blocks, where it has them; at
-    most 40 bytes, ended to a multiple of 4.
+    Options are ``options``, as they are, then MSS, window scale, SACK-permitted, timestamps and SACK blocks, where it has them;
+    at most 40 bytes, ended to a multiple of 4.
     """
     if segment.mss:
         options += b"\x02\x04" + segment.mss.to_bytes(2, "big")
@@ -166,6 +167,8 @@ def pack_tcp(segment: Segment, *, tos: int = 0, ttl: int = 64, options: bytes = 
         options += b"\x01\x03\x03" + segment.ws.to_bytes(1, "big")
     if segment.sack_ok:
         options += b"\x01\x01\x04\x02"
+    if segment.stamps is not None:
+        options += b"\x01\x01\x08\x0a" + b"".join(stamp.to_bytes(4, "big") for stamp in segment.stamps)
     if segment.sacks:
         edges = b"".join(left.to_bytes(4, "big") + right.to_bytes(4, "big") for left, right in segment.sacks)
         options += b"\x01\x01\x05" + (2 + len(edges)).to_bytes(1, "big") + edges
@@ -190,8 +193,11 @@ def _checksum(data: bytes | bytearray) -> bytes:
     return (-int.from_bytes(data, "big") % 0xFFFF).to_bytes(2, "big")
 
 
-def _options(data: bytes, strict: bool) -> tuple[int, int | None, bool, tuple[tuple[int, int], ...]]:
+def _options(
+    data: bytes, strict: bool
+) -> tuple[int, int | None, bool, tuple[tuple[int, int], ...], tuple[int, int] | None]:
     mss, ws, sack_ok, at = 0, None, False, 0
+    stamps: tuple[int, int] | None = None
     sacks: tuple[tuple[int, int], ...] = ()
     while at < len(data):
         kind = data[at]
@@ -214,7 +220,9 @@ def _options(data: bytes, strict: bool) -> tuple[int, int | None, bool, tuple[tu
         elif kind == 5 and body and len(body) % 8 == 0:
             edges = struct.unpack(f"!{len(body) // 4}I", body)
             sacks = tuple(zip(edges[::2], edges[1::2], strict=True))
-        elif strict and kind in (4, 5):
+        elif kind == 8 and len(body) == 8:
+            stamps = int.from_bytes(body[:4], "big"), int.from_bytes(body[4:], "big")
+        elif strict and kind in (4, 5, 8):
             raise Malformed(f"length of TCP option {kind}")
         at += data[at + 1]
-    return mss, ws, sack_ok, sacks
+    return mss, ws, sack_ok, sacks, stamps

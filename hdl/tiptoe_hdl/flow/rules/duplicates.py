@@ -40,9 +40,11 @@ def apply(s):
     """Step 4. What is old in part is acknowledged at once, too (``reassembly.merge``)."""
     return dict(
         twice=((s.answered | s.go) & s.if_old) | (s.go & (s.if_old_in_part | s.if_held)),
+        three_at_most=s.ts_ok,
     )
 
 
 def place(s):
-    """Step 8: one block more, of four at most."""
-    return dict(sacks_with_twice=choose(s.sacks + 1, (s.sacks == 4, 4))[:3])
+    """Step 8: one block more, of four at most; beside timestamps, of three."""
+    full = (s.sacks == 4) | (s.three_at_most & (s.sacks == 3))
+    return dict(sacks_with_twice=choose(s.sacks + 1, (full, s.sacks))[:3])

@@ -7,7 +7,7 @@ from amaranth.hdl import Cat, Mux
 
 from ...messages import ACK, RST, SYN, FlowOp, Reason, State, Status
 from ...wire.sequence import distance
-from ..tcb import CWND_BITS
+from ..tcb import CWND_BITS, STAMP_BYTES
 from . import choose, in_states, power
 
 
@@ -23,7 +23,10 @@ def measure(s):
     # The receive ring counts only as far as the window field can tell: 65,535 << scale.
     own, asked = (~s.rcv_log2[4] | (s.rcv_log2[:4] < scale) for scale in (s.rcv_scale, s.e_rcv_scale))
     unscaled = s.is_segment & ~s.e_ws_present & ~s.established
-    mss_smaller = s.e_mss < s.maxseg
+    # What maxseg is to be: as others speak of it, or, if segments carry timestamps, less these.
+    agreed = s.ts_ok & (s.state != State.SYN_SENT.value)
+    stamped = s.is_request & ((s.op_accept & s.e_ts_present) | (s.op_path_mtu & agreed))
+    mss_smaller = Mux(stamped, s.e_mss_stamped < s.maxseg, s.e_mss < s.maxseg)
     return dict(
         host_seq=distance(s.e_seq, ~isn),
         own_whole=own,
@@ -42,6 +45,8 @@ def measure(s):
         # Only a SYN says something of the largest segment (RFC 9293 section 3.7.1), if it is an answer to ours, or crosses it.
         says_mss=s.is_segment & (s.state == State.SYN_SENT.value) & s.e_flags[SYN] & ~s.e_flags[RST],
         mss_smaller=mss_smaller,
+        mss_asked=Mux(stamped, s.e_mss_stamped, s.e_mss)[:12],
+        maxseg_stamped=(s.maxseg - STAMP_BYTES)[:12],
         cwnd_below_mss=s.cwnd < s.e_mss,
         ssthresh_asked=Mux(s.e_ack[:CWND_BITS] < s.maxseg, s.maxseg, s.e_ack[:CWND_BITS])[:CWND_BITS],
         cwnd_asked=Mux(s.e_seq[:CWND_BITS] < s.maxseg, s.maxseg, s.e_seq[:CWND_BITS])[:CWND_BITS],
@@ -50,14 +55,19 @@ def measure(s):
 
 def compare(s):
     """Step 2."""
-    lowers_mss = s.says_mss & s.mss_smaller & (~s.e_flags[ACK] | (s.ack_after_una & ~s.ack_after_max))
+    said = s.says_mss & (~s.e_flags[ACK] | (s.ack_after_una & ~s.ack_after_max))
+    sets_mss = s.sets_mss | (s.changes_mss & s.generation_ok) | (said & s.mss_smaller)
     return dict(
         bell_lim=(s.host_seq + Mux(s.own_whole, s.own_ring, s.own_window))[:32],
         usable=Mux(s.whole_ring, power(s.rcv_log2, 25), _widest_window(s.scale)),
         end_ok=~distance(s.host_seq, s.snd_end)[31] & ~distance(s.ring_end, s.host_seq)[31],
         end_was=distance(s.host_seq, s.snd_end)[24:].all(),  # in a ring that ends at snd_end
         user_ok=~distance(s.rcv_nxt, s.host_seq)[31],
-        maxseg_now=Mux(s.sets_mss | (s.changes_mss & s.generation_ok) | lowers_mss, s.e_mss[:12], s.maxseg),
+        maxseg_now=Mux(
+            said & s.stamped,
+            Mux(s.mss_smaller, s.e_mss_stamped, s.maxseg_stamped),
+            Mux(sets_mss, s.mss_asked, s.maxseg),
+        ),
     )
 
 

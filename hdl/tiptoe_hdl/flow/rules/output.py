@@ -2,11 +2,11 @@
 
 from amaranth.hdl import Cat, Const, Mux
 
-from ...messages import ACK, RST, SACK_BITS
+from ...messages import ACK, MOST_SACKS, RST, SACK_BITS
 from ...wire.choice import select
 from ...wire.sequence import distance, seq_gt
 from ..tcb import TICK_BITS
-from . import choose, power
+from . import choose, power, timestamps
 from .reassembly import fin_now
 
 BASE_PLUS_1, END, END_PLUS_1, EDGE = range(4)
@@ -49,6 +49,9 @@ def measure(s):
     tells_blocks = s.tells_blocks & ~s.peer_closed & ~fin
     valid = Cat(1, s.ooo_valid, 0)
     told = [Mux(s.on_board, s.told == k, valid[k] & ~valid[k + 1]) for k in range(len(s.ooo_valid) + 1)]
+    if len(told) > MOST_SACKS:  # beside timestamps one less has room
+        told[MOST_SACKS - 1] |= told[MOST_SACKS] & s.ts_ok
+        told[MOST_SACKS] &= ~s.ts_ok
     number = Cat(Cat(told[k] for k in range(len(told)) if k >> bit & 1).any() for bit in range(SACK_BITS))
     return dict(
         base=base,
@@ -241,7 +244,7 @@ def send(s):
         force=s.force & ~s.may_output,
         ack_now=s.ack_now & ~s.emit,
         delack=s.delack & ~s.acks,
-        rtt_active=(s.rtt_active | s.times) & ~s.retransmitted,
+        rtt_active=(s.rtt_active | s.times) & ~(s.retransmitted & ~timestamps.retimed(s)),
         push=wants_turn & (~s.tx_queued | s.is_output),
         tx_queued=wants_turn | (s.tx_queued & ~s.is_output),
     )

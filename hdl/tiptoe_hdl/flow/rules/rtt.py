@@ -4,7 +4,8 @@ srtt is kept times 8 and rttvar times 4, so that the gains of 1/8 and 1/4 are sh
 takes a sample still uses the time-out of before; the new one counts from the next pass on.
 
 Invariant: ``rto`` is the time-out in force, with all its doublings. Only a sample lowers it again, and only what was sent once
-gives one, the listen unit's SYN,ACK too (Karn's algorithm, sections 3 and 5.7): an ACK does not. ``rexmt_shift`` counts
+gives one, the listen unit's SYN,ACK too (Karn's algorithm, sections 3 and 5.7), unless a timestamp says which of several was
+acknowledged: an ACK does not. ``rexmt_shift`` counts
 time-outs without progress, for R2 and for the interval of probes; a closed window says nothing about the round trip, so its
 backoff stays out of ``rto``.
 """
@@ -13,7 +14,7 @@ from amaranth.hdl import Mux
 
 from ...wire.sequence import seq_ge
 from ..tcb import TICK_BITS
-from . import choose
+from . import choose, timestamps
 
 
 def measure(s):
@@ -41,15 +42,20 @@ def double(s):
 
 
 def sample(s):
-    """Step 4: the time since the segment was sent, and whether the event acknowledges it."""
+    """Step 4: the time since the segment was sent, and whether the event acknowledges it. With timestamps the peer's echo says
+    when (RFC 7323 section 4), once a round trip as without, so that RFC 6298's gains are those of a round trip (appendix G has
+    others for more samples); and with each acknowledgement behind a time-out, whose doublings the first one ends."""
+    covered = s.rtt_active & seq_ge(s.e_ack, s.rtt_seq)
+    by_echo = s.ts_ok & (s.established | s.stamped)
     return dict(
         backoff=Mux(
             s.backed_off[TICK_BITS:].any() | (s.backed_off[:TICK_BITS] > s.rto_max),
             s.rto_max,
             s.backed_off[:TICK_BITS],
         ),
-        sample=(s.now - s.rtt_start)[:TICK_BITS],
-        rtt_done=s.rtt_active & seq_ge(s.e_ack, s.rtt_seq),
+        sample=Mux(by_echo, s.echo_age[:TICK_BITS], (s.now - s.rtt_start)[:TICK_BITS]),
+        rtt_covered=covered,
+        rtt_done=Mux(by_echo, s.echo_valid & (covered | s.rexmt_shift.any()), covered),
     )
 
 
@@ -84,7 +90,8 @@ def apply(s):
             (take, (s.rttvar_decayed + s.rtt_deviation)[:TICK_BITS]),
         ),
         rtt_valid=(s.rtt_valid | take) & ~s.begins,
-        rtt_active=s.rtt_active & ~(take | s.begins | s.timeout_then),
+        rtt_active=s.rtt_active
+        & ~((s.took_ack_then & s.rtt_covered) | s.begins | (s.timeout_then & ~timestamps.retimed(s))),
         rtt_taken=take,
         tail_probed=(s.tail_probed | s.tail_probe) & ~take & ~s.begins,
     )

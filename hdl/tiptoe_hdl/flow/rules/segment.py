@@ -4,7 +4,7 @@ from amaranth.hdl import Mux
 
 from ...messages import ACK, FIN, RST, SYN, State
 from ...wire.sequence import distance, seq_gt, seq_le, seq_lt
-from . import in_states
+from . import in_states, timestamps
 
 
 def measure(s):
@@ -62,6 +62,7 @@ def classify(s):
     plain = flags[ACK] & ~flags[RST] & ~flags[SYN]
     is_syn_received = s.state == State.SYN_RECEIVED.value
     segment = s.is_segment & s.provisioned
+    synchronised = s.state >= State.SYN_RECEIVED.value
     return dict(
         acceptable=(s.e_zero_length & empty_in_window) | (~s.e_zero_length & (begins_in_window | ends_in_window)),
         near=near,
@@ -83,10 +84,12 @@ def classify(s):
         # SEG.ACK and SEG.WND make the edge together. A greater SEG.ACK was sent later, whatever its SEG.SEQ, and a smaller
         # one's window would be counted from the wrong place; with the same SEG.ACK, SEG.SEQ tells (SND.WL2 is not needed).
         wnd_newer=ack_new | (ack_same & ~s.seq_before_wl1),
-        synchronised=s.state >= State.SYN_RECEIVED.value,
+        synchronised=synchronised,
         in_closed=segment & (s.state == State.CLOSED.value),
         opening=segment & (s.state == State.SYN_SENT.value),
-        open_=segment & (s.state >= State.SYN_RECEIVED.value),
+        # PAWS comes first (RFC 7323 section 5.3): what is old is nothing else.
+        open_=segment & synchronised & ~timestamps.is_old(s),
+        old_stamp=segment & synchronised & timestamps.is_old(s),
         is_syn_received=is_syn_received,
         plain=plain,
         # RFC 5961 section 5.2: older than anything that can still be under way.
@@ -145,10 +148,10 @@ def decide(s):
         syn_acked=syn_taken & s.has_ack,
         syn_fin=syn_taken & s.has_ack & s.has_fin,
         becomes_established=(syn_taken & s.has_ack) | (go & s.is_syn_received) | crossed,
-        outside=outside,
+        outside=outside | s.old_stamp,
         answered=answered,
         challenge=challenges,
-        limited=challenges | (outside & ~s.quiet & ~answered),
+        limited=challenges | (outside & ~s.quiet & ~answered) | s.old_stamp,
         may_say=~s.e_said & ~s.spent,
         go=go,
         took_ack=(proceed & s.ack_new) | (syn_taken & s.has_ack) | crossed,

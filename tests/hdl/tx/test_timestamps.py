@@ -1,0 +1,75 @@
+"""Timestamps of the transmit path (RFC 7323 section 3.2): with every other option, at every width."""
+
+import pytest
+from scapy.layers.inet import TCP
+from scapy.layers.l2 import Ether
+
+from tests.hdl.tx.bench import FLAGS_DATA, TxBench
+from tests.widths import WIDTHS
+from tiptoe_hdl.config import TINY
+from tiptoe_hdl.messages import ACK, RST, SYN
+
+STAMPED = TINY.with_(timestamps=True)
+
+
+DAILY = [64, *(pytest.param(width, marks=pytest.mark.soak) for width in WIDTHS if width != 64)]
+"""Widths where the whole of it would take minutes; the other tests of this file have all."""
+
+
+@pytest.mark.parametrize("width", DAILY)
+@pytest.mark.parametrize("sacks", range(4))
+@pytest.mark.parametrize("length", ["none", 1, 7, 8, "full"])
+def test_beside_every_number_of_blocks_and_every_length(width, sacks, length, rng):
+    options = 12 + (4 + 8 * sacks if sacks else 0)
+    size = {"none": 0, "full": 1460 - options}.get(length, length)
+    bench = TxBench(STAMPED.with_(data_width=width), rng)
+    lists = [(held, newest) for held in range(5) for newest in range(4)]
+    lists = rng.sample(lists, 4) if length == "full" else lists
+    jobs = [bench.segment(size, sacks=sacks, received=bench.received(*one)) for one in lists]
+    for job in jobs:
+        job.message["ts_ok"] = 1
+    for frame in bench.run(jobs):
+        assert len(frame) == max(60, 54 + options + size)
+        assert Ether(frame)[TCP].dataofs == 5 + options // 4
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("source", ["segment", "control"])
+def test_syn_with_every_option(width, source, rng):
+    bench = TxBench(STAMPED.with_(data_width=width), rng)
+    jobs = []
+    for case in range(16):
+        flags = 1 << SYN | (case >> 3) << ACK
+        job = bench.segment(flags=flags) if source == "segment" else bench.control(flags)
+        job.message |= {"ws_present": case & 1, "sack_ok": case >> 1 & 1, "ts_ok": case >> 2 & 1}
+        jobs.append(job)
+    bench.run(jobs)
+
+
+@pytest.mark.parametrize("flags, echoed", [(1 << SYN, 0), (1 << SYN | 1 << ACK, 1), (FLAGS_DATA, 1), (1 << RST, 0)])
+def test_without_acknowledgement_nothing_is_echoed(flags, echoed, rng):
+    """Section 3.2: TSecr is valid if the ACK bit is set; else it must be zero."""
+    bench = TxBench(STAMPED, rng)
+    job = bench.segment(flags=flags, id=1)
+    job.message["ts_ok"] = 1
+    bench.echoes[1] = 0x80000001
+    (frame,) = bench.run([job])
+    (stamps,) = [value for kind, value in Ether(frame)[TCP].options if kind == "Timestamp"]
+    assert stamps[1] == (0x80000001 if echoed else 0)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("stall", [0.0, 0.5])
+def test_headers_of_all_kinds_back_to_back(width, stall, rng):
+    bench = TxBench(STAMPED.with_(data_width=width), rng, stall=stall)
+    bench.run(bench.mixed(60))
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_longest_segment_leaves_room_for_them(width, rng):
+    """One byte more is an error of the pipeline's, and dropped."""
+    bench = TxBench(STAMPED.with_(data_width=width), rng)
+    jobs = [bench.segment(length) for length in (1448, 1449, 5)]
+    for job in jobs:
+        job.message["ts_ok"] = 1
+    assert [len(frame) for frame in bench.run(jobs)] == [1514, 71]

@@ -82,6 +82,7 @@ class Engine:
         self._unknown_to_host = False
         self._rng = random.Random(options.seed) if options.seed is not None else random.SystemRandom()
         self.capabilities = caps = identify(device)
+        self._timestamp_offset = 0
         self.congestion = caps.congestion_default(options.congestion)
         check_ids(caps.connections, options.stock, options.active_reserve)
         if options.vlan is not None and not caps.vlan:
@@ -179,7 +180,7 @@ class Engine:
         if self.capabilities.vlan:
             registers[abi.REG_VLAN] = vlan_register(options)
         if self.capabilities.timestamps:
-            registers[abi.REG_TIMESTAMP_OFFSET] = rng.getrandbits(32)
+            registers[abi.REG_TIMESTAMP_OFFSET] = self._timestamp_offset = rng.getrandbits(32)
         for register, value in registers.items():
             device.write32(register, value)
         device.write32(abi.REG_IRQ_MASK, abi.IRQ_MASK_EVENT | abi.IRQ_MASK_ERROR)
@@ -206,6 +207,10 @@ class Engine:
     def timestamps(self) -> bool:
         """Whether SYNs offer timestamps."""
         return self.options.timestamps and self.capabilities.timestamps
+
+    def timestamp(self, iss: int) -> int:
+        """TSval at the moment of a connection that began with ``iss`` (RFC 7323 section 7.1)."""
+        return self.device.read32(abi.REG_TICK_TIME) + self._timestamp_offset + iss & 0xFFFF_FFFF
 
     @property
     def host_answers(self) -> bool:

@@ -14,6 +14,7 @@ TH_SYN = 0x02
 TH_RST = 0x04
 TH_ACK = 0x10
 _DONT_FRAGMENT = 0x4000
+_TIMESTAMPS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,20 @@ class Segment:
     def occupies(self) -> int:
         """Its length in sequence space: SYN and FIN count."""
         return self.length + bool(self.flags & TH_SYN) + bool(self.flags & TH_FIN)
+
+    @property
+    def tsval(self) -> int | None:
+        """Its timestamp (RFC 7323 section 3.2), if it has one."""
+        header = (self.packet[0] & 0xF) * 4
+        options = self.packet[header + 20 : header + (self.packet[header + 12] >> 4) * 4]
+        while len(options) > 1 and options[0]:
+            size = 1 if options[0] == 1 else options[1]
+            if options[0] == _TIMESTAMPS and size == 10 <= len(options):
+                return int.from_bytes(options[2:6])
+            if size < 1 + (options[0] != 1):
+                break
+            options = options[size:]
+        return None
 
     def sound(self) -> bool:
         """Whether both checksums are right."""
@@ -75,9 +90,18 @@ def parse_segment(frame: memoryview, ifp: ifnet) -> Segment | None:
 
 
 def tcp_packet(
-    four_tuple: FourTuple, seq: int, ack: int, flags: int, window: int = 0, *, ttl: int = IPDEFTTL, tos: int = 0
+    four_tuple: FourTuple,
+    seq: int,
+    ack: int,
+    flags: int,
+    window: int = 0,
+    *,
+    ttl: int = IPDEFTTL,
+    tos: int = 0,
+    stamps: tuple[int, int] | None = None,
 ) -> bytes:
-    """An IPv4 packet with a segment of ours that carries no data; ``window`` as it stands in the header."""
+    """An IPv4 packet with a segment of ours that carries no data; ``window`` as it stands in the header. ``stamps``: TSval and
+    TSecr."""
     laddr, lport, faddr, fport = four_tuple
     addresses = laddr.to_bytes(4) + faddr.to_bytes(4)
     tcp = bytearray(
@@ -85,9 +109,10 @@ def tcp_packet(
         + fport.to_bytes(2)
         + seq.to_bytes(4)
         + ack.to_bytes(4)
-        + bytes([5 << 4, flags])
+        + bytes([8 << 4 if stamps else 5 << 4, flags])
         + window.to_bytes(2)
         + bytes(4)
+        + (bytes([1, 1, _TIMESTAMPS, 10]) + stamps[0].to_bytes(4) + stamps[1].to_bytes(4) if stamps else b"")
     )
     tcp[16:18] = internet_checksum(_pseudo_header(addresses, len(tcp)) + tcp).to_bytes(2)
     ip = bytearray(

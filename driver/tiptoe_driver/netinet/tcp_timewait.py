@@ -6,7 +6,7 @@ A device that hands a connection over in TIME_WAIT is done with it. What is left
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -33,7 +33,9 @@ class tcptw:
     last_win : int
         Window last advertised, as it stands in segments.
     t_recent : int
-        Timestamp last received (RFC 7323); 0: the connection had none.
+        Timestamp last received (RFC 7323); 0: none since TIME_WAIT is kept here.
+    ts_clock : callable or None
+        What our timestamp is at the moment; None: the connection has none.
     tw_ttl, tw_tos : int
         Of the IP header.
     tw_2msl_us : int
@@ -50,6 +52,7 @@ class tcptw:
     irs: int
     last_win: int
     t_recent: int
+    ts_clock: Callable[[], int] | None
     tw_ttl: int
     tw_tos: int
     tw_2msl_us: int
@@ -62,8 +65,9 @@ class tcptw:
     def ack(self) -> bytes:
         """The ACK that the peer is waiting for (tcp_twrespond), as an IPv4 packet."""
         return tcp_packet(
-            self.four_tuple, self.snd_nxt, self.rcv_nxt, TH_ACK, self.last_win, ttl=self.tw_ttl, tos=self.tw_tos
-        )
+            self.four_tuple, self.snd_nxt, self.rcv_nxt, TH_ACK, self.last_win, ttl=self.tw_ttl, tos=self.tw_tos,
+            stamps=None if self.ts_clock is None else (self.ts_clock(), self.t_recent),
+        )  # fmt: skip
 
 
 class TwCheck(Enum):
@@ -97,7 +101,14 @@ class TimeWait:
         if len(self._entries) >= self.LIMIT:
             self.close(next(iter(self._entries.values())))
 
-    def start(self, inp: inpcb | None, four_tuple: FourTuple, tcb: Mapping[str, int], time_wait_us: int) -> tcptw:
+    def start(
+        self,
+        inp: inpcb | None,
+        four_tuple: FourTuple,
+        tcb: Mapping[str, int],
+        time_wait_us: int,
+        ts_clock: Callable[[], int] | None = None,
+    ) -> tcptw:
         """Keep TIME_WAIT of a connection for ``time_wait_us``, 2 MSL (the second half of tcp_twstart).
 
         ``tcb`` is the device's: snd_nxt, rcv_nxt, iss, irs, rcv_adv, rcv_scale, and ts_recent where it has one. A socket that
@@ -113,6 +124,7 @@ class TimeWait:
             irs=tcb["irs"],
             last_win=min(ahead >> tcb["rcv_scale"], 0xFFFF),
             t_recent=tcb.get("ts_recent", 0),
+            ts_clock=ts_clock,
             tw_2msl_us=time_wait_us,
             tw_timer=Deadline(self._stack, lambda: self.close(tw)),
             tw_ttl=IPDEFTTL if inp is None else inp.inp_ip_ttl,
@@ -130,6 +142,8 @@ class TimeWait:
         flags = segment.flags
         if flags & TH_RST:
             return TwCheck.IGNORE
+        if tw.ts_clock is not None and segment.tsval is not None:
+            tw.t_recent = segment.tsval  # what answers it echoes it
         if flags & TH_SYN and not flags & TH_ACK and tw.reopened_by(segment.seq):
             return TwCheck.NEW
         if flags & TH_FIN and advance(segment.seq, segment.occupies) == tw.rcv_nxt:

@@ -104,6 +104,8 @@ class TimeWaitHandover:
         if not self._watching:
             self._answer_unknown(True)  # before ABORT
         limit_us = self._engine.options.time_wait_us
+        iss = tcb["iss"]
+        ts_clock = (lambda: self._engine.timestamp(iss)) if tcb["ts_ok"] else None
         tp = toep.tp
         with self._stack.tcbinfo.lock:
             if tp is not None:
@@ -113,7 +115,7 @@ class TimeWaitHandover:
                             return  # the device contradicts itself: let it
                         self._calls.abort(toep)
                         self._calls.detach(toep)
-                        time_wait.start(tp.t_inpcb, toep.four_tuple, tcb, limit_us)
+                        time_wait.start(tp.t_inpcb, toep.four_tuple, tcb, limit_us, ts_clock)
                         return
             self._calls.abort(toep)
-            time_wait.start(None, toep.four_tuple, tcb, limit_us)
+            time_wait.start(None, toep.four_tuple, tcb, limit_us, ts_clock)

@@ -266,3 +266,24 @@ def test_tw_1_garbage_never_raises(host: Bench, rng: Any) -> None:
         host.device.frame(bytes(raw))
         host.stack.poll()
     assert host.device.registers[reg.REG_FRAME_CONSUMER] == before + 500 and len(host.stack.time_wait) == 1
+
+
+@pytest.mark.parametrize("agreed", [True, False])
+def test_tw_1_answers_carry_timestamps_if_the_connection_did(host: Bench, agreed: bool) -> None:
+    """RFC 7323 section 3.2: in every segment; the clock goes on where the engine's is, and what is answered is echoed."""
+    host.device.tcb = {**TCB, "iss": 0xFFFF_FFF0, "ts_ok": int(agreed)}
+    in_time_wait(host)
+    tw = entry(host)
+    host.device.registers[reg.REG_TICK_TIME] = 100
+    offset = host.device.registers[reg.REG_TIMESTAMP_OFFSET]
+    _, lport, _, fport = tw.four_tuple
+    options = [("NOP", None), ("NOP", None), ("Timestamp", (0xFFFF_FFFF, 5))]
+    for layout in (options, options[2:], [("MSS", 1460), *options]):
+        packet = (
+            Ether(src=PEER_MAC, dst=OUR_MAC)
+            / IP(src=PEER_IP, dst=OUR_IP)
+            / TCP(sport=fport, dport=lport, flags="FA", seq=tw.rcv_nxt - 1, ack=tw.snd_nxt, options=layout)
+        )
+        [answer] = give(host, packet)
+        found = [value for kind, value in answer[TCP].options if kind == "Timestamp"]
+        assert found == ([((100 + offset + 0xFFFF_FFF0) % 2**32, 0xFFFF_FFFF)] if agreed else [])

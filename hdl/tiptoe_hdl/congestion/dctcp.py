@@ -2,8 +2,7 @@
 
 Of each window of data it is counted how many of the acknowledged bytes came with ECE (section 3.3); alpha is the running mean of
 that share with the weight g = 1/16, in 2**-20, and begins with 1. At an acknowledgement with ECE 1 - alpha / 2 of cwnd remains
-(section 3.3, step 9), in 256ths, never less than half nor more than 255 of them; at a loss half (section 3.5). Otherwise it is
-NewReno.
+(step 9 there), in 256ths, never less than half nor more than 255 of them; at a loss half (section 3.5). Otherwise it is NewReno.
 
 A window ends when as many bytes have been acknowledged as cwnd had when it began, which is SND.NXT if all of cwnd is used. On a
 connection without ECN nothing is ever marked, and nothing cut but by losses.

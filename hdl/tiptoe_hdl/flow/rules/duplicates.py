@@ -5,6 +5,8 @@ one interval: that has then grown last, so its block follows (section 4). That a
 interval is not told: both ends of what is common would have to be chosen among all intervals, for what comes only where the
 peer has cut its data anew. What begins with a SYN is not told either.
 
+What lies up to 16 MiB to the left counts as having come before, as in Linux: nothing remembers where the stream began.
+
 The block goes with the acknowledgement that the segment's own pass sends, if that carries no data: ``Actions`` has it in the
 place of the position. A pass without a transmit credit does not catch up on it: it is advice.
 """

@@ -3,6 +3,11 @@
 from tiptoe_hdl.config import SIM, TINY
 
 EVERYTHING = TINY.with_(
-    name="tiny_everything", vlan=True, congestion=SIM.congestion, syncache_entries=16, listeners=256
+    name="tiny_everything",
+    vlan=True,
+    congestion=SIM.congestion,
+    syncache_entries=16,
+    listeners=256,
+    timestamps=True,
 )
 """Small tables, every option, and more half-open connections and listeners than ids."""

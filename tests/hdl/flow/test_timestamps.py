@@ -365,3 +365,12 @@ def test_closed_window_and_keepalive_do_not_measure():
     b.request(FlowOp.KEEPALIVE)
     b.receive(Segment("A", wnd=8192, stamp=(PEER, 5)))
     assert b.tcb()["srtt"] == 30 * 8
+
+
+def test_what_came_twice_and_the_list_leave_room_for_timestamps():
+    """RFC 2883 beside RFC 7323: three blocks fit."""
+    b = established(sack_ok=True)
+    for k in range(4):
+        b.receive(Segment(seq=1001 + 1000 * k, length=500, stamp=(PEER, 0)))
+    sent, _ = b.receive(Segment(seq=3001, length=500, stamp=(PEER, 0)))
+    assert [(s.ack, s.twice, s.sacks, s.stamped) for s in sent] == [(1, (3001, 3501), 3, True)]

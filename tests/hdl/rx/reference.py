@@ -75,21 +75,18 @@ def stamps_of(value: bytes) -> dict:
     return {"ts_present": 1, "tsval": int.from_bytes(value[:4], "big"), "tsecr": int.from_bytes(value[4:], "big")}
 
 
-def find_stamps(words: list[bytes]) -> dict:
-    """The timestamps option of other segments than a SYN: behind two no operations, other options in whole words likewise."""
+def find_stamps(options: bytes) -> dict:
+    """The last timestamps option that is whole, byte by byte."""
     found, at = NO_STAMPS, 0
-    while at < len(words):
-        word = words[at]
-        if word == b"\x01\x01\x08\x0a":
-            if at + 2 < len(words):
-                found = stamps_of(words[at + 1] + words[at + 2])
-            at += 3
-        elif word[:3] == b"\x01\x01\x05" and word[3] in (10, 18, 26, 34):
-            at += 1 + word[3] // 4
-        elif word == b"\x01" * 4:
+    while at < len(options) and options[at] != 0:
+        if options[at] == 1:
             at += 1
-        else:
+            continue
+        if at + 1 == len(options) or not 2 <= options[at + 1] < 64:
             break
+        if options[at : at + 2] == b"\x08\x0a" and at + 10 <= len(options):
+            found = stamps_of(options[at + 2 : at + 10])
+        at += options[at + 1]
     return found
 
 
@@ -129,7 +126,7 @@ def expect(frame: bytes, error: bool = False, promiscuous: bool = False, limit: 
         return drop("rx_bad_tcp")
     options = walk_options(tcp[20:offset] if tcp[13] & SYN else b"")
     if not tcp[13] & SYN:
-        options |= find_stamps([tcp[at : at + 4] for at in range(20, offset, 4)])
+        options |= find_stamps(tcp[20:offset])
     return Outcome(["rx_frames", "rx_tcp_segments"], {
         "to_host": 0,
         "frame_length": len(frame),

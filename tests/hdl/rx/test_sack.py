@@ -1,4 +1,4 @@
-"""SACK blocks of received segments, in cycles (RFC 2018 section 3)."""
+"""SACK blocks and timestamps of received segments, in cycles (RFC 2018 section 3, RFC 7323 section 3)."""
 
 import pytest
 
@@ -27,7 +27,9 @@ LAYOUTS = [
     (sack(*BLOCKS[:2]) + STAMPS, BLOCKS[:2]),
     (STAMPS, []),
     (b"\x01" * 40, []),
-    (b"\xfe\x04\0\0" + STAMPS, []),  # where options begin is not known any more
+    (b"\xfe\x04\0\0" + STAMPS, []),
+    (sack(BLOCKS[0]) + b"\xfe\x04\0\0" + STAMPS, BLOCKS[:1]),
+    (sack(BLOCKS[0]) + STAMPS[2:] + b"\x01\x01", BLOCKS[:1]),
     (sack(*BLOCKS[:3]) + STAMPS, BLOCKS[:3]),
     (STAMPS[:8], []),
     (STAMPS + STAMPS[:4] + bytes(8), []),
@@ -136,7 +138,7 @@ def exercise(width, late, layouts, lanes):
                 count, cycles, between = await walk(ctx, dut, width, options, lane)
                 assert count == len(blocks), options.hex()
                 stamps = to_py(ctx.get(dut.stamps))
-                wanted = find_stamps([options[at : at + 4] for at in range(0, len(options), 4)])
+                wanted = find_stamps(options)
                 assert stamps["ts_present"] == wanted["ts_present"], options.hex()
                 assert not stamps["ts_present"] or stamps == wanted
                 assert cycles <= len(options) // 4 + 13 + 80 * bool(late), (options.hex(), cycles)

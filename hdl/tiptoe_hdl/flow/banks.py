@@ -50,9 +50,9 @@ class Bank(NamedTuple):
 BANKS = {
     # what a segment says of itself, besides its numbers
     "ours": Bank(first=1, last=5, when="fresh", again=Again.SEGMENT, fields=("iss",)),
-    "header": Bank(
-        first=1, last=5, again=Again.SEGMENT, fields=("maxseg", "ws_ok", "rcv_scale", "sack_ok", "ecn_ok", "ts_ok")
-    ),
+    "header": Bank(first=1, last=5, again=Again.SEGMENT, fields=(
+        "maxseg", "ws_ok", "rcv_scale", "sack_ok", "ecn_ok", "ts_ok", "accurate",
+    )),
     # what an event is compared with
     "compared": Bank(first=1, last=5, fields=(
         "state", "provisioned", "generation", "reason", "established", "snd_log2", "rcv_log2", "irs",

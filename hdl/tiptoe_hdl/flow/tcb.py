@@ -80,6 +80,7 @@ FIELDS = {
     "recover": 32,
     "recover_valid": 1,  # snd_una has not passed it
     "algorithm": ALGORITHM_BITS,  # Congestion
+    "accurate": 1,  # the algorithm is (congestion/program.py): known before it for the clock's sake
     "losses": 8,  # how often ssthresh has fallen since the id was opened; wraps
     "rxt_mark": 32,  # snd_max when data was last sent again: what was sent for the first time since lies beyond it
     "high_rxt": 32,  # behind the last data sent again, and not behind snd_una

@@ -19,7 +19,6 @@ from ...congestion.program import DECREASE_BITS, GENTLE_SHIFT, Slow
 from ...wire.sequence import distance, seq_ge, seq_gt
 from ..tcb import CWND_BITS, DUPACK_THRESHOLD, MAXSEG_BITS
 from . import choose, choose_one, una_after, undoes
-from .ecn import is_accurate
 
 HALF = CWND_BITS // 2
 
@@ -52,8 +51,7 @@ def count(s):
     acked = s.d_ack[:CWND_BITS]
     # What remains at a loss, of the flight; of cwnd, which ECE cuts. With an accurate algorithm ``decrease`` is for ECE, and a
     # loss halves (RFC 8257 section 3.5). Half at least remains, so the highest bit is always set.
-    at_loss = ~is_accurate(s.algorithm)
-    by_ece = at_loss | s.e_ece
+    at_loss, by_ece = ~s.accurate, s.decrease_counts
     shares = {
         name: Cat(s.decrease[:-1] & whole.replicate(DECREASE_BITS - 1), Const(1, 1))
         for name, whole in (("flight", at_loss), ("cwnd", by_ece))

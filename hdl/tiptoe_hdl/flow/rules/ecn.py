@@ -19,7 +19,7 @@ Invariant: never both recover_valid and ecn_cut; ecn_cut falls with the acknowle
 
 from amaranth.hdl import Mux
 
-from ...congestion import ALGORITHMS
+from ...congestion import ALGORITHM_BITS, ALGORITHMS
 from ...messages import ACK, CWR, ECE
 from . import choose
 
@@ -36,8 +36,11 @@ def is_accurate(algorithm):
 def measure(s):
     """Step 1."""
     flags = s.e_flags
+    e_ece = s.is_segment & flags[ECE] & s.ecn_ok
     return dict(
-        e_ece=s.is_segment & flags[ECE] & s.ecn_ok,
+        e_ece=e_ece,
+        # Of cwnd remains what ``decrease`` says: not at a loss under an accurate algorithm.
+        decrease_counts=~s.accurate | e_ece,
         ecn_text=s.ecn_ok & s.e_any_payload,
         e_marked=s.e_ecn.all(),
         # What our SYN offered is taken: by a SYN,ACK with ECE alone, or by a SYN that crosses ours.
@@ -48,12 +51,10 @@ def measure(s):
 
 def judge(s):
     """Step 2."""
-    accurate = is_accurate(s.algorithm)
     cwr = s.e_flags[CWR]
     return dict(
-        accurate=accurate,
-        ecn_echo_next=s.e_marked | (s.ecn_echo & ~cwr & ~accurate),
-        ecn_news=cwr | (s.e_marked & ~s.ecn_echo) | (accurate & ~s.e_marked & s.ecn_echo),
+        ecn_echo_next=s.e_marked | (s.ecn_echo & ~cwr & ~s.accurate),
+        ecn_news=cwr | (s.e_marked & ~s.ecn_echo) | (s.accurate & ~s.e_marked & s.ecn_echo),
         ece_counts=(s.e_ece & ~s.in_recovery & ~s.paced & (s.ack_beyond_recover | ~(s.recover_valid | s.ecn_cut))),
     )
 
@@ -84,6 +85,11 @@ def apply(s):
             (s.do_accept, s.e_ecn[0]),
             (s.fresh, 0),
             (s.syn_taken, s.ecn_agreed),
+        ),
+        accurate=choose(
+            s.accurate,
+            (s.fresh, is_accurate(s.algorithm_initial)),
+            (s.do_congestion, is_accurate(s.e_seq[:ALGORITHM_BITS])),
         ),
         ecn_seen=(s.ecn_seen | (told & s.e_ecn.any())) & ~s.fresh,
         ecn_echo=choose(s.ecn_echo, (s.fresh, 0), (told, s.ecn_echo_next)),

@@ -372,3 +372,17 @@ def test_small_rings_both_windows_closed_and_both_go_on(log2, wrap):
     assert data(sent)[0] == (1 + ring, min(1460, ring)) and sum(s.length for s in sent) == ring
     _, verdict = b.receive(Segment("A", seq=1 + ring, length=min(1460, ring), ack=1 + 2 * ring, wnd=ring))
     assert verdict.length == min(1460, ring) and b.report().snd_una_position == 2 * ring
+
+
+@pytest.mark.parametrize("wnd, length, blocks", [(1460, 1460, 0), (2919, 1460, 0), (2920, 1448, 1)])
+def test_established_one_segment_s_window_is_used_whole_though_there_is_something_to_tell(wnd, length, blocks):
+    """Blocks shorten a segment; the rest of such a window, some bytes, is all that Linux would offer from then on. They have been
+    told when their data came."""
+    b = FlowBench(sack=1)
+    b.established(wnd=wnd, mss=1460, sack_ok=True)
+    told, _ = b.receive(Segment(seq=1001, length=100, wnd=wnd))
+    assert [(s.length, s.sacks) for s in told] == [(0, 1)]
+    sent = b.bell(0, 5000)
+    assert (sent[0].length, sent[0].sacks) == (length, blocks)
+    told, _ = b.receive(Segment(seq=1201, length=100, ack=1, wnd=wnd))
+    assert told[-1].sacks == 2, "without data they are told"

@@ -29,9 +29,15 @@ def _up_to(value, limit):
 
 
 def prepare(s):
-    """Step 4: what a segment carries beside so many blocks that tell what has come out of order (RFC 6691)."""
+    """Step 4: what a segment carries beside so many blocks that tell what has come out of order (RFC 6691).
+
+    ``narrow``: data goes without blocks where the peer's window has no room for two segments. Shortened by them, a segment would
+    leave a rest of some bytes in the window, to which Linux then keeps for good (it does not enlarge a window that is less than
+    a segment short of its buffer); and what has come out of order was told when it came.
+    """
     return dict(
         tells_blocks=s.sack_ok & s.established,
+        narrow=s.recent_wnd < (s.maxseg << 1),
         **{f"room_beside_{k}": (s.maxseg_now - (4 + 8 * k if k else 0))[:12] for k in range(len(s.ooo_valid) + 1)},
     )
 
@@ -47,6 +53,7 @@ def measure(s):
     fin = fin_now(s)
     # Sorted: as many as the highest one valid says. What lies behind the peer's FIN is none of its data, and may touch rcv_nxt.
     tells_blocks = s.tells_blocks & ~s.peer_closed & ~fin
+    shortens = tells_blocks & ~s.narrow
     valid = Cat(1, s.ooo_valid, 0)
     told = [Mux(s.on_board, s.told == k, valid[k] & ~valid[k + 1]) for k in range(len(s.ooo_valid) + 1)]
     if len(told) > MOST_SACKS:  # beside timestamps one less has room
@@ -78,7 +85,7 @@ def measure(s):
         told=number,
         sacks=number & tells_blocks.replicate(SACK_BITS),
         segment_room=Mux(
-            tells_blocks, select(told, [getattr(s, f"room_beside_{k}") for k in range(len(told))]), s.maxseg
+            shortens, select(told, [getattr(s, f"room_beside_{k}") for k in range(len(told))]), s.maxseg
         ),
     )
 
@@ -231,7 +238,7 @@ def send(s):
         ect=s.ect & ~s.reset,
         cwr_owed=s.cwr_owed & (s.tx_syn | ~s.tx_cwr),
         tx_twice=tx_twice,
-        tx_sacks=Mux(s.tx_syn | s.reset, 0, Mux(tx_twice, s.sacks_with_twice, s.sacks)),
+        tx_sacks=Mux(s.tx_syn | s.reset | (s.data & s.narrow), 0, Mux(tx_twice, s.sacks_with_twice, s.sacks)),
         # A pointer to 65,535 behind the segment, where SND.UP lies further ahead, must stand behind all that was sent: data that
         # the peer has not got yet then comes with a pointer further on (as in Linux). Else there is none.
         tx_up_cut=Mux(s.sent, s.ends_near, ~s.max_not_granted),

@@ -219,11 +219,13 @@ def tx_segment(cfg: EngineConfig) -> data.StructLayout:
     ``position``. ``mss``, ``ws`` and ``sack_ok`` (SACK-permitted) go out as options when SYN is set. ``sacks``: room for so many
     SACK blocks (RFC 2018; never with SYN or RST), which the header builder asks for by ``id``. ``urgent``: the urgent pointer, 0
     without URG, which does not come with SYN. ``ect``: ECT(0) in the IP header. ``twice``: the first of the blocks tells of
-    ``mss`` bytes from sequence number ``position`` on, which have come twice (RFC 2883); never with payload or SYN. ``ts_ok``:
-    with a timestamps option (RFC 7323), whose TSecr is asked for as the blocks are."""
+    ``mss`` bytes from sequence number ``twice_start`` on, which have come twice (RFC 2883); never with payload or SYN. ``ts_ok``:
+    with a timestamps option (RFC 7323), whose TSecr is asked for as the blocks are, and whose TSval has ISS in it, which is
+    ``seq`` - 1 - ``position``: so that stands without payload, too."""
     return data.StructLayout({
         "id": cfg.id_bits, "seq": 32, "ack": 32, "flags": 8, "wnd": 16, "position": 32, "length": 12,
         "mss": 16, "ws_present": 1, "ws": 4, "sack_ok": 1, "sacks": SACK_BITS, "urgent": 16, "ect": 1, "twice": 1,
+        "twice_start": 32,
         "ts_ok": 1,
     })
 

@@ -197,7 +197,7 @@ class Resolver(wiring.Component):
         m.d.comb += [
             header.tuple.eq(Mux(is_segment, endpoint_now.tuple, control.tuple)),
             header.dmac.eq(control.dmac),
-            header.twice_start.eq(segment.position),
+            header.twice_start.eq(segment.twice_start),
         ]
         with m.If(is_segment):
             m.d.comb += header.dmac.eq(Mux(endpoint_now.use_next_hop, hop_mac, endpoint_now.dmac))

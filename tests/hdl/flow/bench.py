@@ -258,7 +258,7 @@ class FlowBench:
 
     def _twice(self, tx):
         """The block that tells what has come twice."""
-        start = (tx.position - self.irs) & M32
+        start = (tx.twice_start - self.irs) & M32
         return start, start + tx.mss
 
     def bell(self, which, position, id=1, settle=400):

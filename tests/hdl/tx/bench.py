@@ -134,7 +134,7 @@ class TxBench:
             "position": rng.getrandbits(32) if position is None else position, "length": length,
             "mss": rng.getrandbits(16), "ws_present": rng.getrandbits(1), "ws": rng.randrange(15),
             "sack_ok": rng.getrandbits(1), "sacks": sacks, "urgent": 0 if flags >> SYN & 1 else rng.getrandbits(16),
-            "ect": rng.getrandbits(1), "twice": twice, "ts_ok": ts_ok,
+            "ect": rng.getrandbits(1), "twice": twice, "twice_start": rng.getrandbits(32), "ts_ok": ts_ok,
         }, error, received)  # fmt: skip
 
     def stamped(self) -> int:
@@ -237,7 +237,7 @@ class TxBench:
     @staticmethod
     def twice(job: Job) -> list[tuple[int, int]]:
         """The block of what has come twice, if the segment tells any."""
-        start, length = job.message["position"], job.message["mss"]
+        start, length = job.message["twice_start"], job.message["mss"]
         return [(start, (start + length) & 0xFFFFFFFF)] if job.message["twice"] else []
 
     def options(self, job: Job, blocks: list[tuple[int, int]] | None = None) -> list[tuple[str, Any]]:

@@ -7,8 +7,8 @@ peer has cut its data anew. What begins with a SYN is not told either.
 
 What lies up to 16 MiB to the left counts as having come before, as in Linux: nothing remembers where the stream began.
 
-The block goes with the acknowledgement that the segment's own pass sends, if that carries no data: ``Actions`` has it in the
-place of the position. A pass without a transmit credit does not catch up on it: it is advice.
+The block goes with the acknowledgement that the segment's own pass sends, if that carries no data: its length is in the
+place of MSS. A pass without a transmit credit does not catch up on it: it is advice.
 """
 
 from amaranth.hdl import Cat, Mux

@@ -84,9 +84,7 @@ def measure(s):
         two_segments=(s.maxseg << 1)[:13],
         told=number,
         sacks=number & tells_blocks.replicate(SACK_BITS),
-        segment_room=Mux(
-            shortens, select(told, [getattr(s, f"room_beside_{k}") for k in range(len(told))]), s.maxseg
-        ),
+        segment_room=Mux(shortens, select(told, [getattr(s, f"room_beside_{k}") for k in range(len(told))]), s.maxseg),
     )
 
 

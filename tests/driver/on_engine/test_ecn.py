@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import socket
 
-from tests.driver.on_engine.test_options import CC, EVERY, carry, connect, from_ip
+from tests.configs import EVERYTHING
+from tests.driver.on_engine.test_options import CC, carry, connect, from_ip
 from tiptoe_driver import Socket
 from tiptoe_driver.hardware import abi_gen as reg
 from tiptoe_verif.native.pair import Pair
@@ -23,7 +24,7 @@ def line(out_dir, *, marks: bool = True, ours: dict | None = None, **both) -> Pa
     rules = Impairment(**BOTTLENECK, mark_frames=MARK_AT if marks else 0)
     driver = {"snd_ring_bytes": 1 << 16, "rcv_ring_bytes": 1 << 16, "registers": {reg.REG_MSL_TICKS: 3}} | both
     return Pair(
-        EVERY, pcap=out_dir / "wire.pcap", impairment=rules, memory_bytes=1 << 24,
+        EVERYTHING, pcap=out_dir / "wire.pcap", impairment=rules, memory_bytes=1 << 24,
         a={"driver": driver | {"ecn": "offer"} | (ours or {})}, b={"driver": driver},
     )  # fmt: skip
 

@@ -125,7 +125,7 @@ def test_blocks_tell_of_what_came_ahead_the_newest_first() -> None:
     assert client.piece(*d) == (0, [d, a, b])
     assert client.piece(*c) == (0, [c, a, b, d])
     assert client.piece(900, 1000)[0] == 0, "no place for a fifth"
-    assert client.piece(*b) == (0, [b, a, c, d]), "it came again"
+    assert client.piece(*b) == (0, [b, b, a, c]), "it came again (RFC 2883 section 4.1.3)"
     assert client.piece(350, 500) == (0, [(300, 600), a, d]), "two joined"
     at, rest = client.piece(0, 100)
     assert at == 200 and sorted(rest) == [(300, 600), d]

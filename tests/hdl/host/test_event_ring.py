@@ -32,6 +32,7 @@ def test_every_field_of_a_connection_event(width, rng):
         "irs": 0x12345678,
         "snd_una_position": 0x87654321,
         "rcv_nxt_position": 0xFEDCBA98,
+        "ts_ok": 1,
         "urgent": 1,
         "rcv_up": 0x8BADF00D,
     }

@@ -8,7 +8,7 @@ from .ecn import Ecn
 from .intervals import Intervals
 from .numbers import signed
 from .sack import Sack
-from .segment import ACK, SYN, Segment
+from .segment import ACK, RST, SYN, Segment
 from .timestamps import Timestamps
 
 DEFAULT_MSS = 536
@@ -54,8 +54,10 @@ class Flow:
     bytes_received: int = 0
     retransmissions: int = 0
     ended_ns: int = 0
-    syn_behind: bool = False
-    """The peer has sent a SYN since both FINs were acknowledged."""
+    resent: bool = False
+    """Text or FIN was sent again, or a probe: a time-out may have ended it, and says nothing (RFC 9293 section 3.8.3)."""
+    behind: list[Segment] = field(default_factory=list)
+    """What the peer has sent lately, from the first segment on that :meth:`may_begin_anew`."""
     before: tuple[int, int] | None = None
     """Sequence and acknowledgement number of a TIME_WAIT of this four-tuple that may still be there: see :meth:`begun_anew`."""
 
@@ -73,6 +75,23 @@ class Flow:
     def unopened(self) -> bool:
         """Whether it may never have been open: all that we have sent is a SYN."""
         return self.snd_max == self.iss + 1
+
+    @property
+    def opened(self) -> bool:
+        """Whether it was open: we have sent or acknowledged more than SYNs."""
+        return not self.unopened or (self.irs is not None and self.acked is not None and self.acked > self.irs + 1)
+
+    def may_begin_anew(self, segment: Segment) -> bool:
+        """Whether the peer's ``segment`` begins it once more with both numbers of before, should it have ended, or end before
+        the engine comes to it: the peer's SYN again, which gets the same SYN cookie within a period, or the ACK that returns the
+        cookie (RFC 4987 section 3.6), with text or without. The first of them belong to the connection itself, whose SYN,ACK has
+        come again when a cookie made it."""
+        if self.irs is None or segment.flags & RST or not (self.over or self.retransmissions):
+            return False
+        if segment.flags & SYN:
+            return not segment.flags & ACK and segment.seq == self.irs & 0xFFFFFFFF
+        numbers = (self.irs + 1) & 0xFFFFFFFF, (self.iss + 1) & 0xFFFFFFFF
+        return segment.flags & ACK > 0 and (segment.seq, segment.ack) == numbers
 
     def begun_anew(self, new: Flow) -> None:
         """``new`` follows this one. A SYN does not end TIME_WAIT before its connection is open: it may be an old duplicate."""

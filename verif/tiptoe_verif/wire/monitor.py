@@ -142,16 +142,19 @@ class WireMonitor:
             was_over = flow.over
             self._received(flow, segment, time_ns)
             if flow.over and not was_over:
+                flow.behind.clear()
                 self._has_ended(flow, given)
 
     def _received(self, flow: Flow, segment: Segment, time_ns: int) -> None:
         flow.segments_received += 1
         flow.timestamps.arrived(segment)
+        if flow.behind or flow.may_begin_anew(segment):
+            flow.behind.append(segment)
+            del flow.behind[1:-_REMEMBERED_SEGMENTS]
         if segment.flags & RST:
             flow.reset_by_peer = True
             flow.ended_ns = time_ns
             return
-        flow.syn_behind |= flow.both_fins and segment.flags & (SYN | ACK) == SYN
         if segment.flags & SYN and flow.irs is None and segment.ws is not None:
             flow.peer_ws = max(flow.peer_ws or 0, segment.ws)  # which of its SYNs is taken is not known yet
         if segment.flags & ACK:
@@ -272,7 +275,7 @@ class WireMonitor:
             return  # of the TIME_WAIT before: this connection has not come to be, or not yet
         if flow.reset:
             raise WireError("segment after the connection's RST")
-        was_over = flow.over
+        was_over, was_opened = flow.over, flow.opened
         flow.segments_sent += 1
         flow.ended_ns = time_ns
         if flags & ACK:
@@ -281,6 +284,8 @@ class WireMonitor:
         self._check_timestamps(key, flow, segment)
         if not flags & SYN:
             self._sent_data(flow, segment)
+        if flow.opened and not was_opened:
+            flow.behind.clear()  # that was how it began
         if flow.over and not was_over and key in self._given:
             self._has_ended(flow, self._given[key])
 
@@ -323,18 +328,23 @@ class WireMonitor:
         new.sack.ours = segment.sack_ok
         if flow is not None:
             flow.begun_anew(new)
+            if flow.iss & 0xFFFFFFFF == segment.seq:
+                for given in flow.behind:  # with the same numbers as before, it may be for this connection
+                    self._received(new, given, time_ns)
+            flow.behind.clear()
         self.flows[key] = flow = new
         return flow
 
     def _anew(self, key: Key, flow: Flow, segment: Segment) -> bool:
         """Whether a SYN of a number seen before answers another SYN than it did: a connection that was reset at once, perhaps
-        before its SYN,ACK had left, and begun anew within 4 us has the same number (RFC 6528); so has one that has ended, if the
-        peer begins it anew with its own old number, and both get a SYN cookie of one period."""
-        if flow.syn_behind:
-            return True
-        if flow.irs is None or not segment.flags & ACK or segment.ack == (flow.irs + 1) & 0xFFFFFFFF:
+        before its SYN,ACK had left, and begun anew within 4 us has the same number (RFC 6528). Or the same SYN once more: its
+        connection has ended, perhaps by a time-out, and the peer says the SYN again, or returns the SYN cookie again, within
+        the cookie's periods. One that has neither been open nor reset just has its SYN,ACK repeated."""
+        if flow.irs is None or not segment.flags & ACK:
             return False
-        return flow.reset or flow.reset_by_peer or any(flags & RST for _, _, flags in self._given[key].numbers)
+        if segment.ack == (flow.irs + 1) & 0xFFFFFFFF:
+            return bool(flow.behind) and (flow.reset or (flow.opened and (flow.over or flow.resent)))
+        return flow.over or any(flags & RST for _, _, flags in self._given[key].numbers)
 
     def _learn_peer(self, key: Key, flow: Flow, segment: Segment) -> None:
         """The engine acknowledges for the first time: find the peer's SYN it means."""
@@ -431,6 +441,7 @@ class WireMonitor:
             if ack <= flow.snd_max:
                 flow.window_edge = max(flow.window_edge, edge)
         flow.overtaken = [each for each in flow.overtaken if each[0] > flow.snd_max]
+        flow.resent |= seq < flow.snd_max or end > flow.window_edge
         # One byte (or the FIN) may stand at the edge itself: a window probe.
         if end > flow.window_edge and not (size <= 1 and end <= flow.window_edge + 1):
             raise WireError(f"{end - flow.window_edge} bytes beyond the peer's window")

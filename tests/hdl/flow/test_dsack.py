@@ -118,7 +118,7 @@ def test_fin_with_data_that_came_before():
 
 
 def test_acknowledgement_that_carries_data_tells_nothing():
-    """The block stands in the place of the data's position."""
+    """The block goes without data only."""
     b = established()
     b.bell(0, 16_000)
     b.receive(data(1, 501))
@@ -152,5 +152,5 @@ def test_connections_side_by_side_tell_each_its_own():
         for id in range(1, 7):
             b.offer(data(100 * id, 100 * id + id), id)
     b.cycles(2000)
-    told = [(tx.id, (tx.position - b.irs) & 0xFFFFFFFF, tx.mss) for tx in b.seen.tx]
+    told = [(tx.id, (tx.twice_start - b.irs) & 0xFFFFFFFF, tx.mss) for tx in b.seen.tx]
     assert sorted(told) == sorted((id, 100 * id, id) for id in range(1, 7) for _ in range(5))

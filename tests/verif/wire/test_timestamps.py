@@ -82,6 +82,6 @@ def test_active_open(agreed):
 
 
 def test_what_is_packed_is_parsed():
-    segment = Segment(1, 2, 3, 4, 5, 6, SYN | ACK, 7, 1460, 3, b"", True, (), 0, (0xFFFFFFFF, 0x80000000))
+    segment = Segment(1, 2, 3, 4, 5, 6, SYN | ACK, 7, 1460, 3, b"", True, (), 0, 2, (0xFFFFFFFF, 0x80000000))
     frame = bytes(12) + b"\x08\x00" + pack_tcp(segment)
     assert parse_tcp(frame) == segment

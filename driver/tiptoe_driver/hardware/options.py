@@ -207,8 +207,9 @@ class Capabilities:
     addr_width: int
     max_frame_bytes: int
     vlan: bool
-    timestamps: bool
     """It knows 802.1Q tags."""
+    timestamps: bool
+    """Connections may have timestamps."""
     ecn: bool
     """It knows explicit congestion notification."""
     congestion: int

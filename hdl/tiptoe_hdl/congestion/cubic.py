@@ -28,8 +28,7 @@ PER_US = round(1024 / 1e6 * 2**24)
 MOST_K = 1 << 16
 """Highest bit of K."""
 
-AFTER_LOSS, RUNS, PLAIN = range(3)
-assert PLAIN == hystart.STARTS
+AFTER_LOSS, RUNS, PLAIN = 0, 1, hystart.STARTS
 """Phases: the next acknowledgement in congestion avoidance begins an epoch, with K from w_max; an epoch runs; the next one
 begins with K = 0 (after a time-out, section 4.8, or slow start without loss, section 4.10)."""
 
@@ -64,14 +63,6 @@ def _window(p: Program, target: str, time: str, name: str) -> None:
     _cube(p, target, "distance")
     p.sub(target, "w_max", target)
     p.label(f"{name}_done")
-
-
-def _begin() -> Program:
-    p = Program(STATE)
-    for name in STATE[1:]:
-        p.set(name, 0)
-    p.set("phase", PLAIN)
-    return p
 
 
 def _timeout() -> Program:
@@ -192,5 +183,5 @@ CUBIC = Algorithm(
     name="cubic",
     text="RFC 9438.",
     decrease=BETA,
-    programs={"begin": _begin(), "timeout": _timeout(), "loss": _loss(), "rtt": hystart.SAMPLE, "ack": _ack()},
+    programs={"begin": hystart.BEGIN, "timeout": _timeout(), "loss": _loss(), "rtt": hystart.SAMPLE, "ack": _ack()},
 )

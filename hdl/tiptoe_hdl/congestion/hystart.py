@@ -20,16 +20,14 @@ STARTS = 2
 STATE = ("phase", "other", "base", "shortest", "end", "css", "rounds", "full")
 """base, shortest: of the round before, and of this one; end: sequence number behind this one; css: ``shortest`` when
 conservative slow start began, 0: it has not; rounds: of it; full: the round trip has grown by half there.
-An algorithm has ``phase`` and ``other`` to itself, begins with
-zeros in the rest, and may use that when slow start is over."""
+An algorithm has ``phase`` and ``other`` to itself, begins with zeros in the rest, and may use that when slow start is over."""
 
 LEAST_US, MOST_US = 4000, 16000
 """Section 4.3: MIN_RTT_THRESH, MAX_RTT_THRESH."""
 CSS_ROUNDS = 5
 
 
-def begin() -> Program:
-    """Of an algorithm that keeps nothing else."""
+def _begin() -> Program:
     p = Program(STATE)
     for name in STATE[1:]:
         p.set(name, 0)
@@ -37,8 +35,7 @@ def begin() -> Program:
     return p
 
 
-def over() -> Program:
-    """At a loss or time-out, of an algorithm that keeps nothing else."""
+def _over() -> Program:
     p = Program(STATE)
     p.set("phase", 0)
     return p
@@ -123,5 +120,9 @@ def _sample() -> Program:
     return p
 
 
+BEGIN = _begin()
+"""For ``begin``: zeros, and the first slow start."""
+OVER = _over()
+"""For ``loss`` and ``timeout``, of an algorithm that keeps nothing else."""
 SAMPLE = _sample()
 """For ``rtt``."""

@@ -7,6 +7,6 @@ from .program import Algorithm
 NEWRENO = Algorithm(
     name="newreno",
     text="RFC 6582.",
-    programs={"begin": hystart.begin(), "timeout": hystart.over(), "loss": hystart.over(), "rtt": hystart.SAMPLE},
+    programs={"begin": hystart.BEGIN, "timeout": hystart.OVER, "loss": hystart.OVER, "rtt": hystart.SAMPLE},
     complete=True,
 )

@@ -76,18 +76,9 @@ def stamps_of(value: bytes) -> dict:
 
 
 def find_stamps(options: bytes) -> dict:
-    """The last timestamps option that is whole, byte by byte."""
-    found, at = NO_STAMPS, 0
-    while at < len(options) and options[at] != 0:
-        if options[at] == 1:
-            at += 1
-            continue
-        if at + 1 == len(options) or not 2 <= options[at + 1] < 64:
-            break
-        if options[at : at + 2] == b"\x08\x0a" and at + 10 <= len(options):
-            found = stamps_of(options[at + 2 : at + 10])
-        at += options[at + 1]
-    return found
+    """All that counts of the options of other segments than a SYN, but for SACK blocks: the last timestamps that are whole."""
+    found = walk_options(options)
+    return {name: found[name] for name in NO_STAMPS}
 
 
 def expect(frame: bytes, error: bool = False, promiscuous: bool = False, limit: int = 1514) -> Outcome:

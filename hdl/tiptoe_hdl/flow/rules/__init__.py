@@ -38,6 +38,11 @@ def una_after(s, *others):
     return choose_one(s.snd_una, (s.fresh, s.e_seq), (s.took_ack, s.e_ack), *others)
 
 
+def enters_recovery(s):
+    """Step 4: a loss has been found, by duplicate acknowledgements or because reordering would not have taken so long."""
+    return (s.go & s.if_third) | s.reorder_over
+
+
 def undoes(s):
     """Step 4: what was sent again was not lost (``spurious.py``)."""
     return (s.go & s.if_original) | s.block_undoes

@@ -18,7 +18,7 @@ from ...congestion import ALGORITHM_BITS
 from ...congestion.program import DECREASE_BITS, GENTLE_SHIFT, Slow
 from ...wire.sequence import distance, seq_ge, seq_gt
 from ..tcb import CWND_BITS, DUPACK_THRESHOLD, MAXSEG_BITS
-from . import choose, choose_one, una_after, undoes
+from . import choose, choose_one, enters_recovery, una_after, undoes
 
 HALF = CWND_BITS // 2
 
@@ -177,7 +177,7 @@ def apply(s):
     """Step 4."""
     new_ack, duplicate = s.go & s.if_new_ack, s.go & s.if_duplicate
     full, partial = s.go & s.if_full, s.go & s.if_partial
-    enter = (s.go & s.if_third) | s.reorder_over
+    enter = enters_recovery(s)
     reduced = Mux(s.reduced_enough, s.reduced, s.twice_maxseg)
     cut_ssthresh = Mux(s.cwnd_enough, s.reduced_cwnd, s.twice_maxseg)
     cut_cwnd = Mux(s.cwnd_enough, s.reduced_cwnd, s.cwnd_least)  # which may be one segment

@@ -21,7 +21,7 @@ from amaranth.hdl import Mux
 
 from ...congestion import ALGORITHM_BITS, ALGORITHMS
 from ...messages import ACK, CWR, ECE
-from . import choose
+from . import choose, enters_recovery
 
 
 def is_accurate(algorithm):
@@ -76,7 +76,7 @@ def apply(s):
     """Step 4."""
     told, cut = s.go & s.if_ecn_told, s.go & s.if_cut
     repaired = s.go & s.if_tail_repaired & s.ecn_ok
-    enter = (s.go & s.if_third) | s.reorder_over
+    enter = enters_recovery(s)
     falls = cut | repaired | (enter & ~s.ecn_cut) | (s.timeout & s.first_timeout)
     return dict(
         ecn_ok=choose(

@@ -19,6 +19,7 @@ from amaranth.lib import data
 from amaranth.sim import Simulator
 
 from .paths import BUILD
+from .sim.compiled import run_compiled
 
 Testbench = Callable[[Any], Awaitable[None]]
 
@@ -119,6 +120,7 @@ def run_bench(
     name: str | None = None,
     max_cycles: int = 20_000,
     period: float = 8e-9,
+    key: str | None = None,
 ) -> None:
     """Simulate ``dut`` until all ``testbenches`` return; a failure leaves build/waves/NAME.vcd and says so.
 
@@ -134,24 +136,35 @@ def run_bench(
         Clock cycles of domain ``sync`` after which the bench fails with :exc:`TimeoutError`.
     period
         Clock period in seconds.
+    key
+        Run on the Verilated block (``sim/compiled.py``): worth its compilation where simulation takes long. The benches know only
+        ports. ``key`` tells the block's configurations apart: ``repr`` of the configuration.
     """
-    top = Module()
-    top.submodules.dut = dut
-    cycle = Signal(32)  # also makes sure that a combinational design has a clock
-    top.d.sync += cycle.eq(cycle + 1)
 
     async def watchdog(ctx: Any) -> None:
         await ctx.delay(max_cycles * period)
         raise TimeoutError(f"bench did not end within {max_cycles} cycles")
 
-    simulator = Simulator(top)
-    simulator.add_clock(period)
-    for bench in testbenches:
-        simulator.add_testbench(bench)
-    for bench in (*background, watchdog):
-        simulator.add_testbench(bench, background=True)
-    with _waveform_on_failure(simulator, name or _test_name()):
-        simulator.run()
+    def simulator() -> Simulator:
+        top = Module()
+        top.submodules.dut = dut
+        cycle = Signal(32)  # also makes sure that a combinational design has a clock
+        top.d.sync += cycle.eq(cycle + 1)
+        made = Simulator(top)
+        made.add_clock(period)
+        for bench in testbenches:
+            made.add_testbench(bench)
+        for bench in (*background, watchdog):
+            made.add_testbench(bench, background=True)
+        return made
+
+    if key is None:
+        made = simulator()
+        with _waveform_on_failure(lambda: made, name or _test_name()):
+            made.run()
+    else:
+        with _waveform_on_failure(simulator, name or _test_name()):
+            run_compiled(dut, key, testbenches, background, max_cycles)
 
 
 def exercise_stream(
@@ -225,7 +238,7 @@ def _test_name() -> str:
 
 
 @contextlib.contextmanager
-def _waveform_on_failure(simulator: Simulator, name: str) -> Iterator[None]:
+def _waveform_on_failure(make_simulator: Callable[[], Simulator], name: str) -> Iterator[None]:
     """On an exception, let a snapshot of this process repeat the run with a waveform.
 
     Writing waveforms slows a simulation several times, and a testbench cannot simply be run twice, since it
@@ -242,6 +255,7 @@ def _waveform_on_failure(simulator: Simulator, name: str) -> Iterator[None]:
                 os.dup2(null, 1)
                 os.dup2(null, 2)
                 path.parent.mkdir(parents=True, exist_ok=True)
+                simulator = make_simulator()
                 with simulator.write_vcd(str(path)):
                     simulator.run()
         except BaseException:

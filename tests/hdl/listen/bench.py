@@ -9,8 +9,8 @@ from __future__ import annotations
 import random
 from collections import deque
 
-from amaranth.hdl import Module, Value
-from amaranth.lib import stream, wiring
+from amaranth.hdl import Fragment, Module, Signal, Value, signed
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from tests.hdl.listen.siphash_model import initial_sequence
@@ -123,13 +123,27 @@ class FrontEnd(wiring.Component):
             "may_reset": In(1, init=1), "may_challenge": In(1, init=1), "control_room": In(1, init=1),
             "hash_key": In(64), "isn_key": In(128), "isn_clock": In(32),
             **{f"count_{name}": Out(2) for name in COUNTERS},
+            # What the unit is held to: it rests, ids in stock, SYNs on their way, ids promised to nobody, states of entries.
+            "idle": Out(1), "ids_left": Out(range(cfg.connections + 1)), "syn_waits": Out(1),
+            "spare": Out(signed(cfg.id_bits + 2)), "states": Out(data.ArrayLayout(EntryState, cfg.syncache_entries)),
         })  # fmt: skip
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.dispatcher = self.dispatcher = dispatcher = Dispatcher(self.cfg)
+        m.submodules.dispatcher = dispatcher = Dispatcher(self.cfg)
         m.submodules.table = table = ConnectionTable(self.cfg)
-        m.submodules.listen = self.unit = listen = ListenUnit(self.cfg)
+        listen = ListenUnit(self.cfg)
+        m.submodules.listen = Fragment.get(listen, platform)  # now: the bench looks inside
+        m.d.comb += [
+            self.idle.eq(listen.states.at("Idle")), self.ids_left.eq(listen.ids.level),
+            self.syn_waits.eq(listen.syns.o.valid | dispatcher.syn.valid), self.spare.eq(listen.reservations.spare),
+        ]  # fmt: skip
+        written, index, state = Signal(), Signal.like(listen.cache.index), Signal(EntryState)  # when the memory is
+        m.d.sync += [
+            written.eq(listen.cache.write_status), index.eq(listen.cache.index), state.eq(listen.cache.status_data.state)
+        ]  # fmt: skip
+        with m.If(written):
+            m.d.sync += self.states[index].eq(state)
         m.submodules.isn = isn = IsnGenerator(self.cfg)
         connect(m, dispatcher.lookup, table.lookup)
         connect(m, table.result, dispatcher.result)
@@ -250,8 +264,7 @@ class Net:
         pulses = [getattr(dut, f"count_{name}") for name in COUNTERS]
         values = [value for item in ports.values() for value in (item.valid, item.ready, Value.cast(item.payload))]
         held = dict.fromkeys(ports)
-        unit = dut.unit
-        stock = [unit.states.at("Idle"), unit.ids.level, unit.syns.o.valid | dut.dispatcher.syn.valid]
+        stock = [dut.idle, dut.ids_left, dut.syn_waits]
         calm, level_before = 0, None
         while True:
             for port in self.PORTS:
@@ -280,14 +293,13 @@ class Net:
 
     def half_open_entries(self, ctx):
         """Entries of the syncache that an id was promised to."""
-        states = [ctx.get(row).state for row in self.dut.unit.cache.statuses]
-        return sum(state in (EntryState.FRESH, EntryState.REPORTED) for state in states)
+        return sum(state in (EntryState.FRESH, EntryState.REPORTED) for state in to_py(ctx.get(self.dut.states)))
 
     def _promises_are_kept(self, ctx, level):
         """The invariant of ``Reservations``, and that its count is exact."""
         half_open = self.half_open_entries(ctx)
         assert half_open <= level + self.lost, f"{half_open} half-open connections, {level} ids"
-        assert ctx.get(self.dut.unit.reservations.spare) == level - half_open
+        assert ctx.get(self.dut.spare) == level - half_open
 
     async def pipeline(self, ctx):
         """The flow pipeline's side of ACCEPT."""
@@ -386,5 +398,5 @@ def run_front_end(cfg, scenario, *, stall=0.0, seed=0, max_cycles=60_000):
         ctx.set(dut.hash_key, net.rng.getrandbits(64))
         await scenario(ctx, net)
 
-    run_bench(dut, bench, background=[net.observe, net.pipeline], max_cycles=max_cycles)
+    run_bench(dut, bench, background=[net.observe, net.pipeline], max_cycles=max_cycles, key=repr(cfg))
     return net

@@ -191,7 +191,7 @@ def test_promises_in_disorder(seed):
             await net.unlisten(ctx)
         await net.settle(ctx)
         assert net.half_open_entries(ctx) == 0
-        assert ctx.get(net.dut.unit.reservations.spare) == ctx.get(net.dut.unit.ids.level)
+        assert ctx.get(net.dut.spare) == ctx.get(net.dut.ids_left)
         assert net.counts["accepted"] > 5 and net.counts["syn_dropped_full"] > 5
 
     run_front_end(TINY, scenario, stall=0.2, seed=seed, max_cycles=120_000)

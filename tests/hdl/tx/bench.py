@@ -52,9 +52,13 @@ class Received:
     intervals: list[tuple[int, int]] = field(default_factory=list)
     newest: int = 0
 
-    def blocks(self, room: int) -> list[tuple[int, int]]:
-        """RFC 2018 section 4: the newest first, then as many others as there is room for."""
+    def blocks(self, room: int, twice: list[tuple[int, int]] | None = None) -> list[tuple[int, int]]:
+        """RFC 2018 section 4: the newest first, then as many others as there is room for. RFC 2883 section 4: first what has come
+        twice, then the block around it."""
         first = self.newest if self.newest < len(self.intervals) else 0
+        if twice:
+            before = [n for n, (start, _) in enumerate(self.intervals) if (twice[0][0] - start) % (1 << 32) < 1 << 31]
+            return [*twice, *Received(self.intervals, before[-1] if before else first).blocks(room - 1)]
         return [*self.intervals[first : first + 1], *self.intervals[:first], *self.intervals[first + 1 :]][:room]
 
 
@@ -248,8 +252,7 @@ class TxBench:
         if not (sacks := message.get("sacks", 0)):
             return self.stamps(job)
         if blocks is None:
-            blocks = [] if self.unknown else job.received.blocks(sacks)
-            blocks = [*self.twice(job), *blocks][:sacks]
+            blocks = self.twice(job) if self.unknown else job.received.blocks(sacks, self.twice(job))
         edges = tuple(edge for block in blocks for edge in block)
         return [
             *self.stamps(job),
@@ -505,6 +508,7 @@ class TxBench:
             background=[self._monitor, self._memory, self._done, self._sack, self._stamp, watch_stream(self.dut.o, "o"),
                         watch_stream(self.dut.request, "request"), watch_stream(self.dut.frame_done, "frame_done")],
             max_cycles=max_cycles,
+            key=repr(self.cfg),
         )  # fmt: skip
         if not self.lenient:
             self.check(frames)

@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
 
+from amaranth.hdl import Value
+
 from .toolchain import cached_dir, digest
 from .verilate import build_library, cached_verilog
 
@@ -31,6 +33,8 @@ Sim *create() {{
 }}
 void destroy(Sim *s) {{ s->top->final(); delete s->top; delete s; }}
 void settle(Sim *s) {{ s->top->eval(); }}
+void *address(Sim *s, int port) {{ return s->ports[port].data; }}
+int bytes(Sim *s, int port) {{ return s->ports[port].bytes; }}
 void get(Sim *s, int port, uint32_t *out) {{ memcpy(out, s->ports[port].data, s->ports[port].bytes); }}
 void put(Sim *s, int port, const uint32_t *in) {{ memcpy(s->ports[port].data, in, s->ports[port].bytes); }}
 /* Up to `cycles` clock edges; stops before an edge at which one of the watched 1-bit ports is high. Returns edges made. */
@@ -62,14 +66,23 @@ class BlockSim:
 
     def __init__(self, name: str, component: Any, key: str = ""):
         text = cached_verilog(name, lambda: component, key=key)
+        module = re.search(rf"^module \\?{re.escape(name)} ?\(.*?^endmodule", text, re.S | re.M)
+        assert module is not None
         self._ports: dict[str, tuple[int, int, Any]] = {}
-        for path, member, _ in component.signature.flatten(component):
+        self.signals: dict[int, str] = {}
+        """Ports by the ``id`` of their signals."""
+        self.inputs: list[Any] = []
+        """Signals of inputs."""
+        for path, member, signal in component.signature.flatten(component):
             port = "__".join(str(part) for part in path)
-            found = re.search(rf"^\s*(?:input|output)\s+(?:\[(\d+):0\]\s*)?\\?{re.escape(port)} ?;", text, re.M)
+            found = re.search(rf"^\s*(input|output)\s+(?:\[(\d+):0\]\s*)?\\?{re.escape(port)} ?;", module[0], re.M)
             if found is None:
                 continue
-            width = int(found[1] or 0) + 1
+            width = int(found[2] or 0) + 1
             self._ports[port] = (len(self._ports), width, member.shape if hasattr(member, "shape") else None)
+            self.signals[id(Value.cast(signal))] = port
+            if found[1] == "input":
+                self.inputs.append(Value.cast(signal))
         # Verilator spells a double underscore by its code.
         members = [(index, port.replace("__", "___05F")) for port, (index, _, _) in self._ports.items()]
         table = "\n    ".join(
@@ -83,6 +96,7 @@ class BlockSim:
         self._lib = ctypes.CDLL(str(build_library(name, text, [cpp])))
         self._lib.create.restype = ctypes.c_void_p
         self._lib.run.restype = ctypes.c_uint64
+        self._lib.address.restype = ctypes.c_void_p
         self._sim = ctypes.c_void_p(self._lib.create())
         self.cycle = 0
         """Clock edges so far."""
@@ -90,6 +104,16 @@ class BlockSim:
     def close(self) -> None:
         """Free the model."""
         self._lib.destroy(self._sim)
+
+    def memory(self, port: str) -> Any:
+        """The port's bytes in the model, the lowest first, to be read and written in place; see :meth:`settle`."""
+        index = self._ports[port][0]
+        count = self._lib.bytes(self._sim, index)
+        return (ctypes.c_char * count).from_address(self._lib.address(self._sim, index))
+
+    def settle(self) -> None:
+        """Outputs follow what was written to the inputs' ``memory``."""
+        self._lib.settle(self._sim)
 
     def __getitem__(self, port: str) -> Any:
         """Value of a port after the inputs have settled: an int, or a namespace when it has a layout."""

@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from ..config import EngineConfig
 from ..messages import MOST_SACKS, SACK_BITS, interval, sack_list
 from ..wire.headers import OPTION_NOP, SACK_BLOCK_BYTES
+from ..wire.sequence import distance
 
 NOPS = int.from_bytes(bytes([OPTION_NOP]) * SACK_BLOCK_BYTES, "little")
 
@@ -26,8 +27,9 @@ def all_in_one_word(cfg: EngineConfig) -> bool:
 class SackBlocks(wiring.Component):
     """Reads what a connection has received out of order, and gives it out as words of a header's tail.
 
-    What has come twice first, if anything has (RFC 2883 section 4), the newest block (RFC 2018 section 4), then the
-    others in order, none twice, and NOPs for those there was room for but that are gone. A block is read a cycle, so
+    What has come twice first, if anything has, and behind it the block that it lies in, if it is ahead of a gap (RFC 2883
+    section 4: else the peer takes it for a block like any other); the newest block (RFC 2018 section 4), then the others in
+    order, none twice, and NOPs for those there was room for but that are gone. A block is read a cycle, so
     the list must not change meanwhile. A change shows as ``known`` 0, and from there on there are NOPs: the header
     can't wait without end for a busy connection, and what changes the list is one more segment of that connection,
     whose own acknowledgement is on its way.
@@ -101,9 +103,14 @@ class SackBlocks(wiring.Component):
         named = Cat(sack.newest == place for place in range(places)) & sack.valid
         newest = named | (sack.valid[0] & ~named.any())
         twice, block = Signal(), Signal(interval, reset_less=True)  # the next one is this
+        # What came twice was in the newest one, but others may have come before this header. In order: the last that begins
+        # before it.
+        before = Cat(~distance(self.twice_start, one.start)[31] for one in sack.intervals) & sack.valid
+        around = before & ~Cat(before[1:], Const(0, 1)) & self.twice.replicate(places)
+        first = Mux(around.any(), around, newest)
         with m.If(self.start):
             m.d.sync += [
-                which.eq(newest), left.eq(sack.valid & ~newest), twice.eq(self.twice),
+                which.eq(first), left.eq(sack.valid & ~first), twice.eq(self.twice),
                 block.start.eq(self.twice_start), block.end.eq(self.twice_start + self.twice_length),
             ]  # fmt: skip
         with m.Elif(following & twice):

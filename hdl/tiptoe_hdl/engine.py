@@ -239,6 +239,9 @@ class Engine(wiring.Component):
         ]  # fmt: skip
         m.d.sync += [
             cookies.key.eq(r.cookie_key),
+            cookies.offers.sack.eq(r.sack),
+            cookies.offers.ecn.eq(r.ecn.any()),
+            cookies.offers.timestamps.eq(r.timestamps),
             listen.syn_cookies.eq(r.syn_cookies & ~r.syn_to_host),
             listen.sack.eq(r.sack),
             listen.ecn.eq(r.ecn.any()),

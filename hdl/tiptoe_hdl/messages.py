@@ -247,6 +247,11 @@ TimeStamp = data.StructLayout({"known": 1, "tsval": 32})
 """Pipeline to transmit path: TS.Recent, which the next segment echoes (RFC 7323 section 4.3); ``known`` 0: there is none."""
 
 
+StampOptions = data.StructLayout({"ws": 4, "sack_ok": 1, "ecn_ok": 1})
+"""What a SYN cookie's TSval says in its lowest bits, and TSecr of its ACK gives back: the peer's scale (15: it has said none),
+and what was agreed upon besides."""
+
+
 TxControl = data.StructLayout({
     # Listen unit and dispatcher to transmit path: a segment without a connection (SYN,ACK of the syncache, RST).
     "tuple": FourTuple,    # laddr/lport become the source
@@ -254,6 +259,7 @@ TxControl = data.StructLayout({
     "seq": 32, "ack": 32, "flags": 8, "wnd": 16,
     "mss": 16, "ws_present": 1, "ws": 4, "sack_ok": 1,  # sent as options when SYN is set
     "ts_ok": 1, "tsecr": 32,  # timestamps option, with SYN or without; TSval is made when it is sent
+    "says_options": 1, "options": StampOptions,  # SYN only: TSval ends in these, and is up to 63 ticks old
 })
 
 

@@ -54,14 +54,14 @@ class EngineOptions:
         ACK once. Where ids are short without a flood, those who have an answer are not certain of their id. Without effect with
         ``syn_to_host``. False: dropped.
     sack : bool
-        SYNs offer selective acknowledgements (RFC 2018), and SYN,ACKs permit them; a SYN cookie's does not. FreeBSD:
-        net.inet.tcp.sack.enable, Linux: tcp_sack.
+        SYNs offer selective acknowledgements (RFC 2018), and SYN,ACKs permit them; a SYN cookie's beside timestamps only.
+        FreeBSD: net.inet.tcp.sack.enable, Linux: tcp_sack.
     ecn : str
         Explicit congestion notification (RFC 3168): "accept": who offers it gets it, and sockets whose TCP_CONGESTION is "dctcp"
         offer it; "offer": every SYN of ours does; "off". FreeBSD: net.inet.tcp.ecn.enable, Linux: tcp_ecn, both 2, 1 and 0.
     timestamps : bool
-        SYNs offer timestamps (RFC 7323), and SYN,ACKs have them if the SYN had; a SYN cookie's has not. Without effect where the
-        engine was built without. FreeBSD: net.inet.tcp.rfc1323, Linux: tcp_timestamps.
+        SYNs offer timestamps (RFC 7323), and SYN,ACKs have them if the SYN had. Without effect where the engine was
+        built without. FreeBSD: net.inet.tcp.rfc1323, Linux: tcp_timestamps.
     vlan : int or None
         The network of 802.1Q tags that the interface is in, 1 to 4094; 0: frames are sent with a priority tag; None: no tags.
     vlan_priority : int

@@ -29,7 +29,8 @@ class Bank(NamedTuple):
 
     ``forwarded``: the step that last changes it is too late for the next event to read it. ``when``: the value that says whether
     it is written; its fields are not carried to their last step to stay as they are, and nobody looks at them behind it.
-    ``again``: it is read a second time, for the segment that leaves or when asked for. ``rows``: words a connection.
+    ``again``: it is read a second time, for the segment that leaves or when asked for. ``rows``: words
+    a connection. ``stamped``: it is there only with timestamps.
     """
 
     first: int
@@ -39,6 +40,7 @@ class Bank(NamedTuple):
     when: str = ""
     again: Again | None = None
     rows: int = 1
+    stamped: bool = False
 
     def layout(self, cfg: EngineConfig) -> data.StructLayout:
         """Its fields' shapes."""
@@ -66,15 +68,18 @@ BANKS = {
     "marks": Bank(first=4, last=4, fields=("marked",)),
     "prior": Bank(first=4, last=4, when="saves", fields=("prior_cwnd", "prior_ssthresh")),
     # the peer's timestamp; the segment that leaves asks for it
-    "stamps": Bank(first=1, last=4, when="takes_stamp", again=Again.STAMP, fields=("ts_known", "ts_recent", "ts_age")),
+    "stamps": Bank(
+        first=1, last=4, when="takes_stamp", again=Again.STAMP, stamped=True, fields=("ts_known", "ts_recent", "ts_age"),
+    ),
+    "repair": Bank(first=2, last=4, when="saves", stamped=True, fields=("repair_began",)),
     # received out of order; in the other row the scoreboard, for a SACK block and the connection's turn
     "ahead": Bank(first=1, last=5, when="moves_ahead", rows=2, again=Again.SACK, fields=("ooo", "ooo_valid", "ooo_newest")),
     # what the conclusions take besides
     "concluded": Bank(first=2, last=5, fields=(
         "peer_closed", "bad_doorbell", "syncache_ref", "snd_end", "fin_queued", "fin_acked",
-        "told", "heard", "awaits", "board", "paced", "told_new", "tail_open", "max_sndwnd", "recent_wnd", "bytes_acked",
-        "dupacks", "in_recovery", "recover_valid", "algorithm", "rexmt_shift", "unanswered", "fin_seq", "delack_deadline",
-        "ecn_seen", "ecn_echo", "ecn_cut",
+        "told", "heard", "awaits", "board", "paced", "told_new", "asks_echo", "tail_open", "max_sndwnd", "recent_wnd",
+        "bytes_acked", "dupacks", "in_recovery", "recover_valid", "algorithm", "rexmt_shift", "unanswered", "fin_seq",
+        "delack_deadline", "ecn_seen", "ecn_echo", "ecn_cut",
     )),
     # the peer's end
     "ending": Bank(first=2, last=6, fields=("fin_seen", "msl_on", "msl_deadline")),

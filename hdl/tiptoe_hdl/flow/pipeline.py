@@ -82,6 +82,7 @@ STEPS = (
         timestamps.classify,
         reassembly.overlap,
         scoreboard.judge,
+        spurious.measure,
         congestion.count,
         rtt.measure,
         host.compare,
@@ -244,10 +245,9 @@ class Pipeline(wiring.Component):
 
         shapes = fields(cfg)
         memories, results = {}, {}
-        banks = {name: bank for name, bank in BANKS.items() if cfg.timestamps or bank.again is not Again.STAMP}
-        unbuilt = (
-            {} if cfg.timestamps else {name: Const(0, shapes[name]) for name in ("ts_ok", *BANKS["stamps"].fields)}
-        )
+        banks = {name: bank for name, bank in BANKS.items() if cfg.timestamps or not bank.stamped}
+        missing = {name for bank in BANKS.values() if bank.stamped for name in bank.fields} | {"ts_ok", "asks_echo"}
+        unbuilt = {} if cfg.timestamps else {name: Const(0, shapes[name]) for name in sorted(missing)}
         for name, bank in banks.items():
             memories[name] = BankMemory(m, cfg, name, bank)
             # The word comes two cycles later: as the operand of the first step, or a cycle before it to be chosen from.

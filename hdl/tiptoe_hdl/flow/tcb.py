@@ -90,6 +90,8 @@ FIELDS = {
     "resent": 3,  # segments sent again since recovery began that the peer has not told to have come twice
     "prior_cwnd": CWND_BITS,  # before recovery began
     "prior_ssthresh": CWND_BITS,
+    "asks_echo": 1,  # recovery has begun with timestamps, and no acknowledgement has moved snd_una since (RFC 3522)
+    "repair_began": TICK_BITS,  # when
     "tail_open": 2,  # a tail was probed: 1, and all up to there has been acknowledged: 2 (RFC 8985 section 7.4)
     "told_new": 1,  # the peer has data that was first sent behind a time-out: beyond ``recover``
     "ecn_cut": 1,  # cwnd fell for ECE, and snd_una has not come to ``recover`` since

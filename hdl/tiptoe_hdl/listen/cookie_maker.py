@@ -4,6 +4,10 @@
 24 bits of HalfSipHash-2-4 over foreign address, IRS (with the local port), foreign port, MSS bits and 13 bits of the clock. The
 local address is the engine's only one. Without IRS the difference of both numbers would be all: where as much was sent as
 received, the last ACK of a connection that has ended (a FIN came twice) would look like a cookie's, and make another one.
+
+What the SYN says besides is agreed upon only with timestamps (RFC 7323), since only TSval has room for it: its lowest bits come
+back as TSecr of the ACK (``StampOptions``). No hash protects them. Who returns a cookie and lies there has options that it did
+not ask for, of its own connection: a scale by which its windows are taken for something else, blocks, marks.
 """
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
@@ -11,7 +15,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
-from ..messages import ACK, SYN, FourTuple, TxControl, listen_write
+from ..messages import ACK, ECE, SYN, FourTuple, StampOptions, TxControl, listen_write
 from ..wire.choice import select
 from .handshake import syn_request
 from .jobs import DEFAULT_MSS
@@ -26,8 +30,20 @@ ROUNDS = 10
 
 Cookie = data.StructLayout({"mac": 24, "mss": 3, "time": 5})
 
+NO_SCALE = 15
+"""In StampOptions: more than a scale may be (RFC 7323 section 2.3)."""
+
+Offers = data.StructLayout({"sack": 1, "ecn": 1, "timestamps": 1})
+"""What we agree to if the SYN offers it."""
+
 Question = data.StructLayout({"tuple": FourTuple, "cookie": Cookie, "seq": 32})
 """Is this cookie one of ours? It is SEG.ACK - SEG.SEQ of the handshake's ACK, whose SEG.SEQ is IRS + 1."""
+
+
+def options_of(stamp):
+    """What a cookie's TSval, or its echo, says: StampOptions, and whether there is a scale."""
+    said = data.View(StampOptions, stamp[: StampOptions.size])
+    return said, said.ws != NO_SCALE
 
 
 class MssBits(wiring.Component):
@@ -61,7 +77,7 @@ class CookieMaker(wiring.Component):
 
     Ports
     -----
-    key : In(64); time : In(16)
+    key : In(64); time : In(16); offers : In(Offers)
     make : In(stream of syn_request)
         A SYN; ``entry`` is what its listener says, ``mss`` its :class:`MssBits`, both two cycles later.
     entry : In(listen_write); mss : In(3)
@@ -76,7 +92,7 @@ class CookieMaker(wiring.Component):
 
     def __init__(self, cfg: EngineConfig):
         super().__init__({
-            "key": In(64), "time": In(16),
+            "key": In(64), "time": In(16), "offers": In(Offers),
             "make": In(stream.Signature(syn_request(cfg))), "entry": In(listen_write(cfg)), "mss": In(3),
             "ask": In(stream.Signature(Question)), "answered": Out(1), "good": Out(1),
             "control": Out(stream.Signature(TxControl)), "room": In(1), "sent": Out(1),
@@ -92,6 +108,8 @@ class CookieMaker(wiring.Component):
         asking, wanted = Signal(), Signal(24)
         out = self.control.payload
         syn, question = self.make.payload, self.ask.payload
+        ts_ok = syn.ts_present & self.offers.timestamps
+        sack_ok, ecn_ok = syn.sack_ok & self.offers.sack & ts_ok, syn.ecn_ok & self.offers.ecn & ts_ok
 
         # The clock and MSS that go into it.
         time = Signal(16)
@@ -131,7 +149,11 @@ class CookieMaker(wiring.Component):
                     words[2].eq(Cat(tuple_.fport, question.cookie.mss, time[:TIME_BITS])),
                     a.eq(k0), b.eq(k1), c.eq(k0 ^ 0x6C796765), d.eq(k1 ^ 0x74656462 ^ first),
                     out.tuple.eq(syn.tuple), out.dmac.eq(syn.smac), out.seq.eq(syn.seq), out.ack.eq(syn.seq + 1),
-                    out.flags.eq(1 << SYN | 1 << ACK),
+                    out.flags.eq(1 << SYN | 1 << ACK | ecn_ok << ECE),
+                    out.ws_present.eq(syn.ws_present & ts_ok), out.sack_ok.eq(sack_ok),
+                    out.ts_ok.eq(ts_ok), out.tsecr.eq(syn.tsval), out.says_options.eq(1),
+                    out.options.ws.eq(Mux(syn.ws_present, syn.ws, NO_SCALE)),
+                    out.options.sack_ok.eq(sack_ok), out.options.ecn_ok.eq(ecn_ok),
                 ]  # fmt: skip
                 with m.If(self.ask.valid | self.make.valid):
                     m.next = "Round"
@@ -141,7 +163,11 @@ class CookieMaker(wiring.Component):
                 with m.If(step[1] & ~asking):
                     m.d.sync += [words[1].eq(words[1] ^ out.ack), words[2][16:19].eq(self.mss)]
                 with m.If(step[3]):
-                    m.d.sync += [out.mss.eq(self.entry.mss), out.wnd.eq(self.entry.wnd)]
+                    m.d.sync += [
+                        out.mss.eq(self.entry.mss),
+                        out.wnd.eq(self.entry.wnd),
+                        out.ws.eq(self.entry.rcv_scale),
+                    ]
                 with m.If(step[-1]):
                     m.next = "Number"
             with m.State("Number"):

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from ..config import EngineConfig
 from ..messages import TxControl, listen_write
 from ..wire.stream_merge import StreamMerge
-from .cookie_maker import CookieMaker, MssBits, Question
+from .cookie_maker import CookieMaker, MssBits, Offers, Question
 from .handshake import syn_request
 
 MAKERS = 3
@@ -25,6 +25,8 @@ class SynCookies(wiring.Component):
     Ports
     -----
     key : In(64); tick_time : In(32)
+    offers : In(Offers)
+        What SYN,ACKs agree to.
     i : In(stream of syn_request)
     index : Out(listener_bits); entry : In(listen_write)
         The listen table: what the listener says, two cycles later. From flip-flops.
@@ -43,7 +45,7 @@ class SynCookies(wiring.Component):
     def __init__(self, cfg: EngineConfig):
         self._cfg = cfg
         super().__init__({
-            "key": In(64), "tick_time": In(32),
+            "key": In(64), "tick_time": In(32), "offers": In(Offers),
             "i": In(stream.Signature(syn_request(cfg))),
             "index": Out(cfg.listener_bits), "entry": In(listen_write(cfg)), "changing": In(1),
             "ask": In(stream.Signature(Question)), "answered": Out(1), "good": Out(1),
@@ -80,7 +82,8 @@ class SynCookies(wiring.Component):
             m.submodules[f"maker{number}"] = maker
             wiring.connect(m, maker.control, merge.i[number])
             m.d.comb += [
-                maker.key.eq(self.key), maker.time.eq(time), maker.entry.eq(self.entry), maker.room.eq(self.room),
+                maker.key.eq(self.key), maker.time.eq(time), maker.offers.eq(self.offers),
+                maker.entry.eq(self.entry), maker.room.eq(self.room),
                 maker.mss.eq(mss.o),
                 maker.make.payload.eq(self.i.payload),
                 maker.make.valid.eq(wanted & ~before.any()),

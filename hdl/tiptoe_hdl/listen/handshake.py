@@ -21,8 +21,8 @@ def syn_request(cfg: EngineConfig) -> data.StructLayout:
     """Dispatcher to listen unit: what counts of a SYN for listener ``listener``, or (``hit``) for half-open connection
     ``index``. Its frame is given up: nobody waits for what becomes of it.
 
-    ``returned``: no SYN, but the ACK of such an answer; ISS is SEG.ACK - 1,
-    IRS is SEG.SEQ - 1, and the MSS bits of their difference stand for the peer's MSS."""
+    ``returned``: no SYN, but the ACK of such an answer; ISS is SEG.ACK - 1, IRS is SEG.SEQ - 1, the MSS bits of their difference
+    stand for the peer's MSS, and the options are what the cookie's SYN,ACK agreed to."""
     return data.StructLayout({
         "hit": 1, "index": index_bits(cfg), "listener": cfg.listener_bits, "is_ack": 1, "returned": 1,
         "tuple": FourTuple, "smac": 48, "seq": 32, "ack": 32, "mss": 16, "ws_present": 1, "ws": 4, "sack_ok": 1,

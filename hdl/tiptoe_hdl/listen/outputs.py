@@ -3,7 +3,7 @@
 from amaranth.hdl import Array, Mux, Signal
 
 from ..messages import ACK, ECE, RST, SYN, FlowOp
-from .cookie_maker import MSS, Cookie
+from .cookie_maker import MSS, NO_SCALE, Cookie
 from .jobs import DEFAULT_MSS
 
 
@@ -21,14 +21,15 @@ def outputs(m, u):
         u.cache.peer_data.smac.eq(syn.smac),
         u.cache.peer_data.irs.eq(syn.seq - syn.returned),
         u.cache.peer_data.mss.eq(Mux(syn.returned, remembered, Mux(syn.mss.any(), syn.mss, DEFAULT_MSS))),
-        u.cache.peer_data.ws_present.eq(syn.ws_present & ~syn.returned),
+        u.cache.peer_data.ws_present.eq(syn.ws_present),
         u.cache.peer_data.ws.eq(syn.ws),
-        u.cache.peer_data.sack_ok.eq(syn.sack_ok & u.sack & ~syn.returned),
-        u.cache.peer_data.ecn_ok.eq(syn.ecn_ok & u.ecn & ~syn.returned),
-        u.cache.peer_data.ts_ok.eq(syn.ts_present & u.timestamps & ~syn.returned),
+        u.cache.peer_data.sack_ok.eq(syn.sack_ok & (u.sack | syn.returned)),
+        u.cache.peer_data.ecn_ok.eq(syn.ecn_ok & (u.ecn | syn.returned)),
+        u.cache.peer_data.ts_ok.eq(syn.ts_present & (u.timestamps | syn.returned)),
         u.cache.peer_data.tsval.eq(syn.tsval),
         u.cache.own_data.iss.eq(Mux(syn.returned, syn.ack - 1, u.isn.payload)),
         u.cache.own_data.listener.eq(syn.listener),
+        u.cache.own_data.by_cookie.eq(syn.returned),
         *(u.cache.own_data[name].eq(entry[name]) for name in ("mss", "rcv_scale", "wnd")),
         u.listeners.index.eq(syn.listener),
         u.listeners.write.payload.eq(u.listen.payload),
@@ -47,7 +48,12 @@ def outputs(m, u):
         out.sack_ok.eq(peer.sack_ok), out.ts_ok.eq(peer.ts_ok), out.tsecr.eq(peer.tsval),
     ]  # fmt: skip
     with m.If(u.states.at("SynAck")):
-        m.d.comb += [out.seq.eq(own.iss), out.flags.eq(1 << SYN | 1 << ACK | peer.ecn_ok << ECE)]
+        m.d.comb += [
+            out.seq.eq(own.iss), out.flags.eq(1 << SYN | 1 << ACK | peer.ecn_ok << ECE),
+            # A cookie's says them again: whichever of both is echoed, should the entry have gone when that comes.
+            out.says_options.eq(own.by_cookie), out.options.ws.eq(Mux(peer.ws_present, peer.ws, NO_SCALE)),
+            out.options.sack_ok.eq(peer.sack_ok), out.options.ecn_ok.eq(peer.ecn_ok),
+        ]  # fmt: skip
     with m.If(u.states.at("Reset")):
         m.d.comb += out.flags.eq(1 << RST | 1 << ACK)
     with m.If(u.states.at("Refuse")):

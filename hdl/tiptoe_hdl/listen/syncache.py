@@ -50,6 +50,7 @@ def own(cfg: EngineConfig) -> data.StructLayout:
             "mss": 16,
             "rcv_scale": 4,
             "wnd": 16,
+            "by_cookie": 1,  # it was a SYN cookie's before
         }
     )
 

@@ -1,13 +1,14 @@
 """Which SYNs the dispatcher lets in (RFC 9293 section 3.10.7.2, second; RFC 4987): nobody waits for them, so what cannot be
 served is dropped, answered with a cookie, or left to the host."""
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
+from ..listen.cookie_maker import options_of
 from ..listen.handshake import syn_request
-from ..messages import ACK, CWR, ECE, RxMeta
+from ..messages import ACK, CWR, ECE, SYN, RxMeta
 from .lookup import told
 
 
@@ -78,12 +79,19 @@ class Admission(wiring.Component):
         m.d.comb += held.eq(self.syn.valid | self.unserved.valid)
         with m.If(~held):
             m.d.sync += [syn.hit.eq(told.hit), syn.index.eq(told.index), syn.listener.eq(told.listener)]
-            # Both with SYN: an ECN-setup SYN (RFC 3168 section 6.1.1).
-            m.d.sync += syn.ecn_ok.eq(head.flags[ECE] & head.flags[CWR])
             m.d.sync += [syn.is_ack.eq(head.flags[ACK]), syn.returned.eq(0)]
             m.d.sync += [
-                syn[name].eq(head[name])
-                for name in ("tuple", "smac", "seq", "ack", "mss", "ws_present", "ws", "sack_ok", "ts_present", "tsval")
+                syn[name].eq(head[name]) for name in ("tuple", "smac", "seq", "ack", "mss", "ts_present", "tsval")
+            ]
+            # Without timestamps a cookie agrees to nothing.
+            is_syn, (returned, has_scale) = head.flags[SYN], options_of(head.tsecr)
+            stamped = head.ts_present
+            m.d.sync += [
+                syn.ws_present.eq(Mux(is_syn, head.ws_present, has_scale & stamped)),
+                syn.ws.eq(Mux(is_syn, head.ws, returned.ws)),
+                syn.sack_ok.eq(Mux(is_syn, head.sack_ok, returned.sack_ok & stamped)),
+                # ECE and CWR with SYN: an ECN-setup SYN (RFC 3168 section 6.1.1).
+                syn.ecn_ok.eq(Mux(is_syn, head.flags[ECE] & head.flags[CWR], returned.ecn_ok & stamped)),
             ]
         with m.If(self.admit):
             self._admit(m)

@@ -266,17 +266,27 @@ class Resolver(wiring.Component):
 
     def _stamps(self, m: Module, is_segment: Value, now):
         """TSval: the clock and ISS, which stands in none of the messages: it is the place in the sequence space less the one in
-        the ring, or, without a ring, known by the SYN. TSecr: as asked for, 0 without an ACK (RFC 7323 section 3.2)."""
+        the ring, or, without a ring, known by the SYN. TSecr: as asked for, 0 without an ACK (RFC 7323 section 3.2).
+
+        A cookie's TSval is the newest that ends in what it says: so none that follows is less."""
         segment, control, header = self.segment.payload, self.control.payload, self.o.header
         own_iss, their_iss, tsval, tsecr = Signal(32), Signal(32), Signal(32), Signal(32)
+        options = control.options.as_value()
+        bits = len(options)
+        says = control.says_options.replicate(bits)
         m.d.sync += [
             own_iss.eq(segment.seq + ~segment.position),
-            their_iss.eq(control.seq - ~control.flags[SYN]),
+            # Less what it is to end in: those bits can then be put in without a carry, and never point ahead of the clock.
+            their_iss.eq(control.seq - Mux(control.flags[SYN], options & says, 1)),
             tsval.eq(Mux(is_segment, own_iss, their_iss) + self.ts_now),
             tsecr.eq(control.tsecr),
         ]
         echo = Mux(is_segment, self.stamp.tsval & self.stamp.known.replicate(32), tsecr)
-        m.d.comb += [header.tsval.eq(tsval), header.tsecr.eq(echo & now.flags[ACK].replicate(32))]
+        ends_in_options = ~is_segment & control.says_options
+        m.d.comb += [
+            header.tsval.eq(Cat(Mux(ends_in_options, options, tsval[:bits]), tsval[bits:])),
+            header.tsecr.eq(echo & now.flags[ACK].replicate(32)),
+        ]
 
     def _tables(self, m: Module):
         """The tables; for ``segment.payload``, from flip-flops: endpoint, IP header of its own, ring base and log2. The

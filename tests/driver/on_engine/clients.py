@@ -38,6 +38,10 @@ class Client:
         SYNs sent.
     permitted : bool
         The SYN,ACK permits selective acknowledgements.
+    stamped : bool
+        Both SYNs have timestamps.
+    newest, old : int
+        TSval of the engine that came last in order (TS.Recent, RFC 7323 section 4.3); segments that were older, and dropped.
     reset : bool
         A RST has come that a TCP would believe.
     """
@@ -49,7 +53,8 @@ class Client:
         self.rcv_nxt = 0
         self.mss = 0
         self.ws: int | None = None
-        self.permitted = False
+        self.permitted = self.stamped = False
+        self.newest = self.old = 0
         self.answer = b""
         self.began = crowd.now
         self.established: int | None = None
@@ -88,6 +93,12 @@ class Client:
             if segment.seq == self.rcv_nxt or (self.established is None and segment.ack == self.nxt):
                 self.reset, self.ended = True, self.crowd.now
             return
+        if self.stamped and segment.stamps is not None:
+            if (segment.stamps[0] - self.newest) & 1 << 31:
+                self.old += 1
+                return
+            if segment.seq == self.rcv_nxt:
+                self.newest = segment.stamps[0]
         if segment.flags & SYN:
             if self.established is not None:
                 self._emit(ACK, self.nxt)  # a challenge
@@ -127,6 +138,8 @@ class Client:
         self.established, self.una = self.crowd.now, self.nxt
         self.rcv_nxt, self.mss, self.ws = syn_ack.seq + 1 & M, syn_ack.mss, syn_ack.ws
         self.permitted = syn_ack.sack_ok
+        if syn_ack.stamps is not None:
+            self.stamped, self.newest = True, syn_ack.stamps[0]
         self._emit(ACK, self.nxt)
         self._emit(ACK | PSH, self.nxt, self.question)
         self.nxt = self.nxt + len(self.question) & M
@@ -146,9 +159,11 @@ class Client:
         self, flags: int, seq: int, payload: bytes = b"", mss: int = 0, ws: int | None = None, sack_ok: bool = False
     ) -> None:
         ack = self.rcv_nxt if flags & ACK else 0
+        stamps = (self.crowd.now & M, self.newest) if self.stamped or (flags == SYN and self.crowd.stamps) else None
         segment = Segment(
-            ip_number(THEIRS), ip_number(OURS), self.port, 80, seq & M, ack, flags, 8192, mss, ws, payload, sack_ok
-        )
+            ip_number(THEIRS), ip_number(OURS), self.port, 80, seq & M, ack, flags, 8192, mss, ws, payload, sack_ok,
+            stamps=stamps,
+        )  # fmt: skip
         if not self._lost(True, segment):
             self.crowd.inject(segment)
 
@@ -180,9 +195,11 @@ class Crowd:
         All there ever were.
     permits : bool
         SYNs of clients permit selective acknowledgements.
+    stamps : bool
+        They have timestamps (RFC 7323).
     """
 
-    permits = True
+    permits, stamps = True, False
 
     def __init__(
         self,

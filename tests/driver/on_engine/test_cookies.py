@@ -4,6 +4,7 @@ and what comes after a connection's end."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -18,12 +19,12 @@ M32 = 0xFFFF_FFFF
 class Flooded(Crowd):
     """SYNs from nowhere, as many as there are entries, a few times a second."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: Any = "tiny", **driver: Any) -> None:
         self.flooding = False
         self._next = 0
         self._seen = 0
         retries = {reg.REG_RETRIES: 2 << reg.RETRIES_SYN_RETRIES_SHIFT | 12}  # those from nowhere end soon
-        super().__init__("tiny", syn_cookies=True, registers=retries)
+        super().__init__(config, syn_cookies=True, registers=retries, **driver)
 
     def turn(self) -> None:
         if self.flooding and self.now >= self._next:

@@ -10,9 +10,11 @@ SEQUENCES = [(0xFFFFFFFF, 0xFFFFFFFF), (0xFFFFFFFE, 0), (0x7FFFFFFF, 0x80000000)
 
 
 def syn_ack(tuple_, irs, iss, **overrides):
+    """``options`` as the bench has them: 0 where no TSval says them."""
     return {
         "tuple": tuple_, "dmac": seg()["smac"], "seq": iss, "ack": irs + 1 & M32, "flags": S | A, "wnd": WND,
         "mss": MSS, "ws_present": 0, "ws": SCALE, "sack_ok": 0, "ts_ok": 0, "tsecr": 0,
+        "says_options": 0, "options": {"ws": 0, "sack_ok": 0, "ecn_ok": 0},
     } | overrides  # fmt: skip
 
 

@@ -33,7 +33,7 @@ async def ask(ctx, net, number, time=0, irs=1000, mss=0):
     answer = await net.next(ctx, "cookie")
     key = net.key & (1 << 64) - 1
     iss = irs + cookie(key, peer_tuple(number), irs, mss, time) & M32
-    assert answer == syn_ack(peer_tuple(number), irs, iss, ws=0)
+    assert answer == syn_ack(peer_tuple(number), irs, iss, says_options=1)
     return iss
 
 
@@ -42,7 +42,7 @@ async def get_in(ctx, net, number, iss, id_, irs=1000, mss=536):
     await net.send(ctx, number=number, seq=irs + 1, ack=iss + 1, flags=A | EC)
     assert await net.next(ctx, "info") == info(drop=True)
     again, event = await net.next(ctx, "control"), await net.next(ctx, "event")
-    assert again == syn_ack(peer_tuple(number), irs, iss)
+    assert again == syn_ack(peer_tuple(number), irs, iss, says_options=1)
     assert (event["iss"], event["irs"], event["mss"], event["ws_present"], event["sack_ok"]) == (iss, irs, mss, 0, 0)
     await net.send(ctx, number=number, seq=irs + 1, ack=iss + 1, payload_length=100)
     assert (await net.next(ctx, "segment"))["id"] == id_

@@ -116,7 +116,7 @@ def test_the_ack_of_a_cookie_finds_the_entry_of_another_syn_of_its_four_tuple(ir
         assert gone["gone"] and gone["syncache_ref"] == event["syncache_ref"]
         assert await net.next(ctx, "info") == info(drop=True)
         again, event = await net.next(ctx, "control"), await net.next(ctx, "event")
-        assert again == syn_ack(peer_tuple(50), irs, cookie)
+        assert again == syn_ack(peer_tuple(50), irs, cookie, says_options=1)
         assert (event["iss"], event["irs"], event["mss"], event["gone"]) == (cookie, irs, 1460, 0)
         await accept(ctx, net, 50, cookie, 1, irs=irs)
         await net.nothing(ctx)

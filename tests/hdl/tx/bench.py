@@ -93,6 +93,7 @@ class TxBench:
     stall: float = 0.0
     slow: float = 0.0
     done_stall: float = 0.0
+    ts_now: int = TS_NOW
     unknown: bool = False  # no list of SACK blocks is ever known
     lenient: bool = False  # the test itself compares the frames
     done_after: Job | None = None  # frame_done is not taken before this one is accepted
@@ -164,6 +165,8 @@ class TxBench:
             "flags": flags, "wnd": rng.getrandbits(16),
             "mss": rng.getrandbits(16), "ws_present": rng.getrandbits(1), "ws": rng.randrange(15),
             "sack_ok": rng.getrandbits(1), "ts_ok": self.stamped(), "tsecr": rng.getrandbits(32),
+            "says_options": flags >> SYN & rng.getrandbits(1),
+            "options": {"ws": rng.randrange(16), "sack_ok": rng.getrandbits(1), "ecn_ok": rng.getrandbits(1)},
         })  # fmt: skip
 
     def frame(self, length: int, *, error: bool = False) -> Job:
@@ -226,7 +229,11 @@ class TxBench:
         else:
             iss, echo = message["seq"] - 1 + (message["flags"] >> SYN & 1), message["tsecr"]
         echo = echo if message["flags"] >> ACK & 1 else 0
-        return [("NOP", None)] * 2 + [("Timestamp", ((TS_NOW + iss) % (1 << 32), echo))]
+        tsval = self.ts_now + iss
+        if message.get("says_options"):
+            said = message["options"]
+            tsval -= (tsval - (said["ws"] | said["sack_ok"] << 4 | said["ecn_ok"] << 5)) % 64
+        return [("NOP", None)] * 2 + [("Timestamp", (tsval % (1 << 32), echo))]
 
     @staticmethod
     def _syn_options(message: dict[str, Any], stamps: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
@@ -296,7 +303,7 @@ class TxBench:
         ctx.set(dut.mac, MAC)
         ctx.set(dut.ttl, TTL)
         ctx.set(dut.tos, TOS)
-        ctx.set(dut.ts_now, TS_NOW)
+        ctx.set(dut.ts_now, self.ts_now)
         for index, mac in enumerate(self.hops):
             ctx.set(dut.next_hop.payload, {"index": index, "mac": mac})
             ctx.set(dut.next_hop.valid, 1)

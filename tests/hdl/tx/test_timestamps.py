@@ -58,6 +58,32 @@ def test_without_acknowledgement_nothing_is_echoed(flags, echoed, rng):
     assert stamps[1] == (0x80000001 if echoed else 0)
 
 
+def tsval(frame):
+    (stamps,) = [value for kind, value in Ether(frame)[TCP].options if kind == "Timestamp"]
+    return stamps[0]
+
+
+@pytest.mark.parametrize("clock", [0, 1, 63, 64, 0x7FFFFFF0, 0x80000000, 0xFFFFFFFF])
+def test_what_a_cookie_s_tsval_says_is_never_newer_than_what_follows(clock, rng):
+    """The connection's next segment may be of the same tick; were its TSval less, the peer would drop it (RFC 7323 section
+    5.3). And none is older than the options take."""
+    bench = TxBench(STAMPED, rng, ts_now=clock)
+    jobs = []
+    for iss in (0, 1, 62, 63, 64, 0x7FFFFFFF, 0xFFFFFFFF, 0xFFFFFFC0):
+        for ws, sack_ok, ecn_ok in ((15, 1, 1), (0, 0, 0), (7, 1, 0), (14, 0, 1)):
+            cookie = bench.control(1 << SYN | 1 << ACK)
+            said = {"ws": ws, "sack_ok": sack_ok, "ecn_ok": ecn_ok}
+            cookie.message |= {"seq": iss, "ts_ok": 1, "says_options": 1, "options": said}
+            follows = bench.segment(flags=1 << ACK, position=0)
+            follows.message |= {"seq": iss + 1 & 0xFFFFFFFF, "ts_ok": 1}
+            jobs += [cookie, follows]
+    frames = [tsval(frame) for frame in bench.run(jobs)]
+    for job, first, then in zip(jobs[::2], frames[::2], frames[1::2], strict=True):
+        said = job.message["options"]
+        assert first & 63 == said["ws"] | said["sack_ok"] << 4 | said["ecn_ok"] << 5
+        assert then == (clock + job.message["seq"]) % (1 << 32) and (then - first) % (1 << 32) < 64
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("stall", [0.0, 0.5])
 def test_headers_of_all_kinds_back_to_back(width, stall, rng):

@@ -220,7 +220,7 @@ def apply(s):
     )
     # What has been sent again already is not for a partial acknowledgement (RFC 6675 section 5, step C: HighRxt), nor what goes
     # in a turn, since the peer has data beyond it.
-    first_gap = partial & ((s.ack_covers_rxt & ~s.e_has_sack) | ~s.paced | s.rexmt_one)
+    first_gap = partial & ~s.if_original & ((s.ack_covers_rxt & ~s.e_has_sack) | ~s.paced | s.rexmt_one)
     rexmt_one = (s.rexmt_one & ~(s.fresh | s.timeout | full | partial | undo)) | enter | first_gap | s.timeout_paced
     return dict(
         cwnd=cwnd(changed | Mux(s.cwnd_stays, s.cwnd, 0)),

@@ -9,5 +9,6 @@ EVERYTHING = TINY.with_(
     syncache_entries=16,
     listeners=256,
     timestamps=True,
+    pacing=True,
 )
 """Small tables, every option, and more half-open connections and listeners than ids."""

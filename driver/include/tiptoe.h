@@ -81,6 +81,8 @@
 #define TIPTOE_LIMITS_ADDR_WIDTH_SHIFT               8u
 #define TIPTOE_LIMITS_MAX_FRAME_BYTES_MASK           0x0fff0000u
 #define TIPTOE_LIMITS_MAX_FRAME_BYTES_SHIFT          16u
+#define TIPTOE_LIMITS_PACING_MASK                    0x10000000u
+#define TIPTOE_LIMITS_PACING_SHIFT                   28u
 #define TIPTOE_LIMITS_TIMESTAMPS_MASK                0x20000000u
 #define TIPTOE_LIMITS_TIMESTAMPS_SHIFT               29u
 #define TIPTOE_LIMITS_ECN_MASK                       0x40000000u
@@ -243,6 +245,7 @@ enum tiptoe_opcode {
 	TIPTOE_OPCODE_KEEPALIVE = 15,
 	TIPTOE_OPCODE_URGENT = 16,
 	TIPTOE_OPCODE_SET_CWND = 17,
+	TIPTOE_OPCODE_SET_PACING = 18,
 };
 
 /* Events. */
@@ -474,6 +477,12 @@ enum tiptoe_counter {
 #define TIPTOE_CMD_SET_CWND_SSTHRESH_DWORD           3u
 #define TIPTOE_CMD_SET_CWND_SSTHRESH_SHIFT           0u
 #define TIPTOE_CMD_SET_CWND_SSTHRESH_WIDTH           24u
+#define TIPTOE_CMD_SET_PACING_TID_DWORD              1u
+#define TIPTOE_CMD_SET_PACING_TID_SHIFT              0u
+#define TIPTOE_CMD_SET_PACING_TID_WIDTH              32u
+#define TIPTOE_CMD_SET_PACING_INTERVAL_DWORD         2u
+#define TIPTOE_CMD_SET_PACING_INTERVAL_SHIFT         0u
+#define TIPTOE_CMD_SET_PACING_INTERVAL_WIDTH         30u
 
 /* Events. */
 #define TIPTOE_EVT_TRAILER_TYPE_DWORD                7u

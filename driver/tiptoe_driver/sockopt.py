@@ -6,6 +6,7 @@ import errno
 import os
 import socket as stdlib
 import struct
+import sys
 
 from .hardware.abi_gen import Congestion
 from .netinet.offload import tcp_gen_ctloutput, tcp_gen_listen_open, tcp_gen_send
@@ -16,6 +17,7 @@ from .netinet.structures import (
     SO_ACCEPTCONN,
     SO_KEEPALIVE,
     SO_LINGER,
+    SO_MAX_PACING_RATE,
     SO_NO_OFFLOAD,
     SO_OOBINLINE,
     SO_REUSEADDR,
@@ -30,6 +32,7 @@ from .netinet.structures import (
 )
 from .netinet.tcp_errors import TCP_MINMSS, tcp_output_error
 from .netinet.tcp_fsm import TCPS_ESTABLISHED, TCPS_LISTEN, TCPS_SYN_SENT
+from .netinet.tcp_info import NO_PACING_RATE
 from .netinet.tcp_keepalive import tcp_keepalive
 from .netinet.tcp_timer import tcp_user_timer, tcp_user_timer_stop
 
@@ -80,6 +83,9 @@ def sosetopt(so: socket, level: int, optname: int, value: int | bytes) -> None:
         return
     if level == stdlib.IPPROTO_TCP and optname == stdlib.TCP_CONGESTION:
         _set_congestion(so, value)
+        return
+    if level == stdlib.SOL_SOCKET and optname == SO_MAX_PACING_RATE:
+        _set_pacing_rate(so, value)
         return
     number = value if isinstance(value, int) else int.from_bytes(value[:4], "little", signed=True)
     if level == stdlib.SOL_SOCKET and optname in _FLAG_OPTIONS:
@@ -161,6 +167,25 @@ def _set_user_timeout(so: socket, number: int) -> None:
         tcp_gen_ctloutput(tp, stdlib.IPPROTO_TCP, stdlib.TCP_USER_TIMEOUT)
 
 
+def _set_pacing_rate(so: socket, value: int | bytes) -> None:
+    """SO_MAX_PACING_RATE in bytes per second, of 4 bytes or 8 as on Linux, all ones for no limit."""
+    inp, tp = sotoinpcb(so), sototcpcb(so)
+    if isinstance(value, bytes):
+        size = 8 if len(value) >= 8 else 4
+        if len(value) < 4:
+            raise os_error(errno.EINVAL)
+        rate = int.from_bytes(value[:size], sys.byteorder)
+        if rate == (1 << 8 * size) - 1:
+            rate = NO_PACING_RATE
+    else:
+        rate = NO_PACING_RATE if value == -1 else value & 0xFFFF_FFFF if value < 0 else value
+    if rate > NO_PACING_RATE:
+        raise os_error(errno.EINVAL)
+    with inp.lock:
+        tp.t_max_pacing_rate = rate
+        tcp_gen_ctloutput(tp, stdlib.SOL_SOCKET, SO_MAX_PACING_RATE)
+
+
 def _keepalive_changed(so: socket, level: int, optname: int) -> None:
     """SO_KEEPALIVE and its times: on a live connection they count at once."""
     if so.so_pcb is not None:
@@ -204,6 +229,12 @@ def sogetopt(so: socket, level: int, optname: int, buflen: int = 0) -> int | byt
         return packed[:buflen] if buflen else struct.unpack_from("@i", packed)[0]
     if level == stdlib.IPPROTO_TCP and optname == stdlib.TCP_CONGESTION:
         return tcp_congestion(sototcpcb(so)).name.lower().encode().ljust(16, b"\0")[: buflen or 16]
+    if level == stdlib.SOL_SOCKET and optname == SO_MAX_PACING_RATE:
+        rate = sototcpcb(so).t_max_pacing_rate
+        if buflen >= 8:
+            return struct.pack("@Q", rate)
+        short = struct.pack("@I", min(rate, 0xFFFF_FFFF))
+        return short[:buflen] if buflen else int(struct.unpack("@i", short)[0])
     number = _option(so, level, optname)
     return struct.pack("@i", number)[:buflen] if buflen else number
 

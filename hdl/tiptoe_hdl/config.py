@@ -49,6 +49,8 @@ class EngineConfig:
         them has programs, the unit that runs them is left out.
     timestamps : bool
         Connections may have timestamps (RFC 7323): PAWS, and a round-trip time from each acknowledgement of a window.
+    pacing : bool
+        Connections may have a pacing rate, which their data does not exceed.
     max_frame_bytes : int
         Longest Ethernet frame carried, without FCS and 802.1Q tag.
     vlan : bool
@@ -70,6 +72,7 @@ class EngineConfig:
     ooo_intervals: int = 4
     congestion: tuple[str, ...] = ("newreno", "reno", "cubic", "host", "dctcp")
     timestamps: bool = True
+    pacing: bool = True
     max_frame_bytes: int = 1514
     vlan: bool = False
     tick_cycles: int = 125_000
@@ -137,6 +140,7 @@ TINY = EngineConfig(
     tx_buffer_bytes=8192,
     congestion=("newreno", "reno"),
     timestamps=False,
+    pacing=False,
 )
 """For unit tests: every table can be filled in a short simulation."""
 

@@ -96,6 +96,8 @@ class FlowOp(enum.Enum, shape=unsigned(4)):
     """The send ring ends at position ``a``, and what is in it is urgent: SND.UP (RFC 9293 section 3.8.5)."""
     CWND = 12
     """cwnd, in bytes, in ``a``, ssthresh in ``b``; of a connection whose algorithm leaves them to the host."""
+    PACING = 13
+    """Data of the connection leaves no faster than a byte in ``a`` / 4096 cycles; 0: as fast as it may."""
 
 
 FourTuple = data.StructLayout({"laddr": 32, "faddr": 32, "lport": 16, "fport": 16})

@@ -78,7 +78,7 @@ class FakeDevice:
                 (size.bit_length() - 1) << shift
                 for size, shift in ((connections, 0), (listeners, 8), (syncache, 16), (next_hops, 24))
             ),
-            reg.REG_LIMITS: 8 | 40 << 8 | 1514 << 16 | reg.LIMITS_ECN | reg.LIMITS_TIMESTAMPS,
+            reg.REG_LIMITS: 8 | 40 << 8 | 1514 << 16 | reg.LIMITS_ECN | reg.LIMITS_TIMESTAMPS | reg.LIMITS_PACING,
             reg.REG_CONGESTION: 1 << reg.Congestion.NEWRENO | 1 << reg.Congestion.RENO,
             reg.REG_STATUS: reg.STATUS_READY,
         }

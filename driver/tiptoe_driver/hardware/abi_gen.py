@@ -80,6 +80,8 @@ LIMITS_ADDR_WIDTH = 0x7F00
 LIMITS_ADDR_WIDTH_SHIFT = 8
 LIMITS_MAX_FRAME_BYTES = 0xFFF0000
 LIMITS_MAX_FRAME_BYTES_SHIFT = 16
+LIMITS_PACING = 0x10000000
+LIMITS_PACING_SHIFT = 28
 LIMITS_TIMESTAMPS = 0x20000000
 LIMITS_TIMESTAMPS_SHIFT = 29
 LIMITS_ECN = 0x40000000
@@ -367,6 +369,7 @@ class Opcode(IntEnum):
     KEEPALIVE = 15
     URGENT = 16
     SET_CWND = 17
+    SET_PACING = 18
 
 
 class EventType(IntEnum):
@@ -575,6 +578,12 @@ COMMANDS: dict[Opcode, tuple[tuple[str, int, int, int], ...]] = {
         ("tid", 1, 0, 32),
         ("cwnd", 2, 0, 24),
         ("ssthresh", 3, 0, 24),
+    ),
+    Opcode.SET_PACING: (
+        ("opcode", 0, 0, 8),
+        ("tag", 0, 16, 16),
+        ("tid", 1, 0, 32),
+        ("interval", 2, 0, 30),
     ),
 }
 
@@ -1075,6 +1084,23 @@ def pack_set_cwnd(
         tid,
         cwnd,
         ssthresh,
+    )
+
+
+def pack_set_pacing(
+    tag: int,
+    *,
+    tid: int,
+    interval: int,
+) -> bytes:
+    """The command SET_PACING."""
+    _check("tag", tag, 16)
+    _check("tid", tid, 32)
+    _check("interval", interval, 30)
+    return _COMMAND[3].pack(
+        18 | (tag << 16),
+        tid,
+        interval,
     )
 
 

@@ -16,7 +16,15 @@ from .gate import DeviceGate
 from .ids import ConnectionIds
 from .limits import check_addresses, check_ids, power_up_values
 from .memory import HostMemory, RingPool
-from .options import DeviceError, EngineOptions, ecn_bits, identify, vlan_register
+from .options import (
+    PACING_FRACTION,
+    DeviceError,
+    EngineOptions,
+    ecn_bits,
+    identify,
+    pacing_interval,
+    vlan_register,
+)
 from .positions import MASK
 from .rings import CommandRing, EventRing
 from .toepcb import TP_READY, TP_RELEASING, TP_STOCK, toepcb
@@ -207,6 +215,15 @@ class Engine:
     def timestamps(self) -> bool:
         """Whether SYNs offer timestamps."""
         return self.options.timestamps and self.capabilities.timestamps
+
+    def pacing_interval(self, rate: int) -> int:
+        """What SET_PACING says for ``rate`` bytes per second; 0: no limit, or none that the engine can keep."""
+        return pacing_interval(self.options, self.capabilities, rate)
+
+    def pacing_rate(self, rate: int) -> int:
+        """What becomes of that rate; all ones: no limit."""
+        interval = self.pacing_interval(rate)
+        return (self.options.clock_hz << PACING_FRACTION) // interval if interval else (1 << 64) - 1
 
     def timestamp(self, iss: int) -> int:
         """TSval at the moment of a connection that began with ``iss`` (RFC 7323 section 7.1)."""

@@ -72,6 +72,8 @@ class EngineOptions:
         TCP's clock is the engine's tick input.
     tick_us : int
         A tick of TCP's clock in microseconds, for what is told of times, and for the engine's congestion control.
+    clock_hz : int
+        The engine's clock, in which pacing rates are told it.
     congestion : str or None
         Congestion control of connections that ask for none (TCP_CONGESTION): a name of ``abi_gen.Congestion`` in small
         letters, which the engine must have. None: "cubic" where it has it, else "newreno".
@@ -144,6 +146,7 @@ class EngineOptions:
     promiscuous: bool = False
     external_tick: bool = False
     tick_us: int = 1000
+    clock_hz: int = 125_000_000
     congestion: str | None = None
     registers: Mapping[int, int] = field(default_factory=dict)
     seed: int | None = None
@@ -182,7 +185,7 @@ class EngineOptions:
             check_power_of_two("command_entries", self.command_entries, 16, 1 << 16)
         check_power_of_two("frame_slots", self.frame_slots, 2, 1 << 15)
         check_at_least(1, frame_buffers=self.frame_buffers, tick_us=self.tick_us, arp_tries=self.arp_tries)
-        check_at_least(1, arp_retry_us=self.arp_retry_us)
+        check_at_least(1, arp_retry_us=self.arp_retry_us, clock_hz=self.clock_hz)
         check_at_least(0, command_reserve=self.command_reserve, stock=self.stock, active_reserve=self.active_reserve)
         check_at_least(0, memory_base=self.memory_base, fin_wait_2_us=self.fin_wait_2_us, orphan_us=self.orphan_us)
         check_at_least(0, arp_down_us=self.arp_down_us, arp_age_us=self.arp_age_us, link_down_us=self.link_down_us)
@@ -210,6 +213,8 @@ class Capabilities:
     """It knows 802.1Q tags."""
     timestamps: bool
     """Connections may have timestamps."""
+    pacing: bool
+    """Connections may have a pacing rate."""
     ecn: bool
     """It knows explicit congestion notification."""
     congestion: int
@@ -226,9 +231,22 @@ class Capabilities:
         return algorithm
 
 
+PACING_FRACTION = 12
+"""An interval is in 2^-12 cycles."""
+_LONGEST_INTERVAL = (1 << 30) - 1
+
+
 def ecn_bits(options: EngineOptions, capabilities: Capabilities) -> int:
     """CONTROL.ECN; 0 where the engine does not know it."""
     return ECN[options.ecn] << abi.CONTROL_ECN_SHIFT if capabilities.ecn else 0
+
+
+def pacing_interval(options: EngineOptions, capabilities: Capabilities, rate: int) -> int:
+    """``interval`` of SET_PACING for a rate in bytes per second, which it does not exceed; 0 for a rate of 0 or one beyond what
+    the clock can tell, and where the engine has no pacing. The lowest rate is what the field can say."""
+    if not rate or rate >= options.clock_hz << PACING_FRACTION or not capabilities.pacing:
+        return 0
+    return min(-(-(options.clock_hz << PACING_FRACTION) // rate), _LONGEST_INTERVAL)
 
 
 def vlan_register(options: EngineOptions) -> int:
@@ -259,6 +277,7 @@ def identify(device: Device) -> Capabilities:
         vlan=bool(limits & abi.LIMITS_VLAN),
         ecn=bool(limits & abi.LIMITS_ECN),
         timestamps=bool(limits & abi.LIMITS_TIMESTAMPS),
+        pacing=bool(limits & abi.LIMITS_PACING),
         addr_width=(limits & abi.LIMITS_ADDR_WIDTH) >> abi.LIMITS_ADDR_WIDTH_SHIFT,
         congestion=device.read32(abi.REG_CONGESTION),
         max_frame_bytes=(limits & abi.LIMITS_MAX_FRAME_BYTES) >> abi.LIMITS_MAX_FRAME_BYTES_SHIFT,

@@ -24,7 +24,7 @@ from .pcbinfo import FourTuple, inpcbinfo
 from .routes import RouteTable, route
 from .sockbuf import sockbuf
 from .tcp_fsm import TCPS_CLOSED
-from .tcp_info import tcp_info
+from .tcp_info import NO_PACING_RATE, tcp_info
 
 # t_flags
 TF_NODELAY = 0x000004
@@ -49,6 +49,9 @@ SO_KEEPALIVE = 0x0008
 SO_LINGER = 0x0080
 SO_OOBINLINE = 0x0100
 SO_NO_OFFLOAD = 0x4000
+
+SO_MAX_PACING_RATE = 47
+"""Of Linux; the standard library does not name it."""
 
 # so_state
 SS_NOFDREF = 0x0001
@@ -137,6 +140,7 @@ class tcpcb:
     TCP_KEEPCNT; ``t_keep_timer`` runs while SO_KEEPALIVE is set; ``t_rcvtime``: when the peer was last heard of, meanwhile;
     ``t_keepprobes``: how many probes have gone since, ``t_keep_asked``: when the last of them did. ``snd_up`` and ``rcv_up`` are
     behind the last urgent byte of each direction; ``t_iobc`` is the peer's, when TCPOOB_HAVEDATA says that it has arrived.
+    ``t_max_pacing_rate``: SO_MAX_PACING_RATE in bytes per second.
     """
 
     t_inpcb: inpcb
@@ -165,6 +169,7 @@ class tcpcb:
     t_cc: Congestion | None = None
     t_starttime: int = 0
     t_user_timeout: int = 0
+    t_max_pacing_rate: int = NO_PACING_RATE
     t_user_timer: Deadline | None = None
     t_keepidle: int = TCPTV_KEEP_IDLE
     t_keepintvl: int = TCPTV_KEEPINTVL

@@ -186,4 +186,5 @@ def inherit(listener: tcpcb, tp: tcpcb) -> None:
     tp.t_cc = listener.t_cc
     tp.t_maxseg_user = listener.t_maxseg_user
     tp.t_user_timeout = listener.t_user_timeout
+    tp.t_max_pacing_rate = listener.t_max_pacing_rate
     tp.t_keepidle, tp.t_keepintvl, tp.t_keepcnt = listener.t_keepidle, listener.t_keepintvl, listener.t_keepcnt

@@ -7,16 +7,18 @@ from collections.abc import Callable, Mapping
 from ..hardware.abi_gen import Congestion, State
 from ..hardware.positions import advance, distance
 from .structures import tcpcb
-from .tcp_info import tcp_info
+from .tcp_info import NO_PACING_RATE, tcp_info
 
 INFO_US = 100_000
 """How long :func:`tcp_ask_info` waits for the device."""
 
 
-def tcp_fill_info(tp: tcpcb, tcb: Mapping[str, int] | None = None, tick_us: int = 1000) -> tcp_info:
+def tcp_fill_info(
+    tp: tcpcb, tcb: Mapping[str, int] | None = None, tick_us: int = 1000, pacing_rate: int = NO_PACING_RATE
+) -> tcp_info:  # fmt: skip
     """From the stack's tcpcb, and from the device's TCB as READ_TCB gives it (names of ``abi_gen.TCB_PAGES``).
 
-    ``tick_us``: a tick of the device in microseconds.
+    ``tick_us``: a tick of the device in microseconds; ``pacing_rate``: what it makes of SO_MAX_PACING_RATE.
     """
     so = tp.t_inpcb.inp_socket
     buffered = so.so_snd.sb_cc if so is not None else 0
@@ -36,6 +38,7 @@ def tcp_fill_info(tp: tcpcb, tcb: Mapping[str, int] | None = None, tick_us: int 
             tcpi_rcv_adv=tp.rcv_adv,
             tcpi_unacked=told,
             tcpi_notsent=max(0, buffered - told),
+            tcpi_max_pacing_rate=tp.t_max_pacing_rate,
         )
     measured = tcb["rtt_valid"]
     return tcp_info(
@@ -73,6 +76,8 @@ def tcp_fill_info(tp: tcpcb, tcb: Mapping[str, int] | None = None, tick_us: int 
         tcpi_persist=bool(tcb["persist"]),
         tcpi_congestion=Congestion(tcb["algorithm"]).name.lower(),
         tcpi_losses=tcb["losses"],
+        tcpi_pacing_rate=pacing_rate,
+        tcpi_max_pacing_rate=tp.t_max_pacing_rate,
         tcpi_probes=max(tcb["unanswered"], tp.t_keepprobes if tcb["unanswered"] else 0),
     )
 

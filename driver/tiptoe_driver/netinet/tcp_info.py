@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from ..hardware.abi_gen import State
 
+NO_PACING_RATE = (1 << 64) - 1
+"""No limit, as Linux says it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class tcp_info:
@@ -18,8 +21,9 @@ class tcp_info:
     loss, a first time-out or ECE, modulo 256.
     ``tcpi_unacked`` is what is sent and not acknowledged, ``tcpi_notsent`` what waits in the send buffer. ``tcpi_sack``: both
     ends permit selective acknowledgements; ``tcpi_timestamps``: both have timestamps. ``tcpi_ecn``: both ends know ECN;
-    ``tcpi_ecn_seen``: data came with ECT or CE. ``tcpi_device``: the device was asked; without it (not offloaded, over, or no
-    answer) what only the device knows is 0.
+    ``tcpi_ecn_seen``: data came with ECT or CE. ``tcpi_max_pacing_rate``: SO_MAX_PACING_RATE, in bytes per second, and
+    ``tcpi_pacing_rate`` what the device makes of it. ``tcpi_device``: the device was asked; without it (not offloaded, over, or
+    no answer) what only the device knows is 0.
     """
 
     tcpi_state: State
@@ -54,6 +58,8 @@ class tcp_info:
     tcpi_probes: int = 0
     tcpi_congestion: str = ""
     tcpi_losses: int = 0
+    tcpi_pacing_rate: int = NO_PACING_RATE
+    tcpi_max_pacing_rate: int = NO_PACING_RATE
 
 
 NO_SSTHRESH = 0xFF_FFFF
@@ -108,8 +114,8 @@ def linux_tcp_info(info: tcp_info, *, bytes_acked: int = 0, bytes_received: int 
         info.tcpi_snd_wscale | info.tcpi_rcv_wscale << 4,
         0,
         *words,
-        0,
-        2**64 - 1,
+        info.tcpi_pacing_rate,
+        info.tcpi_max_pacing_rate,
         bytes_acked,
         bytes_received,
         0,

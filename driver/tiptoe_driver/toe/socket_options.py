@@ -1,4 +1,4 @@
-"""Connections' options and TCBs on the device: type of service, time to live, congestion control; READ_TCB."""
+"""Connections' options and TCBs on the device: type of service, time to live, congestion control, pacing; READ_TCB."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from ..hardware import abi_gen as abi
 from ..hardware.engine import Engine
 from ..hardware.toepcb import TP_EVENTS_PENDING, TP_RELEASING, TP_TERMINAL, toepcb
-from ..netinet.structures import tcp_congestion, tcpcb
+from ..netinet.structures import SO_MAX_PACING_RATE, tcp_congestion, tcpcb
 from ..netinet.tcp_fill_info import tcp_fill_info
 from ..netinet.tcp_info import tcp_info
 
@@ -45,6 +45,9 @@ class ToeOptions:
             self._order(toep)
         if tp.t_cc not in (None, self._engine.congestion):
             self._set_congestion(toep, tp)
+        if self._engine.pacing_interval(tp.t_max_pacing_rate):
+            self._set_pacing(toep, tp)
+            self._order(toep)
 
     def changed(self, tp: tcpcb, level: int, name: int) -> None:
         """An option of a connection was set."""
@@ -54,6 +57,9 @@ class ToeOptions:
         if level == stdlib.IPPROTO_IP:
             if self._set_ip_header(toep, tp):
                 self._order(toep)
+        elif level == stdlib.SOL_SOCKET:
+            if name == SO_MAX_PACING_RATE and self._engine.capabilities.pacing:
+                self._set_pacing(toep, tp)
         elif name == stdlib.TCP_CONGESTION:
             self._set_congestion(toep, tp)
 
@@ -64,7 +70,11 @@ class ToeOptions:
             return errno.EPERM
 
         def done(tcb: Mapping[str, int] | None) -> None:
-            answer(None if tcb is None or toep.tp is not tp else tcp_fill_info(tp, tcb, self._engine.options.tick_us))
+            if tcb is None or toep.tp is not tp:
+                answer(None)
+            else:
+                rate = self._engine.pacing_rate(tp.t_max_pacing_rate)
+                answer(tcp_fill_info(tp, tcb, self._engine.options.tick_us, rate))
 
         return self.read_tcb(toep, range(len(abi.TCB_PAGES)), done)
 
@@ -137,6 +147,10 @@ class ToeOptions:
     def _set_congestion(self, toep: toepcb, tp: tcpcb) -> None:
         algorithm = tcp_congestion(tp)
         self._engine.commands.post_control(abi.pack_set_congestion(0, tid=toep.tid, algorithm=algorithm))
+
+    def _set_pacing(self, toep: toepcb, tp: tcpcb) -> None:
+        interval = self._engine.pacing_interval(tp.t_max_pacing_rate)
+        self._engine.commands.post_control(abi.pack_set_pacing(0, tid=toep.tid, interval=interval))
 
 
 def _fields(words: list[int | None], pages: Sequence[int]) -> dict[str, int] | None:

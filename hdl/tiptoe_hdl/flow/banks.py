@@ -79,7 +79,7 @@ BANKS = {
         "peer_closed", "bad_doorbell", "syncache_ref", "snd_end", "fin_queued", "fin_acked",
         "told", "heard", "awaits", "board", "paced", "told_new", "asks_echo", "tail_open", "max_sndwnd", "recent_wnd",
         "bytes_acked", "dupacks", "in_recovery", "recover_valid", "algorithm", "rexmt_shift", "unanswered", "fin_seq",
-        "delack_deadline", "ecn_seen", "ecn_echo", "ecn_cut",
+        "delack_deadline", "ecn_seen", "ecn_echo", "ecn_cut", "has_rate",
     )),
     # the peer's end
     "ending": Bank(first=2, last=6, fields=("fin_seen", "msl_on", "msl_deadline")),
@@ -92,7 +92,7 @@ BANKS = {
     # what sending changes besides
     "sent": Bank(first=2, last=9, forwarded=True, fields=(
         "fin_sent", "rexmt_one", "turns", "frto", "resent", "force", "ack_now", "delack", "rtt_active", "rto", "rexmt_on",
-        "rexmt_mode", "rexmt_deadline", "persist", "cwr_owed",
+        "rexmt_mode", "rexmt_deadline", "persist", "cwr_owed", "spacing",
     )),
     "counted": Bank(first=9, last=9, fields=("rexmits", "losses", "tx_queued")),
 }

@@ -23,7 +23,7 @@ class Kind(enum.Enum, shape=unsigned(3)):
         2  # flow_request: ``op``, a in ``seq``, b in ``ack``; of an ACCEPT elapsed in ``length``, repeats in ``timers``
     )
     TIMER = 3  # ``timers``: rexmt, delack, 2MSL found due by the sweep
-    OUTPUT = 4  # the connection's turn to send
+    OUTPUT = 4  # the connection's turn to send; ``which``: the gap behind its last data is over (pacing)
     REPORT = 5  # read only
     SACK = 6  # a SACK block of the segment just before: its ends in ``seq``, ``ack``; ``which``: the first one;
     # ``has_sack``: others follow
@@ -108,6 +108,7 @@ def known_of(m, event_1, event_2, ts_now):
         is_request=kind == Kind.REQUEST,
         is_timer=kind == Kind.TIMER,
         is_output=kind == Kind.OUTPUT,
+        is_due=(kind == Kind.OUTPUT) & event_2.which,
         is_report=kind == Kind.REPORT,
         is_sack=kind == Kind.SACK,
         **host.decode(Value.cast(event_2.op)),

@@ -24,6 +24,7 @@ from .banks import LATER
 from .congestion.unit import TICK_US_BITS, CongestionUnit
 from .inquiries import Inquiries
 from .issue import Issue
+from .pacing import Pacing, departure
 from .pipeline import Pipeline
 from .result import Parameters
 from .sweep import TimerSweep
@@ -118,9 +119,6 @@ class Flow(wiring.Component):
         m.d.comb += [
             turns.w_en.eq(actions.push.valid),
             turns.w_data.eq(actions.push.payload),
-            issue.output.valid.eq(turns.r_rdy),
-            issue.output.payload.eq(turns.r_data),
-            turns.r_en.eq(issue.output.ready),
             issue.ids.eq(pipeline.ids),
             issue.busy.eq(pipeline.busy),
             pipeline.forward.eq(issue.forward),
@@ -150,6 +148,14 @@ class Flow(wiring.Component):
             self.challenged.eq(pipeline.challenged),
             self.segments_issued.eq(actions.segments_issued),
         ]
+        if cfg.pacing:
+            self._pace(m, pipeline.result, turns, issue)
+        else:
+            m.d.comb += [
+                issue.output.valid.eq(turns.r_rdy),
+                issue.output.payload.id.eq(turns.r_data),
+                turns.r_en.eq(issue.output.ready),
+            ]
         m.d.sync += issue.enable.eq(self.ready)
         connect(m, issue.o, pipeline.i)
         connect(m, pipeline.inquiry, inquiries.i)
@@ -171,3 +177,21 @@ class Flow(wiring.Component):
             for counter in COUNTED
         ]
         return m
+
+    def _pace(self, m, result, turns, issue):
+        """Turns go through ``Pacing``, which adds its own."""
+        m.submodules.pacing = pacing = Pacing(self._cfg)
+        found = {"length": "tx_length", "spacing": "still_spacing", "due": "is_due", "sets": "sets_rate"}
+        m.d.comb += [
+            pacing.i.valid.eq(result.valid & ~result.payload.is_report),
+            *(
+                pacing.i.payload[name].eq(result.payload[found.get(name, name)])
+                for name in departure(self._cfg).members
+            ),
+            pacing.asked.valid.eq(issue.command.valid & issue.command.ready),
+            pacing.asked.payload.eq(issue.command.payload.a),
+            pacing.turn.valid.eq(turns.r_rdy),
+            pacing.turn.payload.eq(turns.r_data),
+            turns.r_en.eq(pacing.turn.ready),
+        ]
+        wiring.connect(m, pacing.o, issue.output)

@@ -12,6 +12,7 @@ from .arbiter import AgeArbiter
 from .event import Kind, flow_event
 from .hazard import Hazard
 from .inquiries import REPORT_DEPTH
+from .pacing import turn
 from .pipeline import RESULT
 from .sweep import timer_event
 
@@ -29,7 +30,7 @@ class Issue(wiring.Component):
     Ports
     -----
     segment, doorbell, command, accept, timer, report, output, sack : In(stream)
-        Sources. ``report`` and ``output`` carry ids.
+        Sources. ``report`` carries ids.
     o : Out(valid-only flow_event), forward : Out(1), id : Out
         To the pipeline.
     ids, busy : In
@@ -51,7 +52,7 @@ class Issue(wiring.Component):
                 "accept": In(stream.Signature(flow_request(cfg))),
                 "timer": In(stream.Signature(timer_event(cfg))),
                 "report": In(stream.Signature(ident)),
-                "output": In(stream.Signature(ident)),
+                "output": In(stream.Signature(turn(cfg))),
                 "sack": In(stream.Signature(rx_sack(cfg))),
                 "o": Out(valid_only(flow_event(cfg))),
                 "forward": Out(1),
@@ -70,12 +71,12 @@ class Issue(wiring.Component):
         event = Signal(flow_event(self._cfg), name=f"event_{index}")
         p = port.payload
         m.d.comb += event.kind.eq(kind)
-        if index in (REPORT, OUTPUT):
+        if index == REPORT:
             m.d.comb += event.id.eq(p)
             return event
         renamed = {
             "position": "seq", "a": "seq", "b": "ack", "snd_scale": "ws", "elapsed": "length", "repeats": "timers",
-            "start": "seq", "end": "ack", "first": "which", "more": "has_sack", "ecn_ok": "ecn",
+            "start": "seq", "end": "ack", "first": "which", "more": "has_sack", "ecn_ok": "ecn", "due": "which",
         }  # fmt: skip
         for name in p.shape().members:
             m.d.comb += Value.cast(event[renamed.get(name, name)]).eq(Value.cast(p[name]))

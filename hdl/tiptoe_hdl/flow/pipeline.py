@@ -38,6 +38,7 @@ from .rules import (
     ecn,
     host,
     output,
+    pacing,
     reassembly,
     rtt,
     scoreboard,
@@ -87,6 +88,7 @@ STEPS = (
         rtt.measure,
         host.compare,
         timers.measure,
+        pacing.measure,
         urgent.compare,
         ecn.judge,
         state.measure,
@@ -117,13 +119,14 @@ STEPS = (
         urgent.apply,
         ecn.apply,
         timestamps.apply,
+        pacing.apply,
         state.apply,
     ),
     (state.take_fin, reassembly.insert, scoreboard.reckon, host.note, output.measure, rtt.error, timers.prolong),
-    (state.wait, reassembly.forget, scoreboard.allow, output.limit, rtt.smooth, ecn.prepare),
+    (state.wait, reassembly.forget, scoreboard.allow, pacing.allow, output.limit, rtt.smooth, ecn.prepare),
     (output.decide, rtt.apply, timers.guess),
-    (output.advance, duplicates.place, spurious.count, rtt.total, timers.plan, ecn.mark),
-    (output.send, rtt.renew, timers.set_retransmission),
+    (output.advance, duplicates.place, spurious.count, rtt.total, timers.plan, ecn.mark, pacing.charge),
+    (output.send, rtt.renew, timers.set_retransmission, pacing.space),
 )
 """The rules of each step, from 1 on."""
 
@@ -248,6 +251,8 @@ class Pipeline(wiring.Component):
         banks = {name: bank for name, bank in BANKS.items() if cfg.timestamps or not bank.stamped}
         missing = {name for bank in BANKS.values() if bank.stamped for name in bank.fields} | {"ts_ok", "asks_echo"}
         unbuilt = {} if cfg.timestamps else {name: Const(0, shapes[name]) for name in sorted(missing)}
+        if not cfg.pacing:
+            unbuilt |= {name: Const(0, 1) for name in ("has_rate", "spacing", "is_due")}
         for name, bank in banks.items():
             memories[name] = BankMemory(m, cfg, name, bank)
             # The word comes two cycles later: as the operand of the first step, or a cycle before it to be chosen from.
@@ -286,8 +291,8 @@ class Pipeline(wiring.Component):
                         for field, value in word.items()
                     }
                 s |= _name_all(m, shapes, f"s{stage}", word, bank.forwarded)
-            if number == BANKS["stamps"].first:
-                s |= unbuilt
+            if number == BANKS["stamps"].first and not cfg.timestamps:
+                s |= {name: unbuilt[name] for name in BANKS["stamps"].fields}
             if number == STEERED:
                 m.d.comb += self.steering_id.eq(self.ids[stage - 3])
                 s |= {name: self.steering[name] for name in Steering.members}

@@ -61,6 +61,12 @@ def pass_result(cfg: EngineConfig) -> data.StructLayout:
             "status": Status,
             "changed": 1,
             "push": 1,
+            # for pacing
+            "is_due": 1,
+            "still_spacing": 1,
+            "charged": 1,
+            "sets_rate": 1,
+            "begins": 1,
             # the segment to send
             "emit": 1,
             "reset": 1,

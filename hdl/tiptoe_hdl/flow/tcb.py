@@ -26,6 +26,9 @@ STAMP_BYTES = OPTION_BYTES * TIMESTAMPS_WORDS
 DUPACK_THRESHOLD = 3
 """RFC 5681 section 3.2."""
 
+INTERVAL_BITS = 30
+"""Bits of a pacing interval: cycles a byte, in 2^-12. 0: no rate."""
+
 RESENT_MOST = 7
 """Too many to tell (``resent``)."""
 
@@ -144,6 +147,8 @@ FIELDS = {
     "msl_deadline": TICK_BITS,
     # scheduling
     "tx_queued": 1,  # the id stands in the output queue
+    "has_rate": 1,  # data is paced (rules/pacing.py)
+    "spacing": 1,  # the id stands in the pacing queue: the gap behind its last data is not over
 }
 """Fields of the same width in every engine. Later features add theirs here, and to a bank
 (``banks.py``). All zeros is an id that was never provisioned."""

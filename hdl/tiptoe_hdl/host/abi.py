@@ -35,6 +35,7 @@ class Opcode(IntEnum):
     KEEPALIVE = 15
     URGENT = 16
     SET_CWND = 17
+    SET_PACING = 18
 
 
 COMMAND_HEADER = (("opcode", 0, 0, 8), ("tag", 0, 16, 16))
@@ -68,6 +69,8 @@ COMMANDS = {
     # Send data up to snd_end (position), which is urgent.
     Opcode.URGENT: (("tid", 1, 0, 32), ("snd_end", 2, 0, 32)),
     Opcode.SET_CWND: (("tid", 1, 0, 32), ("cwnd", 2, 0, 24), ("ssthresh", 3, 0, 24)),
+    # Data leaves no faster than a byte in interval / 4096 clock cycles; 0: as fast as it may.
+    Opcode.SET_PACING: (("tid", 1, 0, 32), ("interval", 2, 0, 30)),
 }
 # fmt: on
 
@@ -89,6 +92,7 @@ COMMAND_TEXT = {
     Opcode.SET_IP_HEADER: "Time to live and type of service of the connection's segments from now on, in place of the register IP_HEADER's, until the id is provisioned anew. A SYN,ACK has the register's.",
     Opcode.SET_CONGESTION: "Congestion control algorithm of a connection that is open; until then register CONGESTION_CONTROL's. Register CONGESTION tells which there are.",
     Opcode.SET_CWND: "Congestion window and slow-start threshold in bytes, of an established connection whose algorithm is HOST, else BAD_STATE. A window or threshold of less than a segment becomes one.",
+    Opcode.SET_PACING: "Pacing of a connection that is open, SYN sent: its data, also what goes again, leaves no faster than a byte in `interval` / 4096 clock cycles; headers do not count, and what carries no data never waits. 0: as fast as it may, as after OPEN or accept. BAD_ARGUMENT where LIMITS.PACING is 0.",
     Opcode.KEEPALIVE: "Asks the peer of an established connection whether it is still there: an empty segment one before SND.UNA, which it has to answer. READ_TCB's `unanswered` is 0 again when it has, or has said anything else.",
     Opcode.URGENT: "Sends data up to position `snd_end`, as the send doorbell does, and urgent data ends there (SND.UP): segments sent from then on say so, those sent again too, until the peer has acknowledged it; one goes at once, whatever the peer's window. Of an established connection that is not closed.",
 }

@@ -30,6 +30,7 @@ WITH_TID = (
     Opcode.KEEPALIVE,
     Opcode.URGENT,
     Opcode.SET_CWND,
+    Opcode.SET_PACING,
 )
 
 
@@ -119,6 +120,7 @@ class CommandCheck(wiring.Component):
             Opcode.PATH_MTU: mss_ok,
             Opcode.SEND_FRAME: frame_ok,
             Opcode.SET_CONGESTION: algorithm_ok,
+            Opcode.SET_PACING: int(cfg.pacing),
         }
         good = Signal()
         known = Signal()

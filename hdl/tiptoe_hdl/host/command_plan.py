@@ -24,6 +24,7 @@ FLOW_COMMANDS = {
     Opcode.KEEPALIVE: FlowOp.KEEPALIVE,
     Opcode.URGENT: FlowOp.URGENT,
     Opcode.SET_CWND: FlowOp.CWND,
+    Opcode.SET_PACING: FlowOp.PACING,
 }
 
 
@@ -59,6 +60,7 @@ FIRST = {
     Opcode.KEEPALIVE: First.FLOW,
     Opcode.URGENT: First.FLOW,
     Opcode.SET_CWND: First.FLOW,
+    Opcode.SET_PACING: First.FLOW,
 }
 
 Command = data.StructLayout({"opcode": Opcode, "failed": 1, "generation": 8, "stock": 1})

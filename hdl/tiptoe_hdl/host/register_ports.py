@@ -90,6 +90,7 @@ def constants(cfg: EngineConfig) -> dict[str, int]:
         "LIMITS.VLAN": int(cfg.vlan),
         "LIMITS.ECN": 1,
         "LIMITS.TIMESTAMPS": int(cfg.timestamps),
+        "LIMITS.PACING": int(cfg.pacing),
     }
 
 

@@ -10,7 +10,7 @@ from typing import TypeGuard
 
 from tiptoe_driver import Socket
 from tiptoe_driver.hardware.abi_gen import State
-from tiptoe_driver.netinet.structures import IPDEFTTL, sototcpcb
+from tiptoe_driver.netinet.structures import IPDEFTTL, SO_MAX_PACING_RATE, sototcpcb
 from tiptoe_driver.netinet.tcp_errors import TCP_MINMSS
 from tiptoe_driver.netinet.tcp_fsm import TCPS_SYN_SENT
 from tiptoe_driver.netinet.tcp_info import linux_tcp_info, tcp_info
@@ -37,7 +37,7 @@ _REMEMBERED: dict[tuple[int, int], int] = {
     (SOL_SOCKET, socket.SO_OOBINLINE): 0,  # it is always in line (flow.py)
     (SOL_SOCKET, socket.SO_REUSEPORT): 0, (SOL_SOCKET, socket.SO_PRIORITY): 0, (SOL_SOCKET, socket.SO_DONTROUTE): 0,
     (SOL_SOCKET, socket.SO_DEBUG): 0, (SOL_SOCKET, socket.SO_INCOMING_CPU): -1, (SOL_SOCKET, 46): 0,  # SO_BUSY_POLL
-    (SOL_SOCKET, 47): -1,  # SO_MAX_PACING_RATE: -1 is "no limit"
+    (SOL_SOCKET, SO_MAX_PACING_RATE): -1,  # no limit
     (IPPROTO_TCP, socket.TCP_KEEPIDLE): 7200,
     (IPPROTO_TCP, socket.TCP_KEEPINTVL): 75, (IPPROTO_TCP, socket.TCP_KEEPCNT): 9,
     (IPPROTO_TCP, socket.TCP_SYNCNT): 6, (IPPROTO_TCP, socket.TCP_LINGER2): 60,
@@ -52,6 +52,7 @@ _REMEMBERED: dict[tuple[int, int], int] = {
 
 _LINGER = (SOL_SOCKET, socket.SO_LINGER)
 _SNDBUF, _RCVBUF = (SOL_SOCKET, socket.SO_SNDBUF), (SOL_SOCKET, socket.SO_RCVBUF)
+_PACING = (SOL_SOCKET, SO_MAX_PACING_RATE)
 _NOTSENT = (IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
 _USER_TIMEOUT = (IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
 _KEEPALIVE = {
@@ -140,6 +141,10 @@ class Options:
         elif key == _CONGESTION:
             if offloaded.getsockopt(*key, _CA_NAME_MAX).rstrip(b"\0") != value:
                 offloaded.setsockopt(*key, value)
+        elif key == _PACING:
+            rate = value[: 8 if len(value) >= 8 else 4]
+            if offloaded.getsockopt(*key, len(rate)) != rate:  # accepted sockets have it already
+                offloaded.setsockopt(*key, rate)
         elif key == _MAXSEG:
             _tell_maxseg(offloaded, _NUMBER.unpack_from(value)[0])
         elif key in DRIVER or key in (_USER_TIMEOUT, _SNDBUF, _RCVBUF, _NOTSENT) or key in _KEEPALIVE:
@@ -162,6 +167,8 @@ class Options:
             if _alive(offloaded) and (key != _MAXSEG or not _fresh(offloaded)):
                 return _NUMBER.pack(offloaded.getsockopt(*key))
             return _NUMBER.pack(self._asked(key))
+        if key == _PACING and key in self._values:
+            return self._values[key][:8]
         if key in DRIVER:
             return _NUMBER.pack(int(key in self._values and _NUMBER.unpack_from(self._values[key])[0] != 0))
         if key in _REMEMBERED and not self._foreign(level):

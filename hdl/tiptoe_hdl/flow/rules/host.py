@@ -98,6 +98,7 @@ def judge(s):
         do_release=known & s.op_release & (s.terminal | s.virgin),
         do_congestion=known & s.op_congestion & alive,
         do_cwnd=known & s.op_cwnd & alive & s.established & s.hosts,
+        do_pacing=known & s.op_pacing & alive,
         do_keepalive=known & s.op_keepalive & alive & s.established,
         do_urgent=urgent,
         # Only segments that do not fit any more go again.

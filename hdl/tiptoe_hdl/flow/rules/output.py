@@ -140,7 +140,8 @@ def limit(s):
 def decide(s):
     """Step 7: send or not; the window to advertise, rounded up to what its scale can tell."""
     limited = s.short & ~s.unlimited
-    data = s.some & ~s.held & (~s.short | s.unlimited | s.cut_goes)
+    ready = s.some & ~s.held & (~s.short | s.unlimited | s.cut_goes)
+    data = ready & ~s.rate_held
     fin = s.fin_alone | (s.fin_possible & data & ~limited & s.avail_fits & s.rest_goes)
     goes = data | s.fin_alone | s.tx_syn
     wanted = goes | s.ack_reason | (s.gain_met & s.tells_window)
@@ -162,9 +163,9 @@ def decide(s):
         )[:2],
         length=choose(s.most, (s.force_one, s.some), (s.again, s.most), (s.short, s.room))[:12],
         psh=data & s.avail_fits & ~limited,
-        more=sent & data & (~s.avail_fits | s.up_to_max) & ~s.paced,
+        more=sent & data & (~s.avail_fits | s.up_to_max) & ~s.paced & ~s.has_rate,
         blocked=s.blocked & wanted,
-        waiting=s.some & ~data,
+        waiting=s.some & ~ready,  # a gap ends with a turn: no timer is needed for that
         found_none=s.fills_none & ~s.held,
         asks_in_vain=s.turn & s.frto[1] & ~sent & (s.turns == 2),
         base_plus_1=(s.base + 1)[:32],
@@ -221,7 +222,10 @@ def _field(window):
 def send(s):
     """Step 9: the segment, and what sending it changes besides."""
     flags = Cat(s.fin, s.tx_syn, Const(0, 1), s.psh, ~s.in_syn_sent, Const(0, 1), s.tx_ece, s.tx_cwr)
-    wants_turn = s.more | s.blocked | s.lost_again | (s.paced & s.alive & s.turns.any() & ~s.awaits)
+    # Behind a gap comes a turn, whatever there is to send.
+    waits = (s.charges | s.still_spacing) & s.has_rate
+    wants_turn = s.more | s.blocked | s.lost_again | (s.paced & s.alive & s.turns.any() & ~s.awaits & ~waits)
+    leaves_queue = s.is_output & ~s.is_due
     tx_twice = s.twice & s.emit & ~s.data & ~s.tx_syn & ~s.reset
     return dict(
         tx_flags=Mux(s.reset, Mux(s.reset_reply, 1 << RST, 1 << RST | 1 << ACK), flags)[:8],
@@ -250,6 +254,6 @@ def send(s):
         ack_now=s.ack_now & ~s.emit,
         delack=s.delack & ~s.acks,
         rtt_active=(s.rtt_active | s.times) & ~(s.retransmitted & ~timestamps.retimed(s)),
-        push=wants_turn & (~s.tx_queued | s.is_output),
-        tx_queued=wants_turn | (s.tx_queued & ~s.is_output),
+        push=wants_turn & (~s.tx_queued | leaves_queue),
+        tx_queued=wants_turn | (s.tx_queued & ~leaves_queue),
     )

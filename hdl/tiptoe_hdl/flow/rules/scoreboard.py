@@ -67,7 +67,7 @@ def find(s):
     first_right = s.right & ~(s.right << 1)[:count]
     highest = s.ooo_valid & ~(s.ooo_valid >> 1)
     gap = s.right.any() | s.tail_lost
-    turn = s.is_output & s.paced & s.turns.any() & ~s.awaits & ~s.rexmt_one
+    turn = s.is_output & s.paced & s.turns.any() & ~s.awaits & ~s.rexmt_one & ~s.in_gap
     passed = [Mux(s.touch[k], getattr(s, f"interval_length_{k}"), 0) for k in range(count)]
     return dict(
         turn=turn,

@@ -11,7 +11,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
-from ..messages import ACK, SYN, FourTuple, TxControl, listen_write
+from ..messages import ACK, SYN, FourTuple, listen_write, peer_fields, tx_control
 from ..wire.choice import select
 from .handshake import syn_request
 from .jobs import DEFAULT_MSS
@@ -75,11 +75,12 @@ class CookieMaker(wiring.Component):
     """
 
     def __init__(self, cfg: EngineConfig):
+        self._cfg = cfg
         super().__init__({
             "key": In(64), "time": In(16),
             "make": In(stream.Signature(syn_request(cfg))), "entry": In(listen_write(cfg)), "mss": In(3),
             "ask": In(stream.Signature(Question)), "answered": Out(1), "good": Out(1),
-            "control": Out(stream.Signature(TxControl)), "room": In(1), "sent": Out(1),
+            "control": Out(stream.Signature(tx_control(cfg))), "room": In(1), "sent": Out(1),
         })  # fmt: skip
 
     def elaborate(self, platform):
@@ -131,7 +132,7 @@ class CookieMaker(wiring.Component):
                     words[2].eq(Cat(tuple_.fport, question.cookie.mss, time[:TIME_BITS])),
                     a.eq(k0), b.eq(k1), c.eq(k0 ^ 0x6C796765), d.eq(k1 ^ 0x74656462 ^ first),
                     out.tuple.eq(syn.tuple), out.dmac.eq(syn.smac), out.seq.eq(syn.seq), out.ack.eq(syn.seq + 1),
-                    out.flags.eq(1 << SYN | 1 << ACK),
+                    out.flags.eq(1 << SYN | 1 << ACK), *(out[name].eq(syn[name]) for name in peer_fields(self._cfg)),
                 ]  # fmt: skip
                 with m.If(self.ask.valid | self.make.valid):
                     m.next = "Round"

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
 from ..listen.handshake import syn_request
-from ..messages import ACK, CWR, ECE, RxMeta
+from ..messages import ACK, CWR, ECE, peer_fields, rx_meta
 from .lookup import told
 
 
@@ -42,9 +42,10 @@ class Admission(wiring.Component):
     """
 
     def __init__(self, cfg: EngineConfig):
+        self._cfg = cfg
         super().__init__(
             {
-                "head": In(RxMeta),
+                "head": In(rx_meta(cfg)),
                 "told": In(told(cfg)),
                 "admit": In(1),
                 "settled": Out(1),
@@ -83,8 +84,9 @@ class Admission(wiring.Component):
             m.d.sync += [syn.is_ack.eq(head.flags[ACK]), syn.returned.eq(0)]
             m.d.sync += [
                 syn[name].eq(head[name])
-                for name in ("tuple", "smac", "seq", "ack", "mss", "ws_present", "ws", "sack_ok", "ts_present", "tsval")
-            ]
+                for name in ("tuple", "smac", "seq", "ack", "mss", "ws_present", "ws", "sack_ok", "ts_present", "tsval",
+                             *peer_fields(self._cfg))
+            ]  # fmt: skip
         with m.If(self.admit):
             self._admit(m)
         with m.If(self.place):

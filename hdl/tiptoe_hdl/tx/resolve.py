@@ -13,12 +13,14 @@ from ..messages import (
     SACK_BITS,
     SYN,
     TimeStamp,
-    TxControl,
     endpoint,
     endpoint_write,
     ip_header_write,
+    is_v6,
     next_hop_write,
+    peer_fields,
     ring_write,
+    tx_control,
     tx_frame,
     tx_segment,
 )
@@ -34,6 +36,7 @@ from .job import (
     option_words,
     tx_header,
     tx_info,
+    versions,
 )
 
 RING_LOG2_MIN, RING_LOG2_MAX = 12, 24
@@ -94,7 +97,7 @@ class Resolver(wiring.Component):
         self._cfg = cfg
         super().__init__({
             "segment": In(stream.Signature(tx_segment(cfg))),
-            "control": In(stream.Signature(TxControl)),
+            "control": In(stream.Signature(tx_control(cfg))),
             "host": In(stream.Signature(tx_frame(cfg))),
             "endpoint": In(stream.Signature(endpoint_write(cfg))).array(2),
             "ring": In(valid_only(ring_write(cfg))),
@@ -170,14 +173,18 @@ class Resolver(wiring.Component):
             now.ts_ok.eq(ts_ok),
         ]
 
-        # Their lengths: compared with the limits before they are merged.
-        bad, payload = Signal(), Signal()
+        # Their lengths: compared with the limits before they are merged. Of IPv6 a segment's endpoint tells, a cycle later.
+        bad, payload, wrong_v6 = Signal(), Signal(), Signal()
         longest = cfg.max_frame_bytes
+        v6: Value = Const(0, 1)
+        if cfg.ipv6:
+            v6 = Mux(is_segment, is_v6(endpoint_now.tuple), is_v6(control.tuple)) & ~is_host
+        spoilt: Value = wrong_v6 & is_segment & v6
         with m.If(is_host):
             wrong = exceeds(host.length, longest) | (host.length < ETHERNET_BYTES)
             m.d.sync += [now.length.eq(host.length), bad.eq(wrong), payload.eq(~wrong)]
         with m.Elif(is_segment):
-            wrong = Signal()
+            wrong, too_long_v6 = Signal(), Signal()
             # Three words of options: a SYN's if it has all but timestamps.
             with m.Switch(Cat(Mux(segment.flags[SYN], 1, segment.sacks), ts_ok)):
                 for sacks in range(MOST_SACKS + 1):
@@ -185,6 +192,8 @@ class Resolver(wiring.Component):
                         words = (2 * sacks + 1 if sacks else 0) + stamps * TIMESTAMPS_WORDS
                         with m.Case(sacks | stamps << SACK_BITS):
                             m.d.comb += wrong.eq(exceeds(segment.length, longest - header_bytes(words)))
+                            m.d.comb += too_long_v6.eq(exceeds(segment.length, longest - header_bytes(words, 1)))
+            m.d.sync += wrong_v6.eq(too_long_v6)
             m.d.sync += [now.length.eq(segment.length), bad.eq(wrong), payload.eq(~wrong & (segment.length != 0))]
         with m.Else():
             m.d.sync += [now.length.eq(0), bad.eq(0), payload.eq(0)]
@@ -197,6 +206,7 @@ class Resolver(wiring.Component):
         m.d.comb += [
             header.tuple.eq(Mux(is_segment, endpoint_now.tuple, control.tuple)),
             header.dmac.eq(control.dmac),
+            *(header[name].eq(Mux(is_segment, endpoint_now[name], control[name])) for name in peer_fields(cfg)),
             header.twice_start.eq(segment.twice_start),
         ]
         with m.If(is_segment):
@@ -207,14 +217,15 @@ class Resolver(wiring.Component):
 
         # Geometry, as constants for all that can stand before the payload. before_m1: its bytes, less one.
         lane_bits = ceil_log2(cfg.bytes_per_beat)
-        before_m1 = Signal(signed(8))
+        before_m1 = Signal(signed(8))  # up to 113
         start = Signal(5)
         short = Signal()  # to be padded
         rounding = Signal(range(2 * cfg.bytes_per_beat))
-        with m.Switch(now.words):
-            for words in (*option_words(cfg), NO_HEADER):
-                octets = 0 if words == NO_HEADER else header_bytes(words)
-                with m.Case(words):
+        shapes = [(words, each) for words in option_words(cfg) for each in versions(cfg)] + [(NO_HEADER, 0)]
+        with m.Switch(Cat(now.words, v6)):
+            for words, each in shapes:
+                octets = 0 if words == NO_HEADER else header_bytes(words, each)
+                with m.Case(words | each << 4):
                     m.d.comb += [
                         before_m1.eq(octets - 1),
                         short.eq(now.length < max(0, ETHERNET_MIN_BYTES - octets)),
@@ -223,8 +234,8 @@ class Resolver(wiring.Component):
                         rounding.eq(octets % cfg.bytes_per_beat + cfg.bytes_per_beat - 1),
                     ]
         m.d.comb += [
-            self.o.header_valid.eq(~is_host & ~bad),
-            self.o.fetch_valid.eq(payload),
+            self.o.header_valid.eq(~is_host & ~bad & ~spoilt),
+            self.o.fetch_valid.eq(payload & ~spoilt),
             fetch.words.eq((now.length + rounding) >> lane_bits),  # from the payload's first byte to its last
         ]
 
@@ -233,16 +244,19 @@ class Resolver(wiring.Component):
         m.d.sync += [
             self.info.valid.eq(taken),
             info.host.eq(is_host),
-            info.bad.eq(bad),
+            info.bad.eq(bad | spoilt),
             info.segment.eq(is_segment),
             info.rst.eq(now.flags[RST] & ~is_host),
-            info.late.eq(now.sacks.any() & ~bad),  # which has no header, so no sums
-            info.payload.eq(payload),
+            info.late.eq(now.sacks.any() & ~bad & ~spoilt),  # which has no header, so no sums
+            info.payload.eq(payload & ~spoilt),
             info.payload_start.eq(start),
             info.id.eq(segment.id),
             last_byte.eq(now.length + before_m1),
             pad.eq(short),
         ]
+        if cfg.ipv6:
+            m.d.comb += header.v6.eq(v6)
+            m.d.sync += info.v6.eq(v6)
         padded = Mux(pad, ETHERNET_MIN_BYTES - 1, last_byte)
         m.d.comb += [
             info.payload_last.eq(last_byte[lane_bits:]),

@@ -1,10 +1,11 @@
 """What stands for an IPv6 peer inside the engine: a keyed fold of its address into 32 bits, in the place of an IPv4 address.
 
 With the address as four words a0 to a3, first on the wire first, and a key word k for each of the first three,
-``faddr = a0 * k0 + a1 * k1 + a2 * k2 + a3``: ``+`` is exclusive or, and bit j of ``a * k`` is the inner product over GF(2) of a with bits j
-to j + 31 of the sequence that begins with k and goes on by the irreducible polynomial ``X**32 + X**7 + X**3 + X**2 + 1``. For any a but 0
-this is one to one in k. So two addresses that differ in one of the first three words have the same faddr with a probability of
-2**-32 over the key, whoever chose them, and two that differ in the last word only never have.
+``faddr = a0 * k0 + a1 * k1 + a2 * k2 + a3``: ``+`` is exclusive or, and bit j of ``a * k`` is the inner product over GF(2) of a
+with bits j to j + 31 of the sequence that begins with k and goes on by the irreducible polynomial
+``X**32 + X**7 + X**3 + X**2 + 1``. For any a but 0 this is one to one in k. So two addresses that differ in one of the first
+three words have the same faddr with a probability of 2**-32 over the key, whoever chose them, and two that differ in the last
+word only never have.
 """
 
 from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value

@@ -1,4 +1,5 @@
-"""Checksums of received frames (RFC 1071): IPv4 header; TCP with its pseudo header (RFC 9293 section 3.1, RFC 8200 section 8.1)."""
+"""Checksums of received frames (RFC 1071): IPv4 header; TCP with its pseudo header (RFC 9293 section 3.1,
+RFC 8200 section 8.1)."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring

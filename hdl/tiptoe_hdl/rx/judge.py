@@ -1,15 +1,15 @@
 """What becomes of a received frame: the TCP engine's, the host's, or discarded and counted.
 
-Ethernet II; IPv4 (RFC 791, RFC 1122 section 3.2.1); IPv6 (RFC 8200 section 3, RFC 4291 sections 2.5 and 2.7) where it is built in;
-TCP (RFC 9293: MUST-3 checksum, MUST-50 IP options, MUST-63 source address). In this order:
+Ethernet II; IPv4 (RFC 791, RFC 1122 section 3.2.1); IPv6 (RFC 8200 section 3, RFC 4291 sections 2.5 and 2.7) where it is built
+in; TCP (RFC 9293: MUST-3 checksum, MUST-50 IP options, MUST-63 source address). In this order:
 
 1. Bad frame: stream error, a hole in ``keep``, shorter than its Ethernet or IP header, longer than ``max_frame_bytes``.
 2. Of another network (``untag``): discarded. Unicast to another MAC address: discarded, or the host's as it is when
    ``promiscuous``.
 3. Not IPv4, or IPv6: the host's.
 4. Bad IP header: version, IHL, checksum, total length behind the frame's end or inside the header.
-5. TCP, not a fragment, to our MAC and IP address: the engine's if its source address and its TCP header are good. Behind extension
-   headers of IPv6 it is the host's.
+5. TCP, not a fragment, to our MAC and IP address: the engine's if its source address and its TCP header are good. Behind
+   extension headers of IPv6 it is the host's.
 6. Everything else: the host's.
 """
 
@@ -42,8 +42,8 @@ def is_invalid_source(address: Value) -> Value:
 class AddressesV6:
     """What the addresses of an IPv6 header say, complete after the last beat.
 
-    ``source``: a host may send from there: neither multicast nor unspecified nor loopback nor an IPv4 address (RFC 4291 sections 2.5.2,
-    2.5.3, 2.5.5.2, 2.7), nor our own. ``destination``: our own, if there is one.
+    ``source``: a host may send from there: neither multicast nor unspecified nor loopback nor an IPv4 address (RFC 4291 sections
+    2.5.2, 2.5.3, 2.5.5.2, 2.7), nor our own. ``destination``: our own, if there is one.
     """
 
     def __init__(self, m: Module, at_word, word, own: Value):

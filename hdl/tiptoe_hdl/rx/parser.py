@@ -1,4 +1,5 @@
-"""Receive parser: Ethernet II, IPv4 (RFC 791) or IPv6 (RFC 8200), and TCP (RFC 9293 section 3.1) headers of every frame from the MAC.
+"""Receive parser: Ethernet II, IPv4 (RFC 791) or IPv6 (RFC 8200), and TCP (RFC 9293 section 3.1) headers of every frame
+from the MAC.
 
 Frames go through a line of registers without any stall, so that the decision over a frame is there when its last beat
 reaches the receive buffer: it is kept or taken back there and then.

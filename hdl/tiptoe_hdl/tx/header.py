@@ -61,7 +61,8 @@ SACK_BYTE = HEADER_BYTES + 2
 
 def wire_bytes(cfg, header, total_length, identification, mac, ip6) -> list[Value]:
     """The header's bytes in the order of the wire up to the first word of options and timestamps; checksums and what is unused
-    zero. For the kind of the SACK option stands a NOP, for its length zero. ``total_length``: IPv4's, or the payload length of IPv6."""
+    zero. For the kind of the SACK option stands a NOP, for its length zero. ``total_length``: IPv4's, or the payload length
+    of IPv6."""
     syn, sacked = header.flags[SYN], header.sacks.any()
     ethernet = pack(ETHERNET, {"destination": header.dmac, "source": mac, "ethertype": ETHERTYPE_IPV4})
     ipv4 = pack(IPV4, {
@@ -398,8 +399,8 @@ class HeaderBuilder(wiring.Component):
         ]
 
     def _addresses_v6(self, m: Module, loaded: Value, long: Value, now: Value, addresses: Signal, ports: Signal):
-        """The pseudo header of IPv6 (RFC 8200 section 8.1) in place of IPv4's: our own address is summed beforehand, the peer's with
-        the header's fields."""
+        """The pseudo header of IPv6 (RFC 8200 section 8.1) in place of IPv4's: our own address is summed beforehand, the
+        peer's with the header's fields."""
 
         def halves(address):
             return [address.word_select(at, 16) for at in range(8)]

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from scapy.layers.inet import TCP
 from scapy.layers.inet6 import (
+    UDP,
     ICMPv6ND_NS,
     ICMPv6NDOptSrcLLAddr,
     IPv6,
     IPv6ExtHdrDestOpt,
     IPv6ExtHdrFragment,
     IPv6ExtHdrHopByHop,
-    UDP,
 )
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw

@@ -1,4 +1,5 @@
-"""Receive parser with IPv6: every frame is reported, or counted and gone, exactly as the reference says; and what stands for a peer."""
+"""Receive parser with IPv6: every frame is reported, or counted and gone, exactly as the reference says; and what stands for
+a peer."""
 
 import ipaddress
 
@@ -38,7 +39,8 @@ def test_both_versions_mixed(idle, stall, free_delay, width, rng):
 
 @pytest.mark.parametrize("width", [64, 256])
 def test_smallest_segments_at_line_rate(width, rng):
-    """Reports of IPv6 take five cycles more each, which is less than a frame takes on the line, and room enough where it is not."""
+    """Reports of IPv6 take five cycles more each, which is less than a frame takes on the line; there is room for some
+    more."""
     cases = [case for case in good_cases(rng) if len(case.frame) < 90] * 2
     run_cases(cases, width=width, ipv6=True)
 

@@ -22,7 +22,6 @@ from tests.hdl.rx.reference import (
     random_case,
     segment,
 )
-from tests.hdl.rx.reference_v6 import number
 from tests.widths import WIDTHS
 from tiptoe_hdl.config import TINY
 from tiptoe_hdl.messages import rx_beat, rx_meta
@@ -53,7 +52,7 @@ class Front(wiring.Component):
         wiring.connect(m, wiring.flipped(self.i), self.parser.i)
         if self.cfg.ipv6:
             m.submodules.alias = alias = PeerAlias(self.cfg)
-            m.d.comb += [self.parser.ip6.eq(number(reference_v6.ADDRESS)), alias.key.eq(reference_v6.KEY)]
+            m.d.comb += [self.parser.ip6.eq(reference_v6.number(reference_v6.ADDRESS)), alias.key.eq(reference_v6.KEY)]
             wiring.connect(m, self.parser.meta, alias.i)
             wiring.connect(m, alias.o, wiring.flipped(self.meta))
         else:

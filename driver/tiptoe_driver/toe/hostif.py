@@ -1,9 +1,9 @@
 """The host's ordinary network interface on the engine: frames of no offloaded connection, both ways.
 
 ARP, neighbour discovery and the ICMP messages that concern us are dealt with here; every other frame goes to ``input_hook``. A
-whole stack of another kind may own the interface instead: every frame goes to ``owner``, which answers for the addresses; the driver
-then only listens to ARP, to neighbour discovery and to ICMP errors about offloaded connections, and answers for connections in
-TIME_WAIT.
+whole stack of another kind may own the interface instead: every frame goes to ``owner``, which answers for the addresses; the
+driver then only listens to ARP, to neighbour discovery and to ICMP errors about offloaded connections, and answers for
+connections in TIME_WAIT.
 """
 
 from __future__ import annotations

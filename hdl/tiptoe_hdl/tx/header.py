@@ -1,6 +1,9 @@
 """Header builder: Ethernet, IPv4 (RFC 791) or IPv6 (RFC 8200) and TCP (RFC 9293) header of a segment, word by word, and its
 checksums."""
 
+from functools import reduce
+from operator import or_
+
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -255,18 +258,15 @@ class HeaderBuilder(wiring.Component):
     def _placed(self, value: Value, at: int, stamped: Value, long: Value) -> Value:
         """``value`` at this bit of the header, or, behind timestamps or with IPv6, so much further."""
         cfg = self._cfg
-        places = [(at, Const(1, 1))]
+        parts = [(at, value)]
         for built, flag, octets in ((cfg.timestamps, stamped, STAMP_BYTES), (cfg.ipv6, long, MORE_V6)):
             if built:
-                places = [
-                    (place + 8 * octets * each, here & (flag if each else ~flag))
-                    for place, here in places
+                parts = [
+                    (place + 8 * octets * each, part & (flag if each else ~flag).replicate(len(value)))
+                    for place, part in parts
                     for each in range(2)
                 ]
-        placed: Value = Const(0, 1)
-        for place, here in places:
-            placed = placed | (value & here.replicate(len(value))) << place
-        return placed
+        return reduce(or_, (part << place for place, part in parts))
 
     def _more_syn_options(self, m: Module, free: Value, loaded: Value) -> Value:
         """The tail of a SYN: from the cycle after it is taken on, for as many words as it takes."""

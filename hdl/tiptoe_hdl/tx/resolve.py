@@ -174,17 +174,19 @@ class Resolver(wiring.Component):
         ]
 
         # Their lengths: compared with the limits before they are merged. Of IPv6 a segment's endpoint tells, a cycle later.
-        bad, payload, wrong_v6 = Signal(), Signal(), Signal()
+        unfit, some = Signal(), Signal()  # not to be sent; there is payload
         longest = cfg.max_frame_bytes
         v6: Value = Const(0, 1)
+        bad, payload = unfit, some
         if cfg.ipv6:
+            wrong_v6 = Signal()
             v6 = Mux(is_segment, is_v6(endpoint_now.tuple), is_v6(control.tuple)) & ~is_host
-        spoilt: Value = wrong_v6 & is_segment & v6
+            bad, payload = unfit | (wrong_v6 & v6 & is_segment), some & ~(wrong_v6 & v6)
         with m.If(is_host):
             wrong = exceeds(host.length, longest) | (host.length < ETHERNET_BYTES)
-            m.d.sync += [now.length.eq(host.length), bad.eq(wrong), payload.eq(~wrong)]
+            m.d.sync += [now.length.eq(host.length), unfit.eq(wrong), some.eq(~wrong)]
         with m.Elif(is_segment):
-            wrong, too_long_v6 = Signal(), Signal()
+            wrong = Signal()
             # Three words of options: a SYN's if it has all but timestamps.
             with m.Switch(Cat(Mux(segment.flags[SYN], 1, segment.sacks), ts_ok)):
                 for sacks in range(MOST_SACKS + 1):
@@ -192,11 +194,11 @@ class Resolver(wiring.Component):
                         words = (2 * sacks + 1 if sacks else 0) + stamps * TIMESTAMPS_WORDS
                         with m.Case(sacks | stamps << SACK_BITS):
                             m.d.comb += wrong.eq(exceeds(segment.length, longest - header_bytes(words)))
-                            m.d.comb += too_long_v6.eq(exceeds(segment.length, longest - header_bytes(words, 1)))
-            m.d.sync += wrong_v6.eq(too_long_v6)
-            m.d.sync += [now.length.eq(segment.length), bad.eq(wrong), payload.eq(~wrong & (segment.length != 0))]
+                            if cfg.ipv6:
+                                m.d.sync += wrong_v6.eq(exceeds(segment.length, longest - header_bytes(words, 1)))
+            m.d.sync += [now.length.eq(segment.length), unfit.eq(wrong), some.eq(~wrong & (segment.length != 0))]
         with m.Else():
-            m.d.sync += [now.length.eq(0), bad.eq(0), payload.eq(0)]
+            m.d.sync += [now.length.eq(0), unfit.eq(0), some.eq(0)]
 
         header, fetch = self.o.header, self.o.fetch
         if cfg.timestamps:
@@ -234,8 +236,8 @@ class Resolver(wiring.Component):
                         rounding.eq(octets % cfg.bytes_per_beat + cfg.bytes_per_beat - 1),
                     ]
         m.d.comb += [
-            self.o.header_valid.eq(~is_host & ~bad & ~spoilt),
-            self.o.fetch_valid.eq(payload & ~spoilt),
+            self.o.header_valid.eq(~is_host & ~bad),
+            self.o.fetch_valid.eq(payload),
             fetch.words.eq((now.length + rounding) >> lane_bits),  # from the payload's first byte to its last
         ]
 
@@ -244,11 +246,11 @@ class Resolver(wiring.Component):
         m.d.sync += [
             self.info.valid.eq(taken),
             info.host.eq(is_host),
-            info.bad.eq(bad | spoilt),
+            info.bad.eq(bad),
             info.segment.eq(is_segment),
             info.rst.eq(now.flags[RST] & ~is_host),
-            info.late.eq(now.sacks.any() & ~bad & ~spoilt),  # which has no header, so no sums
-            info.payload.eq(payload & ~spoilt),
+            info.late.eq(now.sacks.any() & ~bad),  # which has no header, so no sums
+            info.payload.eq(payload),
             info.payload_start.eq(start),
             info.id.eq(segment.id),
             last_byte.eq(now.length + before_m1),

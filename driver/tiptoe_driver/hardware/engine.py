@@ -115,7 +115,8 @@ class Engine:
         entries = options.command_entries or min(max(64, 4 * caps.connections), 16384)
         self._command_block = self.memory.allocate(entries * abi.COMMAND_BYTES)
         # Room for everything that can be under way at once: the engine never waits for the host.
-        events = caps.connections + 2 * caps.syncache_entries + entries + options.frame_slots + 16
+        syn_events = 3 if caps.ipv6 else 2
+        events = caps.connections + syn_events * caps.syncache_entries + entries + options.frame_slots + 16
         self._event_block = self.memory.allocate(events * abi.EVENT_BYTES)
         self._frame_block = self.memory.allocate(options.frame_slots * abi.HOST_FRAME_SLOT_BYTES)
         self.commands = CommandRing(device, self._command_block, options.command_reserve or entries // 4)

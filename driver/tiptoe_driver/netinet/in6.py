@@ -17,7 +17,10 @@ _SOLICITED_NODE = 0xFF02 << 112 | 0x1_FF00_0000
 
 def parse_ipv6(text: str) -> int:
     """Address as an integer, first byte in the highest bits; "" is 0 (any). ValueError for anything else, a scope among it."""
-    address = IPv6Address(text or "::")
+    try:
+        address = IPv6Address(text or "::")
+    except ValueError:
+        raise ValueError(f"not an IPv6 address: {text!r}") from None
     if address.scope_id:
         raise ValueError(f"scopes are not supported: {text!r}")
     return int(address)

@@ -7,7 +7,7 @@ import errno
 from ..hardware.alias import on_v6
 from .offload import TOEDEV
 from .pcbinfo import FourTuple
-from .structures import INP_TIMEWAIT, SO_REUSEADDR, inpcb, intotcpcb
+from .structures import INP_IPV6, INP_TIMEWAIT, SO_REUSEADDR, inpcb, intotcpcb
 from .tcp_fsm import TCPS_LISTEN
 
 
@@ -17,7 +17,8 @@ def in_pcbbind(inp: inpcb, laddr: int, lport: int) -> int:
     tcbinfo.lock.require()
     if inp.inp_lport:
         return errno.EINVAL
-    if laddr and not any(laddr in ifp.addresses for ifp in inp.stack.interfaces):
+    v6 = inp.inp_vflag == INP_IPV6
+    if laddr and laddr not in (ifp.if_addr6 if v6 else ifp.if_addr for ifp in inp.stack.interfaces):
         return errno.EADDRNOTAVAIL
     if lport:
         if any(_conflict(inp, laddr, other) for other in tcbinfo.at_port(lport)):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 
-from ..hardware.alias import on_v6
 from ..hardware.positions import advance
 from .in6 import link_local, usable
 from .in_pcb import in_pcbbind, in_pcbconnect
@@ -32,6 +31,7 @@ from .socketvar import (
 )
 from .structures import (
     INP_IPV4,
+    INP_IPV6,
     INP_SOCKREF,
     INP_TIMEWAIT,
     SO_ACCEPTCONN,
@@ -130,8 +130,8 @@ def tcp_usr_connect(so: socket, nam: sockaddr_in) -> int:
             return errno.EISCONN
         if not nam.sin_addr or not nam.sin_port:
             return errno.EADDRNOTAVAIL
-        if on_v6(nam.sin_addr) and (not usable(nam.sin_addr) or link_local(nam.sin_addr)):
-            return errno.EADDRNOTAVAIL  # of a link only its own addresses speak
+        if inp.inp_vflag == INP_IPV6 and (not usable(nam.sin_addr) or link_local(nam.sin_addr)):
+            return errno.EADDRNOTAVAIL  # with those of a link only its own addresses speak
         if nam.sin_addr >> 28 == 0xE or nam.sin_addr == 0xFFFF_FFFF:
             return errno.EADDRNOTAVAIL
         if any(ifp.broadcast(nam.sin_addr) for ifp in inp.stack.interfaces):

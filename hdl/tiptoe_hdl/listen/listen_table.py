@@ -154,12 +154,12 @@ class ListenTable(wiring.Component):
             with m.If(s.at("Change")):
                 m.d.sync += new.eq(Mux(request.enable, found | mine, found & ~mine))
             rows.append(found)
-        any_address: Value = anywhere
+        wild: Value = anywhere
         if cfg.ipv6:  # in time for the rows
             v6 = Signal(2)
             m.d.sync += v6.eq(Cat(is_v6(wanted), v6))
-            any_address = anywhere & ~v6[-1].replicate(cfg.listeners)
-        self._results(m, searching, rows, any_address)
+            wild = anywhere & ~v6[-1].replicate(cfg.listeners)
+        self._results(m, searching, rows, anywhere, wild)
 
         m.d.sync += [
             mine.eq(1 << request.listener),
@@ -219,8 +219,9 @@ class ListenTable(wiring.Component):
         s.done()
         return m
 
-    def _results(self, m, searching, rows, anywhere):
-        """From the rows to a listener's number, and the results not yet taken: in a shift register."""
+    def _results(self, m, searching, rows, anywhere, wild):
+        """From the rows to a listener's number, and the results not yet taken: in a shift register. ``wild``: whose address does
+        not matter to the search of these rows."""
         cfg = self.cfg
         asked = Signal(5)  # a search moves down
         known = Signal()  # the rows are not being cleared
@@ -232,7 +233,7 @@ class ListenTable(wiring.Component):
         m.d.sync += [
             asked.eq(Cat(searching, asked)),
             known.eq(self.ready),
-            matches.eq((_all_of(rows[:ADDRESS_SLICES]) | anywhere) & _all_of(rows[ADDRESS_SLICES:])),
+            matches.eq((_all_of(rows[:ADDRESS_SLICES]) | wild) & _all_of(rows[ADDRESS_SLICES:])),
             candidates.eq(Mux(exact.any(), exact, matches)),
             chosen.eq(candidates & (~candidates + 1)),  # the lowest one
         ]

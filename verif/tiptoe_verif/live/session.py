@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import socket
 
 from ..sim.toolchain import Progress
 from .engine import LiveEngine
@@ -85,6 +86,8 @@ class LiveSession:
         self.engine.tasks.append(self._relay)
         for port, target in setup.listen:
             self.board.listen(port, target)
+            if setup.ip6:
+                self.board.listen(port, target, family=socket.AF_INET6)
         self.forwarded = []
         for port, address in setup.forward:
             try:

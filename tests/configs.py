@@ -12,3 +12,6 @@ EVERYTHING = TINY.with_(
     pacing=True,
 )
 """Small tables, every option, and more half-open connections and listeners than ids."""
+
+BOTH_VERSIONS = TINY.with_(name="tiny_ipv6", ipv6=True, timestamps=True)
+"""Small tables, IPv4 and IPv6."""

@@ -49,15 +49,19 @@
 #define TIPTOE_REG_FRAME_RING_HI                     0x0c4u
 #define TIPTOE_REG_FRAME_RING_LOG2                   0x0c8u
 #define TIPTOE_REG_FRAME_CONSUMER                    0x0ccu
+#define TIPTOE_REG_IP6_ADDR                          0x0d0u
 #define TIPTOE_REG_RST_LIMIT                         0x0e0u
 #define TIPTOE_REG_CHALLENGE_LIMIT                   0x0e4u
 #define TIPTOE_REG_INVALID_LIMIT                     0x0e8u
 #define TIPTOE_REG_VLAN                              0x0ecu
 #define TIPTOE_REG_TIMESTAMP_OFFSET                  0x0f0u
+#define TIPTOE_REG_ALIAS_KEY                         0x0f4u
 #define TIPTOE_REG_COUNTER                           0x200u
 #define TIPTOE_REG_ISN_KEY_COUNT                     4u
 #define TIPTOE_REG_HASH_KEY_COUNT                    2u
 #define TIPTOE_REG_COOKIE_KEY_COUNT                  2u
+#define TIPTOE_REG_IP6_ADDR_COUNT                    4u
+#define TIPTOE_REG_ALIAS_KEY_COUNT                   3u
 #define TIPTOE_REG_COUNTER_COUNT                     37u
 
 /* Register fields: mask in place and lowest bit. */
@@ -79,6 +83,8 @@
 #define TIPTOE_LIMITS_DATA_BYTES_SHIFT               0u
 #define TIPTOE_LIMITS_ADDR_WIDTH_MASK                0x00007f00u
 #define TIPTOE_LIMITS_ADDR_WIDTH_SHIFT               8u
+#define TIPTOE_LIMITS_IPV6_MASK                      0x00008000u
+#define TIPTOE_LIMITS_IPV6_SHIFT                     15u
 #define TIPTOE_LIMITS_MAX_FRAME_BYTES_MASK           0x0fff0000u
 #define TIPTOE_LIMITS_MAX_FRAME_BYTES_SHIFT          16u
 #define TIPTOE_LIMITS_PACING_MASK                    0x10000000u
@@ -257,6 +263,7 @@ enum tiptoe_event {
 	TIPTOE_EVENT_COMMAND_DONE = 4,
 	TIPTOE_EVENT_FRAME = 5,
 	TIPTOE_EVENT_ERROR = 6,
+	TIPTOE_EVENT_SYN_ADDRESS = 7,
 };
 
 /* Codes of ERROR events. */
@@ -372,6 +379,12 @@ enum tiptoe_counter {
 #define TIPTOE_CMD_OPEN_ECN_DWORD                    8u
 #define TIPTOE_CMD_OPEN_ECN_SHIFT                    20u
 #define TIPTOE_CMD_OPEN_ECN_WIDTH                    1u
+#define TIPTOE_CMD_OPEN_FADDR6_LOW_DWORD             9u
+#define TIPTOE_CMD_OPEN_FADDR6_LOW_SHIFT             0u
+#define TIPTOE_CMD_OPEN_FADDR6_LOW_WIDTH             64u
+#define TIPTOE_CMD_OPEN_FADDR6_HIGH_DWORD            11u
+#define TIPTOE_CMD_OPEN_FADDR6_HIGH_SHIFT            0u
+#define TIPTOE_CMD_OPEN_FADDR6_HIGH_WIDTH            64u
 #define TIPTOE_CMD_CLOSE_TID_DWORD                   1u
 #define TIPTOE_CMD_CLOSE_TID_SHIFT                   0u
 #define TIPTOE_CMD_CLOSE_TID_WIDTH                   32u
@@ -617,6 +630,15 @@ enum tiptoe_counter {
 #define TIPTOE_EVT_ERROR_ARGUMENT_DWORD              1u
 #define TIPTOE_EVT_ERROR_ARGUMENT_SHIFT              0u
 #define TIPTOE_EVT_ERROR_ARGUMENT_WIDTH              32u
+#define TIPTOE_EVT_SYN_ADDRESS_SYNCACHE_REF_DWORD    0u
+#define TIPTOE_EVT_SYN_ADDRESS_SYNCACHE_REF_SHIFT    0u
+#define TIPTOE_EVT_SYN_ADDRESS_SYNCACHE_REF_WIDTH    16u
+#define TIPTOE_EVT_SYN_ADDRESS_FADDR6_LOW_DWORD      1u
+#define TIPTOE_EVT_SYN_ADDRESS_FADDR6_LOW_SHIFT      0u
+#define TIPTOE_EVT_SYN_ADDRESS_FADDR6_LOW_WIDTH      64u
+#define TIPTOE_EVT_SYN_ADDRESS_FADDR6_HIGH_DWORD     3u
+#define TIPTOE_EVT_SYN_ADDRESS_FADDR6_HIGH_SHIFT     0u
+#define TIPTOE_EVT_SYN_ADDRESS_FADDR6_HIGH_WIDTH     64u
 
 /* Pages of READ_TCB: fields of COMMAND_DONE's value. */
 #define TIPTOE_TCB_SND_UNA_PAGE                      0u

@@ -12,10 +12,13 @@ from typing import Any, TypeVar
 
 from .hardware.abi_gen import Congestion
 from .hardware.user_buffers import UserBuffer
+from .netinet.in6 import format_address, parse_ipv6
 from .netinet.routes import format_ipv4, parse_ipv4
 from .netinet.socketvar import PRUS_MORETOCOME, PRUS_OOB, soreadable, sowriteable
 from .netinet.stack import Stack
 from .netinet.structures import (
+    INP_IPV4,
+    INP_IPV6,
     SO_ACCEPTCONN,
     SO_NO_OFFLOAD,
     SS_ISCONNECTED,
@@ -37,29 +40,50 @@ from .sockopt import TCP_NOPUSH, os_error, sogetopt, sosetopt, take_error
 
 T = TypeVar("T")
 Address = tuple[str, int]
+"""Host and port. Of AF_INET6 there follow flow information and scope, which are 0; in an address given they may be missing."""
+_VFLAG: dict[int, int] = {stdlib.AF_INET: INP_IPV4, stdlib.AF_INET6: INP_IPV6}
 
 
-def _parse(address: Address) -> sockaddr_in:
-    host, port = address
+def _parse(address: tuple[Any, ...], family: int) -> sockaddr_in:
+    host, port, *rest = address
     if not 0 <= port <= 65535:
         raise OverflowError("port must be 0-65535.")
     try:
+        if family == stdlib.AF_INET6:
+            if any(rest):
+                raise ValueError("no flows and no scopes")
+            return sockaddr_in(parse_ipv6(host), port)
+        if rest:
+            raise TypeError("AF_INET address must be a pair (host, port)")
         return sockaddr_in(parse_ipv4(host), port)
     except ValueError as error:
-        raise stdlib.gaierror(stdlib.EAI_NONAME, f"not an IPv4 address: {host!r}") from error
+        version = "IPv6" if family == stdlib.AF_INET6 else "IPv4"
+        raise stdlib.gaierror(stdlib.EAI_NONAME, f"not an {version} address: {host!r}") from error
+
+
+def _name(family: int, address: int, port: int) -> Any:
+    """As the standard library tells it."""
+    if family == stdlib.AF_INET6:
+        return format_address(address) if address else "::", port, 0, 0
+    return format_ipv4(address), port
 
 
 class Socket:
     """A TCP socket on ``stack``. Arguments, results and errors are those of ``socket.socket`` where both have the call.
 
     A send before the connection is established is kept and goes out afterwards. A small segment waits while something is not
-    acknowledged unless TCP_NODELAY is set. Urgent data is what BSD's sockets make of it: its last byte, out of line unless
+    acknowledged unless TCP_NODELAY is set. ``family``: AF_INET, or AF_INET6 for IPv6 alone (IPV6_V6ONLY is set and stays so).
+    Urgent data is what BSD's sockets make of it: its last byte, out of line unless
     SO_OOBINLINE is set.
     """
 
-    def __init__(self, stack: Stack, _so: socket | None = None) -> None:
+    def __init__(self, stack: Stack, _so: socket | None = None, *, family: int = stdlib.AF_INET) -> None:
+        if family not in _VFLAG:
+            raise os_error(errno.EAFNOSUPPORT)
         self.stack = stack
-        self.so: socket | None = socreate(stack) if _so is None else _so
+        self.so: socket | None = socreate(stack, _VFLAG[family]) if _so is None else _so
+        of_v6 = _so is not None and _so.so_pcb is not None and _so.so_pcb.inp_vflag == INP_IPV6
+        self.family = stdlib.AF_INET6 if of_v6 else stdlib.AddressFamily(family)
         self._timeout: float | None = None
 
     def __enter__(self) -> Socket:
@@ -73,28 +97,28 @@ class Socket:
             return "<Socket closed>"
         inp = self.so.so_pcb
         return (
-            f"<Socket {format_ipv4(inp.inp_laddr)}:{inp.inp_lport} {format_ipv4(inp.inp_faddr)}:{inp.inp_fport} "
+            f"<Socket {format_address(inp.inp_laddr)}:{inp.inp_lport} {format_address(inp.inp_faddr)}:{inp.inp_fport} "
             f"{sototcpcb(self.so).t_state.name}>"
         )
 
     # ------------------------------------------------------------------ names
 
-    def bind(self, address: Address) -> None:
+    def bind(self, address: tuple[Any, ...]) -> None:
         """Choose local address ("" any) and port (0 any)."""
-        self._check(tcp_usr_bind(self._open(), _parse(address)))
+        self._check(tcp_usr_bind(self._open(), _parse(address, self.family)))
 
-    def getsockname(self) -> Address:
+    def getsockname(self) -> Any:
         """Local address and port."""
         inp = sotoinpcb(self._open())
-        return format_ipv4(inp.inp_laddr), inp.inp_lport
+        return _name(self.family, inp.inp_laddr, inp.inp_lport)
 
-    def getpeername(self) -> Address:
+    def getpeername(self) -> Any:
         """Foreign address and port."""
         so = self._open()
         inp = sotoinpcb(so)
         if not inp.inp_fport or so.so_state & SS_ISCONNECTING:
             raise os_error(errno.ENOTCONN)
-        return format_ipv4(inp.inp_faddr), inp.inp_fport
+        return _name(self.family, inp.inp_faddr, inp.inp_fport)
 
     # ------------------------------------------------------------------ connections
 
@@ -104,7 +128,7 @@ class Socket:
             raise os_error(errno.EOPNOTSUPP)
         self._check(tcp_usr_listen(self._open(), backlog))
 
-    def accept(self) -> tuple[Socket, Address]:
+    def accept(self) -> tuple[Socket, Any]:
         """The next connection and its peer's address."""
         so = self._open()
         if not so.so_options & SO_ACCEPTCONN:
@@ -112,15 +136,15 @@ class Socket:
         self._await(lambda: bool(so.so_comp))
         child = soaccept(so)
         inp = sotoinpcb(child)
-        return Socket(self.stack, child), (format_ipv4(inp.inp_faddr), inp.inp_fport)
+        return Socket(self.stack, child), _name(self.family, inp.inp_faddr, inp.inp_fport)
 
-    def connect(self, address: Address) -> None:
+    def connect(self, address: tuple[Any, ...]) -> None:
         """Open a connection; non-blocking: BlockingIOError (EINPROGRESS), and writable when it is decided."""
         error = self.connect_ex(address)
         if error:
             raise os_error(error)
 
-    def connect_ex(self, address: Address) -> int:
+    def connect_ex(self, address: tuple[Any, ...]) -> int:
         """Like connect, but returns the errno."""
         so = self._open()
         if so.so_state & SS_ISCONNECTING:
@@ -129,7 +153,7 @@ class Socket:
             return errno.EISCONN
         if so.so_error:
             return take_error(so)
-        error = tcp_usr_connect(so, _parse(address))
+        error = tcp_usr_connect(so, _parse(address, self.family))
         if error:
             return error
         if self._timeout == 0 and so.so_state & SS_ISCONNECTING:
@@ -374,9 +398,9 @@ class Socket:
             raise TimeoutError("timed out")
 
 
-def create_connection(stack: Stack, address: Address, timeout: float | None = None) -> Socket:
-    """A socket connected to ``address``."""
-    sock = Socket(stack)
+def create_connection(stack: Stack, address: tuple[Any, ...], timeout: float | None = None) -> Socket:
+    """A socket connected to ``address``; over IPv6 if that is one of IPv6."""
+    sock = Socket(stack, family=stdlib.AF_INET6 if ":" in address[0] else stdlib.AF_INET)
     sock.settimeout(timeout)
     try:
         sock.connect(address)

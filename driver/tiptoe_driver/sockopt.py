@@ -13,6 +13,8 @@ from .netinet.offload import tcp_gen_ctloutput, tcp_gen_listen_open, tcp_gen_sen
 from .netinet.sockbuf import sbreserve
 from .netinet.socketvar import sowwakeup
 from .netinet.structures import (
+    INP_IPV4,
+    INP_IPV6,
     IPDEFTTL,
     SO_ACCEPTCONN,
     SO_KEEPALIVE,
@@ -56,6 +58,13 @@ ALGORITHMS = {algorithm.name.lower().encode(): algorithm for algorithm in Conges
 SNDBUF_MIN, RCVBUF_MIN, BUF_MAX = 2304, 4096, 212_992
 """What SO_SNDBUF and SO_RCVBUF are cut to, in bytes (Linux's net.core.wmem_max and rmem_max). As on Linux, getsockopt tells twice
 as much as was set."""
+_IP_HEADER = {
+    (INP_IPV4, stdlib.IPPROTO_IP, stdlib.IP_TOS): stdlib.IP_TOS,
+    (INP_IPV4, stdlib.IPPROTO_IP, stdlib.IP_TTL): stdlib.IP_TTL,
+    (INP_IPV6, stdlib.IPPROTO_IPV6, stdlib.IPV6_TCLASS): stdlib.IP_TOS,
+    (INP_IPV6, stdlib.IPPROTO_IPV6, stdlib.IPV6_UNICAST_HOPS): stdlib.IP_TTL,
+}
+"""Options of IP's header by the socket's version, level and name: the one of IPv4 that has the same place."""
 _ECN = 0x3
 """The part of the type of service that is the transport's (RFC 3168 section 5)."""
 
@@ -107,17 +116,20 @@ def sosetopt(so: socket, level: int, optname: int, value: int | bytes) -> None:
     elif level == stdlib.IPPROTO_TCP and optname == stdlib.TCP_USER_TIMEOUT:
         _set_user_timeout(so, number)
     elif level == stdlib.IPPROTO_TCP and optname in _KEEPALIVE:
-        field, most = _KEEPALIVE[optname]
+        kept, most = _KEEPALIVE[optname]
         if not 1 <= number <= most:
             raise os_error(errno.EINVAL)
-        setattr(sototcpcb(so), field, number)
+        setattr(sototcpcb(so), kept, number)
         _keepalive_changed(so, level, optname)
     elif level == stdlib.IPPROTO_TCP and optname == stdlib.TCP_NOTSENT_LOWAT:
         with so.lock:
             so.so_snd.sb_notsent_lowat = number & 0xFFFF_FFFF if number != -1 else 0
         sowwakeup(so)
-    elif level == stdlib.IPPROTO_IP and optname in (stdlib.IP_TOS, stdlib.IP_TTL):
-        _set_ip_header(so, optname, number)
+    elif (field := _IP_HEADER.get((sotoinpcb(so).inp_vflag, level, optname))) is not None:
+        _set_ip_header(so, field, number)
+    elif (level, optname) == (stdlib.IPPROTO_IPV6, stdlib.IPV6_V6ONLY) and sotoinpcb(so).inp_vflag == INP_IPV6:
+        if not number:
+            raise os_error(errno.EINVAL)  # as OpenBSD: a socket has one version
     else:
         raise os_error(errno.ENOPROTOOPT)
 
@@ -195,7 +207,7 @@ def _keepalive_changed(so: socket, level: int, optname: int) -> None:
 
 
 def _set_ip_header(so: socket, optname: int, number: int) -> None:
-    """IP_TOS and IP_TTL; -1 stands for the default time to live."""
+    """IP_TOS and IP_TTL, or what IPv6 has in their place; -1 stands for the default time to live."""
     inp = sotoinpcb(so)
     with inp.lock:
         if optname == stdlib.IP_TOS:
@@ -268,8 +280,10 @@ def _option(so: socket, level: int, optname: int) -> int:
             return int(getattr(tp, _KEEPALIVE[optname][0]))
         if optname == stdlib.TCP_MAXSEG:
             return tp.t_maxseg_user if tp.t_maxseg_user and tp.t_state < TCPS_SYN_SENT else tp.t_maxseg
-    if level == stdlib.IPPROTO_IP and optname == stdlib.IP_TOS:
-        return sotoinpcb(so).inp_ip_tos
-    if level == stdlib.IPPROTO_IP and optname == stdlib.IP_TTL:
-        return sotoinpcb(so).inp_ip_ttl
+    inp = sotoinpcb(so)
+    field = _IP_HEADER.get((inp.inp_vflag, level, optname))
+    if field is not None:
+        return inp.inp_ip_tos if field == stdlib.IP_TOS else inp.inp_ip_ttl
+    if (level, optname) == (stdlib.IPPROTO_IPV6, stdlib.IPV6_V6ONLY) and inp.inp_vflag == INP_IPV6:
+        return 1
     raise os_error(errno.ENOPROTOOPT)

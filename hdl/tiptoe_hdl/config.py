@@ -55,6 +55,8 @@ class EngineConfig:
         Longest Ethernet frame carried, without FCS and 802.1Q tag.
     vlan : bool
         The interface may be in a network of 802.1Q tags: they are put on and taken off at the frame ports, a cycle each way.
+    ipv6 : bool
+        TCP over IPv6 too, at one IPv6 address of our own; needs a ``data_width`` of 64 bits or more.
     tick_cycles : int
         Reset value of the prescaler: clock cycles per timer tick (nominally 1 ms).
     """
@@ -75,6 +77,7 @@ class EngineConfig:
     pacing: bool = True
     max_frame_bytes: int = 1514
     vlan: bool = False
+    ipv6: bool = False
     tick_cycles: int = 125_000
 
     def __post_init__(self):
@@ -89,6 +92,8 @@ class EngineConfig:
                 raise ValueError(f"{field} must be a power of two, not {getattr(self, field)}")
         if not 2 <= self.ooo_intervals <= 4:
             raise ValueError(f"ooo_intervals must be 2 to 4, not {self.ooo_intervals}")
+        if self.ipv6 and self.data_width < 64:
+            raise ValueError("ipv6 needs a data_width of 64 bits or more")
         if "newreno" not in self.congestion or not set(self.congestion) <= set(NUMBERS):
             raise ValueError(f"congestion names newreno and others of {', '.join(NUMBERS)}, not {self.congestion}")
         if self.syncache_entries > self.connections:

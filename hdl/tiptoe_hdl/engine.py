@@ -21,7 +21,8 @@ from .host.watchdog import Watchdog
 from .listen.cookies import SynCookies
 from .listen.isn import IsnGenerator
 from .listen.listen_unit import ListenUnit
-from .messages import Counter, FrameInfo, TxControl
+from .messages import Counter, FrameInfo, tx_control
+from .rx.alias import PeerAlias
 from .rx.buffer import RxBuffer
 from .rx.dispatcher import Dispatcher
 from .rx.gate import Gate
@@ -104,9 +105,9 @@ class Engine(wiring.Component):
             "gate": Gate(cfg), "parser": RxParser(cfg), "buffer": RxBuffer(cfg), "dispatcher": Dispatcher(cfg),
             "infos": HalfQueue(FrameInfo, FRAMES_AWAITING_VERDICT), "placement": Placement(cfg), "flow": Flow(cfg),
             "table": ConnectionTable(cfg), "listen": ListenUnit(cfg),
-            "isn": IsnGenerator(cfg), "tx": TxPath(cfg), "tx_gate": TxGate(cfg), "controls": StreamMerge(TxControl, 3),
+            "isn": IsnGenerator(cfg), "tx": TxPath(cfg), "tx_gate": TxGate(cfg), "controls": StreamMerge(tx_control(cfg), 3),
             "cookies": SynCookies(cfg),
-            "control_queue": ControlQueue(), "reset_limit": TokenBucket(), "challenge_limit": TokenBucket(),
+            "control_queue": ControlQueue(tx_control(cfg)), "reset_limit": TokenBucket(), "challenge_limit": TokenBucket(),
             "invalid_limit": TokenBucket(),
             "commands": CommandProcessor(cfg), "events": EventWriter(cfg), "counters": CounterBank(),
             "errors": ErrorMerge(5), "watchdog": Watchdog(), "clocks": Clocks(),
@@ -114,6 +115,8 @@ class Engine(wiring.Component):
         }  # fmt: skip
         if cfg.vlan:
             blocks |= {"untagger": Untagger(cfg), "tagger": Tagger(cfg)}
+        if cfg.ipv6:
+            blocks |= {"alias": PeerAlias(cfg)}
         self._names = tuple(blocks)
         m.submodules.resets = resets = ResetChain(len(blocks) + 1)
         self._link_reset = resets.o[-1]
@@ -148,7 +151,11 @@ class Engine(wiring.Component):
             m.d.comb += parser.foreign.eq(self._untagger.foreign)
         else:
             connect_same(m, gate.o, parser.i)
-        self._link(m, "meta", parser.meta, dispatcher.meta)
+        if self._cfg.ipv6:  # has the link's register
+            connect_same(m, parser.meta, self._alias.i)
+            connect_same(m, self._alias.o, dispatcher.meta)
+        else:
+            self._link(m, "meta", parser.meta, dispatcher.meta)
         self._link(m, "block", parser.block, dispatcher.block)
         connect_same(m, dispatcher.sack, self._flow.sack_block)
         connect_same(m, dispatcher.segment, self._flow.segment)
@@ -362,6 +369,10 @@ class Engine(wiring.Component):
             self._flow.tick_us.eq(r.tick_us),
         ]  # fmt: skip
 
+        if self._cfg.ipv6:
+            m.d.sync += [
+                self._parser.ip6.eq(r.ip6_addr), self._tx.ip6.eq(r.ip6_addr), self._alias.key.eq(r.alias_key),
+            ]  # fmt: skip
         if self._cfg.vlan:
             m.d.sync += [
                 *(block.enable.eq(r.vlan_tag) for block in (self._untagger, self._tagger)),

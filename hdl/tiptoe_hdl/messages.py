@@ -6,7 +6,7 @@ Conventions: a *position* is an absolute 32-bit count of payload bytes of a ring
 Ring sizes are given as log2 of bytes (12 to 24), bases are aligned to the size.
 """
 
-from amaranth.hdl import unsigned
+from amaranth.hdl import Value, unsigned
 from amaranth.lib import data, enum
 
 from .config import EngineConfig
@@ -101,7 +101,26 @@ class FlowOp(enum.Enum, shape=unsigned(4)):
 
 
 FourTuple = data.StructLayout({"laddr": 32, "faddr": 32, "lport": 16, "fport": 16})
-"""Local address and port, foreign address and port; 96 bits."""
+"""Local address and port, foreign address and port; 96 bits. Over IPv6 both addresses are stand-ins: see ``LADDR_V6``."""
+
+LADDR_V6 = 6
+"""laddr of every connection over IPv6: 0.0.0.6, an address that no host has. Its faddr is a keyed 32-bit fold of the peer's address
+(``rx/alias.py``), so tables and hashes know four-tuples of one size; the address itself is ``faddr6`` where it is needed."""
+
+
+def is_v6(four_tuple) -> Value:
+    """1 bit: a four-tuple of a connection over IPv6. Nobody's IPv4 address begins with 0 (RFC 1122 section 3.2.1.3)."""
+    return four_tuple.laddr[24:] == 0
+
+
+def peer_fields(cfg: EngineConfig) -> tuple[str, ...]:
+    """Fields that messages about a peer have besides: its IPv6 address (void over IPv4), where there is IPv6."""
+    return ("faddr6",) if cfg.ipv6 else ()
+
+
+def _with_peer(cfg: EngineConfig, layout: data.StructLayout) -> data.StructLayout:
+    """``layout`` and ``peer_fields``."""
+    return data.StructLayout(dict(layout.members) | dict.fromkeys(peer_fields(cfg), 128))
 
 
 MOST_SACKS = 4
@@ -142,6 +161,11 @@ RxMeta = data.StructLayout({
     "ecn": 2,              # of the IP header (RFC 3168 section 5): 3: CE, 1, 2: ECT
     "ts_present": 1, "tsval": 32, "tsecr": 32,  # timestamps option
 })
+
+
+def rx_meta(cfg: EngineConfig) -> data.StructLayout:
+    """RxMeta, with the peer's IPv6 address where there is IPv6."""
+    return _with_peer(cfg, RxMeta)
 
 
 def rx_segment(cfg: EngineConfig) -> data.StructLayout:
@@ -265,6 +289,11 @@ TxControl = data.StructLayout({
 })
 
 
+def tx_control(cfg: EngineConfig) -> data.StructLayout:
+    """TxControl, with the peer's IPv6 address where there is IPv6."""
+    return _with_peer(cfg, TxControl)
+
+
 def tx_frame(cfg: EngineConfig) -> data.StructLayout:
     """Command processor to transmit path: a whole frame of the host (no FCS) at ``addr``, ``length`` bytes (14 to max)."""
     return data.StructLayout({"addr": cfg.addr_width, "length": 12})
@@ -272,9 +301,9 @@ def tx_frame(cfg: EngineConfig) -> data.StructLayout:
 
 def endpoint(cfg: EngineConfig) -> data.StructLayout:
     """What the transmit path knows of a connection besides its TCB."""
-    return data.StructLayout({
+    return _with_peer(cfg, data.StructLayout({
         "tuple": FourTuple, "dmac": 48, "use_next_hop": 1, "next_hop": cfg.next_hop_bits,
-    })
+    }))
 
 
 def endpoint_write(cfg: EngineConfig) -> data.StructLayout:
@@ -333,6 +362,11 @@ SynEvent = data.StructLayout({
 })
 
 
+def syn_event(cfg: EngineConfig) -> data.StructLayout:
+    """SynEvent, with the peer's IPv6 address where there is IPv6."""
+    return _with_peer(cfg, SynEvent)
+
+
 def connection_report(cfg: EngineConfig) -> data.StructLayout:
     """Pipeline to event writer: a snapshot of one TCB, asked for by id (read-only pass)."""
     return data.StructLayout({
@@ -375,7 +409,7 @@ class Counter(enum.IntEnum):
     RX_FRAMES = 0            # frames begun
     RX_BAD_FRAME = 1         # stream error, shorter than its headers, longer than max_frame_bytes
     RX_NOT_FOR_US = 2        # unicast of another MAC
-    RX_BAD_IP = 3            # IPv4 header: version, length, checksum, source address
+    RX_BAD_IP = 3            # IP header: version, length, checksum, source address
     RX_BAD_TCP = 4           # TCP checksum, data offset, option lengths
     RX_TCP_SEGMENTS = 5
     RX_HOST_FRAMES = 6

@@ -64,7 +64,7 @@ def test_commands(b: Bench) -> None:
     opened = dict(
         laddr=0x0A000002, faddr=0x0A000001, lport=1, fport=2, dmac=0x020000000001, use_next_hop=0, next_hop=0, mss=1460,
         rcv_scale=0,
-        ecn=0,
+        ecn=0, faddr6_low=0, faddr6_high=0,
     )  # fmt: skip
     same = dict(opened, lport=50000, fport=7000)
     tuple_ = dict(laddr=0x0A000002, faddr=0x0A000001, lport=50000, fport=7000)

@@ -182,7 +182,8 @@ class EngineBench:
         """Active open; returns its peer."""
         peer = Peer(self, port, local)
         self.command(abi.pack_open, tid=tid(id, generation), laddr=OUR_IP, faddr=PEER_IP, lport=local, fport=port,
-                     dmac=PEER_MAC, use_next_hop=0, next_hop=0, mss=1460, rcv_scale=0, ecn=0)  # fmt: skip
+                     dmac=PEER_MAC, use_next_hop=0, next_hop=0, mss=1460, rcv_scale=0, ecn=0,
+                     faddr6_low=0, faddr6_high=0)  # fmt: skip
         return peer
 
     def accept(self, port: int) -> tuple[Peer, int]:

@@ -193,7 +193,8 @@ class Torture(EngineBench):
         """OPEN of a provisioned id."""
         self.of[id], self.state[id] = (local, port), "open"
         self.post("open", abi.pack_open, tid=tid(id, self.generation[id]), laddr=OUR_IP, faddr=PEER_IP, lport=local, fport=port,
-                  dmac=PEER_MAC, use_next_hop=0, next_hop=0, mss=1460, rcv_scale=0, ecn=0)  # fmt: skip
+                  dmac=PEER_MAC, use_next_hop=0, next_hop=0, mss=1460, rcv_scale=0, ecn=0,
+                     faddr6_low=0, faddr6_high=0)  # fmt: skip
 
     def back(self, id: int) -> None:
         local, port = self.of.get(id, (0, 0))

@@ -63,6 +63,8 @@ def demo(
 Ip = Annotated[str, typer.Option(help="The engine's address.")]
 Mac = Annotated[str, typer.Option(help="The engine's MAC address.")]
 HostIp = Annotated[str, typer.Option(help="Address of the kernel's side of the TAP.")]
+Ip6 = Annotated[str, typer.Option(help="The engine's IPv6 address, in a network of 64 bits (none: no IPv6).")]
+HostIp6 = Annotated[str, typer.Option(help="IPv6 address of the kernel's side of the TAP.")]
 Prefix = Annotated[int, typer.Option(help="Prefix length of the subnet.", min=8, max=30)]
 Gateway = Annotated[str, typer.Option(help="Router for addresses beyond the subnet (none: they are out of reach).")]
 Tap = Annotated[str, typer.Option(help="Name of the TAP interface.")]
@@ -103,7 +105,7 @@ def live(
     ] = [],  # noqa: B006
     ip: Ip = "10.77.0.2", mac: Mac = "02:00:00:00:00:02", host_ip: HostIp = "10.77.0.1", prefix: Prefix = 24,
     gateway: Gateway = "", tap: Tap = "tiptoe0", mtu: Mtu = 1500, netns: Netns = False, config: Config = "sim",
-    host_stack: HostStack = None,
+    host_stack: HostStack = None, ip6: Ip6 = "", host_ip6: HostIp6 = "",
     memory_latency: MemoryLatency = 20, time_wait: TimeWait = 2.0,
     loss: Loss = 0.0, reorder: Reorder = 0.0, duplicate: Duplicate = 0.0, corrupt: Corrupt = 0.0,
     delay: Delay = 0.0, jitter: Jitter = 0.0, seed: Seed = 1, pcap: Pcap = None,
@@ -115,7 +117,7 @@ def live(
 
     setup = _live_setup(
         ip=ip, mac=mac, host_ip=host_ip, prefix=prefix, gateway=gateway, tap=tap, mtu=mtu, netns=netns, config=config,
-        host_stack=host_stack,
+        host_stack=host_stack, ip6=ip6, host_ip6=host_ip6,
         memory_latency=memory_latency, time_wait=time_wait, seed=seed, pcap=pcap or _capture("live"), delay=delay, jitter=jitter,
         line=dict(loss=loss, reorder=reorder, duplicate=duplicate, corrupt=corrupt),
     )  # fmt: skip
@@ -177,7 +179,7 @@ def _capture(name: str) -> Path:
 
 def _live_setup(
     *, ip: str, mac: str, host_ip: str, prefix: int, gateway: str, tap: str, mtu: int, netns: bool, config: str,
-    host_stack: bool | None,
+    host_stack: bool | None, ip6: str = "", host_ip6: str = "",
     memory_latency: int, time_wait: float, seed: int, pcap: Path, delay: float, jitter: float, line: dict[str, Any],
 ) -> Any:  # fmt: skip
     """The choices of a live run, checked."""
@@ -193,7 +195,8 @@ def _live_setup(
     except ValueError as error:
         raise UsageError(str(error)) from None
     return LiveSetup(
-        config=_config(config), tap=tap, ip=ip, mac=mac, host_ip=host_ip, prefix=prefix, gateway=gateway or None,
+        config=_with_ipv6(_config(config)) if ip6 else _config(config),
+        ip6=ip6, host_ip6=host_ip6, tap=tap, ip=ip, mac=mac, host_ip=host_ip, prefix=prefix, gateway=gateway or None,
         mtu=mtu, namespace=netns, host_stack=host_stack, conditions=Conditions(memory_latency=memory_latency),
         time_wait_s=time_wait, seed=seed, pcap=pcap,
         impairment=Impairment(**line, delay_us=delay * 1000, jitter_us=jitter * 1000, seed=seed),
@@ -203,6 +206,8 @@ def _live_setup(
 def _announce(session: Any) -> None:
     setup = session.setup
     console.print(f"engine [bold]{setup.ip}[/] on {setup.tap}, kernel {setup.host_ip}/{setup.prefix}; Ctrl-C ends")
+    if setup.ip6:
+        console.print(f"  engine {setup.ip6}, kernel {setup.host_ip6}/{setup.prefix6}")
     if session.why_no_stat:
         console.print(f"  {session.why_no_stat}", style="dim", soft_wrap=True)
     if session.namespace:
@@ -331,6 +336,13 @@ def info() -> None:
         console.print(f"{tool:<8}{'found' if shutil.which(tool) else 'missing':<9}[dim]{use}[/]")
     reason = why_no_tap()
     console.print(f"{'TAP':<8}{'found' if reason is None else 'missing':<9}[dim]{reason or 'live traffic'}[/]")
+
+
+def _with_ipv6(name: str) -> Any:
+    """The configuration with IPv6, which is none of the named ones: whoever wants it has an engine built."""
+    from tiptoe_hdl.config import CONFIGS
+
+    return CONFIGS[name].with_(name=f"{name}_ipv6", ipv6=True)
 
 
 def _config(name: str) -> str:

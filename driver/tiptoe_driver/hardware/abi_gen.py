@@ -52,11 +52,13 @@ REG_FRAME_RING_LO = 0x0C0
 REG_FRAME_RING_HI = 0x0C4
 REG_FRAME_RING_LOG2 = 0x0C8
 REG_FRAME_CONSUMER = 0x0CC
+REG_IP6_ADDR = 0x0D0  # 4 of them
 REG_RST_LIMIT = 0x0E0
 REG_CHALLENGE_LIMIT = 0x0E4
 REG_INVALID_LIMIT = 0x0E8
 REG_VLAN = 0x0EC
 REG_TIMESTAMP_OFFSET = 0x0F0
+REG_ALIAS_KEY = 0x0F4  # 3 of them
 REG_COUNTER = 0x200  # 37 of them
 
 # Fields: NAME_FIELD is the mask in place, NAME_FIELD_SHIFT the lowest bit.
@@ -78,6 +80,8 @@ LIMITS_DATA_BYTES = 0xFF
 LIMITS_DATA_BYTES_SHIFT = 0
 LIMITS_ADDR_WIDTH = 0x7F00
 LIMITS_ADDR_WIDTH_SHIFT = 8
+LIMITS_IPV6 = 0x8000
+LIMITS_IPV6_SHIFT = 15
 LIMITS_MAX_FRAME_BYTES = 0xFFF0000
 LIMITS_MAX_FRAME_BYTES_SHIFT = 16
 LIMITS_PACING = 0x10000000
@@ -235,6 +239,10 @@ REGISTER_FIELDS: dict[int, tuple[tuple[str, int, int, int, int], ...]] = {
     0x0C4: (("FRAME_RING_HI", 0xFFFFFFFF, 0, 0, 4294967295),),
     0x0C8: (("FRAME_RING_LOG2", 0x1F, 0, 1, 15),),
     0x0CC: (("FRAME_CONSUMER", 0xFFFFFFFF, 0, 0, 4294967295),),
+    0x0D0: (("IP6_ADDR", 0xFFFFFFFF, 0, 0, 4294967295),),
+    0x0D4: (("IP6_ADDR", 0xFFFFFFFF, 0, 0, 4294967295),),
+    0x0D8: (("IP6_ADDR", 0xFFFFFFFF, 0, 0, 4294967295),),
+    0x0DC: (("IP6_ADDR", 0xFFFFFFFF, 0, 0, 4294967295),),
     0x0E0: (
         ("RST_LIMIT.PER_TICK", 0xFFFF, 0, 0, 65535),
         ("RST_LIMIT.BURST", 0xFFFF0000, 16, 0, 65535),
@@ -250,6 +258,9 @@ REGISTER_FIELDS: dict[int, tuple[tuple[str, int, int, int, int], ...]] = {
         ("VLAN.TAG", 0x10000, 16, 0, 1),
     ),
     0x0F0: (("TIMESTAMP_OFFSET", 0xFFFFFFFF, 0, 0, 4294967295),),
+    0x0F4: (("ALIAS_KEY", 0xFFFFFFFF, 0, 0, 4294967295),),
+    0x0F8: (("ALIAS_KEY", 0xFFFFFFFF, 0, 0, 4294967295),),
+    0x0FC: (("ALIAS_KEY", 0xFFFFFFFF, 0, 0, 4294967295),),
 }
 
 # What registers hold after power-up, by address; a soft reset changes none of them. TICK_CYCLES, which depends
@@ -288,11 +299,18 @@ REGISTER_RESETS: dict[int, int] = {
     0x0C4: 0,
     0x0C8: 0,
     0x0CC: 0,
+    0x0D0: 0,
+    0x0D4: 0,
+    0x0D8: 0,
+    0x0DC: 0,
     0x0E0: 6553601,
     0x0E4: 6553601,
     0x0E8: 500,
     0x0EC: 0,
     0x0F0: 0,
+    0x0F4: 0,
+    0x0F8: 0,
+    0x0FC: 0,
 }
 
 
@@ -382,6 +400,7 @@ class EventType(IntEnum):
     COMMAND_DONE = 4
     FRAME = 5
     ERROR = 6
+    SYN_ADDRESS = 7
 
 
 class ErrorCode(IntEnum):
@@ -483,6 +502,8 @@ COMMANDS: dict[Opcode, tuple[tuple[str, int, int, int], ...]] = {
         ("mss", 8, 0, 16),
         ("rcv_scale", 8, 16, 4),
         ("ecn", 8, 20, 1),
+        ("faddr6_low", 9, 0, 64),
+        ("faddr6_high", 11, 0, 64),
     ),
     Opcode.CLOSE: (
         ("opcode", 0, 0, 8),
@@ -654,6 +675,13 @@ EVENTS: dict[EventType, tuple[tuple[str, int, int, int], ...]] = {
         ("type", 7, 0, 8),
         ("phase", 7, 31, 1),
     ),
+    EventType.SYN_ADDRESS: (
+        ("syncache_ref", 0, 0, 16),
+        ("faddr6_low", 1, 0, 64),
+        ("faddr6_high", 3, 0, 64),
+        ("type", 7, 0, 8),
+        ("phase", 7, 31, 1),
+    ),
 }
 
 # Pages of READ_TCB: (name, lowest bit, width) in COMMAND_DONE's value.
@@ -776,6 +804,8 @@ def pack_open(
     mss: int,
     rcv_scale: int,
     ecn: int,
+    faddr6_low: int,
+    faddr6_high: int,
 ) -> bytes:
     """The command OPEN."""
     _check("tag", tag, 16)
@@ -790,7 +820,9 @@ def pack_open(
     _check("mss", mss, 16)
     _check("rcv_scale", rcv_scale, 4)
     _check("ecn", ecn, 1)
-    return _COMMAND[9].pack(
+    _check("faddr6_low", faddr6_low, 64)
+    _check("faddr6_high", faddr6_high, 64)
+    return _COMMAND[13].pack(
         2 | (tag << 16),
         tid,
         laddr,
@@ -800,6 +832,10 @@ def pack_open(
         dmac & 0xFFFFFFFF,
         (dmac >> 32) | (use_next_hop << 31) | (next_hop << 16),
         mss | (rcv_scale << 16) | (ecn << 20),
+        faddr6_low & 0xFFFFFFFF,
+        faddr6_low >> 32,
+        faddr6_high & 0xFFFFFFFF,
+        faddr6_high >> 32,
     )
 
 
@@ -1254,7 +1290,32 @@ class ErrorEvent(NamedTuple):
         )
 
 
-Event = ConnectionEvent | SynReceivedEvent | SyncacheGoneEvent | CommandDoneEvent | FrameEvent | ErrorEvent
+class SynAddressEvent(NamedTuple):
+    """SYN_ADDRESS event."""
+
+    syncache_ref: int
+    faddr6_low: int
+    faddr6_high: int
+
+    @classmethod
+    def unpack(cls, d: Sequence[int]) -> SynAddressEvent:
+        """From the eight dwords of an entry."""
+        return cls(
+            d[0] & 0xFFFF,
+            d[1] | d[2] << 32,
+            d[3] | d[4] << 32,
+        )
+
+
+Event = (
+    ConnectionEvent
+    | SynReceivedEvent
+    | SyncacheGoneEvent
+    | CommandDoneEvent
+    | FrameEvent
+    | ErrorEvent
+    | SynAddressEvent
+)
 
 _ENTRY = Struct(f"<{EVENT_BYTES // 4}I")
 _UNPACK: dict[int, Callable[[Sequence[int]], Event]] = {
@@ -1264,6 +1325,7 @@ _UNPACK: dict[int, Callable[[Sequence[int]], Event]] = {
     4: CommandDoneEvent.unpack,
     5: FrameEvent.unpack,
     6: ErrorEvent.unpack,
+    7: SynAddressEvent.unpack,
 }
 
 

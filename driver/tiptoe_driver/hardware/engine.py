@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from . import abi_gen as abi
+from .alias import KEYS, alias, on_v6
 from .device import Device
 from .gate import DeviceGate
 from .ids import ConnectionIds
@@ -43,6 +44,9 @@ class EngineClient(Protocol):
     def syn_received(self, event: abi.SynReceivedEvent) -> None:
         """A half-open connection exists."""
 
+    def syn_address(self, event: abi.SynAddressEvent) -> None:
+        """The peer's IPv6 address of a half-open connection that is told of next."""
+
     def syncache_gone(self, event: abi.SyncacheGoneEvent) -> None:
         """A half-open connection is no more."""
 
@@ -60,6 +64,8 @@ class Engine:
     ----------
     mac, address : int
         Own MAC and IPv4 address.
+    address6 : int
+        Own IPv6 address; 0: none.
 
     Attributes
     ----------
@@ -80,8 +86,18 @@ class Engine:
     EVENT_BATCH = 64
     """Events handled before the engine may reuse their entries."""
 
-    def __init__(self, device: Device, client: EngineClient, mac: int, address: int, options: EngineOptions) -> None:
+    def __init__(
+        self,
+        device: Device,
+        client: EngineClient,
+        mac: int,
+        address: int,
+        options: EngineOptions,
+        address6: int = 0,
+    ) -> None:
         check_addresses(mac, address)
+        self._address6 = address6
+        self._alias_key = 0
         self.counters: Counter[str] = Counter()
         self.device = device = DeviceGate(device, self.counters)
         self.options = options
@@ -95,6 +111,8 @@ class Engine:
         check_ids(caps.connections, options.stock, options.active_reserve)
         if options.vlan is not None and not caps.vlan:
             raise ValueError("vlan: this engine was built without 802.1Q tags")
+        if address6 and not caps.ipv6:
+            raise ValueError("ipv6: this engine was built without IPv6")
         if options.ecn == "offer" and not caps.ecn:
             raise ValueError("ecn: this engine does not know it")
         if not self._reset():
@@ -105,7 +123,8 @@ class Engine:
         entries = options.command_entries or min(max(64, 4 * caps.connections), 16384)
         self._command_block = self.memory.allocate(entries * abi.COMMAND_BYTES)
         # Room for everything that can be under way at once: the engine never waits for the host.
-        events = caps.connections + 2 * caps.syncache_entries + entries + options.frame_slots + 16
+        syn_events = 3 if caps.ipv6 else 2
+        events = caps.connections + syn_events * caps.syncache_entries + entries + options.frame_slots + 16
         self._event_block = self.memory.allocate(events * abi.EVENT_BYTES)
         self._frame_block = self.memory.allocate(options.frame_slots * abi.HOST_FRAME_SLOT_BYTES)
         self.commands = CommandRing(device, self._command_block, options.command_reserve or entries // 4)
@@ -124,6 +143,7 @@ class Engine:
         self._handlers: dict[type, Callable[..., None]] = {
             abi.ConnectionEvent: self._connection,
             abi.SynReceivedEvent: client.syn_received,
+            abi.SynAddressEvent: client.syn_address,
             abi.SyncacheGoneEvent: client.syncache_gone,
             abi.CommandDoneEvent: self._command_done,
             abi.FrameEvent: self._frame,
@@ -187,6 +207,12 @@ class Engine:
         }
         if self.capabilities.vlan:
             registers[abi.REG_VLAN] = vlan_register(options)
+        if self.capabilities.ipv6:
+            self._alias_key = rng.getrandbits(32 * KEYS)
+            for n in range(KEYS):
+                registers[abi.REG_ALIAS_KEY + 4 * n] = self._alias_key >> 32 * n & MASK
+            for n in range(4):
+                registers[abi.REG_IP6_ADDR + 4 * n] = self._address6 >> 32 * n & MASK
         if self.capabilities.timestamps:
             registers[abi.REG_TIMESTAMP_OFFSET] = self._timestamp_offset = rng.getrandbits(32)
         for register, value in registers.items():
@@ -210,6 +236,10 @@ class Engine:
             | (abi.CONTROL_TIMESTAMPS if self.timestamps else 0)
             | (abi.CONTROL_PROMISCUOUS if options.promiscuous else 0),
         )
+
+    def alias(self, address: int) -> int:
+        """What stands for a peer's address on the engine: a fold of an IPv6 address, under this run's key."""
+        return alias(address, self._alias_key) if on_v6(address) else 0
 
     @property
     def timestamps(self) -> bool:

@@ -174,7 +174,8 @@ class ConnectionIds:
         go of them."""
         toep.flags |= TP_RELEASING
         self.releasing += 1
-        laddr, lport, faddr, fport = toep.four_tuple
+        _, lport, _, fport = toep.four_tuple
+        laddr, faddr = toep.wire_addresses
 
         def done(status: int, argument: int) -> None:
             self.releasing -= 1

@@ -62,6 +62,11 @@ class EngineOptions:
     timestamps : bool
         SYNs offer timestamps (RFC 7323), and SYN,ACKs have them if the SYN had. Without effect where the engine was
         built without. FreeBSD: net.inet.tcp.rfc1323, Linux: tcp_timestamps.
+    ipv6 : str
+        Own IPv6 address with the prefix length of its subnet, ``2001:db8::1/64``; empty: none, and IPv6 is left to other stacks.
+        The engine must have been built with it.
+    ipv6_gateway : str
+        Next hop of the default route of IPv6; empty: none.
     vlan : int or None
         The network of 802.1Q tags that the interface is in, 1 to 4094; 0: frames are sent with a priority tag; None: no tags.
     vlan_priority : int
@@ -141,6 +146,8 @@ class EngineOptions:
     sack: bool = True
     ecn: str = "accept"
     timestamps: bool = True
+    ipv6: str = ""
+    ipv6_gateway: str = ""
     vlan: int | None = None
     vlan_priority: int = 0
     promiscuous: bool = False
@@ -173,6 +180,8 @@ class EngineOptions:
             raise ValueError("syn_to_host needs rst_unknown=False: the engine would answer what follows with RST")
         if self.vlan is not None and not 0 <= self.vlan <= VLAN_MOST:
             raise ValueError(f"vlan is 0 to {VLAN_MOST}, not {self.vlan}")
+        if self.ipv6_gateway and not self.ipv6:
+            raise ValueError("ipv6_gateway is for who has an address of IPv6: it needs ipv6")
         if not 0 <= self.vlan_priority <= 7:
             raise ValueError(f"vlan_priority is 0 to 7, not {self.vlan_priority}")
         if self.vlan is None and self.vlan_priority:
@@ -211,6 +220,8 @@ class Capabilities:
     max_frame_bytes: int
     vlan: bool
     """It knows 802.1Q tags."""
+    ipv6: bool
+    """It knows IPv6."""
     timestamps: bool
     """Connections may have timestamps."""
     pacing: bool
@@ -275,6 +286,7 @@ def identify(device: Device) -> Capabilities:
         next_hops=size(abi.CAPABILITIES_LOG2_NEXT_HOPS, abi.CAPABILITIES_LOG2_NEXT_HOPS_SHIFT),
         data_bytes=(limits & abi.LIMITS_DATA_BYTES) >> abi.LIMITS_DATA_BYTES_SHIFT,
         vlan=bool(limits & abi.LIMITS_VLAN),
+        ipv6=bool(limits & abi.LIMITS_IPV6),
         ecn=bool(limits & abi.LIMITS_ECN),
         timestamps=bool(limits & abi.LIMITS_TIMESTAMPS),
         pacing=bool(limits & abi.LIMITS_PACING),

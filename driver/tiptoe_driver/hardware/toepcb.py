@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from .alias import LADDR_V6, on_v6
 from .memory import RingPair
 
 # flags
@@ -71,6 +72,8 @@ class toepcb:
         Receive position up to which data has arrived; the peer's FIN is not counted.
     rcv_credited : int
         Receive position last handed back to the device: consumed up to here.
+    alias : int
+        Over IPv6: what stands for the peer's address on the engine.
     maxseg : int
         Segment size in bytes of payload that the device was told, or told itself.
     credits : int
@@ -106,6 +109,7 @@ class toepcb:
     refcount: int = 0
     tp: Any = None
     four_tuple: tuple[int, int, int, int] = (0, 0, 0, 0)
+    alias: int = 0
     snd_told: int = 0
     snd_una: int = 0
     rcv_position: int = 0
@@ -132,3 +136,9 @@ class toepcb:
     def tid(self) -> int:
         """Id and generation as commands and events carry them."""
         return self.tep_id | self.generation << 16
+
+    @property
+    def wire_addresses(self) -> tuple[int, int]:
+        """laddr and faddr as the engine's tables have them."""
+        laddr, _, faddr, _ = self.four_tuple
+        return (LADDR_V6, self.alias) if on_v6(laddr) else (laddr, faddr)

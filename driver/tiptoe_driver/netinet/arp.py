@@ -132,13 +132,7 @@ class ArpTable:
             return False
         if sip == self._address:
             return True  # somebody claims our address: not to be learned
-        self._down.pop(sip, None)
-        if sip in self._entries:
-            self._learn(sip, smac)
-        elif operation == OP_REQUEST and tip == self._address and sip:
-            self._make_room()
-            self._entries[sip] = ArpEntry(mac=smac)
-            self._heard(sip, self._entries[sip])
+        self._news(sip, smac, asked=bool(operation == OP_REQUEST and tip == self._address and sip))
         if answer and operation == OP_REQUEST and tip == self._address:
             self._transmit(smac, arp_packet(OP_REPLY, self._mac, self._address, smac, sip))
         return True
@@ -155,6 +149,21 @@ class ArpTable:
     def announce(self) -> None:
         """Gratuitous ARP: tell everybody our address."""
         self._transmit(BROADCAST, arp_packet(OP_REQUEST, self._mac, self._address, 0, self._address))
+
+    def _news(self, ip: int, mac: int, *, asked: bool) -> None:
+        """A neighbour was heard of. ``asked``: it asked for us, so it is to be remembered."""
+        self._down.pop(ip, None)
+        if ip in self._entries:
+            self._learn(ip, mac)
+        elif asked:
+            self._make_room()
+            self._entries[ip] = ArpEntry(mac=mac)
+            self._heard(ip, self._entries[ip])
+
+    def _ask(self, ip: int, mac: int | None) -> None:
+        """Ask a neighbour at this MAC address, or everybody."""
+        target = BROADCAST if mac is None else mac
+        self._transmit(target, arp_packet(OP_REQUEST, self._mac, self._address, mac or 0, ip))
 
     def _learn(self, ip: int, mac: int) -> None:
         entry = self._entries[ip]
@@ -206,10 +215,7 @@ class ArpTable:
             self._note_down(ip)
             wait_us = self._down_us
         entry.tries += 1
-        everybody = entry.mac is None or entry.tries > self._tries
-        target = BROADCAST if everybody else entry.mac or 0
-        tmac = 0 if everybody else entry.mac or 0
-        self._transmit(target, arp_packet(OP_REQUEST, self._mac, self._address, tmac, ip))
+        self._ask(ip, None if entry.tries > self._tries else entry.mac)
         entry.timer = self._stack.callout(wait_us, lambda: self._renew(ip, entry))
 
     def _request(self, ip: int, entry: ArpEntry) -> None:
@@ -220,7 +226,7 @@ class ArpTable:
                 waiter(None)
             return
         entry.tries += 1
-        self._transmit(BROADCAST, arp_packet(OP_REQUEST, self._mac, self._address, 0, ip))
+        self._ask(ip, None)
         entry.timer = self._stack.callout(self._retry_us, lambda: self._request(ip, entry))
 
     def _note_down(self, ip: int) -> None:

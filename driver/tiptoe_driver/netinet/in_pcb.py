@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 
+from ..hardware.alias import on_v6
 from .offload import TOEDEV
 from .pcbinfo import FourTuple
-from .structures import INP_TIMEWAIT, SO_REUSEADDR, inpcb, intotcpcb
+from .structures import INP_IPV6, INP_TIMEWAIT, SO_REUSEADDR, inpcb, intotcpcb
 from .tcp_fsm import TCPS_LISTEN
 
 
@@ -16,7 +17,8 @@ def in_pcbbind(inp: inpcb, laddr: int, lport: int) -> int:
     tcbinfo.lock.require()
     if inp.inp_lport:
         return errno.EINVAL
-    if laddr and laddr not in (ifp.if_addr for ifp in inp.stack.interfaces):
+    v6 = inp.inp_vflag == INP_IPV6
+    if laddr and laddr not in (ifp.if_addr6 if v6 else ifp.if_addr for ifp in inp.stack.interfaces):
         return errno.EADDRNOTAVAIL
     if lport:
         if any(_conflict(inp, laddr, other) for other in tcbinfo.at_port(lport)):
@@ -39,7 +41,11 @@ def in_pcbconnect(inp: inpcb, faddr: int, fport: int) -> int:
     laddr = inp.inp_laddr
     if not laddr:
         ro = inp.stack.routes.lookup(faddr)
-        if ro is not None:
+        if on_v6(faddr):
+            if ro is None:
+                return errno.ENETUNREACH
+            laddr = ro.ro_ifp.if_addr6
+        elif ro is not None:
             laddr = ro.ro_ifp.if_addr
         elif inp.stack.software is not None and inp.stack.interfaces:
             laddr = inp.stack.interfaces[0].if_addr  # the software stack has routes of its own
@@ -74,7 +80,7 @@ def _busy(inp: inpcb, four_tuple: FourTuple) -> bool:
 def _conflict(inp: inpcb, laddr: int, other: inpcb) -> bool:
     """Whether ``other`` keeps ``inp`` from binding its port at ``laddr``: SO_REUSEADDR on both lets them share it
     unless one listens; on ours alone, with the remains of a connection in TIME_WAIT."""
-    if laddr and other.inp_laddr and laddr != other.inp_laddr:
+    if inp.inp_vflag != other.inp_vflag or laddr and other.inp_laddr and laddr != other.inp_laddr:
         return False
     ours, theirs = inp.inp_socket, other.inp_socket
     if ours is None or not ours.so_options & SO_REUSEADDR:

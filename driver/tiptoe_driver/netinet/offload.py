@@ -41,7 +41,7 @@ def tcp_offload_connect(so: socket, nam: sockaddr_in) -> int:
     tod = TOEDEV(ifp)
     if not ifp.if_capabilities & IFCAP_TOE or not ifp.if_capenable & IFCAP_TOE or tod is None:
         return errno.EINVAL
-    if nam.sin_addr == ifp.if_addr:
+    if nam.sin_addr in ifp.addresses:
         return errno.EINVAL  # stays in the host: the loopback interface has no offload device
     if not ifp.if_up or not ifp.if_running:
         return errno.ENETDOWN

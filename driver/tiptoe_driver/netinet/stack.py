@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .if_var import ifnet
-from .routes import format_ipv4
+from .in6 import format_address
 from .structures import SO_NO_OFFLOAD, intotcpcb, tcpcb, vnet
 from .syncache import Syncache
 from .tcp_fsm import TCPS_LISTEN
@@ -42,21 +42,23 @@ class Stack(vnet):
         self.syncache = Syncache(self)
         self.time_wait: TimeWait = TimeWait(self)
 
-    def attach_interface(self, ifp: ifnet, gateway: int = 0) -> None:
-        """Add an interface with its subnet's route, and a default route when it has a ``gateway``."""
-        self.check_address(ifp.if_addr)
+    def attach_interface(self, ifp: ifnet, gateway: int = 0, gateway6: int = 0) -> None:
+        """Add an interface with its subnets' routes, and default routes when it has a ``gateway`` or ``gateway6``."""
+        for address in ifp.addresses:
+            self.check_address(address)
         self.interfaces.append(ifp)
-        self.routes.add_interface(ifp, gateway)
+        self.routes.add_interface(ifp, gateway, gateway6)
 
     def check_address(self, address: int) -> None:
         """Raise ValueError when an interface has this address already: two devices would answer for one socket."""
         for other in self.interfaces:
-            if other.if_addr == address:
-                raise ValueError(f"{format_ipv4(address)} is the address of {other.if_xname}")
+            if address in other.addresses:
+                raise ValueError(f"{format_address(address)} is the address of {other.if_xname}")
 
     def detach_interface(self, ifp: ifnet) -> None:
         """Remove an interface and its routes; TIME_WAITs of its address are over."""
-        self.time_wait.forget_address(ifp.if_addr)
+        for address in ifp.addresses:
+            self.time_wait.forget_address(address)
         self.interfaces.remove(ifp)
         self.routes.remove_interface(ifp)
 

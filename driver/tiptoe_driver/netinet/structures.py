@@ -1,7 +1,8 @@
 """The stack's structures with FreeBSD's names, those that point at each other: socket, inpcb, tcpcb, the offload device as
 tcp_offload.h declares it, and what one instance of the stack shares.
 
-IPv4 addresses are integers with the first byte on the wire in the highest bits, MAC addresses likewise.
+Addresses are integers with the first byte on the wire in the highest bits, MAC addresses likewise; those of IPv6 are greater
+than any of IPv4. 0 is any address, of the version that ``inp_vflag`` says.
 """
 
 from __future__ import annotations
@@ -62,6 +63,10 @@ SS_NBIO = 0x0100
 SS_ISDISCONNECTED = 0x2000
 SS_PROTOREF = 0x4000
 
+# inp_vflag
+INP_IPV4 = 0x1
+INP_IPV6 = 0x2
+
 # inp_flags
 INP_TIMEWAIT = 0x01000000
 INP_SOCKREF = 0x08000000
@@ -117,6 +122,7 @@ class inpcb:
     inp_ip_tos: int = 0
     inp_ip_ttl: int = IPDEFTTL
     inp_flags: int = 0
+    inp_vflag: int = INP_IPV4
     inp_tw: object | None = None
 
     @property
@@ -184,7 +190,7 @@ class tcpcb:
 
 
 class sockaddr_in(NamedTuple):
-    """IPv4 address (first byte in the highest bits) and port."""
+    """Address (first byte in the highest bits) of either version, and port."""
 
     sin_addr: int
     sin_port: int

@@ -14,7 +14,7 @@ from .offload import tcp_gen_detach, tcp_gen_send, tp_offload
 from .structures import TF_SENTFIN, intotcpcb, tcpcb, vnet
 from .tcp_fsm import TCPS_CLOSING, TCPS_FIN_WAIT_1, TCPS_LAST_ACK, TCPS_SYN_RECEIVED, TCPS_SYN_SENT
 from .tcp_info import tcp_info
-from .tcp_pmtu import IP_TCP_HEADERS, tcp_pmtu_fell
+from .tcp_pmtu import ip_tcp_headers, tcp_pmtu_fell
 from .tcp_subr import tcp_drop
 
 TCP_MINMSS = 216
@@ -81,7 +81,7 @@ def tcp_mtudisc(tp: tcpcb, mtu: int) -> int:
 
     Returns the errno of sending; nothing happens when segments are as small already.
     """
-    mss = max(mtu - IP_TCP_HEADERS, TCP_MINMSS)
+    mss = max(mtu - ip_tcp_headers(tp.t_inpcb), TCP_MINMSS)
     if mss >= tp.t_maxseg:
         return 0
     tcp_pmtu_fell(tp)
@@ -99,7 +99,7 @@ def tcp_output_error(tp: tcpcb, error: int) -> int:
     if error == errno.EMSGSIZE:
         inp = tp.t_inpcb
         # Not the route's: that may have changed since, while the device keeps its connections.
-        mtus = (ifp.if_mtu for ifp in inp.stack.interfaces if ifp.if_addr == inp.inp_laddr)
+        mtus = (ifp.if_mtu for ifp in inp.stack.interfaces if inp.inp_laddr in ifp.addresses)
         error = tcp_mtudisc(tp, min(mtus, default=0))
     if error in (errno.ENETDOWN, errno.EHOSTDOWN, errno.EHOSTUNREACH) and tp.t_state >= TCPS_SYN_RECEIVED:
         tp.t_softerror = error

@@ -11,11 +11,18 @@ import errno
 from .clock import Deadline
 from .offload import tcp_gen_send
 from .pcbinfo import INP_DROPPED
-from .structures import tcpcb
+from .structures import INP_IPV6, inpcb, tcpcb
 from .tcp_fsm import TCPS_ESTABLISHED, TCPS_TIME_WAIT
 
 IP_TCP_HEADERS = 40
 """Bytes of an IPv4 and a TCP header without options."""
+
+
+def ip_tcp_headers(inp: inpcb) -> int:
+    """Likewise of the version that a connection, or a listener, has."""
+    return IP_TCP_HEADERS + (20 if inp.inp_vflag == INP_IPV6 else 0)
+
+
 PLATEAUS = (32000, 17914, 8166, 4352, 2002, 1492, 1006, 508, 296, 68)
 """MTUs of the Internet's links, RFC 1191 section 7.1."""
 AFTER_COMPLAINT_US, AFTER_ATTEMPT_US = 600_000_000, 120_000_000
@@ -38,11 +45,12 @@ def _over(tp: tcpcb) -> None:
         if timer is None or inp.inp_flags & INP_DROPPED or not TCPS_ESTABLISHED <= tp.t_state < TCPS_TIME_WAIT:
             tp.t_pmtu_timer = None
             return
-        mtu = tp.t_maxseg + IP_TCP_HEADERS
-        larger = min((plateau for plateau in PLATEAUS if plateau > mtu), default=PLATEAUS[0]) - IP_TCP_HEADERS
+        headers = ip_tcp_headers(inp)
+        mtu = tp.t_maxseg + headers
+        larger = min((plateau for plateau in PLATEAUS if plateau > mtu), default=PLATEAUS[0]) - headers
         # The interface may carry less now than when the connection began.
-        interface = min((ifp.if_mtu for ifp in inp.stack.interfaces if ifp.if_addr == inp.inp_laddr), default=mtu)
-        wanted = min(larger, tp.t_maxseg_most, interface - IP_TCP_HEADERS)
+        interface = min((ifp.if_mtu for ifp in inp.stack.interfaces if inp.inp_laddr in ifp.addresses), default=mtu)
+        wanted = min(larger, tp.t_maxseg_most, interface - headers)
         if wanted <= tp.t_maxseg:
             timer.set(AFTER_COMPLAINT_US)
             return

@@ -1,10 +1,12 @@
-"""TCP segments that the host reads and writes itself, in IPv4 packets (RFC 791, RFC 9293 section 3.1)."""
+"""TCP segments that the host reads and writes itself, in IPv4 and IPv6 packets (RFC 791, RFC 8200, RFC 9293 section 3.1)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..hardware.alias import on_v6
 from .if_var import ifnet
+from .in6 import IPV6_HEADER, ipv6_packet, payload_of, sound
 from .in_cksum import IPPROTO_TCP, internet_checksum
 from .pcbinfo import FourTuple
 from .structures import IPDEFTTL
@@ -20,7 +22,8 @@ _TIMESTAMPS = 8
 @dataclass(frozen=True, slots=True)
 class Segment:
     """A received segment. ``four_tuple`` as we see it: local address and port, foreign address and port. ``length``: of its
-    payload, in bytes. ``smac``: who sent the frame. ``packet``: valid as long as the frame is."""
+    payload, in bytes. ``smac``: who sent the frame. ``packet``: valid as long as the frame is, ``header`` bytes of IP's header
+    first."""
 
     four_tuple: FourTuple
     seq: int
@@ -29,6 +32,7 @@ class Segment:
     length: int
     smac: int
     packet: memoryview
+    header: int
 
     @property
     def occupies(self) -> int:
@@ -38,7 +42,7 @@ class Segment:
     @property
     def tsval(self) -> int | None:
         """Its timestamp (RFC 7323 section 3.2), if it has one."""
-        header = (self.packet[0] & 0xF) * 4
+        header = self.header
         options = self.packet[header + 20 : header + (self.packet[header + 12] >> 4) * 4]
         while len(options) > 1 and options[0]:
             size = 1 if options[0] == 1 else options[1]
@@ -51,7 +55,9 @@ class Segment:
 
     def sound(self) -> bool:
         """Whether both checksums are right."""
-        header = (self.packet[0] & 0xF) * 4
+        header = self.header
+        if self.packet[0] >> 4 == 6:
+            return sound(self.packet, self.packet[header:])
         pseudo = _pseudo_header(self.packet[12:20], len(self.packet) - header)
         return not internet_checksum(self.packet[:header]) and not internet_checksum(pseudo + self.packet[header:])
 
@@ -60,6 +66,8 @@ def parse_segment(frame: memoryview, ifp: ifnet) -> Segment | None:
     """The TCP segment of an Ethernet frame with an IPv4 packet, checksums not looked at; None when it is none, not for
     ``ifp`` alone, a fragment, or from somebody who cannot be answered (RFC 1122 section 4.2.3.10)."""
     packet = frame[14:]
+    if len(packet) and packet[0] >> 4 == 6:
+        return _parse_v6(frame, packet, ifp)
     if len(packet) < 40 or packet[0] >> 4 != 4 or packet[9] != IPPROTO_TCP:
         return None
     header = (packet[0] & 0xF) * 4
@@ -78,14 +86,39 @@ def parse_segment(frame: memoryview, ifp: ifnet) -> Segment | None:
         or source == ifp.if_addr
     ):
         return None
+    return _segment(frame, packet[:total], header, (ifp.if_addr, source))
+
+
+def _parse_v6(frame: memoryview, packet: memoryview, ifp: ifnet) -> Segment | None:
+    """Likewise of an IPv6 packet without extension headers."""
+    tcp = payload_of(packet, IPPROTO_TCP)
+    if tcp is None or len(tcp) < 20 or not ifp.if_addr6:
+        return None
+    source = int.from_bytes(packet[8:24])
+    if (
+        not 20 <= (tcp[12] >> 4) * 4 <= len(tcp)
+        or int.from_bytes(packet[24:40]) != ifp.if_addr6
+        or int.from_bytes(frame[0:6]) != ifp.if_lladdr
+        or frame[6] & 1
+        or not (on_v6(source) and ifp.one_host(source))
+        or source == ifp.if_addr6
+    ):
+        return None
+    return _segment(frame, packet[: IPV6_HEADER + len(tcp)], IPV6_HEADER, (ifp.if_addr6, source))
+
+
+def _segment(frame: memoryview, packet: memoryview, header: int, addresses: tuple[int, int]) -> Segment:
+    tcp = packet[header:]
+    laddr, faddr = addresses
     return Segment(
-        (ifp.if_addr, int.from_bytes(tcp[2:4]), source, int.from_bytes(tcp[0:2])),
+        (laddr, int.from_bytes(tcp[2:4]), faddr, int.from_bytes(tcp[0:2])),
         seq=int.from_bytes(tcp[4:8]),
         ack=int.from_bytes(tcp[8:12]),
         flags=tcp[13] & 0x3F,
-        length=len(tcp) - offset,
+        length=len(tcp) - (tcp[12] >> 4) * 4,
         smac=int.from_bytes(frame[6:12]),
-        packet=packet[:total],
+        packet=packet,
+        header=header,
     )
 
 
@@ -100,10 +133,9 @@ def tcp_packet(
     tos: int = 0,
     stamps: tuple[int, int] | None = None,
 ) -> bytes:
-    """An IPv4 packet with a segment of ours that carries no data; ``window`` as it stands in the header. ``stamps``: TSval and
+    """An IP packet with a segment of ours that carries no data; ``window`` as it stands in the header. ``stamps``: TSval and
     TSecr."""
     laddr, lport, faddr, fport = four_tuple
-    addresses = laddr.to_bytes(4) + faddr.to_bytes(4)
     tcp = bytearray(
         lport.to_bytes(2)
         + fport.to_bytes(2)
@@ -114,6 +146,9 @@ def tcp_packet(
         + bytes(4)
         + (bytes([1, 1, _TIMESTAMPS, 10]) + stamps[0].to_bytes(4) + stamps[1].to_bytes(4) if stamps else b"")
     )
+    if on_v6(laddr):
+        return ipv6_packet(laddr, faddr, IPPROTO_TCP, bytes(tcp), 16, hop_limit=ttl, traffic_class=tos)
+    addresses = laddr.to_bytes(4) + faddr.to_bytes(4)
     tcp[16:18] = internet_checksum(_pseudo_header(addresses, len(tcp)) + tcp).to_bytes(2)
     ip = bytearray(
         bytes([0x45, tos])

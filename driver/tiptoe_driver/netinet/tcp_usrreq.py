@@ -6,6 +6,7 @@ import errno
 from collections.abc import Callable
 
 from ..hardware.positions import advance
+from .in6 import link_local, usable
 from .in_pcb import in_pcbbind, in_pcbconnect
 from .offload import (
     tcp_gen_connect,
@@ -29,6 +30,8 @@ from .socketvar import (
     soisdisconnecting,
 )
 from .structures import (
+    INP_IPV4,
+    INP_IPV6,
     INP_SOCKREF,
     INP_TIMEWAIT,
     SO_ACCEPTCONN,
@@ -66,9 +69,9 @@ SOMAXCONN = 4096
 _OVER = INP_TIMEWAIT | INP_DROPPED
 
 
-def tcp_usr_attach(stack: vnet, so: socket) -> None:
-    """A protocol control block for a new socket."""
-    new_inpcb(stack, so)
+def tcp_usr_attach(stack: vnet, so: socket, vflag: int = INP_IPV4) -> None:
+    """A protocol control block for a new socket, of this version of IP."""
+    new_inpcb(stack, so).inp_vflag = vflag
 
 
 def tcp_usr_detach(so: socket) -> None:
@@ -125,7 +128,11 @@ def tcp_usr_connect(so: socket, nam: sockaddr_in) -> int:
             return errno.EOPNOTSUPP
         if tp.t_state != TCPS_CLOSED:
             return errno.EISCONN
-        if not nam.sin_addr or not nam.sin_port or nam.sin_addr >> 28 == 0xE or nam.sin_addr == 0xFFFF_FFFF:
+        if not nam.sin_addr or not nam.sin_port:
+            return errno.EADDRNOTAVAIL
+        if inp.inp_vflag == INP_IPV6 and (not usable(nam.sin_addr) or link_local(nam.sin_addr)):
+            return errno.EADDRNOTAVAIL  # with those of a link only its own addresses speak
+        if nam.sin_addr >> 28 == 0xE or nam.sin_addr == 0xFFFF_FFFF:
             return errno.EADDRNOTAVAIL
         if any(ifp.broadcast(nam.sin_addr) for ifp in inp.stack.interfaces):
             return errno.EADDRNOTAVAIL

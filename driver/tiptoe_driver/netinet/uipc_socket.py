@@ -12,6 +12,7 @@ from .locks import Lock, Rank
 from .sockbuf import SBS_CANTRCVMORE, SBS_CANTSENDMORE, sbcopy, sbdrop, sbflush, sbread, sbwritable, sockbuf
 from .socketvar import PRUS_EOF, PRUS_OOB, may_free, so_readable_part, sorwakeup
 from .structures import (
+    INP_IPV4,
     SO_ACCEPTCONN,
     SO_LINGER,
     SS_ISCONNECTED,
@@ -20,6 +21,7 @@ from .structures import (
     SS_NBIO,
     SS_NOFDREF,
     socket,
+    sotoinpcb,
     vnet,
 )
 
@@ -28,10 +30,10 @@ SEND_LOWAT = 2048
 MSG_PEEK = 0x2
 
 
-def socreate(stack: vnet) -> socket:
-    """A new, unconnected socket."""
+def socreate(stack: vnet, vflag: int = INP_IPV4) -> socket:
+    """A new, unconnected socket of this version of IP."""
     so = _soalloc(stack)
-    tcp_usrreq.tcp_usr_attach(stack, so)
+    tcp_usrreq.tcp_usr_attach(stack, so, vflag)
     return so
 
 
@@ -54,7 +56,7 @@ def sonewconn(head: socket, stack: vnet) -> socket | None:
     so.so_snd.sb_notsent_lowat = head.so_snd.sb_notsent_lowat
     so.so_state = SS_NOFDREF | SS_ISCONNECTED
     so.so_head = head
-    tcp_usrreq.tcp_usr_attach(stack, so)
+    tcp_usrreq.tcp_usr_attach(stack, so, sotoinpcb(head).inp_vflag)
     head.so_comp.append(so)
     return so
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 
 from ..hardware import abi_gen as abi
+from ..hardware.alias import on_v6
 from ..hardware.memory import window_scale
 from ..hardware.toepcb import TP_ESTABLISHED, TP_EVENTS_PENDING, TP_RESOLVING, TP_TERMINAL, toepcb
 from ..netinet.routes import route
@@ -40,8 +41,8 @@ class ActiveOpens:
         self._calls = calls
         self._engine = calls.engine
         self._hostif = hostif
-        self.next_hops = NextHops(stack, calls.engine, hostif.arp.doubt)
-        hostif.arp.used = self.next_hops.used
+        self.next_hops = NextHops(stack, calls.engine, lambda ip: hostif.neighbours(ip).doubt(ip))
+        hostif.arp.used = hostif.nd.used = self.next_hops.used
 
     def reset(self) -> None:
         """The engine was reset: its next-hop table is empty."""
@@ -56,7 +57,8 @@ class ActiveOpens:
         if inp.four_tuple in self._calls.four_tuples:
             return errno.EADDRINUSE
         next_hop = ro.next_hop(nam.sin_addr)
-        if self._hostif.arp.down(next_hop):
+        neighbours = self._hostif.neighbours(next_hop)
+        if neighbours.down(next_hop):
             return _unresolved(ro)
         if so.so_lent is not None and so.so_lent.pool is not self._engine.buffers:
             return errno.EXDEV  # the buffers are another device's
@@ -72,11 +74,11 @@ class ActiveOpens:
             tp.t_flags |= TF_REQ_TSTMP
         tp.rcv_wnd = toep.rings.rcv.size
         self._calls.attach(toep, tp)
-        mac = self._hostif.arp.lookup(next_hop)
+        mac = neighbours.lookup(next_hop)
         if mac is not None:
             self._open(toep, tp, next_hop, mac)
         else:
-            self._hostif.arp.resolve(next_hop, lambda mac: self._resolved(toep, tp, ro, next_hop, mac))
+            neighbours.resolve(next_hop, lambda mac: self._resolved(toep, tp, ro, next_hop, mac))
         return 0
 
     def _acquire(self, so: socket) -> tuple[toepcb | None, int]:
@@ -105,7 +107,10 @@ class ActiveOpens:
         """Post OPEN. I is held."""
         toep.flags = toep.flags & ~TP_RESOLVING | TP_EVENTS_PENDING
         toep.refcount += 1
-        laddr, lport, faddr, fport = toep.four_tuple
+        _, lport, foreign, fport = toep.four_tuple
+        toep.alias = self._engine.alias(foreign)
+        laddr, faddr = toep.wire_addresses
+        faddr6 = foreign if on_v6(foreign) else 0
         index = self.next_hops.take(toep, next_hop, mac)
         self._calls.options.before_open(toep, tp)
         self._engine.commands.post_control(
@@ -122,6 +127,8 @@ class ActiveOpens:
                 mss=toep.maxseg,
                 rcv_scale=window_scale(toep.rings.rcv.size),
                 ecn=int(tcp_congestion(tp) == abi.Congestion.DCTCP),  # which is for nothing without
+                faddr6_low=faddr6 & (1 << 64) - 1,
+                faddr6_high=faddr6 >> 64,
             )
         )
         self._calls.options.begin(toep, tp)

@@ -32,7 +32,7 @@ from ..netinet.stack import Stack
 from ..netinet.structures import SS_ISDISCONNECTING, TF_NEEDFIN, TF_SENTFIN, TF_TOE, tcpcb, toe_usrreqs, toedev
 from ..netinet.tcp_errors import TCP_MINMSS, tcp_output_error
 from ..netinet.tcp_fsm import TCPS_CLOSING, TCPS_FIN_WAIT_1, TCPS_FIN_WAIT_2, TCPS_LAST_ACK
-from ..netinet.tcp_pmtu import IP_TCP_HEADERS
+from ..netinet.tcp_pmtu import ip_tcp_headers
 from ..netinet.tcp_subr import tcp_drop
 from .held_data import HeldData
 from .orphans import Orphans
@@ -70,15 +70,15 @@ class ToeCalls:
         self._ifp = ifp
         self.four_tuples: set[tuple[int, int, int, int]] = set()
 
-    @property
-    def max_mss(self) -> int:
+    def max_mss(self, tp: tcpcb) -> int:
         """Largest segment that interface and engine carry now, in bytes of payload."""
         mtu = min(self._ifp.if_mtu, self.engine.capabilities.max_frame_bytes - 14)
-        return max(mtu - IP_TCP_HEADERS, TCP_MINMSS)
+        return max(mtu - ip_tcp_headers(tp.t_inpcb), TCP_MINMSS)
 
     def own_mss(self, tp: tcpcb) -> int:
         """Largest segment that ``tp``, a listener too, offers to take and sends: what its user wants, if that is less."""
-        return min(tp.t_maxseg_user or self.max_mss, self.max_mss)
+        most = self.max_mss(tp)
+        return min(tp.t_maxseg_user or most, most)
 
     # ------------------------------------------------------------------ toe_usrreqs
 
@@ -176,7 +176,7 @@ class ToeCalls:
                 return errno.EPERM
             if not self._ifp.if_up:
                 return errno.ENETDOWN
-            if tp.t_maxseg > self.max_mss:
+            if tp.t_maxseg > self.max_mss(tp):
                 return errno.EMSGSIZE
         if tp.t_maxseg != toep.maxseg:
             toep.maxseg = tp.t_maxseg

@@ -12,10 +12,11 @@ from ..hardware.options import EngineOptions
 from ..hardware.toepcb import TP_EVENTS_PENDING, TP_STOCK, TP_TERMINAL, toepcb
 from ..hardware.user_buffers import UserBuffer
 from ..netinet.if_var import IFCAP_TOE, ifnet
+from ..netinet.in6 import link_local, parse_ipv6, usable
 from ..netinet.pcbinfo import FourTuple
 from ..netinet.routes import parse_ipv4, parse_mac, route
 from ..netinet.stack import Stack
-from ..netinet.structures import sockaddr_in, socket, sotoinpcb, sototcpcb, tcpcb, toe_usrreqs, toedev
+from ..netinet.structures import INP_IPV6, sockaddr_in, socket, sotoinpcb, sototcpcb, tcpcb, toe_usrreqs, toedev
 from ..netinet.tcp_info import tcp_info
 from .active_open import ActiveOpens
 from .calls import ToeCalls
@@ -73,10 +74,17 @@ class Tiptoe(toedev):
         stack.check_address(parse_ipv4(ip))
         self.stack = stack
         self.policy = policy or OffloadPolicy()
+        options = options or EngineOptions()
         self.tod_ifp = ifnet(
             name, parse_ipv4(ip), int(prefix or 32), parse_mac(mac), mtu, IFCAP_TOE, IFCAP_TOE, True, self
         )
-        self.engine = Engine(device, self, self.tod_ifp.if_lladdr, self.tod_ifp.if_addr, options or EngineOptions())
+        if options.ipv6:
+            ip6, _, prefix6 = options.ipv6.partition("/")
+            self.tod_ifp.if_addr6, self.tod_ifp.if_prefix6 = parse_ipv6(ip6), int(prefix6 or 128)
+            if not usable(self.tod_ifp.if_addr6) or link_local(self.tod_ifp.if_addr6):
+                raise ValueError(f"not an address for TCP: {options.ipv6!r}")
+            stack.check_address(self.tod_ifp.if_addr6)
+        self.engine = Engine(device, self, self.tod_ifp.if_lladdr, self.tod_ifp.if_addr, options, self.tod_ifp.if_addr6)
         self.counters = self.engine.counters
         self.hostif = HostInterface(stack, self.engine, self.tod_ifp, self._neighbour_changed, self._on_device)
         self.calls = calls = ToeCalls(stack, self.engine, self.tod_ifp)
@@ -93,7 +101,7 @@ class Tiptoe(toedev):
             calls.tu_detach,
             self.passive.tu_syncache_event,
         )
-        stack.attach_interface(self.tod_ifp, parse_ipv4(gateway))
+        stack.attach_interface(self.tod_ifp, parse_ipv4(gateway), parse_ipv6(options.ipv6_gateway))
         stack.congestion = self.engine.congestion
         stack.attach_device(self)
         self.lifecycle = Lifecycle(self)
@@ -194,7 +202,7 @@ class Tiptoe(toedev):
 
     def tod_connect(self, so: socket, ro: route, nam: sockaddr_in) -> int:
         """Begin an active open; EPERM when the policy is against it, or the engine lacks its congestion control."""
-        if sotoinpcb(so).inp_laddr != self.tod_ifp.if_addr:
+        if sotoinpcb(so).inp_laddr not in self.tod_ifp.addresses:
             return errno.EADDRNOTAVAIL  # the engine takes no segments for another address
         algorithm = sototcpcb(so).t_cc
         if algorithm is not None and not self.tod_congestion(algorithm):
@@ -243,7 +251,8 @@ class Tiptoe(toedev):
     def _offloads_listener(self, tp: tcpcb) -> bool:
         """Whether the policy lets the engine listen for ``tp``; what it is against is left to the software stack."""
         laddr, lport, faddr, fport = tp.t_inpcb.four_tuple
-        return self.policy.offloads(Opening.LISTEN, (laddr or self.tod_ifp.if_addr, lport, faddr, fport))
+        own = self.tod_ifp.if_addr6 if tp.t_inpcb.inp_vflag == INP_IPV6 else self.tod_ifp.if_addr
+        return self.policy.offloads(Opening.LISTEN, (laddr or own, lport, faddr, fport))
 
     # ------------------------------------------------------------------ ifnet
 
@@ -277,6 +286,10 @@ class Tiptoe(toedev):
     def syn_received(self, event: abi.SynReceivedEvent) -> None:
         """A half-open connection exists."""
         self.passive.syn_received(event)
+
+    def syn_address(self, event: abi.SynAddressEvent) -> None:
+        """The peer's IPv6 address of a half-open connection."""
+        self.passive.syn_address(event)
 
     def syncache_gone(self, event: abi.SyncacheGoneEvent) -> None:
         """A half-open connection is no more."""

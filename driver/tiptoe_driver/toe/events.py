@@ -177,7 +177,7 @@ class ToeEvents:
         if event.ts_ok:
             tp.t_flags |= TF_RCVD_TSTMP
         toep.maxseg = event.mss or toep.maxseg
-        tp.t_maxseg = min(tp.t_maxseg, toep.maxseg, self._calls.max_mss)
+        tp.t_maxseg = min(tp.t_maxseg, toep.maxseg, self._calls.max_mss(tp))
         tp.t_maxseg_most = min(tp.t_maxseg_most, toep.maxseg)
         tp.t_softerror = 0
         self._calls.update_window(toep, tp)

@@ -1,8 +1,9 @@
 """The host's ordinary network interface on the engine: frames of no offloaded connection, both ways.
 
-ARP and the ICMP messages that concern us are dealt with here; every other frame goes to ``input_hook``. A whole stack of
-another kind may own the interface instead: every frame goes to ``owner``, which answers for the address; the driver then only
-listens to ARP and to ICMP errors about offloaded connections, and answers for connections in TIME_WAIT.
+ARP, neighbour discovery and the ICMP messages that concern us are dealt with here; every other frame goes to ``input_hook``. A
+whole stack of another kind may own the interface instead: every frame goes to ``owner``, which answers for the addresses; the
+driver then only listens to ARP, to neighbour discovery and to ICMP errors about offloaded connections, and answers for
+connections in TIME_WAIT.
 """
 
 from __future__ import annotations
@@ -11,10 +12,14 @@ from collections import deque
 from collections.abc import Callable
 
 from ..hardware import abi_gen as abi
+from ..hardware.alias import on_v6
 from ..hardware.engine import Engine
 from ..netinet.arp import ETHERTYPE_ARP, ArpTable
 from ..netinet.icmp import IcmpInput
+from ..netinet.icmp6 import Icmp6Input
 from ..netinet.if_var import ifnet
+from ..netinet.in6 import ETHERTYPE_IPV6
+from ..netinet.nd6 import NdTable
 from ..netinet.pcbinfo import FourTuple
 from ..netinet.stack import Stack
 from ..netinet.tcp_input import TcpInput
@@ -76,7 +81,19 @@ class HostInterface:
             engine.options.arp_down_us,
             engine.options.arp_age_us,
         )
+        self.nd = NdTable(
+            stack,
+            ifp.if_lladdr,
+            ifp.if_addr6,
+            self._transmit_ip,
+            neighbour_changed,
+            engine.options.arp_retry_us,
+            engine.options.arp_tries,
+            engine.options.arp_down_us,
+            engine.options.arp_age_us,
+        )
         self._icmp = IcmpInput(stack, ifp, engine.counters, self._transmit_ip)
+        self._icmp6 = Icmp6Input(stack, ifp, self.nd, engine.counters, self._transmit_ip)
         self._tcp = TcpInput(
             stack, ifp, engine.counters, self._transmit_ip, on_device, resets=lambda: engine.host_answers
         )
@@ -119,6 +136,7 @@ class HostInterface:
     def stop(self) -> None:
         """The engine is off: frames that wait are dropped, all buffers are ours again. Neighbours stay known."""
         self.arp.stop()
+        self.nd.stop()
         self._counters["frames_dropped"] += len(self._queue)
         self._queue.clear()
         self._buffers = list(self._all_buffers)
@@ -127,7 +145,18 @@ class HostInterface:
         return self.transmit(self._ethernet(dmac, ETHERTYPE_ARP) + packet)
 
     def _transmit_ip(self, dmac: int, packet: bytes) -> bool:
-        return self.transmit(self._ethernet(dmac, ETHERTYPE_IPV4) + packet)
+        ethertype = ETHERTYPE_IPV6 if packet[0] >> 4 == 6 else ETHERTYPE_IPV4
+        return self.transmit(self._ethernet(dmac, ethertype) + packet)
+
+    def neighbours(self, address: int) -> ArpTable:
+        """Who knows the neighbours of this version of IP."""
+        return self.nd if on_v6(address) else self.arp
+
+    def announce(self) -> None:
+        """Tell everybody our addresses."""
+        self.arp.announce()
+        if self._ifp.if_addr6:
+            self.nd.announce()
 
     def _ethernet(self, dmac: int, ethertype: int) -> bytes:
         return dmac.to_bytes(6) + self._ifp.if_lladdr.to_bytes(6) + ethertype.to_bytes(2)
@@ -146,7 +175,12 @@ class HostInterface:
                 return
         if ethertype == ETHERTYPE_IPV4 and self._icmp.input(frame, answer=self.owner is None):
             return
-        segment = self._tcp.parse(frame, owned=self.owner is not None) if ethertype == ETHERTYPE_IPV4 else None
+        ipv6 = ethertype == ETHERTYPE_IPV6 and self._ifp.if_addr6
+        if ipv6 and self._icmp6.input(frame, answer=self.owner is None):
+            return
+        segment = None
+        if ipv6 or ethertype == ETHERTYPE_IPV4:
+            segment = self._tcp.parse(frame, owned=self.owner is not None)
         if segment is not None and self._tcp.in_time_wait(segment):
             return
         if self._taken(bytes(frame)):

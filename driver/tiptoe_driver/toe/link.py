@@ -48,7 +48,7 @@ class LinkChanges:
         if not up:
             self._timer = self._stack.callout(self._limit_us, self._give_up)
             return
-        self._hostif.arp.announce()  # we may be behind another port of the switch now
+        self._hostif.announce()  # we may be behind another port of the switch now
         for _, tp in self._connections():
             with self._stack.tcbinfo.lock, tp.t_inpcb.lock:
                 tcp_output_error(tp, tcp_gen_send(tp))

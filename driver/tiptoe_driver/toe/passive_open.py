@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from enum import Enum
 
 from ..hardware import abi_gen as abi
+from ..hardware.alias import LADDR_V6
 from ..hardware.memory import window_scale
 from ..hardware.toepcb import TP_EVENTS_PENDING, toepcb
 from ..netinet.if_var import IFCAP_TOE, ifnet
 from ..netinet.offload import TOE_SC_DROP, TOE_SC_ENTRY_PRESENT
 from ..netinet.stack import Stack
-from ..netinet.structures import tcpcb
+from ..netinet.structures import INP_IPV6, tcpcb
 from .calls import ToeCalls
 
 FIRST_IDS = 8
@@ -37,6 +38,11 @@ class listen_ctx:
     mss: int  # offered
     state: ListenState = ListenState.STARTING
 
+    @property
+    def on_v6(self) -> bool:
+        """Whether it listens for IPv6."""
+        return self.tp.t_inpcb.inp_vflag == INP_IPV6
+
 
 @dataclass(slots=True, eq=False)
 class synq_entry:
@@ -47,12 +53,8 @@ class synq_entry:
 
     ref: int
     syn: abi.SynReceivedEvent
+    four_tuple: tuple[int, int, int, int]  # local address and port, foreign address and port
     dropped: bool = False
-
-    @property
-    def four_tuple(self) -> tuple[int, int, int, int]:
-        """Local address and port, foreign address and port."""
-        return self.syn.laddr, self.syn.lport, self.syn.faddr, self.syn.fport
 
 
 class PassiveOpens:
@@ -84,6 +86,7 @@ class PassiveOpens:
         self._withdrawn: list[tcpcb] = []  # listeners that come back with resume
         self._unserved = False  # a listener found the table full
         self.half_open: dict[int, synq_entry] = {}
+        self._addresses: dict[int, int] = {}  # IPv6 addresses of SYNs that are told of next, by syncache reference
 
     def start(self, tp: tcpcb) -> None:
         """Event handler: ``tp`` listens, or offers another MSS than before. Ignored when it is not for our address, not wanted,
@@ -94,7 +97,8 @@ class PassiveOpens:
         if lctx is not None:
             self._offer(lctx)
             return
-        if inp.inp_laddr not in (0, self._ifp.if_addr):
+        own = self._ifp.if_addr6 if inp.inp_vflag == INP_IPV6 else self._ifp.if_addr
+        if not own or inp.inp_laddr not in (0, own):
             return
         if not self._may_listen():
             return
@@ -136,7 +140,7 @@ class PassiveOpens:
             abi.pack_listen(
                 self._engine.commands.tag(done),
                 listener=lctx.lid,
-                laddr=lctx.tp.t_inpcb.inp_laddr,
+                laddr=LADDR_V6 if lctx.on_v6 else lctx.tp.t_inpcb.inp_laddr,
                 lport=lctx.lport,
                 mss=lctx.mss,
                 rcv_scale=window_scale(self._rcv_bytes),
@@ -202,8 +206,13 @@ class PassiveOpens:
         self.listeners = [None] * len(self.listeners)
         self.forget_half_open()
         self.half_open.clear()
+        self._addresses.clear()
 
     # ------------------------------------------------------------------ half-open connections
+
+    def syn_address(self, event: abi.SynAddressEvent) -> None:
+        """The address that stands before the engine's answer to a SYN over IPv6."""
+        self._addresses[event.syncache_ref] = event.faddr6_high << 64 | event.faddr6_low
 
     def syn_received(self, event: abi.SynReceivedEvent) -> None:
         """The engine has answered a SYN."""
@@ -216,8 +225,12 @@ class PassiveOpens:
             self._counters["stale_events"] += 1
             self._drop_syn(event.syncache_ref)
             return
-        entry = self.half_open[event.syncache_ref] = synq_entry(event.syncache_ref, event)
-        if lctx is None or lctx.lport != event.lport:
+        laddr, faddr = event.laddr, event.faddr
+        if v6 := laddr == LADDR_V6:
+            laddr, faddr = self._ifp.if_addr6, self._addresses.pop(event.syncache_ref, 0)
+        entry = synq_entry(event.syncache_ref, event, (laddr, event.lport, faddr, event.fport))
+        self.half_open[event.syncache_ref] = entry
+        if lctx is None or lctx.lport != event.lport or lctx.on_v6 != v6:
             # The answer to UNLISTEN has overtaken this event. SYNCACHE_GONE follows, or the CONNECTION event of a
             # handshake that was faster: only who knows its four-tuple can release that.
             entry.dropped = True
@@ -227,7 +240,7 @@ class PassiveOpens:
         if lctx.state is ListenState.STOPPING or listener is None:
             entry.dropped = True  # UNLISTEN, on its way, resets it
             return
-        if not self._ifp.one_host(event.faddr):
+        if not self._ifp.one_host(faddr):
             entry.dropped = True  # everybody cannot connect (RFC 9293 MUST-63)
             self._counters["bad_foreign_addresses"] += 1
             self._drop_syn(event.syncache_ref)
@@ -278,7 +291,7 @@ class PassiveOpens:
             self._calls.abort(toep)
             self._engine.ids.lose(toep)
             return
-        toep.four_tuple = entry.four_tuple
+        toep.four_tuple, toep.alias = entry.four_tuple, entry.syn.faddr
         self._calls.four_tuples.add(toep.four_tuple)
         so = None
         if not event.established:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
+from ..hardware.alias import on_v6
 from ..netinet.routes import parse_ipv4, prefix_mask
 
 
@@ -90,4 +91,4 @@ def _prefix(text: str) -> tuple[int, int]:
 
 def _within(address: int, prefix: tuple[int, int]) -> bool:
     value, mask = prefix
-    return address & mask == value
+    return not on_v6(address) and address & mask == value

@@ -12,10 +12,11 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
+from ..hardware.alias import on_v6
 from ..hardware.options import DeviceError
 from ..hardware.toepcb import TP_EVENTS_PENDING, TP_TERMINAL, toepcb
 from ..netinet.if_var import IFCAP_TOE
-from ..netinet.routes import format_ipv4
+from ..netinet.in6 import format_address
 from ..netinet.stack import Stack
 from ..netinet.structures import intotcpcb, socket, tcp_congestion, tcpcb
 from ..netinet.tcp_fill_info import tcp_fill_info
@@ -136,7 +137,9 @@ def _fill(row: dict[str, Any], info: tcp_info | None) -> None:
 
 
 def _end(address: int, port: int) -> str:
-    return f"{format_ipv4(address) if address else '*'}:{port}"
+    if on_v6(address):
+        return f"[{format_address(address)}]:{port}"
+    return f"{format_address(address) if address else '*'}:{port}"
 
 
 def _connection(tp: tcpcb, so: socket, now_us: int) -> dict[str, Any]:
@@ -205,7 +208,8 @@ def _device(device: Tiptoe) -> dict[str, Any]:
         counters = None
     return {
         "name": ifp.if_xname,
-        "address": f"{format_ipv4(ifp.if_addr)}/{ifp.if_prefix}",
+        "address": f"{format_address(ifp.if_addr)}/{ifp.if_prefix}",
+        **({"ipv6": f"{format_address(ifp.if_addr6)}/{ifp.if_prefix6}"} if ifp.if_addr6 else {}),
         "mac": ifp.if_lladdr.to_bytes(6, "big").hex(":"),
         "mtu": ifp.if_mtu,
         "link_up": ifp.if_up,

@@ -48,13 +48,15 @@ COMMANDS = {
                        ("snd_log2", 6, 0, 5), ("rcv_log2", 6, 8, 5), ("stock", 6, 16, 1)),
     Opcode.OPEN: (("tid", 1, 0, 32), ("laddr", 2, 0, 32), ("faddr", 3, 0, 32), ("lport", 4, 0, 16), ("fport", 4, 16, 16),
                   ("dmac", 6, 0, 48), ("use_next_hop", 7, 31, 1), ("next_hop", 7, 16, 8),
-                  ("mss", 8, 0, 16), ("rcv_scale", 8, 16, 4), ("ecn", 8, 20, 1)),
+                  ("mss", 8, 0, 16), ("rcv_scale", 8, 16, 4), ("ecn", 8, 20, 1),
+                  # Over IPv6, with laddr 0.0.0.6 and the fold of this address as faddr.
+                  ("faddr6_low", 9, 0, 64), ("faddr6_high", 11, 0, 64)),
     # Send data up to snd_end (position), then FIN.
     Opcode.CLOSE: (("tid", 1, 0, 32), ("snd_end", 2, 0, 32)),
     Opcode.ABORT: (("tid", 1, 0, 32),),
     # After the terminal event; the four-tuple must be the connection's.
     Opcode.RELEASE: (("tid", 1, 0, 32), ("laddr", 2, 0, 32), ("faddr", 3, 0, 32), ("lport", 4, 0, 16), ("fport", 4, 16, 16)),
-    # laddr 0: any local address. wnd: window of SYN,ACKs, unscaled (at most the receive rings' size).
+    # laddr 0: any local IPv4 address. wnd: window of SYN,ACKs, unscaled (at most the receive rings' size).
     Opcode.LISTEN: (("listener", 1, 0, 32), ("laddr", 2, 0, 32), ("lport", 4, 0, 16), ("mss", 8, 0, 16),
                     ("rcv_scale", 8, 16, 4), ("wnd", 9, 0, 16)),
     Opcode.UNLISTEN: (("listener", 1, 0, 32),),
@@ -78,11 +80,11 @@ COMMANDS = {
 COMMAND_TEXT = {
     Opcode.NOP: "Nothing; a place holder.",
     Opcode.PROVISION: "Gives the engine a connection id with its two rings: bases aligned to their sizes, sizes of 2^12 to 2^24 bytes. With `stock` the id may serve a passive open; without, it waits for OPEN.",
-    Opcode.OPEN: "Active open of a provisioned id: inserts the four-tuple and sends a SYN. `mss` is the largest segment to be sent and the MSS option offered; `rcv_scale` the window scale offered. With `ecn` the SYN offers ECN if CONTROL.ECN accepts it. Frames go to `dmac`, or to entry `next_hop` when `use_next_hop`. Success is told by CONNECTION events.",
+    Opcode.OPEN: "Active open of a provisioned id: inserts the four-tuple and sends a SYN. `mss` is the largest segment to be sent and the MSS option offered; `rcv_scale` the window scale offered. With `ecn` the SYN offers ECN if CONTROL.ECN accepts it. Frames go to `dmac`, or to entry `next_hop` when `use_next_hop`. With `laddr` 0.0.0.6 it is over IPv6, to `faddr6`, of which `faddr` is the fold by ALIAS_KEY. Success is told by CONNECTION events.",
     Opcode.CLOSE: "Sends data up to position `snd_end`, then FIN.",
     Opcode.ABORT: "Sends a reset and ends the connection with reason LOCAL_ABORT.",
     Opcode.RELEASE: "Gives the id back after its terminal event; the four-tuple must be the connection's. After COMMAND_DONE the engine does not touch the rings.",
-    Opcode.LISTEN: "Sets listen table entry `listener`; `laddr` 0 means any local address. `wnd` is the window of SYN,ACKs, unscaled, at most the size of the receive rings in stock. For a listener in use, at the same `laddr` and `lport`: its SYN,ACKs from then on say this, and no SYN is lost; at others EXISTS.",
+    Opcode.LISTEN: "Sets listen table entry `listener`; `laddr` 0 means any local IPv4 address, 0.0.0.6 ours of IPv6, where `mss` takes 20 bytes less. `wnd` is the window of SYN,ACKs, unscaled, at most the size of the receive rings in stock. For a listener in use, at the same `laddr` and `lport`: its SYN,ACKs from then on say this, and no SYN is lost; at others EXISTS.",
     Opcode.UNLISTEN: "Clears listen table entry `listener`; its half-open children are reset.",
     Opcode.SYNCACHE_DROP: "Drops a half-open connection of a SYN_RECEIVED event; the peer gets a reset.",
     Opcode.NEXT_HOP: "Sets the MAC address of entry `index` of the next-hop table.",
@@ -121,6 +123,7 @@ class EventType(IntEnum):
     COMMAND_DONE = 4
     FRAME = 5
     ERROR = 6
+    SYN_ADDRESS = 7
 
 
 EVENT_TRAILER = (("type", 7, 0, 8), ("phase", 7, 31, 1))
@@ -146,6 +149,8 @@ EVENTS = {
     # A frame of the host lies in the host frame ring: slot = producer count modulo slots.
     EventType.FRAME: (("slot", 0, 0, 32), ("length", 1, 0, 16)),
     EventType.ERROR: (("code", 0, 0, 8), ("argument", 1, 0, 32)),
+    # Before a SYN_RECEIVED over IPv6.
+    EventType.SYN_ADDRESS: (("syncache_ref", 0, 0, 16), ("faddr6_low", 1, 0, 64), ("faddr6_high", 3, 0, 64)),
 }
 # fmt: on
 
@@ -157,6 +162,7 @@ EVENT_TEXT = {
     EventType.SYNCACHE_GONE: "A half-open connection ended without becoming a connection.",
     EventType.COMMAND_DONE: "Outcome of a command. `argument` is dword 1 of the command; `value`: the page, of a successful READ_TCB. A command that could not be read has opcode NOP, status DMA_ERROR, tag 0 and its count since reset in `argument`.",
     EventType.FRAME: "A received frame lies in slot `slot` (modulo the number of slots) of the host frame ring, from byte 2 on.",
+    EventType.SYN_ADDRESS: "The peer's IPv6 address of half-open connection `syncache_ref`, whose SYN_RECEIVED follows, with `laddr` 0.0.0.6 and the address's fold as `faddr`.",
     EventType.ERROR: "Something went wrong that no command answers for. Of several at once the newest is kept.",
 }
 """What each event says, for the documentation."""

@@ -9,7 +9,7 @@ from ..congestion import NUMBERS
 from ..messages import Status
 from ..wire.ones import ones_below
 from .abi import COMMAND_HEADER, COMMANDS, Opcode
-from .command_fetch import DWORDS
+from .command_fetch import dwords
 
 MIN_MSS = 48
 """Least maximum segment size taken (RFC 9293 leaves it open; smaller ones let a peer make a flood of segments)."""
@@ -39,6 +39,10 @@ def max_mss(cfg: EngineConfig) -> int:
     return cfg.max_frame_bytes - 54
 
 
+MORE_V6 = 20
+"""So many bytes less over IPv6."""
+
+
 def command_field(dwords, opcode: Opcode, name: str) -> Value:
     """A field of a command, by the tables of ``abi``."""
     for field, dword, low, width in (*COMMAND_HEADER, *COMMANDS[opcode]):
@@ -63,7 +67,7 @@ class CommandCheck(wiring.Component):
 
     def __init__(self, cfg: EngineConfig):
         self._cfg = cfg
-        super().__init__({"dwords": In(data.ArrayLayout(32, DWORDS)), "status": Out(Status)})
+        super().__init__({"dwords": In(data.ArrayLayout(32, dwords(cfg))), "status": Out(Status)})
 
     def elaborate(self, platform):
         m = Module()
@@ -93,6 +97,11 @@ class CommandCheck(wiring.Component):
         id_ok = check("id_ok", ~(tid[cfg.id_bits : 16].any() | tid[24:].any()))
         # One place in all commands that have them.
         mss_ok = check("mss_ok", in_range(field(Opcode.OPEN, "mss"), MIN_MSS, max_mss(cfg)))
+        if cfg.ipv6:  # of PATH_MTU the family is not known here: a segment too long is not sent (TX_DROPPED)
+            opcode = field(Opcode.NOP, "opcode")
+            v6 = check("v6", (field(Opcode.OPEN, "laddr")[24:] == 0) & field(Opcode.OPEN, "laddr").any())
+            opens = check("opens", (opcode == Opcode.OPEN) | (opcode == Opcode.LISTEN))
+            mss_ok &= ~(v6 & opens & check("longer_v6", field(Opcode.OPEN, "mss") > max_mss(cfg) - MORE_V6))
         scale_ok = check("scale_ok", field(Opcode.OPEN, "rcv_scale") <= 14)
         next_hop_ok = check(
             "next_hop_ok", ~field(Opcode.OPEN, "use_next_hop") | (field(Opcode.OPEN, "next_hop") < cfg.next_hops)

@@ -11,8 +11,11 @@ from ..wire.ones import ones_below
 from ..wire.valid_only import valid_only
 from .abi import COMMAND_BYTES, ErrorCode
 
-DWORDS = 10
-"""Dwords of a command that carry fields."""
+
+def dwords(cfg: EngineConfig) -> int:
+    """Dwords of a command that carry fields; an IPv6 address is behind the others."""
+    return 13 if cfg.ipv6 else 10
+
 
 SLOTS = 4
 """Transfers under way or in the buffer."""
@@ -23,14 +26,16 @@ SLOT_COMMANDS = 8
 LOG2_ENTRIES = range(4, 17)
 """Ring sizes taken: log2 of entries."""
 
-Command = data.StructLayout(
-    {
-        "dwords": data.ArrayLayout(32, DWORDS),
-        "failed": 1,  # could not be read: dwords void
-        "count": 32,  # commands before this one since reset
-    }
-)
-"""A fetched command."""
+
+def command(cfg: EngineConfig) -> data.StructLayout:
+    """A fetched command."""
+    return data.StructLayout(
+        {
+            "dwords": data.ArrayLayout(32, dwords(cfg)),
+            "failed": 1,  # could not be read: dwords void
+            "count": 32,  # commands before this one since reset
+        }
+    )
 
 
 class CommandFetcher(wiring.Component):
@@ -55,7 +60,7 @@ class CommandFetcher(wiring.Component):
     head : Out(32)
         Commands read: their entries may be written again.
     request, data : client of DmaReader
-    o : Out(stream of Command)
+    o : Out(stream of ``command(cfg)``)
     waiting : Out(1)
         Commands that are not taken from ``o``, in the ring or here; a cycle late.
     error : Out(valid-only ErrorEvent)
@@ -72,7 +77,7 @@ class CommandFetcher(wiring.Component):
                 "head": Out(32),
                 "request": Out(stream.Signature(dma_request(cfg))),
                 "data": In(stream.Signature(dma_read_data(cfg))),
-                "o": Out(stream.Signature(Command)),
+                "o": Out(stream.Signature(command(cfg))),
                 "waiting": Out(1),
                 "error": Out(valid_only(ErrorEvent)),
             }
@@ -216,7 +221,7 @@ class CommandFetcher(wiring.Component):
         """One command after the other into the output register."""
         width = self._cfg.data_width
         read = storage.read_port()
-        steps = -(-DWORDS * 32 // width)
+        steps = -(-dwords(self._cfg) * 32 // width)
         slot = Signal(range(SLOTS))
         index = Signal(range(SLOT_COMMANDS))
         step = Signal(range(COMMAND_BYTES * 8 // width))
@@ -236,11 +241,11 @@ class CommandFetcher(wiring.Component):
             last.eq(index + 1 == self._sizes[slot]),
         ]
         m.d.comb += read.addr.eq(Cat(step, index, slot))
-        dwords = Cat(self.o.p.dwords)
+        fields = Cat(self.o.p.dwords)
         with m.If(valid[1]):
             with m.Switch(arriving[1]):
                 for number in range(steps):
-                    part = dwords[number * width : (number + 1) * width]
+                    part = fields[number * width : (number + 1) * width]
                     with m.Case(number):
                         m.d.sync += part.eq(word)
 

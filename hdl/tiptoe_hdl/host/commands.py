@@ -22,6 +22,7 @@ from ..messages import (
     ip_header_write,
     listen_write,
     next_hop_write,
+    peer_fields,
     ring_write,
     table_update,
     tx_frame,
@@ -270,6 +271,12 @@ class CommandProcessor(wiring.Component):
             self.endpoint.p.id.eq(id),
             self.endpoint.p.endpoint.tuple.eq(tuple_),
             self.endpoint.p.endpoint.dmac.eq(field(Opcode.OPEN, "dmac")),
+            *(
+                self.endpoint.p.endpoint[name].eq(
+                    Cat(*(field(Opcode.OPEN, f"{name}_{half}") for half in ("low", "high")))
+                )
+                for name in peer_fields(cfg)
+            ),
             self.endpoint.p.endpoint.use_next_hop.eq(field(Opcode.OPEN, "use_next_hop")),
             self.endpoint.p.endpoint.next_hop.eq(field(Opcode.OPEN, "next_hop")),
             self.snd_ring.payload.id.eq(id),

@@ -5,7 +5,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
-from ..messages import CommandDone, ErrorEvent, FrameEvent, SynEvent, connection_report, dma_request, placed
+from ..messages import CommandDone, ErrorEvent, FrameEvent, connection_report, dma_request, is_v6, placed, syn_event
 from ..wire.valid_only import valid_only
 from .abi import EVENT_BYTES, EVENTS, EventType
 from .connection_events import ConnectionEvents
@@ -56,7 +56,7 @@ class EventWriter(wiring.Component):
         See ConnectionEvents.
     enable, base, log2, consumer, producer, pending, request, data, dma_done, count_events_written, count_event_ring_full
         See EventRing.
-    syn : In(stream of SynEvent), done : In(stream of CommandDone), frame : In(stream of FrameEvent)
+    syn : In(stream of ``syn_event(cfg)``), done : In(stream of CommandDone), frame : In(stream of FrameEvent)
     error : In(valid-only ErrorEvent)
     waiting, progress, asleep : Out(1)
         For the watchdog: an event is to be written, and can be; one is, or is found to be none; one can't, since the host
@@ -79,7 +79,7 @@ class EventWriter(wiring.Component):
                 "clear": In(valid_only(id_shape)),
                 "report_request": Out(stream.Signature(id_shape)),
                 "report": In(stream.Signature(connection_report(cfg))),
-                "syn": In(stream.Signature(SynEvent)),
+                "syn": In(stream.Signature(syn_event(cfg))),
                 "done": In(stream.Signature(CommandDone)),
                 "frame": In(stream.Signature(FrameEvent)),
                 "error": In(valid_only(ErrorEvent)),
@@ -128,7 +128,7 @@ class EventWriter(wiring.Component):
             self.error_irq.eq(self.error.valid | ring.error.valid),
         ]
         sources = [
-            (self.syn.valid, self.syn.ready, self._syn_entry()),
+            self._syn_source(m),
             (self.done.valid, self.done.ready, self._done_entry()),
             (self.frame.valid, self.frame.ready, self._frame_entry()),
             self._error_source(m, ring),
@@ -166,6 +166,23 @@ class EventWriter(wiring.Component):
         for number, (_, _, value) in enumerate(sources):
             entry = entry | (value & chosen[number].replicate(8 * EVENT_BYTES))
         m.d.comb += ring.i.payload.eq(entry)
+
+    def _syn_source(self, m):
+        """Over IPv6 a SYN_RECEIVED comes behind a SYN_ADDRESS."""
+        if not self._cfg.ipv6:
+            return self.syn.valid, self.syn.ready, self._syn_entry()
+        syn, given, told = self.syn.p, Signal(), Signal()
+        first = is_v6(syn.tuple) & ~syn.gone & ~told
+        m.d.comb += self.syn.ready.eq(given & ~first)
+        with m.If(given):
+            m.d.sync += told.eq(first)
+        address = event_entry(
+            EventType.SYN_ADDRESS,
+            syncache_ref=syn.syncache_ref,
+            faddr6_low=syn.faddr6[:64],
+            faddr6_high=syn.faddr6[64:],
+        )
+        return self.syn.valid, given, Mux(first, address, self._syn_entry())
 
     def _syn_entry(self):
         syn = self.syn.p

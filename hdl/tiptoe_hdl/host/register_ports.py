@@ -20,6 +20,7 @@ CONFIGURATION = {
     "timestamps": ("CONTROL.TIMESTAMPS",),
     "mac": ("MAC_LO.VALUE", "MAC_HI.VALUE"),
     "ip_addr": ("IP_ADDR.VALUE",),
+    "ip6_addr": ("IP6_ADDR.VALUE",),
     "ttl": ("IP_HEADER.TTL",),
     "tos": ("IP_HEADER.TOS",),
     "vlan_id": ("VLAN.ID",),
@@ -45,6 +46,7 @@ CONFIGURATION = {
     "isn_key": ("ISN_KEY.VALUE",),
     "cookie_key": ("COOKIE_KEY.VALUE",),
     "hash_key": ("HASH_KEY.VALUE",),
+    "alias_key": ("ALIAS_KEY.VALUE",),
     "command_base": ("COMMAND_RING_LO.VALUE", "COMMAND_RING_HI.VALUE"),
     "command_log2": ("COMMAND_RING_LOG2.VALUE",),
     "command_tail": ("COMMAND_TAIL.VALUE",),
@@ -88,6 +90,7 @@ def constants(cfg: EngineConfig) -> dict[str, int]:
         "LIMITS.ADDR_WIDTH": cfg.addr_width,
         "LIMITS.MAX_FRAME_BYTES": cfg.max_frame_bytes,
         "LIMITS.VLAN": int(cfg.vlan),
+        "LIMITS.IPV6": int(cfg.ipv6),
         "LIMITS.ECN": 1,
         "LIMITS.TIMESTAMPS": int(cfg.timestamps),
         "LIMITS.PACING": int(cfg.pacing),
@@ -98,6 +101,8 @@ def field_width(cfg: EngineConfig, register, field) -> int:
     """Bits that a field really has: the high half of an address may be narrower than its register; what was not built has
     none."""
     if register.name == "VLAN" and not cfg.vlan:
+        return 0
+    if register.name in ("IP6_ADDR", "ALIAS_KEY") and not cfg.ipv6:
         return 0
     if not cfg.timestamps and (register.name, field.name) in UNSTAMPED:
         return 0

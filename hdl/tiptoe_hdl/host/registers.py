@@ -60,7 +60,7 @@ class Registers(wiring.Component):
     event_pending : In(1)
         Events wait for the host: looked at when IRQ_STATUS.EVENT has been cleared, which then is set again.
     <name in MEASURED> : In, <name in CONFIGURATION> : Out
-        Fields of registers. ``isn_key`` and ``hash_key`` have word 0 in their lowest bits.
+        Fields of registers. Keys and ``ip6_addr`` have word 0 in their lowest bits.
     """
 
     def __init__(self, cfg: EngineConfig):

@@ -15,7 +15,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
-from ..messages import ACK, ECE, SYN, FourTuple, StampOptions, TxControl, listen_write
+from ..messages import ACK, ECE, SYN, FourTuple, StampOptions, listen_write, peer_fields, tx_control
 from ..wire.choice import select
 from .handshake import syn_request
 from .jobs import DEFAULT_MSS
@@ -91,11 +91,12 @@ class CookieMaker(wiring.Component):
     """
 
     def __init__(self, cfg: EngineConfig):
+        self._cfg = cfg
         super().__init__({
             "key": In(64), "time": In(16), "offers": In(Offers),
             "make": In(stream.Signature(syn_request(cfg))), "entry": In(listen_write(cfg)), "mss": In(3),
             "ask": In(stream.Signature(Question)), "answered": Out(1), "good": Out(1),
-            "control": Out(stream.Signature(TxControl)), "room": In(1), "sent": Out(1),
+            "control": Out(stream.Signature(tx_control(cfg))), "room": In(1), "sent": Out(1),
         })  # fmt: skip
 
     def elaborate(self, platform):
@@ -154,6 +155,7 @@ class CookieMaker(wiring.Component):
                     out.ts_ok.eq(ts_ok), out.tsecr.eq(syn.tsval), out.says_options.eq(1),
                     out.options.ws.eq(Mux(syn.ws_present, syn.ws, NO_SCALE)),
                     out.options.sack_ok.eq(sack_ok), out.options.ecn_ok.eq(ecn_ok),
+                    *(out[name].eq(syn[name]) for name in peer_fields(self._cfg)),
                 ]  # fmt: skip
                 with m.If(self.ask.valid | self.make.valid):
                     m.next = "Round"

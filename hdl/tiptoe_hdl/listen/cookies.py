@@ -5,7 +5,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
-from ..messages import TxControl, listen_write
+from ..messages import listen_write, tx_control
 from ..wire.stream_merge import StreamMerge
 from .cookie_maker import CookieMaker, MssBits, Offers, Question
 from .handshake import syn_request
@@ -50,13 +50,13 @@ class SynCookies(wiring.Component):
             "index": Out(cfg.listener_bits), "entry": In(listen_write(cfg)), "changing": In(1),
             "ask": In(stream.Signature(Question)), "answered": Out(1), "good": Out(1),
             "recent": Out(1), "current": Out(5), "before": Out(5),
-            "control": Out(stream.Signature(TxControl)), "room": In(1), "count_syn_cookies": Out(1),
+            "control": Out(stream.Signature(tx_control(cfg))), "room": In(1), "count_syn_cookies": Out(1),
         })  # fmt: skip
 
     def elaborate(self, platform):
         m = Module()
         makers = [CookieMaker(self._cfg) for _ in range(MAKERS)]
-        m.submodules.merge = merge = StreamMerge(TxControl, MAKERS)
+        m.submodules.merge = merge = StreamMerge(tx_control(self._cfg), MAKERS)
         wiring.connect(m, merge.o, wiring.flipped(self.control))
         time = Signal(16)
         m.d.sync += [

@@ -10,7 +10,7 @@ from ..wire.choice import equal_before
 from ..wire.sequence import distance
 from .handshake import Action, decide
 from .jobs import BACKOFF_LIMIT, CROWDED_TICKS, PRESSED_RETRIES, SYN_ACK_TICKS
-from .syncache import EntryState, Peer, entry_status, generation_bits, index_bits, own, reference
+from .syncache import EntryState, entry_status, generation_bits, index_bits, own, peer, reference
 
 Said = data.StructLayout({"tuple": FourTuple, "seq": 32, "ack": 32, "flags": 8, "length": 12, "proven": 1})
 """What a segment says that matters for an entry."""
@@ -58,7 +58,7 @@ class EntryFacts(wiring.Component):
     def __init__(self, cfg: EngineConfig):
         self.cfg = cfg
         super().__init__({
-            "index": In(index_bits(cfg)), "peer": In(Peer), "own": In(own(cfg)), "status": In(entry_status(cfg)),
+            "index": In(index_bits(cfg)), "peer": In(peer(cfg)), "own": In(own(cfg)), "status": In(entry_status(cfg)),
             "meta": In(Said), "elapsed": In(8), "pressed": In(1), "crowded": In(1), "syn_retries": In(8),
             "dropped": In(16), "listener": In(cfg.listener_bits), "stocked": In(1),
             "iss_next": Out(32), "rcv_nxt": Out(32), "mss": Out(16),

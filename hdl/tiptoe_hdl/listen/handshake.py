@@ -7,14 +7,14 @@ from amaranth.hdl import Module, Mux, Signal, unsigned
 from amaranth.lib import data, enum
 
 from ..config import EngineConfig
-from ..messages import ACK, RST, SYN, FourTuple, RxMeta
+from ..messages import ACK, RST, SYN, FourTuple, peer_fields, rx_meta
 from .syncache import index_bits
 
 
 def handshake(cfg: EngineConfig) -> data.StructLayout:
     """Dispatcher to listen unit: a segment of half-open connection ``index`` that is no SYN. ``proven``: it returns a SYN cookie.
     Answered by one Verdict, and only then comes the next one."""
-    return data.StructLayout({"index": index_bits(cfg), "proven": 1, "meta": RxMeta})
+    return data.StructLayout({"index": index_bits(cfg), "proven": 1, "meta": rx_meta(cfg)})
 
 
 def syn_request(cfg: EngineConfig) -> data.StructLayout:
@@ -26,7 +26,7 @@ def syn_request(cfg: EngineConfig) -> data.StructLayout:
     return data.StructLayout({
         "hit": 1, "index": index_bits(cfg), "listener": cfg.listener_bits, "is_ack": 1, "returned": 1,
         "tuple": FourTuple, "smac": 48, "seq": 32, "ack": 32, "mss": 16, "ws_present": 1, "ws": 4, "sack_ok": 1,
-        "ecn_ok": 1, "ts_present": 1, "tsval": 32,
+        "ecn_ok": 1, "ts_present": 1, "tsval": 32, **dict.fromkeys(peer_fields(cfg), 128),
     })  # fmt: skip
 
 

@@ -1,11 +1,11 @@
 """Listen table: which listener a SYN is for (RFC 9293 section 3.10.7.2, the LISTEN state), in constant time."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
-from ..messages import FlowResponse, Status, listen_write
+from ..messages import FlowResponse, Status, is_v6, listen_write
 from ..wire.choice import equal_before
 from ..wire.valid_only import valid_only
 from .states import States
@@ -34,6 +34,8 @@ class ListenTable(wiring.Component):
     with this value. A search reads a row of each, and whoever agrees in all of them listens, or in those of the port if it
     listens at any address: always in the same time, and no insertion can fail. A listener for the segment's address wins
     over one for any address, then the one with the lowest number.
+
+    Any address means any IPv4 address: IPv6 has listeners of its own, with its stand-in for an address.
 
     A write changes one row of each memory, all in one cycle, while searches go on. What a search has found may be gone when
     it is used: the user looks at ``entry``.
@@ -152,7 +154,12 @@ class ListenTable(wiring.Component):
             with m.If(s.at("Change")):
                 m.d.sync += new.eq(Mux(request.enable, found | mine, found & ~mine))
             rows.append(found)
-        self._results(m, searching, rows, anywhere)
+        wild: Value = anywhere
+        if cfg.ipv6:  # in time for the rows
+            v6 = Signal(2)
+            m.d.sync += v6.eq(Cat(is_v6(wanted), v6))
+            wild = anywhere & ~v6[-1].replicate(cfg.listeners)
+        self._results(m, searching, rows, anywhere, wild)
 
         m.d.sync += [
             mine.eq(1 << request.listener),
@@ -212,8 +219,9 @@ class ListenTable(wiring.Component):
         s.done()
         return m
 
-    def _results(self, m, searching, rows, anywhere):
-        """From the rows to a listener's number, and the results not yet taken: in a shift register."""
+    def _results(self, m, searching, rows, anywhere, wild):
+        """From the rows to a listener's number, and the results not yet taken: in a shift register. ``wild``: whose address does
+        not matter to the search of these rows."""
         cfg = self.cfg
         asked = Signal(5)  # a search moves down
         known = Signal()  # the rows are not being cleared
@@ -225,7 +233,7 @@ class ListenTable(wiring.Component):
         m.d.sync += [
             asked.eq(Cat(searching, asked)),
             known.eq(self.ready),
-            matches.eq((_all_of(rows[:ADDRESS_SLICES]) | anywhere) & _all_of(rows[ADDRESS_SLICES:])),
+            matches.eq((_all_of(rows[:ADDRESS_SLICES]) | wild) & _all_of(rows[ADDRESS_SLICES:])),
             candidates.eq(Mux(exact.any(), exact, matches)),
             chosen.eq(candidates & (~candidates + 1)),  # the lowest one
         ]

@@ -2,7 +2,7 @@
 
 from amaranth.hdl import Array, Mux, Signal
 
-from ..messages import ACK, ECE, RST, SYN, FlowOp
+from ..messages import ACK, ECE, RST, SYN, FlowOp, peer_fields
 from .cookie_maker import MSS, NO_SCALE, Cookie
 from .jobs import DEFAULT_MSS
 
@@ -27,6 +27,7 @@ def outputs(m, u):
         u.cache.peer_data.ecn_ok.eq(syn.ecn_ok & (u.ecn | syn.returned)),
         u.cache.peer_data.ts_ok.eq(syn.ts_present & (u.timestamps | syn.returned)),
         u.cache.peer_data.tsval.eq(syn.tsval),
+        *(u.cache.peer_data[name].eq(syn[name]) for name in peer_fields(u.cfg)),
         u.cache.own_data.iss.eq(Mux(syn.returned, syn.ack - 1, u.isn.payload)),
         u.cache.own_data.listener.eq(syn.listener),
         u.cache.own_data.by_cookie.eq(syn.returned),
@@ -46,6 +47,7 @@ def outputs(m, u):
         out.seq.eq(facts.iss_next), out.ack.eq(facts.rcv_nxt), out.flags.eq(1 << ACK), out.wnd.eq(own.wnd),
         out.mss.eq(own.mss), out.ws_present.eq(peer.ws_present), out.ws.eq(own.rcv_scale),
         out.sack_ok.eq(peer.sack_ok), out.ts_ok.eq(peer.ts_ok), out.tsecr.eq(peer.tsval),
+        *(out[name].eq(peer[name]) for name in peer_fields(u.cfg)),
     ]  # fmt: skip
     with m.If(u.states.at("SynAck")):
         m.d.comb += [
@@ -63,6 +65,7 @@ def outputs(m, u):
         u.endpoint.payload.id.eq(u.ids.r_data),
         u.endpoint.payload.endpoint.tuple.eq(peer.tuple),
         u.endpoint.payload.endpoint.dmac.eq(peer.smac),
+        *(u.endpoint.payload.endpoint[name].eq(peer[name]) for name in peer_fields(u.cfg)),
         u.flow.payload.op.eq(FlowOp.ACCEPT),
         u.flow.payload.id.eq(u.ids.r_data),
         u.flow.payload.a.eq(own.iss),

@@ -5,7 +5,7 @@ RFC 9293 sections 3.10.7.2 (LISTEN) and 3.10.7.4 (SYN-RECEIVED). ``u`` is the Li
 
 from amaranth.hdl import Signal
 
-from ..messages import Status, TableOp
+from ..messages import Status, TableOp, is_v6
 from .handshake import Action, Verdict
 from .jobs import SYN_ACK_TICKS, Job
 from .syncache import EntryState
@@ -16,9 +16,12 @@ def syn(m, u):
     s, request, entry = u.states, u.syns.o.payload, u.listeners.entry
     same_port, same_address, listening = Signal(), Signal(), Signal()
     again = Signal()  # the cookie was sent before: which of both SYN,ACKs is acknowledged nobody knows
+    anywhere = entry.laddr == 0
+    if u.cfg.ipv6:
+        anywhere &= ~is_v6(request.tuple)
     m.d.sync += [
         same_port.eq(entry.lport == request.tuple.lport),
-        same_address.eq((entry.laddr == request.tuple.laddr) | (entry.laddr == 0)),
+        same_address.eq((entry.laddr == request.tuple.laddr) | anywhere),
         listening.eq(entry.enable & same_port & same_address),
     ]
     with s("Syn"):

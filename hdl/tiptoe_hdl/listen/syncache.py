@@ -9,7 +9,7 @@ from amaranth.lib import data, enum, fifo, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
-from ..messages import FourTuple
+from ..messages import FourTuple, peer_fields
 
 REF_GENERATION = 8
 """Lowest bit of the generation in a syncache reference, unless the index is wider."""
@@ -24,21 +24,24 @@ class EntryState(enum.Enum, shape=unsigned(2)):
     GONE = 3
 
 
-Peer = data.StructLayout(
-    {
-        # What the SYN said. mss is the peer's, 536 if it gave none (RFC 9293 section 3.7.1).
-        "tuple": FourTuple,
-        "smac": 48,
-        "irs": 32,
-        "mss": 16,
-        "ws_present": 1,
-        "ws": 4,
-        "sack_ok": 1,  # said, and we agree
-        "ecn_ok": 1,  # likewise
-        "ts_ok": 1,  # likewise, timestamps
-        "tsval": 32,  # TS.Recent of half-open connections (RFC 7323 section 4.3)
-    }
-)
+def peer(cfg: EngineConfig) -> data.StructLayout:
+    """What the SYN said."""
+    return data.StructLayout(
+        {
+            # mss is the peer's, 536 if it gave none (RFC 9293 section 3.7.1), 1220 over IPv6.
+            "tuple": FourTuple,
+            "smac": 48,
+            "irs": 32,
+            "mss": 16,
+            "ws_present": 1,
+            "ws": 4,
+            "sack_ok": 1,  # said, and we agree
+            "ecn_ok": 1,  # likewise
+            "ts_ok": 1,  # likewise, timestamps
+            "tsval": 32,  # TS.Recent of half-open connections (RFC 7323 section 4.3)
+            **dict.fromkeys(peer_fields(cfg), 128),
+        }
+    )
 
 
 def own(cfg: EngineConfig) -> data.StructLayout:
@@ -112,11 +115,11 @@ class Syncache(wiring.Component):
         super().__init__(
             {
                 "index": In(bits),
-                "peer": Out(Peer),
+                "peer": Out(peer(cfg)),
                 "own": Out(own(cfg)),
                 "status": Out(entry_status(cfg)),
                 "write_peer": In(1),
-                "peer_data": In(Peer),
+                "peer_data": In(peer(cfg)),
                 "write_own": In(1),
                 "own_data": In(own(cfg)),
                 "write_status": In(1),
@@ -137,7 +140,7 @@ class Syncache(wiring.Component):
         with m.If(~self.ready):
             m.d.sync += clearing.eq(clearing + 1)
 
-        for name, shape in (("peer", Peer), ("own", own(cfg)), ("status", entry_status(cfg))):
+        for name, shape in (("peer", peer(cfg)), ("own", own(cfg)), ("status", entry_status(cfg))):
             m.submodules[name] = storage = memory.Memory(
                 shape=shape, depth=cfg.syncache_entries, init=[], attrs={"ram_style": "block"}
             )

@@ -5,7 +5,7 @@
 
 from amaranth.hdl import Mux
 
-from ..messages import Status
+from ..messages import Status, peer_fields
 from .syncache import EntryState
 
 
@@ -86,6 +86,7 @@ def events(m, u):
             out.ws.eq(peer.ws),
             out.sack_ok.eq(peer.sack_ok),
             out.ts_ok.eq(peer.ts_ok),
+            *(out[name].eq(peer[name]) for name in peer_fields(u.cfg)),
             u.event.valid.eq(1),
         ]
         s.go("Idle")

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 from ..config import EngineConfig
 from ..listen.cookie_maker import options_of
 from ..listen.handshake import syn_request
-from ..messages import ACK, CWR, ECE, SYN, RxMeta
+from ..messages import ACK, CWR, ECE, SYN, peer_fields, rx_meta
 from .lookup import told
 
 
@@ -43,9 +43,10 @@ class Admission(wiring.Component):
     """
 
     def __init__(self, cfg: EngineConfig):
+        self._cfg = cfg
         super().__init__(
             {
-                "head": In(RxMeta),
+                "head": In(rx_meta(cfg)),
                 "told": In(told(cfg)),
                 "admit": In(1),
                 "settled": Out(1),
@@ -81,7 +82,8 @@ class Admission(wiring.Component):
             m.d.sync += [syn.hit.eq(told.hit), syn.index.eq(told.index), syn.listener.eq(told.listener)]
             m.d.sync += [syn.is_ack.eq(head.flags[ACK]), syn.returned.eq(0)]
             m.d.sync += [
-                syn[name].eq(head[name]) for name in ("tuple", "smac", "seq", "ack", "mss", "ts_present", "tsval")
+                syn[name].eq(head[name])
+                for name in ("tuple", "smac", "seq", "ack", "mss", "ts_present", "tsval", *peer_fields(self._cfg))
             ]
             # Without timestamps a cookie agrees to nothing.
             is_syn, (returned, has_scale) = head.flags[SYN], options_of(head.tsecr)

@@ -1,11 +1,12 @@
-"""Checksums of received frames (RFC 1071): IPv4 header; TCP with its pseudo header (RFC 9293 section 3.1)."""
+"""Checksums of received frames (RFC 1071): IPv4 header; TCP with its pseudo header (RFC 9293 section 3.1,
+RFC 8200 section 8.1)."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
-from .position import IP_WORD, padded_word
+from .position import IP_WORD, fixed_beats, padded_word, version_is_6
 
 _TCP_ACC_BITS = 26  # (750 + 6) half words of 16 bits
 _IP_ACC_BITS = 21
@@ -15,6 +16,11 @@ _IP_HALF = 7
 
 _ADDRESS_HALVES = (13, 14, 15, 16)
 """Half words of the frame with the IP addresses, those of the pseudo header."""
+
+_ADDRESS_HALVES_V6 = range(11, 27)
+"""Likewise of an IPv6 header."""
+
+_IPV6_BYTES = 40
 
 
 class RxChecksum(wiring.Component):
@@ -45,7 +51,8 @@ class RxChecksum(wiring.Component):
         IP's total length minus the IP header, negative if that is longer; valid two cycles after the beat with word 4
         and until the next frame's.
     ip_good, tcp_good : Out(1)
-        The sums are right. Not defined for frames that end before their headers do.
+        The sums are right. Not defined for frames that end before their headers do; ``ip_good`` not for IPv6, whose header has
+        no sum.
     """
 
     def __init__(self, cfg: EngineConfig):
@@ -53,7 +60,7 @@ class RxChecksum(wiring.Component):
         self._lanes = cfg.data_width // 32
         self._levels = (cfg.data_width // 16).bit_length() - 1
         self.latency = 3 + self._levels
-        beats = -(-9 // self._lanes)
+        beats = fixed_beats(cfg)
         super().__init__({
             "valid": In(1), "bytes": In(cfg.data_width + 16),
             "at": In(beats), "after_ip": In(1), "tcp_word": In(signed(6)),
@@ -74,6 +81,17 @@ class RxChecksum(wiring.Component):
             header_begins.eq(self.valid & self.at[ip_index - (ip_at < 0)]),
         ]
 
+        # IPv6: from its first word's beat on, which has its length too.
+        v6: Value = Signal()
+        total_now, ihl_now = first[:16], first[24:28]
+        if self._cfg.ipv6:
+            kept = Signal()
+            v6 = Mux(ip_beat, version_is_6(self._cfg, self.bytes), kept)
+            with m.If(ip_beat):
+                m.d.sync += kept.eq(v6)
+            length = padded_word(self.bytes, (IP_WORD + 1) % self._lanes)[16:]
+            total_now, ihl_now = Mux(v6, length + _IPV6_BYTES, total_now), Mux(v6, _IPV6_BYTES // 4, ihl_now)
+
         # Length of the segment, and of what is left of the datagram at this beat.
         ihl = Signal(4)
         total = Signal(16)
@@ -81,7 +99,7 @@ class RxChecksum(wiring.Component):
         header_less_6 = Signal(signed(7))
         tcp_length_6 = Signal(signed(17))  # with the pseudo header's protocol number
         with m.If(ip_beat):
-            m.d.sync += [ihl.eq(first[24:28]), total.eq(first[:16]), left.eq(first[:16] - 2 * (halves - ip_at))]
+            m.d.sync += [ihl.eq(ihl_now), total.eq(total_now), left.eq(total_now - 2 * (halves - ip_at))]
         with m.Elif(self.valid & ~left[-1]):
             m.d.sync += left.eq(left - size)
         with m.Switch(ihl):  # a table, so that there is one carry chain only
@@ -113,7 +131,12 @@ class RxChecksum(wiring.Component):
             if half == halves + ip_at:
                 header |= self.at[ip_index - 1]
             m.d.sync += ip_mask[half].eq(self.valid & header)
-            address = Cat(self.at[number // halves] for number in _ADDRESS_HALVES if number % halves == half).any()
+            address, address_v6 = (
+                Cat(self.at[number // halves] for number in numbers if number % halves == half).any()
+                for numbers in (_ADDRESS_HALVES, _ADDRESS_HALVES_V6 if self._cfg.ipv6 else ())
+            )
+            if self._cfg.ipv6:
+                address = Mux(v6, address_v6, address)
             for byte in (2 * half, 2 * half + 1):
                 inside = ~left[-1] & (left[size.bit_length() - 1 : 16].any() | (left[: size.bit_length() - 1] > byte))
                 m.d.sync += tcp_mask[byte].eq(self.valid & (address | (behind_ip & inside)))

@@ -15,12 +15,13 @@ from ..messages import (
     SYN,
     FourTuple,
     FrameInfo,
-    RxMeta,
-    TxControl,
     interval,
+    peer_fields,
+    rx_meta,
     rx_sack,
     rx_segment,
     table_result,
+    tx_control,
 )
 from ..wire.valid_only import valid_only
 from .admission import Admission
@@ -101,7 +102,7 @@ class Dispatcher(wiring.Component):
         self.cfg = cfg
         super().__init__(
             {
-                "meta": In(stream.Signature(RxMeta)),
+                "meta": In(stream.Signature(rx_meta(cfg))),
                 "lookup": Out(stream.Signature(FourTuple)),
                 "result": In(stream.Signature(table_result(cfg))),
                 "find": Out(valid_only(LocalEndpoint)),
@@ -115,7 +116,7 @@ class Dispatcher(wiring.Component):
                 "room": In(1),
                 "handshake": Out(stream.Signature(handshake(cfg))),
                 "verdict": In(stream.Signature(Verdict)),
-                "control": Out(stream.Signature(TxControl)),
+                "control": Out(stream.Signature(tx_control(cfg))),
                 "cookies": In(1),
                 "cookies_recent": In(1),
                 "cookies_current": In(5),
@@ -160,6 +161,7 @@ class Dispatcher(wiring.Component):
         m.d.comb += [
             self.control.payload.tuple.eq(head.tuple),
             self.control.payload.dmac.eq(head.smac),
+            *(self.control.payload[name].eq(head[name]) for name in peer_fields(self.cfg)),
             self.control.payload.seq.eq(Mux(has_ack, head.ack, 0)),
             self.control.payload.ack.eq(Mux(has_ack, 0, end)),
             self.control.payload.flags.eq(Mux(has_ack, 1 << RST, 1 << RST | 1 << ACK)),

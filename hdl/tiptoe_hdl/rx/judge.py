@@ -1,14 +1,15 @@
 """What becomes of a received frame: the TCP engine's, the host's, or discarded and counted.
 
-Ethernet II; IPv4 (RFC 791, RFC 1122 section 3.2.1); TCP (RFC 9293: MUST-3 checksum, MUST-50 IP options, MUST-63 source
-address). In this order:
+Ethernet II; IPv4 (RFC 791, RFC 1122 section 3.2.1); IPv6 (RFC 8200 section 3, RFC 4291 sections 2.5 and 2.7) where it is built
+in; TCP (RFC 9293: MUST-3 checksum, MUST-50 IP options, MUST-63 source address). In this order:
 
 1. Bad frame: stream error, a hole in ``keep``, shorter than its Ethernet or IP header, longer than ``max_frame_bytes``.
 2. Of another network (``untag``): discarded. Unicast to another MAC address: discarded, or the host's as it is when
    ``promiscuous``.
-3. Not IPv4: the host's.
-4. Bad IPv4 header: version, IHL, checksum, total length behind the frame's end or inside the header.
-5. TCP, not a fragment, to our MAC and IP address: the engine's if its source address and its TCP header are good.
+3. Not IPv4, or IPv6: the host's.
+4. Bad IP header: version, IHL, checksum, total length behind the frame's end or inside the header.
+5. TCP, not a fragment, to our MAC and IP address: the engine's if its source address and its TCP header are good. Behind
+   extension headers of IPv6 it is the host's.
 6. Everything else: the host's.
 """
 
@@ -18,9 +19,10 @@ from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
 from .checksum import RxChecksum
-from .position import FramePosition, ihl_of, padded_word
+from .position import IP_WORD, IPV6_WORDS, FramePosition, ihl_of, padded_word, version_is_6
 
 _ETHERTYPE_IPV4 = 0x0800
+_ETHERTYPE_IPV6 = 0x86DD
 _PROTOCOL_TCP = 6
 _ETHERNET_BYTES = 14
 _TCP_HEADER_BYTES = 20
@@ -35,6 +37,39 @@ def is_invalid_source(address: Value) -> Value:
     """1 bit: no host has this IPv4 address (RFC 1122 section 3.2.1.3): 0/8, 127/8, multicast, limited broadcast."""
     top = address[24:32]
     return (top == 0) | (top == 127) | (top[4:] == 0xE) | address.all()
+
+
+class AddressesV6:
+    """What the addresses of an IPv6 header say, complete after the last beat.
+
+    ``source``: a host may send from there: neither multicast nor unspecified nor loopback nor an IPv4 address (RFC 4291 sections
+    2.5.2, 2.5.3, 2.5.5.2, 2.7), nor our own. ``destination``: our own, if there is one.
+    """
+
+    def __init__(self, m: Module, at_word, word, own: Value):
+        words = [own[96 - 32 * number :][:32] for number in range(4)]
+        group = Signal(name="group_v6")
+        zero = [Signal(name=f"zero_v6_{number}") for number in range(3)]
+        mapped, small = Signal(name="mapped_v6"), Signal(name="small_v6")
+        source = [Signal(name=f"source_v6_{number}") for number in range(4)]
+        destination = [Signal(name=f"destination_v6_{number}") for number in range(4)]
+        for number in range(4):
+            at = IP_WORD + 2 + number
+            with at_word(at):
+                m.d.sync += source[number].eq(word(at) == words[number])
+                if number == 0:
+                    m.d.sync += group.eq(word(at)[24:].all())
+                if number == 2:
+                    m.d.sync += mapped.eq(word(at) == 0xFFFF)
+                m.d.sync += zero[number].eq(word(at) == 0) if number < 3 else small.eq(~word(at)[1:].any())
+            at = IP_WORD + 6 + number
+            with at_word(at):
+                m.d.sync += destination[number].eq(word(at) == words[number])
+        exists = Signal(name="own_v6")
+        m.d.sync += exists.eq(own.any())
+        nobody = zero[0] & zero[1] & (mapped | zero[2] & small)
+        self.source = ~(group | nobody | Cat(source).all())
+        self.destination = Cat(destination).all() & exists
 
 
 class RxJudge(wiring.Component):
@@ -57,6 +92,8 @@ class RxJudge(wiring.Component):
         The two bytes before it, and it: its words, see ``position``.
     mac : In(48), ip : In(32), promiscuous : In(1)
         The engine's addresses; constant while frames are under way.
+    ip6 : In(128)
+        With IPv6: that address; 0: there is none, and all of IPv6 is the host's.
     inside : Out(1)
         The beat that is there lies within the first ``max_frame_bytes``, rounded up to beats.
     o : Out(decision(cfg))
@@ -71,7 +108,7 @@ class RxJudge(wiring.Component):
         super().__init__({
             "valid": In(1), "last": In(1), "error": In(1), "foreign": In(1), "keep": In(cfg.bytes_per_beat),
             "bytes": In(cfg.data_width + 16),
-            "mac": In(48), "ip": In(32), "promiscuous": In(1),
+            "mac": In(48), "ip": In(32), "promiscuous": In(1), **({"ip6": In(128)} if cfg.ipv6 else {}),
             "inside": Out(1), "o": Out(decision(cfg)),
             "count_rx_frames": Out(1), "count_rx_bad_frame": Out(1), "count_rx_not_for_us": Out(1),
             "count_rx_bad_ip": Out(1), "count_rx_bad_tcp": Out(1),
@@ -101,7 +138,7 @@ class RxJudge(wiring.Component):
                 "mac_high", "mac_low", "group", "ipv4", "version", "fragment", "tcp", "source", "destination"
             )
         )  # fmt: skip
-        ihl, total, data_offset = Signal(4), Signal(16), Signal(4)
+        ihl, total, data_offset = Signal(4), Signal(17 if cfg.ipv6 else 16), Signal(4)
         lanes = cfg.data_width // 32
 
         def at_word(number):
@@ -114,8 +151,11 @@ class RxJudge(wiring.Component):
             m.d.sync += [mac_high.eq(word(0)[:16] == self.mac[32:]), group.eq(word(0)[8])]
         with at_word(1):
             m.d.sync += mac_low.eq(word(1) == self.mac[:32])
+        ipv6, version_6, tcp_6 = (Signal(name=name) for name in ("ipv6", "version_6", "tcp_6"))
         with at_word(3):
             m.d.sync += ipv4.eq(word(3)[:16] == _ETHERTYPE_IPV4)
+            if cfg.ipv6:
+                m.d.sync += ipv6.eq(word(3)[:16] == _ETHERTYPE_IPV6)
         with at_word(4):
             m.d.sync += [version.eq(word(4)[28:] == 4), ihl.eq(word(4)[24:28]), total.eq(word(4)[:16])]
         with at_word(5):
@@ -129,7 +169,15 @@ class RxJudge(wiring.Component):
         for lane in range(lanes):
             with m.If(self.valid & position.is_tcp_word(3, lane)):
                 m.d.sync += data_offset.eq(padded_word(self.bytes, lane)[28:])
-        total_with_ethernet = Signal(17)
+        if cfg.ipv6:
+            addresses = AddressesV6(m, at_word, word, self.ip6)
+            with at_word(IP_WORD):
+                m.d.sync += version_6.eq(version_is_6(cfg, self.bytes))
+            with at_word(IP_WORD + 1):
+                m.d.sync += tcp_6.eq(word(IP_WORD + 1)[8:16] == _PROTOCOL_TCP)
+                with m.If(version_is_6(cfg, self.bytes)):  # both words are in one beat
+                    m.d.sync += total.eq(word(IP_WORD + 1)[16:] + 4 * IPV6_WORDS)
+        total_with_ethernet = Signal(len(total) + 1)
         m.d.sync += total_with_ethernet.eq(total + _ETHERNET_BYTES)
         end = Signal()
         error = Signal()
@@ -146,8 +194,8 @@ class RxJudge(wiring.Component):
         # Cycle 2: comparisons.
         tcp_length = checksum.tcp_length
         seen = Signal(data.StructLayout({
-            "end": 1, "bad": 1, "runt_ip": 1, "foreign": 1, "ours": 1, "group": 1, "ipv4": 1, "bad_ip": 1, "engine": 1,
-            "bad_source": 1, "bad_tcp": 1,
+            "end": 1, "bad": 1, "runt_ip": 1, "foreign": 1, "ours": 1, "group": 1, "ip": 1, "bad_ip": 1, "engine": 1,
+            "bad_source": 1, "bad_tcp": 1, **({"ipv6": 1} if cfg.ipv6 else {}),
         }))  # fmt: skip
         m.d.sync += [
             seen.end.eq(end),
@@ -157,7 +205,7 @@ class RxJudge(wiring.Component):
             seen.foreign.eq(foreign),
             seen.ours.eq(mac_high & mac_low),
             seen.group.eq(group),
-            seen.ipv4.eq(ipv4),
+            seen.ip.eq(ipv4),
             seen.bad_ip.eq(~version | (ihl < 5) | tcp_length[-1] | (total_with_ethernet > length)),
             seen.engine.eq(tcp & ~fragment & destination & mac_high & mac_low),
             seen.bad_source.eq(~source),
@@ -165,23 +213,36 @@ class RxJudge(wiring.Component):
             seen.bad_tcp.eq((tcp_length < _TCP_HEADER_BYTES) | (data_offset < 5) | (tcp_length < (data_offset << 2))),
         ]
 
+        if cfg.ipv6:
+            m.d.sync += [seen.ipv6.eq(ipv6), seen.ip.eq(ipv4 | ipv6)]
+            with m.If(ipv6):
+                m.d.sync += [
+                    seen.runt_ip.eq(length < _ETHERNET_BYTES + 4 * IPV6_WORDS),
+                    seen.bad_ip.eq(~version_6 | (total_with_ethernet > length)),
+                    seen.engine.eq(tcp_6 & addresses.destination & mac_high & mac_low),
+                    seen.bad_source.eq(~addresses.source),
+                ]
+
         # Cycle 3: kinds, then wait for the checksums.
         kind = Signal(data.StructLayout({
             "end": 1, "bad": 1, "other": 1, "host": 1, "check_ip": 1, "bad_ip": 1, "engine": 1, "bad_tcp": 1,
+            **({"ipv6": 1} if cfg.ipv6 else {}),
         }))  # fmt: skip
-        bad = seen.bad | (seen.ipv4 & seen.runt_ip)
+        bad = seen.bad | (seen.ip & seen.runt_ip)
         accepted = (seen.ours | seen.group) & ~seen.foreign
         overheard = self.promiscuous & ~seen.foreign
         m.d.sync += [
             kind.end.eq(seen.end),
             kind.bad.eq(seen.end & bad),
             kind.other.eq(seen.end & ~bad & ~accepted & ~overheard),
-            kind.host.eq(seen.end & ~bad & Mux(accepted, ~seen.ipv4, overheard)),
-            kind.check_ip.eq(seen.end & ~bad & accepted & seen.ipv4),
+            kind.host.eq(seen.end & ~bad & Mux(accepted, ~seen.ip, overheard)),
+            kind.check_ip.eq(seen.end & ~bad & accepted & seen.ip),
             kind.bad_ip.eq(seen.bad_ip | (seen.engine & seen.bad_source)),
             kind.engine.eq(seen.engine),
             kind.bad_tcp.eq(seen.bad_tcp),
         ]
+        if cfg.ipv6:
+            m.d.sync += kind.ipv6.eq(seen.ipv6)
         for cycle in range(4, self.latency):
             later = Signal.like(kind, name=f"kind{cycle}")
             m.d.sync += later.eq(kind)
@@ -192,7 +253,8 @@ class RxJudge(wiring.Component):
             length = later
 
         # The decision.
-        ip_good = kind.check_ip & ~kind.bad_ip & checksum.ip_good
+        sum_good = checksum.ip_good | kind.ipv6 if cfg.ipv6 else checksum.ip_good
+        ip_good = kind.check_ip & ~kind.bad_ip & sum_good
         tcp_good = ~kind.bad_tcp & checksum.tcp_good
         to_engine = ip_good & kind.engine & tcp_good
         to_host = kind.host | (ip_good & ~kind.engine)
@@ -204,7 +266,7 @@ class RxJudge(wiring.Component):
             self.count_rx_frames.eq(self.valid & position.at[0]),
             self.count_rx_bad_frame.eq(kind.bad),
             self.count_rx_not_for_us.eq(kind.other),
-            self.count_rx_bad_ip.eq(kind.check_ip & (kind.bad_ip | ~checksum.ip_good)),
+            self.count_rx_bad_ip.eq(kind.check_ip & (kind.bad_ip | ~sum_good)),
             self.count_rx_bad_tcp.eq(ip_good & kind.engine & ~tcp_good),
             self.count_rx_tcp_segments.eq(to_engine),
             self.count_rx_host_frames.eq(to_host),

@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
 from ..listen.listen_table import LocalEndpoint, listens
-from ..messages import ACK, RST, SYN, FourTuple, RxMeta, table_result
+from ..messages import ACK, RST, SYN, FourTuple, rx_meta, table_result
 from ..wire.valid_only import valid_only
 
 Kind = data.StructLayout({"host": 1, "connection": 1, "syn": 1, "wait": 1, "nobody": 1, "silent": 1, "returned": 1})
@@ -55,15 +55,16 @@ class Lookup(wiring.Component):
     """
 
     def __init__(self, cfg: EngineConfig):
+        self._cfg = cfg
         self._told = told(cfg)
         super().__init__(
             {
-                "meta": In(stream.Signature(RxMeta)),
+                "meta": In(stream.Signature(rx_meta(cfg))),
                 "lookup": Out(stream.Signature(FourTuple)),
                 "result": In(stream.Signature(table_result(cfg))),
                 "find": Out(valid_only(LocalEndpoint)),
                 "found": In(stream.Signature(listens(cfg))),
-                "head": Out(RxMeta),
+                "head": Out(rx_meta(cfg)),
                 "told": Out(self._told),
                 "kind": Out(Kind),
                 "done": In(1),
@@ -80,7 +81,7 @@ class Lookup(wiring.Component):
         m = Module()
         head, kind = self.head, self.kind
         head_valid, head_flags = Signal(), Signal(_Flags)
-        next_, next_valid, next_flags = Signal(RxMeta), Signal(), Signal(_Flags)
+        next_, next_valid, next_flags = Signal(rx_meta(self._cfg)), Signal(), Signal(_Flags)
         syn, ack, rst = (next_.flags[bit] for bit in (SYN, ACK, RST))
         m.d.comb += [
             next_flags.opens.eq(syn & ~ack & ~rst), next_flags.syn.eq(syn & ~rst), next_flags.bare.eq(~syn & ~ack & ~rst),

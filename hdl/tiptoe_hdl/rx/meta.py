@@ -1,4 +1,4 @@
-"""The report on every kept frame: header fields (RFC 791, RFC 9293 section 3.1) and a SYN's options."""
+"""The report on every kept frame: header fields (RFC 791, RFC 8200 section 3, RFC 9293 section 3.1) and a SYN's options."""
 
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
@@ -6,17 +6,17 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from ..config import EngineConfig
-from ..messages import SACK_BITS, SYN, RxMeta, interval
+from ..messages import LADDR_V6, SACK_BITS, SYN, interval, rx_meta
 from ..wire.queue import HalfQueue
 from .judge import decision
 from .options import OPTION_WORD, OptionStore, OptionWalker, SynOptions, walk_command
-from .position import IP_WORD, FramePosition, ihl_of, padded_word
+from .position import IP_WORD, IPV6_WORDS, FramePosition, ihl_of, padded_word, version_is_6
 from .sack_walker import SackWalker
 
 
 def _waiting(cfg: EngineConfig) -> data.StructLayout:
     """A report in the queue; ``walk`` if it has to wait for its options, a SYN's or, with ``blocks``, another segment's."""
-    return data.StructLayout({"meta": RxMeta, "walk": 1, "blocks": 1, "options": walk_command(cfg)})
+    return data.StructLayout({"meta": rx_meta(cfg), "walk": 1, "blocks": 1, "options": walk_command(cfg)})
 
 
 class RxMetaBuilder(wiring.Component):
@@ -37,7 +37,8 @@ class RxMetaBuilder(wiring.Component):
     valid, last : In(1), padded : In(data_width)
         Beats, see ``position``.
     decision : In(decision(cfg))
-    o : Out stream of ``RxMeta``
+    o : Out stream of ``rx_meta(cfg)``
+        Over IPv6 without ``faddr``, and ``mss`` as a SYN says it: ``alias.py`` puts them in.
     block : Out stream of ``interval``
         ``sacks`` of each report, in their order; they are there before it.
     """
@@ -47,7 +48,7 @@ class RxMetaBuilder(wiring.Component):
         super().__init__({
             "valid": In(1), "last": In(1), "padded": In(cfg.data_width),
             "decision": In(decision(cfg)),
-            "o": Out(stream.Signature(RxMeta)),
+            "o": Out(stream.Signature(rx_meta(cfg))),
             "block": Out(stream.Signature(interval)),
         })  # fmt: skip
 
@@ -79,7 +80,7 @@ class RxMetaBuilder(wiring.Component):
         m.d.comb += store.padded.eq(padded)
 
         # The fields, complete in the decision's cycle.
-        held = Signal(RxMeta)
+        held = Signal(rx_meta(cfg))
         ihl, total, data_offset = Signal(4), Signal(12), Signal(4)
 
         def take(name, here, assignments):
@@ -104,6 +105,8 @@ class RxMetaBuilder(wiring.Component):
         )
         take("faddr", position.is_word(7), held.tuple.faddr.eq(word(7)))
         take("laddr", position.is_word(8), held.tuple.laddr.eq(word(8)))
+        if cfg.ipv6:
+            self._ipv6(m, take, word, position, version_is_6(cfg, padded), ihl, total, held)
         for lane in range(lanes):
             here = padded_word(padded, lane)
             for number, assignments in enumerate(
@@ -178,3 +181,25 @@ class RxMetaBuilder(wiring.Component):
             ]
         wiring.connect(m, sacks.block, wiring.flipped(self.block))
         return m
+
+    def _ipv6(self, m, take, word, position, version, ihl, total, held):
+        """What stands elsewhere in an IPv6 header: version, traffic class; payload length; addresses. Behind what takes the same
+        words as those of an IPv4 header."""
+        v6 = Signal()
+        take("version", position.is_word(IP_WORD), v6.eq(version))
+        first, second = word(IP_WORD), word(IP_WORD + 1)
+        hit = Signal(name="hit_ipv6")
+        m.d.sync += hit.eq(self.valid & position.is_word(IP_WORD))
+        with m.If(hit & version):
+            m.d.sync += [ihl.eq(IPV6_WORDS), held.ecn.eq(first[20:22]), total.eq(second[16:28] + 4 * IPV6_WORDS)]
+        for number in range(4):
+            take(
+                f"faddr6_{number}",
+                position.is_word(IP_WORD + 2 + number),
+                held.faddr6[96 - 32 * number : 128 - 32 * number].eq(word(IP_WORD + 2 + number)),
+            )
+        # At the latest word that an IPv4 header would have taken it from, and behind.
+        hit = Signal(name="hit_laddr6")
+        m.d.sync += hit.eq(self.valid & position.is_word(IP_WORD + 9))
+        with m.If(hit & v6):
+            m.d.sync += held.tuple.laddr.eq(LADDR_V6)

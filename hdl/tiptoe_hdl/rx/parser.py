@@ -1,4 +1,5 @@
-"""Receive parser: Ethernet II, IPv4 (RFC 791) and TCP (RFC 9293 section 3.1) headers of every frame from the MAC.
+"""Receive parser: Ethernet II, IPv4 (RFC 791) or IPv6 (RFC 8200), and TCP (RFC 9293 section 3.1) headers of every frame
+from the MAC.
 
 Frames go through a line of registers without any stall, so that the decision over a frame is there when its last beat
 reaches the receive buffer: it is kept or taken back there and then.
@@ -9,7 +10,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
-from ..messages import RxMeta, interval, rx_beat
+from ..messages import interval, rx_beat, rx_meta
 from .buffer import HEADROOM, store_port
 from .judge import RxJudge
 from .meta import RxMetaBuilder
@@ -40,7 +41,9 @@ class RxParser(wiring.Component):
         Belongs to ``i``, counts in the last beat: the frame is of another network.
     mac : In(48), ip : In(32), promiscuous : In(1)
         The engine's addresses; change them while no frame is under way.
-    meta : Out stream of ``RxMeta``
+    ip6 : In(128)
+        With IPv6, likewise; 0: none.
+    meta : Out stream of ``rx_meta(cfg)``
         In frame order, after the frame is in the buffer.
     block : Out stream of ``interval``
         ``sacks`` of each report, in their order.
@@ -62,8 +65,8 @@ class RxParser(wiring.Component):
         super().__init__({
             "i": In(stream.Signature(rx_beat(cfg))),
             "foreign": In(1),
-            "mac": In(48), "ip": In(32), "promiscuous": In(1),
-            "meta": Out(stream.Signature(RxMeta)),
+            "mac": In(48), "ip": In(32), "promiscuous": In(1), **({"ip6": In(128)} if cfg.ipv6 else {}),
+            "meta": Out(stream.Signature(rx_meta(cfg))),
             "block": Out(stream.Signature(interval)),
             "store": Out(store_port(cfg)), "room": In(1),
             **{name: Out(1) for name in self.COUNTERS},
@@ -104,6 +107,8 @@ class RxParser(wiring.Component):
             judge.ip.eq(self.ip),
             judge.promiscuous.eq(self.promiscuous),
         ]
+        if cfg.ipv6:
+            m.d.comb += judge.ip6.eq(self.ip6)
         m.d.comb += [getattr(self, name).eq(getattr(judge, name)) for name in self.COUNTERS]
 
         m.d.comb += [

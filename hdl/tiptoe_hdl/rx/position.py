@@ -1,10 +1,11 @@
-"""Where a beat stands in its frame: Ethernet II, then IPv4 (RFC 791 section 3.1), then TCP (RFC 9293 section 3.1).
+"""Where a beat stands in its frame: Ethernet II, then IPv4 (RFC 791 section 3.1) or IPv6 (RFC 8200 section 3), then TCP (RFC 9293
+section 3.1).
 
 With two pad bytes before the frame every IP and TCP field lies inside one 32-bit word: words 0 to 3 hold the Ethernet
-header, word 4 is the first of the IP header, and the TCP header begins at word 4 + IHL.
+header, word 4 is the first of the IP header, and the TCP header begins at word 4 + IHL. An IPv6 header is one of ten words.
 """
 
-from amaranth.hdl import Cat, Module, Signal, Value, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -13,13 +14,29 @@ from ..config import EngineConfig
 IP_WORD = 4
 """The first word of the IP header."""
 
-_FIXED_WORDS = 9
-"""Ethernet header and IP header without options."""
+IPV6_WORDS = 10
+"""Words of an IPv6 header."""
+
+
+def fixed_words(cfg: EngineConfig) -> int:
+    """Ethernet header and IP header without options."""
+    return IP_WORD + (IPV6_WORDS if cfg.ipv6 else 5)
+
+
+def fixed_beats(cfg: EngineConfig) -> int:
+    """The beats they lie in."""
+    return -(-fixed_words(cfg) * 32 // cfg.data_width)
+
+
+def version_is_6(cfg: EngineConfig, padded: Value) -> Value:
+    """1 bit: an IPv6 header, in a padded beat with word 4."""
+    return padded_word(padded, IP_WORD % (cfg.data_width // 32))[28:] == 6
 
 
 def ihl_of(cfg: EngineConfig, padded: Value) -> Value:
-    """IHL, in a padded beat with word 4."""
-    return padded_word(padded, IP_WORD % (cfg.data_width // 32))[24:28]
+    """IHL, in a padded beat with word 4; of IPv6 its length in words, as if it had one."""
+    ihl = padded_word(padded, IP_WORD % (cfg.data_width // 32))[24:28]
+    return Mux(version_is_6(cfg, padded), IPV6_WORDS, ihl) if cfg.ipv6 else ihl
 
 
 def padded_word(padded: Value, lane: int) -> Value:
@@ -44,7 +61,7 @@ class FramePosition(wiring.Component):
         Of word 4; looked at in the beat that holds it.
     at : Out
         One hot: bit k says that this is beat k of its frame (with words k * lanes and up), for the beats that hold
-        words 0 to 8.
+        words 0 to 8 (13 with IPv6).
     after_ip : Out(1)
         The beat with word 4 has gone by, so ``tcp_word`` is valid.
     tcp_word : Out(signed(6))
@@ -54,14 +71,14 @@ class FramePosition(wiring.Component):
 
     def __init__(self, cfg: EngineConfig):
         self._lanes = cfg.data_width // 32
-        beats = -(-_FIXED_WORDS // self._lanes)
+        beats = fixed_beats(cfg)
         super().__init__({
             "valid": In(1), "last": In(1), "ihl": In(4),
             "at": Out(beats), "after_ip": Out(1), "tcp_word": Out(signed(6)),
         })  # fmt: skip
 
     def is_word(self, number: int) -> Value:
-        """1 bit: this beat holds word ``number`` (0 to 8)."""
+        """1 bit: this beat holds word ``number`` (0 to 8, or 13)."""
         return self.at[number // self._lanes]
 
     def is_tcp_word(self, number: int, lane: int) -> Value:

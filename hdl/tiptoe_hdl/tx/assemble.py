@@ -10,6 +10,7 @@ from ..wire.valid_only import valid_only
 from .job import (
     IP_CHECKSUM_BYTE,
     TCP_CHECKSUM_BYTE,
+    TCP_CHECKSUM_BYTE_V6,
     HeaderSums,
     PayloadSums,
     TxBegin,
@@ -83,10 +84,14 @@ class Assembler(wiring.Component):
         m.submodules.outlet = outlet = Outlet(beat(cfg), BEATS_ON_THE_WAY)
         wiring.connect(m, outlet.o, wiring.flipped(self.o))
         inserts = {}
-        for first, flag, checksum in (
+        insertions = [
             (IP_CHECKSUM_BYTE, place.ip_checksum, ip_checksum),
             (TCP_CHECKSUM_BYTE, place.tcp_checksum, tcp_checksum),
-        ):
+        ]
+        if cfg.ipv6:
+            insertions.append((TCP_CHECKSUM_BYTE_V6, place.tcp_checksum_v6, tcp_checksum))
+        for first, flag, checksum in insertions:
+            assert first % cfg.bytes_per_beat not in inserts, "two checksums in one lane"
             for byte, value in ((first, checksum[8:]), (first + 1, checksum[:8])):
                 inserts[byte % cfg.bytes_per_beat] = value & flag.replicate(8)
         for lane in range(cfg.bytes_per_beat):

@@ -25,22 +25,28 @@ class ControlQueue(wiring.Component):
 
     Timing: ``room`` follows ``i`` in three cycles, ``o`` in two. ``o`` comes three cycles behind ``i``.
 
+    Parameters
+    ----------
+    shape
+        ``tx_control(cfg)``.
+
     Ports
     -----
-    i, o : stream of TxControl
+    i, o : stream of ``shape``
     room, room_for_resets : Out(1)
     """
 
-    def __init__(self):
+    def __init__(self, shape=TxControl):
+        self._shape = shape
         super().__init__({
-            "i": In(stream.Signature(TxControl)), "o": Out(stream.Signature(TxControl)),
+            "i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape)),
             "room": Out(1), "room_for_resets": Out(1),
         })  # fmt: skip
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.queue = self.queue = queue = HalfQueue(TxControl, DEPTH)  # for the proof, as ``inside``
-        m.submodules.entry = self.entry = entry = Stage(TxControl)  # its makers stand far apart
+        m.submodules.queue = self.queue = queue = HalfQueue(self._shape, DEPTH)  # for the proof, as ``inside``
+        m.submodules.entry = self.entry = entry = Stage(self._shape)  # its makers stand far apart
         m.d.comb += [
             self.i.ready.eq(1), entry.i.valid.eq(self.i.valid), entry.i.payload.eq(self.i.payload),
             queue.i.valid.eq(entry.o.valid), queue.i.payload.eq(entry.o.payload),

@@ -1,4 +1,8 @@
-"""Header builder: Ethernet, IPv4 (RFC 791) and TCP (RFC 9293) header of a segment, word by word, and its checksums."""
+"""Header builder: Ethernet, IPv4 (RFC 791) or IPv6 (RFC 8200) and TCP (RFC 9293) header of a segment, word by word, and its
+checksums."""
+
+from functools import reduce
+from operator import or_
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
@@ -10,8 +14,11 @@ from ..wire.headers import (
     ETHERNET,
     ETHERNET_BYTES,
     ETHERTYPE_IPV4,
+    ETHERTYPE_IPV6,
     IPV4,
     IPV4_BYTES,
+    IPV6,
+    IPV6_BYTES,
     OPTION_BYTES,
     OPTION_MSS,
     OPTION_NOP,
@@ -28,6 +35,7 @@ from ..wire.headers import (
 from ..wire.valid_only import valid_only
 from .job import (
     HEADER_BYTES,
+    MORE_V6,
     OPTION_WORDS,
     STAMPED_WORDS,
     HeaderSums,
@@ -38,6 +46,7 @@ from .job import (
     payload_start,
     slot_words,
     tx_header,
+    versions,
 )
 from .options import more_syn_options, option_sum, timestamps
 from .outlet import Outlet
@@ -53,9 +62,10 @@ SACK_BYTE = HEADER_BYTES + 2
 """Where in the frame kind and length of the SACK option stand, without timestamps."""
 
 
-def wire_bytes(cfg, header, total_length, identification, mac) -> list[Value]:
+def wire_bytes(cfg, header, total_length, identification, mac, ip6) -> list[Value]:
     """The header's bytes in the order of the wire up to the first word of options and timestamps; checksums and what is unused
-    zero. For the kind of the SACK option stands a NOP, for its length zero."""
+    zero. For the kind of the SACK option stands a NOP, for its length zero. ``total_length``: IPv4's, or the payload length
+    of IPv6."""
     syn, sacked = header.flags[SYN], header.sacks.any()
     ethernet = pack(ETHERNET, {"destination": header.dmac, "source": mac, "ethertype": ETHERTYPE_IPV4})
     ipv4 = pack(IPV4, {
@@ -75,6 +85,13 @@ def wire_bytes(cfg, header, total_length, identification, mac) -> list[Value]:
     nops = [Const(OPTION_NOP, 8)] * 3 + [Const(0, 8)]
     options = [(byte & syn.replicate(8)) | (nop & sacked.replicate(8)) for byte, nop in zip(mss, nops, strict=True)]
     octets = ethernet + ipv4 + tcp
+    ipv6: list[Value] = []
+    if cfg.ipv6:
+        ipv6 = pack(IPV6, {
+            "version": 6, "traffic_class": header.tos, "flow_label": 0, "payload_length": total_length,
+            "next_header": PROTOCOL_TCP, "hop_limit": header.ttl, "source": ip6, "destination": header.faddr6,
+        })  # fmt: skip
+        ethernet_6 = pack(ETHERNET, {"destination": header.dmac, "source": mac, "ethertype": ETHERTYPE_IPV6})
     if cfg.timestamps:
         stamps = timestamps(header.tsval, header.tsecr)
         stamped = header.ts_ok & ~syn
@@ -88,7 +105,11 @@ def wire_bytes(cfg, header, total_length, identification, mac) -> list[Value]:
         ]
     octets += options
     assert len(octets) == HEAD_BYTES + STAMP_BYTES * cfg.timestamps
-    return octets
+    if not cfg.ipv6:
+        return octets
+    octets += [Const(0, 8)] * MORE_V6
+    longer = ethernet_6 + ipv6 + tcp + options
+    return [Mux(header.v6, long, short) for short, long in zip(octets, longer, strict=True)]
 
 
 def _loaded(now: Value, front: int, layout: Layout, name: str) -> Value:
@@ -123,6 +144,8 @@ class HeaderBuilder(wiring.Component):
         See :class:`SackBlocks`; ``start`` is the cycle in which a header is taken.
     mac : In
         The Ethernet source address. Must not change while frames go out.
+    ip6 : In
+        With IPv6: the source address. Likewise.
     o_word : Out, valid-only, ``header_word``
         Words for the header memory, in slots of SLOT_BYTES, in the order of the headers.
     o_sums : Out stream of ``HeaderSums``
@@ -138,6 +161,7 @@ class HeaderBuilder(wiring.Component):
                 "sack_id": Out(cfg.id_bits),
                 "sack": In(sack_list(cfg)),
                 "mac": In(48),
+                **({"ip6": In(128)} if cfg.ipv6 else {}),
                 "o_word": Out(valid_only(header_word(cfg))),
                 "o_sums": Out(stream.Signature(HeaderSums)),
             }
@@ -174,16 +198,18 @@ class HeaderBuilder(wiring.Component):
 
         # The head is loaded at once and leaves from the low end, the tail comes in behind it.
         octets, last = Signal(7), Signal.like(penultimate)
-        with m.Switch(header.words):
-            for words in option_words(cfg):
-                with m.Case(words):
+        v6 = header.v6 if cfg.ipv6 else Const(0, 1)
+        with m.Switch(Cat(header.words, v6)):
+            for words, each in ((words, each) for words in option_words(cfg) for each in versions(cfg)):
+                with m.Case(words | each << 4):
                     m.d.comb += [
-                        octets.eq(header_bytes(words) - ETHERNET_BYTES),
-                        last.eq(payload_start(cfg, words)),
+                        octets.eq(header_bytes(words, each) - ETHERNET_BYTES - IPV6_BYTES * each),
+                        last.eq(payload_start(cfg, words, each)),
                     ]
         m.d.comb += total_length.eq(header.length + octets)
-        now = Signal(8 * (HEAD_BYTES + STAMP_BYTES * cfg.timestamps))
+        now = Signal(8 * (HEAD_BYTES + STAMP_BYTES * cfg.timestamps + MORE_V6 * cfg.ipv6))
         stamped = Signal() if cfg.timestamps else Const(0, 1)
+        long = Signal() if cfg.ipv6 else Const(0, 1)
         more = self._more_syn_options(m, free, loaded)
         patch = Signal()  # kind and length of the SACK option
         any_block = blocks.count.any()
@@ -197,16 +223,27 @@ class HeaderBuilder(wiring.Component):
         with m.If(free):
             m.d.sync += [
                 penultimate.eq(last - 1),
-                now.eq(Cat(wire_bytes(cfg, header, total_length, identification, self.mac))),
+                now.eq(
+                    Cat(
+                        wire_bytes(
+                            cfg, header, total_length, identification, self.mac, self.ip6 if cfg.ipv6 else Const(0, 128)
+                        )
+                    )
+                ),
             ]
             if cfg.timestamps:
                 m.d.sync += stamped.eq(header.ts_ok)
+            if cfg.ipv6:
+                m.d.sync += long.eq(v6)
         with m.Elif(~blocks.wait):
             m.d.sync += now.eq(
                 now[cfg.data_width :]
-                | self._placed(blocks.tail | more, 8 * HEAD_BYTES - cfg.data_width, stamped)
+                | self._placed(blocks.tail | more, 8 * HEAD_BYTES - cfg.data_width, stamped, long)
                 | self._placed(
-                    kind_length & patch.replicate(16), 8 * (SACK_BYTE - (patched + 1) * cfg.bytes_per_beat), stamped
+                    kind_length & patch.replicate(16),
+                    8 * (SACK_BYTE - (patched + 1) * cfg.bytes_per_beat),
+                    stamped,
+                    long,
                 )
             )
         m.d.comb += [
@@ -215,17 +252,21 @@ class HeaderBuilder(wiring.Component):
             self.o_word.payload.data.eq(now[: cfg.data_width]),
         ]
 
-        self._sums(m, now, loaded, loaded & ~sacked, patch, blocks, stamped)
+        self._sums(m, now, loaded, loaded & ~sacked, patch, blocks, stamped, long)
         return m
 
-    def _placed(self, value: Value, at: int, stamped: Value) -> Value:
-        """``value`` at this bit of the header, or, behind timestamps, so much further."""
-        if not self._cfg.timestamps:
-            return value << at
-        size = len(value)
-        return ((value & (~stamped).replicate(size)) << at) | (
-            (value & stamped.replicate(size)) << at + 8 * STAMP_BYTES
-        )
+    def _placed(self, value: Value, at: int, stamped: Value, long: Value) -> Value:
+        """``value`` at this bit of the header, or, behind timestamps or with IPv6, so much further."""
+        cfg = self._cfg
+        parts = [(at, value)]
+        for built, flag, octets in ((cfg.timestamps, stamped, STAMP_BYTES), (cfg.ipv6, long, MORE_V6)):
+            if built:
+                parts = [
+                    (place + 8 * octets * each, part & (flag if each else ~flag).replicate(len(value)))
+                    for place, part in parts
+                    for each in range(2)
+                ]
+        return reduce(or_, (part << place for place, part in parts))
 
     def _more_syn_options(self, m: Module, free: Value, loaded: Value) -> Value:
         """The tail of a SYN: from the cycle after it is taken on, for as many words as it takes."""
@@ -244,8 +285,9 @@ class HeaderBuilder(wiring.Component):
         return more
 
     def _sums(
-        self, m: Module, now: Value, loaded: Value, early: Value, patch: Value, blocks: SackBlocks, stamped: Value
-    ):
+        self, m: Module, now: Value, loaded: Value, early: Value, patch: Value, blocks: SackBlocks, stamped: Value,
+        long: Value,
+    ):  # fmt: skip
         """Both checksums: three sums of three operands one after the other, and two folds. With SACK blocks, these and the
         kind and length of their option join the second of the sums, which is kept till then, and so are its neighbours."""
         header, width = self.i.payload, self._cfg.data_width
@@ -260,9 +302,16 @@ class HeaderBuilder(wiring.Component):
             added: Value = blocks.latest
         else:
             m.d.sync += taken.eq(blocks.filled)
-            added = now[8 * HEAD_BYTES - width : 8 * HEAD_BYTES]
+            end = 8 * HEAD_BYTES
+            added, behind = (now[at - width : at] for at in (end, end + 8 * STAMP_BYTES * self._cfg.timestamps))
+            if self._cfg.ipv6:
+                end += 8 * MORE_V6
+                added, behind = (
+                    Mux(long, now[at - width : at], short)
+                    for at, short in ((end, added), (end + 8 * STAMP_BYTES * self._cfg.timestamps, behind))
+                )
             if self._cfg.timestamps:
-                added = Mux(stamped, now[-width:], added)
+                added = Mux(stamped, behind, added)
         tail = [_swapped(added.word_select(at, 16)) for at in range(len(added) // 16)]
         pairs = [Signal(18, name=f"pair{at}") for at in range(2)]
         for pair, words in zip(pairs, (tail[::2], tail[1::2]), strict=True):
@@ -311,7 +360,9 @@ class HeaderBuilder(wiring.Component):
         lport, fport = (
             _loaded(now, ETHERNET_BYTES + IPV4_BYTES, TCP, name) for name in ("source_port", "destination_port")
         )
-        fields, addresses, ports, address, ip_rest = Signal(21), Signal(18), Signal(18), Signal(16), Signal(18)
+        fields, addresses, ports, address, ip_rest = Signal(21), Signal(20), Signal(18), Signal(16), Signal(18)
+        if not self._cfg.ipv6:
+            addresses = Signal(18)
         first, second, third = (Mux(loaded, *pair) for pair in ((high, fields), (low, pairs[0]), (rest, pairs[1])))
         with m.If(loaded | summing):
             m.d.sync += fields.eq(first + second + third)
@@ -322,6 +373,8 @@ class HeaderBuilder(wiring.Component):
                 address.eq(faddr[:16]),
                 ip_rest.eq(identification + total_length + service),
             ]
+        if self._cfg.ipv6:
+            self._addresses_v6(m, loaded, long, now, addresses, ports)
         stamped_sum = Signal(18)
         if stamps:
             with m.If(loaded):
@@ -344,3 +397,25 @@ class HeaderBuilder(wiring.Component):
             queue.i.payload.ip_checksum.eq(~sums[0]),
             queue.i.payload.tcp.eq(sums[1]),
         ]
+
+    def _addresses_v6(self, m: Module, loaded: Value, long: Value, now: Value, addresses: Signal, ports: Signal):
+        """The pseudo header of IPv6 (RFC 8200 section 8.1) in place of IPv4's: our own address is summed beforehand, the
+        peer's with the header's fields."""
+
+        def halves(address):
+            return [address.word_select(at, 16) for at in range(8)]
+
+        own_total, own_once, own = Signal(19), Signal(17), Signal(16)
+        m.d.sync += [
+            own_total.eq(sum(halves(self.ip6))),
+            own_once.eq(own_total[:16] + own_total[16:]),
+            own.eq(own_once[:16] + own_once[16]),
+        ]
+        peer = [Signal(18, name=f"peer{at}") for at in range(2)]
+        address = halves(self.i.payload.faddr6)
+        m.d.sync += [peer[at].eq(sum(address[4 * at : 4 * at + 4])) for at in range(2)]
+        lport, fport = (
+            _loaded(now, ETHERNET_BYTES + IPV6_BYTES, TCP, name) for name in ("source_port", "destination_port")
+        )
+        with m.If(loaded & long):
+            m.d.sync += [addresses.eq(peer[0] + peer[1]), ports.eq(own + lport + fport)]

@@ -5,11 +5,20 @@ from amaranth.lib import data, enum
 from amaranth.utils import ceil_log2
 
 from ..config import EngineConfig
-from ..messages import SACK_BITS, FourTuple
-from ..wire.headers import ETHERNET_BYTES, IPV4, IPV4_BYTES, OPTION_BYTES, TCP, TCP_BYTES, byte_of
+from ..messages import SACK_BITS, FourTuple, peer_fields
+from ..wire.headers import ETHERNET_BYTES, IPV4, IPV4_BYTES, IPV6_BYTES, OPTION_BYTES, TCP, TCP_BYTES, byte_of
 
 HEADER_BYTES = ETHERNET_BYTES + IPV4_BYTES + TCP_BYTES
 """Header of a segment without options."""
+
+MORE_V6 = IPV6_BYTES - IPV4_BYTES
+"""So much longer it is over IPv6."""
+
+
+def versions(cfg: EngineConfig) -> range:
+    """Whether a segment can be one of IPv6."""
+    return range(1 + cfg.ipv6)
+
 
 OPTION_WORDS = (0, 1, 2, 3, 5, 7, 9)
 """Words (OPTION_BYTES each) of options that there can be: none; with SYN the MSS and two more, or one of them, or none; one word
@@ -45,15 +54,15 @@ def frames_inside(cfg: EngineConfig) -> int:
     return 64 if cfg.data_width > 64 else 32
 
 
-def header_bytes(words: int) -> int:
-    """Bytes of Ethernet, IPv4 and TCP header with so many words of options."""
-    return HEADER_BYTES + OPTION_BYTES * words
+def header_bytes(words: int, v6: int = 0) -> int:
+    """Bytes of Ethernet, IP and TCP header with so many words of options."""
+    return HEADER_BYTES + MORE_V6 * v6 + OPTION_BYTES * words
 
 
-def payload_start(cfg: EngineConfig, words: int) -> int:
+def payload_start(cfg: EngineConfig, words: int, v6: int = 0) -> int:
     """The beat with the header's last byte; since no header ends with a beat, the payload's first is there too."""
-    assert header_bytes(words) % cfg.bytes_per_beat
-    return header_bytes(words) // cfg.bytes_per_beat
+    assert header_bytes(words, v6) % cfg.bytes_per_beat
+    return header_bytes(words, v6) // cfg.bytes_per_beat
 
 
 def exceeds(value: Value, limit: int) -> Value:
@@ -93,6 +102,7 @@ def tx_header(cfg: EngineConfig) -> data.StructLayout:
         "words": 4, "mss": 16, "ws_present": 1, "ws": 4, "sack_ok": 1, "sacks": SACK_BITS,
         "length": 12, "ttl": 8, "tos": 8, "urgent": 16, "twice": 1, "twice_start": 32, "ts_ok": 1,
         **({"tsval": 32, "tsecr": 32} if cfg.timestamps else {}),
+        **({"v6": 1} if cfg.ipv6 else {}), **dict.fromkeys(peer_fields(cfg), 128),
     })  # fmt: skip
 
 
@@ -110,6 +120,7 @@ def tx_info(cfg: EngineConfig) -> data.StructLayout:
         "last": beat_bits(cfg),          # the frame's last beat, padding included
         "last_lane": ceil_log2(cfg.bytes_per_beat),
         "id": cfg.id_bits,
+        **({"v6": 1} if cfg.ipv6 else {}),  # its header is one of IPv6
     })  # fmt: skip
 
 
@@ -145,6 +156,7 @@ TxBegin = data.StructLayout({"header": 1, "payload": 1})
 
 IP_CHECKSUM_BYTE = ETHERNET_BYTES + byte_of(IPV4, "checksum")
 TCP_CHECKSUM_BYTE = ETHERNET_BYTES + IPV4_BYTES + byte_of(TCP, "checksum")
+TCP_CHECKSUM_BYTE_V6 = TCP_CHECKSUM_BYTE + MORE_V6
 """Where in the frame the checksums stand."""
 
 
@@ -157,6 +169,7 @@ def tx_step(cfg: EngineConfig) -> data.StructLayout:
         "index": ceil_log2(slot_words(cfg)),  # beat of the header
         "header_last": 1,         # the header slot is done with
         "ip_checksum": 1, "tcp_checksum": 1,  # it holds that checksum
+        **({"tcp_checksum_v6": 1} if cfg.ipv6 else {}),  # likewise, where IPv6 has it
         "last": 1, "last_lane": ceil_log2(cfg.bytes_per_beat),
     })  # fmt: skip
 

@@ -9,7 +9,6 @@ from ..messages import (
     ErrorEvent,
     FlowResponse,
     TimeStamp,
-    TxControl,
     beat,
     dma_read_data,
     dma_request,
@@ -18,6 +17,7 @@ from ..messages import (
     next_hop_write,
     ring_write,
     sack_list,
+    tx_control,
     tx_frame,
     tx_segment,
 )
@@ -54,7 +54,7 @@ class TxPath(wiring.Component):
 
     Members
     -------
-    segment, control, frame : In streams of ``tx_segment``, ``TxControl``, ``tx_frame``
+    segment, control, frame : In streams of ``tx_segment``, ``tx_control``, ``tx_frame``
     endpoint[2] : In streams of ``endpoint_write``
     ring, next_hop, ip_header : In, valid-only
         Send rings; MAC addresses; time to live and type of service of a connection.
@@ -62,6 +62,8 @@ class TxPath(wiring.Component):
     ttl, tos : In, 8 bits
         Source address of all segments, time to live and type of service of those that have no own; may change while
         nothing is sent.
+    ip6 : In, 128 bits
+        With IPv6: the source address there; likewise.
     request, data : stream of ``dma_request`` out, of ``dma_read_data`` in
         The DMA reader.
     ts_now : In, 32 bits
@@ -85,13 +87,14 @@ class TxPath(wiring.Component):
         super().__init__(
             {
                 "segment": In(stream.Signature(tx_segment(cfg))),
-                "control": In(stream.Signature(TxControl)),
+                "control": In(stream.Signature(tx_control(cfg))),
                 "frame": In(stream.Signature(tx_frame(cfg))),
                 "endpoint": In(stream.Signature(endpoint_write(cfg))).array(2),
                 "ring": In(valid_only(ring_write(cfg))),
                 "next_hop": In(valid_only(next_hop_write(cfg))),
                 "ip_header": In(valid_only(ip_header_write(cfg))),
                 "mac": In(48),
+                **({"ip6": In(128)} if cfg.ipv6 else {}),
                 "ttl": In(8),
                 "tos": In(8),
                 "request": Out(stream.Signature(dma_request(cfg))),
@@ -147,6 +150,9 @@ class TxPath(wiring.Component):
             self.count_tx_rst.eq(sequencer.count_tx_rst),
             self.count_tx_dropped.eq(sequencer.count_tx_dropped),
         ]  # fmt: skip
+
+        if cfg.ipv6:
+            m.d.comb += builder.ip6.eq(self.ip6)
 
         # Resolver to all three at once.
         taken = resolver.o.valid & resolver.o.ready

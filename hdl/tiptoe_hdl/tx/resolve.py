@@ -13,12 +13,14 @@ from ..messages import (
     SACK_BITS,
     SYN,
     TimeStamp,
-    TxControl,
     endpoint,
     endpoint_write,
     ip_header_write,
+    is_v6,
     next_hop_write,
+    peer_fields,
     ring_write,
+    tx_control,
     tx_frame,
     tx_segment,
 )
@@ -34,6 +36,7 @@ from .job import (
     option_words,
     tx_header,
     tx_info,
+    versions,
 )
 
 RING_LOG2_MIN, RING_LOG2_MAX = 12, 24
@@ -94,7 +97,7 @@ class Resolver(wiring.Component):
         self._cfg = cfg
         super().__init__({
             "segment": In(stream.Signature(tx_segment(cfg))),
-            "control": In(stream.Signature(TxControl)),
+            "control": In(stream.Signature(tx_control(cfg))),
             "host": In(stream.Signature(tx_frame(cfg))),
             "endpoint": In(stream.Signature(endpoint_write(cfg))).array(2),
             "ring": In(valid_only(ring_write(cfg))),
@@ -170,12 +173,18 @@ class Resolver(wiring.Component):
             now.ts_ok.eq(ts_ok),
         ]
 
-        # Their lengths: compared with the limits before they are merged.
-        bad, payload = Signal(), Signal()
+        # Their lengths: compared with the limits before they are merged. Of IPv6 a segment's endpoint tells, a cycle later.
+        unfit, some = Signal(), Signal()  # not to be sent; there is payload
         longest = cfg.max_frame_bytes
+        v6: Value = Const(0, 1)
+        bad, payload = unfit, some
+        if cfg.ipv6:
+            wrong_v6 = Signal()
+            v6 = Mux(is_segment, is_v6(endpoint_now.tuple), is_v6(control.tuple)) & ~is_host
+            bad, payload = unfit | (wrong_v6 & v6 & is_segment), some & ~(wrong_v6 & v6)
         with m.If(is_host):
             wrong = exceeds(host.length, longest) | (host.length < ETHERNET_BYTES)
-            m.d.sync += [now.length.eq(host.length), bad.eq(wrong), payload.eq(~wrong)]
+            m.d.sync += [now.length.eq(host.length), unfit.eq(wrong), some.eq(~wrong)]
         with m.Elif(is_segment):
             wrong = Signal()
             # Three words of options: a SYN's if it has all but timestamps.
@@ -185,9 +194,11 @@ class Resolver(wiring.Component):
                         words = (2 * sacks + 1 if sacks else 0) + stamps * TIMESTAMPS_WORDS
                         with m.Case(sacks | stamps << SACK_BITS):
                             m.d.comb += wrong.eq(exceeds(segment.length, longest - header_bytes(words)))
-            m.d.sync += [now.length.eq(segment.length), bad.eq(wrong), payload.eq(~wrong & (segment.length != 0))]
+                            if cfg.ipv6:
+                                m.d.sync += wrong_v6.eq(exceeds(segment.length, longest - header_bytes(words, 1)))
+            m.d.sync += [now.length.eq(segment.length), unfit.eq(wrong), some.eq(~wrong & (segment.length != 0))]
         with m.Else():
-            m.d.sync += [now.length.eq(0), bad.eq(0), payload.eq(0)]
+            m.d.sync += [now.length.eq(0), unfit.eq(0), some.eq(0)]
 
         header, fetch = self.o.header, self.o.fetch
         if cfg.timestamps:
@@ -197,6 +208,7 @@ class Resolver(wiring.Component):
         m.d.comb += [
             header.tuple.eq(Mux(is_segment, endpoint_now.tuple, control.tuple)),
             header.dmac.eq(control.dmac),
+            *(header[name].eq(Mux(is_segment, endpoint_now[name], control[name])) for name in peer_fields(cfg)),
             header.twice_start.eq(segment.twice_start),
         ]
         with m.If(is_segment):
@@ -207,14 +219,15 @@ class Resolver(wiring.Component):
 
         # Geometry, as constants for all that can stand before the payload. before_m1: its bytes, less one.
         lane_bits = ceil_log2(cfg.bytes_per_beat)
-        before_m1 = Signal(signed(8))
+        before_m1 = Signal(signed(8))  # up to 113
         start = Signal(5)
         short = Signal()  # to be padded
         rounding = Signal(range(2 * cfg.bytes_per_beat))
-        with m.Switch(now.words):
-            for words in (*option_words(cfg), NO_HEADER):
-                octets = 0 if words == NO_HEADER else header_bytes(words)
-                with m.Case(words):
+        shapes = [(words, each) for words in option_words(cfg) for each in versions(cfg)] + [(NO_HEADER, 0)]
+        with m.Switch(Cat(now.words, v6)):
+            for words, each in shapes:
+                octets = 0 if words == NO_HEADER else header_bytes(words, each)
+                with m.Case(words | each << 4):
                     m.d.comb += [
                         before_m1.eq(octets - 1),
                         short.eq(now.length < max(0, ETHERNET_MIN_BYTES - octets)),
@@ -243,6 +256,9 @@ class Resolver(wiring.Component):
             last_byte.eq(now.length + before_m1),
             pad.eq(short),
         ]
+        if cfg.ipv6:
+            m.d.comb += header.v6.eq(v6)
+            m.d.sync += info.v6.eq(v6)
         padded = Mux(pad, ETHERNET_MIN_BYTES - 1, last_byte)
         m.d.comb += [
             info.payload_last.eq(last_byte[lane_bits:]),

@@ -8,7 +8,16 @@ from ..config import EngineConfig
 from ..host.abi import ErrorCode
 from ..messages import ErrorEvent, FlowResponse, Status
 from ..wire.valid_only import valid_only
-from .job import IP_CHECKSUM_BYTE, TCP_CHECKSUM_BYTE, PayloadResult, TxBegin, sums_first, tx_info, tx_step
+from .job import (
+    IP_CHECKSUM_BYTE,
+    TCP_CHECKSUM_BYTE,
+    TCP_CHECKSUM_BYTE_V6,
+    PayloadResult,
+    TxBegin,
+    sums_first,
+    tx_info,
+    tx_step,
+)
 from .outlet import Outlet
 from .resolve import HOST_FRAMES
 
@@ -136,6 +145,17 @@ class Sequencer(wiring.Component):
                 m.d.sync += has_payload.eq(0)
             with m.Elif(now.payload & ~now.host & (following == now.payload_start)):
                 m.d.sync += has_payload.eq(1)
+        if cfg.ipv6:
+            at_tcp_checksum_v6, holds = Signal(), following == TCP_CHECKSUM_BYTE_V6 // cfg.bytes_per_beat
+            m.d.comb += o.tcp_checksum_v6.eq(at_tcp_checksum_v6)
+            with m.If(free):
+                m.d.sync += [at_tcp_checksum_v6.eq(0)]
+                with m.If(info.v6):
+                    m.d.sync += at_ip_checksum.eq(0)
+            with m.Elif(step):
+                m.d.sync += at_tcp_checksum_v6.eq(now.v6 & holds & ~now.host)
+                with m.If(now.v6):
+                    m.d.sync += [at_ip_checksum.eq(0), at_tcp_checksum.eq(0)]
         m.d.sync += on_the_way.eq(on_the_way + (step & ~drop) - self.delivered)
 
         # The books, one register later.

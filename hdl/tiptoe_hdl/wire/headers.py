@@ -1,4 +1,4 @@
-"""Header layouts as tables: Ethernet II, IPv4 (RFC 791), TCP (RFC 9293 section 3.1) and its options.
+"""Header layouts as tables: Ethernet II, IPv4 (RFC 791), IPv6 (RFC 8200 section 3), TCP (RFC 9293 section 3.1) and its options.
 
 A field is (first bit, width) with bits numbered as in the RFCs' diagrams: bit 0 is the highest bit of the header's
 first byte, so a field's bytes are in network order.
@@ -20,6 +20,7 @@ ETHERNET_MIN_BYTES = 60
 """Shortest frame, without FCS (IEEE 802.3 section 3.2.8)."""
 
 ETHERTYPE_IPV4 = 0x0800
+ETHERTYPE_IPV6 = 0x86DD
 ETHERTYPE_ARP = 0x0806
 ETHERTYPE_VLAN = 0x8100
 """TPID of a customer tag (IEEE 802.1Q table 9-1)."""
@@ -44,6 +45,18 @@ IPV4: Layout = {
     "destination": (128, 32),
 }
 IPV4_BYTES = 20
+
+IPV6: Layout = {
+    "version": (0, 4),
+    "traffic_class": (4, 8),
+    "flow_label": (12, 20),
+    "payload_length": (32, 16),
+    "next_header": (48, 8),
+    "hop_limit": (56, 8),
+    "source": (64, 128),
+    "destination": (192, 128),
+}
+IPV6_BYTES = 40
 PROTOCOL_TCP = 6
 
 TCP: Layout = {

@@ -13,7 +13,7 @@ from tiptoe_hdl.host.abi import EventType, Opcode
 
 def test_unknown_event_types_are_skipped(bench: Bench) -> None:
     conn = bench.connected()
-    for kind in (0, 7, 100, 255):
+    for kind in (0, 8, 100, 255):
         bench.device.raw_event(bytes(28) + bytes([kind, 0, 0, 0]))
     conn.deliver(b"still here")
     assert conn.sock.recv(20) == b"still here"
@@ -141,6 +141,8 @@ def test_random_events_while_a_bystander_carries_data(rng: random.Random) -> Non
             bench.device.event(
                 kind, argument=rng.choice(victims).tid, opcode=rng.randrange(16), status=rng.randrange(1, 16), tag=0
             )
+        elif kind is EventType.SYN_ADDRESS:
+            bench.device.event(kind, syncache_ref=rng.randrange(4), faddr6_low=rng.getrandbits(64))
         elif kind is EventType.FRAME:
             bench.device.event(kind, slot=rng.randrange(16), length=rng.getrandbits(16))
         else:

@@ -17,7 +17,10 @@ LOG2 = 4
 WIDE = pytest.mark.parametrize("width", SLOW_TESTS_WIDTHS)
 TUPLE = {"laddr": 0x0A000001, "faddr": 0x0A000002, "lport": 80, "fport": 0xFFFF}
 PROVISION = {"snd_base": 0x4000, "rcv_base": 0x20000, "snd_log2": 12, "rcv_log2": 16}
-OPEN = {**TUPLE, "dmac": 0x0200_5E00_5301, "use_next_hop": 0, "next_hop": 0, "mss": 1460, "rcv_scale": 2, "ecn": 0}
+OPEN = {
+    **TUPLE, "dmac": 0x0200_5E00_5301, "use_next_hop": 0, "next_hop": 0, "mss": 1460, "rcv_scale": 2, "ecn": 0,
+    "faddr6_low": 0, "faddr6_high": 0,
+}  # fmt: skip
 
 
 class Bench:

@@ -7,7 +7,7 @@ from tiptoe_driver.hardware import abi_gen as abi
 from tiptoe_hdl.config import TINY
 from tiptoe_hdl.host.abi import Opcode as HdlOpcode
 from tiptoe_hdl.host.command_check import MIN_MSS, max_mss
-from tiptoe_hdl.messages import FlowOp, Status, TableOp
+from tiptoe_hdl.messages import LADDR_V6, FlowOp, Status, TableOp
 from tiptoe_verif.streams import stream_put
 
 
@@ -50,6 +50,25 @@ def test_open(width):
         2,
     )
     assert bench.done == []
+
+
+@pytest.mark.parametrize("width", [64, 128, 256])
+def test_open_over_ipv6(width):
+    """The peer's address goes to the endpoint alone; segments are 20 bytes shorter at most, of a listener too."""
+    cfg = TINY.with_(data_width=width, ipv6=True)
+    v6 = {"laddr": LADDR_V6, "faddr6_low": 0xFEDC_BA98_7654_3210, "faddr6_high": 0x2001_0DB8_0000_0001}
+    listen = {"lport": 80, "rcv_scale": 0, "wnd": 1}
+    bench = run(
+        provision(1, 5), open_(2, 5, **v6, mss=1441), open_(3, 5, **v6, mss=1440), provision(4, 6), open_(5, 6, mss=1460),
+        *(abi.pack_listen(6 + n, listener=n, laddr=laddr, mss=mss, **listen)
+          for n, (laddr, mss) in enumerate([(LADDR_V6, 1441), (LADDR_V6, 1440), (0, 1460)])),
+        bench=Bench(cfg),
+    )  # fmt: skip
+    endpoints = [payload["endpoint"] for port, payload in bench.log if port == "endpoint"]
+    assert endpoints[0]["faddr6"] == v6["faddr6_high"] << 64 | v6["faddr6_low"]
+    assert endpoints[0]["tuple"] == TUPLE | {"laddr": LADDR_V6} and endpoints[1]["tuple"] == TUPLE
+    refused = [tag for tag, _, status, _ in bench.done if status == Status.BAD_ARGUMENT]
+    assert refused == [2, 6] and len(endpoints) == 2
 
 
 @pytest.mark.parametrize("status", [Status.EXISTS, Status.TABLE_FULL])

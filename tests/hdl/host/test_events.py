@@ -7,7 +7,7 @@ from tiptoe_driver.hardware import abi_gen as abi
 from tiptoe_hdl.config import TINY
 from tiptoe_hdl.host.abi import ErrorCode
 from tiptoe_hdl.host.events import EventWriter
-from tiptoe_hdl.messages import Reason, State, Status
+from tiptoe_hdl.messages import LADDR_V6, Reason, State, Status
 from tiptoe_verif.streams import recv_n, run_bench, send_all, stream_put
 
 # ---- connections
@@ -272,6 +272,36 @@ def test_syn_received_comes_before_the_connection():
     permitted = [event.sack_ok for event in bench.events if isinstance(event, abi.SynReceivedEvent)]
     assert permitted == [n & 1 for n in range(12)]
     assert order == [*range(12), 11] and isinstance(bench.events[-1], abi.ConnectionEvent)
+
+
+def test_address_of_ipv6_comes_before_its_syn_received():
+    """Once for each, between others of IPv4 and ends; the connection that has news comes behind."""
+    bench = Bench(TINY.with_(ipv6=True))
+    address = 0x20010DB8_0123_4567_89AB_CDEF_FFFF_FF00
+    kinds = [(1, 0), (0, 0), (1, 0), (1, 1), (0, 1), (1, 0)]  # IPv6, gone
+
+    async def main(ctx):
+        await bench.start(ctx)
+        for ref, (v6, gone) in enumerate(kinds):
+            await stream_put(ctx, bench.dut.syn, {
+                "gone": gone, "syncache_ref": ref, "listener": 1, "mss": 1220, "faddr6": address + ref,
+                "tuple": {"laddr": LADDR_V6 if v6 else 0x0A000001, "faddr": 7, "lport": 80, "fport": ref},
+            })  # fmt: skip
+        await bench.notify(ctx, 9)
+        await ctx.tick().repeat(2000)
+
+    bench.simulate(main)
+    seen = [
+        (event.syncache_ref, event.faddr6_high << 64 | event.faddr6_low)
+        if isinstance(event, abi.SynAddressEvent)
+        else (type(event), event.syncache_ref)
+        for event in bench.events
+    ]
+    expected = []
+    for ref, (v6, gone) in enumerate(kinds):
+        expected += [(ref, address + ref)] if v6 and not gone else []
+        expected.append((abi.SyncacheGoneEvent if gone else abi.SynReceivedEvent, ref))
+    assert seen[:-1] == expected and isinstance(bench.events[-1], abi.ConnectionEvent)
 
 
 def test_a_flood_of_syns_does_not_hold_up_connections():

@@ -188,6 +188,8 @@ def test_c_header(language, standard, tmp_path):
         mss=0,
         rcv_scale=0,
         ecn=0,
+        faddr6_low=0,
+        faddr6_high=0,
     )
     assert b"".join(int(command[at : at + 8], 16).to_bytes(4, "little") for at in range(0, 128, 8)) == expected
     assert fields == ["3", "1", "1", f"{0x80000 + 3 * 8 + 4:x}"]

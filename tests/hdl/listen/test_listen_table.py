@@ -6,7 +6,7 @@ import pytest
 
 from tiptoe_hdl.config import TINY
 from tiptoe_hdl.listen.listen_table import ListenTable, LocalEndpoint
-from tiptoe_hdl.messages import Status
+from tiptoe_hdl.messages import LADDR_V6, Status
 from tiptoe_verif.streams import run_bench, stream_get, stream_put
 
 ADDRESSES = [0, 0xC0A80002, 0xC0A80102, 0xC0A80003, 1]
@@ -145,3 +145,35 @@ def test_a_listener_is_changing_around_the_cycle_in_which_it_is_read_and_written
         assert sum(changing for changing, _ in history) == 12
 
     run_bench(dut, bench, background=[watch], max_cycles=2000)
+
+
+def test_any_address_is_none_of_ipv6(rng):
+    """Searches of both versions back to back: a listener at any address takes those of IPv4, one with the stand-in for our IPv6
+    address those of IPv6, and one with an address of IPv4 goes first."""
+    dut = ListenTable(TINY.with_(ipv6=True))
+    local = 0xC0A80002
+    wanted = {(local, 80): 2, (LADDR_V6, 80): 1, (local, 81): 0, (LADDR_V6, 81): None, (local + 1, 80): 0}
+    asked = [rng.choice(list(wanted)) for _ in range(60)]
+
+    async def bench(ctx):
+        await ctx.tick().until(dut.ready)
+        places = [(0, 80), (LADDR_V6, 80), (local, 80), (0, 81)]
+        for number, at in enumerate(places):
+            assert await write(ctx, dut, number, at, 1) == Status.OK
+        for laddr, lport in asked:
+            ctx.set(dut.find.payload, {"laddr": laddr, "lport": lport})
+            ctx.set(dut.find.valid, 1)
+            await ctx.tick()
+        ctx.set(dut.find.valid, 0)
+
+    async def answers(ctx):
+        ctx.set(dut.found.ready, 1)
+        got = []
+        while len(got) < len(asked):
+            _, _, valid, payload = await ctx.tick().sample(dut.found.valid, dut.found.payload)
+            if valid:
+                got.append(payload.listener if payload.hit else None)
+        expected = [3 if at == (local, 81) else wanted[at] for at in asked]
+        assert got == expected
+
+    run_bench(dut, bench, answers, max_cycles=5000)

@@ -8,6 +8,7 @@ from amaranth.hdl import Module
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from tests.hdl.rx import reference_v6
 from tests.hdl.rx.reference import (
     ADDRESS,
     MAC,
@@ -23,7 +24,8 @@ from tests.hdl.rx.reference import (
 )
 from tests.widths import WIDTHS
 from tiptoe_hdl.config import TINY
-from tiptoe_hdl.messages import RxMeta, rx_beat
+from tiptoe_hdl.messages import rx_beat, rx_meta
+from tiptoe_hdl.rx.alias import PeerAlias
 from tiptoe_hdl.rx.buffer import RxBuffer, read_port
 from tiptoe_hdl.rx.parser import RxParser
 from tiptoe_verif.streams import frame_beats, run_bench, send_all, to_py, watch_stream
@@ -32,7 +34,7 @@ COUNTERS = [name.removeprefix("count_") for name in RxParser.COUNTERS]
 
 
 class Front(wiring.Component):
-    """Parser and buffer, as in the engine."""
+    """Parser and buffer, as in the engine; with IPv6 ``PeerAlias`` behind them."""
 
     def __init__(self, cfg):
         self.cfg = cfg
@@ -40,7 +42,7 @@ class Front(wiring.Component):
         self.buffer = RxBuffer(cfg)
         super().__init__({
             "i": In(stream.Signature(rx_beat(cfg))), "promiscuous": In(1),
-            "meta": Out(stream.Signature(RxMeta)),
+            "meta": Out(stream.Signature(rx_meta(cfg))),
             "read": In(read_port(cfg)),
         })  # fmt: skip
 
@@ -48,7 +50,13 @@ class Front(wiring.Component):
         m = Module()
         m.submodules.parser, m.submodules.buffer = self.parser, self.buffer
         wiring.connect(m, wiring.flipped(self.i), self.parser.i)
-        wiring.connect(m, self.parser.meta, wiring.flipped(self.meta))
+        if self.cfg.ipv6:
+            m.submodules.alias = alias = PeerAlias(self.cfg)
+            m.d.comb += [self.parser.ip6.eq(reference_v6.number(reference_v6.ADDRESS)), alias.key.eq(reference_v6.KEY)]
+            wiring.connect(m, self.parser.meta, alias.i)
+            wiring.connect(m, alias.o, wiring.flipped(self.meta))
+        else:
+            wiring.connect(m, self.parser.meta, wiring.flipped(self.meta))
         wiring.connect(m, wiring.flipped(self.read), self.buffer.read)
         wiring.connect(m, self.parser.store, self.buffer.store)
         m.d.comb += [
@@ -77,9 +85,9 @@ def said(case):
     return {key: value for key, value in meta.items() if key not in ("tsval", "tsecr") or meta.get("ts_present")}
 
 
-def run_cases(cases, *, width=64, idle=0.0, stall=0.0, free_delay=0, hold=0, seed=1, null_end=False):
+def run_cases(cases, *, width=64, idle=0.0, stall=0.0, free_delay=0, hold=0, seed=1, null_end=False, ipv6=False):
     """Send frames, compare every report, every stored frame and all counters; the buffer must be empty at the end."""
-    dut = Front(TINY.with_(data_width=width, timestamps=True))
+    dut = Front(TINY.with_(data_width=width, timestamps=True, ipv6=ipv6))
     rng = random.Random(f"{seed}:run")
     counted = Counter()
     wanted = [case for case in cases if case.outcome.meta]

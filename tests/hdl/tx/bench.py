@@ -6,18 +6,21 @@ import random
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from ipaddress import IPv6Address
 from itertools import count
 from typing import Any
 
 from amaranth.hdl import Cat
 from scapy.layers.inet import IP, TCP
+from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 
 from tiptoe_hdl.config import EngineConfig
-from tiptoe_hdl.messages import ACK, PSH, RST, SYN, Status
+from tiptoe_hdl.messages import ACK, LADDR_V6, PSH, RST, SYN, Status
 from tiptoe_hdl.tx.path import TxPath
 from tiptoe_verif.streams import beats_frames, recv_n, run_bench, stream_get, to_py, watch_stream
 
+IP6 = 0x2001_0DB8_FFFF_0001_8000_0000_0000_FFFE
 MAC, TTL, TOS = 0x02_54_49_50_54_4F, 64, 0x10
 SEGMENT, CONTROL, FRAME = "segment", "control", "frame"
 FLAGS_DATA = 1 << ACK | 1 << PSH
@@ -32,6 +35,10 @@ def ip_text(address: int) -> str:
     return ".".join(str(byte) for byte in address.to_bytes(4, "big"))
 
 
+def ip6_text(address: int) -> str:
+    return str(IPv6Address(address))
+
+
 @dataclass
 class Endpoint:
     """A connection as the tables know it."""
@@ -43,6 +50,7 @@ class Endpoint:
     base: int
     log2: int
     ip_header: tuple[int, int] | None  # ttl and tos of its own
+    faddr6: int | None = None  # it is one of IPv6
 
 
 @dataclass
@@ -116,13 +124,22 @@ class TxBench:
         for id in range(8):
             log2 = 12 + id % 3
             # Rings may touch: id n in its own 16 KiB.
+            four_tuple, faddr6 = self.four_tuple()
             self.endpoints[id] = Endpoint(
-                {"laddr": rng.getrandbits(32), "faddr": rng.getrandbits(32),
-                 "lport": rng.getrandbits(16), "fport": rng.getrandbits(16)},
+                four_tuple,
                 rng.getrandbits(48), id & 1, rng.randrange(self.cfg.next_hops), id << 14, log2,
-                (rng.getrandbits(8), rng.getrandbits(8)) if id & 2 else None,
+                (rng.getrandbits(8), rng.getrandbits(8)) if id & 2 else None, faddr6,
             )  # fmt: skip
             self.echoes[id] = rng.getrandbits(32) if self.cfg.timestamps and id != 5 else None
+
+    def four_tuple(self) -> tuple[dict[str, int], int | None]:
+        """Any; where there is IPv6, more often one of that, with the peer's address."""
+        rng = self.rng
+        four_tuple = {"laddr": rng.randrange(1 << 24, 1 << 32), "faddr": rng.getrandbits(32),
+                      "lport": rng.getrandbits(16), "fport": rng.getrandbits(16)}  # fmt: skip
+        if not self.cfg.ipv6 or rng.random() < 0.35:
+            return four_tuple, None
+        return four_tuple | {"laddr": LADDR_V6}, rng.choice([rng.getrandbits(128), (1 << 128) - 1, 1])
 
     # Jobs
 
@@ -158,9 +175,9 @@ class TxBench:
 
     def control(self, flags: int = 1 << SYN | 1 << ACK) -> Job:
         rng = self.rng
+        four_tuple, faddr6 = self.four_tuple()
         return Job(CONTROL, {
-            "tuple": {"laddr": rng.getrandbits(32), "faddr": rng.getrandbits(32),
-                      "lport": rng.getrandbits(16), "fport": rng.getrandbits(16)},
+            "tuple": four_tuple, **({"faddr6": faddr6 or 0} if self.cfg.ipv6 else {}),
             "dmac": rng.getrandbits(48), "seq": rng.getrandbits(32), "ack": rng.getrandbits(32),
             "flags": flags, "wnd": rng.getrandbits(16),
             "mss": rng.getrandbits(16), "ws_present": rng.getrandbits(1), "ws": rng.randrange(15),
@@ -205,7 +222,13 @@ class TxBench:
         # Behind a SYN's options, only what fits with all of them.
         stamps = 12 * job.message.get("ts_ok", 0)
         options = 12 + stamps if job.source == SEGMENT and self._is_syn(job) else self._option_bytes(job)
-        return 54 + options + job.length > self.cfg.max_frame_bytes
+        return 54 + 20 * self.is_v6(job) + options + job.length > self.cfg.max_frame_bytes
+
+    def is_v6(self, job: Job) -> bool:
+        """Its header is one of IPv6."""
+        if job.source == SEGMENT:
+            return self.endpoints[job.message["id"]].faddr6 is not None
+        return job.source == CONTROL and job.message["tuple"]["laddr"] == LADDR_V6
 
     @staticmethod
     def _is_syn(job: Job) -> bool:
@@ -281,13 +304,25 @@ class TxBench:
             dmac = self.hops[endpoint.next_hop] if endpoint.use_next_hop else endpoint.dmac
             tuple_, payload = endpoint.tuple, self.ring_bytes(job)
             ttl, tos = endpoint.ip_header or (ttl, tos)
+            faddr6 = endpoint.faddr6
         else:
             tuple_, dmac, payload = message["tuple"], message["dmac"], b""
+            faddr6 = message.get("faddr6")
         tos = tos & 0xFC | 2 * message.get("ect", 0)  # the host has no say in ECN's bits
+        if self.is_v6(job):
+            header = Ether(type=0x86DD) / IPv6(src=ip6_text(IP6), dst=ip6_text(faddr6 or 0), tc=tos, hlim=ttl)
+        else:
+            header = Ether(type=0x0800) / IP(
+                src=ip_text(tuple_["laddr"]),
+                dst=ip_text(tuple_["faddr"]),
+                tos=tos,
+                ttl=ttl,
+                id=identification,
+                flags="DF",
+            )
+        header.src, header.dst = mac_text(MAC), mac_text(dmac)
         packet = (
-            Ether(src=mac_text(MAC), dst=mac_text(dmac), type=0x0800)
-            / IP(src=ip_text(tuple_["laddr"]), dst=ip_text(tuple_["faddr"]), tos=tos, ttl=ttl,
-                 id=identification, flags="DF")
+            header
             / TCP(sport=tuple_["lport"], dport=tuple_["fport"], seq=message["seq"], ack=message["ack"],
                   flags=message["flags"], window=message["wnd"], urgptr=message.get("urgent", 0),
                   options=self.options(job, blocks))
@@ -301,6 +336,8 @@ class TxBench:
     async def setup(self, ctx: Any) -> None:
         dut = self.dut
         ctx.set(dut.mac, MAC)
+        if self.cfg.ipv6:
+            ctx.set(dut.ip6, IP6)
         ctx.set(dut.ttl, TTL)
         ctx.set(dut.tos, TOS)
         ctx.set(dut.ts_now, self.ts_now)
@@ -332,7 +369,7 @@ class TxBench:
                     one = self.endpoints[ids[0]]
                     ctx.set(port.payload, {"id": ids[0], "endpoint": {
                         "tuple": one.tuple, "dmac": one.dmac, "use_next_hop": one.use_next_hop,
-                        "next_hop": one.next_hop,
+                        "next_hop": one.next_hop, **({"faddr6": one.faddr6 or 0} if self.cfg.ipv6 else {}),
                     }})  # fmt: skip
             _, _, *ready = await ctx.tick().sample(dut.endpoint[0].ready, dut.endpoint[1].ready)
             for ids, took in zip(waiting, ready, strict=True):
@@ -522,7 +559,7 @@ class TxBench:
         return frames
 
     def _size(self, job: Job) -> int:
-        return job.length if job.source == FRAME else 54 + self._option_bytes(job) + job.length
+        return job.length if job.source == FRAME else 54 + 20 * self.is_v6(job) + self._option_bytes(job) + job.length
 
     def check(self, frames: list[bytes]) -> None:
         """Frames, in the order of acceptance, counters, events and statuses."""

@@ -73,10 +73,19 @@ class NetNamespace:
         return None
 
     def open_tap(
-        self, name: str, *, address: str, prefix: int = 24, mtu: int = 1500, mac: str = "", gateway: str = ""
+        self,
+        name: str,
+        *,
+        address: str,
+        prefix: int = 24,
+        mtu: int = 1500,
+        mac: str = "",
+        gateway: str = "",
+        address6: str = "",
     ) -> int:
         """Like :func:`tiptoe_verif.live.tap.open_tap`, with the kernel's side in the namespace."""
         request = {"name": name, "address": address, "prefix": prefix, "mtu": mtu, "mac": mac, "gateway": gateway}
+        request["address6"] = address6
         self._socket.send(json.dumps(request).encode())
         tap = self._answer()
         assert tap is not None

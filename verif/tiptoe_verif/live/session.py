@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import socket
 
 from ..sim.toolchain import Progress
 from .engine import LiveEngine
@@ -54,10 +55,13 @@ class LiveSession:
         setup = self.setup
         self.namespace = self._stack.enter_context(NetNamespace()) if setup.namespace else None
         make = self.namespace.open_tap if self.namespace else open_tap
-        self.tap = make(setup.tap, address=setup.host_ip, prefix=setup.prefix, mtu=setup.mtu, mac=setup.host_mac)
+        self.tap = make(setup.tap, address=setup.host_ip, prefix=setup.prefix, mtu=setup.mtu, mac=setup.host_mac,
+                        address6=f"{setup.host_ip6}/{setup.prefix6}" if setup.host_ip6 else "")  # fmt: skip
         self._stack.callback(os.close, self.tap)
         host_namespace = self._host_namespace()
         driver = (HOST_STACK if host_namespace else {}) | setup.driver
+        if setup.ip6:
+            driver["ipv6"] = f"{setup.ip6}/{setup.prefix6}"
         self.engine = LiveEngine(
             self.tap, setup.config, ip=setup.ip, mac=setup.mac, prefix=setup.prefix, gateway=setup.gateway,
             impairment=setup.impairment, conditions=setup.conditions, time_wait_s=setup.time_wait_s, seed=setup.seed,
@@ -82,6 +86,8 @@ class LiveSession:
         self.engine.tasks.append(self._relay)
         for port, target in setup.listen:
             self.board.listen(port, target)
+            if setup.ip6:
+                self.board.listen(port, target, family=socket.AF_INET6)
         self.forwarded = []
         for port, address in setup.forward:
             try:

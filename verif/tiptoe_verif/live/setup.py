@@ -6,7 +6,7 @@ import re
 import socket
 from collections import Counter
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,10 @@ class LiveSetup:
         Length of the subnet's prefix.
     gateway : str or None
         Router of the engine for addresses beyond the subnet.
+    ip6, host_ip6 : str
+        IPv6 addresses of engine and kernel; empty: IPv6 is left out. The engine's configuration must have it.
+    prefix6 : int
+        Length of their subnet's prefix.
     mtu : int
         Of the TAP.
     namespace : bool
@@ -105,6 +109,9 @@ class LiveSetup:
     host_mac: str = ""
     prefix: int = 24
     gateway: str | None = None
+    ip6: str = ""
+    host_ip6: str = ""
+    prefix6: int = 64
     mtu: int = 1500
     namespace: bool = False
     host_stack: bool | None = False
@@ -124,6 +131,7 @@ class LiveSetup:
 def check(setup: LiveSetup) -> None:
     """Raise UsageError for choices that contradict each other, and for addresses that this machine has in use."""
     network = IPv4Network(f"{setup.host_ip}/{setup.prefix}", strict=False)
+    _check_ipv6(setup)
     _check_addresses(setup, network)
     for option, ports in (
         ("--listen", [port for port, _ in setup.listen]),
@@ -157,6 +165,20 @@ def _check_addresses(setup: LiveSetup, network: IPv4Network) -> None:
         raise UsageError(f"--gateway {setup.gateway} is the engine's own address")
     if setup.mac and setup.mac.lower() == setup.host_mac.lower():
         raise UsageError(f"engine and kernel need a MAC address each, not both {setup.mac}")
+
+
+def _check_ipv6(setup: LiveSetup) -> None:
+    if not setup.ip6 and not setup.host_ip6:
+        return
+    if not setup.ip6 or not setup.host_ip6:
+        raise UsageError("--ip6 and --host-ip6: engine and kernel need an IPv6 address each")
+    try:
+        network = IPv6Network(f"{setup.host_ip6}/{setup.prefix6}", strict=False)
+        own, kernels = IPv6Address(setup.ip6), IPv6Address(setup.host_ip6)
+    except ValueError as error:
+        raise UsageError(f"--ip6, --host-ip6: {error}") from None
+    if own not in network or own == kernels:
+        raise UsageError(f"--ip6 {own} is not another address of {network}")
 
 
 def _check_network_is_free(network: IPv4Network) -> None:

@@ -82,12 +82,12 @@ class Switchboard:
 
     # --- what is offered ---
 
-    def listen(self, port: int, target: str | tuple[str, int], address: str = "") -> None:
+    def listen(self, port: int, target: str | tuple[str, int], address: str = "", family: int = socket.AF_INET) -> None:
         """Accept offloaded connections on ``port`` and relay them to ``target``: (host, port) or one of BUILT_IN."""
         name = target if isinstance(target, str) else f"{target[0]}:{target[1]}"
         if isinstance(target, str) and target not in BUILT_IN:
             raise ValueError(f"unknown target {target!r}: HOST:PORT, {', '.join(BUILT_IN)}")
-        listener = Socket(self.stack)
+        listener = Socket(self.stack, family=family)
         listener.setblocking(False)
         listener.bind((address, port))
         listener.listen(BACKLOG)
@@ -102,7 +102,7 @@ class Switchboard:
                         self.call_soon(accept)
                     return
                 offloaded.setblocking(False)
-                record = Record(peer, port, name, self.stack.now_us())
+                record = Record(peer[:2], port, name, self.stack.now_us())
                 self.records.append(record)
                 if isinstance(target, str):
                     self._add(BuiltIn(self, offloaded, record, target))

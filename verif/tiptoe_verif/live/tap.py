@@ -28,14 +28,17 @@ class TapError(OSError):
     """No TAP interface is to be had; the message is fit to be shown to the user."""
 
 
-def open_tap(name: str, *, address: str, prefix: int = 24, mtu: int = 1500, mac: str = "", gateway: str = "") -> int:
+def open_tap(
+    name: str, *, address: str, prefix: int = 24, mtu: int = 1500, mac: str = "", gateway: str = "", address6: str = ""
+) -> int:
     """Create the TAP interface ``name``, configure the kernel's side, and return the other side's descriptor.
 
     With ``gateway`` this becomes the kernel's default route.
 
     The descriptor does not block. Frames carry complete checksums and are never longer than the MTU, since no offloads
-    are asked for. IPv6 and multicast are switched off, so that only traffic somebody wants appears. The interface
-    goes away when the descriptor is closed.
+    are asked for. IPv6 and multicast are switched off, so that only traffic somebody wants appears; with ``address6``, an IPv6
+    address with its prefix length, they are not, but no router is asked for, nor whether the address is free. The interface goes
+    away when the descriptor is closed.
     """
     if not 0 < len(name) < 16:
         raise TapError(f"{name!r} is not an interface name: it has 1 to 15 characters")
@@ -52,7 +55,7 @@ def open_tap(name: str, *, address: str, prefix: int = 24, mtu: int = 1500, mac:
                 raise TapError(f"interface {name} exists and is in use: choose another name") from None
             raise _explained(f"create the TAP interface {name}", error) from None
         try:
-            _configure(name, address, prefix, mtu, mac)
+            _configure(name, address, prefix, mtu, mac, address6)
             if gateway:
                 _route(gateway)
         except OSError as error:
@@ -72,19 +75,28 @@ def _explained(what: str, error: OSError) -> TapError:
     return TapError(f"cannot {what} ({error.strerror or error}){hint}")
 
 
-def bring_up(name: str) -> None:
-    """Switch an interface on, without multicast."""
+def bring_up(name: str, multicast: bool = False) -> None:
+    """Switch an interface on, without multicast unless that is wanted."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         answer = fcntl.ioctl(control, _SIOCGIFFLAGS, struct.pack("16sH22x", name.encode(), 0))
         flags = struct.unpack_from("H", answer, 16)[0]
-        flags = (flags | _IFF_UP | _IFF_RUNNING) & ~_IFF_MULTICAST
+        flags |= _IFF_UP | _IFF_RUNNING | _IFF_MULTICAST
+        flags &= ~0 if multicast else ~_IFF_MULTICAST
         fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sH22x", name.encode(), flags))
 
 
-def _configure(name: str, address: str, prefix: int, mtu: int, mac: str) -> None:
+def _set_ipv6(name: str, **values: int) -> None:
+    for file, value in values.items():
+        with contextlib.suppress(OSError):  # there is no such file on a kernel without IPv6
+            Path(f"/proc/sys/net/ipv6/conf/{name}/{file}").write_text(str(value))
+
+
+def _configure(name: str, address: str, prefix: int, mtu: int, mac: str, address6: str) -> None:
     mask = socket.inet_ntoa(((0xFFFFFFFF << (32 - prefix)) & 0xFFFFFFFF).to_bytes(4, "big"))
-    with contextlib.suppress(OSError):  # there is no such file on a kernel without IPv6
-        Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6").write_text("1")
+    if address6:
+        _set_ipv6(name, disable_ipv6=0, accept_dad=0, router_solicitations=0, addr_gen_mode=1)
+    else:
+        _set_ipv6(name, disable_ipv6=1)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         if mac:
             hardware = bytes(int(part, 16) for part in mac.split(":"))
@@ -94,7 +106,14 @@ def _configure(name: str, address: str, prefix: int, mtu: int, mac: str) -> None
         for request, value in ((_SIOCSIFADDR, address), (_SIOCSIFNETMASK, mask)):
             packed = struct.pack("16sHH4s16x", name.encode(), socket.AF_INET, 0, socket.inet_aton(value))
             fcntl.ioctl(control, request, packed)
-    bring_up(name)
+    bring_up(name, multicast=bool(address6))
+    if address6:
+        host, _, length = address6.partition("/")
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as control:  # struct in6_ifreq
+            packed = socket.inet_pton(socket.AF_INET6, host) + struct.pack(
+                "Ii", int(length), socket.if_nametoindex(name)
+            )
+            fcntl.ioctl(control, _SIOCSIFADDR, packed)
 
 
 def _route(gateway: str) -> None:

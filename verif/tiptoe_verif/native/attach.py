@@ -42,6 +42,8 @@ def attach_driver(
         device.stack, device, address=f"{ip_text(device.ip)}/{prefix}", mac=mac_text(device.mac),
         gateway=gateway or "", options=EngineOptions(**options),
     )  # fmt: skip
+    if device.monitor is not None:
+        device.monitor.ip6 = device.toe.tod_ifp.if_addr6
     if stand_in:
         device.software = StandInTcp(device.stack, device.toe, seed=device.seed)
     device.harness.run(_SETTLE_CYCLES, Stop.SETTLED)  # enabled when this returns

@@ -11,8 +11,8 @@ from .sack import Sack
 from .segment import ACK, RST, SYN, Segment
 from .timestamps import Timestamps
 
-DEFAULT_MSS = 536
-"""RFC 9293 MUST-15: what a peer without the MSS option can take."""
+DEFAULT_MSS, DEFAULT_MSS_V6 = 536, 1220
+"""RFC 9293 MUST-15: what a peer without the MSS option can take, over IPv4 and IPv6."""
 
 
 @dataclass(slots=True)

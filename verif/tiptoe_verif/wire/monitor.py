@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from . import ecn
-from .flow import DEFAULT_MSS, Flow, syns_meant
+from .flow import DEFAULT_MSS, DEFAULT_MSS_V6, Flow, syns_meant
 from .host_frames import HostFrames
 from .intervals import Intervals
 from .numbers import unwrap
@@ -22,7 +22,9 @@ from .segment import (
     FIN,
     HEADER,
     ICMP,
+    ICMPV6,
     IPV4,
+    IPV6,
     RST,
     SYN,
     TCP,
@@ -32,7 +34,9 @@ from .segment import (
     ip_text,
     mac_text,
     parse_ip,
+    parse_ipv6,
     parse_tcp,
+    pseudo_header,
 )
 from .urgent import misplaced_urgent, next_up
 
@@ -75,7 +79,7 @@ class WireMonitor:
     Parameters
     ----------
     mac, ip : int
-        The engine's addresses; frames from it must carry them. ``ip`` 0 accepts any.
+        The engine's addresses; frames from it must carry them. ``ip`` 0 accepts any. Its address of IPv6 is :attr:`ip6`.
     max_frame : int
         Longest frame without FCS.
     forget_after_ns : int
@@ -95,12 +99,15 @@ class WireMonitor:
         Frames checked.
     host : HostFrames
         Frames of the host's, whose kernel carries connections of its own: not the engine's to answer for.
+    ip6 : int
+        The engine's IPv6 address; 0 accepts any.
     may_skip : bool
         Payload could not always be read from host memory: segments the engine counts as sent may be missing here.
     accurate : bool
         Connections may be under DCTCP, whose segments all carry ECT, and whose ECE says what came last (RFC 8257).
     """
 
+    ip6 = 0
     may_skip = False
     accurate = False
 
@@ -124,7 +131,7 @@ class WireMonitor:
             segment = parse_tcp(frame, strict=False)
         except Malformed:
             return
-        if segment is None or (self.ip and segment.dst != self.ip):
+        if segment is None or segment.dst != (self._own(segment.dst) or segment.dst):
             return
         key = (segment.dst, segment.dport, segment.src, segment.sport)
         given = self._given.pop(key, None) or Given()
@@ -144,6 +151,10 @@ class WireMonitor:
             if flow.over and not was_over:
                 flow.behind.clear()
                 self._has_ended(flow, given)
+
+    def _own(self, address: int) -> int:
+        """The engine's address of the version that this one is of."""
+        return self.ip6 if address >> 32 else self.ip
 
     def _received(self, flow: Flow, segment: Segment, time_ns: int) -> None:
         flow.segments_received += 1
@@ -252,6 +263,13 @@ class WireMonitor:
             if protocol == ICMP and whole and not checksum_holds(frame[begin:end]):
                 raise Malformed("ICMP checksum is wrong")
             return parse_tcp(frame) if protocol == TCP else None
+        elif kind == IPV6:
+            protocol, src, _, begin, end = parse_ipv6(frame)
+            if self.ip6 and src != self.ip6:
+                raise Malformed(f"source address {ip_text(src)} is not the engine's")
+            if protocol == ICMPV6 and not checksum_holds(pseudo_header(frame, begin, end, ICMPV6) + frame[begin:end]):
+                raise Malformed("ICMPv6 checksum is wrong")
+            return parse_tcp(frame) if protocol == TCP else None
         return None
 
     def _sent(self, segment: Segment, time_ns: int) -> None:
@@ -355,7 +373,7 @@ class WireMonitor:
         # The same SYN may have come with other options: which of them was taken is open, but for whether it had a scale.
         alike = [each for each in meant if each.seq == syn.seq]
         flow.irs = syn.seq
-        flow.peer_mss = max(each.mss or DEFAULT_MSS for each in alike)
+        flow.peer_mss = max(each.mss or (DEFAULT_MSS_V6 if each.src >> 32 else DEFAULT_MSS) for each in alike)
         scales = [each.ws for each in alike if each.ws is not None]
         flow.peer_ws = max(scales) if scales and (flow.our_ws is not None or len(scales) == len(alike)) else None
         flow.acked = syn.seq + 1

@@ -1,5 +1,5 @@
-"""Frames as plain integers: reading Ethernet, IPv4 and TCP headers (RFC 791, RFC 9293), with checksums verified, and writing
-TCP segments.
+"""Frames as plain integers: reading Ethernet, IPv4, IPv6 and TCP headers (RFC 791, RFC 8200, RFC 9293), with checksums verified,
+and writing TCP segments. An address of IPv6 is greater than any of IPv4.
 
 A reader of its own, without scapy: the wire monitor looks at every frame of every run, so it has to be quick.
 """
@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 
 FIN, SYN, RST, PSH, ACK, URG, ECE, CWR = (1 << bit for bit in range(8))
 IPV4, ARP, IPV6 = 0x0800, 0x0806, 0x86DD
-ICMP, TCP = 1, 6
+ICMP, TCP, ICMPV6 = 1, 6, 58
+IPV6_HEADER = 40
 HEADER = 14
 """Bytes of an Ethernet header."""
 
@@ -60,7 +62,9 @@ class Segment:
 
 
 def ip_text(address: int) -> str:
-    """Dotted form."""
+    """Dotted form; of IPv6, its own."""
+    if address >> 32:
+        return f"[{IPv6Address(address)}]"
     return ".".join(str(byte) for byte in address.to_bytes(4, "big"))
 
 
@@ -124,15 +128,42 @@ def parse_ip(frame: bytes, *, strict: bool = True, fragments: bool = False) -> t
     return protocol, src, dst, HEADER + header, HEADER + total
 
 
+def parse_ipv6(frame: bytes, *, strict: bool = True) -> tuple[int, int, int, int, int]:
+    """Next header, source, destination, and begin and end of the payload of an IPv6 frame; as :func:`parse_ip`."""
+    if len(frame) < HEADER + IPV6_HEADER:
+        raise Malformed(f"IPv6 frame of {len(frame)} bytes")
+    if frame[HEADER] >> 4 != 6:
+        raise Malformed(f"IP version {frame[HEADER] >> 4}")
+    begin = HEADER + IPV6_HEADER
+    end = begin + int.from_bytes(frame[HEADER + 4 : HEADER + 6], "big")
+    if end > len(frame):
+        raise Malformed(f"IPv6 payload of {end - begin} bytes in a frame of {len(frame)} bytes")
+    if strict and len(frame) > 60 and end != len(frame):
+        raise Malformed(f"IPv6 payload of {end - begin} bytes, but {len(frame) - begin} bytes follow the header")
+    if strict and frame[HEADER + 7] == 0:
+        raise Malformed("hop limit is 0")
+    src, dst = (int.from_bytes(frame[HEADER + at : HEADER + at + 16], "big") for at in (8, 24))
+    return frame[HEADER + 6], src, dst, begin, end
+
+
+def pseudo_header(frame: bytes, begin: int, end: int, protocol: int) -> bytes:
+    """What the payload's checksum covers besides it (RFC 9293 section 3.1, RFC 8200 section 8.1)."""
+    length = end - begin
+    if frame[12:14] == b"\x86\xdd":
+        return frame[HEADER + 8 : HEADER + 40] + length.to_bytes(4, "big") + protocol.to_bytes(4, "big")
+    return frame[HEADER + 12 : HEADER + 20] + protocol.to_bytes(2, "big") + length.to_bytes(2, "big")
+
+
 def parse_tcp(frame: bytes, *, strict: bool = True) -> Segment | None:
     """The TCP segment in an Ethernet frame, None if it holds something else; :exc:`Malformed` if it breaks a rule.
 
     ``strict`` are the rules for a sender; without, it is read as a receiver has to read it: reserved bits and the urgent
     pointer do not matter, options end at an illegal length (RFC 9293 MUST-7).
     """
-    if len(frame) < HEADER or frame[12:14] != b"\x08\x00":
+    v6 = frame[12:14] == b"\x86\xdd"
+    if len(frame) < HEADER or not (v6 or frame[12:14] == b"\x08\x00"):
         return None
-    protocol, src, dst, begin, end = parse_ip(frame, strict=strict)
+    protocol, src, dst, begin, end = (parse_ipv6 if v6 else parse_ip)(frame, strict=strict)
     if protocol != TCP:
         return None
     if end - begin < 20:
@@ -143,20 +174,18 @@ def parse_tcp(frame: bytes, *, strict: bool = True) -> Segment | None:
         raise Malformed(f"TCP data offset {offset >> 4} in a segment of {end - begin} bytes")
     if strict and offset & 15:
         raise Malformed("reserved bits of the TCP header are set")
-    pseudo = frame[begin - 8 : begin] if begin == HEADER + 20 else frame[HEADER + 12 : HEADER + 20]
-    length = (end - begin).to_bytes(2, "big")
-    if not checksum_holds(pseudo + b"\0\x06" + length + frame[begin:end]):
+    if not checksum_holds(pseudo_header(frame, begin, end, TCP) + frame[begin:end]):
         raise Malformed("TCP checksum is wrong")
     if strict and urgent and not flags & URG:
         raise Malformed("urgent pointer without URG")
     mss, ws, sack_ok, sacks, stamps = _options(frame[begin + 20 : begin + header], strict)
     payload = frame[begin + header : end]
-    ecn = frame[HEADER + 1] & 3
+    ecn = frame[HEADER + 1] >> (4 if v6 else 0) & 3
     return Segment(src, dst, sport, dport, seq, ack, flags, wnd, mss, ws, payload, sack_ok, sacks, urgent, ecn, stamps)
 
 
 def pack_tcp(segment: Segment, *, tos: int = 0, ttl: int = 64, options: bytes = b"") -> bytes:
-    """The IPv4 packet of ``segment``, not to be fragmented.
+    """The IP packet of ``segment``, not to be fragmented; one of IPv6 if its addresses are.
 
     Options are ``options``, as they are, then MSS, window scale, SACK-permitted, timestamps and SACK blocks, where it has them;
     at most 40 bytes, ended to a multiple of 4.
@@ -179,6 +208,11 @@ def pack_tcp(segment: Segment, *, tos: int = 0, ttl: int = 64, options: bytes = 
                   segment.wnd, 0, segment.urgent)
         + options + segment.payload
     )  # fmt: skip
+    if segment.src >> 32:
+        addresses = segment.src.to_bytes(16, "big") + segment.dst.to_bytes(16, "big")
+        tcp[16:18] = _checksum(addresses + size.to_bytes(4, "big") + TCP.to_bytes(4, "big") + tcp)
+        first = 6 << 28 | (tos | segment.ecn) << 20
+        return first.to_bytes(4, "big") + size.to_bytes(2, "big") + bytes([TCP, ttl]) + addresses + bytes(tcp)
     addresses = segment.src.to_bytes(4, "big") + segment.dst.to_bytes(4, "big")
     tcp[16:18] = _checksum(addresses + TCP.to_bytes(2, "big") + size.to_bytes(2, "big") + tcp)
     ip = bytearray(_IP.pack(0x45, tos | segment.ecn, 20 + size, 0, 0x4000, ttl, TCP, 0, segment.src, segment.dst))

@@ -108,6 +108,7 @@ TWICE = [
     ("ahead of a gap", [(101, 201), (101, 201)], (101, 201, 101, 201), 1),
     ("in a larger one", [(101, 201), (201, 301), (101, 201)], (101, 201, 101, 301), 1),
     ("before others", [(101, 201), (301, 401), (101, 201)], (101, 201, 101, 201, 301, 401), 1),
+    ("before a newer one", [(101, 201), (101, 201), (301, 401)], (101, 201, 101, 201, 301, 401), 1),
     ("across the wrap", [(1, 31), (1, 31)], (1, 31), 31),
     ("the list not known", [(101, 201), (101, 201)], (101, 201), 1),
 ]
@@ -167,6 +168,16 @@ def test_own_syn_offers_and_the_peers_answer_decides(offers):
     else:
         with pytest.raises(WireError, match="not both ends"):
             tell(monitor, 101, 201)
+
+
+def test_what_lies_before_the_stream_may_be_told_behind_the_first_acknowledgement():
+    """It came before that."""
+    monitor = WireMonitor(mac=mac_number(OUR_MAC), ip=ip_number(US))
+    monitor.from_engine(ours("S", seq=0, wnd=WND, options=[MSS, PERMITTED]))
+    monitor.to_engine(theirs("SA", seq=0, wnd=WND, options=[MSS, PERMITTED]))
+    given(monitor, (-1459, -1359))
+    monitor.from_engine(ours("A", wnd=WND))
+    tell(monitor, -1459, -1359)
 
 
 def test_one_of_two_syns_offers():

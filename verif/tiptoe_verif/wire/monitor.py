@@ -383,6 +383,8 @@ class WireMonitor:
             if not each.flags & ACK:
                 flow.window_edge = max(flow.window_edge, flow.iss + 1 + each.wnd)
         for begin, end, fin in flow.early:
+            start = unwrap(begin, flow.received.complete)
+            flow.sack.arrived(start, start + end - begin, flow)
             self._received_range(flow, begin, end, fin)
         flow.early = []
 

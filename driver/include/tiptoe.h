@@ -62,7 +62,7 @@
 #define TIPTOE_REG_COOKIE_KEY_COUNT                  2u
 #define TIPTOE_REG_IP6_ADDR_COUNT                    4u
 #define TIPTOE_REG_ALIAS_KEY_COUNT                   3u
-#define TIPTOE_REG_COUNTER_COUNT                     37u
+#define TIPTOE_REG_COUNTER_COUNT                     38u
 
 /* Register fields: mask in place and lowest bit. */
 #define TIPTOE_VERSION_PATCH_MASK                    0x000000ffu
@@ -319,6 +319,7 @@ enum tiptoe_counter {
 	TIPTOE_COUNTER_RST_SUPPRESSED = 34,
 	TIPTOE_COUNTER_CHALLENGE_SUPPRESSED = 35,
 	TIPTOE_COUNTER_SYN_COOKIES = 36,
+	TIPTOE_COUNTER_OLD_TIMESTAMPS = 37,
 };
 
 /* Commands: fields as little-endian dwords; 64-bit fields have their low dword first. */

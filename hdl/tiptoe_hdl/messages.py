@@ -443,3 +443,4 @@ class Counter(enum.IntEnum):
     RST_SUPPRESSED = 34      # reset not sent: RST_LIMIT, or the line is behind
     CHALLENGE_SUPPRESSED = 35  # ACK of a segment that was not taken not sent: CHALLENGE_LIMIT, INVALID_LIMIT, or the line is behind
     SYN_COOKIES = 36         # SYN,ACK sent with a cookie
+    OLD_TIMESTAMPS = 37      # segment older than the peer's newest one (PAWS, RFC 7323 section 5.3): not taken; in RX_OUT_OF_WINDOW too

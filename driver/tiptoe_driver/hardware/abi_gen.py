@@ -59,7 +59,7 @@ REG_INVALID_LIMIT = 0x0E8
 REG_VLAN = 0x0EC
 REG_TIMESTAMP_OFFSET = 0x0F0
 REG_ALIAS_KEY = 0x0F4  # 3 of them
-REG_COUNTER = 0x200  # 37 of them
+REG_COUNTER = 0x200  # 38 of them
 
 # Fields: NAME_FIELD is the mask in place, NAME_FIELD_SHIFT the lowest bit.
 VERSION_PATCH = 0xFF
@@ -458,6 +458,7 @@ class Counter(IntEnum):
     RST_SUPPRESSED = 34
     CHALLENGE_SUPPRESSED = 35
     SYN_COOKIES = 36
+    OLD_TIMESTAMPS = 37
 
 
 # Commands that COMMAND_DONE answers in any case; the others only when they fail.

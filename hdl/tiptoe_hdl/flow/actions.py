@@ -31,6 +31,7 @@ COUNTED = {
     Counter.FAST_RETRANSMITS: "fast_retransmit",
     Counter.RX_DUPLICATE_ACK: "is_duplicate",
     Counter.RX_OUT_OF_WINDOW: "outside",
+    Counter.OLD_TIMESTAMPS: "old_stamp",
     Counter.CHALLENGE_ACKS: "challenged",
     Counter.CHALLENGE_SUPPRESSED: "suppressed",
     Counter.RX_OUT_OF_ORDER: "got_out_of_order",

@@ -101,6 +101,7 @@ def pass_result(cfg: EngineConfig) -> data.StructLayout:
             "fast_retransmit": 1,
             "is_duplicate": 1,
             "outside": 1,
+            "old_stamp": 1,
             "challenged": 1,
             "suppressed": 1,
             "got_out_of_order": 1,

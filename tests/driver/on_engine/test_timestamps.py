@@ -68,6 +68,9 @@ def test_bad_line(line: dict) -> None:
         carry(two, up, down, timeout_us=120_000_000)
         assert bytes(up.got) == data and bytes(down.got) == data[::-1]
         two.check()
+        counts = [side.toe.engine.read_counters() for side in (two.a, two.b)]
+        assert all(count["OLD_TIMESTAMPS"] <= count["RX_OUT_OF_WINDOW"] for count in counts)
+        assert not line.get("reorder_us", 0) > 10_000 or all(count["OLD_TIMESTAMPS"] for count in counts)
 
 
 def test_engine_without_them_is_not_asked() -> None:

@@ -248,6 +248,15 @@ def test_answers_to_old_segments_are_limited():
     assert [len(s) for s in sent] == [1, 0, 0, 0, 0]
 
 
+@pytest.mark.parametrize("flags, behind, counts", [("PA", 1, 1), ("S", 1, 1), ("PA", 0, 0), ("R", 1, 0)])
+def test_old_segments_are_counted(flags, behind, counts):
+    """As FreeBSD's tcps_pawsdrop."""
+    b = established()
+    b.offer(Segment(flags, length=10 if flags == "PA" else 0, stamp=(PEER - behind, 0)))
+    b.sim.step(100, until=["count_old_timestamps"])
+    assert b.sim["count_old_timestamps"] == counts
+
+
 def test_segment_without_the_option_is_taken():
     """Section 3.2 says SHOULD drop, and MUST NOT abort: what lost its options on the way would freeze the connection."""
     b = established()

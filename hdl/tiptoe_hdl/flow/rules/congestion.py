@@ -10,6 +10,10 @@ recovery it has no say any more (recover_valid); else, after 2 GiB without loss,
 
 Limited transmit is a matter of one pass: the output of a first or second duplicate ACK works with ``cwnd_allowed``, one or
 two segments more than cwnd, which itself stays. So behind such ACKs, and only there, more than cwnd may be under way.
+
+cwnd grows only while more than half of it is in use: what the peer's window or the application keeps unused says nothing of
+the path, and would leave as a burst when that opens (RFC 7661 section 4, whose measure is half, too; Linux's in slow
+start).
 """
 
 from amaranth.hdl import Cat, Const, Mux
@@ -58,6 +62,7 @@ def count(s):
     }
     slow_growth = Mux(acked < s.maxseg, acked, s.maxseg)[:CWND_BITS]
     amounts = dict(flight=s.flight, cwnd=s.cwnd)
+    used = (s.flight << 1) > s.cwnd
     least = {
         name: Mux(s.keeps_most & whole, s.thrice_maxseg, s.twice_maxseg << 1)
         for name, whole in (("flight", at_loss), ("cwnd", by_ece))
@@ -71,7 +76,8 @@ def count(s):
         would_lessen=s.in_recovery & s.paced,
         cwnd_less=(s.cwnd - (s.maxseg >> 1))[: CWND_BITS + 1],  # the highest bit: less than nothing
         flight_smaller=s.flight < s.cwnd,
-        grows_by_ack=s.in_recovery | s.slow_start,
+        cwnd_used=used,
+        grows_by_ack=s.in_recovery | (s.slow_start & used),
         acked=acked,
         slow_growth=Mux(s.slow[0], (slow_growth >> GENTLE_SHIFT) & ~s.slow[1].replicate(CWND_BITS), slow_growth),
         # The unit has seen enough of a first slow start (RFC 9406 section 4.2): from the next event on it is over.
@@ -110,7 +116,7 @@ def count(s):
 
 def candidates(s):
     """Step 3: every value cwnd may take, and which it is if the segment is processed."""
-    window_acked = (s.bytes_acked_sum >= s.due) & ~s.holds
+    window_acked = (s.bytes_acked_sum >= s.due) & ~s.holds & s.cwnd_used
     # A whole product is low + (high << HALF), and DECREASE_BITS of it are behind the point.
     low = Mux(s.beyond_cwnd, s.reduced_cwnd_low, s.reduced_flight_low)[DECREASE_BITS:]
     high = Mux(s.beyond_cwnd, s.reduced_cwnd_high, s.reduced_flight_high) << HALF - DECREASE_BITS
@@ -131,14 +137,14 @@ def candidates(s):
         if_deflates=partial & ~s.paced,
         if_lessens=lessens & above_ssthresh,
         if_floor=lessens & ~above_ssthresh,
-        if_slow_start=new_ack & ~s.in_recovery & s.slow_start,
+        if_slow_start=new_ack & ~s.in_recovery & s.slow_start & s.cwnd_used,
         if_plus=window_full | inflates,
         if_third=third,
     )
     # What none of these hold for, said shortly: all of it is known late.
     changed_by_ack = new_ack & (s.grows_by_ack | window_acked)
     return choice | dict(
-        if_avoidance=new_ack & ~s.in_recovery & ~s.slow_start & ~window_acked,
+        if_avoidance=new_ack & ~s.in_recovery & ~s.slow_start & ~window_acked & s.cwnd_used,
         if_window_acked=window_full,
         if_new_ack=new_ack,
         if_passes_recover=new_ack & s.ack_beyond_recover & ~s.in_recovery,

@@ -18,6 +18,7 @@ from typing import Any
 
 from tiptoe_driver.hardware import abi_gen as abi
 from tiptoe_driver.netinet.structures import sototcpcb
+from tiptoe_hdl.config import CONFIGS
 
 from ..native.device import driver_faults
 from ..native.simulation import Simulation
@@ -118,7 +119,7 @@ class World:
     def __init__(self, config: str, seed: int, pcap: Path | None = None, cookies: bool = False) -> None:
         rng = self._rng = random.Random(f"fuzz world {seed}")
         self.sim = Simulation(
-            config, ip=OUR, mac=OUR_MAC, tick_us=40, seed=seed, pcap=pcap, memory_bytes=1 << 22,
+            config, ip=OUR, mac=OUR_MAC, tick_us=max(40, CONFIGS[config].connections), seed=seed, pcap=pcap, memory_bytes=1 << 22,
             driver=choose_options(rng, cookies),
         )  # fmt: skip
         ours = self.sim.ip

@@ -10,8 +10,9 @@ EVERYTHING = TINY.with_(
     listeners=256,
     timestamps=True,
     pacing=True,
+    ipv6=True,
 )
 """Small tables, every option, and more half-open connections and listeners than ids."""
 
-BOTH_VERSIONS = TINY.with_(name="tiny_ipv6", ipv6=True, timestamps=True)
-"""Small tables, IPv4 and IPv6."""
+BOTH_VERSIONS = EVERYTHING
+"""IPv4 and IPv6."""

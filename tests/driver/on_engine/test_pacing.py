@@ -1,4 +1,4 @@
-"""SO_MAX_PACING_RATE on two engines: what of it can be measured on the wire."""
+"""SO_MAX_PACING_RATE on two engines: what of it can be measured on the wire. Their clock has 1 MHz, so the line takes 8 MB/s."""
 
 from __future__ import annotations
 
@@ -60,9 +60,7 @@ def measured(segments: list[tuple[float, int, int]]) -> float:
     return sum(length for _, length in data[:-1]) / (data[-1][0] - data[0][0]) * 1e6
 
 
-@pytest.mark.parametrize(
-    "rate, size", [(200_000, 20_000), (2_000_000, 60_000), (20_000_000, 100_000), (100_000_000, 150_000)]
-)
+@pytest.mark.parametrize("rate, size", [(5_000, 8_000), (50_000, 30_000), (500_000, 60_000), (2_000_000, 150_000)])
 def test_a_rate_is_held_in_both_directions(out_dir, rng: random.Random, rate: int, size: int) -> None:
     """The client's own rate, and the one that the accepted connection has from its listener."""
     with pair(out_dir) as two:
@@ -76,38 +74,38 @@ def test_a_rate_is_held_in_both_directions(out_dir, rng: random.Random, rate: in
 
 
 def test_acks_of_a_paced_connection_are_not_delayed(out_dir, rng: random.Random) -> None:
-    """a says 2 kB at 20 kB/s, b says 60 kB meanwhile: b's data does not wait for a's rate."""
+    """b's 60 kB do not wait for the 145 ms between a's segments."""
     with pair(out_dir) as two:
-        client, server = connect(two, 80, 20_000)
-        slow, fast = Flow(client, server, rng.randbytes(10_000), rng), Flow(server, client, rng.randbytes(60_000), rng)
+        client, server = connect(two, 80, 10_000)
+        slow, fast = Flow(client, server, rng.randbytes(6_000), rng), Flow(server, client, rng.randbytes(60_000), rng)
         carry(two, fast, slow)
         times = [time for time, _, length in on_wire(two, THEIRS, 80) if length]
-        assert times[-1] - times[0] < 20_000, "60 kB without a wait for 146 ms"
-        assert 0.95 * 20_000 < measured(on_wire(two, OURS, 80)) < 1.01 * 20_000
+        assert times[-1] - times[0] < 100_000
+        assert 0.95 * 10_000 < measured(on_wire(two, OURS, 80)) < 1.01 * 10_000
         two.check()
 
 
 def test_another_connection_at_full_speed_beside_paced_ones(out_dir, rng: random.Random) -> None:
     with pair(out_dir) as two:
-        slow = [connect(two, 81 + n, 50_000) for n in range(4)]
+        slow = [connect(two, 81 + n, 10_000) for n in range(4)]
         client, server = connect(two, 80)
         flows = [Flow(*ends, rng.randbytes(6_000), rng) for ends in slow]
         carry(two, Flow(client, server, rng.randbytes(200_000), rng), *flows)
-        assert measured(on_wire(two, OURS, 80)) > 40_000_000
+        assert measured(on_wire(two, OURS, 80)) > 2_000_000
         for n in range(4):
-            assert 0.95 * 50_000 < measured(on_wire(two, OURS, 81 + n)) < 1.01 * 50_000
+            assert 0.95 * 10_000 < measured(on_wire(two, OURS, 81 + n)) < 1.01 * 10_000
         two.check()
 
 
 def test_a_rate_changes_while_data_waits(out_dir, rng: random.Random) -> None:
-    """From next to nothing to 10 MB/s: what waited for minutes goes at once; then as fast as may be."""
+    """From next to nothing, minutes a segment, to 500 kB/s; then as fast as may be."""
     with pair(out_dir) as two:
         client, server = connect(two, 80, 1)
         data = rng.randbytes(60_000)
         client.send(data[:30_000])
         two.run_us(20_000)
         assert len([1 for *_, length in on_wire(two, OURS, 80) if length]) == 1
-        client.setsockopt(*RATE, 10_000_000)
+        client.setsockopt(*RATE, 500_000)
         got = bytearray()
 
         def arrived(size: int) -> bool:
@@ -117,17 +115,17 @@ def test_a_rate_changes_while_data_waits(out_dir, rng: random.Random) -> None:
                 pass
             return len(got) >= size
 
-        two.run_until(lambda: arrived(30_000), 10_000, "30 kB at 10 MB/s")
+        two.run_until(lambda: arrived(30_000), 100_000, "30 kB at 500 kB/s")
         client.setsockopt(*RATE, -1)
         client.send(data[30_000:])
-        two.run_until(lambda: arrived(60_000), 3_000, "30 kB at full speed")
+        two.run_until(lambda: arrived(60_000), 30_000, "30 kB at full speed")
         assert got == data
         two.check()
 
 
 def test_a_rate_is_held_over_losses(out_dir, rng: random.Random) -> None:
     """Retransmissions are data: no stretch of the line carries more than the rate and three segments."""
-    rate = 2_000_000
+    rate = 100_000
     with pair(out_dir, impairment=Impairment(delay_us=1000, loss=0.05, seed=3)) as two:
         client, server = connect(two, 80, rate)
         carry(two, Flow(client, server, rng.randbytes(100_000), rng))

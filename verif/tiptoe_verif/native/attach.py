@@ -35,6 +35,7 @@ def attach_driver(
     if tick_cycles:
         # An engine that stands still is to be found, not to be helped.
         options = {"watchdog_us": 0, "on_standstill": "report", "tick_us": tick_us, **options}
+        options = {"clock_hz": tick_cycles * 1_000_000 // tick_us} | options
         options["registers"] = {REG_TICK_CYCLES: tick_cycles} | dict(options.get("registers", {}))
     device.capture.port = VlanPort(options.get("vlan"))
     device.stack = Stack(seed=seed, offload_disabled=offload_disabled)

@@ -7,6 +7,7 @@ import pytest
 from tests.configs import BOTH_VERSIONS
 from tests.live.conftest import readable, writable
 from tiptoe_driver import Socket
+from tiptoe_driver.sockets import SO_NO_OFFLOAD
 
 pytestmark = pytest.mark.tap
 OURS, KERNELS = "fd77::2", "fd77::1"
@@ -96,3 +97,29 @@ def test_ping(bench):
             return any(answer[0] == 129 and answer[4:] == bytes([0, 7, 0, 9]) + b"hello" for answer in answers)
 
         bench.until(answered, "the echo")
+
+
+@pytest.mark.parametrize("offloaded_too", [True, False])
+def test_beside_a_kernel_on_the_hosts_side(make_bench, payload, offloaded_too):
+    """It answers neighbour solicitations, ping and closed ports at our address, and carries what is not offloaded."""
+    bench = make_bench(config=BOTH_VERSIONS, ip6=OURS, host_ip6=KERNELS, host_stack=True)
+    listener = offloaded(bench)
+    if not offloaded_too:
+        listener.setsockopt(socket.SOL_SOCKET, SO_NO_OFFLOAD, 1)
+    listener.bind(("", 80))
+    listener.listen()
+    bench.for_s(0.01)
+    client = kernel_socket(bench)
+    client.connect_ex((OURS, 80))
+    bench.until(lambda: writable(client), "the kernel's connection")
+    assert client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
+    server = bench.offloaded_accept(listener)
+    assert server.getpeername()[0] == KERNELS
+    bench.carry(client, server, payload(20_000), back=payload(20_000))
+    assert bench.session.host.tcp.accepted == (0 if offloaded_too else 1)
+    server.close()
+    listener.close()
+    refused = kernel_socket(bench)
+    refused.connect_ex((OURS, 81))
+    bench.until(lambda: writable(refused), "the refusal")
+    assert refused.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 111

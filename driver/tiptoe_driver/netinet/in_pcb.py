@@ -41,15 +41,14 @@ def in_pcbconnect(inp: inpcb, faddr: int, fport: int) -> int:
     laddr = inp.inp_laddr
     if not laddr:
         ro = inp.stack.routes.lookup(faddr)
-        if on_v6(faddr):
-            if ro is None:
-                return errno.ENETUNREACH
-            laddr = ro.ro_ifp.if_addr6
-        elif ro is not None:
-            laddr = ro.ro_ifp.if_addr
+        if ro is not None:
+            ifp = ro.ro_ifp
         elif inp.stack.software is not None and inp.stack.interfaces:
-            laddr = inp.stack.interfaces[0].if_addr  # the software stack has routes of its own
+            ifp = inp.stack.interfaces[0]  # the software stack has routes of its own
         else:
+            return errno.ENETUNREACH
+        laddr = ifp.if_addr6 if on_v6(faddr) else ifp.if_addr
+        if not laddr:
             return errno.ENETUNREACH
     if inp.inp_lport:
         if _busy(inp, (laddr, inp.inp_lport, faddr, fport)):

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 
 from tiptoe_driver import Stack, Tiptoe
+from tiptoe_driver.netinet.in6 import format_address
 from tiptoe_driver.netinet.routes import format_ipv4
 
 from .kernel_tcp import KernelTcp
@@ -66,6 +67,7 @@ class HostStack:
         self._tap = namespace.open_tap(
             name, address=format_ipv4(ifp.if_addr), prefix=ifp.if_prefix, mtu=mtu,
             mac=ifp.if_lladdr.to_bytes(6, "big").hex(":"), gateway=gateway,
+            address6=f"{format_address(ifp.if_addr6)}/{ifp.if_prefix6}" if ifp.if_addr6 else "",
         )  # fmt: skip
         self.tcp = KernelTcp(stack, self.namespace.socket)
         self.epoll = select.epoll()

@@ -17,7 +17,8 @@ from functools import partial
 from tiptoe_driver import Stack
 from tiptoe_driver.netinet import structures
 from tiptoe_driver.netinet.clock import Callout
-from tiptoe_driver.netinet.routes import format_ipv4, parse_ipv4
+from tiptoe_driver.netinet.in6 import format_address, parse_ipv6
+from tiptoe_driver.netinet.routes import parse_ipv4
 from tiptoe_driver.netinet.socketvar import soisconnected
 from tiptoe_driver.netinet.software import sballoc
 from tiptoe_driver.netinet.structures import INP_TIMEWAIT, inpcb, intotcpcb, sotoinpcb, tcpcb
@@ -37,7 +38,23 @@ MOST_TIME_WAITS = 4096
 _EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 
 
+def _on_v6(inp: inpcb) -> bool:
+    return inp.inp_vflag == structures.INP_IPV6
+
+
+def _name(inp: inpcb, address: int, port: int) -> tuple[str, int]:
+    return format_address(address) if address or not _on_v6(inp) else "::", port
+
+
+def _address(text: str) -> int:
+    return parse_ipv6(text) if ":" in text else parse_ipv4(text)
+
+
 def _set_ip_header(kernel: socket.socket, tp: tcpcb) -> None:
+    if _on_v6(tp.t_inpcb):
+        kernel.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, tp.t_inpcb.inp_ip_tos)
+        kernel.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, tp.t_inpcb.inp_ip_ttl)
+        return
     kernel.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, tp.t_inpcb.inp_ip_tos)
     kernel.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, tp.t_inpcb.inp_ip_ttl)
 
@@ -62,7 +79,7 @@ class KernelTcp:
     Parameters
     ----------
     make_socket : callable
-        Makes a TCP socket in the network that has the stack's addresses.
+        Makes a TCP socket of a family in the network that has the stack's addresses.
 
     Attributes
     ----------
@@ -72,7 +89,7 @@ class KernelTcp:
         Connections begun here, and taken from listening sockets.
     """
 
-    def __init__(self, stack: Stack, make_socket: Callable[[], socket.socket]) -> None:
+    def __init__(self, stack: Stack, make_socket: Callable[[int], socket.socket]) -> None:
         self.stack = stack
         self._make_socket = make_socket
         self.epoll = select.epoll()
@@ -182,9 +199,11 @@ class KernelTcp:
         """A kernel socket with the local address and port and the options of ``tp``."""
         inp, so = tp.t_inpcb, tp.t_inpcb.inp_socket
         assert so is not None
-        kernel = self._make_socket()
+        kernel = self._make_socket(socket.AF_INET6 if _on_v6(inp) else socket.AF_INET)
         try:
             kernel.setblocking(False)
+            if _on_v6(inp):
+                kernel.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             kernel.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             kernel.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)  # no byte is lost; accepted ones inherit it
             for name, flag in _TCP_FLAGS.items():
@@ -194,7 +213,7 @@ class KernelTcp:
             if tp.t_maxseg_user:
                 kernel.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, tp.t_maxseg_user)
             _set_ip_header(kernel, tp)
-            kernel.bind((format_ipv4(inp.inp_laddr), inp.inp_lport))
+            kernel.bind(_name(inp, inp.inp_laddr, inp.inp_lport))
         except BaseException:
             kernel.close()
             raise
@@ -207,7 +226,7 @@ class KernelTcp:
             kernel = self._bound(tp)
         except OSError as refusal:
             return refusal.errno or errno.ENOBUFS
-        error = kernel.connect_ex((format_ipv4(inp.inp_faddr), inp.inp_fport))
+        error = kernel.connect_ex(_name(inp, inp.inp_faddr, inp.inp_fport))
         if error not in (0, errno.EINPROGRESS):
             kernel.close()
             return error
@@ -221,7 +240,7 @@ class KernelTcp:
         listener = head.inp_socket
         tcbinfo = self.stack.tcbinfo
         local = kernel.getsockname()
-        four_tuple = parse_ipv4(local[0]), local[1], parse_ipv4(peer[0]), peer[1]
+        four_tuple = _address(local[0]), local[1], _address(peer[0]), peer[1]
         old = tcbinfo.connected(four_tuple)
         if old is not None and old.inp_flags & INP_TIMEWAIT:
             with old.lock:

@@ -21,7 +21,7 @@ from tiptoe_driver.hardware.abi_gen import HOST_FRAME_SLOT_BYTES
 from tiptoe_driver.hardware.positions import advance
 from tiptoe_driver.netinet.sockbuf import sbspace
 from tiptoe_driver.netinet.software import sballoc
-from tiptoe_driver.netinet.structures import IPDEFTTL, inpcb, intotcpcb, tcpcb
+from tiptoe_driver.netinet.structures import INP_IPV6, IPDEFTTL, inpcb, intotcpcb, tcpcb
 from tiptoe_driver.netinet.tcp_fill_info import tcp_fill_info
 from tiptoe_driver.netinet.tcp_fsm import TCPS_LISTEN, TCPS_SYN_SENT, TCPS_TIME_WAIT
 from tiptoe_driver.netinet.tcp_info import tcp_info
@@ -104,6 +104,8 @@ class StandInTcp:
         if connection is not None:
             connection.output()
             return 0
+        if tp.t_inpcb.inp_vflag == INP_IPV6:
+            return errno.EAFNOSUPPORT
         return self._connect(tp) if tp.t_state == TCPS_SYN_SENT else errno.ENOTCONN
 
     def listen(self, tp: tcpcb) -> int:
@@ -271,7 +273,7 @@ class StandInTcp:
 
         def listeners() -> Iterator[inpcb]:
             for inp in self.stack.tcbinfo:
-                if (inp.inp_lport == segment.dport and inp.inp_laddr in (0, segment.dst)
+                if (inp.inp_lport == segment.dport and inp.inp_vflag != INP_IPV6 and inp.inp_laddr in (0, segment.dst)
                         and inp.inp_socket is not None and intotcpcb(inp).t_state == TCPS_LISTEN):  # fmt: skip
                     yield inp
 

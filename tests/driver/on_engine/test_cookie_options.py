@@ -3,13 +3,16 @@ engine, in native simulation."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 
 import pytest
 
+from tests.driver.on_engine.bench import RINGS, Flow, carry, connect
 from tests.driver.on_engine.clients import SECOND, Client
 from tests.driver.on_engine.test_cookies import CASES, Flooded
 from tiptoe_hdl.config import TINY
+from tiptoe_verif.native.pair import Pair
 
 STAMPED = TINY.with_(name="stamped", timestamps=True)
 
@@ -85,3 +88,26 @@ def test_first_round_trip_is_measured_from_the_cookie_s_tsval(crowd: Stamped) ->
     assert info.tcpi_device
     assert 0 < info.tcpi_rtt <= 100 * crowd.tick_us and info.tcpi_rto <= 300 * crowd.tick_us
     ended(crowd)
+
+
+def test_between_two_engines_both_know_of_them() -> None:
+    """With one id in stock every SYN gets a cookie. The end that opened is strict about what is old, and is answered by windows
+    in the units that it reads."""
+    with Pair(
+        STAMPED, memory_bytes=1 << 22, a={"driver": RINGS}, b={"driver": {**RINGS, "syn_cookies": True, "stock": 1}},
+    ) as two:  # fmt: skip
+        client, server, _ = connect(two)
+        assert two.b.toe.engine.read_counters()["SYN_COOKIES"]
+        data = random.Random(1).randbytes(30_000)
+        up, down = Flow(client, server, data, random.Random(2)), Flow(server, client, data[::-1], random.Random(3))
+        carry(two, up, down)
+        assert bytes(up.got) == data and bytes(down.got) == data[::-1]
+        infos = []
+        for sock in (client, server):
+            infos.append(sock.info())
+            two.run_us(100)
+        assert all(info.tcpi_device and info.tcpi_sack and info.tcpi_timestamps for info in infos)
+        ours, theirs = infos
+        assert (ours.tcpi_snd_wscale, ours.tcpi_rcv_wscale) == (theirs.tcpi_rcv_wscale, theirs.tcpi_snd_wscale)
+        assert not any(side.toe.engine.read_counters()["OLD_TIMESTAMPS"] for side in (two.a, two.b))
+        two.check()

@@ -181,6 +181,17 @@ def test_host_has_written_the_window_since_it_stays():
     assert line.b.tcb()["ssthresh"] == 7 * MSS
 
 
+def test_closed_window_ends_the_question():
+    """It may stay closed for as long as the clock takes to come round."""
+    line = Line(rto_max=500)
+    b = line.b
+    assert expire(b) == [0]
+    b.receive(Segment("A", ack=1, wnd=0, stamp=(PEER + 1, line.age(0))))
+    assert b.ticks_until_sent(300) and [s.length for s in b.sent()] == [1]
+    line.ack(2)
+    assert not line.restored()
+
+
 def test_without_timestamps_f_rto_asks_as_before():
     line = Line(stamps=0)
     assert expire(line.b) == [0]

@@ -72,8 +72,9 @@ def apply(s):
         )[:3],
         asks_echo=choose(
             s.asks_echo,
-            # What the host has written since stays; what the path says counts.
-            (s.fresh | undo | new_ack | s.do_cwnd | (s.go & s.e_ece), 0),
+            # What the host has written since stays; what the path says counts. A window may stay closed until the clock has
+            # come round.
+            (s.fresh | undo | new_ack | s.do_cwnd | (s.go & s.e_ece) | s.probe, 0),
             (begins & ~s.paced, s.ts_ok),
         ),
         # Of the recovery that begins, if none is under way.

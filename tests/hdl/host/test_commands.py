@@ -110,11 +110,12 @@ def test_open_of_a_wrong_id_changes_nothing(before, status):
         (abi.pack_keepalive(4, tid=tid(2, 3)), FlowOp.KEEPALIVE, None),
         (abi.pack_urgent(4, tid=tid(2, 3), snd_end=12345), FlowOp.URGENT, 12345),
         (abi.pack_set_cwnd(4, tid=tid(2, 3), cwnd=0xFFFFFF, ssthresh=7), FlowOp.CWND, 0xFFFFFF),
+        (abi.pack_set_pacing(4, tid=tid(2, 3), interval=(1 << 30) - 1), FlowOp.PACING, (1 << 30) - 1),
     ],
 )
 @pytest.mark.parametrize("status", [Status.OK, Status.BAD_STATE, Status.BAD_GENERATION])
 def test_close_abort_path_mtu_congestion_keepalive_urgent(make, op, a, status):
-    bench = run(make, flow=[status])
+    bench = run(make, flow=[status], bench=Bench(TINY.with_(pacing=True)))
     ((port, flow),) = bench.log
     assert (port, flow["op"], flow["id"], flow["generation"]) == ("flow", op, 2, 3)
     assert a is None or flow["a"] == a
@@ -299,6 +300,7 @@ BAD = [
     *((abi.pack_next_hop(1, index=index, dmac=0), Status.BAD_ARGUMENT) for index in (4, 1 << 30)),
     *((abi.pack_path_mtu(1, tid=0, mss=mss), Status.BAD_ARGUMENT) for mss in (0, 47, 1461)),
     *((abi.pack_set_congestion(1, tid=0, algorithm=algorithm), Status.BAD_ARGUMENT) for algorithm in (2, 255)),
+    (abi.pack_set_pacing(1, tid=0, interval=4096), Status.BAD_ARGUMENT),  # an engine without pacing
     *((abi.pack_send_frame(1, addr=0, length=length), Status.BAD_ARGUMENT) for length in (0, 13, 1515, 65535)),
     (abi.pack_send_frame(1, addr=1 << 32, length=60), Status.BAD_ARGUMENT),
 ]

@@ -1281,7 +1281,15 @@ class SynAddressEvent(NamedTuple):
         )
 
 
-Event = ConnectionEvent | SynReceivedEvent | SyncacheGoneEvent | CommandDoneEvent | FrameEvent | ErrorEvent | SynAddressEvent
+Event = (
+    ConnectionEvent
+    | SynReceivedEvent
+    | SyncacheGoneEvent
+    | CommandDoneEvent
+    | FrameEvent
+    | ErrorEvent
+    | SynAddressEvent
+)
 
 _ENTRY = Struct(f"<{EVENT_BYTES // 4}I")
 _UNPACK: dict[int, Callable[[Sequence[int]], Event]] = {

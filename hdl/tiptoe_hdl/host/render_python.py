@@ -219,9 +219,10 @@ def render_python(registers: RegisterMap) -> str:
         out += _pack(opcode)
     for event in abi.EVENTS:
         out += _event(event)
-    union = " | ".join(event_class(event.name) for event in abi.EVENTS)
+    out += ["Event = ("]
+    out += [f"    {'| ' if number else ''}{event_class(event.name)}" for number, event in enumerate(abi.EVENTS)]
     out += [
-        f"Event = {union}",
+        ")",
         "",
         '_ENTRY = Struct(f"<{EVENT_BYTES // 4}I")',
         "_UNPACK: dict[int, Callable[[Sequence[int]], Event]] = {",

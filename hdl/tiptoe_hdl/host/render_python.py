@@ -219,10 +219,9 @@ def render_python(registers: RegisterMap) -> str:
         out += _pack(opcode)
     for event in abi.EVENTS:
         out += _event(event)
-    union = [f"    {'| ' if at else ''}{event_class(event.name)}" for at, event in enumerate(abi.EVENTS)]
+    out += ["Event = ("]
+    out += [f"    {'| ' if number else ''}{event_class(event.name)}" for number, event in enumerate(abi.EVENTS)]
     out += [
-        "Event = (",
-        *union,
         ")",
         "",
         '_ENTRY = Struct(f"<{EVENT_BYTES // 4}I")',

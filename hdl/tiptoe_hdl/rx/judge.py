@@ -18,6 +18,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
+from .addresses_v6 import AddressesV6
 from .checksum import RxChecksum
 from .position import IP_WORD, IPV6_WORDS, FramePosition, ihl_of, padded_word, version_is_6
 
@@ -37,39 +38,6 @@ def is_invalid_source(address: Value) -> Value:
     """1 bit: no host has this IPv4 address (RFC 1122 section 3.2.1.3): 0/8, 127/8, multicast, limited broadcast."""
     top = address[24:32]
     return (top == 0) | (top == 127) | (top[4:] == 0xE) | address.all()
-
-
-class AddressesV6:
-    """What the addresses of an IPv6 header say, complete after the last beat.
-
-    ``source``: a host may send from there: neither multicast nor unspecified nor loopback nor an IPv4 address (RFC 4291 sections
-    2.5.2, 2.5.3, 2.5.5.2, 2.7), nor our own. ``destination``: our own, if there is one.
-    """
-
-    def __init__(self, m: Module, at_word, word, own: Value):
-        words = [own[96 - 32 * number :][:32] for number in range(4)]
-        group = Signal(name="group_v6")
-        zero = [Signal(name=f"zero_v6_{number}") for number in range(3)]
-        mapped, small = Signal(name="mapped_v6"), Signal(name="small_v6")
-        source = [Signal(name=f"source_v6_{number}") for number in range(4)]
-        destination = [Signal(name=f"destination_v6_{number}") for number in range(4)]
-        for number in range(4):
-            at = IP_WORD + 2 + number
-            with at_word(at):
-                m.d.sync += source[number].eq(word(at) == words[number])
-                if number == 0:
-                    m.d.sync += group.eq(word(at)[24:].all())
-                if number == 2:
-                    m.d.sync += mapped.eq(word(at) == 0xFFFF)
-                m.d.sync += zero[number].eq(word(at) == 0) if number < 3 else small.eq(~word(at)[1:].any())
-            at = IP_WORD + 6 + number
-            with at_word(at):
-                m.d.sync += destination[number].eq(word(at) == words[number])
-        exists = Signal(name="own_v6")
-        m.d.sync += exists.eq(own.any())
-        nobody = zero[0] & zero[1] & (mapped | zero[2] & small)
-        self.source = ~(group | nobody | Cat(source).all())
-        self.destination = Cat(destination).all() & exists
 
 
 class RxJudge(wiring.Component):

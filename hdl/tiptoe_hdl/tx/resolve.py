@@ -151,7 +151,7 @@ class Resolver(wiring.Component):
         m.d.sync += inside.eq(inside + phase[0] - self.frame_finished)
         m.d.sync += hosts.eq(hosts + (phase[0] & is_host) - self.host_finished)
 
-        endpoint_now, own, base, log2, hop_mac = self._tables(m)
+        endpoint_now, endpoint_v6, own, base, log2, hop_mac = self._tables(m)
 
         # The frame's fields, whichever source: from phase 2 on in registers.
         now = Signal(_fields)
@@ -180,7 +180,9 @@ class Resolver(wiring.Component):
         bad, payload = unfit, some
         if cfg.ipv6:
             wrong_v6 = Signal()
-            v6 = Mux(is_segment, is_v6(endpoint_now.tuple), is_v6(control.tuple)) & ~is_host
+            control_v6 = Signal()  # it fans out to every bit of the header: from flip-flops through one level of logic
+            m.d.sync += control_v6.eq(is_v6(control.tuple))
+            v6 = Mux(is_segment, endpoint_v6, control_v6 & ~is_host)
             bad, payload = unfit | (wrong_v6 & v6 & is_segment), some & ~(wrong_v6 & v6)
         with m.If(is_host):
             wrong = exceeds(host.length, longest) | (host.length < ETHERNET_BYTES)
@@ -330,8 +332,11 @@ class Resolver(wiring.Component):
             changes.eq(first.valid | second.valid),
             change.eq(Mux(first.valid & first.ready, first.payload, second.payload)),
         ]
-        endpoint_now = table("endpoints", endpoint(cfg), lambda write: [
-            write.en.eq(changes), write.addr.eq(change.id), write.data.eq(change.endpoint),
+        # With IPv6 a bit says which version it is of.
+        entry = data.StructLayout({"endpoint": endpoint(cfg), **({"v6": 1} if cfg.ipv6 else {})})
+        entry_now = table("endpoints", entry, lambda write: [
+            write.en.eq(changes), write.addr.eq(change.id), write.data.endpoint.eq(change.endpoint),
+            *([write.data.v6.eq(is_v6(change.endpoint.tuple))] if cfg.ipv6 else []),
         ])  # fmt: skip
 
         own_header = data.StructLayout({"own": 1, "ttl": 8, "tos": 8})
@@ -355,6 +360,7 @@ class Resolver(wiring.Component):
             write.en.eq(self.next_hop.valid),
             write.addr.eq(self.next_hop.payload.index),
             write.data.eq(self.next_hop.payload.mac),
-            read.addr.eq(endpoint_now.next_hop),
+            read.addr.eq(entry_now.endpoint.next_hop),
         ]
-        return endpoint_now, own, ring_now[:base_bits], ring_now[base_bits:], read.data
+        endpoint_v6 = entry_now.v6 if cfg.ipv6 else Const(0, 1)
+        return entry_now.endpoint, endpoint_v6, own, ring_now[:base_bits], ring_now[base_bits:], read.data

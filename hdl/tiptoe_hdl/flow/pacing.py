@@ -125,29 +125,32 @@ class Pacing(wiring.Component):
             length.eq(Mux(at[3].sets, 1 << LONGEST_LOG2, at[3].length)),
         ]  # fmt: skip
 
-        # The product has two registers for the sake of DSP blocks.
-        product = [Signal(len(length) + INTERVAL_BITS, name=f"product_{k}", reset_less=True) for k in (5, 6)]
+        # Two halves, a DSP block each, and their sum a cycle later.
+        split = INTERVAL_BITS // 2
+        halves = [Signal(len(length) + split, name=f"product_{k}", reset_less=True) for k in range(2)]
+        product = Signal(len(length) + INTERVAL_BITS, reset_less=True)
         untils = [until, *(Signal(time_bits, name=f"until_{k}", reset_less=True) for k in (5, 6, 7))]
         ahead = Signal(time_bits, reset_less=True)
         m.d.sync += [
-            product[0].eq(length * interval), product[1].eq(product[0]),
+            halves[0].eq(length * interval[:split]), halves[1].eq(length * interval[split:]),
+            product.eq(halves[0] + (halves[1] << split)),
             ahead.eq(untils[1] - self._time()),
             *(after.eq(before) for before, after in zip(untils, untils[1:], strict=False)),
         ]  # fmt: skip
 
         # 6: is the gap before over, and since when.
-        cost = product[1][INTERVAL_FRACTION - FRACTION :][:cost_bits]
+        cost = product[INTERVAL_FRACTION - FRACTION :][:cost_bits]
         half = cost[1:]
         cost_7 = Signal(cost_bits, reset_less=True)
         past = ahead[-1]
-        late = (-ahead)[:time_bits]
+        beyond_half = (ahead + half)[time_bits - 1]  # so late that the sum is still negative
         goes_on, catches_up, shortens, adds, full = (
             Signal(name=name, reset_less=True) for name in ("goes_on", "catches_up", "shortens", "adds", "full")
         )
         m.d.sync += [
             cost_7.eq(cost),
-            goes_on.eq(at[6].due & past & (late <= half)),
-            catches_up.eq(at[6].due & past & (late > half)),
+            goes_on.eq(at[6].due & past & ~beyond_half),
+            catches_up.eq(at[6].due & past & beyond_half),
             shortens.eq(at[6].sets & ~past & (ahead > cost)),
             adds.eq(at[6].spacing & ~at[6].sets),
             full.eq(~past & ahead[-2]),

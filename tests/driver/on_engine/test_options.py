@@ -87,7 +87,7 @@ def carry(two: Pair, source: Socket, sink: Socket, data: bytes) -> None:
 
 
 def test_info_round_trip_time_is_the_line_s_and_the_window_opens(two: Pair) -> None:
-    """Slow start: SMSS more for each acknowledgement of new data (RFC 5681 section 3.1), if that was in need of cwnd (RFC 7661)."""
+    """Slow start: SMSS more for each acknowledgement of new data (RFC 5681 section 3.1) that needed cwnd (RFC 7661)."""
     client, server = connect(two)
     before = server.info()
     assert (before.tcpi_snd_cwnd, before.tcpi_snd_ssthresh) == (10 * 1460, NO_SSTHRESH)

@@ -11,6 +11,7 @@ from ..hardware.alias import LADDR_V6
 from ..hardware.memory import window_scale
 from ..hardware.toepcb import TP_EVENTS_PENDING, toepcb
 from ..netinet.if_var import IFCAP_TOE, ifnet
+from ..netinet.in6 import usable
 from ..netinet.offload import TOE_SC_DROP, TOE_SC_ENTRY_PRESENT
 from ..netinet.stack import Stack
 from ..netinet.structures import INP_IPV6, tcpcb
@@ -240,7 +241,7 @@ class PassiveOpens:
         if lctx.state is ListenState.STOPPING or listener is None:
             entry.dropped = True  # UNLISTEN, on its way, resets it
             return
-        if not self._ifp.one_host(faddr):
+        if not (usable(faddr) if v6 else self._ifp.one_host(faddr)):
             entry.dropped = True  # everybody cannot connect (RFC 9293 MUST-63)
             self._counters["bad_foreign_addresses"] += 1
             self._drop_syn(event.syncache_ref)

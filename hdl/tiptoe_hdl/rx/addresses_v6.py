@@ -10,14 +10,14 @@ class AddressesV6:
     """What the addresses of an IPv6 header say, complete after the last beat.
 
     ``source``: a host may send from there: neither multicast nor unspecified nor loopback nor an IPv4 address (RFC 4291 sections
-    2.5.2, 2.5.3, 2.5.5.2, 2.7), nor our own. ``destination``: our own, if there is one.
+    2.5.2, 2.5.3, 2.5.5, 2.7: all of ::/96 and ::ffff:0:0/96), nor our own. ``destination``: our own, if there is one.
     """
 
     def __init__(self, m: Module, at_word, word, own: Value):
         words = [own[96 - 32 * number :][:32] for number in range(4)]
         group = Signal(name="group_v6")
         zero = [Signal(name=f"zero_v6_{number}") for number in range(3)]
-        mapped, small = Signal(name="mapped_v6"), Signal(name="small_v6")
+        mapped = Signal(name="mapped_v6")
         source = [Signal(name=f"source_v6_{number}") for number in range(4)]
         destination = [Signal(name=f"destination_v6_{number}") for number in range(4)]
         for number in range(4):
@@ -28,12 +28,13 @@ class AddressesV6:
                     m.d.sync += group.eq(word(at)[24:].all())
                 if number == 2:
                     m.d.sync += mapped.eq(word(at) == 0xFFFF)
-                m.d.sync += zero[number].eq(word(at) == 0) if number < 3 else small.eq(~word(at)[1:].any())
+                if number < 3:
+                    m.d.sync += zero[number].eq(word(at) == 0)
             at = IP_WORD + 6 + number
             with at_word(at):
                 m.d.sync += destination[number].eq(word(at) == words[number])
         exists = Signal(name="own_v6")
         m.d.sync += exists.eq(own.any())
-        nobody = zero[0] & zero[1] & (mapped | zero[2] & small)
+        nobody = zero[0] & zero[1] & (mapped | zero[2])
         self.source = ~(group | nobody | Cat(source).all())
         self.destination = Cat(destination).all() & exists

@@ -290,6 +290,25 @@ def test_a_listener_of_ipv4_takes_nothing_of_ipv6(both: Bench) -> None:
     assert both.device.last(Opcode.SYNCACHE_DROP)["syncache_ref"] == 3
 
 
+@pytest.mark.parametrize("peer", ["::10.0.0.5", "::ffff:10.0.0.5", "::1", "::", "ff02::1"])
+def test_a_peer_that_is_no_host_of_ipv6_is_not_accepted(both: Bench, peer: str) -> None:
+    """RFC 4291 sections 2.5.5 and 2.7; above all not under the name of a host of IPv4."""
+    listener = socket_v6(both)
+    listener.bind(("", 80))
+    listener.listen()
+    told, address = both.device.last(Opcode.LISTEN), number(peer)
+    both.device.event(
+        EventType.SYN_ADDRESS, syncache_ref=3, faddr6_low=address & (1 << 64) - 1, faddr6_high=address >> 64
+    )
+    both.device.event(
+        EventType.SYN_RECEIVED, syncache_ref=3, listener=told["listener"], laddr=LADDR_V6, faddr=7, lport=80, fport=5000,
+        mss=1440,
+    )  # fmt: skip
+    both.stack.poll()
+    assert both.device.last(Opcode.SYNCACHE_DROP)["syncache_ref"] == 3
+    assert both.dev.counters["bad_foreign_addresses"] == 1
+
+
 def test_both_versions_share_a_port(both: Bench) -> None:
     for sock in (both.socket(), socket_v6(both)):
         sock.bind(("", 80))

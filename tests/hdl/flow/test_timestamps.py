@@ -65,7 +65,7 @@ def test_passive_open_has_what_the_listen_unit_agreed_upon(agreed):
 
 
 def test_passive_open_by_data_behind_a_gap_echoes_the_syn():
-    """Section 4.3 (1): TS.Recent is the SYN's until something comes in order; the handshake's ACK and the first segment are lost."""
+    """Section 4.3 (1): TS.Recent is the SYN's until something comes in order: ACK and first segment are lost."""
     b = bench()
     assert b.provision() == Status.OK
     assert b.request(FlowOp.ACCEPT, port=1, a=b.iss, b=b.irs, mss=MSS, wnd=8192, ts_present=1, tsval=PEER) == Status.OK

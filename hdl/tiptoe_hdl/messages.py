@@ -228,6 +228,7 @@ def flow_request(cfg: EngineConfig) -> data.StructLayout:
         "sack_ok": 1,                   # ACCEPT: offered by the peer, and by us
         "ecn_ok": 1,                    # ACCEPT: offered by the peer, and agreed; OPEN: to be offered
         "ts_present": 1,                # ACCEPT: likewise, timestamps
+        "tsval": 32,                    # ACCEPT: the peer's so far, of its SYN
         "rcv_scale": 4,                 # OPEN: offered; ACCEPT: in force (0 if not negotiated)
         "snd_log2": 5, "rcv_log2": 5,   # PROVISION
         "wnd": 16,                      # ACCEPT: window advertised in the SYN,ACK (unscaled)

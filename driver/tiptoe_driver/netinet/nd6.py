@@ -7,7 +7,17 @@ advertisement of one taken.
 from __future__ import annotations
 
 from .arp import ArpTable
-from .in6 import ALL_NODES, IPPROTO_ICMPV6, ipv6_packet, multicast, multicast_mac, payload_of, solicited_node, sound
+from .in6 import (
+    ALL_NODES,
+    IPPROTO_ICMPV6,
+    ipv6_packet,
+    multicast,
+    multicast_mac,
+    payload_of,
+    solicited_node,
+    sound,
+    usable,
+)
 
 ND_NEIGHBOR_SOLICIT = 135
 ND_NEIGHBOR_ADVERT = 136
@@ -37,8 +47,8 @@ class NdTable(ArpTable):
             return False
         source, destination = int.from_bytes(packet[8:24]), int.from_bytes(packet[24:40])
         target, options = int.from_bytes(message[8:24]), _options(message[_HEADER:])
-        if options is None or multicast(target):
-            return False
+        if options is None or not usable(target) or not (usable(source) or source == 0):
+            return False  # an IPv4 address in IPv6's form would be taken for a neighbour of IPv4
         if message[0] == ND_NEIGHBOR_SOLICIT:
             return self._solicited(source, destination, target, options.get(ND_OPT_SOURCE_LINKADDR), answer)
         return self._advertised(destination, target, message[4], options.get(ND_OPT_TARGET_LINKADDR))

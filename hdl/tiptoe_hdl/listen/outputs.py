@@ -76,6 +76,7 @@ def outputs(m, u):
         u.flow.payload.sack_ok.eq(peer.sack_ok),
         u.flow.payload.ecn_ok.eq(peer.ecn_ok),
         u.flow.payload.ts_present.eq(peer.ts_ok),
+        u.flow.payload.tsval.eq(peer.tsval),
         u.flow.payload.wnd.eq(own.wnd),
         u.flow.payload.syncache_ref.eq(facts.reference),
         u.flow.payload.elapsed.eq(facts.since),

@@ -172,16 +172,30 @@ def test_who_wants_our_address_hears_that_it_is_ours(both: Bench) -> None:
 
 @pytest.mark.parametrize("packet", [
     solicitation(hlim=254), solicitation(source="::"), solicitation(source="::", mac=None, dst=OURS),
-    solicitation(target="ff02::1"), advertisement(hlim=64), advertisement(dst="ff02::1"),
+    solicitation(target="ff02::1"), solicitation(source="ff02::1"), solicitation(source="::1"),
+    solicitation(source="::ffff:10.0.0.5"), advertisement(target="::10.0.0.5"),
+    advertisement(hlim=64), advertisement(dst="ff02::1"),
     Ether(src=PEER_MAC, dst=OUR_MAC) / IPv6(src=PEER, dst=OURS, hlim=255) / ICMPv6ND_NS(tgt=OURS) / Raw(b"\1\0\0\0\0\0\0\0"),
     Ether(src=PEER_MAC, dst=OUR_MAC) / IPv6(src=PEER, dst=OURS, hlim=255) / ICMPv6ND_NS(tgt=OURS) / Raw(b"\1\2\0\0\0\0\0\0"),
     Ether(src=PEER_MAC, dst=OUR_MAC) / IPv6(src=PEER, dst=OURS, hlim=255) / ICMPv6ND_NS(tgt=OURS, cksum=1),
     Ether(src=PEER_MAC, dst=OUR_MAC) / IPv6(src=PEER, dst=OURS, hlim=255) / ICMPv6ND_NS(tgt=OURS, code=1),
-], ids=["hops", "unspecified with address", "unspecified to us", "group", "hops of answer", "solicited by group",
+], ids=["hops", "unspecified with address", "unspecified to us", "group", "from a group", "from loopback",
+        "from an IPv4 address", "for an IPv4 address", "hops of answer", "solicited by group",
         "option of no length", "option cut off", "checksum", "code"])  # fmt: skip
 def test_unsound_messages(both: Bench, packet: Packet) -> None:
     assert send(both, packet) == []
     assert known(both) is None and both.dev.counters["frames_bad_nd"] == 1
+
+
+def test_neighbour_discovery_says_nothing_of_neighbours_of_ipv4(both: Bench) -> None:
+    """RFC 4291 section 2.5.5: ::10.0.0.5 is no host. The next hop of connections over IPv4 keeps its MAC address."""
+    conn = both.connected()
+    four = conn.toep.next_hop
+    both.device.forget()
+    for mac in (PEER_MAC, OTHER_MAC):
+        send(both, solicitation(source=str(IPv6Address(four)), mac=mac))
+        assert both.device.ops(Opcode.NEXT_HOP) == []
+    assert both.dev.counters["frames_bad_nd"] == 2
 
 
 @pytest.mark.parametrize("packet", [

@@ -51,9 +51,10 @@ def test_passive_open_has_what_the_listen_unit_agreed_upon(agreed):
     b = bench()
     assert b.provision() == Status.OK
     assert (
-        b.request(FlowOp.ACCEPT, port=1, a=b.iss, b=b.irs, mss=MSS, wnd=8192, ts_present=agreed, elapsed=7) == Status.OK
-    )
-    assert b.stamp() is None, "the listen unit knows what came so far"
+        b.request(FlowOp.ACCEPT, port=1, a=b.iss, b=b.irs, mss=MSS, wnd=8192, ts_present=agreed, elapsed=7,
+                  tsval=PEER - 1) == Status.OK
+    )  # fmt: skip
+    assert b.stamp() == (PEER - 1 if agreed else None), "the SYN's"
     b.receive(Segment("A", wnd=8192, stamp=(PEER, 7) if agreed else None))
     assert b.state() == State.ESTABLISHED and b.tcb()["ts_ok"] == agreed
     assert b.tcb()["srtt"] == 7 * 8
@@ -61,6 +62,19 @@ def test_passive_open_has_what_the_listen_unit_agreed_upon(agreed):
     sent = b.bell(0, 3000)
     assert sent[0].length == (PAYLOAD if agreed else MSS) and sent[0].stamped == bool(agreed)
     assert b.report().mss == MSS
+
+
+def test_passive_open_by_data_behind_a_gap_echoes_the_syn():
+    """Section 4.3 (1): TS.Recent is the SYN's until something comes in order: ACK and first segment are lost."""
+    b = bench()
+    assert b.provision() == Status.OK
+    assert b.request(FlowOp.ACCEPT, port=1, a=b.iss, b=b.irs, mss=MSS, wnd=8192, ts_present=1, tsval=PEER) == Status.OK
+    sent, _ = b.receive(Segment("A", seq=1 + PAYLOAD, length=PAYLOAD, wnd=8192, stamp=(PEER + 20, 0)))
+    assert [(s.flags, s.ack, s.stamped) for s in sent] == [("A", 1, True)] and b.stamp() == PEER
+    b.receive(Segment("A", length=PAYLOAD, wnd=8192, stamp=(PEER - 1, 0)))
+    assert b.tcb()["rcv_nxt"] == (b.irs + 1) & M32, "PAWS: before the SYN"
+    b.receive(Segment("A", length=PAYLOAD, wnd=8192, stamp=(PEER + 10, 0)))
+    assert b.tcb()["rcv_nxt"] == (b.irs + 1 + 2 * PAYLOAD) & M32 and b.stamp() == (PEER + 10) & M32
 
 
 def test_simultaneous_open_agrees_on_timestamps():
@@ -318,7 +332,9 @@ def test_repeated_syn_that_loses_the_option_is_not_measured():
 def test_repeated_syn_ack_is_measured():
     b = bench()
     b.provision()
-    b.request(FlowOp.ACCEPT, port=1, a=b.iss, b=b.irs, mss=MSS, wnd=8192, ts_present=1, elapsed=0xFFF, repeats=2)
+    b.request(
+        FlowOp.ACCEPT, port=1, a=b.iss, b=b.irs, mss=MSS, wnd=8192, ts_present=1, tsval=PEER, elapsed=0xFFF, repeats=2
+    )
     b.receive(Segment("A", wnd=8192, stamp=(PEER, 33)))
     assert b.tcb()["srtt"] == 33 * 8
 

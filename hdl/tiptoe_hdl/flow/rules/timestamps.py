@@ -59,7 +59,7 @@ def judge(s):
 
 
 def apply(s):
-    """Step 4. Of an accepted connection the listen unit has told the peer so far: the handshake's ACK is the first to count."""
+    """Step 4. Of an accepted connection the SYN's is the first: what makes it may be data behind a gap, which does not count."""
     return dict(
         ts_ok=choose(
             s.ts_ok,
@@ -68,7 +68,7 @@ def apply(s):
             (s.syn_taken, s.stamped),
         ),
         takes_stamp=s.fresh | (s.go & s.if_stamp) | (s.syn_taken & s.stamped),
-        ts_known=~s.fresh,
+        ts_known=~s.fresh | (s.do_accept & s.e_ts_present),
         ts_recent=s.e_tsval,
         ts_age=s.ts_now[-AGE_BITS:],
     )

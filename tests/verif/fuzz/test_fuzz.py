@@ -5,6 +5,7 @@ import os
 import pytest
 from rich.console import Console
 
+from tests.configs import EVERYTHING
 from tiptoe_verif.console import console
 from tiptoe_verif.fuzz import command
 from tiptoe_verif.fuzz.bystander import Bystander
@@ -32,6 +33,13 @@ def test_the_engine_holds(part, rng):
     chosen = seed(rng) + part
     found = fuzz("tiny", chosen, 5000, console)
     assert found is None, f"tiptoe fuzz --seed {chosen} --frames 5000: {found}"
+
+
+@pytest.mark.parametrize("cookies", [False, True])
+def test_the_engine_with_everything_holds(cookies, rng):
+    chosen = seed(rng)
+    found = fuzz(EVERYTHING, chosen, 3000, console, cookies)
+    assert found is None, f"seed {chosen}: {found}"
 
 
 @pytest.mark.soak

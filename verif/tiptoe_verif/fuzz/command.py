@@ -11,6 +11,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from tiptoe_hdl.config import EngineConfig
+
 from ..paths import BUILD
 from ..wire.segment import SYN
 from .minimise import minimise
@@ -30,7 +32,9 @@ class Finding:
     words: str
 
 
-def play(config: str, seed: int, steps: Iterable[Step], pcap: Path | None = None, cookies: bool = False) -> str:
+def play(
+    config: str | EngineConfig, seed: int, steps: Iterable[Step], pcap: Path | None = None, cookies: bool = False
+) -> str:
     """The steps in a world of their own, then quiet; what is wrong, or ""."""
     return _carry_out(World(config, seed, pcap, cookies), steps)
 
@@ -58,7 +62,7 @@ def same_kind(one: str, other: str) -> bool:
     return bare(one) == bare(other)
 
 
-def fuzz(config: str, seed: int, frames: int, console: Console, cookies: bool = False) -> Finding | None:
+def fuzz(config: str | EngineConfig, seed: int, frames: int, console: Console, cookies: bool = False) -> Finding | None:
     """Play rounds until ``frames`` frames have reached the engine; the first finding."""
     rng = random.Random(f"fuzz {seed}")
     done, last, number = 0, time.monotonic(), 0

@@ -18,7 +18,7 @@ from typing import Any
 
 from tiptoe_driver.hardware import abi_gen as abi
 from tiptoe_driver.netinet.structures import sototcpcb
-from tiptoe_hdl.config import CONFIGS
+from tiptoe_hdl.config import CONFIGS, EngineConfig
 
 from ..native.device import driver_faults
 from ..native.simulation import Simulation
@@ -99,7 +99,7 @@ class World:
 
     Parameters
     ----------
-    config : str
+    config : str or EngineConfig
         Of the engine.
     seed : int
         Of the engine's keys, the peers' numbers and the rings' sizes.
@@ -116,10 +116,11 @@ class World:
         Connections that the host had, the bystander's aside, and bytes that it took from them.
     """
 
-    def __init__(self, config: str, seed: int, pcap: Path | None = None, cookies: bool = False) -> None:
+    def __init__(self, config: str | EngineConfig, seed: int, pcap: Path | None = None, cookies: bool = False) -> None:
         rng = self._rng = random.Random(f"fuzz world {seed}")
+        connections = (CONFIGS[config] if isinstance(config, str) else config).connections
         self.sim = Simulation(
-            config, ip=OUR, mac=OUR_MAC, tick_us=max(40, CONFIGS[config].connections), seed=seed, pcap=pcap, memory_bytes=1 << 22,
+            config, ip=OUR, mac=OUR_MAC, tick_us=max(40, connections), seed=seed, pcap=pcap, memory_bytes=1 << 22,
             driver=choose_options(rng, cookies),
         )  # fmt: skip
         ours = self.sim.ip

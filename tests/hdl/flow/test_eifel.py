@@ -218,6 +218,6 @@ def test_a_recovery_of_an_earlier_life_asks_nothing():
     assert b.provision(snd_log2=18) == Status.OK
     assert b.request(FlowOp.OPEN, a=b.iss, mss=MSS + 12) == Status.OK
     b.receive(Segment("SA", seq=0, ack=1, wnd=60000, mss=MSS + 12, sack_ok=True, stamp=(PEER, 0)))
-    b.bell(0, 4 * MSS)
+    b.bell(0, 6 * MSS)
     line.ack(2)
     assert b.tcb()["cwnd"] == 11 * MSS, "not what it was before"

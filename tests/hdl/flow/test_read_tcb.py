@@ -56,11 +56,11 @@ def test_read_changes_nothing(b, state):
 
 def test_established_shows_what_was_sent_acknowledged_and_received(b):
     b.established(wnd=8192)
-    b.bell(0, 3000)
+    b.bell(0, 8000)
     b.receive(Segment("A", seq=1, ack=1461, wnd=4000, length=100))
     fields = b.tcb()
     seqs = relative(b, fields)
-    assert seqs["snd_una"] == 1461 and seqs["snd_nxt"] == seqs["snd_max"] == seqs["snd_end"] == 3001
+    assert seqs["snd_una"] == 1461 and seqs["snd_nxt"] == seqs["snd_max"] == seqs["snd_end"] == 8001
     assert seqs["rcv_nxt"] == 101 and seqs["rcv_lim"] == 1 + (1 << RING_LOG2)
     assert 101 < seqs["rcv_adv"] <= seqs["rcv_lim"]
     assert (fields["snd_wnd"], fields["maxseg"]) == (4000, 1460)

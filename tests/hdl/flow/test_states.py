@@ -465,15 +465,15 @@ def test_path_mtu_rises_above_a_congestion_window_that_has_fallen():
     b = FlowBench(rto_initial=10, rto_min=10)
     b.established(wnd=8000, mss=1460)
     assert b.request(FlowOp.PATH_MTU, mss=500) == Status.OK
-    b.bell(0, 100)
+    b.bell(0, 300)
     b.ticks(12)
     assert b.tcb()["cwnd"] == 500
-    b.receive(ACK.but(ack=101, wnd=8000))
+    b.receive(ACK.but(ack=301, wnd=8000))
     b.sent()
-    assert b.tcb()["cwnd"] == 600
+    assert b.tcb()["cwnd"] == 800
     assert b.request(FlowOp.PATH_MTU, mss=1460) == Status.OK
     assert b.tcb()["cwnd"] == 1460
-    assert [(s.seq, s.length) for s in b.bell(0, 3100)] == [(101, 1460)]
+    assert [(s.seq, s.length) for s in b.bell(0, 3300)] == [(301, 1460)]
     assert b.request(FlowOp.PATH_MTU, mss=1000) == Status.OK
     assert b.tcb()["cwnd"] == 1460, "smaller ones leave it alone"
 

@@ -188,11 +188,14 @@ def test_probes_of_a_closed_window_leave_the_timeout_alone():
 def grown(b):
     """A connection whose congestion window has grown to 25 segments of 1,000 bytes; everything is acknowledged."""
     b.established(mss=1000, wnd=60000, rtt=2)
-    for position in range(1000, 16000, 1000):
-        b.bell(0, position)
-        b.receive(Segment("A", ack=1 + position, wnd=60000))
+    b.bell(0, 16000)
+    for acknowledged in range(1000, 15000, 1000):
+        b.receive(Segment("A", ack=1 + acknowledged, wnd=60000))
+        b.bell(0, 16000 + acknowledged)
+    b.receive(Segment("A", ack=30001, wnd=60000))
+    b.sent()
     assert b.tcb()["cwnd"] == 25000
-    return 15000
+    return 30000
 
 
 def test_idle_for_longer_than_a_timeout_it_begins_with_the_restart_window():

@@ -263,7 +263,7 @@ def raw(opcode, tag, *dwords):
 
 LISTEN = dict(listener=0, laddr=0, lport=80, mss=1460, rcv_scale=0, wnd=1)
 BAD = [
-    *((raw(opcode, 1, 0), Status.UNKNOWN_OPCODE) for opcode in (18, 19, 48, 128, 255)),
+    *((raw(opcode, 1, 0), Status.UNKNOWN_OPCODE) for opcode in (19, 20, 48, 128, 255)),
     *(
         (raw(opcode, 1, word), Status.BAD_ID)
         for opcode in (1, 2, 3, 4, 5, 10, 12, 13, 14, 15, 16, 17)

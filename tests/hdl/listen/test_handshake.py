@@ -43,7 +43,8 @@ def test_handshake_negotiates_options(options, offered, flow):
         }
         assert await net.next(ctx, "flow") == {
             "op": FlowOp.ACCEPT, "id": 5, "generation": 0, "a": 0xFFFFFFFF, "b": irs, "snd_log2": 0, "rcv_log2": 0,
-            "wnd": WND, "syncache_ref": ref, "elapsed": 0, "repeats": 0, "sack_ok": 0, "ecn_ok": 0, "ts_present": 0, **flow,
+            "wnd": WND, "syncache_ref": ref, "elapsed": 0, "repeats": 0, "sack_ok": 0, "ecn_ok": 0, "ts_present": 0,
+            "tsval": 0, **flow,
         }  # fmt: skip
         await net.nothing(ctx)
         await net.release(ctx, tuple_, 5)

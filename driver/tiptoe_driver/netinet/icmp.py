@@ -9,7 +9,7 @@ from collections.abc import Callable
 from .if_var import ifnet
 from .in_cksum import IPPROTO_TCP, internet_checksum
 from .structures import vnet
-from .tcp_errors import Ctl, tcp_ctlinput
+from .tcp_errors import tcp_icmp_error
 from .tcp_pmtu import PLATEAUS
 
 IPPROTO_ICMP = 1
@@ -117,15 +117,6 @@ class IcmpInput:
         if header < 20 or len(quoted) < header + 8 or fragment:
             return False
         tcp = quoted[header : header + 8]
-        four_tuple = (
-            int.from_bytes(quoted[12:16]),
-            int.from_bytes(tcp[0:2]),
-            int.from_bytes(quoted[16:20]),
-            int.from_bytes(tcp[2:4]),
-        )
         mtu = int.from_bytes(message[6:8]) or next_plateau(int.from_bytes(quoted[2:4]))
-        result = tcp_ctlinput(self._stack, four_tuple, int.from_bytes(tcp[4:8]), error, mtu)
-        if result is Ctl.NOT_OURS:
-            return False
-        self._counters["icmp_errors" if result is Ctl.TAKEN else "icmp_bad_sequence"] += 1
-        return True
+        addresses = int.from_bytes(quoted[12:16]), int.from_bytes(quoted[16:20])
+        return tcp_icmp_error(self._stack, self._counters, addresses, tcp, error, mtu)

@@ -11,7 +11,7 @@ from .in6 import IPPROTO_ICMPV6, IPV6_HEADER, ipv6_packet, payload_of, sound, us
 from .in_cksum import IPPROTO_TCP
 from .nd6 import ND_NEIGHBOR_ADVERT, ND_NEIGHBOR_SOLICIT, NdTable
 from .structures import vnet
-from .tcp_errors import Ctl, tcp_ctlinput
+from .tcp_errors import tcp_icmp_error
 
 ICMP6_DST_UNREACH = 1
 ICMP6_PACKET_TOO_BIG = 2
@@ -90,18 +90,9 @@ class Icmp6Input:
         if error is None or len(quoted) < IPV6_HEADER + 8 or quoted[0] >> 4 != 6 or quoted[6] != IPPROTO_TCP:
             return False
         tcp = quoted[IPV6_HEADER : IPV6_HEADER + 8]
-        four_tuple = (
-            int.from_bytes(quoted[8:24]),
-            int.from_bytes(tcp[0:2]),
-            int.from_bytes(quoted[24:40]),
-            int.from_bytes(tcp[2:4]),
-        )
         mtu = int.from_bytes(message[4:8])
         if error == errno.EMSGSIZE and mtu < IPV6_MMTU:  # RFC 8201 section 4
             self._counters["frames_bad_icmp"] += 1
             return True
-        result = tcp_ctlinput(self._stack, four_tuple, int.from_bytes(tcp[4:8]), error, mtu)
-        if result is Ctl.NOT_OURS:
-            return False
-        self._counters["icmp_errors" if result is Ctl.TAKEN else "icmp_bad_sequence"] += 1
-        return True
+        addresses = int.from_bytes(quoted[8:24]), int.from_bytes(quoted[24:40])
+        return tcp_icmp_error(self._stack, self._counters, addresses, tcp, error, mtu)

@@ -7,6 +7,7 @@ RFC 1122 section 4.2.3.9, RFC 1191, RFC 5927: an ICMP message ends no connection
 from __future__ import annotations
 
 import errno
+from collections import Counter
 from enum import Enum
 
 from ..hardware.positions import distance
@@ -49,6 +50,19 @@ def tcp_ctlinput(stack: vnet, four_tuple: tuple[int, int, int, int], seq: int, e
                 return Ctl.BAD_SEQUENCE
             _notify(tp, error, mtu)
     return Ctl.TAKEN
+
+
+def tcp_icmp_error(
+    stack: vnet, counters: Counter[str], addresses: tuple[int, int], tcp: memoryview, error: int, mtu: int
+) -> bool:
+    """An ICMP error, of either version of IP, quotes a segment between ``addresses`` (source, destination) whose first 8 bytes
+    are ``tcp``: tell its connection and count (``icmp_errors``, ``icmp_bad_sequence``); False when it is of none of ours."""
+    four_tuple = addresses[0], int.from_bytes(tcp[0:2]), addresses[1], int.from_bytes(tcp[2:4])
+    result = tcp_ctlinput(stack, four_tuple, int.from_bytes(tcp[4:8]), error, mtu)
+    if result is Ctl.NOT_OURS:
+        return False
+    counters["icmp_errors" if result is Ctl.TAKEN else "icmp_bad_sequence"] += 1
+    return True
 
 
 def _of_syn(tp: tcpcb, info: tcp_info | None, seq: int, error: int, mtu: int) -> None:

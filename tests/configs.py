@@ -13,6 +13,3 @@ EVERYTHING = TINY.with_(
     ipv6=True,
 )
 """Small tables, every option, and more half-open connections and listeners than ids."""
-
-BOTH_VERSIONS = EVERYTHING
-"""IPv4 and IPv6."""

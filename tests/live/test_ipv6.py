@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from tests.configs import BOTH_VERSIONS
+from tests.configs import EVERYTHING
 from tests.live.conftest import readable, writable
 from tiptoe_driver import Socket
 from tiptoe_driver.sockets import SO_NO_OFFLOAD
@@ -15,7 +15,7 @@ OURS, KERNELS = "fd77::2", "fd77::1"
 
 @pytest.fixture
 def bench(make_bench):
-    return make_bench(config=BOTH_VERSIONS, ip6=OURS, host_ip6=KERNELS)
+    return make_bench(config=EVERYTHING, ip6=OURS, host_ip6=KERNELS)
 
 
 def kernel_socket(bench):
@@ -31,8 +31,8 @@ def offloaded(bench):
     return made
 
 
-def test_passive_open_data_both_ways_and_close_by_the_peer(bench, payload):
-    listener = offloaded(bench)
+def connected_by_the_kernel(bench, listener):
+    """Port 80: (the kernel's socket, the one accepted)."""
     listener.bind(("", 80))
     listener.listen()
     bench.for_s(0.01)
@@ -41,6 +41,12 @@ def test_passive_open_data_both_ways_and_close_by_the_peer(bench, payload):
     bench.until(lambda: writable(client), "the kernel's connection")
     assert client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
     server = bench.offloaded_accept(listener)
+    return client, server
+
+
+def test_passive_open_data_both_ways_and_close_by_the_peer(bench, payload):
+    listener = offloaded(bench)
+    client, server = connected_by_the_kernel(bench, listener)
     assert server.getpeername()[0] == KERNELS == client.getsockname()[0]
     bench.carry(client, server, payload(50_000), back=payload(70_000))
     bench.carry(client, server, b"", end=True)
@@ -102,18 +108,11 @@ def test_ping(bench):
 @pytest.mark.parametrize("offloaded_too", [True, False])
 def test_beside_a_kernel_on_the_hosts_side(make_bench, payload, offloaded_too):
     """It answers neighbour solicitations, ping and closed ports at our address, and carries what is not offloaded."""
-    bench = make_bench(config=BOTH_VERSIONS, ip6=OURS, host_ip6=KERNELS, host_stack=True)
+    bench = make_bench(config=EVERYTHING, ip6=OURS, host_ip6=KERNELS, host_stack=True)
     listener = offloaded(bench)
     if not offloaded_too:
         listener.setsockopt(socket.SOL_SOCKET, SO_NO_OFFLOAD, 1)
-    listener.bind(("", 80))
-    listener.listen()
-    bench.for_s(0.01)
-    client = kernel_socket(bench)
-    client.connect_ex((OURS, 80))
-    bench.until(lambda: writable(client), "the kernel's connection")
-    assert client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
-    server = bench.offloaded_accept(listener)
+    client, server = connected_by_the_kernel(bench, listener)
     assert server.getpeername()[0] == KERNELS
     bench.carry(client, server, payload(20_000), back=payload(20_000))
     assert bench.session.host.tcp.accepted == (0 if offloaded_too else 1)

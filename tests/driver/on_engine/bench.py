@@ -92,6 +92,18 @@ def carry(two: Pair, *flows: Flow, timeout_us: float = 30_000_000) -> None:
     two.run_until(done, timeout_us, "the transfer")
 
 
+def data_and_end(two: Pair, ends: tuple[Socket, Socket, Socket], rng: random.Random) -> None:
+    """Data both ways over a connection (client, server, listener), and its end, of which nothing is left."""
+    client, server, _ = ends
+    there, back = (Flow(*way, rng.randbytes(30_000), rng) for way in ((client, server), (server, client)))
+    carry(two, there, back)
+    assert (bytes(there.got), bytes(back.got)) == (bytes(there.data), bytes(back.data))
+    for sock in ends:
+        sock.close()
+    two.run_until(lambda: nothing_left(two.a.toe) and nothing_left(two.b.toe), 10_000_000, "every id back")
+    two.check()
+
+
 def answer_arp(frame: bytes, time_us: float) -> list[bytes]:
     packet = Ether(frame)
     if ARP in packet and packet[ARP].op == 1:

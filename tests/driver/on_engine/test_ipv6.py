@@ -7,8 +7,8 @@ import random
 import socket
 from typing import Any
 
-from tests.configs import BOTH_VERSIONS
-from tests.driver.on_engine.bench import RINGS, Flow, carry, connect, nothing_left
+from tests.configs import EVERYTHING
+from tests.driver.on_engine.bench import RINGS, Flow, carry, connect, data_and_end, nothing_left
 from tiptoe_driver import Socket
 from tiptoe_driver.hardware import abi_gen as reg
 from tiptoe_verif.native.pair import Pair
@@ -21,7 +21,7 @@ def engines(**options: Any) -> Pair:
     """Two engines with an address of each version."""
     driver = {**RINGS, "registers": {reg.REG_MSL_TICKS: 3}}
     a, b = ({"driver": driver | {"ipv6": f"{address}/64"}} for address in (A, B))
-    return Pair(BOTH_VERSIONS, memory_bytes=1 << 22, a=a, b=b, **options)
+    return Pair(EVERYTHING, memory_bytes=1 << 22, a=a, b=b, **options)
 
 
 def socket_v6(simulation: Any) -> Socket:
@@ -49,14 +49,7 @@ def connect_v6(two: Pair, port: int = 80, bound: str = "") -> tuple[Socket, Sock
 
 def test_a_connection_from_beginning_to_end(rng: random.Random) -> None:
     with engines() as two:
-        client, server, listener = connect_v6(two)
-        there, back = (Flow(*ends, rng.randbytes(30_000), rng) for ends in ((client, server), (server, client)))
-        carry(two, there, back)
-        assert (bytes(there.got), bytes(back.got)) == (bytes(there.data), bytes(back.data))
-        for sock in (client, server, listener):
-            sock.close()
-        two.run_until(lambda: nothing_left(two.a.toe) and nothing_left(two.b.toe), 10_000_000, "every id back")
-        two.check()
+        data_and_end(two, connect_v6(two), rng)
 
 
 def test_both_versions_at_once_on_a_bad_line(rng: random.Random) -> None:

@@ -13,7 +13,7 @@ from scapy.layers.inet6 import ICMPv6EchoReply, ICMPv6EchoRequest, ICMPv6PacketT
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
-from tests.configs import BOTH_VERSIONS
+from tests.configs import EVERYTHING
 from tiptoe_driver import Socket
 from tiptoe_driver.hardware import abi_gen as reg
 from tiptoe_driver.hardware.alias import LADDR_V6, alias
@@ -33,7 +33,7 @@ def number(address: str) -> int:
 
 def engine(**options: Any) -> Simulation:
     rings = {"snd_ring_bytes": 4096, "rcv_ring_bytes": 4096, "registers": {reg.REG_MSL_TICKS: 3}}
-    return Simulation(BOTH_VERSIONS, memory_bytes=1 << 22, driver=rings | {"ipv6": f"{OURS}/64"} | options)
+    return Simulation(EVERYTHING, memory_bytes=1 << 22, driver=rings | {"ipv6": f"{OURS}/64"} | options)
 
 
 class Peer:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.configs import EVERYTHING
-from tests.driver.on_engine.bench import Flow, carry, connect, nothing_left, pair
+from tests.driver.on_engine.bench import Flow, carry, connect, data_and_end, pair
 from tiptoe_driver.hardware import abi_gen as reg
 from tiptoe_verif.native.pair import Pair
 from tiptoe_verif.native.simulation import Impairment, Simulation
@@ -50,14 +50,7 @@ def test_connection_in_a_network(vlan: int, priority: int, rng: random.Random) -
     options = {"vlan": vlan, "vlan_priority": priority}
     two, taps = engines(options, options, impairment=Impairment(loss=0.02, reorder=0.02, reorder_us=2000, seed=3))
     with two:
-        client, server, listener = connect(two)
-        there, back = (Flow(*ends, rng.randbytes(30_000), rng) for ends in ((client, server), (server, client)))
-        carry(two, there, back)
-        assert (bytes(there.got), bytes(back.got)) == (bytes(there.data), bytes(back.data))
-        for sock in (client, server, listener):
-            sock.close()
-        two.run_until(lambda: nothing_left(two.a.toe) and nothing_left(two.b.toe), 10_000_000, "every id back")
-        two.check()
+        data_and_end(two, connect(two), rng)
         for tap in taps:
             assert len(tap.seen) > 20 and {tag_of(frame) for frame in tap.seen} == {(vlan, priority)}
             assert min(map(len, tap.seen)) == 64 and max(map(len, tap.seen)) == 1518

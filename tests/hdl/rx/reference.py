@@ -1,6 +1,7 @@
 """What the receive parser should make of a frame, in plain Python on scapy's checksum; and frames of every kind."""
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from scapy.layers.inet import ICMP, IP, TCP, UDP
@@ -163,7 +164,7 @@ def segment(
     return frame
 
 
-def _changed(frame: bytes, at: int, change: int = 0x01) -> bytes:
+def changed(frame: bytes, at: int, change: int = 0x01) -> bytes:
     return frame[:at] + bytes([frame[at] ^ change]) + frame[at + 1 :]
 
 
@@ -221,11 +222,11 @@ def bad_cases(rng: random.Random) -> list[Case]:
         Case("another MAC", segment(rng, ether={"dst": PEER_MAC})),
         Case("another MAC, low half", segment(rng, ether={"dst": "02:00:00:00:00:02"})),
         Case("another MAC, high half", segment(rng, ether={"dst": "06:00:00:00:00:01"})),
-        Case("IP version", _fixed_ip(_changed(plain, 14, 0x20))),
-        Case("IP header length 4", _fixed_ip(_changed(plain, 14, 0x01))),
-        Case("IP header checksum", _changed(plain, 24)),
-        Case("IP header bit", _changed(plain, 18, 0x80)),
-        Case("total length behind the end", _fixed_ip(_changed(plain, 16, 0x10))),
+        Case("IP version", _fixed_ip(changed(plain, 14, 0x20))),
+        Case("IP header length 4", _fixed_ip(changed(plain, 14, 0x01))),
+        Case("IP header checksum", changed(plain, 24)),
+        Case("IP header bit", changed(plain, 18, 0x80)),
+        Case("total length behind the end", _fixed_ip(changed(plain, 16, 0x10))),
         Case("total length one behind the end", _fixed_ip(segment(rng, 30, ip={"len": 71}))),
         Case("total length inside the header", _fixed_ip(segment(rng, 30, ip={"len": 19}))),
         Case("no room for a TCP header", _fixed_ip(segment(rng, 30, ip={"len": 39}))),
@@ -233,10 +234,10 @@ def bad_cases(rng: random.Random) -> list[Case]:
         Case("data offset 4", segment(rng, 11, tcp={"dataofs": 4})),
         Case("data offset 0", segment(rng, 11, tcp={"dataofs": 0})),
         Case("data offset behind the end", segment(rng, 11, tcp={"dataofs": 8})),
-        Case("TCP checksum", _changed(plain, 50)),
-        Case("TCP payload bit", _changed(plain, len(plain) - 1, 0x80)),
-        Case("TCP first byte", _changed(plain, 34)),
-        Case("address swapped for another with another sum", _fixed_ip(_changed(plain, 29, 0x04))),
+        Case("TCP checksum", changed(plain, 50)),
+        Case("TCP payload bit", changed(plain, len(plain) - 1, 0x80)),
+        Case("TCP first byte", changed(plain, 34)),
+        Case("address swapped for another with another sum", _fixed_ip(changed(plain, 29, 0x04))),
         Case("one byte too long", segment(rng, 1461)),
         Case("much too long", segment(rng, 1600)),
         Case("giant", rng.randbytes(4700)),
@@ -278,7 +279,7 @@ def host_cases(rng: random.Random) -> list[Case]:
         Case("multicast", bytes(Ether(src=PEER_MAC, dst="01:00:5e:00:00:fb") / IP(dst="224.0.0.251") / UDP())),
         Case("TCP by broadcast", segment(rng, 9, ether={"dst": "ff:ff:ff:ff:ff:ff"})),
         Case("TCP to another address", segment(rng, 9, ip={"dst": "10.1.2.4"})),
-        Case("TCP to another address, bad checksum", _changed(segment(rng, 9, ip={"dst": "10.1.2.4"}), 50)),
+        Case("TCP to another address, bad checksum", changed(segment(rng, 9, ip={"dst": "10.1.2.4"}), 50)),
         Case("another protocol", segment(rng, 9, ip={"proto": 7})),
         Case("802.3 length", bytes.fromhex(MAC.replace(":", "")) + rng.randbytes(6) + b"\x00\x2a" + rng.randbytes(46)),
         Case("shortest", bytes.fromhex(MAC.replace(":", "")) + rng.randbytes(6) + b"\x88\xb5"),
@@ -356,15 +357,19 @@ def option_cases(rng: random.Random) -> list[Case]:
     return cases
 
 
-def random_case(rng: random.Random) -> Case:
-    """A good segment that was damaged, or not, at random."""
+def random_frame(rng: random.Random, segment: Callable[..., bytes]) -> tuple[bytes, bool]:
+    """A good segment that was damaged, or not, at random; and whether the MAC says so."""
     frame = segment(rng, rng.choice([0, 1, 6, 10, rng.randrange(200)]), flags=rng.choice([ACK, ACK, SYN, 0xFF]),
                     raw_tcp_options=rng.randbytes(4 * rng.choice([0, 0, 3, 5])))  # fmt: skip
     damage = rng.randrange(6)
     if damage == 0:
-        frame = _changed(frame, rng.randrange(len(frame)), 1 << rng.randrange(8))
+        frame = changed(frame, rng.randrange(len(frame)), 1 << rng.randrange(8))
     elif damage == 1:
         frame = frame[: rng.randrange(1, len(frame))]
     elif damage == 2:
         frame = frame[:12] + rng.randbytes(len(frame) - 12)
-    return Case("random", frame, error=rng.random() < 0.03)
+    return frame, rng.random() < 0.03
+
+
+def random_case(rng: random.Random) -> Case:
+    return Case("random", *random_frame(rng, segment))

@@ -18,7 +18,20 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 from scapy.utils import checksum
 
-from tests.hdl.rx.reference import ACK, MAC, PEER_MAC, SYN, Case, Outcome, expect, find_stamps, mac_int, walk_options
+from tests.hdl.rx.reference import (
+    ACK,
+    MAC,
+    PEER_MAC,
+    SYN,
+    Case,
+    Outcome,
+    changed,
+    expect,
+    find_stamps,
+    mac_int,
+    random_frame,
+    walk_options,
+)
 from tiptoe_hdl.messages import LADDR_V6
 from tiptoe_hdl.rx.alias import alias
 
@@ -126,10 +139,6 @@ def segment(
     return bytes(packet) + rng.randbytes(trailer)
 
 
-def _changed(frame: bytes, at: int, change: int = 0x01) -> bytes:
-    return frame[:at] + bytes([frame[at] ^ change]) + frame[at + 1 :]
-
-
 def good_cases(rng: random.Random) -> list[CaseV6]:
     """Segments the engine takes."""
     cases = [
@@ -168,8 +177,8 @@ def bad_cases(rng: random.Random) -> list[CaseV6]:
     cases = [
         CaseV6("stream error", plain, error=True),
         CaseV6("another MAC", segment(rng, ether={"dst": PEER_MAC})),
-        CaseV6("IP version 4", _changed(plain, 14, 0x20)),
-        CaseV6("IP version 7", _changed(plain, 14, 0x10)),
+        CaseV6("IP version 4", changed(plain, 14, 0x20)),
+        CaseV6("IP version 7", changed(plain, 14, 0x10)),
         CaseV6("IPv4 by its ethertype", plain[:12] + b"\x08\x00" + plain[14:]),
         CaseV6("one byte behind the end", segment(rng, 30, ip={"plen": 51})),
         CaseV6("far behind the end", segment(rng, 30, ip={"plen": 0xFFFF})),
@@ -178,12 +187,12 @@ def bad_cases(rng: random.Random) -> list[CaseV6]:
         CaseV6("nothing behind the IP header", segment(rng, 30, ip={"plen": 0})),
         CaseV6("data offset 4", segment(rng, 11, tcp={"dataofs": 4})),
         CaseV6("data offset behind the end", segment(rng, 11, tcp={"dataofs": 8})),
-        CaseV6("TCP checksum", _changed(plain, 70)),
-        CaseV6("TCP payload bit", _changed(plain, len(plain) - 1, 0x80)),
-        CaseV6("TCP first byte", _changed(plain, 54)),
+        CaseV6("TCP checksum", changed(plain, 70)),
+        CaseV6("TCP payload bit", changed(plain, len(plain) - 1, 0x80)),
+        CaseV6("TCP first byte", changed(plain, 54)),
         CaseV6("one byte too long", segment(rng, 1441)),
     ]
-    cases += [CaseV6(f"byte {at} of the source", _changed(plain, at)) for at in (22, 29, 30, 37)]
+    cases += [CaseV6(f"byte {at} of the source", changed(plain, at)) for at in (22, 29, 30, 37)]
     cases += [
         CaseV6(f"from {source}", segment(rng, 4, ip={"src": source}))
         for source in ("::", "::1", "ff02::1", "ff0e::99", "::ffff:10.0.0.1", "::10.0.0.1", "::2", ADDRESS)
@@ -208,23 +217,13 @@ def host_cases(rng: random.Random) -> list[CaseV6]:
         CaseV6("a fragment", segment(rng, 9, ip={"nh": 44}, extensions=IPv6ExtHdrFragment(m=1, id=7))),
         CaseV6("TCP by multicast", segment(rng, 9, ether={"dst": "33:33:00:00:00:01"})),
         CaseV6("TCP to our link-local address", segment(rng, 9, ip={"dst": "fe80::3"})),
-        CaseV6("TCP of a bad checksum to another", _changed(segment(rng, 9, ip={"dst": "2001:db8:1:2::4"}), 70)),
+        CaseV6("TCP of a bad checksum to another", changed(segment(rng, 9, ip={"dst": "2001:db8:1:2::4"}), 70)),
     ]  # fmt: skip
     cases += [
-        CaseV6(f"byte {at} of the destination", _changed(segment(rng, 9), at)) for at in (38, 41, 42, 45, 46, 50, 53)
+        CaseV6(f"byte {at} of the destination", changed(segment(rng, 9), at)) for at in (38, 41, 42, 45, 46, 50, 53)
     ]
     return cases
 
 
 def random_case(rng: random.Random) -> CaseV6:
-    """A good segment that was damaged, or not, at random."""
-    frame = segment(rng, rng.choice([0, 1, 6, 10, rng.randrange(200)]), flags=rng.choice([ACK, ACK, SYN, 0xFF]),
-                    raw_tcp_options=rng.randbytes(4 * rng.choice([0, 0, 3, 5])))  # fmt: skip
-    damage = rng.randrange(6)
-    if damage == 0:
-        frame = _changed(frame, rng.randrange(len(frame)), 1 << rng.randrange(8))
-    elif damage == 1:
-        frame = frame[: rng.randrange(1, len(frame))]
-    elif damage == 2:
-        frame = frame[:12] + rng.randbytes(len(frame) - 12)
-    return CaseV6("random", frame, error=rng.random() < 0.03)
+    return CaseV6("random", *random_frame(rng, segment))

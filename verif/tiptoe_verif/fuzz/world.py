@@ -318,6 +318,7 @@ class World:
 
     def _listen(self, port: int) -> Any:
         made = self.sim.socket()
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # TIME_WAIT of the round before may still be there
         made.bind((OUR, port))
         made.listen(16)
         return made

@@ -83,13 +83,14 @@ class Ecn:
             self.cwr_at = seq
         return ""
 
-    def sent_syn(self, segment: Segment, given: Iterable[Segment]) -> str:
-        """What is wrong with a SYN or SYN,ACK of the engine's, which was given these SYNs; or ""."""
+    def sent_syn(self, segment: Segment, given: Iterable[Segment], mixed: bool = False) -> str:
+        """What is wrong with a SYN or SYN,ACK of the engine's, which was given these SYNs; or "". ``mixed``: they do not tell
+        what was agreed."""
         said = segment.flags & (ECE | CWR)
         if not segment.flags & ACK:
             if said not in (0, ECE | CWR):
                 return "a SYN with one of ECE and CWR alone"
-        elif said & CWR or (said and not any(agrees(syn) for syn in given)):
+        elif said & CWR or (said and not mixed and not any(agrees(syn) for syn in given)):
             return "a SYN,ACK agrees to an ECN that nobody offered, or not by ECE alone (RFC 3168 section 6.1.1)"
         self.ours |= bool(said)
         return ""

@@ -8,11 +8,13 @@ from .ecn import Ecn
 from .intervals import Intervals
 from .numbers import signed
 from .sack import Sack
-from .segment import ACK, RST, SYN, Segment
+from .segment import ACK, ECE, RST, SYN, Segment
 from .timestamps import Timestamps
 
 DEFAULT_MSS, DEFAULT_MSS_V6 = 536, 1220
 """RFC 9293 MUST-15: what a peer without the MSS option can take, over IPv4 and IPv6."""
+MAX_SCALE = 14
+"""RFC 7323 section 2.2."""
 
 
 @dataclass(slots=True)
@@ -56,6 +58,9 @@ class Flow:
     ended_ns: int = 0
     resent: bool = False
     """Text or FIN was sent again, or a probe: a time-out may have ended it, and says nothing (RFC 9293 section 3.8.3)."""
+    mixed: bool = False
+    """The peer has returned our ISS with a TSecr that none of its SYN,ACKs said, but perhaps one of another SYN's: what was
+    agreed is then what a SYN cookie's TSval says, whatever the SYN of this number had."""
     behind: list[Segment] = field(default_factory=list)
     """What the peer has sent lately, from the first segment on that :meth:`may_begin_anew`."""
     before: tuple[int, int] | None = None
@@ -99,6 +104,15 @@ class Flow:
             new.before = self.snd_max & 0xFFFFFFFF, self.acked & 0xFFFFFFFF
         elif self.unopened:
             new.before = self.before
+
+    def mix(self, segment: Segment) -> None:
+        """The SYN,ACK once more, with the options that the peer has returned: it may be larger by any scale."""
+        self.mixed = True
+        self.our_ws = segment.ws
+        self.peer_ws = MAX_SCALE if segment.ws is not None else None
+        self.sack.peers |= segment.sack_ok
+        self.ecn.peers |= bool(segment.flags & ECE)
+        self.timestamps.begin_anew()
 
     def forget_bytes(self) -> None:
         """It is over: nothing that was sent can be needed again."""

@@ -70,6 +70,8 @@ class Given:
 
     syns: list[Segment] = field(default_factory=list)
     numbers: list[tuple[int, int, int]] = field(default_factory=list)
+    echoes: list[tuple[int, int]] = field(default_factory=list)
+    """Acknowledgement number and TSecr of segments behind a SYN."""
     last_ns: int = 0
 
 
@@ -144,6 +146,9 @@ class WireMonitor:
                 del syns[:-_REMEMBERED_SYNS]
         given.numbers.append((segment.seq, segment.ack if segment.flags & ACK else -1, segment.flags))
         del given.numbers[:-_REMEMBERED_SEGMENTS]
+        if segment.stamps and segment.flags & ACK and not segment.flags & (SYN | RST):
+            given.echoes.append((segment.ack, segment.stamps[1]))
+            del given.echoes[:-_REMEMBERED_SEGMENTS]
         flow = self.flows.get(key)
         if flow is not None:
             was_over = flow.over
@@ -287,6 +292,8 @@ class WireMonitor:
             return
         if flags & SYN:
             flow = self._sent_syn(key, flow, segment, time_ns)
+            if flags & ACK and self._mixed(key, flow):
+                flow.mix(segment)
         elif flow is None:
             raise WireError("segment of a connection that never began")
         if flags == ACK and not segment.payload and flow.unopened and flow.before == (segment.seq, segment.ack):
@@ -353,6 +360,13 @@ class WireMonitor:
         self.flows[key] = flow = new
         return flow
 
+    def _mixed(self, key: Key, flow: Flow) -> bool:
+        """Whether the peer may have returned a SYN cookie with the TSval of another one."""
+        given = self._given.get(key)
+        return given is not None and any(
+            ack == (flow.iss + 1) & 0xFFFFFFFF and tsecr not in flow.timestamps.offered for ack, tsecr in given.echoes
+        )
+
     def _anew(self, key: Key, flow: Flow, segment: Segment) -> bool:
         """Whether a SYN of a number seen before answers another SYN than it did: a connection that was reset at once, perhaps
         before its SYN,ACK had left, and begun anew within 4 us has the same number (RFC 6528). Or the same SYN once more: its
@@ -375,7 +389,8 @@ class WireMonitor:
         flow.irs = syn.seq
         flow.peer_mss = max(each.mss or (DEFAULT_MSS_V6 if each.src >> 32 else DEFAULT_MSS) for each in alike)
         scales = [each.ws for each in alike if each.ws is not None]
-        flow.peer_ws = max(scales) if scales and (flow.our_ws is not None or len(scales) == len(alike)) else None
+        if not flow.mixed:
+            flow.peer_ws = max(scales) if scales and (flow.our_ws is not None or len(scales) == len(alike)) else None
         flow.acked = syn.seq + 1
         flow.received = Intervals(syn.seq + 1)
         flow.our_edge = syn.seq + 1 + flow.our_syn_wnd
@@ -409,7 +424,7 @@ class WireMonitor:
     def _check_timestamps(self, key: Key, flow: Flow, segment: Segment) -> None:
         syns = self._given[key].syns if key in self._given and flow.irs is not None else []
         if wrong := flow.timestamps.complaint(
-            segment, [syn for syn in syns if syn.seq == (flow.irs or 0) & 0xFFFFFFFF]
+            segment, [syn for syn in syns if syn.seq == (flow.irs or 0) & 0xFFFFFFFF], flow.mixed
         ):
             raise WireError(wrong)
 
@@ -427,7 +442,7 @@ class WireMonitor:
     def _check_ecn(self, key: Key, flow: Flow, segment: Segment) -> None:
         syns = self._given[key].syns if key in self._given else []
         if segment.flags & SYN:
-            wrong = flow.ecn.sent_syn(segment, syns)
+            wrong = flow.ecn.sent_syn(segment, syns, flow.mixed)
         else:
             flow.ecn.learn(syns)
             seq, ack = unwrap(segment.seq, flow.snd_max), flow.acked or 0

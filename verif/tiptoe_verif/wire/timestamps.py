@@ -30,6 +30,8 @@ class Timestamps:
         Segments of ours with them.
     given : dict
         What the peer has sent as TSval, oldest first.
+    offered : set
+        TSvals of our SYN,ACKs.
     """
 
     ours: bool = False
@@ -37,6 +39,11 @@ class Timestamps:
     sent: int = 0
     last: int | None = None
     given: dict[int, None] = field(default_factory=dict)
+    offered: set[int] = field(default_factory=set)
+
+    def begin_anew(self) -> None:
+        """The next SYN,ACK says what is agreed, and where TSval begins, whatever the peer's SYN was."""
+        self.agreed = self.last = None
 
     def arrived(self, segment: Segment) -> None:
         """The engine is given a segment."""
@@ -46,16 +53,18 @@ class Timestamps:
             if len(self.given) > _REMEMBERED:
                 del self.given[next(iter(self.given))]
 
-    def complaint(self, segment: Segment, peers: list[Segment]) -> str:
+    def complaint(self, segment: Segment, peers: list[Segment], mixed: bool = False) -> str:
         """What is wrong with a segment of the engine's, but a reset that belongs to no connection, or "". ``peers``: SYNs of the
-        peer that it may have taken."""
+        peer that it may have taken. ``mixed``: they do not tell what was agreed."""
         stamps, flags = segment.stamps, segment.flags
         if flags & SYN:
             self.ours = stamps is not None
             if flags & ACK:
-                if stamps and not any(syn.stamps for syn in peers):
+                if stamps and not mixed and not any(syn.stamps for syn in peers):
                     return "timestamps in the SYN,ACK to a SYN without (RFC 7323 section 3.2)"
                 self.agreed = self.ours
+                if stamps:
+                    self.offered.add(stamps[0])
         elif self.agreed is None and peers:
             peers_have = {syn.stamps is not None for syn in peers}
             self.agreed = self.ours and (stamps is not None if len(peers_have) > 1 else peers_have.pop())

@@ -13,6 +13,7 @@ from amaranth.lib import data
 from amaranth.lib.memory import Memory
 
 from ..config import EngineConfig
+from ..wire.apart import APART
 from .tcb import fields
 
 
@@ -129,7 +130,8 @@ class BankMemory:
 
     def __init__(self, m: Module, cfg: EngineConfig, name: str, bank: Bank):
         layout = bank.layout(cfg)
-        memory = Memory(shape=layout, depth=cfg.connections * bank.rows, init=[], attrs={"ram_style": "block"})
+        # Issue keeps events that would meet here apart, or forwards.
+        memory = Memory(shape=layout, depth=cfg.connections * bank.rows, init=[], attrs={"ram_style": "block"} | APART)
         m.submodules[f"bank_{name}"] = memory
         bits = cfg.id_bits + bank.rows - 1
         self.write_en, self.write_id, self.write = Signal(), Signal(bits), Signal(layout)

@@ -11,6 +11,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
 from ..messages import FlowResponse, FourTuple, table_result, table_update
+from ..wire.apart import APART
 from ..wire.choice import select
 from .keyed_hash import GROUP, X_BITS, final_sums, folded, key_sequence, partial_sums
 from .table_updates import HASHES, WAYS, TableUpdates, found_for, index_bits, row_bits, target
@@ -115,8 +116,8 @@ class ConnectionTable(wiring.Component):
         for way in range(HASHES * WAYS):
             row_of = slice(way // WAYS * bits, (way // WAYS + 1) * bits)
             m.submodules[f"way{way}"] = storage = memory.Memory(
-                shape=entry(cfg), depth=cfg.buckets_per_hash, init=[], attrs={"ram_style": "block"}
-            )
+                shape=entry(cfg), depth=cfg.buckets_per_hash, init=[], attrs={"ram_style": "block"} | APART
+            )  # no row is read in the cycle of an update's write
             write = storage.write_port()
             read = storage.read_port()
             m.d.comb += [

@@ -6,6 +6,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
+from ..wire.apart import APART
 from ..wire.queue import HalfQueue
 from ..wire.valid_only import valid_only
 from .tcb import TICK_BITS, TimerRecord, timer_write
@@ -51,7 +52,8 @@ class TimerSweep(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         cfg = self._cfg
-        m.submodules.memory = memory = Memory(shape=TimerRecord, depth=cfg.connections, init=[])
+        # A deadline that changes while it is looked at is looked at again in the next tick.
+        m.submodules.memory = memory = Memory(shape=TimerRecord, depth=cfg.connections, init=[], attrs=APART)
         read, write = memory.read_port(), memory.write_port()
         m.submodules.queue = queue = HalfQueue(timer_event(cfg), 8)
         wiring.connect(m, queue.o, wiring.flipped(self.o))

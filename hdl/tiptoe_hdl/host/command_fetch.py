@@ -7,6 +7,7 @@ from amaranth.utils import ceil_log2
 
 from ..config import EngineConfig
 from ..messages import ErrorEvent, dma_read_data, dma_request
+from ..wire.apart import APART
 from ..wire.ones import ones_below
 from ..wire.valid_only import valid_only
 from .abi import COMMAND_BYTES, ErrorCode
@@ -185,8 +186,8 @@ class CommandFetcher(wiring.Component):
         """Words of the transfers go into their slots; there is always room."""
         words = SLOT_COMMANDS * COMMAND_BYTES // self._cfg.bytes_per_beat
         m.submodules.storage = storage = memory.Memory(
-            shape=unsigned(self._cfg.data_width), depth=SLOTS * words, init=[]
-        )
+            shape=unsigned(self._cfg.data_width), depth=SLOTS * words, init=[], attrs=APART
+        )  # a slot is read after it is filled
         write = storage.write_port()
         slot = Signal(range(SLOTS))
         word = Signal(range(words))

@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
 from ..messages import connection_report, placed
+from ..wire.apart import APART
 from ..wire.sequence import seq_gt
 from ..wire.valid_only import valid_only
 from .pending_ids import PendingIds
@@ -70,7 +71,9 @@ class ConnectionEvents(wiring.Component):
         m = Module()
         depth, id_bits = self._cfg.connections, self._cfg.id_bits
         m.submodules.pending = pending = PendingIds(self._cfg)
-        m.submodules.positions = positions = memory.Memory(shape=32, depth=depth, init=[])
+        m.submodules.positions = positions = memory.Memory(
+            shape=32, depth=depth, init=[], attrs=APART
+        )  # read again if written
         m.submodules.ended = ended = memory.Memory(shape=1, depth=depth, init=[])
         m.submodules.lost = lost = memory.Memory(shape=1, depth=depth, init=[])
         position_read, position_write = positions.read_port(), positions.write_port()

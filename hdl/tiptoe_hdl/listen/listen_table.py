@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
 from ..messages import FlowResponse, Status, is_v6, listen_write
+from ..wire.apart import APART
 from ..wire.choice import equal_before
 from ..wire.valid_only import valid_only
 from .states import States
@@ -94,8 +95,10 @@ class ListenTable(wiring.Component):
         row = Signal(SLICE)
         s = States(m, "Clear")
 
-        # What the listeners say.
-        m.submodules.storage = storage = memory.Memory(shape=listen_write(cfg), depth=max(2, cfg.listeners), init=[])
+        # What the listeners say. Nobody looks at what is shown of an entry while it is ``changing``.
+        m.submodules.storage = storage = memory.Memory(
+            shape=listen_write(cfg), depth=max(2, cfg.listeners), init=[], attrs=APART
+        )
         store, read = storage.write_port(), storage.read_port()
         m.d.comb += [
             read.addr.eq(self.index),
@@ -115,7 +118,9 @@ class ListenTable(wiring.Component):
         ]
 
         # Where they are: UNLISTEN does not say it.
-        m.submodules.places = places = memory.Memory(shape=LocalEndpoint, depth=max(2, cfg.listeners), init=[])
+        m.submodules.places = places = memory.Memory(
+            shape=LocalEndpoint, depth=max(2, cfg.listeners), init=[], attrs=APART
+        )
         place_write, place_read = places.write_port(), places.read_port()
         asked_for, place = Signal(LocalEndpoint), Signal(LocalEndpoint)
         m.d.comb += [
@@ -137,8 +142,8 @@ class ListenTable(wiring.Component):
         rows = []
         for number in range(SLICES):
             m.submodules[f"slice{number}"] = bits = memory.Memory(
-                shape=cfg.listeners, depth=ROWS, init=[], attrs={"ram_style": "block"}
-            )
+                shape=cfg.listeners, depth=ROWS, init=[], attrs={"ram_style": "block"} | APART
+            )  # no row is written in the cycle of a search
             write, read = bits.write_port(), bits.read_port()
             key = wanted.as_value().word_select(number, SLICE)
             own_key = place.as_value().word_select(number, SLICE)

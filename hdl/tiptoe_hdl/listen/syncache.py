@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
 from ..messages import FourTuple, peer_fields
+from ..wire.apart import APART
 
 REF_GENERATION = 8
 """Lowest bit of the generation in a syncache reference, unless the index is wider."""
@@ -142,8 +143,8 @@ class Syncache(wiring.Component):
 
         for name, shape in (("peer", peer(cfg)), ("own", own(cfg)), ("status", entry_status(cfg))):
             m.submodules[name] = storage = memory.Memory(
-                shape=shape, depth=cfg.syncache_entries, init=[], attrs={"ram_style": "block"}
-            )
+                shape=shape, depth=cfg.syncache_entries, init=[], attrs={"ram_style": "block"} | APART
+            )  # entries are not read while written
             write, read = storage.write_port(), storage.read_port()
             m.d.comb += [
                 read.addr.eq(self.index),

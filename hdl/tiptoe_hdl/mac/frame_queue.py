@@ -7,6 +7,7 @@ from amaranth.utils import ceil_log2
 
 from ..config import EngineConfig
 from ..messages import beat, rx_beat
+from ..wire.apart import APART
 
 
 class FrameQueue(wiring.Component):
@@ -60,7 +61,9 @@ class FrameQueue(wiring.Component):
         lanes = self._cfg.bytes_per_beat
         # A word and its bytes less one fit the parity bits of block memory; ``empty``: the last beat holds none.
         word = data.StructLayout({"data": 8 * lanes, "last": 1, "empty": 1, "highest": ceil_log2(lanes)})
-        m.submodules.memory = storage = memory.Memory(shape=word, depth=self._words, init=[])
+        m.submodules.memory = storage = memory.Memory(
+            shape=word, depth=self._words, init=[], attrs=APART
+        )  # what is read is whole
         write, read = storage.write_port(), storage.read_port()
 
         begin = Signal(range(self._words))  # of the frame that comes in: what lies before it is whole

@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from ..config import EngineConfig
+from ..wire.apart import APART
 
 HEADROOM = 16
 """Words that are kept free for beats already under way when ``room`` falls."""
@@ -84,7 +85,9 @@ class RxBuffer(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         words = buffer_words(self._cfg)
-        m.submodules.memory = mem = memory.Memory(shape=unsigned(self._cfg.data_width), depth=words, init=[])
+        m.submodules.memory = mem = memory.Memory(
+            shape=unsigned(self._cfg.data_width), depth=words, init=[], attrs=APART
+        )  # only committed frames are read
         write = mem.write_port()
         read = mem.read_port()
 

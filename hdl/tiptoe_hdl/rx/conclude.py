@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from ..config import EngineConfig
 from ..host.abi import ErrorCode
 from ..messages import ErrorEvent, FrameEvent, placed, ring_write
+from ..wire.apart import APART
 from ..wire.valid_only import valid_only
 from .target import conclusion
 
@@ -64,7 +65,8 @@ class Conclusions(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         cfg = self._cfg
-        m.submodules.broken = broken = memory.Memory(shape=1, depth=cfg.connections, init=[])
+        # A breakage is read again before it counts.
+        m.submodules.broken = broken = memory.Memory(shape=1, depth=cfg.connections, init=[], attrs=APART)
         write = broken.write_port()
         read = broken.read_port()
         head = self.i.payload

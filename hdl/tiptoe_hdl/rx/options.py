@@ -11,6 +11,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from ..config import EngineConfig
+from ..wire.apart import APART
 from .option_chain import OptionChain
 from .option_words import OptionWords
 
@@ -84,8 +85,8 @@ class OptionStore(wiring.Component):
         m = Module()
         lanes = self._cfg.data_width // 32
         m.submodules.memory = mem = memory.Memory(
-            shape=unsigned(self._cfg.data_width), depth=self._slots * self._rows, init=[]
-        )
+            shape=unsigned(self._cfg.data_width), depth=self._slots * self._rows, init=[], attrs=APART
+        )  # the slot that is read is complete; the frame under way has another one
         write = mem.write_port()
         read = mem.read_port()
 

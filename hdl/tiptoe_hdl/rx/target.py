@@ -8,6 +8,7 @@ from amaranth.utils import ceil_log2
 from ..config import EngineConfig
 from ..host.abi import HOST_FRAME_SLOT_BYTES
 from ..messages import FrameInfo, dma_request, ring_write, rx_verdict
+from ..wire.apart import APART
 from ..wire.realign import realign_command
 from ..wire.valid_only import valid_only
 from .buffer import buffer_words, frame_words
@@ -114,7 +115,8 @@ class TargetPipeline(wiring.Component):
         cfg = self._cfg
         word_log2 = ceil_log2(cfg.bytes_per_beat)
         place = data.StructLayout({"base": cfg.addr_width - _SLOT_LOG2, "log2": 5})
-        m.submodules.rings = rings = memory.Memory(shape=place, depth=cfg.connections, init=[])
+        # An id has no verdict under way while it gets a ring.
+        m.submodules.rings = rings = memory.Memory(shape=place, depth=cfg.connections, init=[], attrs=APART)
         write = rings.write_port()
         read = rings.read_port()
         m.d.comb += [

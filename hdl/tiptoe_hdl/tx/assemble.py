@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
 from ..messages import beat
+from ..wire.apart import APART
 from ..wire.valid_only import valid_only
 from .job import (
     IP_CHECKSUM_BYTE,
@@ -118,8 +119,8 @@ class Assembler(wiring.Component):
         cfg, step = self._cfg, self.step.payload
 
         m.submodules.headers = headers = memory.Memory(
-            shape=cfg.data_width, depth=frames_inside(cfg) * slot_words(cfg), init=[]
-        )
+            shape=cfg.data_width, depth=frames_inside(cfg) * slot_words(cfg), init=[], attrs=APART
+        )  # a header is read a beat behind
         write, read = headers.write_port(), headers.read_port()
         slot = Signal(range(frames_inside(cfg)))
         with m.If(self.step.valid & step.header_last):
@@ -133,7 +134,9 @@ class Assembler(wiring.Component):
         header = Signal(cfg.data_width)
         m.d.sync += header.eq(read.data)
 
-        m.submodules.payloads = payloads = memory.Memory(shape=cfg.data_width, depth=buffer_words(cfg), init=[])
+        m.submodules.payloads = payloads = memory.Memory(
+            shape=cfg.data_width, depth=buffer_words(cfg), init=[], attrs=APART
+        )  # a payload is complete
         write, read = payloads.write_port(), payloads.read_port()
         with m.If(self.i_payload.valid):
             m.d.sync += write.addr.eq(write.addr + 1)

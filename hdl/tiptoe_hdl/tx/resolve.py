@@ -24,6 +24,7 @@ from ..messages import (
     tx_frame,
     tx_segment,
 )
+from ..wire.apart import APART
 from ..wire.headers import ETHERNET_BYTES, ETHERNET_MIN_BYTES, TIMESTAMPS_WORDS
 from ..wire.valid_only import valid_only
 from .job import (
@@ -311,9 +312,10 @@ class Resolver(wiring.Component):
         next hop's MAC address through its table."""
         cfg, segment = self._cfg, self.segment.payload
 
-        def table(name, shape, write_of):
+        def table(name, shape, write_of, attrs=APART):
             """One of all connections, in block memory; its entry of the segment's, two cycles later."""
-            m.submodules[name] = made = memory.Memory(shape=shape, depth=cfg.connections, init=[])
+            # An endpoint and its ring are not written while segments of the connection are under way.
+            m.submodules[name] = made = memory.Memory(shape=shape, depth=cfg.connections, init=[], attrs=attrs)
             write, read = made.write_port(), made.read_port()
             m.d.comb += [*write_of(write), read.addr.eq(segment.id)]
             now = Signal(shape, name=f"{name}_now", reset_less=True)
@@ -343,7 +345,7 @@ class Resolver(wiring.Component):
         own = table("ip_headers", own_header, lambda write: [
             write.en.eq(self.ip_header.valid), write.addr.eq(self.ip_header.payload.id),
             *(write.data[name].eq(self.ip_header.payload[name]) for name in own_header.members),
-        ])  # fmt: skip
+        ], attrs={})  # fmt: skip
 
         # Send rings. The base's low bits are zero by definition, so they are not stored.
         base_bits = cfg.addr_width - RING_LOG2_MIN

@@ -1,5 +1,7 @@
 """The synthesis flow: harness, memory passes, comparison with the baseline."""
 
+import re
+
 import pytest
 from amaranth.hdl import Module, Signal
 from amaranth.hdl._nir import CombinationalCycle
@@ -7,7 +9,9 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from tiptoe_verif.sim import ToolError
+from tiptoe_hdl.config import TINY
+from tiptoe_hdl.verilog import engine_verilog
+from tiptoe_hdl.wire.apart import APART
 from tiptoe_verif.synth import SynthResult, synth_block
 from tiptoe_verif.synth.report import regressions
 
@@ -21,9 +25,13 @@ class Adder(wiring.Component):
     look: In(9)
     o: Out(36)
 
+    def __init__(self, attrs=None):
+        self._attrs = attrs or {}
+        super().__init__()
+
     def elaborate(self, platform):
         m = Module()
-        m.submodules.store = store = Memory(shape=36, depth=512, init=[])
+        m.submodules.store = store = Memory(shape=36, depth=512, init=[], attrs=self._attrs)
         write, read = store.write_port(), store.read_port()
         m.d.comb += [write.en.eq(self.write), write.addr.eq(self.at), write.data.eq(self.data), read.addr.eq(self.look)]
         held = Signal(36, reset_less=True)
@@ -45,7 +53,7 @@ class Loop(wiring.Component):
 
 def test_memory_passes_save_area_and_time():
     plain = synth_block(Adder, "test_adder", grades=[6])
-    tuned = synth_block(Adder, "test_adder", no_collision=["store"], grades=[6])
+    tuned = synth_block(lambda: Adder(APART), "test_adder", grades=[6])
     assert plain.bram == tuned.bram == 1
     assert plain.merged_ff == 0 and tuned.merged_ff == 36
     assert tuned.lut < plain.lut and tuned.ff == 36
@@ -53,9 +61,11 @@ def test_memory_passes_save_area_and_time():
     assert tuned.critical["6"][0].startswith("clk-to-q")
 
 
-def test_unknown_memory_is_an_error():
-    with pytest.raises(ToolError, match="no memory matches the no_collision pattern 'stroe'"):
-        synth_block(Adder, "test_adder", no_collision=["stroe"], grades=[])
+def test_memories_that_keep_apart_say_so_in_verilog():
+    """Who synthesises the Verilog has what this flow has."""
+    text = engine_verilog(TINY)
+    marked = re.findall(r"\(\* no_rw_check[^\n]*\n(?:  \(\*[^\n]*\n)*  reg ", text)
+    assert len(marked) == text.count('rw_addr_collision = "no"') >= 40
 
 
 def test_loop_is_found():

@@ -27,9 +27,7 @@ def measure(task: Task) -> SynthResult:
     def log(step: str) -> None:
         print(f"{name}: {step}", flush=True)
 
-    return synth_block(
-        block.factory, name, no_collision=block.no_collision, by_parts=block.whole, grades=[grade], seed=seed, log=log
-    )
+    return synth_block(block.factory, name, by_parts=block.whole, grades=[grade], seed=seed, log=log)
 
 
 def measure_all(tasks: list[Task], jobs: int) -> tuple[list[SynthResult], list[str]]:

@@ -1,9 +1,7 @@
 """The blocks whose area and speed are tracked: one line each, in the order of the report.
 
 ``Block(name, factory, ...)``: ``factory`` returns the Amaranth component; import inside it, so that one broken block
-does not stop the others. ``no_collision`` names the memories (patterns of paths below the block, ``"*"`` for all) whose
-design excludes or forwards reading and writing one address in the same cycle: for them the read-first bypass logic that
-yosys would add is left out. It is refused for a memory with several write ports.
+does not stop the others.
 """
 
 from __future__ import annotations
@@ -19,9 +17,6 @@ class Block:
 
     name: str
     factory: Callable[[], Any]
-    no_collision: tuple[str, ...] = ()
-    inside: str = ""
-    """Its path in the engine, where its ``no_collision`` holds too; the name if not given."""
     whole: bool = False
     """The whole engine: takes many minutes, so it runs only when asked for by name or with ``--all``. Its parts, which have
     registers between them, are mapped one by one."""
@@ -158,66 +153,6 @@ def _dispatcher() -> Any:
     return Dispatcher(ECP5)
 
 
-# An instruction writes behind its reads.
-_CONGESTION_APART = ("congestion.processor.state*", "congestion.processor.temporaries*")
-
-BLOCKS = [
-    Block("axis_slice", _example),
-    # Issue keeps same-address events apart or forwards them; a stale deadline is looked at again in the next tick.
-    Block("flow", _flow, no_collision=("pipeline.bank_*", "sweep.memory*", *_CONGESTION_APART)),
-    Block(
-        "congestion", _congestion, no_collision=("processor.state*", "processor.temporaries*"), inside="flow.congestion"
-    ),
-    Block("realign", _realign),
-    Block("registers", _registers),
-    Block("counters", _counters),
-    # A slot of the buffer is read after it is filled.
-    Block("commands", _commands, no_collision=("fetcher.storage*",)),
-    # A position that is read while it is written is read again.
-    Block("events", _events, no_collision=("connections.positions*",)),
-    Block("dma_read", _dma_read),
-    Block("dma_write", _dma_write),
-    # The slot that is read is complete; the frame under way has another one.
-    Block("rx_parser", _rx_parser, no_collision=("builder.store.memory*",), inside="parser"),
-    # Only committed frames are read.
-    Block("rx_buffer", _rx_buffer, no_collision=("memory*",), inside="buffer"),
-    # An id has no verdict under way while it gets a ring; a breakage is read again before it counts.
-    Block("placement", _placement, no_collision=("targets.rings*", "conclusions.broken*")),
-    Block("dispatcher", _dispatcher),
-    Block("cookies", _cookies),
-    # No row is read in the cycle of an update's write.
-    Block("connection_table", _connection_table, no_collision=("way*",), inside="table"),
-    Block("isn", _isn),
-    # Entries are not read while written; what the listen table shows of an entry while it is ``changing`` is not looked at, and
-    # no row of it is written in the cycle of a search.
-    Block(
-        "listen_unit",
-        _listen_unit,
-        inside="listen",
-        no_collision=(
-            "cache.peer*",
-            "cache.own*",
-            "cache.status*",
-            "listeners.storage*",
-            "listeners.places*",
-            "listeners.slice*",
-        ),
-    ),
-    # What is read is never written in the same cycle: a header follows a beat behind, a payload is complete, an
-    # endpoint and its ring are not written while segments of the connection are under way.
-    Block(
-        "tx",
-        _tx,
-        no_collision=(
-            "resolver.endpoints*",
-            "resolver.rings*",
-            "assembler.headers*",
-            "assembler.payloads*",
-        ),
-    ),
-]
-
-
 def _engine() -> Any:
     from tiptoe_hdl.config import ECP5
     from tiptoe_hdl.engine import Engine
@@ -225,6 +160,25 @@ def _engine() -> Any:
     return Engine(ECP5)
 
 
-_INSIDE = tuple(f"{block.inside or block.name}.{pattern}" for block in BLOCKS for pattern in block.no_collision)
-
-BLOCKS.append(Block("engine", _engine, no_collision=_INSIDE, whole=True))
+BLOCKS = [
+    Block("axis_slice", _example),
+    Block("flow", _flow),
+    Block("congestion", _congestion),
+    Block("realign", _realign),
+    Block("registers", _registers),
+    Block("counters", _counters),
+    Block("commands", _commands),
+    Block("events", _events),
+    Block("dma_read", _dma_read),
+    Block("dma_write", _dma_write),
+    Block("rx_parser", _rx_parser),
+    Block("rx_buffer", _rx_buffer),
+    Block("placement", _placement),
+    Block("dispatcher", _dispatcher),
+    Block("cookies", _cookies),
+    Block("connection_table", _connection_table),
+    Block("isn", _isn),
+    Block("listen_unit", _listen_unit),
+    Block("tx", _tx),
+    Block("engine", _engine, whole=True),
+]

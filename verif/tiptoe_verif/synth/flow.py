@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import json
 import os
 import re
@@ -54,7 +53,6 @@ def synth_block(
     component_factory: Callable[[], Any],
     name: str,
     *,
-    no_collision: Sequence[str] = (),
     by_parts: bool = False,
     grades: Sequence[int] = GRADES,
     seed: int = 1,
@@ -66,9 +64,6 @@ def synth_block(
     ----------
     component_factory
         Returns a :class:`amaranth.lib.wiring.Component`.
-    no_collision
-        Patterns of memory paths below the block (``*`` for all): memories whose design excludes or forwards reading
-        and writing one address in the same cycle. yosys then leaves out its read-first bypass logic.
     by_parts
         Map every submodule of the component by itself. abc9 gives up speed for area wherever a path is shorter than the
         longest of its module, so that one slow part slows down the others; but it can't see paths from part to part.
@@ -85,7 +80,7 @@ def synth_block(
 
     log("elaborate")
     text = str(rtlil.convert(Harness(component_factory()), name="top", emit_src=False))
-    text = _without_bypass(text, no_collision)
+    text = _without_bypass(text)
     here = "".join(Path(__file__).with_name(f"{stem}.py").read_text() for stem in _SOURCES)
     key = digest(here, text, str(by_parts))
     result = SynthResult(name)
@@ -110,30 +105,26 @@ def synth_block(
 _SOURCES = ("flow", "harness", "netlist")
 
 
-def _without_bypass(rtlil_text: str, patterns: Sequence[str]) -> str:
-    """The design with the outcome of same-address collisions left undefined for the chosen memories."""
-    matched: set[str] = set()
-    module = ""
-
-    def relax(cell: re.Match[str]) -> str:
-        path = f"{module}.{cell['memory']}".removeprefix("top.dut.")
-        names = {pattern for pattern in patterns if fnmatch.fnmatch(path, pattern)}
-        matched.update(names)
-        if names and cell["width"] != "1":
-            raise ToolError(f"no_collision is not valid for {path}: it has {cell['width']} write ports")
-        return cell[1] + "1'1" if names else cell[0]
-
+def _without_bypass(rtlil_text: str) -> str:
+    """The design with the outcome of same-address collisions left undefined for memories with the attribute ``no_rw_check``:
+    yosys looks at it where it makes a synchronous read port itself, from Verilog, and here the port is one already."""
     read_port = re.compile(
         r"(  cell \$memrd_v2 [^\n]*\n    parameter \\MEMID \"\\\\(?P<memory>[^\"]*)\"\n(?:    [^\n]*\n)*?"
         r"    parameter \\COLLISION_X_MASK )(?P<width>\d+)'[01x]+"
     )
+    apart = re.compile(r"attribute \\no_rw_check 1\n(?:  attribute [^\n]*\n)*  memory [^\n]*\\(\S+)\n")
     parts = re.split(r"^(?=module )", rtlil_text, flags=re.M)
     for index, part in enumerate(parts):
-        if found := re.match(r"module \\(\S+)", part):
-            module = found[1]
-            parts[index] = read_port.sub(relax, part)
-    if missing := set(patterns) - matched:
-        raise ToolError(f"no memory matches the no_collision pattern {missing.pop()!r}")
+        names = set(apart.findall(part))
+
+        def relax(cell: re.Match[str], names: set[str] = names) -> str:
+            if cell["memory"] not in names:
+                return cell[0]
+            if cell["width"] != "1":
+                raise ToolError(f"no_rw_check is not valid for {cell['memory']}: it has {cell['width']} write ports")
+            return cell[1] + "1'1"
+
+        parts[index] = read_port.sub(relax, part)
     return "".join(parts)
 
 

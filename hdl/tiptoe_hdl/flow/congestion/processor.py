@@ -28,6 +28,7 @@ from ...congestion.program import (
     Op,
     assemble,
 )
+from ...wire.apart import APART
 from .news import built_in
 
 MOST_CYCLES = (MOST_STEPS + 1) * 120
@@ -70,10 +71,10 @@ class Processor(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         cfg = self._cfg
-        block = {"ram_style": "block"}
+        block = {"ram_style": "block"} | APART  # an instruction writes behind its reads
         rom = Memory(shape=WORD_BITS, depth=1 << LABEL_BITS, init=assemble(built_in(cfg)), attrs={"rom_style": "block"})
         state = Memory(shape=WORD_BITS, depth=cfg.connections * STATE_WORDS, init=[], attrs=block)
-        temporaries = Memory(shape=WORD_BITS, depth=TEMPORARIES + 1, init=[])
+        temporaries = Memory(shape=WORD_BITS, depth=TEMPORARIES + 1, init=[], attrs=APART)
         m.submodules.rom, m.submodules.state, m.submodules.temporaries = rom, state, temporaries
         fetched = rom.read_port()
         kept, known = state.read_port(), temporaries.read_port()

@@ -52,6 +52,7 @@ RIGHT = [
     ("the mark has not been seen", [MARK, ("ours", "A", 1, 1, 0, 0)]),
     ("CWR may have been seen or not", [MARK, ("theirs", "AC", 101, 1, 100, ECT_0), ("ours", "AE", 1, 101, 0, 0)]),
     ("of two copies the other was taken", [MARK, ("theirs", "A", 1, 1, 100, ECT_0), ("ours", "A", 1, 101, 0, 0)]),
+    ("a FIN was taken in its place", [MARK, ("theirs", "FA", 1, 1, 0, 0), ("ours", "A", 1, 2, 0, 0)]),
     ("a mark on what came already", [("theirs", "A", 1, 1, 100, ECT_0), MARK, ("ours", "A", 1, 101, 0, 0)]),
     ("ahead of a gap", [("theirs", "A", 101, 1, 100, CE), ("theirs", "A", 1, 1, 100, 0), ("ours", "A", 1, 201, 0, 0)]),
     ("CWR once a window", [

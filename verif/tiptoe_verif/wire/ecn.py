@@ -43,11 +43,11 @@ class Ecn:
     """Where the last segment with CWR stood, until something goes again."""
 
     def given(self, segment: Segment, begin: int, complete: int, edge: int) -> None:
-        """The engine is given text at ``begin``; it had all up to ``complete``, and takes what lies before ``edge``."""
+        """The engine is given text or a FIN at ``begin``; it had all up to ``complete``, and takes what lies before ``edge``."""
         end = begin + len(segment.payload)
         if segment.flags & CWR or (self.told is not None and begin < self.told):
-            self.told = None  # CWR ends it; and of text that comes again nobody knows which copy was taken
-        if segment.ecn == CE:
+            self.told = None  # CWR ends it; and of what comes again nobody knows which copy was taken
+        if segment.ecn == CE and segment.payload:
             self.ce += 1
             if begin == complete and end <= edge and not segment.flags & CWR:
                 self.told = end

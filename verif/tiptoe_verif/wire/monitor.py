@@ -191,7 +191,7 @@ class WireMonitor:
             if flow.received is not None:
                 begin = unwrap(start, flow.received.complete)
                 flow.sack.arrived(begin, begin + len(segment.payload), flow)
-                if segment.payload and flow.our_edge is not None:
+                if flow.our_edge is not None:
                     flow.ecn.given(segment, begin, flow.received.complete, flow.our_edge)
             elif segment.payload:
                 flow.ecn.ce += segment.ecn == ecn.CE

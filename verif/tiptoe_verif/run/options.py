@@ -172,6 +172,8 @@ class Options:
     def get(self, offloaded: Socket | None, level: int, name: int, listening: bool) -> bytes:
         """getsockopt but for TCP_INFO; OSError for what is unknown."""
         key = (level, name)
+        if self._foreign(level):
+            raise OSError(errno.EOPNOTSUPP, "")
         if key == _LINGER:
             return self._values.get(key, bytes(8))[:8]
         if key == _CONGESTION:
@@ -182,13 +184,13 @@ class Options:
             return _NUMBER.pack(constants[name])
         if key == _MAXSEG and _alive(offloaded) and not _fresh(offloaded):
             return _NUMBER.pack(offloaded.getsockopt(*key))
-        if key == _MAXSEG or key in _HEADER_OPTIONS and not self._foreign(level):
+        if key == _MAXSEG or key in _HEADER_OPTIONS:
             return _NUMBER.pack(self._asked(key))
         if key == _PACING and key in self._values:
             return self._values[key][:8]
         if key in DRIVER:
             return _NUMBER.pack(int(key in self._values and _NUMBER.unpack_from(self._values[key])[0] != 0))
-        if key in _REMEMBERED and not self._foreign(level):
+        if key in _REMEMBERED:
             number = self._number(key)
             return _NUMBER.pack(max(4608, 2 * number) if key in _DOUBLED and key in self._values else number)
         raise OSError(errno.ENOPROTOOPT, "")

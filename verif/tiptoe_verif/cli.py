@@ -301,7 +301,8 @@ def bench(
         raise UsageError(f"no group of figures {unknown[0]!r}: there are {', '.join(ALL)}")
     chosen = CONFIGS[_config(config)]
     try:
-        chosen = chosen.with_(data_width=width) if width else chosen
+        if width:  # 32 bits are too few for IPv6
+            chosen = chosen.with_(data_width=width, ipv6=chosen.ipv6 and width >= 64)
     except ValueError as error:
         raise UsageError(str(error)) from None
     raise typer.Exit(run_bench(chosen, only or USUAL, quick=quick, update=update_baseline))

@@ -27,7 +27,7 @@ from ..wire.segment import SYN, Malformed, Segment, pack_tcp, parse_tcp
 from .bystander import Bystander
 from .network import OUR_MAC, THEIR_MAC, V4, V6, Network, neighbour, spoil
 from .peer import IN, OUT, SIZE, Broken, Peer
-from .steps import SLOTS, Act, Flood, Frame, Polite, Step, Wait, Weather
+from .steps import OVER_V6, SLOTS, Act, Flood, Frame, Polite, Step, Wait, Weather
 
 BYSTANDER = (9999, 7)
 LISTENERS = (80, 81)
@@ -148,8 +148,8 @@ class World:
         self.serve_bystander()
 
     def _network(self, slot: int) -> Network:
-        """Of a slot's connection: over IPv6, if there is any, are such of each kind (``steps.SLOTS``, GENTLE)."""
-        return self._versions[slot // 2 % 2 % len(self._versions)]
+        """Of a slot's connection."""
+        return V6 if V6 in self._versions and slot in OVER_V6 else V4
 
     def close(self) -> None:
         """End it."""

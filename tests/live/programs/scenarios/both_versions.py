@@ -4,11 +4,12 @@ import contextlib
 import os
 import socket
 
-from scenarios.common import PORT, error_of, read_all, scenario
+from scenarios.common import FAMILY, HOST, PORT, error_of, read_all, scenario
 
-HOST4 = os.environ.get("HOST4", "127.0.0.1")
-"""The peer's address of IPv4."""
+HOST4 = os.environ.get("HOST4", "127.0.0.1") if FAMILY == socket.AF_INET6 else HOST
 HOST6 = os.environ.get("HOST6", "::1")
+HOSTS = (HOST4, HOST6) if FAMILY == socket.AF_INET6 else (HOST4,)
+"""The peer's addresses; of IPv6 where that is asked for."""
 IPV6 = socket.IPPROTO_IPV6
 V6ONLY, TCLASS, HOPS = socket.IPV6_V6ONLY, socket.IPV6_TCLASS, socket.IPV6_UNICAST_HOPS
 MTU_DISCOVER, RECVERR = 23, 25
@@ -52,7 +53,7 @@ def named(host):
 @scenario
 def dual_stack():
     seen = []
-    for host in (HOST4, HOST6):
+    for host in HOSTS:
         with socket.socket(socket.AF_INET6) as made:
             made.settimeout(20)
             made.connect((named(host), PORT))
@@ -60,13 +61,15 @@ def dual_stack():
             seen += [made.recv(10).decode(), made.getpeername()[0] == named(host), made.family.name]
     with serve() as server:
         seen.append(server.getsockname()[0])
-        seen += [take(server, HOST4), take(server, HOST6), take(server, HOST4)]
+        seen += [take(server, host) for host in (*HOSTS, HOST4)]
     return seen
 
 
 @scenario
 def one_version_only():
     """A port of IPv6 alone is none of IPv4, and the other way round."""
+    if len(HOSTS) < 2:
+        return []
     with serve(v6only=1) as six:
         port = six.getsockname()[1]
         seen = [take(six, HOST6)]
@@ -137,7 +140,7 @@ def options_of_both_versions():
         made.settimeout(20)
         made.listen(2)
         seen += [error_of(made.setsockopt, IPV6, V6ONLY, 1), error_of(made.setsockopt, IPV6, V6ONLY, 0)]
-        for host in (HOST4, HOST6):
+        for host in HOSTS:
             with call(host, made.getsockname()[1]) as control:
                 connection, _ = made.accept()
                 with connection:

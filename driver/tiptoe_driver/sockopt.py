@@ -9,6 +9,7 @@ import struct
 import sys
 
 from .hardware.abi_gen import Congestion
+from .netinet.in6_pcb import in6_v6only
 from .netinet.offload import tcp_gen_ctloutput, tcp_gen_listen_open, tcp_gen_send
 from .netinet.sockbuf import sbreserve
 from .netinet.socketvar import sowwakeup
@@ -36,7 +37,6 @@ from .netinet.tcp_fsm import TCPS_ESTABLISHED, TCPS_LISTEN, TCPS_SYN_SENT
 from .netinet.tcp_info import NO_PACING_RATE
 from .netinet.tcp_keepalive import tcp_keepalive
 from .netinet.tcp_timer import tcp_user_timer, tcp_user_timer_stop
-from .netinet.tcp_usrreq import tcp6_v6only
 
 _FLAG_OPTIONS = {
     stdlib.SO_REUSEADDR: SO_REUSEADDR,
@@ -226,7 +226,7 @@ def _set_v6only(so: socket, only: bool) -> None:
     with inp.lock:
         if inp.inp_lport:
             raise os_error(errno.EINVAL)
-        tcp6_v6only(inp, only)
+        in6_v6only(inp, only)
 
 
 def _set_congestion(so: socket, value: int | bytes) -> None:

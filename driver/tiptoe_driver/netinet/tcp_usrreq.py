@@ -8,7 +8,8 @@ from socket import AF_INET6
 
 from ..hardware.alias import on_v6
 from ..hardware.positions import advance
-from .in6 import link_local, mapped, unmapped, usable
+from .in6 import link_local, usable
+from .in6_pcb import in6_narrowed, in6_v6only
 from .in_pcb import in_pcbbind, in_pcbconnect
 from .offload import (
     tcp_gen_connect,
@@ -32,7 +33,6 @@ from .socketvar import (
     soisdisconnecting,
 )
 from .structures import (
-    IN6P_IPV6_V6ONLY,
     INP_IPV4,
     INP_IPV6,
     INP_SOCKREF,
@@ -43,7 +43,6 @@ from .structures import (
     SS_PROTOREF,
     TF_MORETOCOME,
     TF_NEEDFIN,
-    inpcb,
     new_inpcb,
     sockaddr_in,
     socket,
@@ -77,23 +76,7 @@ def tcp_usr_attach(stack: vnet, so: socket) -> None:
     """A protocol control block for a new socket. One of AF_INET6 has that version alone until it is told otherwise."""
     inp = new_inpcb(stack, so)
     if so.so_domain == AF_INET6:
-        tcp6_v6only(inp, True)
-
-
-def tcp6_v6only(inp: inpcb, only: bool) -> None:
-    """IPV6_V6ONLY of a socket without an address."""
-    inp.inp_flags = inp.inp_flags | IN6P_IPV6_V6ONLY if only else inp.inp_flags & ~IN6P_IPV6_V6ONLY
-    inp.inp_vflag = INP_IPV6 if only else INP_IPV4 | INP_IPV6
-
-
-def _narrowed(inp: inpcb, address: int) -> tuple[int, int]:
-    """The version that a socket of this ``inp`` has with the address, and the address as that version has it. :: leaves both to
-    who has both; an IPv4 address in IPv6's form is one of IPv4 to who has that version (FreeBSD's tcp6_usr_bind)."""
-    if inp.inp_vflag == INP_IPV4 | INP_IPV6 and not address:
-        return inp.inp_vflag, address
-    if inp.inp_vflag & INP_IPV6 and not (inp.inp_vflag & INP_IPV4 and mapped(address)):
-        return INP_IPV6, address
-    return INP_IPV4, unmapped(address)
+        in6_v6only(inp, True)
 
 
 def tcp_usr_detach(so: socket) -> None:
@@ -110,7 +93,7 @@ def tcp_usr_bind(so: socket, nam: sockaddr_in) -> int:
         if inp.inp_flags & _OVER:
             return errno.EINVAL
         before = inp.inp_vflag
-        inp.inp_vflag, address = _narrowed(inp, nam.sin_addr)
+        inp.inp_vflag, address = in6_narrowed(inp, nam.sin_addr)
         error = in_pcbbind(inp, address, nam.sin_port)
         if error:
             inp.inp_vflag = before
@@ -155,7 +138,7 @@ def tcp_usr_connect(so: socket, nam: sockaddr_in) -> int:
             return errno.EOPNOTSUPP
         if tp.t_state != TCPS_CLOSED:
             return errno.EISCONN
-        vflag, address = _narrowed(inp, nam.sin_addr)
+        vflag, address = in6_narrowed(inp, nam.sin_addr)
         if not address or not nam.sin_port:
             return errno.EADDRNOTAVAIL
         if vflag == INP_IPV6 and (not usable(address) or link_local(address)):

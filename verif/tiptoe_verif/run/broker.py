@@ -24,7 +24,19 @@ from .calls import ProgramSocket
 from .endpoint import Endpoint
 from .listener import Listener
 from .options import Options
-from .protocol import MOST_BYTES, TOKEN_BYTES, Action, Address, Name, Op, Reply, Request, host_name, parse_request
+from .protocol import (
+    MOST_BYTES,
+    TOKEN_BYTES,
+    Action,
+    Address,
+    Name,
+    Op,
+    Reply,
+    Request,
+    destination,
+    host_name,
+    parse_request,
+)
 
 _REMEMBERED = 4096
 """Sockets that are over and may still be asked about."""
@@ -216,7 +228,7 @@ class Broker:
     def _connect_near(self, endpoint: ProgramSocket, request: Request, answer: Callable[..., bool]) -> bool:
         """Join two programs of this run by a pair of their own. The program that connects gets a new socket for its old
         one and asks again; then it is told that it is connected."""
-        address = _as_version(request.address)
+        address = destination(request.address)
         listener = self.near_listener(address, request.port)
         assert listener is not None
         self._near_port = 32768 + (self._near_port + 1) % 16384
@@ -242,7 +254,7 @@ class Broker:
     def near_listener(self, address: Address, port: int) -> Listener | None:
         """Who listens in this run where a program wants to connect to: at the engine's address, or, for all
         addresses, at a loopback one."""
-        address = _as_version(address)
+        address = destination(address)
         if address not in self._addresses and not address.is_loopback:
             return None
         return next(
@@ -308,12 +320,3 @@ class Broker:
             self.board.forget_host(epoll)
             epoll.close()
         self._server.close()
-
-
-def _as_version(address: Address) -> Address:
-    """Of whom a connection to this address is to: an IPv4 address in IPv6's form, and :: and 0.0.0.0, stand for others."""
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    if address.is_unspecified:
-        return IPv4Address("127.0.0.1") if address.version == 4 else IPv6Address("::1")
-    return address

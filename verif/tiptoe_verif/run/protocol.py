@@ -89,6 +89,15 @@ def host_name(family: int, address: Address) -> str:
     return f"::ffff:{address}" if (family, address.version) == (socket.AF_INET6, 4) else str(address)
 
 
+def destination(address: Address) -> Address:
+    """Of whom a connection to this address is to: an IPv4 address in IPv6's form, and :: and 0.0.0.0, stand for others."""
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    if address.is_unspecified:
+        return IPv4Address("127.0.0.1") if address.version == 4 else IPv6Address("::1")
+    return address
+
+
 def _packed(family: int, host: str) -> bytes:
     return socket.inet_pton(family, host).ljust(16, b"\0") if family else bytes(16)
 

@@ -18,12 +18,12 @@ from .netinet.socketvar import PRUS_MORETOCOME, PRUS_OOB, soreadable, sowriteabl
 from .netinet.stack import Stack
 from .netinet.structures import (
     INP_IPV4,
-    INP_IPV6,
     SO_ACCEPTCONN,
     SO_NO_OFFLOAD,
     SS_ISCONNECTED,
     SS_ISCONNECTING,
     SS_NBIO,
+    inpcb,
     sockaddr_in,
     socket,
     sotoinpcb,
@@ -41,7 +41,8 @@ from .sockopt import TCP_NOPUSH, os_error, sogetopt, sosetopt, take_error
 T = TypeVar("T")
 Address = tuple[str, int]
 """Host and port. Of AF_INET6 there follow flow information and scope, which are 0; in an address given they may be missing."""
-_VFLAG: dict[int, int] = {stdlib.AF_INET: INP_IPV4, stdlib.AF_INET6: INP_IPV6}
+_MAPPED = "::ffff:"
+"""Before an IPv4 address in a name of AF_INET6."""
 
 
 def _parse(address: tuple[Any, ...], family: int) -> sockaddr_in:
@@ -61,29 +62,31 @@ def _parse(address: tuple[Any, ...], family: int) -> sockaddr_in:
         raise stdlib.gaierror(stdlib.EAI_NONAME, f"not an {version} address: {host!r}") from error
 
 
-def _name(family: int, address: int, port: int) -> Any:
+def _name(inp: inpcb, family: int, address: int, port: int) -> Any:
     """As the standard library tells it."""
-    if family == stdlib.AF_INET6:
-        return format_address(address) if address else "::", port, 0, 0
-    return format_ipv4(address), port
+    if family == stdlib.AF_INET:
+        return format_ipv4(address), port
+    if inp.inp_vflag == INP_IPV4:
+        return _MAPPED + format_ipv4(address), port, 0, 0
+    return format_address(address) if address else "::", port, 0, 0
 
 
 class Socket:
     """A TCP socket on ``stack``. Arguments, results and errors are those of ``socket.socket`` where both have the call.
 
     A send before the connection is established is kept and goes out afterwards. A small segment waits while something is not
-    acknowledged unless TCP_NODELAY is set. ``family``: AF_INET, or AF_INET6 for IPv6 alone (IPV6_V6ONLY is set and stays so).
+    acknowledged unless TCP_NODELAY is set. ``family``: AF_INET, or AF_INET6 for IPv6 alone, and without
+    IPV6_V6ONLY for both versions, where ``::ffff:a.b.c.d`` names addresses of IPv4.
     Urgent data is what BSD's sockets make of it: its last byte, out of line unless
     SO_OOBINLINE is set.
     """
 
     def __init__(self, stack: Stack, _so: socket | None = None, *, family: int = stdlib.AF_INET) -> None:
-        if family not in _VFLAG:
+        if family not in (stdlib.AF_INET, stdlib.AF_INET6):
             raise os_error(errno.EAFNOSUPPORT)
         self.stack = stack
-        self.so: socket | None = socreate(stack, _VFLAG[family]) if _so is None else _so
-        of_v6 = _so is not None and _so.so_pcb is not None and _so.so_pcb.inp_vflag == INP_IPV6
-        self.family = stdlib.AF_INET6 if of_v6 else stdlib.AddressFamily(family)
+        self.so: socket | None = socreate(stack, family) if _so is None else _so
+        self.family = stdlib.AddressFamily(family if _so is None else _so.so_domain)
         self._timeout: float | None = None
 
     def __enter__(self) -> Socket:
@@ -110,7 +113,7 @@ class Socket:
     def getsockname(self) -> Any:
         """Local address and port."""
         inp = sotoinpcb(self._open())
-        return _name(self.family, inp.inp_laddr, inp.inp_lport)
+        return _name(inp, self.family, inp.inp_laddr, inp.inp_lport)
 
     def getpeername(self) -> Any:
         """Foreign address and port."""
@@ -118,7 +121,7 @@ class Socket:
         inp = sotoinpcb(so)
         if not inp.inp_fport or so.so_state & SS_ISCONNECTING:
             raise os_error(errno.ENOTCONN)
-        return _name(self.family, inp.inp_faddr, inp.inp_fport)
+        return _name(inp, self.family, inp.inp_faddr, inp.inp_fport)
 
     # ------------------------------------------------------------------ connections
 
@@ -136,7 +139,7 @@ class Socket:
         self._await(lambda: bool(so.so_comp))
         child = soaccept(so)
         inp = sotoinpcb(child)
-        return Socket(self.stack, child), _name(self.family, inp.inp_faddr, inp.inp_fport)
+        return Socket(self.stack, child), _name(inp, self.family, inp.inp_faddr, inp.inp_fport)
 
     def connect(self, address: tuple[Any, ...]) -> None:
         """Open a connection; non-blocking: BlockingIOError (EINPROGRESS), and writable when it is decided."""

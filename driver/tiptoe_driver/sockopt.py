@@ -9,12 +9,12 @@ import struct
 import sys
 
 from .hardware.abi_gen import Congestion
+from .netinet.in6_pcb import in6_v6only
 from .netinet.offload import tcp_gen_ctloutput, tcp_gen_listen_open, tcp_gen_send
 from .netinet.sockbuf import sbreserve
 from .netinet.socketvar import sowwakeup
 from .netinet.structures import (
-    INP_IPV4,
-    INP_IPV6,
+    IN6P_IPV6_V6ONLY,
     IPDEFTTL,
     SO_ACCEPTCONN,
     SO_KEEPALIVE,
@@ -58,13 +58,13 @@ ALGORITHMS = {algorithm.name.lower().encode(): algorithm for algorithm in Conges
 SNDBUF_MIN, RCVBUF_MIN, BUF_MAX = 2304, 4096, 212_992
 """What SO_SNDBUF and SO_RCVBUF are cut to, in bytes (Linux's net.core.wmem_max and rmem_max). As on Linux, getsockopt tells twice
 as much as was set."""
-_IP_HEADER = {
-    (INP_IPV4, stdlib.IPPROTO_IP, stdlib.IP_TOS): stdlib.IP_TOS,
-    (INP_IPV4, stdlib.IPPROTO_IP, stdlib.IP_TTL): stdlib.IP_TTL,
-    (INP_IPV6, stdlib.IPPROTO_IPV6, stdlib.IPV6_TCLASS): stdlib.IP_TOS,
-    (INP_IPV6, stdlib.IPPROTO_IPV6, stdlib.IPV6_UNICAST_HOPS): stdlib.IP_TTL,
+_IP_HEADER: dict[tuple[int, int, int], int] = {
+    (stdlib.AF_INET, stdlib.IPPROTO_IP, stdlib.IP_TOS): stdlib.IP_TOS,
+    (stdlib.AF_INET, stdlib.IPPROTO_IP, stdlib.IP_TTL): stdlib.IP_TTL,
+    (stdlib.AF_INET6, stdlib.IPPROTO_IPV6, stdlib.IPV6_TCLASS): stdlib.IP_TOS,
+    (stdlib.AF_INET6, stdlib.IPPROTO_IPV6, stdlib.IPV6_UNICAST_HOPS): stdlib.IP_TTL,
 }
-"""Options of IP's header by the socket's version, level and name: the one of IPv4 that has the same place."""
+"""Options of IP's header by the socket's family, level and name: the one of IPv4 that has the same place."""
 _ECN = 0x3
 """The part of the type of service that is the transport's (RFC 3168 section 5)."""
 
@@ -125,11 +125,10 @@ def sosetopt(so: socket, level: int, optname: int, value: int | bytes) -> None:
         with so.lock:
             so.so_snd.sb_notsent_lowat = number & 0xFFFF_FFFF if number != -1 else 0
         sowwakeup(so)
-    elif (field := _IP_HEADER.get((sotoinpcb(so).inp_vflag, level, optname))) is not None:
+    elif (field := _IP_HEADER.get((so.so_domain, level, optname))) is not None:
         _set_ip_header(so, field, number)
-    elif (level, optname) == (stdlib.IPPROTO_IPV6, stdlib.IPV6_V6ONLY) and sotoinpcb(so).inp_vflag == INP_IPV6:
-        if not number:
-            raise os_error(errno.EINVAL)  # as OpenBSD: a socket has one version
+    elif (level, optname) == (stdlib.IPPROTO_IPV6, stdlib.IPV6_V6ONLY) and so.so_domain == stdlib.AF_INET6:
+        _set_v6only(so, bool(number))
     else:
         raise os_error(errno.ENOPROTOOPT)
 
@@ -221,6 +220,15 @@ def _set_ip_header(so: socket, optname: int, number: int) -> None:
         tcp_gen_ctloutput(sototcpcb(so), stdlib.IPPROTO_IP, optname)
 
 
+def _set_v6only(so: socket, only: bool) -> None:
+    """IPV6_V6ONLY: before the socket has an address."""
+    inp = sotoinpcb(so)
+    with inp.lock:
+        if inp.inp_lport:
+            raise os_error(errno.EINVAL)
+        in6_v6only(inp, only)
+
+
 def _set_congestion(so: socket, value: int | bytes) -> None:
     """TCP_CONGESTION: an algorithm by its name, ENOENT when there is none of this name, or the device does not have it."""
     if not isinstance(value, bytes):
@@ -281,9 +289,9 @@ def _option(so: socket, level: int, optname: int) -> int:
         if optname == stdlib.TCP_MAXSEG:
             return tp.t_maxseg_user if tp.t_maxseg_user and tp.t_state < TCPS_SYN_SENT else tp.t_maxseg
     inp = sotoinpcb(so)
-    field = _IP_HEADER.get((inp.inp_vflag, level, optname))
+    field = _IP_HEADER.get((so.so_domain, level, optname))
     if field is not None:
         return inp.inp_ip_tos if field == stdlib.IP_TOS else inp.inp_ip_ttl
-    if (level, optname) == (stdlib.IPPROTO_IPV6, stdlib.IPV6_V6ONLY) and inp.inp_vflag == INP_IPV6:
-        return 1
+    if (level, optname) == (stdlib.IPPROTO_IPV6, stdlib.IPV6_V6ONLY) and so.so_domain == stdlib.AF_INET6:
+        return int(bool(inp.inp_flags & IN6P_IPV6_V6ONLY))
     raise os_error(errno.ENOPROTOOPT)

@@ -152,7 +152,7 @@ TINY = EngineConfig(
 ECP5 = EngineConfig(name="ecp5", connections=64, addr_width=32, rx_buffer_bytes=8192, tx_buffer_bytes=8192)
 """For LFE5U-85F boards at 125 MHz or more."""
 
-SIM = EngineConfig(name="sim", connections=256, listeners=64, syncache_entries=128, next_hops=64)
+SIM = EngineConfig(name="sim", connections=256, listeners=64, syncache_entries=128, next_hops=64, ipv6=True)
 """The live simulation and the demo."""
 
 DATACENTRE = EngineConfig(

@@ -98,7 +98,7 @@ class Peer:
 
     def _do_closedport(self, connection, address) -> None:
         with self._make_socket() as made:
-            made.bind(("0.0.0.0", 0))
+            made.bind(("", 0))
             port = made.getsockname()[1]
         connection.sendall(str(port).encode())
 

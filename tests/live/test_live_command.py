@@ -54,7 +54,7 @@ def serve(server):
 
 
 def namespace_listener(namespace, address, port):
-    listener = namespace.socket()
+    listener = namespace.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind((address, port))
     listener.listen(16)

@@ -111,9 +111,49 @@ class Runner:
         out, err = process.communicate(timeout=60)
         return process.returncode, out.decode(), err.decode()
 
-    def check_capture(self, carried=0):
+    def iperf3(self, side, way, host, options=()):
+        """The report of a test with the server or the client under the engine; ``host``: of the server."""
+        client = ["iperf3", "-c", host, "-n", "1500K", "-J", *way]
+        server = ["iperf3", "-s", "-1"]
+        if side == "server":
+            under = self.start(*server, options=["-q", *options])
+        else:
+            under = self.namespace.popen(server, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=_PLAIN)
+            self.processes.append(under)
+        end = time.monotonic() + 60
+        out = b'"error"'
+        while (
+            b'"error"' in out and time.monotonic() < end
+        ):  # until it serves; with -1 the first connection is the test's
+            time.sleep(0.3)
+            out = self.beside(*client).stdout if side == "server" else self.run(*client, options=["-q", *options])[1]
+        under.communicate(timeout=60)
+        assert under.returncode == 0
+        report = json.loads(out)
+        assert "error" not in report, report
+        return report
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        for process in self.processes:
+            if process.poll() is None:
+                process.terminate()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.communicate(timeout=10)
+            process.kill()  # what its program still writes goes nowhere
+            for pipe in (process.stdout, process.stderr):
+                if pipe is not None:
+                    pipe.close()
+
+    def check_capture(self, carried=0, version=4):
         """At least so many bytes of payload went over the engine (the kernel could serve its own address by itself)."""
-        segments = [segment for _, frame in read_pcap(self.pcap) if (segment := parse_tcp(frame)) is not None]
+        segments = [
+            segment
+            for _, frame in read_pcap(self.pcap)
+            if (segment := parse_tcp(frame)) is not None and (segment.src >> 32 != 0) == (version == 6)
+        ]
         assert sum(len(segment.payload) for segment in segments) >= carried and segments
         if tshark.available():
             assert tshark.faults(self.pcap, opaque=True) == []
@@ -127,17 +167,8 @@ def engine_is_built():
 
 @pytest.fixture
 def runner(engine_is_built, namespace, out_dir):
-    made = Runner(namespace, out_dir)
-    yield made
-    for process in made.processes:
-        if process.poll() is None:
-            process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.communicate(timeout=10)
-        process.kill()  # what its program still writes goes nowhere
-        for pipe in (process.stdout, process.stderr):
-            if pipe is not None:
-                pipe.close()
+    with Runner(namespace, out_dir) as made:
+        yield made
 
 
 # --- fetching ---
@@ -288,23 +319,7 @@ def test_redis_server_answers_redis_benchmark(runner):
 @pytest.mark.parametrize("side", ["server", "client"])
 def test_iperf3(runner, side, way):
     need("iperf3")
-    host = ENGINE if side == "server" else KERNEL
-    client = ["iperf3", "-c", host, "-n", "1500K", "-J", *way]
-    server = ["iperf3", "-s", "-1"]
-    if side == "server":
-        under = runner.start(*server, options=["-q"])
-    else:
-        under = runner.namespace.popen(server, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=_PLAIN)
-        runner.processes.append(under)
-    end = time.monotonic() + 60
-    out = b'"error"'
-    while b'"error"' in out and time.monotonic() < end:  # until it serves; with -1 the first connection is the test's
-        time.sleep(0.3)
-        out = runner.beside(*client).stdout if side == "server" else runner.run(*client)[1]
-    under.communicate(timeout=60)
-    assert under.returncode == 0
-    report = json.loads(out)
-    assert "error" not in report, report
+    report = runner.iperf3(side, way, ENGINE if side == "server" else KERNEL)
     assert report["end"]["sum_sent"]["bytes"] >= 1500 * 1024
     assert report["end"]["sum_received"]["bytes"] > 0
     runner.check_capture()

@@ -138,7 +138,7 @@ def run(
     program: Annotated[list[str], typer.Argument(metavar="PROGRAM [ARGS]", help="What to run, after --.")],
     ip: Ip = "10.77.0.2", mac: Mac = "02:00:00:00:00:02", host_ip: HostIp = "10.77.0.1", prefix: Prefix = 24,
     gateway: Gateway = "", tap: Tap = "tiptoe0", mtu: Mtu = 1500, netns: Netns = False, config: Config = "sim",
-    host_stack: HostStack = None,
+    host_stack: HostStack = None, ip6: Ip6 = "", host_ip6: HostIp6 = "",
     memory_latency: MemoryLatency = 20, time_wait: TimeWait = 2.0,
     loss: Loss = 0.0, reorder: Reorder = 0.0, duplicate: Duplicate = 0.0, corrupt: Corrupt = 0.0,
     delay: Delay = 0.0, jitter: Jitter = 0.0, seed: Seed = 1, pcap: Pcap = None,
@@ -149,7 +149,7 @@ def run(
 
     setup = _live_setup(
         ip=ip, mac=mac, host_ip=host_ip, prefix=prefix, gateway=gateway, tap=tap, mtu=mtu, netns=netns, config=config,
-        host_stack=host_stack,
+        host_stack=host_stack, ip6=ip6, host_ip6=host_ip6,
         memory_latency=memory_latency, time_wait=time_wait, seed=seed, pcap=pcap or _capture("run"), delay=delay, jitter=jitter,
         line=dict(loss=loss, reorder=reorder, duplicate=duplicate, corrupt=corrupt),
     )  # fmt: skip
@@ -179,7 +179,7 @@ def _capture(name: str) -> Path:
 
 def _live_setup(
     *, ip: str, mac: str, host_ip: str, prefix: int, gateway: str, tap: str, mtu: int, netns: bool, config: str,
-    host_stack: bool | None, ip6: str = "", host_ip6: str = "",
+    host_stack: bool | None, ip6: str, host_ip6: str,
     memory_latency: int, time_wait: float, seed: int, pcap: Path, delay: float, jitter: float, line: dict[str, Any],
 ) -> Any:  # fmt: skip
     """The choices of a live run, checked."""
@@ -301,7 +301,8 @@ def bench(
         raise UsageError(f"no group of figures {unknown[0]!r}: there are {', '.join(ALL)}")
     chosen = CONFIGS[_config(config)]
     try:
-        chosen = chosen.with_(data_width=width) if width else chosen
+        if width:  # 32 bits are too few for IPv6
+            chosen = chosen.with_(data_width=width, ipv6=chosen.ipv6 and width >= 64)
     except ValueError as error:
         raise UsageError(str(error)) from None
     raise typer.Exit(run_bench(chosen, only or USUAL, quick=quick, update=update_baseline))
@@ -339,10 +340,10 @@ def info() -> None:
 
 
 def _with_ipv6(name: str) -> Any:
-    """The configuration with IPv6, which is none of the named ones: whoever wants it has an engine built."""
+    """The configuration with IPv6. Where the named one has none, whoever wants it has an engine built."""
     from tiptoe_hdl.config import CONFIGS
 
-    return CONFIGS[name].with_(name=f"{name}_ipv6", ipv6=True)
+    return name if CONFIGS[name].ipv6 else CONFIGS[name].with_(name=f"{name}_ipv6", ipv6=True)
 
 
 def _config(name: str) -> str:

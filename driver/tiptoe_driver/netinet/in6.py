@@ -41,10 +41,20 @@ def link_local(address: int) -> bool:
     return address >> 118 == 0xFE80 >> 6
 
 
+def mapped(address: int) -> bool:
+    """Whether it is an IPv4 address as a socket of IPv6 names it (RFC 4291 section 2.5.5.2)."""
+    return address >> 32 == 0xFFFF
+
+
+def unmapped(address: int) -> int:
+    """The IPv4 address of such a name; any other address as it is."""
+    return address & 0xFFFF_FFFF if mapped(address) else address
+
+
 def usable(address: int) -> bool:
     """Whether it can be a host's on a network: not unspecified, loopback, one of IPv4 in IPv6's form, or multicast (RFC 4291
     sections 2.5.2, 2.5.3, 2.5.5, 2.7)."""
-    return on_v6(address) and address >> 32 != 0xFFFF and not multicast(address)
+    return on_v6(address) and not mapped(address) and not multicast(address)
 
 
 def solicited_node(address: int) -> int:

@@ -7,7 +7,7 @@ import errno
 from ..hardware.alias import on_v6
 from .offload import TOEDEV
 from .pcbinfo import FourTuple
-from .structures import INP_IPV6, INP_TIMEWAIT, SO_REUSEADDR, inpcb, intotcpcb
+from .structures import INP_IPV4, INP_IPV6, INP_TIMEWAIT, SO_REUSEADDR, inpcb, intotcpcb
 from .tcp_fsm import TCPS_LISTEN
 
 
@@ -32,6 +32,14 @@ def in_pcbbind(inp: inpcb, laddr: int, lport: int) -> int:
     inp.inp_laddr = laddr
     tcbinfo.add_port(inp, lport)
     return 0
+
+
+def in_pcbaccept(inp: inpcb, four_tuple: FourTuple) -> None:
+    """Give the inpcb of a connection that a peer has opened its addresses and ports, and the version they have."""
+    inp.inp_laddr, lport, faddr, fport = four_tuple
+    inp.inp_vflag = INP_IPV6 if on_v6(faddr) else INP_IPV4
+    inp.stack.tcbinfo.add_port(inp, lport)
+    inp.stack.tcbinfo.set_foreign(inp, faddr, fport)
 
 
 def in_pcbconnect(inp: inpcb, faddr: int, fport: int) -> int:
@@ -79,7 +87,7 @@ def _busy(inp: inpcb, four_tuple: FourTuple) -> bool:
 def _conflict(inp: inpcb, laddr: int, other: inpcb) -> bool:
     """Whether ``other`` keeps ``inp`` from binding its port at ``laddr``: SO_REUSEADDR on both lets them share it
     unless one listens; on ours alone, with the remains of a connection in TIME_WAIT."""
-    if inp.inp_vflag != other.inp_vflag or laddr and other.inp_laddr and laddr != other.inp_laddr:
+    if not inp.inp_vflag & other.inp_vflag or laddr and other.inp_laddr and laddr != other.inp_laddr:
         return False
     ours, theirs = inp.inp_socket, other.inp_socket
     if ours is None or not ours.so_options & SO_REUSEADDR:

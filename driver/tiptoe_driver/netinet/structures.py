@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from socket import AF_INET
 from typing import Any, NamedTuple, Protocol
 
 from ..hardware.abi_gen import Congestion, State
@@ -68,6 +69,7 @@ INP_IPV4 = 0x1
 INP_IPV6 = 0x2
 
 # inp_flags
+IN6P_IPV6_V6ONLY = 0x00008000
 INP_TIMEWAIT = 0x01000000
 INP_SOCKREF = 0x08000000
 
@@ -81,7 +83,8 @@ TCPTV_KEEP_IDLE, TCPTV_KEEPINTVL, TCPTV_KEEPCNT = 7200, 75, 9
 class socket:
     """FreeBSD's struct socket, as far as TCP needs it.
 
-    ``so_timeo`` counts the wakeups of a close that lingers. ``so_comp`` holds connections ready for accept.
+    ``so_domain``: AF_INET or AF_INET6, the family of its names. ``so_timeo`` counts the wakeups of a close that lingers.
+    ``so_comp`` holds connections ready for accept.
     ``so_upcall`` is called after every change that may make the socket ready, ``so_urgcall`` when the peer has sent urgent data
     (SIGURG), which may be yet to come. ``so_lent`` are rings in the application's
     buffers, for the connection to come.
@@ -90,6 +93,7 @@ class socket:
     lock: Lock
     so_snd: sockbuf
     so_rcv: sockbuf
+    so_domain: int = AF_INET
     so_state: int = 0
     so_options: int = 0
     so_linger: int = 0
@@ -108,7 +112,8 @@ class socket:
 
 @dataclass(slots=True, eq=False)
 class inpcb:
-    """Internet protocol control block: the four-tuple and what belongs to it. Ports in host order. ``inp_tw``: the tcptw
+    """Internet protocol control block: the four-tuple and what belongs to it. Ports in host order. ``inp_vflag``: the version of
+    IP; a socket of AF_INET6 without IN6P_IPV6_V6ONLY has both until an address decides. ``inp_tw``: the tcptw
     (tcp_timewait.py) when the stack keeps its TIME_WAIT."""
 
     lock: Lock

@@ -12,11 +12,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from .clock import Callout
+from .in_pcb import in_pcbaccept
 from .locks import Lock, Rank
 from .offload import TOE_SC_DROP, TOE_SC_ENTRY_PRESENT, tp_offload
 from .pcbinfo import INP_DROPPED
 from .software import tcp_ended
-from .structures import TF_NODELAY, TF_NOPUSH, inpcb, intotcpcb, socket, sotoinpcb, sototcpcb, tcpcb, toe_usrreqs, vnet
+from .structures import (
+    IN6P_IPV6_V6ONLY,
+    TF_NODELAY,
+    TF_NOPUSH,
+    inpcb,
+    intotcpcb,
+    socket,
+    sotoinpcb,
+    sototcpcb,
+    tcpcb,
+    toe_usrreqs,
+    vnet,
+)
 from .tcp_fsm import TCPS_ESTABLISHED, TCPS_LISTEN, TCPS_SYN_RECEIVED
 from .tcp_subr import tcp_close
 from .uipc_socket import sonewconn
@@ -113,9 +126,7 @@ class Syncache:
             return None
         inp = sotoinpcb(so)
         with inp.lock:
-            inp.inp_laddr = inc[0]
-            tcbinfo.add_port(inp, inc[1])
-            tcbinfo.set_foreign(inp, inc[2], inc[3])
+            in_pcbaccept(inp, inc)
             tp = sototcpcb(so)
             tp.t_state = TCPS_SYN_RECEIVED
             inherit(sc.sc_listener, tp)
@@ -180,6 +191,8 @@ class Syncache:
 
 def inherit(listener: tcpcb, tp: tcpcb) -> None:
     """A listener's options are those of its connections."""
+    tp.t_inpcb.inp_flags &= ~IN6P_IPV6_V6ONLY
+    tp.t_inpcb.inp_flags |= listener.t_inpcb.inp_flags & IN6P_IPV6_V6ONLY
     tp.t_inpcb.inp_ip_tos = listener.t_inpcb.inp_ip_tos
     tp.t_inpcb.inp_ip_ttl = listener.t_inpcb.inp_ip_ttl
     tp.t_flags |= listener.t_flags & (TF_NODELAY | TF_NOPUSH)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from socket import AF_INET6
 
+from ..hardware.alias import on_v6
 from ..hardware.positions import advance
 from .in6 import link_local, usable
+from .in6_pcb import in6_narrowed, in6_v6only
 from .in_pcb import in_pcbbind, in_pcbconnect
 from .offload import (
     tcp_gen_connect,
@@ -69,9 +72,11 @@ SOMAXCONN = 4096
 _OVER = INP_TIMEWAIT | INP_DROPPED
 
 
-def tcp_usr_attach(stack: vnet, so: socket, vflag: int = INP_IPV4) -> None:
-    """A protocol control block for a new socket, of this version of IP."""
-    new_inpcb(stack, so).inp_vflag = vflag
+def tcp_usr_attach(stack: vnet, so: socket) -> None:
+    """A protocol control block for a new socket. One of AF_INET6 has that version alone until it is told otherwise."""
+    inp = new_inpcb(stack, so)
+    if so.so_domain == AF_INET6:
+        in6_v6only(inp, True)
 
 
 def tcp_usr_detach(so: socket) -> None:
@@ -87,7 +92,12 @@ def tcp_usr_bind(so: socket, nam: sockaddr_in) -> int:
     with inp.stack.tcbinfo.lock, inp.lock:
         if inp.inp_flags & _OVER:
             return errno.EINVAL
-        return in_pcbbind(inp, nam.sin_addr, nam.sin_port)
+        before = inp.inp_vflag
+        inp.inp_vflag, address = in6_narrowed(inp, nam.sin_addr)
+        error = in_pcbbind(inp, address, nam.sin_port)
+        if error:
+            inp.inp_vflag = before
+        return error
 
 
 def tcp_usr_listen(so: socket, backlog: int) -> int:
@@ -128,18 +138,22 @@ def tcp_usr_connect(so: socket, nam: sockaddr_in) -> int:
             return errno.EOPNOTSUPP
         if tp.t_state != TCPS_CLOSED:
             return errno.EISCONN
-        if not nam.sin_addr or not nam.sin_port:
+        vflag, address = in6_narrowed(inp, nam.sin_addr)
+        if not address or not nam.sin_port:
             return errno.EADDRNOTAVAIL
-        if inp.inp_vflag == INP_IPV6 and (not usable(nam.sin_addr) or link_local(nam.sin_addr)):
+        if vflag == INP_IPV6 and (not usable(address) or link_local(address)):
             return errno.EADDRNOTAVAIL  # with those of a link only its own addresses speak
-        if nam.sin_addr >> 28 == 0xE or nam.sin_addr == 0xFFFF_FFFF:
+        if vflag == INP_IPV4 and on_v6(address):
+            return errno.EAFNOSUPPORT  # bound to an address of IPv4
+        if address >> 28 == 0xE or address == 0xFFFF_FFFF:
             return errno.EADDRNOTAVAIL
-        if any(ifp.broadcast(nam.sin_addr) for ifp in inp.stack.interfaces):
+        if any(ifp.broadcast(address) for ifp in inp.stack.interfaces):
             return errno.EADDRNOTAVAIL
-        bound = (inp.inp_laddr, inp.inp_lport)
-        error = in_pcbconnect(inp, nam.sin_addr, nam.sin_port)
+        bound = (inp.inp_laddr, inp.inp_lport, inp.inp_vflag)
+        error = in_pcbconnect(inp, address, nam.sin_port)
         if error:
             return error
+        inp.inp_vflag = vflag
         soisconnecting(so)
         tp.t_state = TCPS_SYN_SENT
         error = tcp_gen_connect(so, nam)
@@ -150,7 +164,7 @@ def tcp_usr_connect(so: socket, nam: sockaddr_in) -> int:
             tcbinfo.disconnect(inp)
             if not bound[1]:
                 tcbinfo.forget_port(inp)
-            inp.inp_laddr = bound[0]
+            inp.inp_laddr, inp.inp_vflag = bound[0], bound[2]
         else:
             tcp_user_timer(tp)
         return error

@@ -6,13 +6,13 @@ Nothing here sleeps: what would block returns EAGAIN, and sockets.py lets time p
 from __future__ import annotations
 
 import errno
+from socket import AF_INET
 
 from . import tcp_usrreq
 from .locks import Lock, Rank
 from .sockbuf import SBS_CANTRCVMORE, SBS_CANTSENDMORE, sbcopy, sbdrop, sbflush, sbread, sbwritable, sockbuf
 from .socketvar import PRUS_EOF, PRUS_OOB, may_free, so_readable_part, sorwakeup
 from .structures import (
-    INP_IPV4,
     SO_ACCEPTCONN,
     SO_LINGER,
     SS_ISCONNECTED,
@@ -21,7 +21,6 @@ from .structures import (
     SS_NBIO,
     SS_NOFDREF,
     socket,
-    sotoinpcb,
     vnet,
 )
 
@@ -30,18 +29,19 @@ SEND_LOWAT = 2048
 MSG_PEEK = 0x2
 
 
-def socreate(stack: vnet, vflag: int = INP_IPV4) -> socket:
-    """A new, unconnected socket of this version of IP."""
-    so = _soalloc(stack)
-    tcp_usrreq.tcp_usr_attach(stack, so, vflag)
+def socreate(stack: vnet, domain: int = AF_INET) -> socket:
+    """A new, unconnected socket of AF_INET or AF_INET6."""
+    so = _soalloc(stack, domain)
+    tcp_usrreq.tcp_usr_attach(stack, so)
     return so
 
 
-def _soalloc(stack: vnet) -> socket:
+def _soalloc(stack: vnet, domain: int) -> socket:
     return socket(
         Lock(stack.locks, Rank.K),
         sockbuf(stack.sendspace, min(SEND_LOWAT, stack.sendspace)),
         sockbuf(stack.recvspace, 1),
+        domain,
     )
 
 
@@ -49,14 +49,14 @@ def sonewconn(head: socket, stack: vnet) -> socket | None:
     """A connected socket for the listening one's queue; None when the queue is full."""
     if len(head.so_comp) > 3 * head.so_qlimit // 2:
         return None
-    so = _soalloc(stack)
+    so = _soalloc(stack, head.so_domain)
     so.so_options = head.so_options & ~SO_ACCEPTCONN
     so.so_linger = head.so_linger
     so.so_snd.sb_wanted = head.so_snd.sb_wanted
     so.so_snd.sb_notsent_lowat = head.so_snd.sb_notsent_lowat
     so.so_state = SS_NOFDREF | SS_ISCONNECTED
     so.so_head = head
-    tcp_usrreq.tcp_usr_attach(stack, so, sotoinpcb(head).inp_vflag)
+    tcp_usrreq.tcp_usr_attach(stack, so)
     head.so_comp.append(so)
     return so
 

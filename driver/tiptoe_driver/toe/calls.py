@@ -75,9 +75,10 @@ class ToeCalls:
         mtu = min(self._ifp.if_mtu, self.engine.capabilities.max_frame_bytes - 14)
         return max(mtu - ip_tcp_headers(tp.t_inpcb), TCP_MINMSS)
 
-    def own_mss(self, tp: tcpcb) -> int:
-        """Largest segment that ``tp``, a listener too, offers to take and sends: what its user wants, if that is less."""
-        most = self.max_mss(tp)
+    def own_mss(self, tp: tcpcb, headers: int = 0) -> int:
+        """Largest segment that ``tp``, a listener too, offers to take and sends: what its user wants, if that is less.
+        ``headers``: so many bytes more than usual."""
+        most = max(self.max_mss(tp) - headers, TCP_MINMSS)
         return min(tp.t_maxseg_user or most, most)
 
     # ------------------------------------------------------------------ toe_usrreqs

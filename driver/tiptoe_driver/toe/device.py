@@ -16,7 +16,7 @@ from ..netinet.in6 import link_local, parse_ipv6, usable
 from ..netinet.pcbinfo import FourTuple
 from ..netinet.routes import parse_ipv4, parse_mac, route
 from ..netinet.stack import Stack
-from ..netinet.structures import INP_IPV6, sockaddr_in, socket, sotoinpcb, sototcpcb, tcpcb, toe_usrreqs, toedev
+from ..netinet.structures import sockaddr_in, socket, sotoinpcb, sototcpcb, tcpcb, toe_usrreqs, toedev
 from ..netinet.tcp_info import tcp_info
 from .active_open import ActiveOpens
 from .calls import ToeCalls
@@ -248,11 +248,11 @@ class Tiptoe(toedev):
         else:
             self.passive.withdraw()
 
-    def _offloads_listener(self, tp: tcpcb) -> bool:
-        """Whether the policy lets the engine listen for ``tp``; what it is against is left to the software stack."""
-        laddr, lport, faddr, fport = tp.t_inpcb.four_tuple
-        own = self.tod_ifp.if_addr6 if tp.t_inpcb.inp_vflag == INP_IPV6 else self.tod_ifp.if_addr
-        return self.policy.offloads(Opening.LISTEN, (laddr or own, lport, faddr, fport))
+    def _offloads_listener(self, tp: tcpcb, own: int) -> bool:
+        """Whether the policy lets the engine listen for ``tp`` at this address of ours; what it is against is left to the
+        software stack."""
+        _, lport, faddr, fport = tp.t_inpcb.four_tuple
+        return self.policy.offloads(Opening.LISTEN, (own, lport, faddr, fport))
 
     # ------------------------------------------------------------------ ifnet
 

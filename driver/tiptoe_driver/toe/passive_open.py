@@ -14,9 +14,11 @@ from ..netinet.if_var import IFCAP_TOE, ifnet
 from ..netinet.in6 import usable
 from ..netinet.offload import TOE_SC_DROP, TOE_SC_ENTRY_PRESENT
 from ..netinet.stack import Stack
-from ..netinet.structures import INP_IPV6, tcpcb
+from ..netinet.structures import INP_IPV4, INP_IPV6, tcpcb
 from .calls import ToeCalls
 
+_LONGER = 20
+"""Bytes that IPv6's header has more than IPv4's."""
 FIRST_IDS = 8
 """Ids in stock before the engine listens for the first time."""
 
@@ -31,18 +33,14 @@ class ListenState(Enum):
 
 @dataclass(slots=True, eq=False)
 class listen_ctx:
-    """A listen table entry and its socket's tcpcb."""
+    """A listen table entry, its socket's tcpcb and its version of IP: a socket of both has an entry for each."""
 
     lid: int
     tp: tcpcb
+    on_v6: bool
     lport: int
     mss: int  # offered
     state: ListenState = ListenState.STARTING
-
-    @property
-    def on_v6(self) -> bool:
-        """Whether it listens for IPv6."""
-        return self.tp.t_inpcb.inp_vflag == INP_IPV6
 
 
 @dataclass(slots=True, eq=False)
@@ -64,7 +62,7 @@ class PassiveOpens:
     Parameters
     ----------
     wanted : callable
-        Whether the policy lets the engine listen for a tcpcb.
+        Whether the policy lets the engine listen for a tcpcb at this address of ours.
 
     Attributes
     ----------
@@ -74,7 +72,7 @@ class PassiveOpens:
         synq_entry by syncache reference.
     """
 
-    def __init__(self, stack: Stack, calls: ToeCalls, ifp: ifnet, wanted: Callable[[tcpcb], bool]) -> None:
+    def __init__(self, stack: Stack, calls: ToeCalls, ifp: ifnet, wanted: Callable[[tcpcb, int], bool]) -> None:
         self._stack = stack
         self._calls = calls
         self._engine = calls.engine
@@ -83,7 +81,7 @@ class PassiveOpens:
         self._wanted = wanted
         self._rcv_bytes = calls.engine.ids.ring_pool.rcv_bytes
         self.listeners: list[listen_ctx | None] = [None] * calls.engine.capabilities.listeners
-        self._by_tcpcb: dict[tcpcb, listen_ctx] = {}
+        self._by_tcpcb: dict[tuple[tcpcb, bool], listen_ctx] = {}  # and whether it is on IPv6
         self._withdrawn: list[tcpcb] = []  # listeners that come back with resume
         self._unserved = False  # a listener found the table full
         self.half_open: dict[int, synq_entry] = {}
@@ -91,19 +89,26 @@ class PassiveOpens:
 
     def start(self, tp: tcpcb) -> None:
         """Event handler: ``tp`` listens, or offers another MSS than before. Ignored when it is not for our address, not wanted,
-        or the table is full. I is held."""
+        or the table is full: for one version, maybe, and not for the other. I is held."""
         inp = tp.t_inpcb
         inp.lock.require()
-        lctx = self._by_tcpcb.get(tp)
-        if lctx is not None:
-            self._offer(lctx)
-            return
-        own = self._ifp.if_addr6 if inp.inp_vflag == INP_IPV6 else self._ifp.if_addr
+        for on_v6, version in ((False, INP_IPV4), (True, INP_IPV6)):
+            if not inp.inp_vflag & version:
+                continue
+            lctx = self._by_tcpcb.get((tp, on_v6))
+            if lctx is not None:
+                self._offer(lctx)
+            else:
+                self._start(tp, on_v6)
+
+    def _start(self, tp: tcpcb, on_v6: bool) -> None:
+        inp = tp.t_inpcb
+        own = self._ifp.if_addr6 if on_v6 else self._ifp.if_addr
         if not own or inp.inp_laddr not in (0, own):
             return
         if not self._may_listen():
             return
-        if not self._wanted(tp):
+        if not self._wanted(tp, own):
             self._counters["policy_refused"] += 1
             return
         lid = next((n for n, lctx in enumerate(self.listeners) if lctx is None), None)
@@ -111,7 +116,8 @@ class PassiveOpens:
             self._counters["listen_table_full"] += 1
             self._unserved = True
             return
-        lctx = self.listeners[lid] = self._by_tcpcb[tp] = listen_ctx(lid, tp, inp.inp_lport, self._calls.own_mss(tp))
+        lctx = listen_ctx(lid, tp, on_v6, inp.inp_lport, self._mss(tp, on_v6))
+        self.listeners[lid] = self._by_tcpcb[tp, on_v6] = lctx
         # A few ids, then the listener, then the others: it is there when the first SYNs come, and so are ids for them.
         self._engine.ids.stock_up(FIRST_IDS)
 
@@ -123,7 +129,7 @@ class PassiveOpens:
             else:
                 self._counters["listen_refused"] += 1
                 self.listeners[lid] = None
-                del self._by_tcpcb[tp]
+                del self._by_tcpcb[tp, on_v6]
 
         self._listen(lctx, done)
         self._engine.ids.replenish()
@@ -131,10 +137,15 @@ class PassiveOpens:
     def _offer(self, lctx: listen_ctx) -> None:
         """LISTEN once more, for another MSS: the listener stays, so no SYN is refused. If the first LISTEN is refused, this one
         is too, and that one's answer tells of it."""
-        mss = self._calls.own_mss(lctx.tp)
+        mss = self._mss(lctx.tp, lctx.on_v6)
         if mss != lctx.mss:
             lctx.mss = mss
             self._listen(lctx, lambda status, argument: None)
+
+    def _mss(self, tp: tcpcb, on_v6: bool) -> int:
+        """What an entry offers. The headers of a socket of both versions count as IPv4's."""
+        both = tp.t_inpcb.inp_vflag == INP_IPV4 | INP_IPV6
+        return self._calls.own_mss(tp, _LONGER if both and on_v6 else 0)
 
     def _listen(self, lctx: listen_ctx, done: Callable[[int, int], None]) -> None:
         self._engine.commands.post_control(
@@ -159,9 +170,12 @@ class PassiveOpens:
         tp.t_inpcb.lock.require()
         if tp in self._withdrawn:
             self._withdrawn.remove(tp)
-        lctx = self._by_tcpcb.pop(tp, None)
-        if lctx is None:
-            return
+        for on_v6 in (False, True):
+            lctx = self._by_tcpcb.pop((tp, on_v6), None)
+            if lctx is not None:
+                self._stop(lctx)
+
+    def _stop(self, lctx: listen_ctx) -> None:
         lctx.state = ListenState.STOPPING
 
         def done(status: int, argument: int) -> None:
@@ -171,6 +185,10 @@ class PassiveOpens:
 
         self._engine.commands.post_control(abi.pack_unlisten(self._engine.commands.tag(done), listener=lctx.lid))
 
+    def _listening(self) -> list[tcpcb]:
+        """Whoever has an entry, once."""
+        return list(dict.fromkeys(tp for tp, _ in self._by_tcpcb))
+
     def _may_listen(self) -> bool:
         """Whether the device takes new connections."""
         return bool(self._ifp.if_capenable & IFCAP_TOE and self._ifp.if_running)
@@ -178,7 +196,7 @@ class PassiveOpens:
     def withdraw(self) -> None:
         """Stop listening on this engine, though the sockets listen on; ``resume`` begins anew."""
         with self._stack.tcbinfo.lock:
-            for tp in list(self._by_tcpcb):
+            for tp in self._listening():
                 with tp.t_inpcb.lock:
                     self.stop(tp)
                 self._withdrawn.append(tp)
@@ -202,7 +220,7 @@ class PassiveOpens:
 
     def reset(self) -> None:
         """The engine was reset: it has no listener and no half-open connection. Listeners are back with ``resume``."""
-        self._withdrawn += self._by_tcpcb
+        self._withdrawn += self._listening()
         self._by_tcpcb.clear()
         self.listeners = [None] * len(self.listeners)
         self.forget_half_open()

@@ -1,16 +1,18 @@
 """Socket calls of many kinds against the peer of test_run_programs.py; prints what came of them as JSON.
 
-The test runs it on the kernel's TCP and on the engine and compares. Usage: calls.py HOST PORT [SCENARIO...]
+The test runs it on the kernel's TCP and on the engine and compares.
+
+Usage: calls.py HOST PORT [SCENARIO...]; HOST4 and HOST6 are the addresses that the peer has too.
 """
 
 import json
 import signal
 import sys
 
-from scenarios import connections, descriptors, listeners, options, surroundings
+from scenarios import both_versions, connections, descriptors, listeners, options, surroundings
 from scenarios.common import SCENARIOS
 
-MODULES = connections, descriptors, listeners, options, surroundings
+MODULES = connections, descriptors, listeners, options, surroundings, both_versions
 """Their scenarios are in the table, in this order."""
 
 

@@ -11,11 +11,11 @@ from tiptoe_verif.fuzz import command
 from tiptoe_verif.fuzz.bystander import Bystander
 from tiptoe_verif.fuzz.command import fuzz, play, run_fuzz, same_kind
 from tiptoe_verif.fuzz.minimise import minimise
-from tiptoe_verif.fuzz.steps import Act, Frame, Polite, Wait, choose
+from tiptoe_verif.fuzz.steps import OVER_V6, Act, Frame, Polite, Wait, choose
 from tiptoe_verif.fuzz.world import World
 from tiptoe_verif.wire.segment import ACK, SYN, Segment, ip_number, pack_tcp
 
-PASSIVE, ACTIVE = 0, 1
+PASSIVE = 0
 GREETING = [Polite(PASSIVE, 0), Wait(1000), Polite(PASSIVE, 0), Wait(1000)]
 """SYN, and the ACK of the engine's SYN,ACK."""
 
@@ -48,13 +48,15 @@ def test_the_engine_holds_for_a_million_frames(rng):
     assert found is None, f"tiptoe fuzz --seed {chosen} --frames {frames}: {found}"
 
 
-def test_both_ways_of_opening_reach_data_in_both_directions():
-    """The steps do what they say: else the fuzzer would only knock at closed doors."""
-    opening = [Act(ACTIVE, "open", 0), Wait(2000), Polite(ACTIVE, 0), Wait(1000), Polite(ACTIVE, 0), Wait(1000)]
-    for slot, steps in ((PASSIVE, GREETING), (ACTIVE, opening)):
-        world = World("tiny", 1)
+@pytest.mark.parametrize(("config", "slots"), [("tiny", (0, 1)), (EVERYTHING, (0, 2, 3, 4, 5, 6))], ids=["tiny", "all"])
+def test_both_ways_of_opening_reach_data_in_both_directions(config, slots):
+    """The steps do what they say, with both versions of IP and at each listener: else the fuzzer would knock at closed doors."""
+    for slot in slots:
+        world = World(config, 1)
+        assert (world.peers[slot].ip >> 32 != 0) == (config == EVERYTHING and slot in OVER_V6)
         for step in [
-            *steps,
+            *([Act(slot, "open", 0), Wait(4000)] if slot % 2 else []),
+            *[Polite(slot, 0), Wait(1000)] * 2,
             Polite(slot, 1 + 16 * 499),
             Wait(1000),
             Act(slot, "send", 700),

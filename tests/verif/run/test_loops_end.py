@@ -9,6 +9,7 @@ import pytest
 
 from tiptoe_verif.run.flow import consume
 from tiptoe_verif.run.listener import Listener
+from tiptoe_verif.run.options import Options
 
 
 def test_consume_of_less_than_is_there():
@@ -42,5 +43,5 @@ def test_listening_socket_that_has_become_useless():
 
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     with ours, theirs:
-        member = SimpleNamespace(listening=True, end=ours)
+        member = SimpleNamespace(listening=True, end=ours, options=Options(socket.AF_INET))
         Listener(Useless(), member).turn()

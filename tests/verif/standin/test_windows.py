@@ -70,6 +70,17 @@ def test_closed_window_is_probed(line: Line) -> None:
     assert line.told(line.sent()) == [("FA", 1519, 1, b"")]
 
 
+def test_an_old_segment_that_acknowledges_more_moves_no_window(line: Line) -> None:
+    """It has overtaken what told the window last (RFC 9293 section 3.10.7.4): SND.WL1 is ahead of it."""
+    line.established(window=3000)
+    line.sock.send(bytes(6000))
+    assert len(line.sent()) == 3
+    line.send("A", 101, 1, b"later", window=3000)  # out of order, of which nothing is kept
+    assert line.send("A", 1, 1001, window=4000) == []
+    line.send("A", 101, 1001, b"later", window=2000)
+    assert line.told(line.send("A", 101, 1001, b"later", window=3000))[0][:3] == ("A", 3001, 1)
+
+
 def test_probe_without_an_answer_ends_the_connection(line: Line) -> None:
     line.established(window=0)
     line.sock.send(b"x")

@@ -38,6 +38,7 @@ class Peer:
     ) -> None:
         self.slot, self.our_port, self.engine_port = slot, our_port, engine_port
         self.ip, self.engine_ip = addresses
+        self._most = 1440 if self.ip >> 32 else 1460
         self._rng = rng
         self.syns: list[int] = []
         self.begin()
@@ -49,7 +50,7 @@ class Peer:
         self.irs: int | None = None
         self.rcv_nxt = self.rcv_una = 0
         self.open = self.over = self.fin_sent = self.peer_closed = False
-        self.wnd, self.mss = self._rng.choice((8192, 8192, 1000, 65_535)), self._rng.choice((536, 1460))
+        self.wnd, self.mss = self._rng.choice((8192, 8192, 1000, 65_535)), self._rng.choice((536, self._most))
         self.sack, self.ecn = self._rng.random() < 0.7, self._rng.random() < 0.7
         self.stamped = self._rng.random() < 0.6  # our SYN has timestamps
         self.agreed = False  # so has the engine's
@@ -148,7 +149,7 @@ class Peer:
             self.nxt = self.nxt + 1 & M
             return fin, b""
         if choice < 6 and not self.fin_sent and room > 0:
-            data = self._segment(ACK | PSH, self.nxt, self.rcv_nxt, self.wnd, 1 + size % min(room, 1448))
+            data = self._segment(ACK | PSH, self.nxt, self.rcv_nxt, self.wnd, 1 + size % min(room, self._most - 12))
             self.nxt = self.nxt + len(data.payload) & M
             if self.ecn:
                 data = replace(
@@ -156,7 +157,7 @@ class Peer:
                 )
             return data, b""
         if choice < 9 and signed(self.nxt - self.una) > 0:  # again, what is not acknowledged
-            size = min(signed(self.nxt - self.una), 1448)
+            size = min(signed(self.nxt - self.una), self._most - 12)
             return self._segment(ACK, self.una, self.rcv_nxt, self.wnd, size - (self.fin_sent and size > 0)), b""
         if choice == 9 and self.peer_closed and self.fin_sent:
             self.over = True  # the next one is another connection

@@ -16,6 +16,8 @@ SLOTS = 10
 """Four-tuples: the even ones are opened by the peer, the odd ones by the host."""
 GENTLE = range(4, 8)
 """Slots whose peers send nothing that ends a connection at once, so that windows close and states follow one another."""
+OVER_V6 = range(2, 6)
+"""Slots whose connections are of IPv6, if the engine has it: of each way of opening, gentle and not."""
 
 SEQ_BASES = ("nxt", "una", "edge", "iss")
 """Of the peer's own numbers: what it sends next, what the engine has acknowledged, where the engine's window ends, the SYN."""

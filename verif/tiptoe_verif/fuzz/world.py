@@ -1,4 +1,5 @@
-"""One engine with its driver, ten peers without manners, a host that does as the steps say, and a bystander.
+"""One engine with its driver, ten peers without manners (four of them over IPv6, if the engine has it), a host that does as the
+steps say, and a bystander.
 
 What must hold after every step: the wire monitor's rules, the bus rules, the driver's counters of faults, every delivered and
 every sent byte. What must hold when it is quiet: the bystander is served, every id and half-open connection is back, and the
@@ -17,21 +18,20 @@ from pathlib import Path
 from typing import Any
 
 from tiptoe_driver.hardware import abi_gen as abi
-from tiptoe_driver.netinet.structures import sototcpcb
+from tiptoe_driver.netinet.structures import INP_IPV6, sototcpcb
 from tiptoe_hdl.config import CONFIGS, EngineConfig
 
 from ..native.device import driver_faults
 from ..native.simulation import Simulation
-from ..wire.segment import ARP, SYN, Malformed, Segment, ip_number, mac_number, pack_tcp, parse_tcp
+from ..wire.segment import SYN, Malformed, Segment, pack_tcp, parse_tcp
 from .bystander import Bystander
+from .network import OUR_MAC, THEIR_MAC, V4, V6, Network, neighbour, spoil
 from .peer import IN, OUT, SIZE, Broken, Peer
-from .steps import SLOTS, Act, Flood, Frame, Polite, Step, Wait, Weather
+from .steps import OVER_V6, SLOTS, Act, Flood, Frame, Polite, Step, Wait, Weather
 
-OUR, OUR_MAC = "10.0.0.2", "02:00:00:00:00:02"
-PEERS, THEIR_MAC = ip_number("10.0.0.1"), mac_number("02:00:00:00:00:01")
-STRANGER = ip_number("10.0.0.9")
 BYSTANDER = (9999, 7)
 LISTENERS = (80, 81)
+"""Of both versions each, if there are both: a socket of both, and two sockets."""
 BETWEEN = 150
 """Cycles of a step of the peer's or the host's."""
 QUIET_AFTER, QUIET_FOR = 10_000, 30_000
@@ -48,6 +48,10 @@ _GONE = (
     errno.ECONNABORTED,
     errno.EINVAL,
 )
+_TOS = {
+    socket.AF_INET: (socket.IPPROTO_IP, socket.IP_TOS),
+    socket.AF_INET6: (socket.IPPROTO_IPV6, socket.IPV6_TCLASS),
+}
 _TIMERS = {
     abi.REG_RTO_INITIAL: 100, abi.REG_RTO_MIN: 50, abi.REG_RTO_MAX: 400, abi.REG_MSL_TICKS: 50, abi.REG_DELACK_TICKS: 4,
     abi.REG_RETRIES: 2 << abi.RETRIES_SYN_RETRIES_SHIFT | 3 << abi.RETRIES_REXMT_MAX_SHIFT,
@@ -118,28 +122,34 @@ class World:
 
     def __init__(self, config: str | EngineConfig, seed: int, pcap: Path | None = None, cookies: bool = False) -> None:
         rng = self._rng = random.Random(f"fuzz world {seed}")
-        connections = (CONFIGS[config] if isinstance(config, str) else config).connections
+        cfg = CONFIGS[config] if isinstance(config, str) else config
+        self._versions = (V4, V6) if cfg.ipv6 else (V4,)
         self.sim = Simulation(
-            config, ip=OUR, mac=OUR_MAC, tick_us=max(40, connections), seed=seed, pcap=pcap, memory_bytes=1 << 22,
-            driver=choose_options(rng, cookies),
+            config, ip=V4.ours, mac=OUR_MAC, tick_us=max(40, cfg.connections), seed=seed, pcap=pcap, memory_bytes=1 << 22,
+            driver=choose_options(rng, cookies) | ({"ipv6": f"{V6.ours}/64"} if cfg.ipv6 else {}),
         )  # fmt: skip
-        ours = self.sim.ip
         self.peers = [
             Peer(slot, random.Random(f"fuzz {seed} {slot}"), 7000 + slot if slot % 2 else 40_000 + slot,
-                 50_000 + slot if slot % 2 else LISTENERS[slot // 2 % 2], (PEERS, ours))
+                 50_000 + slot if slot % 2 else LISTENERS[slot // 2 % 2],
+                 (self._network(slot).number("peers"), self._network(slot).number("ours")))
             for slot in range(SLOTS)
         ]  # fmt: skip
         self._by_ports = {(peer.our_port, peer.engine_port): peer for peer in self.peers}
         self.connections: dict[int, Connection] = {}
-        self.bystander = Bystander(lambda segment: self.inject(pack_tcp(segment)), rng, BYSTANDER, (PEERS, ours))
+        addresses = V4.number("peers"), V4.number("ours")
+        self.bystander = Bystander(lambda segment: self.inject(pack_tcp(segment)), rng, BYSTANDER, addresses)
         self._echoing: list[tuple[Any, bytearray]] = []
         self.frames = self.sent_frames = self.opened = self.delivered = 0
-        self._echo_listener = self._listen(BYSTANDER[1])
+        self._echo_listener = self._listen(BYSTANDER[1], V4)
         self._listeners: list[Any] = []
         self.sim.tasks.append(self._serve)
         self.sim.run_cycles(2000)  # until it listens
         self._begin()
         self.serve_bystander()
+
+    def _network(self, slot: int) -> Network:
+        """Of a slot's connection."""
+        return V6 if V6 in self._versions and slot in OVER_V6 else V4
 
     def close(self) -> None:
         """End it."""
@@ -172,40 +182,24 @@ class World:
     def _frame(self, peer: Peer, step: Frame) -> None:
         segment, options = peer.frame(step)
         if step.source:
-            sources = {"own": self.sim.ip, "broadcast": PEERS | 0xFF, "multicast": ip_number("224.0.0.1"),
-                       "loopback": ip_number("127.0.0.1"), "stranger": STRANGER}  # fmt: skip
+            source = self._network(peer.slot).number(step.source)
             segment = Segment(
-                sources[step.source], segment.dst, segment.sport, segment.dport, segment.seq, segment.ack, segment.flags,
+                source, segment.dst, segment.sport, segment.dport, segment.seq, segment.ack, segment.flags,
                 segment.wnd, 0, None, segment.payload,
             )  # fmt: skip
         packet = bytearray(pack_tcp(replace(segment, urgent=step.urgent), options=options))
-        kind = b"\x08\x00"
-        match step.damage:
-            case "tcp checksum":
-                packet[36] ^= 1
-            case "ip checksum":
-                packet[10] ^= 1
-            case "cut":
-                del packet[len(packet) * 2 // 3 :]
-            case "ttl 0":
-                packet[8] = 0  # the header's checksum is wrong then, too
-            case "fragment":
-                packet[6] |= 0x20
-            case "reserved":
-                packet[32] |= 0x0F
-            case "data offset":
-                packet[32] = 0x40
-            case "version":
-                packet[0] = 0x65
-            case "type":
-                kind = b"\x86\xdd"
+        kind = spoil(packet, step.damage)
         self.inject(bytes(packet), kind, error=step.damage == "mac error")
 
     def _flood(self, step: Flood) -> None:
         for _ in range(step.count):
             sport, seq = self._rng.randrange(1024, 40_000), self._rng.randrange(1 << 32)
             lport = LISTENERS[step.listener]
-            self.inject(pack_tcp(Segment(STRANGER, self.sim.ip, sport, lport, seq, 0, SYN, 1000, 1460, None, b"")))
+            network = V4 if len(self._versions) == 1 else self._rng.choice(self._versions)
+            stranger, ours = network.number("stranger"), network.number("ours")
+            if network is V6:
+                stranger += self._rng.randrange(1 << 63) << 1
+            self.inject(pack_tcp(Segment(stranger, ours, sport, lport, seq, 0, SYN, 1000, 1440, None, b"")))
         self.run(BETWEEN)
 
     def _act(self, peer: Peer, step: Act) -> None:
@@ -240,7 +234,7 @@ class World:
                     if made.sock.so is not None and (tp := sototcpcb(made.sock.so)).tod is not None:
                         tp.tod.tod_keepalive(tp)  # seconds are long here
                 case "options":
-                    made.sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, step.amount & 0xFC)
+                    made.sock.setsockopt(*_TOS[made.sock.family], step.amount & 0xFC)
         except BlockingIOError:
             pass
         except OSError as error:
@@ -249,11 +243,12 @@ class World:
             self._end(peer)
 
     def _open(self, peer: Peer) -> None:
-        sock = self.sim.socket()
+        network = self._network(peer.slot)
+        sock = self.sim.socket(network.family)
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind((OUR, peer.engine_port))
-            error = sock.connect_ex(("10.0.0.1", peer.our_port))
+            sock.bind((network.ours, peer.engine_port))
+            error = sock.connect_ex((network.peers, peer.our_port))
         except OSError as refusal:
             error = refusal.errno or 0
         if error != errno.EINPROGRESS:  # in TIME_WAIT, or no id
@@ -278,9 +273,11 @@ class World:
 
     # --- time and frames ---
 
-    def inject(self, packet: bytes, kind: bytes = b"\x08\x00", *, error: bool = False) -> None:
-        """Give the engine an IPv4 packet of the peers'."""
-        header = self.sim.mac.to_bytes(6, "big") + THEIR_MAC.to_bytes(6, "big") + kind
+    def inject(self, packet: bytes, kind: int | None = None, *, error: bool = False) -> None:
+        """Give the engine a packet of the peers', of the ethertype that it has or that is given."""
+        if kind is None:
+            kind = spoil(bytearray(packet), "")
+        header = self.sim.mac.to_bytes(6, "big") + THEIR_MAC + kind.to_bytes(2, "big")
         self.sim.inject((header + packet).ljust(60, b"\0"), error=error)
         self.frames += 1
 
@@ -296,13 +293,8 @@ class World:
             raise Broken(f"the driver counts {bad}")
 
     def _from_engine(self, frame: bytes) -> None:
-        if int.from_bytes(frame[12:14], "big") == ARP:
-            if frame[21] == 1:
-                asked, asker = frame[38:42], frame[22:32]
-                mac = THEIR_MAC.to_bytes(6, "big")
-                self.sim.inject(
-                    (frame[6:12] + mac + b"\x08\x06" + frame[14:20] + b"\0\2" + mac + asked + asker).ljust(60, b"\0")
-                )
+        if (answer := neighbour(frame)) is not None:
+            self.sim.inject(answer.ljust(60, b"\0"))
             return
         with contextlib.suppress(Malformed):
             segment = parse_tcp(frame)
@@ -311,20 +303,25 @@ class World:
             self.sent_frames += 1
             if (segment.dport, segment.sport) == BYSTANDER:
                 self.bystander.input(segment)
-            elif segment.dst == PEERS and (segment.dport, segment.sport) in self._by_ports:
-                self._by_ports[segment.dport, segment.sport].input(segment)
+            elif (peer := self._by_ports.get((segment.dport, segment.sport))) is not None and segment.dst == peer.ip:
+                peer.input(segment)
 
     # --- the host ---
 
-    def _listen(self, port: int) -> Any:
-        made = self.sim.socket()
+    def _listen(self, port: int, network: Network | None = None) -> Any:
+        """At the network's address; without, for both versions."""
+        made = self.sim.socket(socket.AF_INET6 if network is None else network.family)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # TIME_WAIT of the round before may still be there
-        made.bind((OUR, port))
+        if network is None:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        made.bind(("::" if network is None else network.ours, port))
         made.listen(16)
         return made
 
     def _begin(self) -> None:
-        self._listeners = [self._listen(port) for port in LISTENERS]
+        first = None if V6 in self._versions else V4
+        self._listeners = [self._listen(LISTENERS[0], first)]
+        self._listeners += [self._listen(LISTENERS[1], version) for version in self._versions]
         self.run(2000)
 
     def _serve(self) -> None:
@@ -342,12 +339,12 @@ class World:
         for listener in self._listeners:
             while listener.readable():
                 try:
-                    sock, (_, port) = listener.accept()
+                    sock, (_, port, *_) = listener.accept()
                 except OSError:
                     break
                 sock.setblocking(False)
                 peer = self._by_ports.get((port, listener.getsockname()[1]))
-                if peer is None:
+                if peer is None or (peer.ip >> 32 != 0) != (sock.so.so_pcb.inp_vflag == INP_IPV6):
                     sock.close()
                     continue
                 if peer.slot in self.connections:

@@ -17,7 +17,8 @@ from functools import partial
 from tiptoe_driver import Stack
 from tiptoe_driver.netinet import structures
 from tiptoe_driver.netinet.clock import Callout
-from tiptoe_driver.netinet.in6 import format_address, parse_ipv6
+from tiptoe_driver.netinet.in6 import format_address, parse_ipv6, unmapped
+from tiptoe_driver.netinet.in_pcb import in_pcbaccept
 from tiptoe_driver.netinet.routes import parse_ipv4
 from tiptoe_driver.netinet.socketvar import soisconnected
 from tiptoe_driver.netinet.software import sballoc
@@ -39,7 +40,8 @@ _EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 
 
 def _on_v6(inp: inpcb) -> bool:
-    return inp.inp_vflag == structures.INP_IPV6
+    """Also of one that listens for both versions."""
+    return bool(inp.inp_vflag & structures.INP_IPV6)
 
 
 def _name(inp: inpcb, address: int, port: int) -> tuple[str, int]:
@@ -47,16 +49,17 @@ def _name(inp: inpcb, address: int, port: int) -> tuple[str, int]:
 
 
 def _address(text: str) -> int:
-    return parse_ipv6(text) if ":" in text else parse_ipv4(text)
+    return unmapped(parse_ipv6(text)) if ":" in text else parse_ipv4(text)
 
 
 def _set_ip_header(kernel: socket.socket, tp: tcpcb) -> None:
-    if _on_v6(tp.t_inpcb):
-        kernel.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, tp.t_inpcb.inp_ip_tos)
-        kernel.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, tp.t_inpcb.inp_ip_ttl)
-        return
-    kernel.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, tp.t_inpcb.inp_ip_tos)
-    kernel.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, tp.t_inpcb.inp_ip_ttl)
+    inp = tp.t_inpcb
+    if inp.inp_vflag & structures.INP_IPV6:
+        kernel.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, inp.inp_ip_tos)
+        kernel.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, inp.inp_ip_ttl)
+    if inp.inp_vflag & structures.INP_IPV4:
+        kernel.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, inp.inp_ip_tos)
+        kernel.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, inp.inp_ip_ttl)
 
 
 _KEEPALIVE = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
@@ -203,7 +206,7 @@ class KernelTcp:
         try:
             kernel.setblocking(False)
             if _on_v6(inp):
-                kernel.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                kernel.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(not inp.inp_vflag & structures.INP_IPV4))
             kernel.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             kernel.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)  # no byte is lost; accepted ones inherit it
             for name, flag in _TCP_FLAGS.items():
@@ -254,9 +257,7 @@ class KernelTcp:
         inp = sotoinpcb(so)
         tp = intotcpcb(inp)
         with inp.lock:
-            inp.inp_laddr = four_tuple[0]
-            tcbinfo.add_port(inp, four_tuple[1])
-            tcbinfo.set_foreign(inp, *four_tuple[2:])
+            in_pcbaccept(inp, four_tuple)
             sballoc(so, self.stack)
             kernel.setblocking(False)
             link = Connection(self, tp, kernel, accepted=True)

@@ -35,6 +35,11 @@ def short_path(path: Path) -> str:
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
 
 
+def _name(peer: tuple[str, int]) -> str:
+    host, port = peer
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def connections_table(all_records: Records) -> Table:
     """A row a connection, the last ones if there are many."""
     count, records = len(all_records), list(all_records)[-_SHOWN:]
@@ -52,7 +57,7 @@ def connections_table(all_records: Records) -> Table:
         if record.target == "forwarded":
             through = f"local :{record.local_port}"
         table.add_row(
-            f"{record.peer[0]}:{record.peer[1]}", through, amount(record.sent), amount(record.received), lasted,
+            _name(record.peer), through, amount(record.sent), amount(record.received), lasted,
             record.ending or "open",
         )  # fmt: skip
     return table

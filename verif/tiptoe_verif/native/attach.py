@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from socket import AF_INET
 from typing import Any
 
 from tiptoe_driver import EngineOptions, Socket, Stack, Tiptoe
@@ -59,8 +60,8 @@ def serve_interrupt(device: EngineDevice) -> None:
 class NonBlocking(Socket):
     """A non-blocking offloaded socket; what it accepts is so too: in a simulation's tasks nothing may block."""
 
-    def __init__(self, stack: Stack, _so: socket | None = None) -> None:
-        super().__init__(stack, _so)
+    def __init__(self, stack: Stack, _so: socket | None = None, *, family: int = AF_INET) -> None:
+        super().__init__(stack, _so, family=family)
         self.setblocking(False)
 
     def accept(self) -> tuple[Socket, Address]:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from socket import AF_INET
 from typing import Any, Literal
 
 from tiptoe_hdl.config import EngineConfig
@@ -220,13 +221,13 @@ class Simulation(EngineDevice):
 
     # --- the driver ---
 
-    def socket(self) -> Any:
+    def socket(self, family: int = AF_INET) -> Any:
         """A non-blocking offloaded socket of tiptoe_driver; what it accepts is non-blocking too."""
         if self.stack is None:
             raise RuntimeError("no driver is attached to this simulation")
         from .attach import NonBlocking
 
-        return NonBlocking(self.stack)
+        return NonBlocking(self.stack, family=family)
 
     def poll(self) -> None:
         """Let the driver look at the engine, and the tasks at their sockets."""

@@ -11,10 +11,11 @@ import socket
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from tiptoe_driver import Socket
-from tiptoe_driver.netinet.routes import format_ipv4, parse_ipv4
+from tiptoe_driver.netinet.in6 import link_local, usable
 
 from ..live.records import Record
 from ..live.switchboard import Switchboard
@@ -23,12 +24,23 @@ from .calls import ProgramSocket
 from .endpoint import Endpoint
 from .listener import Listener
 from .options import Options
-from .protocol import MOST_BYTES, TOKEN_BYTES, Action, Op, Reply, Request, parse_request
+from .protocol import (
+    MOST_BYTES,
+    TOKEN_BYTES,
+    Action,
+    Address,
+    Name,
+    Op,
+    Reply,
+    Request,
+    destination,
+    host_name,
+    parse_request,
+)
 
 _REMEMBERED = 4096
 """Sockets that are over and may still be asked about."""
 _SETTLE_CYCLES = 4000
-LOOPBACK = 0x7F000001
 Watcher = Callable[[int], None]
 
 
@@ -51,6 +63,8 @@ class Broker:
     def __init__(self, engine: Any, board: Switchboard, program: str) -> None:
         self.engine, self.board, self.program = engine, board, program
         self.stack = engine.stack
+        ip6 = engine.toe.tod_ifp.if_addr6
+        self._addresses = (IPv4Address(engine.ip), *([IPv6Address(ip6)] if ip6 else []))
         self._requests, self._ends = select.epoll(), select.epoll()
         self._watchers: dict[int, Watcher] = {}
         self._token = secrets.token_bytes(TOKEN_BYTES)
@@ -200,7 +214,7 @@ class Broker:
         self.endpoints[endpoint.serial] = endpoint
         return endpoint
 
-    def accepted(self, listener: Endpoint, offloaded: Socket, peer: tuple[str, int]) -> None:
+    def accepted(self, listener: Endpoint, offloaded: Socket, peer: Name) -> None:
         """A listening socket has a connection for the program."""
         made = self._add(ProgramSocket(self, listener.options.inherited()))
         try:
@@ -214,17 +228,18 @@ class Broker:
     def _connect_near(self, endpoint: ProgramSocket, request: Request, answer: Callable[..., bool]) -> bool:
         """Join two programs of this run by a pair of their own. The program that connects gets a new socket for its old
         one and asks again; then it is told that it is connected."""
-        listener = self.near_listener(request.ip, request.port)
+        address = destination(request.address)
+        listener = self.near_listener(address, request.port)
         assert listener is not None
-        host = format_ipv4(request.ip or LOOPBACK)
         self._near_port = 32768 + (self._near_port + 1) % 16384
-        ours, theirs = (host, endpoint.local[1] or self._near_port), (host, request.port)
+        ports = endpoint.local[1] or self._near_port, request.port
         caller, called = (
             ProgramSocket(self, endpoint.options),
             ProgramSocket(self, listener.members[0].options.inherited()),
         )
-        caller.become_near(ours, theirs, told=False)
-        called.become_near(theirs, ours, told=True)
+        for made, told in ((caller, False), (called, True)):
+            host = host_name(made.family, address)
+            made.become_near(*[(host, port) for port in (reversed(ports) if told else ports)], told=told)
         one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         other.bind(self.name_of(caller.serial))  # each is known by the name of the socket it is connected to
         one.bind(self.name_of(called.serial))
@@ -236,17 +251,21 @@ class Broker:
                 self._remember(made)
             return answer(Reply(action=Action.REPLACE), one)
 
-    def near_listener(self, address: int, port: int) -> Listener | None:
+    def near_listener(self, address: Address, port: int) -> Listener | None:
         """Who listens in this run where a program wants to connect to: at the engine's address, or, for all
         addresses, at a loopback one."""
-        near = self.is_ours(address) or address >> 24 == 127
-        return next((made for made in self._listeners() if near and made.local[1] == port and made.listening
-                     and (made.local[0] == "0.0.0.0" or address == parse_ipv4(made.local[0]))), None)  # fmt: skip
+        address = destination(address)
+        if address not in self._addresses and not address.is_loopback:
+            return None
+        return next(
+            (made for made in self._listeners() if made.local[1] == port and made.listening and made.takes(address)),
+            None,
+        )
 
-    def shared_listener(self, endpoint: ProgramSocket, local: tuple[str, int]) -> Listener | None:
+    def shared_listener(self, endpoint: ProgramSocket, local: Name) -> Listener | None:
         """With SO_REUSEPORT: what another socket with it has bound already, joined by this one."""
         for made in self._listeners():
-            if made.local == (local[0] or "0.0.0.0", local[1]) and all(
+            if (made.local, made.v6only) == (local, endpoint.options.v6only) and all(
                 member.options.reuses_port for member in (endpoint, *made.members)
             ):
                 made.members.append(endpoint)
@@ -267,19 +286,23 @@ class Broker:
         if len(self._over) > _REMEMBERED:
             self._over.popitem(last=False)
 
-    def new_record(self, peer: tuple[str, int], local_port: int) -> Record:
+    def new_record(self, peer: Name, local_port: int) -> Record:
         """A line for the summary."""
         record = Record(peer, local_port, self.program, self.stack.now_us())
         self.board.records.append(record)
         return record
 
-    def is_ours(self, address: int) -> bool:
-        """Whether to listen on this address is the engine's business; 0 (any) is."""
-        return address in (0, self.engine.ip)
+    def is_ours(self, address: Address, v6only: bool = False) -> bool:
+        """Whether to listen on this address is the engine's business; any of a version that it has is."""
+        if address.is_unspecified:
+            return not v6only or any(ours.version == 6 for ours in self._addresses)
+        return address in self._addresses
 
-    def reaches(self, address: int) -> bool:
+    def reaches(self, address: Address) -> bool:
         """Whether the engine can connect to this address."""
-        return address >> 24 not in (0, 127) and self.stack.routes.lookup(address) is not None
+        number = int(address)
+        fit = number >> 24 not in (0, 127) if address.version == 4 else usable(number) and not link_local(number)
+        return fit and self.stack.routes.lookup(number) is not None
 
     def listeners_refused(self) -> int:
         """Counts listeners the engine had no room for."""

@@ -6,9 +6,9 @@ import contextlib
 import errno
 import os
 import socket
+from ipaddress import IPv6Address, ip_address
 from typing import Protocol
 
-from tiptoe_driver.netinet.routes import format_ipv4, parse_ipv4
 from tiptoe_driver.netinet.structures import sototcpcb
 from tiptoe_driver.netinet.tcp_fill_info import tcp_ask_info
 from tiptoe_driver.netinet.tcp_fsm import TCPS_ESTABLISHED
@@ -17,22 +17,22 @@ from tiptoe_driver.netinet.tcp_info import tcp_info
 from .endpoint import ERRNO, Answer, Endpoint, Keeper, State
 from .listener import Listener
 from .options import Options, info_of
-from .protocol import Action, Kind, Reply, Request, pack_options
+from .protocol import Action, Address, Name, Reply, Request, host_name, pack_options
 
 
 class Network(Keeper, Protocol):
     """What the calls need of the broker beyond that: the engine's addresses, and who listens on them."""
 
-    def is_ours(self, address: int) -> bool:
-        """Whether to listen on this address is the engine's business; 0 (any) is."""
+    def is_ours(self, address: Address, v6only: bool = False) -> bool:
+        """Whether to listen on this address is the engine's business; any of a version that it has is."""
 
-    def reaches(self, address: int) -> bool:
+    def reaches(self, address: Address) -> bool:
         """Whether the engine can connect to this address."""
 
-    def near_listener(self, address: int, port: int) -> Listener | None:
+    def near_listener(self, address: Address, port: int) -> Listener | None:
         """Who listens in this run where a program wants to connect to."""
 
-    def shared_listener(self, endpoint: ProgramSocket, local: tuple[str, int]) -> Listener | None:
+    def shared_listener(self, endpoint: ProgramSocket, local: Name) -> Listener | None:
         """With SO_REUSEPORT: what another socket with it has bound already, joined by this one."""
 
     def listeners_refused(self) -> int:
@@ -54,10 +54,12 @@ class ProgramSocket(Endpoint):
         """bind()."""
         if self.state is not State.FRESH or self.listener is not None:
             return Reply(errno.EINVAL)
-        address = self._local_address(request)
-        if address is None or not self.broker.is_ours(address):
+        if request.family != self.family:
+            return Reply(errno.EINVAL if request.family == socket.AF_INET else errno.EAFNOSUPPORT)
+        address = self._meant(request)
+        if address is None or not self.broker.is_ours(address, self.options.v6only):
             return self._fall_back()
-        local = (format_ipv4(address) if address else "", request.port)
+        local = (host_name(self.family, address), request.port)
         self.listener = self.broker.shared_listener(self, local)
         if self.listener is not None:
             self.offloaded = self.listener.offloaded
@@ -72,25 +74,21 @@ class ProgramSocket(Endpoint):
         self.local = self.listener.local
         return Reply()
 
-    def _local_address(self, request: Request) -> int | None:
-        """The IPv4 address to bind to; None: it is none of IPv4."""
-        if request.kind == Kind.V4:
-            if self.family != socket.AF_INET:
-                raise OSError(errno.EINVAL, "")
-            return request.ip
-        if self.family == socket.AF_INET:
-            raise OSError(errno.EAFNOSUPPORT, "")
-        if request.kind == Kind.V6_OTHER or self.options.v6only:
-            return None
-        return 0 if request.kind == Kind.V6_ANY else request.ip
+    def _meant(self, request: Request) -> Address | None:
+        """The address that a name means: one of IPv4 in IPv6's form is one of IPv4, and with IPV6_V6ONLY there is none."""
+        if isinstance(request.address, IPv6Address) and request.address.ipv4_mapped is not None:
+            return None if self.options.v6only else request.address.ipv4_mapped
+        return request.address
 
     def listen(self, backlog: int) -> Reply:
         """listen()."""
         if self.state not in (State.FRESH, State.LISTENING):
             return Reply(errno.EINVAL)
         if self.listener is None:
+            if not self.broker.is_ours(ip_address(self.local[0]), self.options.v6only):
+                return Reply(errno.EADDRNOTAVAIL)  # the engine has no address of this version
             offloaded = self._make_offloaded()
-            offloaded.bind(("", 0))
+            offloaded.bind((self.local[0], 0))
             self.listener = Listener(offloaded, self)
             self.local = self.listener.local
         assert self.end is not None
@@ -136,25 +134,26 @@ class ProgramSocket(Endpoint):
                 return Reply(action=Action.REPLACE)
             self._told = True  # as Linux tells the end of an attempt that SO_ERROR was asked about before
             return Reply(self.take_error() or errno.ECONNABORTED)
-        if request.kind == Kind.V4 and self.family == socket.AF_INET6:
-            raise OSError(errno.EAFNOSUPPORT, "")
-        if request.kind != Kind.V4 and self.family == socket.AF_INET:
-            raise OSError(errno.EAFNOSUPPORT, "")
-        near = self.broker.near_listener(request.ip, request.port) if request.kind != Kind.V6_OTHER else None
-        if near is not None:
-            return Reply(action=Action.NEAR)
-        if request.kind in (Kind.V6_ANY, Kind.V6_OTHER) or not self.broker.reaches(request.ip):
+        if request.family != self.family:
+            return Reply(errno.EAFNOSUPPORT)
+        address = self._meant(request)
+        if address is None:
             return self._fall_back()
-        if self.broker.is_ours(request.ip):
+        if self.broker.near_listener(address, request.port) is not None:
+            return Reply(action=Action.NEAR)
+        if not self.broker.reaches(address):
+            return self._fall_back()
+        if self.broker.is_ours(address):
             return Reply(errno.ECONNREFUSED)
         offloaded = self.offloaded or self._make_offloaded()
-        peer = (format_ipv4(request.ip), request.port)
+        self.options.apply_ip(offloaded, address.version)
+        peer = (host_name(self.family, address), request.port)
         error = offloaded.connect_ex(peer)
         if error not in (0, errno.EINPROGRESS):
             if self.listener is None:
                 self._drop_offloaded()
             return Reply(ERRNO.get(error, error))
-        self.peer, self.local = peer, offloaded.getsockname()
+        self.peer, self.local = peer, offloaded.getsockname()[:2]
         self.listener = None
         self.record = self.broker.new_record(peer, self.local[1])
         self.state = State.CONNECTING
@@ -167,13 +166,13 @@ class ProgramSocket(Endpoint):
 
     def getsockname(self) -> Reply:
         """getsockname()."""
-        return Reply(family=self.family, ip=parse_ipv4(self.local[0]), port=self.local[1])
+        return Reply(family=self.family, name=self.local)
 
     def getpeername(self) -> Reply:
         """getpeername()."""
         if self.state is not State.CONNECTED or self.peer is None:
             return Reply(errno.ENOTCONN)
-        return Reply(family=self.family, ip=parse_ipv4(self.peer[0]), port=self.peer[1])
+        return Reply(family=self.family, name=self.peer)
 
     def tcp_info(self, answer: Answer) -> None:
         """getsockopt(TCP_INFO): answered when the device has told, while other sockets live on."""
@@ -209,10 +208,8 @@ class ProgramSocket(Endpoint):
         return error
 
     def _fall_back(self) -> Reply:
-        ip, port = self.local
         return Reply(
-            action=Action.FALL_BACK, family=self.family, ip=parse_ipv4(ip), port=port,
-            data=pack_options(self.options.as_set()),
+            action=Action.FALL_BACK, family=self.family, name=self.local, data=pack_options(self.options.as_set())
         )  # fmt: skip
 
 

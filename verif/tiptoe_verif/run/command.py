@@ -152,6 +152,8 @@ def run_program(setup: LiveSetup, arguments: Sequence[str], *, quiet: bool) -> i
         tell_standstills(log, session.engine.toe)
         if not quiet:
             log.print(f"engine [bold]{setup.ip}[/] on {setup.tap}, kernel {setup.host_ip}/{setup.prefix}")
+            if setup.ip6:
+                log.print(f"  engine [bold]{setup.ip6}[/], kernel {setup.host_ip6}/{setup.prefix6}")
             if session.why_no_stat:
                 log.print(f"  {session.why_no_stat}", style="dim", soft_wrap=True)
             if session.namespace:

@@ -12,7 +12,6 @@ from enum import Enum, auto
 from typing import Protocol
 
 from tiptoe_driver import Socket, Stack
-from tiptoe_driver.netinet.routes import parse_ipv4
 
 from ..live.records import Record
 from ..live.relay import RESET
@@ -20,8 +19,9 @@ from ..live.switchboard import Switchboard
 from .flow import Ending, Flow, consume
 from .listener import Listener, Member
 from .options import Options
-from .protocol import Reply, pack_accepted
+from .protocol import Name, Reply, pack_accepted
 
+ANY: dict[int, str] = {socket.AF_INET: "0.0.0.0", socket.AF_INET6: "::"}
 _PAIR_BYTES = 212992
 # A pair's end is writable when no more than a quarter of its buffer is taken (the kernel doubles the number). The byte that
 # always stays (see flow.py) holds the memory of all that came with it: 50 KB of a send, 70 KB of a sendfile.
@@ -64,13 +64,13 @@ class Keeper(Protocol):
     def forget(self, end: socket.socket) -> None:
         """It is about to be closed."""
 
-    def accepted(self, listener: Endpoint, offloaded: Socket, peer: tuple[str, int]) -> None:
+    def accepted(self, listener: Endpoint, offloaded: Socket, peer: Name) -> None:
         """A listening socket has a connection for the program."""
 
     def ended(self, serial: int) -> None:
         """A socket is over; it is remembered for the last questions."""
 
-    def new_record(self, peer: tuple[str, int], local_port: int) -> Record:
+    def new_record(self, peer: Name, local_port: int) -> Record:
         """A line for the summary."""
 
 
@@ -95,8 +95,8 @@ class Endpoint:
         self.record: Record | None = None
         self.listener: Listener | None = None
         self.near = False  # connected to a program of the same run
-        self.local: tuple[str, int] = ("0.0.0.0", 0)
-        self.peer: tuple[str, int] | None = None
+        self.local: Name = (ANY[self.family], 0)
+        self.peer: Name | None = None
         self._error = 0
         self._waiting: list[Answer] = []
         self._told = False  # a connect() has returned the result of the attempt
@@ -147,7 +147,7 @@ class Endpoint:
     # --- the driver's socket ---
 
     def _make_offloaded(self) -> Socket:
-        self.offloaded = Socket(self.broker.stack)
+        self.offloaded = Socket(self.broker.stack, family=self.family)
         self.offloaded.setblocking(False)
         self.options.apply(self.offloaded)
         return self.offloaded
@@ -181,7 +181,7 @@ class Endpoint:
         error = self.offloaded.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if not error:
             try:
-                self.peer = self.offloaded.getpeername()
+                self.peer = self.offloaded.getpeername()[:2]
             except OSError:
                 error = errno.ECONNABORTED
         waiting, self._waiting = self._waiting, []
@@ -197,25 +197,25 @@ class Endpoint:
             self._told |= answer(Reply(error))
         self._error = 0 if self._told else error
 
-    def accepted(self, offloaded: Socket, peer: tuple[str, int]) -> None:
+    def accepted(self, offloaded: Socket, peer: Name) -> None:
         """The listening socket behind this one has a connection for the program."""
         self.broker.accepted(self, offloaded, peer)
 
     def hand_over(self, made: socket.socket, child: Member) -> bool:
         """Give a connection's socket to the program that accepts on this one; whether that went well."""
         assert self.end is not None and child.peer is not None
-        record = pack_accepted(child.serial, child.family, parse_ipv4(child.peer[0]), child.peer[1])
+        record = pack_accepted(child.serial, child.family, child.peer)
         try:
             socket.send_fds(self.end, [record], [made.fileno()])
         except OSError:
             return False
         return True
 
-    def become(self, offloaded: Socket, peer: tuple[str, int], parent: Endpoint) -> None:
+    def become(self, offloaded: Socket, peer: Name, parent: Endpoint) -> None:
         """Be a connection accepted on ``parent``, and handed over."""
         offloaded.setblocking(False)
         self.offloaded, self.peer = offloaded, peer
-        self.local = offloaded.getsockname()
+        self.local = offloaded.getsockname()[:2]
         self.options.apply(offloaded)
         self.state, self._told = State.CONNECTED, True
         self.record = self.broker.new_record(peer, self.local[1])
@@ -230,7 +230,7 @@ class Endpoint:
         self.broker.board.watch_offloaded(offloaded, self.turn)
         self.broker.board.call_soon(self.turn)
 
-    def become_near(self, local: tuple[str, int], peer: tuple[str, int], *, told: bool) -> None:
+    def become_near(self, local: Name, peer: Name, *, told: bool) -> None:
         """Be one end of a connection between two programs of this run, whose data the broker never sees."""
         self.state, self.near, self._told = State.CONNECTED, True, told
         self.local, self.peer = local, peer

@@ -12,11 +12,13 @@ import select
 import socket
 from collections import deque
 from collections.abc import Callable
+from ipaddress import IPv6Address, ip_address
 from typing import Protocol
 
 from tiptoe_driver import Socket
 
 from .options import Options
+from .protocol import Address, Name
 
 
 class Member(Protocol):
@@ -26,13 +28,13 @@ class Member(Protocol):
     family: int
     options: Options
     end: socket.socket | None
-    peer: tuple[str, int] | None
+    peer: Name | None
 
     @property
     def listening(self) -> bool:
         """Whether accept makes sense."""
 
-    def accepted(self, offloaded: Socket, peer: tuple[str, int]) -> None:
+    def accepted(self, offloaded: Socket, peer: Name) -> None:
         """It has a connection for the program."""
 
     def hand_over(self, made: socket.socket, child: Member) -> bool:
@@ -53,7 +55,8 @@ class Listener:
     def __init__(self, offloaded: Socket, first: Member) -> None:
         self.offloaded = offloaded
         self.members = [first]
-        self.local = offloaded.getsockname()
+        self.local: Name = offloaded.getsockname()[:2]
+        self.v6only = first.options.v6only
         self.backlog = 0
         self.turn: Callable[[], None] = self._turn
         self._next = 0
@@ -69,6 +72,14 @@ class Listener:
             for made, _ in self._near:
                 made.close()
             self._near.clear()
+
+    def takes(self, address: Address) -> bool:
+        """Whether a connection to this address comes here."""
+        local = ip_address(self.local[0])
+        both = local == IPv6Address("::") and not self.v6only
+        if isinstance(local, IPv6Address) and local.ipv4_mapped is not None:
+            local = local.ipv4_mapped
+        return both or local == address or (local.is_unspecified and local.version == address.version)
 
     @property
     def listening(self) -> bool:
@@ -98,7 +109,7 @@ class Listener:
                 offloaded, peer = self.offloaded.accept()
             except OSError:
                 return  # the listening socket's own error: asked again, it says the same
-            member.accepted(offloaded, peer)
+            member.accepted(offloaded, peer[:2])
 
     def _ready_member(self) -> Member | None:
         """The next one in turn that listens and has room for a record: what was accepted cannot be put back."""

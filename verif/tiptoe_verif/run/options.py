@@ -10,7 +10,7 @@ from typing import TypeGuard
 
 from tiptoe_driver import Socket
 from tiptoe_driver.hardware.abi_gen import State
-from tiptoe_driver.netinet.structures import IPDEFTTL, SO_MAX_PACING_RATE, sototcpcb
+from tiptoe_driver.netinet.structures import INP_IPV4, IPDEFTTL, SO_MAX_PACING_RATE, sotoinpcb, sototcpcb
 from tiptoe_driver.netinet.tcp_errors import TCP_MINMSS
 from tiptoe_driver.netinet.tcp_fsm import TCPS_SYN_SENT
 from tiptoe_driver.netinet.tcp_info import linux_tcp_info, tcp_info
@@ -27,7 +27,6 @@ _BUFFER = 131072
 DRIVER = {
     (SOL_SOCKET, socket.SO_REUSEADDR), (SOL_SOCKET, socket.SO_KEEPALIVE),
     (IPPROTO_TCP, socket.TCP_NODELAY), (IPPROTO_TCP, socket.TCP_CORK), (IPPROTO_TCP, socket.TCP_MAXSEG),
-    (IPPROTO_IP, socket.IP_TOS), (IPPROTO_IP, socket.IP_TTL),
 }  # fmt: skip
 """Passed on to the driver's socket, numbers all of them."""
 
@@ -45,8 +44,8 @@ _REMEMBERED: dict[tuple[int, int], int] = {
     (IPPROTO_TCP, socket.TCP_USER_TIMEOUT): 0, (IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT): -1,
     (IPPROTO_IP, 10): 1,  # IP_MTU_DISCOVER
     (IPPROTO_IP, 11): 0, (IPPROTO_IP, 24): 0,  # IP_RECVERR, IP_BIND_ADDRESS_NO_PORT
-    (IPPROTO_IPV6, socket.IPV6_V6ONLY): 0, (IPPROTO_IPV6, socket.IPV6_TCLASS): 0,
-    (IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS): 64,
+    (IPPROTO_IPV6, socket.IPV6_V6ONLY): 0,
+    (IPPROTO_IPV6, 23): 1, (IPPROTO_IPV6, 25): 0,  # IPV6_MTU_DISCOVER, IPV6_RECVERR
 }  # fmt: skip
 """Kept for getsockopt, with the value before the first setsockopt."""
 
@@ -61,8 +60,13 @@ _KEEPALIVE = {
 }  # fmt: skip
 """Largest values; the smallest is 1."""
 _CONGESTION = (IPPROTO_TCP, socket.TCP_CONGESTION)
-_MAXSEG, _TOS, _TTL = (IPPROTO_TCP, socket.TCP_MAXSEG), (IPPROTO_IP, socket.IP_TOS), (IPPROTO_IP, socket.IP_TTL)
-_DEFAULTS = {_MAXSEG: 536, _TTL: IPDEFTTL}
+_MAXSEG, _V6ONLY = (IPPROTO_TCP, socket.TCP_MAXSEG), (IPPROTO_IPV6, socket.IPV6_V6ONLY)
+_TOS, _TTL = (IPPROTO_IP, socket.IP_TOS), (IPPROTO_IP, socket.IP_TTL)
+_TCLASS, _HOPS = (IPPROTO_IPV6, socket.IPV6_TCLASS), (IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS)
+_IP_HEADER = {4: (_TOS, _TTL), 6: (_TCLASS, _HOPS)}
+"""A socket of AF_INET6 has both, and what it sends over a version of IP has that version's."""
+_DEFAULTS = {_MAXSEG: 536, _TTL: IPDEFTTL, _HOPS: IPDEFTTL}
+_HEADER_OPTIONS = frozenset(_IP_HEADER[4] + _IP_HEADER[6])
 _CA_NAME_MAX = 16
 DEFAULT_ALGORITHM = b"cubic"
 _DOUBLED = {(SOL_SOCKET, socket.SO_SNDBUF), (SOL_SOCKET, socket.SO_RCVBUF)}
@@ -87,8 +91,19 @@ class Options:
 
     def apply(self, offloaded: Socket) -> None:
         """Set on a new socket of the driver what was set so far."""
+        if self.family == socket.AF_INET6:
+            if offloaded.getsockopt(*_V6ONLY) != self.v6only:  # accepted sockets have it already
+                offloaded.setsockopt(*_V6ONLY, int(self.v6only))
+        self.apply_ip(offloaded, _version(offloaded))
         for key, value in self._values.items():
             self._tell_driver(offloaded, key, value)
+
+    def apply_ip(self, offloaded: Socket, version: int) -> None:
+        """Likewise what stands in the header of this version of IP."""
+        for key, told in zip(_IP_HEADER[version], _IP_HEADER[6 if self.family == socket.AF_INET6 else 4], strict=True):
+            number = self._asked(key)
+            if offloaded.getsockopt(*told) != number:
+                offloaded.setsockopt(*told, number)
 
     @property
     def resets_on_close(self) -> bool:
@@ -115,7 +130,9 @@ class Options:
             value = value[: _CA_NAME_MAX - 1].split(b"\0")[0]
             if value not in ALGORITHMS:
                 raise OSError(errno.ENOENT, "")
-        elif key not in DRIVER and (key not in _REMEMBERED or self._foreign(level)):
+        elif key == _V6ONLY and _alive(offloaded):
+            raise OSError(errno.EINVAL, "")  # it is bound
+        elif not (key in DRIVER or key in _HEADER_OPTIONS or key in _REMEMBERED) or self._foreign(level):
             raise OSError(errno.ENOPROTOOPT, "")
         elif len(value) < 4:
             # A byte is enough for options of level IP.
@@ -123,9 +140,11 @@ class Options:
                 raise OSError(errno.EINVAL, "")
             value = _NUMBER.pack(value[0])
         _check_number(key, value)
-        if _alive(offloaded):
+        if key not in _HEADER_OPTIONS and _alive(offloaded):
             self._tell_driver(offloaded, key, value)
         self._values[key] = value
+        if key in _HEADER_OPTIONS and _alive(offloaded):
+            self.apply_ip(offloaded, _version(offloaded))
 
     def _foreign(self, level: int) -> bool:
         return level == IPPROTO_IPV6 and self.family != socket.AF_INET6
@@ -148,13 +167,13 @@ class Options:
         elif key == _MAXSEG:
             _tell_maxseg(offloaded, _NUMBER.unpack_from(value)[0])
         elif key in DRIVER or key in (_USER_TIMEOUT, _SNDBUF, _RCVBUF, _NOTSENT) or key in _KEEPALIVE:
-            number = _NUMBER.unpack_from(value)[0] & (0xFF if key == _TOS else -1)
-            if key not in (_TOS, _TTL) or offloaded.getsockopt(*key) != number:  # accepted sockets have them already
-                offloaded.setsockopt(*key, number)
+            offloaded.setsockopt(*key, _NUMBER.unpack_from(value)[0])
 
     def get(self, offloaded: Socket | None, level: int, name: int, listening: bool) -> bytes:
         """getsockopt but for TCP_INFO; OSError for what is unknown."""
         key = (level, name)
+        if self._foreign(level):
+            raise OSError(errno.EOPNOTSUPP, "")
         if key == _LINGER:
             return self._values.get(key, bytes(8))[:8]
         if key == _CONGESTION:
@@ -163,15 +182,15 @@ class Options:
             return self._values.get(key, DEFAULT_ALGORITHM).ljust(_CA_NAME_MAX, b"\0")
         if level == SOL_SOCKET and name in (constants := self._constants(listening)):
             return _NUMBER.pack(constants[name])
-        if key in (_MAXSEG, _TOS, _TTL):
-            if _alive(offloaded) and (key != _MAXSEG or not _fresh(offloaded)):
-                return _NUMBER.pack(offloaded.getsockopt(*key))
+        if key == _MAXSEG and _alive(offloaded) and not _fresh(offloaded):
+            return _NUMBER.pack(offloaded.getsockopt(*key))
+        if key == _MAXSEG or key in _HEADER_OPTIONS:
             return _NUMBER.pack(self._asked(key))
         if key == _PACING and key in self._values:
             return self._values[key][:8]
         if key in DRIVER:
             return _NUMBER.pack(int(key in self._values and _NUMBER.unpack_from(self._values[key])[0] != 0))
-        if key in _REMEMBERED and not self._foreign(level):
+        if key in _REMEMBERED:
             number = self._number(key)
             return _NUMBER.pack(max(4608, 2 * number) if key in _DOUBLED and key in self._values else number)
         raise OSError(errno.ENOPROTOOPT, "")
@@ -179,7 +198,7 @@ class Options:
     def _asked(self, key: tuple[int, int]) -> int:
         """What a number of the driver's will be once there is a socket of the driver."""
         number = int(_NUMBER.unpack_from(self._values[key])[0]) if key in self._values else -1
-        if key == _TOS:
+        if key in (_TOS, _TCLASS):
             return max(number, 0) & 0xFC
         return number if number > 0 else _DEFAULTS[key]
 
@@ -192,15 +211,24 @@ class Options:
 
 def _check_number(key: tuple[int, int], value: bytes) -> None:
     """What Linux refuses, whether there is a socket of the driver or not."""
-    number = _NUMBER.unpack_from(value)[0] if key in (_MAXSEG, _TTL, _USER_TIMEOUT) or key in _KEEPALIVE else 0
+    checked = key in (_MAXSEG, _TTL, _TCLASS, _HOPS, _USER_TIMEOUT) or key in _KEEPALIVE
+    number = _NUMBER.unpack_from(value)[0] if checked else 0
     if key in _KEEPALIVE and not 1 <= number <= _KEEPALIVE[key]:
         raise OSError(errno.EINVAL, "")
     if key == _USER_TIMEOUT and number < 0:
         raise OSError(errno.EINVAL, "")
     if key == _MAXSEG and number and not 88 <= number <= 32767:
         raise OSError(errno.EINVAL, "")
-    if key == _TTL and number != -1 and not 1 <= number <= 255:
+    if key in (_TTL, _HOPS) and number != -1 and not 1 <= number <= 255:
         raise OSError(errno.EINVAL, "")
+    if key == _TCLASS and not -1 <= number <= 255:
+        raise OSError(errno.EINVAL, "")
+
+
+def _version(offloaded: Socket) -> int:
+    """Of IP, of what a socket of the driver sends; 6 where it can be both."""
+    so = offloaded.so
+    return 4 if so is not None and sotoinpcb(so).inp_vflag == INP_IPV4 else 6
 
 
 def _alive(offloaded: Socket | None) -> TypeGuard[Socket]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
+from ipaddress import IPv4Address, IPv6Address
 
 VARIABLE = "TIPTOE_CONTROL"
 """Environment variable that configures the interposer: NAME:TOKEN, the abstract socket's name and 32 hex digits."""
@@ -12,11 +14,18 @@ VARIABLE = "TIPTOE_CONTROL"
 TOKEN_BYTES = 16
 MOST_BYTES = 4096
 """More than any request has."""
-_REQUEST = struct.Struct(f"={TOKEN_BYTES}sIIQiiII")
-_REPLY = struct.Struct("=iIIIII")
-_ACCEPTED = struct.Struct("=QIIII")
+_REQUEST = struct.Struct(f"={TOKEN_BYTES}sIIQiiI16s")
+_REPLY = struct.Struct("=iIIII16s")
+_ACCEPTED = struct.Struct("=QII16s")
 _OPTION = struct.Struct("=iii")
 REPLY_DATA = 2048
+
+
+Name = tuple[str, int]
+"""Host and port, the host as the socket's family has it: AF_INET6 names 10.0.0.1 as ::ffff:10.0.0.1."""
+
+
+Address = IPv4Address | IPv6Address
 
 
 class Op(IntEnum):
@@ -45,27 +54,17 @@ class Action(IntEnum):
     """Inside the broker only: the other side is a program of the same run."""
 
 
-class Kind(IntEnum):
-    """What an address of a request is."""
-
-    NONE = 0
-    V4 = 4
-    V6_ANY = 60
-    V6_MAPPED = 64
-    V6_OTHER = 66
-
-
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A call of the program. ``a`` and ``b`` depend on the call; addresses are integers."""
+    """A call of the program. ``a`` and ``b`` depend on the call; ``family``: of the address, 0 where the call has none."""
 
     op: Op
-    kind: Kind
+    family: int
     serial: int
     a: int
     b: int
-    ip: int
     port: int
+    address: Address
     data: bytes
 
 
@@ -76,31 +75,50 @@ class Reply:
     error: int = 0
     action: Action = Action.DONE
     family: int = 0
-    ip: int = 0
-    port: int = 0
+    name: Name = ("", 0)
     data: bytes = b""
 
     def pack(self) -> bytes:
         """As the interposer reads it."""
-        return _REPLY.pack(self.error, self.action, self.family, self.ip, self.port, len(self.data)) + self.data
+        address = _packed(self.family, self.name[0])
+        return _REPLY.pack(self.error, self.action, self.family, self.name[1], len(self.data), address) + self.data
+
+
+def host_name(family: int, address: Address) -> str:
+    """An address as a socket of this family has it in its names."""
+    return f"::ffff:{address}" if (family, address.version) == (socket.AF_INET6, 4) else str(address)
+
+
+def destination(address: Address) -> Address:
+    """Of whom a connection to this address is to: an IPv4 address in IPv6's form, and :: and 0.0.0.0, stand for others."""
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    if address.is_unspecified:
+        return IPv4Address("127.0.0.1") if address.version == 4 else IPv6Address("::1")
+    return address
+
+
+def _packed(family: int, host: str) -> bytes:
+    return socket.inet_pton(family, host).ljust(16, b"\0") if family else bytes(16)
 
 
 def parse_request(message: bytes, token: bytes) -> Request | None:
     """The request in a message; None if it is none, or of somebody who does not know the token."""
     if len(message) < _REQUEST.size:
         return None
-    sent, op, kind, serial, a, b, ip, port = _REQUEST.unpack_from(message)
-    if sent != token:
+    sent, op, family, serial, a, b, port, packed = _REQUEST.unpack_from(message)
+    if sent != token or family not in (0, socket.AF_INET, socket.AF_INET6):
         return None
+    address = IPv6Address(packed) if family == socket.AF_INET6 else IPv4Address(packed[:4])
     try:
-        return Request(Op(op), Kind(kind), serial, a, b, ip, port, message[_REQUEST.size :])
+        return Request(Op(op), family, serial, a, b, port, address, message[_REQUEST.size :])
     except ValueError:
         return None
 
 
-def pack_accepted(serial: int, family: int, ip: int, port: int) -> bytes:
+def pack_accepted(serial: int, family: int, peer: Name) -> bytes:
     """The record that goes with an accepted connection's descriptor."""
-    return _ACCEPTED.pack(serial, family, ip, port, 0)
+    return _ACCEPTED.pack(serial, family, peer[1], _packed(family, peer[0]))
 
 
 def pack_options(options: list[tuple[int, int, bytes]]) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 from typing import Protocol
 
+from tiptoe_driver.hardware.alias import on_v6
 from tiptoe_driver.hardware.positions import advance, distance, is_after
 from tiptoe_driver.netinet.sockbuf import SBS_CANTRCVMORE, sbcommit, sbdrop
 from tiptoe_driver.netinet.socketvar import sorwakeup, sowwakeup
@@ -29,7 +30,7 @@ from tiptoe_driver.netinet.tcp_timer import tcp_progress
 from ..wire.segment import ACK, FIN, RST, SYN, Segment
 from .sender import Sender, SendingTcp
 
-DEFAULT_MSS = 536
+DEFAULT_MSS, DEFAULT_MSS_V6 = 536, 1220
 """What a peer takes that does not say (RFC 9293 MUST-15)."""
 _RECEIVES = (TCPS_ESTABLISHED, TCPS_FIN_WAIT_1, TCPS_FIN_WAIT_2)
 
@@ -131,7 +132,8 @@ class Connection(Sender):
     def _learn_peer(self, irs: int, mss: int) -> None:
         tp = self.tp
         tp.irs, tp.rcv_nxt = irs, advance(irs, 1)
-        tp.t_maxseg = min(mss or DEFAULT_MSS, tp.t_maxseg)
+        default = DEFAULT_MSS_V6 if on_v6(tp.t_inpcb.inp_faddr) else DEFAULT_MSS
+        tp.t_maxseg = min(mss or default, tp.t_maxseg)
 
     def _established(self, segment: Segment) -> None:
         self._heard()
@@ -203,6 +205,8 @@ class Connection(Sender):
                 self._stop_timer()
                 tp.snd_nxt = tp.snd_una  # what a probe has told is not sure to have been kept
             self.snd_wnd, self._wl1, self._wl2 = segment.wnd, segment.seq, segment.ack
+        elif news > 0:
+            self.snd_wnd = max(0, self.snd_wnd - news)  # an old segment's: the window ends where it did
         return True
 
     def _take(self, segment: Segment, start: int, window: int) -> None:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from tiptoe_driver.hardware.positions import advance
 from tiptoe_driver.netinet.clock import Callout
+from tiptoe_driver.netinet.in_pcb import in_pcbaccept
 from tiptoe_driver.netinet.socketvar import soisconnected
 from tiptoe_driver.netinet.software import sballoc
 from tiptoe_driver.netinet.structures import inpcb, intotcpcb, sotoinpcb, tcpcb
@@ -125,9 +126,7 @@ class PassiveOpens:
         inp = sotoinpcb(so)
         tp = intotcpcb(inp)
         with inp.lock:
-            inp.inp_laddr = four_tuple[0]
-            self._tcp.stack.tcbinfo.add_port(inp, four_tuple[1])
-            self._tcp.stack.tcbinfo.set_foreign(inp, *four_tuple[2:])
+            in_pcbaccept(inp, four_tuple)
             inherit(intotcpcb(head), tp)
             sballoc(so, self._tcp.stack)
             tp.iss, tp.rcv_wnd = half.iss, half.wnd

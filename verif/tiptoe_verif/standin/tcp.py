@@ -5,7 +5,8 @@ It carries the connections that are not offloaded, over the frames that the devi
 TCP to measure: see connection.py and sender.py for what it leaves out. The real thing is a Linux kernel behind the engine, in
 live runs: :class:`tiptoe_verif.live.kernel_tcp.KernelTcp`.
 
-ARP and ICMP stay with the driver. ICMP errors about connections of the stand-in are ignored: these end by time-out.
+ARP, neighbour discovery, and ICMP of both versions stay with the driver. ICMP errors about connections of the stand-in are
+ignored: these end by time-out.
 """
 
 from __future__ import annotations
@@ -18,22 +19,24 @@ from functools import partial
 
 from tiptoe_driver import Stack, Tiptoe
 from tiptoe_driver.hardware.abi_gen import HOST_FRAME_SLOT_BYTES
+from tiptoe_driver.hardware.alias import on_v6
 from tiptoe_driver.hardware.positions import advance
 from tiptoe_driver.netinet.sockbuf import sbspace
 from tiptoe_driver.netinet.software import sballoc
-from tiptoe_driver.netinet.structures import INP_IPV6, IPDEFTTL, inpcb, intotcpcb, tcpcb
+from tiptoe_driver.netinet.structures import INP_IPV4, INP_IPV6, IPDEFTTL, inpcb, intotcpcb, tcpcb
 from tiptoe_driver.netinet.tcp_fill_info import tcp_fill_info
 from tiptoe_driver.netinet.tcp_fsm import TCPS_LISTEN, TCPS_SYN_SENT, TCPS_TIME_WAIT
 from tiptoe_driver.netinet.tcp_info import tcp_info
 from tiptoe_driver.netinet.tcp_subr import tcp_close, tcp_drop
 
-from ..wire.segment import ACK, HEADER, IPV4, RST, SYN, TCP, Malformed, Segment, pack_tcp, parse_tcp
+from ..wire.segment import ACK, HEADER, IPV4, IPV6, IPV6_HEADER, RST, SYN, TCP, Malformed, Segment, pack_tcp, parse_tcp
 from .connection import Connection, ahead
 from .listen import FourTuple, PassiveOpens, answer
 
 RESETS_A_SECOND = 200
 """RSTs that answer segments; more are dropped (FreeBSD's net.inet.icmp.icmplim)."""
 _LOOPBACK_US = 1
+IPV4_HEADER, TCP_HEADER = 20, 20
 
 
 class StandInTcp:
@@ -104,8 +107,6 @@ class StandInTcp:
         if connection is not None:
             connection.output()
             return 0
-        if tp.t_inpcb.inp_vflag == INP_IPV6:
-            return errno.EAFNOSUPPORT
         return self._connect(tp) if tp.t_state == TCPS_SYN_SENT else errno.ENOTCONN
 
     def listen(self, tp: tcpcb) -> int:
@@ -167,7 +168,8 @@ class StandInTcp:
         if way is not None:
             frame = min(frame, way[0].engine.capabilities.max_frame_bytes)
             mtu = way[0].tod_ifp.if_mtu
-        return min(mtu, frame - HEADER, (tp.t_maxseg_user or mtu) + 40) - 40
+        most = min(mtu, frame - HEADER) - (IPV6_HEADER if on_v6(peer) else IPV4_HEADER) - TCP_HEADER
+        return min(most, tp.t_maxseg_user or most)
 
     def transmit(self, segment: Segment, tp: tcpcb | None = None) -> None:
         """Send a segment by the interface that leads to its destination; it is lost where there is none.
@@ -189,21 +191,21 @@ class StandInTcp:
         def resolved(mac: int | None) -> None:
             if mac is not None:
                 toe.hostif.transmit(mac.to_bytes(6, "big") + toe.tod_ifp.if_lladdr.to_bytes(6, "big")
-                                    + IPV4.to_bytes(2, "big") + packet)  # fmt: skip
+                                    + (IPV6 if on_v6(segment.dst) else IPV4).to_bytes(2, "big") + packet)  # fmt: skip
             elif tp is not None:
                 self._unresolved(tp, errno.EHOSTDOWN if next_hop == segment.dst else errno.EHOSTUNREACH)
 
-        toe.hostif.arp.resolve(next_hop, resolved)
+        toe.hostif.neighbours(next_hop).resolve(next_hop, resolved)
 
     def _unresolved(self, tp: tcpcb, error: int) -> None:
-        """ARP has given up: the end of an open, a note for what is established."""
+        """ARP, or neighbour discovery, has given up: the end of an open, a note for what is established."""
         with self.stack.tcbinfo.lock, tp.t_inpcb.lock:
             tp.t_softerror = error
             if tp in self._connections and tp.t_state == TCPS_SYN_SENT:
                 tcp_drop(tp, error)
 
     def _local(self, address: int) -> bool:
-        return any(ifp.if_addr == address for ifp in self.stack.interfaces)
+        return any(address in ifp.addresses for ifp in self.stack.interfaces)
 
     def _way(self, destination: int) -> tuple[Tiptoe, int] | None:
         """The device and the next hop towards an address."""
@@ -229,9 +231,7 @@ class StandInTcp:
 
     def _frame(self, frame: bytes) -> bool:
         """HostInterface.input_hook: whether it was TCP for an address of ours."""
-        if len(frame) < HEADER + 20 or frame[12:14] != IPV4.to_bytes(2, "big") or frame[HEADER + 9] != TCP:
-            return False
-        if not self._local(int.from_bytes(frame[HEADER + 16 : HEADER + 20], "big")):
+        if not self._local(_destination(frame)):
             return False
         try:
             segment = parse_tcp(frame, strict=False)
@@ -271,10 +271,22 @@ class StandInTcp:
     def listener(self, segment: Segment) -> inpcb | None:
         """The socket that listens at the segment's destination; one bound to the address goes first."""
 
+        version = INP_IPV6 if on_v6(segment.dst) else INP_IPV4
+
         def listeners() -> Iterator[inpcb]:
             for inp in self.stack.tcbinfo:
-                if (inp.inp_lport == segment.dport and inp.inp_vflag != INP_IPV6 and inp.inp_laddr in (0, segment.dst)
+                if (inp.inp_lport == segment.dport and inp.inp_vflag & version and inp.inp_laddr in (0, segment.dst)
                         and inp.inp_socket is not None and intotcpcb(inp).t_state == TCPS_LISTEN):  # fmt: skip
                     yield inp
 
         return max(listeners(), key=lambda inp: inp.inp_laddr, default=None)
+
+
+def _destination(frame: bytes) -> int:
+    """Address that a frame's TCP segment is for; 0: it carries none. What has extension headers of IPv6 is none of ours."""
+    kind, ip = int.from_bytes(frame[12:14], "big"), frame[HEADER:]
+    if kind == IPV4 and len(ip) >= IPV4_HEADER + TCP_HEADER and ip[9] == TCP:
+        return int.from_bytes(ip[16:20], "big")
+    if kind == IPV6 and len(ip) >= IPV6_HEADER + TCP_HEADER and ip[6] == TCP:
+        return int.from_bytes(ip[24:40], "big")
+    return 0

@@ -208,7 +208,7 @@ def pack_tcp(segment: Segment, *, tos: int = 0, ttl: int = 64, options: bytes = 
                   segment.wnd, 0, segment.urgent)
         + options + segment.payload
     )  # fmt: skip
-    if segment.src >> 32:
+    if (segment.src | segment.dst) >> 32:
         addresses = segment.src.to_bytes(16, "big") + segment.dst.to_bytes(16, "big")
         tcp[16:18] = _checksum(addresses + size.to_bytes(4, "big") + TCP.to_bytes(4, "big") + tcp)
         first = 6 << 28 | (tos | segment.ecn) << 20

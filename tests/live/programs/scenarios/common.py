@@ -8,6 +8,10 @@ import sys
 import time
 
 HOST, PORT = sys.argv[1], int(sys.argv[2])
+FAMILY = socket.AF_INET6 if ":" in HOST else socket.AF_INET
+LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}[FAMILY]
+NOBODYS = {socket.AF_INET: "192.0.2.77", socket.AF_INET6: "2001:db8::77"}[FAMILY]
+"""An address for documentation."""
 DATA = bytes(range(256)) * 400
 SCENARIOS = {}
 
@@ -24,6 +28,11 @@ def error_of(function, *arguments):
     except OSError as error:
         return errno.errorcode.get(error.errno, str(error))
     return "ok" if result is None else result if isinstance(result, int | str) else "ok"
+
+
+def new():
+    """A socket of the version of IP that is asked for."""
+    return socket.socket(FAMILY)
 
 
 def dial(command, timeout=30):
@@ -71,13 +80,13 @@ def wait_for(made, event, seconds=20):
 
 
 def closed_port():
-    with socket.socket() as probe, dial("closedport") as made:
+    with new() as probe, dial("closedport") as made:
         del probe
         return int(read_all(made))
 
 
 def listener(backlog=8):
-    made = socket.socket()
+    made = new()
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     made.bind(("", 0))
     made.listen(backlog)

@@ -20,6 +20,7 @@ from scenarios.common import (
     dial,
     digest,
     error_of,
+    new,
     poll_of,
     read_all,
     scenario,
@@ -45,7 +46,7 @@ def echo_and_names():
 
 @scenario
 def connect_nonblocking():
-    with socket.socket() as made:
+    with new() as made:
         made.setblocking(False)
         seen = [errno.errorcode[made.connect_ex((HOST, PORT))]]
         seen.append(wait_for(made, select.POLLOUT))
@@ -63,7 +64,7 @@ def connect_nonblocking():
 @scenario
 def connect_refused_nonblocking():
     port = closed_port()
-    with socket.socket() as made:
+    with new() as made:
         made.setblocking(False)
         seen = [errno.errorcode[made.connect_ex((HOST, port))]]
         seen.append(wait_for(made, select.POLLOUT))
@@ -82,7 +83,7 @@ def connect_refused_nonblocking():
 @scenario
 def connect_refused_blocking():
     port = closed_port()
-    with socket.socket() as made:
+    with new() as made:
         seen = [
             errno.errorcode[made.connect_ex((HOST, port))],
             errno.errorcode[made.connect_ex((HOST, port))],

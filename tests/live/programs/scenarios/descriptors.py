@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 
-from scenarios.common import DATA, PORT, dial, last_ending, read_all, scenario, wait_for
+from scenarios.common import DATA, PORT, dial, last_ending, new, read_all, scenario, wait_for
 
 
 @scenario
@@ -56,9 +56,9 @@ def exec_keeps_the_socket():
 
 @scenario
 def lowest_descriptor():
-    with socket.socket() as first:
+    with new() as first:
         number = first.fileno()
-    with socket.socket() as second:
+    with new() as second:
         inheritable = os.get_inheritable(second.fileno())
         return [number == second.fileno(), inheritable]
 

@@ -5,7 +5,7 @@ import socket
 import struct
 import time
 
-from scenarios.common import DATA, call, dial, error_of, listener, read_all, scenario, wait_for
+from scenarios.common import DATA, call, dial, error_of, listener, new, read_all, scenario, wait_for
 
 
 def info_of(made):
@@ -107,7 +107,7 @@ def options():
         seen["unknown"] = error_of(made.setsockopt, socket.IPPROTO_TCP, 250, 1)
         seen["unknown get"] = error_of(made.getsockopt, socket.IPPROTO_TCP, 250)
         seen["short"] = error_of(made.setsockopt, socket.SOL_SOCKET, socket.SO_KEEPALIVE, b"1")
-    with socket.socket() as fresh:
+    with new() as fresh:
         seen["fresh ttl"] = [
             made_option(fresh, socket.IPPROTO_IP, socket.IP_TTL, value) for value in (0, 256, 300, 33, -1, 200)
         ]
@@ -119,7 +119,7 @@ def options():
         ]
         seen["fresh congestion"] = congestion_of(fresh)
         fresh.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 0)
-    with socket.socket() as fresh:
+    with new() as fresh:
         seen["fresh info"] = fresh.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 8)[0]
         seen["fresh mss"] = fresh.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG)
     return seen

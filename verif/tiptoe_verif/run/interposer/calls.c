@@ -59,7 +59,7 @@ static int fall_back(int fd, const struct reply* reply, int (*call)(int, const s
     if (reply->port) {  // it was bound
         struct sockaddr_storage name;
         socklen_t size = sizeof name;
-        give_address(reply->family, reply->ip, reply->port, (struct sockaddr*)&name, &size);
+        give_address(reply->family, reply->address, reply->port, (struct sockaddr*)&name, &size);
         result = real_bind(other, (struct sockaddr*)&name, size);
     }
     if (result == 0) result = call(other, address, length);
@@ -160,7 +160,7 @@ static int take_connection(int fd, uint64_t serial, struct sockaddr* address, so
         return -1;
     }
     if (flags & SOCK_NONBLOCK) fcntl(child, F_SETFL, O_NONBLOCK);
-    give_address(record.family, record.ip, record.port, address, length);
+    give_address(record.family, record.address, record.port, address, length);
     return child;
 }
 
@@ -209,7 +209,7 @@ static int name_of(uint32_t op, uint64_t serial, struct sockaddr* address, sockl
     struct request request = {.op = op, .serial = serial};
     struct reply reply;
     if (simple(&request, 0, &reply) < 0) return -1;
-    give_address(reply.family, reply.ip, reply.port, address, length);
+    give_address(reply.family, reply.address, reply.port, address, length);
     return 0;
 }
 

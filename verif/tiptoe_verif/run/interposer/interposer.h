@@ -15,24 +15,26 @@
 
 enum { SOCKET = 1, BIND, LISTEN, CONNECT, ACCEPTING, GETSOCKNAME, GETPEERNAME, GETSOCKOPT, SETSOCKOPT };
 enum { DONE, FALL_BACK, REPLACE };
-enum { KIND_V4 = 4, KIND_V6_ANY = 60, KIND_V6_MAPPED = 64, KIND_V6_OTHER = 66 };
 
 struct request {
     uint8_t token[16];
-    uint32_t op, kind;
+    uint32_t op, family;  // family: AF_INET, AF_INET6, or 0 without an address
     uint64_t serial;
     int32_t a, b;
-    uint32_t ip, port;  // host order
+    uint32_t port;  // host order
+    uint8_t address[16];  // as on the wire, one of IPv4 in the first four
     uint8_t data[256];
 };
 struct reply {
     int32_t error;
-    uint32_t action, family, ip, port, length;
+    uint32_t action, family, port, length;
+    uint8_t address[16];
     uint8_t data[2048];
 };
 struct accepted {
     uint64_t serial;
-    uint32_t family, ip, port, unused;
+    uint32_t family, port;
+    uint8_t address[16];
 };
 struct option {  // of a socket that falls back; its value follows, padded to 4 bytes
     int32_t level, name, length;
@@ -81,6 +83,6 @@ int simple(struct request* request, size_t length, struct reply* reply);
 // --- addresses: address.c -----------------------------------------------------------------------------------------
 
 int take_address(const struct sockaddr* address, socklen_t length, struct request* request);
-void give_address(uint32_t family, uint32_t ip, uint32_t port, struct sockaddr* address, socklen_t* length);
+void give_address(uint32_t family, const uint8_t* bytes, uint32_t port, struct sockaddr* address, socklen_t* length);
 
 #pragma GCC visibility pop

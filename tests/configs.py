@@ -13,3 +13,15 @@ EVERYTHING = TINY.with_(
     ipv6=True,
 )
 """Small tables, every option, and more half-open connections and listeners than ids."""
+
+JUMBO = TINY.with_(
+    name="tiny_jumbo",
+    max_frame_bytes=9014,
+    rx_buffer_bytes=32768,
+    tx_buffer_bytes=32768,
+    vlan=True,
+    congestion=("newreno", "reno", "cubic"),
+    timestamps=True,
+    pacing=True,
+)
+"""Small tables, and an MTU of 9000; the smallest rings have 16 KiB then."""

@@ -14,11 +14,7 @@ EVERYTHING = TINY.with_(
 )
 """Small tables, every option, and more half-open connections and listeners than ids."""
 
-JUMBO = TINY.with_(
-    name="tiny_jumbo",
-    max_frame_bytes=9014,
-    rx_buffer_bytes=32768,
-    tx_buffer_bytes=32768,
+JUMBO = TINY.with_mtu(9000).with_(
     vlan=True,
     congestion=("newreno", "reno", "cubic"),
     timestamps=True,

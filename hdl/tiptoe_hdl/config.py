@@ -4,6 +4,9 @@ from dataclasses import dataclass, replace
 
 from .congestion import NUMBERS
 
+ETHERNET_BYTES = 14
+"""Of a frame, besides its packet."""
+
 ETHERNET_FRAME_BYTES = 1514
 """Ethernet's longest frame, without FCS and 802.1Q tag."""
 
@@ -156,6 +159,19 @@ class EngineConfig:
     def next_hop_bits(self) -> int:
         """Bits of a next-hop index."""
         return max(1, (self.next_hops - 1).bit_length())
+
+    def with_mtu(self, mtu: int) -> "EngineConfig":
+        """A copy that carries packets of ``mtu`` bytes, if it does not: longer frames, and buffers of at least three."""
+        frame = mtu + ETHERNET_BYTES
+        if frame <= self.max_frame_bytes:
+            return self
+        room = 1 << (3 * frame - 1).bit_length()
+        return self.with_(
+            name=f"{self.name}_mtu{mtu}",
+            max_frame_bytes=frame,
+            rx_buffer_bytes=max(room, self.rx_buffer_bytes),
+            tx_buffer_bytes=max(room, self.tx_buffer_bytes),
+        )
 
     def with_(self, **changes) -> "EngineConfig":
         """A copy with some fields changed. Rows of the hash tables that were chosen for the connections are chosen anew."""

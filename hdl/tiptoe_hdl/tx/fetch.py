@@ -80,7 +80,8 @@ class PayloadFetcher(wiring.Component):
         wiring.connect(m, sums.o, wiring.flipped(self.o_sum))
 
         # Requests. What is left of the buffer is compared with the longest payload, not with this one: that is ready
-        # in time, and in a buffer of many frames no loss. Wherever it begins, it takes no more words than its frame. (A job follows another two cycles later.)
+        # in time, and in a buffer of many frames no loss. Wherever it begins, it takes no more words than its frame. (A job
+        # follows another two cycles later.)
         job, waiting = Signal(fetch_job(cfg)), Signal()
         room = Signal(range(buffer_words(cfg) + 1), init=buffer_words(cfg))
         roomy, issue = Signal(), Signal()

@@ -165,7 +165,7 @@ class StandInTcp:
         frame = HOST_FRAME_SLOT_BYTES
         mtu = frame - HEADER
         if way is not None:
-            frame = min(frame, way[0].engine.capabilities.max_frame_bytes)
+            frame = way[0].engine.capabilities.max_frame_bytes
             mtu = way[0].tod_ifp.if_mtu
         return min(mtu, frame - HEADER, (tp.t_maxseg_user or mtu) + 40) - 40
 

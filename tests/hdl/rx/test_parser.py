@@ -187,14 +187,17 @@ def test_all_frames_mixed(idle, stall, free_delay, width, rng):
     run_cases(cases, width=width, idle=idle, stall=stall, free_delay=free_delay, seed=rng.random())
 
 
-@pytest.mark.parametrize("idle, stall, free_delay, width", [(*FLOWS[0], 32), *FLOWS_AND_WIDTHS])
+@pytest.mark.parametrize(
+    "idle, stall, free_delay, width",
+    [*((*flow, 64) for flow in FLOWS), (*FLOWS[3], 32), (*FLOWS[0], 128), (*FLOWS[3], 256)],
+)
 def test_long_frames(idle, stall, free_delay, width, rng):
     """Around the longest: those of a byte more are counted and gone. Sums of bytes that are all ones are the largest."""
-    frames = [segment(rng, length) for length in (8961, 8960, 8959, 8948, 4096, 4095, 1461)]
+    frames = [segment(rng, length) for length in (8961, 8960, 8959, 4096, 1461)]
     frames += [segment(rng, data=b"\xff" * 8960), segment(rng, 8960, ip={"len": 9001})]
     cases = [Case("long", frame, limit=JUMBO.max_frame_bytes) for frame in frames]
     cases += [Case("host", mac + rng.randbytes(6) + b"\x88\xb5" + rng.randbytes(length), limit=JUMBO.max_frame_bytes)
-              for mac in [bytes.fromhex(MAC.replace(":", ""))] for length in (9001, 9000, 8999, 46)]  # fmt: skip
+              for mac in [bytes.fromhex(MAC.replace(":", ""))] for length in (9001, 9000)]  # fmt: skip
     cases += [Case("short", segment(rng, 3), limit=JUMBO.max_frame_bytes) for _ in range(4)]
     rng.shuffle(cases)
     assert [case.outcome.counters[1] for case in cases].count("rx_bad_frame") == 2

@@ -43,18 +43,19 @@ def test_payload_lengths_at_every_alignment(width, rng):
     bench.run(jobs)
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("conditions", CONDITIONS.values(), ids=list(CONDITIONS))
-def test_long_frames(width, conditions, rng):
+@pytest.mark.parametrize(
+    "conditions, width", [*((name, 64) for name in CONDITIONS), ("quick", 32), ("everything", 128), ("everything", 256)]
+)
+def test_long_frames(conditions, width, rng):
     """Payloads and host's frames around the longest and around what is long elsewhere, some across the ring's end; those of a
     byte more are not sent."""
-    bench = TxBench(JUMBO.with_(data_width=width), rng, **conditions)
+    bench = TxBench(JUMBO.with_(data_width=width), rng, **CONDITIONS[conditions])
     jobs = []
-    for length in (8961, 8960, 8959, 8948, 8949, 4096, 4095, 1461):
+    for length in (8961, 8960, 8959, 8948, 4096, 1461):
         before_end = rng.randrange(length + 1)
         position = (rng.randrange(1 << 18) << 14) - before_end
         jobs += [bench.segment(length, position=position % (1 << 32)), bench.segment(1)]
-    jobs += [bench.frame(length) for length in (9015, 9014, 9013, 4097, 14)]
+    jobs += [bench.frame(length) for length in (9015, 9014, 14)]
     rng.shuffle(jobs)
     bench.run(jobs)
     assert max(request["length"] for request in bench.requested) == 9014

@@ -292,6 +292,9 @@ def bench(
     width: Annotated[
         int, typer.Option(help="Bits of the frame and memory ports: 32, 64, 128, 256; 0: the configuration's.")
     ] = 0,
+    mtu: Annotated[
+        int, typer.Option(help="Longest packet: full segments have 40 bytes less.", min=1500, max=9000)
+    ] = 1500,
     quick: Annotated[bool, typer.Option("--quick", help="A few frames only; no comparison with the baseline.")] = False,
     update_baseline: Annotated[bool, typer.Option("--update-baseline", help="Keep the figures as baseline.")] = False,
 ) -> None:
@@ -306,7 +309,7 @@ def bench(
         raise UsageError(f"no group of figures {unknown[0]!r}: there are {', '.join(ALL)}")
     chosen = CONFIGS[_config(config)]
     try:
-        chosen = chosen.with_(data_width=width) if width else chosen
+        chosen = (chosen.with_(data_width=width) if width else chosen).with_mtu(mtu)
     except ValueError as error:
         raise UsageError(str(error)) from None
     raise typer.Exit(run_bench(chosen, only or USUAL, quick=quick, update=update_baseline))

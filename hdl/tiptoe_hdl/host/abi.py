@@ -79,7 +79,7 @@ COMMANDS = {
 
 COMMAND_TEXT = {
     Opcode.NOP: "Nothing; a place holder.",
-    Opcode.PROVISION: "Gives the engine a connection id with its two rings: bases aligned to their sizes, sizes of 2^12 to 2^24 bytes (where LIMITS.MAX_FRAME_BYTES is more than 1514, of the least power of two that is more at least). With `stock` the id may serve a passive open; without, it waits for OPEN.",
+    Opcode.PROVISION: "Gives the engine a connection id with its two rings: bases aligned to their sizes, sizes of 2^12 to 2^24 bytes; where LIMITS.MAX_FRAME_BYTES is more than 1514, of 2^13 at least and of more than that. With `stock` the id may serve a passive open; without, it waits for OPEN.",
     Opcode.OPEN: "Active open of a provisioned id: inserts the four-tuple and sends a SYN. `mss` is the largest segment to be sent and the MSS option offered; `rcv_scale` the window scale offered. With `ecn` the SYN offers ECN if CONTROL.ECN accepts it. Frames go to `dmac`, or to entry `next_hop` when `use_next_hop`. With `laddr` 0.0.0.6 it is over IPv6, to `faddr6`, of which `faddr` is the fold by ALIAS_KEY: with the address's words a0 (its first four bytes) to a3, and the key's k0 to k2, `a0*k0 ^ a1*k1 ^ a2*k2 ^ a3`; bit j of `a*k` is the parity of a AND bits j to j + 31 of the sequence that begins with k, bit 0 first, and goes on by `s[n] = s[n-32] ^ s[n-30] ^ s[n-29] ^ s[n-25]`. Success is told by CONNECTION events.",
     Opcode.CLOSE: "Sends data up to position `snd_end`, then FIN.",
     Opcode.ABORT: "Sends a reset and ends the connection with reason LOCAL_ABORT.",

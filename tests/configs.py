@@ -13,3 +13,11 @@ EVERYTHING = TINY.with_(
     ipv6=True,
 )
 """Small tables, every option, and more half-open connections and listeners than ids."""
+
+JUMBO = TINY.with_mtu(9000).with_(
+    vlan=True,
+    congestion=("newreno", "reno", "cubic"),
+    timestamps=True,
+    pacing=True,
+)
+"""Small tables, and an MTU of 9000; the smallest rings have 16 KiB then."""

@@ -79,8 +79,10 @@
 #define TIPTOE_CAPABILITIES_LOG2_SYNCACHE_SHIFT      16u
 #define TIPTOE_CAPABILITIES_LOG2_NEXT_HOPS_MASK      0x1f000000u
 #define TIPTOE_CAPABILITIES_LOG2_NEXT_HOPS_SHIFT     24u
-#define TIPTOE_LIMITS_DATA_BYTES_MASK                0x000000ffu
+#define TIPTOE_LIMITS_DATA_BYTES_MASK                0x0000003fu
 #define TIPTOE_LIMITS_DATA_BYTES_SHIFT               0u
+#define TIPTOE_LIMITS_MAX_FRAME_BYTES_HIGH_MASK      0x000000c0u
+#define TIPTOE_LIMITS_MAX_FRAME_BYTES_HIGH_SHIFT     6u
 #define TIPTOE_LIMITS_ADDR_WIDTH_MASK                0x00007f00u
 #define TIPTOE_LIMITS_ADDR_WIDTH_SHIFT               8u
 #define TIPTOE_LIMITS_IPV6_MASK                      0x00008000u
@@ -663,6 +665,9 @@ enum tiptoe_counter {
 #define TIPTOE_TCB_SND_WND_PAGE                      3u
 #define TIPTOE_TCB_SND_WND_SHIFT                     0u
 #define TIPTOE_TCB_SND_WND_WIDTH                     30u
+#define TIPTOE_TCB_MAXSEG_HIGH_PAGE                  3u
+#define TIPTOE_TCB_MAXSEG_HIGH_SHIFT                 30u
+#define TIPTOE_TCB_MAXSEG_HIGH_WIDTH                 2u
 #define TIPTOE_TCB_REXMITS_PAGE                      3u
 #define TIPTOE_TCB_REXMITS_SHIFT                     32u
 #define TIPTOE_TCB_REXMITS_WIDTH                     16u

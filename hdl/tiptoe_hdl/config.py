@@ -4,6 +4,17 @@ from dataclasses import dataclass, replace
 
 from .congestion import NUMBERS
 
+ETHERNET_BYTES = 14
+"""Of a frame, besides its packet."""
+
+ETHERNET_FRAME_BYTES = 1514
+"""Ethernet's longest frame, without FCS and 802.1Q tag."""
+
+ETHERNET_LENGTH_BITS = 12
+
+JUMBO_FRAME_BYTES = 9014
+"""An MTU of 9000."""
+
 
 def _is_power_of_two(value: int) -> bool:
     return value > 0 and value & (value - 1) == 0
@@ -52,7 +63,8 @@ class EngineConfig:
     pacing : bool
         Connections may have a pacing rate, which their data does not exceed.
     max_frame_bytes : int
-        Longest Ethernet frame carried, without FCS and 802.1Q tag.
+        Longest Ethernet frame carried, without FCS and 802.1Q tag: 14 bytes more than the largest MTU, 9014 at most. What holds
+        frames has room for two of them; beyond 1514 rings are larger too (``ring_log2_min``).
     vlan : bool
         The interface may be in a network of 802.1Q tags: they are put on and taken off at the frame ports, a cycle each way.
     ipv6 : bool
@@ -90,6 +102,10 @@ class EngineConfig:
         for field in ("listeners", "syncache_entries", "next_hops", "rx_buffer_bytes", "tx_buffer_bytes"):
             if not _is_power_of_two(getattr(self, field)):
                 raise ValueError(f"{field} must be a power of two, not {getattr(self, field)}")
+        if not ETHERNET_FRAME_BYTES <= self.max_frame_bytes <= JUMBO_FRAME_BYTES:
+            raise ValueError(
+                f"max_frame_bytes must be {ETHERNET_FRAME_BYTES} to {JUMBO_FRAME_BYTES}, not {self.max_frame_bytes}"
+            )
         if not 2 <= self.ooo_intervals <= 4:
             raise ValueError(f"ooo_intervals must be 2 to 4, not {self.ooo_intervals}")
         if self.ipv6 and self.data_width < 64:
@@ -107,6 +123,22 @@ class EngineConfig:
     def bytes_per_beat(self) -> int:
         """Bytes of one beat of the frame streams and of the AXI4 master."""
         return self.data_width // 8
+
+    @property
+    def frame_words(self) -> int:
+        """Beats of the longest frame."""
+        return -(-self.max_frame_bytes // self.bytes_per_beat)
+
+    @property
+    def length_bits(self) -> int:
+        """Bits of a length of a frame or of a part of it, and of a place in it behind two pad bytes."""
+        jumbo = self.max_frame_bytes > ETHERNET_FRAME_BYTES
+        return max(ETHERNET_LENGTH_BITS + jumbo, (self.max_frame_bytes + 1).bit_length())
+
+    @property
+    def ring_log2_min(self) -> int:
+        """Log2 of the bytes of a connection's smallest ring: a segment always fits."""
+        return self.length_bits
 
     @property
     def id_bits(self) -> int:
@@ -127,6 +159,19 @@ class EngineConfig:
     def next_hop_bits(self) -> int:
         """Bits of a next-hop index."""
         return max(1, (self.next_hops - 1).bit_length())
+
+    def with_mtu(self, mtu: int) -> "EngineConfig":
+        """A copy that carries packets of ``mtu`` bytes, if it does not: longer frames, and buffers of at least three."""
+        frame = mtu + ETHERNET_BYTES
+        if frame <= self.max_frame_bytes:
+            return self
+        room = 1 << (3 * frame - 1).bit_length()
+        return self.with_(
+            name=f"{self.name}_mtu{mtu}",
+            max_frame_bytes=frame,
+            rx_buffer_bytes=max(room, self.rx_buffer_bytes),
+            tx_buffer_bytes=max(room, self.tx_buffer_bytes),
+        )
 
     def with_(self, **changes) -> "EngineConfig":
         """A copy with some fields changed. Rows of the hash tables that were chosen for the connections are chosen anew."""

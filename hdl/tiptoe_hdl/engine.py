@@ -21,7 +21,7 @@ from .host.watchdog import Watchdog
 from .listen.cookies import SynCookies
 from .listen.isn import IsnGenerator
 from .listen.listen_unit import ListenUnit
-from .messages import Counter, FrameInfo, tx_control
+from .messages import Counter, frame_info, tx_control
 from .rx.alias import PeerAlias
 from .rx.buffer import RxBuffer
 from .rx.dispatcher import Dispatcher
@@ -103,7 +103,7 @@ class Engine(wiring.Component):
         m.submodules.registers = self.registers = registers = Registers(cfg)
         blocks = {
             "gate": Gate(cfg), "parser": RxParser(cfg), "buffer": RxBuffer(cfg), "dispatcher": Dispatcher(cfg),
-            "infos": HalfQueue(FrameInfo, FRAMES_AWAITING_VERDICT), "placement": Placement(cfg), "flow": Flow(cfg),
+            "infos": HalfQueue(frame_info(cfg), FRAMES_AWAITING_VERDICT), "placement": Placement(cfg), "flow": Flow(cfg),
             "table": ConnectionTable(cfg), "listen": ListenUnit(cfg),
             "isn": IsnGenerator(cfg), "tx": TxPath(cfg), "tx_gate": TxGate(cfg), "controls": StreamMerge(tx_control(cfg), 3),
             "cookies": SynCookies(cfg),

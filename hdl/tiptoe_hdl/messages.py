@@ -3,7 +3,7 @@
 Conventions: a *position* is an absolute 32-bit count of payload bytes of a ring since the connection began
 (the first data byte is position 0, so position = seq - (isn + 1) mod 2**32); a byte's address in a ring is
 ``base + (position mod ring size)``. MAC and IP addresses are integers with the first byte on the wire in the highest bits.
-Ring sizes are given as log2 of bytes (12 to 24), bases are aligned to the size.
+Ring sizes are given as log2 of bytes (``cfg.ring_log2_min`` to 24), bases are aligned to the size.
 """
 
 from amaranth.hdl import Value, unsigned
@@ -129,6 +129,9 @@ MOST_SACKS = 4
 SACK_BITS = 3
 """Bits of a number of SACK blocks."""
 
+ELAPSED_BITS = 12
+"""Bits of the ticks since a SYN,ACK."""
+
 # From here on tables.
 # fmt: off
 
@@ -144,38 +147,35 @@ def rx_beat(cfg: EngineConfig) -> data.StructLayout:
     return data.StructLayout({"data": cfg.data_width, "keep": cfg.bytes_per_beat, "last": 1, "error": 1})
 
 
-RxMeta = data.StructLayout({
-    # What the parser learned of one committed frame; pushed in frame order after the frame's last beat.
-    "to_host": 1,          # not for the TCP engine (ARP, ICMP, UDP, fragments, broadcast...): all fields but frame_length void
-    "frame_length": 12,    # bytes of the frame as received, without FCS
-    "payload_offset": 8,   # byte offset of the TCP payload in the *stored* frame (which has 2 pad bytes in front): a multiple of 4
-    "payload_length": 12,  # bytes of TCP payload
-    "tuple": FourTuple,    # laddr = IP destination, faddr = IP source
-    "smac": 48,            # Ethernet source; first byte on the wire in bits 47:40
-    "seq": 32, "ack": 32, "flags": 8, "wnd": 16,
-    "mss": 16,             # MSS option, 0 if absent (looked for in SYN segments only)
-    "ws_present": 1, "ws": 4,  # window scale option, clamped to 14 (SYN segments only)
-    "sack_ok": 1,          # SACK-permitted option (SYN segments only)
-    "sacks": SACK_BITS,    # SACK blocks that follow on a stream of their own (no SYN segments)
-    "urgent": 16,          # urgent pointer; counts with URG only
-    "ecn": 2,              # of the IP header (RFC 3168 section 5): 3: CE, 1, 2: ECT
-    "ts_present": 1, "tsval": 32, "tsecr": 32,  # timestamps option
-})
-
-
 def rx_meta(cfg: EngineConfig) -> data.StructLayout:
-    """RxMeta, with the peer's IPv6 address where there is IPv6."""
-    return _with_peer(cfg, RxMeta)
+    """What the parser learned of one committed frame; pushed in frame order after the frame's last beat."""
+    return _with_peer(cfg, data.StructLayout({
+        "to_host": 1,          # not for the TCP engine (ARP, ICMP, UDP, fragments, broadcast...): all but frame_length void
+        "frame_length": cfg.length_bits,    # bytes of the frame as received, without FCS
+        # Byte offset of the TCP payload in the *stored* frame (which has 2 pad bytes in front): a multiple of 4.
+        "payload_offset": 8,
+        "payload_length": cfg.length_bits,  # bytes of TCP payload
+        "tuple": FourTuple,    # laddr = IP destination, faddr = IP source
+        "smac": 48,            # Ethernet source; first byte on the wire in bits 47:40
+        "seq": 32, "ack": 32, "flags": 8, "wnd": 16,
+        "mss": 16,             # MSS option, 0 if absent (looked for in SYN segments only)
+        "ws_present": 1, "ws": 4,  # window scale option, clamped to 14 (SYN segments only)
+        "sack_ok": 1,          # SACK-permitted option (SYN segments only)
+        "sacks": SACK_BITS,    # SACK blocks that follow on a stream of their own (no SYN segments)
+        "urgent": 16,          # urgent pointer; counts with URG only
+        "ecn": 2,              # of the IP header (RFC 3168 section 5): 3: CE, 1, 2: ECT
+        "ts_present": 1, "tsval": 32, "tsecr": 32,  # timestamps option
+    }))
 
 
 def rx_segment(cfg: EngineConfig) -> data.StructLayout:
     """Dispatcher to pipeline: a segment of connection ``id``."""
     return data.StructLayout({
-        "id": cfg.id_bits, "seq": 32, "ack": 32, "flags": 8, "wnd": 16, "length": 12,
+        "id": cfg.id_bits, "seq": 32, "ack": 32, "flags": 8, "wnd": 16, "length": cfg.length_bits,
         "mss": 16, "ws_present": 1, "ws": 4, "sack_ok": 1,
         "has_sack": 1,  # SACK blocks follow it (rx_sack)
         "urgent": 16,   # counts with URG only
-        "ecn": 2,       # as in RxMeta
+        "ecn": 2,       # as in rx_meta
         "ts_present": 1, "tsval": 32, "tsecr": 32,
     })
 
@@ -186,13 +186,14 @@ def rx_sack(cfg: EngineConfig) -> data.StructLayout:
     return data.StructLayout({"id": cfg.id_bits, "start": 32, "end": 32, "first": 1, "more": 1})
 
 
-FrameInfo = data.StructLayout({
-    # Dispatcher to placement, one per committed frame in frame order.
-    "ask": 1,              # 1: the pipeline's next rx_verdict says what to do
-    "to_host": 1,          # when not ask: 1 to the host frame ring, 0 drop
-    "payload_offset": 8,
-    "frame_length": 12,
-})
+def frame_info(cfg: EngineConfig) -> data.StructLayout:
+    """Dispatcher to placement, one per committed frame in frame order."""
+    return data.StructLayout({
+        "ask": 1,              # 1: the pipeline's next rx_verdict says what to do
+        "to_host": 1,          # when not ask: 1 to the host frame ring, 0 drop
+        "payload_offset": 8,
+        "frame_length": cfg.length_bits,
+    })
 
 
 def rx_verdict(cfg: EngineConfig) -> data.StructLayout:
@@ -203,7 +204,7 @@ def rx_verdict(cfg: EngineConfig) -> data.StructLayout:
     receive position now complete (the peer's FIN counts as one).
     """
     return data.StructLayout({
-        "id": cfg.id_bits, "position": 32, "skip": 12, "length": 12, "notify": 1, "upto": 32,
+        "id": cfg.id_bits, "position": 32, "skip": cfg.length_bits, "length": cfg.length_bits, "notify": 1, "upto": 32,
     })
 
 
@@ -233,7 +234,7 @@ def flow_request(cfg: EngineConfig) -> data.StructLayout:
         "snd_log2": 5, "rcv_log2": 5,   # PROVISION
         "wnd": 16,                      # ACCEPT: window advertised in the SYN,ACK (unscaled)
         "syncache_ref": 16,             # ACCEPT: reported with the connection's events
-        "elapsed": 12,                  # ACCEPT: ticks since the SYN,ACK, if it was sent once; all ones: nobody knows
+        "elapsed": ELAPSED_BITS,        # ACCEPT: ticks since the SYN,ACK, if it was sent once; all ones: nobody knows
         "repeats": 2,                   # ACCEPT: how often it was sent again; 2: twice or more
     })
 
@@ -250,8 +251,8 @@ def tx_segment(cfg: EngineConfig) -> data.StructLayout:
     with a timestamps option (RFC 7323), whose TSecr is asked for as the blocks are, and whose TSval has ISS in it, which is
     ``seq`` - 1 - ``position``: so that stands without payload, too."""
     return data.StructLayout({
-        "id": cfg.id_bits, "seq": 32, "ack": 32, "flags": 8, "wnd": 16, "position": 32, "length": 12,
-        "mss": 16, "ws_present": 1, "ws": 4, "sack_ok": 1, "sacks": SACK_BITS, "urgent": 16, "ect": 1, "twice": 1,
+        "id": cfg.id_bits, "seq": 32, "ack": 32, "flags": 8, "wnd": 16, "position": 32,
+        "length": cfg.length_bits, "mss": 16, "ws_present": 1, "ws": 4, "sack_ok": 1, "sacks": SACK_BITS, "urgent": 16, "ect": 1, "twice": 1,
         "twice_start": 32,
         "ts_ok": 1,
     })
@@ -297,7 +298,7 @@ def tx_control(cfg: EngineConfig) -> data.StructLayout:
 
 def tx_frame(cfg: EngineConfig) -> data.StructLayout:
     """Command processor to transmit path: a whole frame of the host (no FCS) at ``addr``, ``length`` bytes (14 to max)."""
-    return data.StructLayout({"addr": cfg.addr_width, "length": 12})
+    return data.StructLayout({"addr": cfg.addr_width, "length": cfg.length_bits})
 
 
 def endpoint(cfg: EngineConfig) -> data.StructLayout:
@@ -382,9 +383,9 @@ def connection_report(cfg: EngineConfig) -> data.StructLayout:
 
 
 def dma_request(cfg: EngineConfig) -> data.StructLayout:
-    """One DMA transfer: ``length`` bytes (1 to 4095) from ``addr``. With ``wrap_log2`` != 0 the address wraps inside the aligned
+    """One DMA transfer: ``length`` bytes (at least 1) from ``addr``. With ``wrap_log2`` != 0 the address wraps inside the aligned
     ring of that size that holds it. The DMA splits at 4 KiB pages, ring end and burst length."""
-    return data.StructLayout({"addr": cfg.addr_width, "length": 12, "wrap_log2": 5})
+    return data.StructLayout({"addr": cfg.addr_width, "length": cfg.length_bits, "wrap_log2": 5})
 
 
 def dma_read_data(cfg: EngineConfig) -> data.StructLayout:
@@ -397,8 +398,11 @@ def dma_read_data(cfg: EngineConfig) -> data.StructLayout:
 CommandDone = data.StructLayout({"argument": 32, "opcode": 8, "status": Status, "tag": 16, "value": 64})
 """Command processor to event writer: a COMMAND_DONE event."""
 
-FrameEvent = data.StructLayout({"slot": 16, "length": 12})
-"""Placement to event writer: a host frame lies in its slot (the write is acknowledged)."""
+
+def frame_event(cfg: EngineConfig) -> data.StructLayout:
+    """Placement to event writer: a host frame lies in its slot (the write is acknowledged)."""
+    return data.StructLayout({"slot": 16, "length": cfg.length_bits})
+
 
 ErrorEvent = data.StructLayout({"code": 8, "argument": 32})
 """Any block to event writer, valid-only: the newest one not yet written wins (each also counts)."""

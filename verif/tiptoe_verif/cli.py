@@ -68,7 +68,12 @@ HostIp6 = Annotated[str, typer.Option(help="IPv6 address of the kernel's side of
 Prefix = Annotated[int, typer.Option(help="Prefix length of the subnet.", min=8, max=30)]
 Gateway = Annotated[str, typer.Option(help="Router for addresses beyond the subnet (none: they are out of reach).")]
 Tap = Annotated[str, typer.Option(help="Name of the TAP interface.")]
-Mtu = Annotated[int, typer.Option(help="Of the TAP interface.", min=576, max=1500)]
+Mtu = Annotated[
+    int,
+    typer.Option(
+        help="Of the TAP and of the engine's interface; beyond 1500 the engine is built for it.", min=576, max=9000
+    ),
+]
 Netns = Annotated[bool, typer.Option(help="Put the kernel's side into a network namespace of its own.")]
 HostStack = Annotated[
     bool | None,
@@ -195,7 +200,7 @@ def _live_setup(
     except ValueError as error:
         raise UsageError(str(error)) from None
     return LiveSetup(
-        config=_with_ipv6(_config(config)) if ip6 else _config(config),
+        config=_with_mtu(_with_ipv6(_config(config)) if ip6 else _config(config), mtu),
         ip6=ip6, host_ip6=host_ip6, tap=tap, ip=ip, mac=mac, host_ip=host_ip, prefix=prefix, gateway=gateway or None,
         mtu=mtu, namespace=netns, host_stack=host_stack, conditions=Conditions(memory_latency=memory_latency),
         time_wait_s=time_wait, seed=seed, pcap=pcap,
@@ -287,6 +292,9 @@ def bench(
     width: Annotated[
         int, typer.Option(help="Bits of the frame and memory ports: 32, 64, 128, 256; 0: the configuration's.")
     ] = 0,
+    mtu: Annotated[
+        int, typer.Option(help="Longest packet: full segments have 40 bytes less.", min=1500, max=9000)
+    ] = 1500,
     quick: Annotated[bool, typer.Option("--quick", help="A few frames only; no comparison with the baseline.")] = False,
     update_baseline: Annotated[bool, typer.Option("--update-baseline", help="Keep the figures as baseline.")] = False,
 ) -> None:
@@ -303,6 +311,7 @@ def bench(
     try:
         if width:  # 32 bits are too few for IPv6
             chosen = chosen.with_(data_width=width, ipv6=chosen.ipv6 and width >= 64)
+        chosen = chosen.with_mtu(mtu)
     except ValueError as error:
         raise UsageError(str(error)) from None
     raise typer.Exit(run_bench(chosen, only or USUAL, quick=quick, update=update_baseline))
@@ -344,6 +353,14 @@ def _with_ipv6(name: str) -> Any:
     from tiptoe_hdl.config import CONFIGS
 
     return name if CONFIGS[name].ipv6 else CONFIGS[name].with_(name=f"{name}_ipv6", ipv6=True)
+
+
+def _with_mtu(config: Any, mtu: int) -> Any:
+    """The configuration, or one with frames that are long enough."""
+    from tiptoe_hdl.config import CONFIGS
+
+    known = CONFIGS[config] if isinstance(config, str) else config
+    return config if known.with_mtu(mtu) is known else known.with_mtu(mtu)
 
 
 def _config(name: str) -> str:

@@ -18,6 +18,7 @@ from .ids import ConnectionIds
 from .limits import check_addresses, check_ids, power_up_values
 from .memory import HostMemory, RingPool
 from .options import (
+    ETHERNET_BYTES,
     PACING_FRACTION,
     DeviceError,
     EngineOptions,
@@ -66,6 +67,8 @@ class Engine:
         Own MAC and IPv4 address.
     address6 : int
         Own IPv6 address; 0: none.
+    mtu : int
+        Of the interface; ValueError if the engine does not carry such packets.
 
     Attributes
     ----------
@@ -94,6 +97,7 @@ class Engine:
         address: int,
         options: EngineOptions,
         address6: int = 0,
+        mtu: int = 1500,
     ) -> None:
         check_addresses(mac, address)
         self._address6 = address6
@@ -108,6 +112,7 @@ class Engine:
         self.capabilities = caps = identify(device)
         self._timestamp_offset = 0
         self.congestion = caps.congestion_default(options.congestion)
+        caps.check_mtu(mtu)
         check_ids(caps.connections, options.stock, options.active_reserve)
         if options.vlan is not None and not caps.vlan:
             raise ValueError("vlan: this engine was built without 802.1Q tags")
@@ -126,7 +131,7 @@ class Engine:
         syn_events = 3 if caps.ipv6 else 2
         events = caps.connections + syn_events * caps.syncache_entries + entries + options.frame_slots + 16
         self._event_block = self.memory.allocate(events * abi.EVENT_BYTES)
-        self._frame_block = self.memory.allocate(options.frame_slots * abi.HOST_FRAME_SLOT_BYTES)
+        self._frame_block = self.memory.allocate(options.frame_slots * caps.frame_slot_bytes)
         self.commands = CommandRing(device, self._command_block, options.command_reserve or entries // 4)
         self.events = EventRing(device, self._event_block)
         self._configure()
@@ -136,10 +141,12 @@ class Engine:
             caps.connections // 2 if options.stock is None else options.stock,
             reserve,
             self.commands,
-            RingPool(self.memory, options.snd_ring_bytes, options.rcv_ring_bytes),
+            RingPool(self.memory, options.snd_ring_bytes, options.rcv_ring_bytes, caps.ring_bytes_min),
             self.counters,
         )
-        self.buffers = UserBuffers(self.memory, reachable, options.snd_ring_bytes, options.rcv_ring_bytes)
+        self.buffers = UserBuffers(
+            self.memory, reachable, options.snd_ring_bytes, options.rcv_ring_bytes, caps.ring_bytes_min
+        )
         self._handlers: dict[type, Callable[..., None]] = {
             abi.ConnectionEvent: self._connection,
             abi.SynReceivedEvent: client.syn_received,
@@ -399,10 +406,11 @@ class Engine:
         if event.length == 0:
             self.counters["frames_not_written"] += 1
             return
-        if not 14 <= event.length <= abi.HOST_FRAME_SLOT_BYTES - abi.HOST_FRAME_OFFSET:
+        if not ETHERNET_BYTES <= event.length <= self.capabilities.max_frame_bytes:
             self.counters["bad_frame_events"] += 1
             return
-        start = self._frame_block.address + event.slot % slots * abi.HOST_FRAME_SLOT_BYTES + abi.HOST_FRAME_OFFSET
+        slot = event.slot % slots * self.capabilities.frame_slot_bytes
+        start = self._frame_block.address + slot + abi.HOST_FRAME_OFFSET
         self.client.frame_received(self.device.memory[start : start + event.length])
 
     def _error(self, event: abi.ErrorEvent) -> None:

@@ -210,12 +210,12 @@ class RingPool:
     Parameters
     ----------
     snd_bytes, rcv_bytes : int
-        Sizes of a pair: powers of two, 2**12 to 2**24.
+        Sizes of a pair: powers of two, ``least`` to 2**24.
     """
 
-    def __init__(self, memory: HostMemory, snd_bytes: int, rcv_bytes: int) -> None:
-        check_ring_size("send ring", snd_bytes)
-        check_ring_size("receive ring", rcv_bytes)
+    def __init__(self, memory: HostMemory, snd_bytes: int, rcv_bytes: int, least: int) -> None:
+        check_ring_size("send ring", snd_bytes, least)
+        check_ring_size("receive ring", rcv_bytes, least)
         self.memory = memory
         self.snd_bytes = snd_bytes
         self.rcv_bytes = rcv_bytes
@@ -261,10 +261,10 @@ class RingPool:
         self._free.append(pair)
 
 
-def check_ring_size(what: str, size: int) -> None:
-    """ValueError when the engine takes no ring of ``size`` bytes."""
-    if size & (size - 1) or not 1 << 12 <= size <= 1 << 24:
-        raise ValueError(f"{what} of {size} bytes: must be a power of two from 4096 to 16777216")
+def check_ring_size(what: str, size: int, least: int) -> None:
+    """ValueError when an engine whose rings have ``least`` bytes at least takes no ring of ``size`` bytes."""
+    if size & (size - 1) or not least <= size <= 1 << 24:
+        raise ValueError(f"{what} of {size} bytes: must be a power of two from {least} to 16777216")
 
 
 def window_scale(ring_bytes: int) -> int:

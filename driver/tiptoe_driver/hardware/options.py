@@ -207,6 +207,16 @@ ECN = {"off": 0, "offer": 1, "accept": 2}
 """Values of CONTROL.ECN."""
 
 
+ETHERNET_BYTES = 14
+"""What a frame has besides its packet, without FCS and 802.1Q tag."""
+
+LEAST_MTU = 68
+"""RFC 791."""
+
+SMALLEST_RING = 1 << 12
+"""Bytes of a ring, of an engine without long frames."""
+
+
 @dataclass(frozen=True)
 class Capabilities:
     """What CAPABILITIES and LIMITS say."""
@@ -218,6 +228,7 @@ class Capabilities:
     data_bytes: int
     addr_width: int
     max_frame_bytes: int
+    """Without FCS and 802.1Q tag."""
     vlan: bool
     """It knows 802.1Q tags."""
     ipv6: bool
@@ -230,6 +241,31 @@ class Capabilities:
     """It knows explicit congestion notification."""
     congestion: int
     """A bit for each algorithm (abi_gen.Congestion)."""
+
+    @property
+    def max_mtu(self) -> int:
+        """Longest IP packet."""
+        return self.max_frame_bytes - ETHERNET_BYTES
+
+    @property
+    def frame_slot_bytes(self) -> int:
+        """Bytes of a slot of the frame ring: a power of two that holds the longest frame and the two bytes before it."""
+        return max(abi.HOST_FRAME_SLOT_BYTES, 1 << (self.max_frame_bytes + abi.HOST_FRAME_OFFSET - 1).bit_length())
+
+    @property
+    def ring_bytes_min(self) -> int:
+        """Bytes of a connection's smallest ring: more than any segment."""
+        return SMALLEST_RING if self.max_frame_bytes <= 1514 else max(2 * SMALLEST_RING, self.frame_slot_bytes)
+
+    def check_mtu(self, mtu: int) -> None:
+        """ValueError if no interface on the engine can have this MTU."""
+        if mtu > self.max_mtu:
+            raise ValueError(
+                f"MTU of {mtu} bytes: this engine carries {self.max_mtu} at most; "
+                f"one for more is built of EngineConfig.with_mtu({mtu})"
+            )
+        if mtu < LEAST_MTU:
+            raise ValueError(f"MTU must be {LEAST_MTU} bytes or more, not {mtu}")
 
     def congestion_default(self, name: str | None) -> abi.Congestion:
         """The algorithm of connections that ask for none, of EngineOptions.congestion; DeviceError if it is not there."""
@@ -292,5 +328,6 @@ def identify(device: Device) -> Capabilities:
         pacing=bool(limits & abi.LIMITS_PACING),
         addr_width=(limits & abi.LIMITS_ADDR_WIDTH) >> abi.LIMITS_ADDR_WIDTH_SHIFT,
         congestion=device.read32(abi.REG_CONGESTION),
-        max_frame_bytes=(limits & abi.LIMITS_MAX_FRAME_BYTES) >> abi.LIMITS_MAX_FRAME_BYTES_SHIFT,
+        max_frame_bytes=(limits & abi.LIMITS_MAX_FRAME_BYTES) >> abi.LIMITS_MAX_FRAME_BYTES_SHIFT
+        | (limits & abi.LIMITS_MAX_FRAME_BYTES_HIGH) >> abi.LIMITS_MAX_FRAME_BYTES_HIGH_SHIFT << 12,
     )

@@ -97,20 +97,23 @@ class UserBuffers:
         End of the memory that the device can reach.
     snd_bytes, rcv_bytes : int
         Sizes of the driver's own rings, for the direction that is given no buffer.
+    least : int
+        Size of the smallest ring that the engine takes.
     """
 
-    def __init__(self, memory: HostMemory, reachable: int, snd_bytes: int, rcv_bytes: int) -> None:
+    def __init__(self, memory: HostMemory, reachable: int, snd_bytes: int, rcv_bytes: int, least: int) -> None:
         self.memory = memory
         self._reachable = reachable
         self._snd_bytes = snd_bytes
         self._rcv_bytes = rcv_bytes
+        self._least = least
         self._allocated: set[UserBuffer] = set()
         self._registered: set[UserBuffer] = set()
         self._own: set[RingPair] = set()
 
     def allocate(self, size: int) -> UserBuffer:
         """A buffer in the driver's memory. ValueError for a size the engine does not take, OutOfMemory."""
-        check_ring_size("buffer", size)
+        check_ring_size("buffer", size, self._least)
         buffer = UserBuffer(self, self.memory.allocate(size))
         self._allocated.add(buffer)
         return buffer
@@ -121,7 +124,7 @@ class UserBuffers:
         ValueError for a wrong size or alignment, and for memory that is out of the device's reach; BufferError when the
         driver or another buffer has a part of it.
         """
-        check_ring_size("buffer", size)
+        check_ring_size("buffer", size, self._least)
         if address % size:
             raise ValueError(f"buffer at {address:#x}: must be aligned to its size of {size} bytes")
         if not 0 <= address <= self._reachable - size:

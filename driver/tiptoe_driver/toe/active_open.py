@@ -86,7 +86,7 @@ class ActiveOpens:
         ids, wanted = self._engine.ids, so.so_rcv.sb_wanted
         if so.so_lent is not None or not wanted or not ids.unprovisioned:
             return ids.acquire(so.so_lent)
-        size = min(max(1 << 12, 1 << (wanted - 1).bit_length()), 1 << 24)
+        size = min(max(self._engine.capabilities.ring_bytes_min, 1 << (wanted - 1).bit_length()), 1 << 24)
         own = self._engine.buffers.own(size)
         taken = ids.acquire(own)
         if own is not None:

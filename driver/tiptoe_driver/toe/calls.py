@@ -72,7 +72,7 @@ class ToeCalls:
 
     def max_mss(self, tp: tcpcb) -> int:
         """Largest segment that interface and engine carry now, in bytes of payload."""
-        mtu = min(self._ifp.if_mtu, self.engine.capabilities.max_frame_bytes - 14)
+        mtu = min(self._ifp.if_mtu, self.engine.capabilities.max_mtu)
         return max(mtu - ip_tcp_headers(tp.t_inpcb), TCP_MINMSS)
 
     def own_mss(self, tp: tcpcb, headers: int = 0) -> int:

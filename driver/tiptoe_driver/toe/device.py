@@ -47,7 +47,7 @@ class Tiptoe(toedev):
     gateway : str
         Next hop of the default route; empty: none.
     mtu : int
-        Longest IP packet in bytes.
+        Longest IP packet in bytes; not more than the engine carries (1500, unless it was built for more).
     policy : OffloadPolicy
         Which connections are offloaded; may be replaced, for those that begin later.
 
@@ -84,7 +84,8 @@ class Tiptoe(toedev):
             if not usable(self.tod_ifp.if_addr6) or link_local(self.tod_ifp.if_addr6):
                 raise ValueError(f"not an address for TCP: {options.ipv6!r}")
             stack.check_address(self.tod_ifp.if_addr6)
-        self.engine = Engine(device, self, self.tod_ifp.if_lladdr, self.tod_ifp.if_addr, options, self.tod_ifp.if_addr6)
+        ifp = self.tod_ifp
+        self.engine = Engine(device, self, ifp.if_lladdr, ifp.if_addr, options, ifp.if_addr6, mtu)
         self.counters = self.engine.counters
         self.hostif = HostInterface(stack, self.engine, self.tod_ifp, self._neighbour_changed, self._on_device)
         self.calls = calls = ToeCalls(stack, self.engine, self.tod_ifp)
@@ -261,7 +262,8 @@ class Tiptoe(toedev):
         self.link.if_link_state_change(up)
 
     def if_set_mtu(self, mtu: int) -> None:
-        """The interface carries packets of up to ``mtu`` bytes from now on; ValueError outside 68 to 65535."""
+        """The interface carries packets of up to ``mtu`` bytes from now on; ValueError for less than 68 and for
+        more than the engine carries."""
         self.link.if_set_mtu(mtu)
 
     # ------------------------------------------------------------------ EngineClient

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from ..hardware import abi_gen as abi
 from ..hardware.alias import on_v6
 from ..hardware.engine import Engine
+from ..hardware.options import ETHERNET_BYTES
 from ..netinet.arp import ETHERTYPE_ARP, ArpTable
 from ..netinet.icmp import IcmpInput
 from ..netinet.icmp6 import Icmp6Input
@@ -67,8 +68,9 @@ class HostInterface:
         self.owner: Callable[[bytes], None] | None = None
         self.capture: Callable[[bool, bytes], None] | None = None
         self._queue: deque[bytes] = deque()
-        block = engine.memory.allocate(engine.options.frame_buffers * abi.HOST_FRAME_SLOT_BYTES)
-        self._all_buffers = [block.address + n * abi.HOST_FRAME_SLOT_BYTES for n in range(engine.options.frame_buffers)]
+        buffers, size = engine.options.frame_buffers, engine.capabilities.frame_slot_bytes
+        block = engine.memory.allocate(buffers * size)
+        self._all_buffers = [block.address + n * size for n in range(buffers)]
         self._buffers = list(self._all_buffers)
         self.arp = ArpTable(
             stack,
@@ -102,7 +104,7 @@ class HostInterface:
 
     def transmit(self, frame: bytes) -> bool:
         """Send a whole Ethernet frame without FCS (it is padded to 60 bytes); whether it was taken."""
-        if not 14 <= len(frame) <= min(self._engine.capabilities.max_frame_bytes, abi.HOST_FRAME_SLOT_BYTES):
+        if not ETHERNET_BYTES <= len(frame) <= self._engine.capabilities.max_frame_bytes:
             self._counters["frames_bad_length"] += 1
             return False
         if len(self._queue) >= self.QUEUE_LIMIT or not self._engine.running:

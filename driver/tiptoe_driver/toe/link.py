@@ -62,8 +62,7 @@ class LinkChanges:
     def if_set_mtu(self, mtu: int) -> None:
         """Packets may have ``mtu`` bytes from now on. Connections follow a smaller one at once, sending again what is not
         acknowledged; a larger one is for new connections. Listeners offer what it carries."""
-        if not 68 <= mtu <= 65535:
-            raise ValueError(f"MTU must be 68 to 65535 bytes, not {mtu}")
+        self._calls.engine.capabilities.check_mtu(mtu)
         self._ifp.if_mtu = mtu
         for _, tp in self._connections():
             with self._stack.tcbinfo.lock, tp.t_inpcb.lock:

@@ -21,6 +21,8 @@ _UNANSWERED_PAGE = next(
     number for number, page in enumerate(abi.TCB_PAGES) if "unanswered" in (name for name, *_ in page)
 )
 
+_MAXSEG_BITS = next(width for page in abi.TCB_PAGES for name, _, width in page if name == "maxseg")
+
 
 class ToeOptions:
     """What the engine does for setsockopt and getsockopt of its connections.
@@ -160,4 +162,6 @@ def _fields(words: list[int | None], pages: Sequence[int]) -> dict[str, int] | N
         if word is None:
             return None
         fields |= {name: word >> low & (1 << width) - 1 for name, low, width in abi.TCB_PAGES[page]}
+    if "maxseg" in fields:
+        fields["maxseg"] |= fields.pop("maxseg_high") << _MAXSEG_BITS
     return fields

@@ -97,7 +97,7 @@ class Actions(wiring.Component):
 
         # What has come twice waits for the segment that tells it: at most those between both stages.
         m.submodules.told_twice = told_twice = Memory(
-            shape=data.StructLayout({"start": 32, "length": 12}),
+            shape=data.StructLayout({"start": 32, "length": cfg.length_bits}),
             depth=4,
             init=[],
             attrs={"ram_style": "distributed"},

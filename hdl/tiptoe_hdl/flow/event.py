@@ -4,7 +4,7 @@ from amaranth.hdl import Mux, Signal, Value, unsigned
 from amaranth.lib import data, enum
 
 from ..config import EngineConfig
-from ..messages import FIN, SYN, FlowOp
+from ..messages import ELAPSED_BITS, FIN, SYN, FlowOp
 from .rules import host
 from .tcb import STAMP_BYTES
 
@@ -40,7 +40,7 @@ def flow_event(cfg: EngineConfig) -> data.StructLayout:
             "ack": 32,
             "flags": 8,
             "wnd": 16,
-            "length": 12,
+            "length": cfg.length_bits,
             "mss": 16,
             "ws_present": 1,
             "sack_ok": 1,
@@ -68,8 +68,9 @@ def known_of(m, event_1, event_2, ts_now):
     """Values by the names that the rules know, in stage 2: the event's fields, and what needs no TCB: sums, decoded kind and
     request. ``event_1``, ``event_2``: the event in stages 1 and 2; ``ts_now``: the clock of timestamps."""
     flags = event_1.flags
-    segment_length = Signal(13, reset_less=True)
-    text_length = Signal(13, reset_less=True)  # with the SYN, behind which text stands
+    length_bits = len(event_1.length)
+    segment_length = Signal(length_bits + 1, reset_less=True)
+    text_length = Signal(length_bits + 1, reset_less=True)  # with the SYN, behind which text stands
     mss = Signal(16, reset_less=True)
     mss_said = Mux((event_1.kind == Kind.SEGMENT) & (event_1.mss == 0), DEFAULT_MSS, event_1.mss)
     mss_stamped = Signal(16, reset_less=True)
@@ -82,9 +83,9 @@ def known_of(m, event_1, event_2, ts_now):
         since_echo.eq(ts_now - event_1.tsecr),
     ]
     kind = event_2.kind
-    small, large = mss < SMALLEST_MSS, mss[12:].any()
-    mss_limited = Mux(small, SMALLEST_MSS, Mux(large, 0xFFF, mss[:12]))
-    mss_beside = Mux(small, SMALLEST_MSS - STAMP_BYTES, Mux(large, 0xFFF - STAMP_BYTES, mss_stamped[:12]))
+    small, large, most = mss < SMALLEST_MSS, mss[length_bits:].any(), (1 << length_bits) - 1
+    mss_limited = Mux(small, SMALLEST_MSS, Mux(large, most, mss[:length_bits]))
+    mss_beside = Mux(small, SMALLEST_MSS - STAMP_BYTES, Mux(large, most - STAMP_BYTES, mss_stamped[:length_bits]))
     fields = {f"e_{name}": Value.cast(event_2[name]) for name in event_2.shape().members if name != "id"}
     return fields | dict(
         e_payload_end=Mux(kind == Kind.SACK, event_2.ack, (event_2.seq + text_length)[:32]),
@@ -94,14 +95,14 @@ def known_of(m, event_1, event_2, ts_now):
         e_seq_plus_1=(event_2.seq + 1)[:32],
         e_seq_minus_1=(event_2.seq - 1)[:32],
         e_ack_plus_1=(event_2.ack + 1)[:32],
-        e_mss=mss_limited[:12],
-        e_mss_stamped=mss_beside[:12],
+        e_mss=mss_limited[:length_bits],
+        e_mss_stamped=mss_beside[:length_bits],
         e_since_echo=since_echo,
         e_page=event_2.seq[:3],
         e_up=(event_2.seq + event_2.urgent)[:32],
         e_up_behind_syn=event_2.urgent[1:].any(),
-        e_untimed=event_2.length.all(),
-        e_elapsed=Mux(kind == Kind.REQUEST, event_2.length, 0),
+        e_untimed=event_2.length[:ELAPSED_BITS].all(),
+        e_elapsed=Mux(kind == Kind.REQUEST, event_2.length[:ELAPSED_BITS], 0),
         may_output=event_2.may_output,
         is_segment=kind == Kind.SEGMENT,
         is_doorbell=kind == Kind.DOORBELL,

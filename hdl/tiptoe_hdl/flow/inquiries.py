@@ -15,6 +15,10 @@ from .tcb import STAMP_BYTES
 
 REPORT_DEPTH = 16
 
+_WIDTHS = {name: width for page in TCB_PAGES for name, _, width in page}
+_HIGH = "_high"
+"""The rest of a field whose place in its page is too narrow."""
+
 
 class Inquiries(wiring.Component):
     """A queue of reports, whose room ``Issue``'s credits guard: nothing is refused here; and the page that was read last.
@@ -87,7 +91,7 @@ class Inquiries(wiring.Component):
             later = getattr(self, f"later_{step}")
             found = later.payload
             for number, page in enumerate(TCB_PAGES):
-                fields = [(name, low, width) for name, low, width in page if name in found.shape().members]
+                fields = [(name, low, width) for name, low, width in page if self._is_in(found, name)]
                 with m.If(later.valid & found.is_request & (found.e_port == 0) & (found.e_page == number)):
                     m.d.sync += [
                         self.tcb_page[low : low + width].eq(self._field(found, name, width))
@@ -96,10 +100,16 @@ class Inquiries(wiring.Component):
         return m
 
     @staticmethod
+    def _is_in(tcb, name):
+        return name.removesuffix(_HIGH) in tcb.shape().members
+
+    @staticmethod
     def _field(tcb, name, width):
-        value = Value.cast(tcb[name])
-        if len(value) > width:
-            raise ValueError(f"{name} has {len(value)} bits in the TCB, {width} in its page")
+        whole = name.removesuffix(_HIGH)
+        value, places = Value.cast(tcb[whole]), _WIDTHS[whole] + _WIDTHS.get(whole + _HIGH, 0)
+        if len(value) > places:
+            raise ValueError(f"{whole} has {len(value)} bits in the TCB, {places} in its page")
+        value = value[:width] if name == whole else value[_WIDTHS[whole] :]
         return Cat(value, Const(0, width - len(value)))
 
     @classmethod
@@ -107,7 +117,7 @@ class Inquiries(wiring.Component):
         """The 64 bits of a page of the TCB, zeros for what comes later."""
         parts, at = [], 0
         for name, low, width in page:
-            value = cls._field(tcb, name, width) if name in tcb.shape().members else Const(0, width)
+            value = cls._field(tcb, name, width) if cls._is_in(tcb, name) else Const(0, width)
             parts += [Const(0, low - at), value]
             at = low + width
         return Cat(*parts, Const(0, 64 - at))

@@ -7,19 +7,16 @@ from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
 from ..wire.valid_only import valid_only
-from .tcb import INTERVAL_BITS, MAXSEG_BITS
+from .tcb import INTERVAL_BITS
 
 INTERVAL_FRACTION = 12
 FRACTION = 4
 """Departure times are in 2^-4 cycles."""
-NOW_BITS = 32
-"""Bits of the clock, in cycles."""
-LONGEST_LOG2 = MAXSEG_BITS
-"""Longer than any segment: a rate that has changed lets no gap be longer than this takes."""
 
-assert LONGEST_LOG2 + INTERVAL_BITS - INTERVAL_FRACTION <= NOW_BITS - 2, (
-    "no gap is longer than a quarter of the clock's range"
-)
+
+def clock_bits(cfg: EngineConfig) -> int:
+    """Bits of the clock, in cycles: no gap is longer than a quarter of its range."""
+    return cfg.length_bits + INTERVAL_BITS - INTERVAL_FRACTION + 2
 
 
 def turn(cfg: EngineConfig) -> data.StructLayout:
@@ -35,7 +32,7 @@ def departure(cfg: EngineConfig) -> data.StructLayout:
     without a rate.
     """
     return data.StructLayout(
-        {"id": cfg.id_bits, "length": MAXSEG_BITS, "charged": 1, "spacing": 1, "due": 1, "sets": 1, "begins": 1}
+        {"id": cfg.id_bits, "length": cfg.length_bits, "charged": 1, "spacing": 1, "due": 1, "sets": 1, "begins": 1}
     )
 
 
@@ -52,7 +49,7 @@ class Pacing(wiring.Component):
     held whose gaps are at least twice as many cycles as connections wait.
 
     Data that leaves within a gap (what goes again by a time-out) makes it longer. A new rate shortens a gap that is
-    longer than LONGEST_LOG2 says, so a very low rate that is raised is not waited for; and an end of the rate ends it.
+    longer than the longest segment's, so a very low rate that is raised is not waited for; and an end of the rate ends it.
 
     Timing: a departure time is known eight cycles behind ``i``, sooner than the connection's next one reads it. ``o`` passes
     ``turn`` on in its cycle; turns that are due go in turn with these.
@@ -60,8 +57,8 @@ class Pacing(wiring.Component):
     Parameters
     ----------
     cfg : EngineConfig
-    now_bits : int
-        NOW_BITS, but for tests in which the clock wraps and intervals are short.
+    now_bits : int or None
+        None: ``clock_bits(cfg)``; less for tests in which the clock wraps and intervals are short.
 
     Ports
     -----
@@ -75,9 +72,9 @@ class Pacing(wiring.Component):
         A connection's turn.
     """
 
-    def __init__(self, cfg: EngineConfig, now_bits: int = NOW_BITS):
+    def __init__(self, cfg: EngineConfig, now_bits: int | None = None):
         self._cfg = cfg
-        self._time_bits = now_bits + FRACTION
+        self._time_bits = (now_bits or clock_bits(cfg)) + FRACTION
         super().__init__({
             "i": In(valid_only(departure(cfg))), "asked": In(valid_only(INTERVAL_BITS)),
             "turn": In(stream.Signature(cfg.id_bits)), "o": Out(stream.Signature(turn(cfg))),
@@ -119,10 +116,11 @@ class Pacing(wiring.Component):
             read.addr.eq(at[2].id), time.addr.eq(at[2].id),
         ]  # fmt: skip
         interval, until = Signal(INTERVAL_BITS, reset_less=True), Signal(time_bits, reset_less=True)
-        length = Signal(LONGEST_LOG2 + 1, reset_less=True)
+        longest_log2 = self._cfg.length_bits  # longer than any segment
+        length = Signal(longest_log2 + 1, reset_less=True)
         m.d.sync += [
             interval.eq(read.data), until.eq(time.data),
-            length.eq(Mux(at[3].sets, 1 << LONGEST_LOG2, at[3].length)),
+            length.eq(Mux(at[3].sets, 1 << longest_log2, at[3].length)),
         ]  # fmt: skip
 
         # Two halves, a DSP block each, and their sum a cycle later.

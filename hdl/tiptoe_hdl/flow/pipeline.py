@@ -29,7 +29,7 @@ from ..messages import TimeStamp, sack_list
 from ..wire.valid_only import valid_only
 from .ack_limit import said_now
 from .banks import BANKS, INQUIRED, LATER, Again, BankMemory
-from .congestion.news import Steering, Told, congestion_news
+from .congestion.news import Steering, congestion_news, told_layout
 from .event import Kind, flow_event, known_of
 from .result import Parameters, arrival, inquiry, inquiry_later, pass_result
 from .rules import (
@@ -413,7 +413,7 @@ class Pipeline(wiring.Component):
             self.news.valid.eq(changes & Cat(*events.values()).any()),
             news.id.eq(ident),
             news.before.eq(before),
-            *_equal(Told, news.told, told),
+            *_equal(told_layout(self._cfg), news.told, told),
             *(news[name].eq(happened) for name, happened in events.items()),
         ]
 

@@ -6,7 +6,7 @@ from ..config import EngineConfig
 from ..congestion import ALGORITHM_BITS
 from ..messages import SACK_BITS, Status
 from .banks import INQUIRED, fields_from
-from .tcb import MAXSEG_BITS, TICK_BITS
+from .tcb import TICK_BITS
 
 Parameters = data.StructLayout(
     {
@@ -43,8 +43,16 @@ def arrival(cfg: EngineConfig) -> data.StructLayout:
     """What becomes of a segment's payload, and whether its connection has changed; what of it has come ``twice``, from ``e_seq``
     on."""
     return data.StructLayout(
-        {"id": cfg.id_bits, "place_seq": 32, "front": 12, "place_length": 12, "changed": 1, "rcv_nxt": 32, "irs": 32}
-        | {"twice": 1, "e_seq": 32, "twice_length": 12}
+        {
+            "id": cfg.id_bits,
+            "place_seq": 32,
+            "front": cfg.length_bits,
+            "place_length": cfg.length_bits,
+            "changed": 1,
+            "rcv_nxt": 32,
+            "irs": 32,
+        }
+        | {"twice": 1, "e_seq": 32, "twice_length": cfg.length_bits}
     )
 
 
@@ -72,11 +80,11 @@ def pass_result(cfg: EngineConfig) -> data.StructLayout:
             "reset": 1,
             "tx_seq": 32,
             "tx_flags": 8,
-            "tx_length": MAXSEG_BITS,
+            "tx_length": cfg.length_bits,
             "tx_wnd": 16,
             "rcv_nxt": 32,
             "iss": 32,
-            "maxseg": MAXSEG_BITS,
+            "maxseg": cfg.length_bits,
             "ws_ok": 1,
             "sack_ok": 1,
             "ts_ok": 1,

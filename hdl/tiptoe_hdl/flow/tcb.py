@@ -17,9 +17,6 @@ CWND_BITS = 24
 WND_BITS = 30
 """Bits of the peer's window: 65,535 << 14 at most (RFC 7323 section 2.3)."""
 
-MAXSEG_BITS = 12
-"""Bits of the effective maximum segment size."""
-
 STAMP_BYTES = OPTION_BYTES * TIMESTAMPS_WORDS
 """What timestamps take of every segment: of an MSS that they are agreed upon with, ``maxseg`` is so much less."""
 
@@ -54,7 +51,6 @@ FIELDS = {
     # configuration
     "snd_log2": 5,
     "rcv_log2": 5,
-    "maxseg": MAXSEG_BITS,
     "ws_ok": 1,
     "sack_ok": 1,  # both ends know selective acknowledgements
     "ecn_ok": 1,  # both ends know ECN; before the connection is established: our SYN offered it
@@ -155,9 +151,13 @@ FIELDS = {
 
 
 def fields(cfg: EngineConfig) -> dict:
-    """Shapes of all fields by name: FIELDS, and the intervals received out of order (``rules/reassembly.py``), or those the
-    peer has (``rules/scoreboard.py``)."""
-    return FIELDS | {"ooo_valid": cfg.ooo_intervals, "ooo": data.ArrayLayout(interval, cfg.ooo_intervals)}
+    """Shapes of all fields by name: FIELDS, the effective maximum segment size, and the intervals received out of order
+    (``rules/reassembly.py``), or those the peer has (``rules/scoreboard.py``)."""
+    return FIELDS | {
+        "maxseg": cfg.length_bits,
+        "ooo_valid": cfg.ooo_intervals,
+        "ooo": data.ArrayLayout(interval, cfg.ooo_intervals),
+    }
 
 
 TimerRecord = data.StructLayout(

@@ -79,7 +79,7 @@ COMMANDS = {
 
 COMMAND_TEXT = {
     Opcode.NOP: "Nothing; a place holder.",
-    Opcode.PROVISION: "Gives the engine a connection id with its two rings: bases aligned to their sizes, sizes of 2^12 to 2^24 bytes. With `stock` the id may serve a passive open; without, it waits for OPEN.",
+    Opcode.PROVISION: "Gives the engine a connection id with its two rings: bases aligned to their sizes, sizes of 2^12 to 2^24 bytes; where LIMITS.MAX_FRAME_BYTES is more than 1514, of 2^13 at least and of more than that. With `stock` the id may serve a passive open; without, it waits for OPEN.",
     Opcode.OPEN: "Active open of a provisioned id: inserts the four-tuple and sends a SYN. `mss` is the largest segment to be sent and the MSS option offered; `rcv_scale` the window scale offered. With `ecn` the SYN offers ECN if CONTROL.ECN accepts it. Frames go to `dmac`, or to entry `next_hop` when `use_next_hop`. With `laddr` 0.0.0.6 it is over IPv6, to `faddr6`, of which `faddr` is the fold by ALIAS_KEY: with the address's words a0 (its first four bytes) to a3, and the key's k0 to k2, `a0*k0 ^ a1*k1 ^ a2*k2 ^ a3`; bit j of `a*k` is the parity of a AND bits j to j + 31 of the sequence that begins with k, bit 0 first, and goes on by `s[n] = s[n-32] ^ s[n-30] ^ s[n-29] ^ s[n-25]`. Success is told by CONNECTION events.",
     Opcode.CLOSE: "Sends data up to position `snd_end`, then FIN.",
     Opcode.ABORT: "Sends a reset and ends the connection with reason LOCAL_ABORT.",
@@ -173,7 +173,7 @@ TCB_PAGES = (
     (("snd_una", 0, 32), ("snd_nxt", 32, 32)),
     (("snd_max", 0, 32), ("snd_end", 32, 32)),
     (("rcv_nxt", 0, 32), ("rcv_adv", 32, 32)),
-    (("snd_wnd", 0, 30), ("rexmits", 32, 16), ("maxseg", 48, 12), ("rexmt_shift", 60, 4)),
+    (("snd_wnd", 0, 30), ("maxseg_high", 30, 2), ("rexmits", 32, 16), ("maxseg", 48, 12), ("rexmt_shift", 60, 4)),
     (("cwnd", 0, 24), ("ssthresh", 24, 24), ("dupacks", 48, 2), ("in_recovery", 50, 1), ("persist", 51, 1),
      ("unanswered", 52, 4), ("losses", 56, 8)),
     (("srtt", 0, 20), ("rttvar", 20, 20), ("rto", 40, 20), ("rtt_valid", 60, 1)),
@@ -185,7 +185,8 @@ TCB_PAGES = (
 )
 # fmt: on
 """Pages of a TCB that READ_TCB reads, fields as (name, lowest bit, width); names of flow/tcb.py. Sequence numbers are
-what stands in segments. Times are in ticks: srtt times 8, rttvar times 4. A page is read at once; two pages are not."""
+what stands in segments. Times are in ticks: srtt times 8, rttvar times 4. ``maxseg_high``: the highest two bits of maxseg. A page is read at once; two
+pages are not."""
 
 
 class ErrorCode(IntEnum):
@@ -211,4 +212,10 @@ not written though the ring has room; and a host that does not read, so that the
 
 
 HOST_FRAME_SLOT_BYTES = 2048
-"""A slot of the host frame ring; the frame begins at byte 2, so that its IP header is aligned."""
+"""A slot of the host frame ring; the frame begins at byte 2, so that its IP header is aligned. Of an engine with longer frames:
+``host_frame_slot_bytes``."""
+
+
+def host_frame_slot_bytes(max_frame_bytes: int) -> int:
+    """A slot's size: the least power of two that holds the longest frame and the two bytes before it, 2048 at least."""
+    return max(HOST_FRAME_SLOT_BYTES, 1 << (max_frame_bytes + 1).bit_length())

@@ -70,7 +70,9 @@ class BurstSplitter(wiring.Component):
 
         word = Signal(word_bits)  # number of the burst's first word
         in_ring = Signal(word_bits)  # bits of a word's number that count; the others stay
-        left = Signal(range((cfg.bytes_per_beat + 4093 >> lane_bits) + 1))  # the transfer's words, less one
+        left = Signal(
+            range((cfg.bytes_per_beat + (1 << cfg.length_bits) - 3 >> lane_bits) + 1)
+        )  # the transfer's words, less one
         limit = Signal(range(MAX_BEATS))  # words a burst from here may have, less one
         first = Signal()
         first_lane, last_lane = Signal(lane_bits), Signal(lane_bits)
@@ -84,7 +86,7 @@ class BurstSplitter(wiring.Component):
             for value in range(cfg.bytes_per_beat):
                 with m.Case(value):
                     m.d.comb += offset_m1.eq(value - 1)
-        end = Signal(13)
+        end = Signal(cfg.length_bits + 1)
         m.d.comb += end.eq(request.length + offset_m1)
 
         # Words from here to the end of the page or ring, less one.

@@ -90,7 +90,7 @@ class CommandCheck(wiring.Component):
             m.d.sync += mask.eq(ones_below(log2, len(mask)))
             aligned = check(f"{name}_aligned", ~(base[:24] & mask).any())
             reachable = check(f"{name}_reachable", ~base[cfg.addr_width :].any())
-            sized = check(f"{name}_sized", in_range(log2, 12, 24))
+            sized = check(f"{name}_sized", in_range(log2, cfg.ring_log2_min, 24))
             return aligned & reachable & sized
 
         tid = field(Opcode.OPEN, "tid")

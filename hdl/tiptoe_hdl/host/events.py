@@ -5,7 +5,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
-from ..messages import CommandDone, ErrorEvent, FrameEvent, connection_report, dma_request, is_v6, placed, syn_event
+from ..messages import CommandDone, ErrorEvent, connection_report, dma_request, frame_event, is_v6, placed, syn_event
 from ..wire.valid_only import valid_only
 from .abi import EVENT_BYTES, EVENTS, EventType
 from .connection_events import ConnectionEvents
@@ -56,7 +56,7 @@ class EventWriter(wiring.Component):
         See ConnectionEvents.
     enable, base, log2, consumer, producer, pending, request, data, dma_done, count_events_written, count_event_ring_full
         See EventRing.
-    syn : In(stream of ``syn_event(cfg)``), done : In(stream of CommandDone), frame : In(stream of FrameEvent)
+    syn : In(stream of ``syn_event(cfg)``), done : In(stream of CommandDone), frame : In(stream of ``frame_event``)
     error : In(valid-only ErrorEvent)
     waiting, progress, asleep : Out(1)
         For the watchdog: an event is to be written, and can be; one is, or is found to be none; one can't, since the host
@@ -81,7 +81,7 @@ class EventWriter(wiring.Component):
                 "report": In(stream.Signature(connection_report(cfg))),
                 "syn": In(stream.Signature(syn_event(cfg))),
                 "done": In(stream.Signature(CommandDone)),
-                "frame": In(stream.Signature(FrameEvent)),
+                "frame": In(stream.Signature(frame_event(cfg))),
                 "error": In(valid_only(ErrorEvent)),
                 "enable": In(1),
                 "base": In(cfg.addr_width),

@@ -14,15 +14,24 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..config import EngineConfig
+from ..config import ETHERNET_FRAME_BYTES, EngineConfig
 from ..messages import ACK, ECE, SYN, FourTuple, StampOptions, listen_write, peer_fields, tx_control
 from ..wire.choice import select
+from ..wire.headers import ETHERNET_BYTES, IPV4_BYTES, IPV6_BYTES, TCP_BYTES
 from .handshake import syn_request
 from .jobs import DEFAULT_MSS
 
-MSS = (48, 256, 536, 1200, 1300, 1400, 1440, 1460)
-"""The largest one that is not above the peer's is remembered. The first one is the least that any connection sends: a peer that
-says less gets no more than from a SYN that found room."""
+
+def cookie_mss(cfg: EngineConfig) -> tuple[int, ...]:
+    """The largest one that is not above the peer's is remembered. The first one is the least that any connection sends: a peer
+    that says less gets no more than from a SYN that found room. The last ones, with frames beyond Ethernet's, are those of
+    our longest frame over IPv6 and IPv4."""
+    if cfg.max_frame_bytes == ETHERNET_FRAME_BYTES:
+        return (48, 256, 536, 1200, 1300, 1400, 1440, 1460)
+    longest = cfg.max_frame_bytes - ETHERNET_BYTES - IPV4_BYTES - TCP_BYTES
+    return tuple(sorted((48, 536, 1200, 1300, 1440, 1460, longest + IPV4_BYTES - IPV6_BYTES, longest)))
+
+
 TIME_BITS = 13
 """Of the clock, in the hash: what three words leave beside the rest. All messages have one length, and need not say it."""
 ROUNDS = 10
@@ -47,7 +56,7 @@ def options_of(stamp):
 
 
 class MssBits(wiring.Component):
-    """The bits that stand for a SYN's MSS, two cycles later.
+    """The bits that stand for a SYN's MSS (``cookie_mss``), two cycles later.
 
     Ports
     -----
@@ -56,14 +65,15 @@ class MssBits(wiring.Component):
     o : Out(3)
     """
 
-    mss: In(16)
-    o: Out(3)
+    def __init__(self, cfg: EngineConfig):
+        self._all = cookie_mss(cfg)
+        super().__init__({"mss": In(16), "o": Out(3)})
 
     def elaborate(self, platform):
         m = Module()
         said = Mux(self.mss.any(), self.mss, DEFAULT_MSS)
-        at_least = Signal(len(MSS) - 1)
-        m.d.sync += [at_least.eq(Cat(said >= least for least in MSS[1:])), self.o.eq(sum(at_least, Const(0, 3)))]
+        at_least = Signal(len(self._all) - 1)
+        m.d.sync += [at_least.eq(Cat(said >= least for least in self._all[1:])), self.o.eq(sum(at_least, Const(0, 3)))]
         return m
 
 

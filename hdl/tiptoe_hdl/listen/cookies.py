@@ -73,7 +73,7 @@ class SynCookies(wiring.Component):
         # What a maker has taken leaves its index here; the entry comes in time, three cycles later.
         with m.If(wanted & free):
             m.d.sync += self.index.eq(self.i.payload.listener)
-        m.submodules.mss = mss = MssBits()
+        m.submodules.mss = mss = MssBits(self._cfg)
         m.d.comb += mss.mss.eq(self.i.payload.mss)
         m.d.comb += free.eq(Cat(maker.make.ready for maker in makers).any())
         for number, maker in enumerate(makers):

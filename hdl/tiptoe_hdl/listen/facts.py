@@ -5,15 +5,19 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
-from ..messages import FIN, FourTuple
+from ..messages import ELAPSED_BITS, FIN, FourTuple
 from ..wire.choice import equal_before
 from ..wire.sequence import distance
 from .handshake import Action, decide
 from .jobs import BACKOFF_LIMIT, CROWDED_TICKS, PRESSED_RETRIES, SYN_ACK_TICKS
 from .syncache import EntryState, entry_status, generation_bits, index_bits, own, peer, reference
 
-Said = data.StructLayout({"tuple": FourTuple, "seq": 32, "ack": 32, "flags": 8, "length": 12, "proven": 1})
-"""What a segment says that matters for an entry."""
+
+def segment_says(cfg: EngineConfig) -> data.StructLayout:
+    """What a segment says that matters for an entry."""
+    return data.StructLayout(
+        {"tuple": FourTuple, "seq": 32, "ack": 32, "flags": 8, "length": cfg.length_bits, "proven": 1}
+    )
 
 
 class EntryFacts(wiring.Component):
@@ -44,7 +48,7 @@ class EntryFacts(wiring.Component):
     left : Out(17); due : Out(1); last_try : Out(1); backoff : Out(16)
         Ticks left (bit 16: less than none); none left, or no more are granted; no SYN,ACK after this one; ticks to the
         next one.
-    since : Out(12)
+    since : Out(ELAPSED_BITS)
         Ticks since the SYN,ACK, as long as it was sent once.
     action : Out
         What to do about the segment.
@@ -59,11 +63,11 @@ class EntryFacts(wiring.Component):
         self.cfg = cfg
         super().__init__({
             "index": In(index_bits(cfg)), "peer": In(peer(cfg)), "own": In(own(cfg)), "status": In(entry_status(cfg)),
-            "meta": In(Said), "elapsed": In(8), "pressed": In(1), "crowded": In(1), "syn_retries": In(8),
+            "meta": In(segment_says(cfg)), "elapsed": In(8), "pressed": In(1), "crowded": In(1), "syn_retries": In(8),
             "dropped": In(16), "listener": In(cfg.listener_bits), "stocked": In(1),
             "iss_next": Out(32), "rcv_nxt": Out(32), "mss": Out(16),
-            "generation_next": Out(generation_bits(cfg)), "retries_next": Out(8), "repeats_next": Out(2), "since": Out(12),
-            "live": Out(1), "fresh": Out(1),
+            "generation_next": Out(generation_bits(cfg)), "retries_next": Out(8), "repeats_next": Out(2),
+            "since": Out(ELAPSED_BITS), "live": Out(1), "fresh": Out(1),
             "left": Out(17), "due": Out(1), "last_try": Out(1), "backoff": Out(16),
             "action": Out(Action), "acceptable": Out(1), "named": Out(1), "child": Out(1),
             "reference": Out(16),
@@ -78,7 +82,8 @@ class EntryFacts(wiring.Component):
         offset = Signal(32)
         ours, seq_is_irs, seq_is_next, in_window, ack_is_next = (Signal() for _ in range(5))
         # SEG.LEN in bytes; the segment begins so little left of RCV.NXT that it may reach beyond; where it then ends, from there.
-        seg_len, left, end, at_edge, reaches_in = Signal(12), Signal(), Signal(13), Signal(), Signal()
+        bits = len(meta.length)
+        seg_len, left, end, at_edge, reaches_in = Signal(bits), Signal(), Signal(bits + 1), Signal(), Signal()
         m.d.sync += [
             ours.eq(self.live & equal_before(m, peer.tuple, meta.tuple)),
             offset.eq(distance(meta.seq, self.rcv_nxt)),
@@ -86,10 +91,10 @@ class EntryFacts(wiring.Component):
             seq_is_next.eq(equal_before(m, meta.seq, self.rcv_nxt)),
             in_window.eq(offset < own.wnd),  # a distance, not a position
             seg_len.eq(meta.length + meta.flags[FIN]),
-            left.eq(offset[12:].all()),
-            end.eq(offset[:12] + seg_len),
+            left.eq(offset[bits:].all()),
+            end.eq(offset[:bits] + seg_len),
             at_edge.eq((offset == own.wnd) & ~seg_len.any()),
-            reaches_in.eq(at_edge | (left & end[12] & end[:12].any() & (end[:12] <= own.wnd))),
+            reaches_in.eq(at_edge | (left & end[bits] & end[:bits].any() & (end[:bits] <= own.wnd))),
             ack_is_next.eq(equal_before(m, meta.ack, self.iss_next)),
             self.action.eq(decide(
                 m, meta.flags, live=ours, seq_is_irs=seq_is_irs, seq_is_next=seq_is_next, in_window=in_window,

@@ -3,7 +3,7 @@
 from amaranth.hdl import Array, Mux, Signal
 
 from ..messages import ACK, ECE, RST, SYN, FlowOp, peer_fields
-from .cookie_maker import MSS, NO_SCALE, Cookie
+from .cookie_maker import NO_SCALE, Cookie, cookie_mss
 from .jobs import DEFAULT_MSS
 
 
@@ -13,7 +13,7 @@ def outputs(m, u):
     syn, entry = u.syns.o.payload, u.listeners.entry
     cookie = Signal(Cookie)
     m.d.sync += cookie.eq(syn.ack - syn.seq)
-    remembered = Array(MSS)[cookie.mss]
+    remembered = Array(cookie_mss(u.cfg))[cookie.mss]
 
     # The entry of a SYN, as it is stored: what the peer said, and what we say.
     m.d.comb += [

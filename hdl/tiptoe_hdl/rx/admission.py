@@ -20,7 +20,7 @@ class Admission(wiring.Component):
 
     Members
     -------
-    head : In RxMeta; told : In ``told``
+    head : In ``rx_meta``; told : In ``told``
         The segment, and what the tables say.
     admit : In(1)
         Pulse: the head is a SYN for a listener, or of a half-open connection.

@@ -30,13 +30,8 @@ def read_port(cfg: EngineConfig) -> wiring.Signature:
     return wiring.Signature({
         "valid": Out(1), "word": Out(ceil_log2(buffer_words(cfg))),
         "data": In(cfg.data_width), "data_valid": In(1),
-        "free": Out(1), "free_words": Out(range(frame_words(cfg) + 1)),
+        "free": Out(1), "free_words": Out(range(cfg.frame_words + 1)),
     })  # fmt: skip
-
-
-def frame_words(cfg: EngineConfig) -> int:
-    """Words of the longest frame."""
-    return -(-cfg.max_frame_bytes // cfg.bytes_per_beat)
 
 
 class RxBuffer(wiring.Component):
@@ -68,9 +63,9 @@ class RxBuffer(wiring.Component):
     def __init__(self, cfg: EngineConfig):
         self._cfg = cfg
         words = buffer_words(cfg)
-        if words < frame_words(cfg) + 2 * HEADROOM:
+        if words < 2 * (cfg.frame_words + HEADROOM):
             raise ValueError(
-                f"rx_buffer_bytes must hold a frame of {cfg.max_frame_bytes} bytes and {2 * HEADROOM} words, "
+                f"rx_buffer_bytes must hold two frames of {cfg.max_frame_bytes} bytes and {2 * HEADROOM} words, "
                 f"not {cfg.rx_buffer_bytes} bytes"
             )
         super().__init__(

@@ -4,12 +4,15 @@ RFC 8200 section 8.1)."""
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
 
 from ..config import EngineConfig
 from .position import IP_WORD, fixed_beats, padded_word, version_is_6
 
-_TCP_ACC_BITS = 26  # (750 + 6) half words of 16 bits
 _IP_ACC_BITS = 21
+
+_PSEUDO_HALVES = 2
+"""Half words of a pseudo header besides its addresses."""
 
 _IP_HALF = 7
 """Half word of the frame with which the IP header begins."""
@@ -37,7 +40,7 @@ class RxChecksum(wiring.Component):
     Parameters
     ----------
     cfg : EngineConfig
-        ``data_width`` is used.
+        ``data_width`` and ``max_frame_bytes`` are used.
 
     Members
     -------
@@ -164,12 +167,12 @@ class RxChecksum(wiring.Component):
             m.d.sync += delayed.eq(begin)
             begin = delayed
         ip_acc = Signal(_IP_ACC_BITS)
-        tcp_acc = Signal(_TCP_ACC_BITS)
+        tcp_acc = Signal(16 + ceil_log2(self._cfg.max_frame_bytes // 2 + _PSEUDO_HALVES))
         m.d.sync += [
             ip_acc.eq(Mux(begin[0], 0, ip_acc) + ip_terms[0]),
             tcp_acc.eq(Mux(begin[1], addend, tcp_acc) + tcp_terms[0]),
         ]
-        # Carries into bit 16 fold to 0xFFFF only if both halves are all ones, but there are no more than 1023 carries.
+        # Carries into bit 16 fold to 0xFFFF only if both halves are all ones, but there are not nearly so many carries.
         ip_total = Signal(16)
         tcp_total = Signal(16)
         m.d.sync += [

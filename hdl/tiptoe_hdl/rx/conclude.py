@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
 from ..host.abi import ErrorCode
-from ..messages import ErrorEvent, FrameEvent, placed, ring_write
+from ..messages import ErrorEvent, frame_event, placed, ring_write
 from ..wire.apart import APART
 from ..wire.valid_only import valid_only
 from .target import conclusion
@@ -40,7 +40,7 @@ class Conclusions(wiring.Component):
     ring : In valid-only of ``ring_write(cfg)``
     placed : Out stream of ``placed(cfg)``
     abort : Out stream of ``{id}``
-    frame : Out stream of ``FrameEvent``
+    frame : Out stream of ``frame_event(cfg)``
         Must have room for every host frame under way.
     error : Out valid-only of ``ErrorEvent``
     arrivals_done : Out(8)
@@ -56,7 +56,7 @@ class Conclusions(wiring.Component):
                 "ring": In(valid_only(ring_write(cfg))),
                 "placed": Out(stream.Signature(placed(cfg))),
                 "abort": Out(stream.Signature(abort_request(cfg))),
-                "frame": Out(stream.Signature(FrameEvent)),
+                "frame": Out(stream.Signature(frame_event(cfg))),
                 "error": Out(valid_only(ErrorEvent)),
                 "arrivals_done": Out(8),
             }
@@ -125,7 +125,7 @@ class Conclusions(wiring.Component):
                         m.d.sync += [
                             self.frame.valid.eq(1),
                             self.frame.payload.slot.eq(head.value[:16]),
-                            self.frame.payload.length.eq(head.value[16:28]),
+                            self.frame.payload.length.eq(head.value[16 : 16 + cfg.length_bits]),
                         ]
                         with m.If(failed):
                             m.d.sync += self.frame.payload.length.eq(0)

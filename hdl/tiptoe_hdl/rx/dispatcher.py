@@ -14,7 +14,7 @@ from ..messages import (
     RST,
     SYN,
     FourTuple,
-    FrameInfo,
+    frame_info,
     interval,
     peer_fields,
     rx_meta,
@@ -48,7 +48,7 @@ class Dispatcher(wiring.Component):
 
     Members
     -------
-    meta : In stream of RxMeta
+    meta : In stream of ``rx_meta``
     lookup : Out stream of FourTuple; result : In stream of ``table_result``
         The connection table.
     find : Out valid-only of LocalEndpoint; found : In stream of ``listens``
@@ -59,7 +59,7 @@ class Dispatcher(wiring.Component):
         Segments of connections, each with an ``info`` whose ``ask`` is set.
     sack : Out stream of ``rx_sack``
         Blocks of the segment that was taken last; the next segment comes behind them.
-    info : Out stream of FrameInfo
+    info : Out stream of ``frame_info``
         One for each ``meta``, in order.
     syn : Out stream of ``syn_request``
         The listen unit: SYNs for a listener, and those of half-open connections.
@@ -110,7 +110,7 @@ class Dispatcher(wiring.Component):
                 "block": In(stream.Signature(interval)),
                 "segment": Out(stream.Signature(rx_segment(cfg))),
                 "sack": Out(stream.Signature(rx_sack(cfg))),
-                "info": Out(stream.Signature(FrameInfo)),
+                "info": Out(stream.Signature(frame_info(self.cfg))),
                 "syn": Out(stream.Signature(syn_request(cfg))),
                 "unserved": Out(stream.Signature(syn_request(cfg))),
                 "room": In(1),
@@ -152,7 +152,7 @@ class Dispatcher(wiring.Component):
         self._connect(m, again)
 
         # Resets: what the segment occupies in sequence space.
-        length, end = Signal(13), Signal(32)
+        length, end = Signal(self.cfg.length_bits + 1), Signal(32)
         m.d.sync += [
             length.eq(head.payload_length + head.flags[SYN] + head.flags[FIN]),
             end.eq(head.seq + length),
@@ -324,7 +324,7 @@ class Dispatcher(wiring.Component):
             ]
 
     def _inform(self, m, done):
-        """Push the head's FrameInfo; it is ``done`` when there is room, and somebody to take its SACK blocks."""
+        """Push the head's ``frame_info``; it is ``done`` when there is room, and somebody to take its SACK blocks."""
         with m.If(~self.info.valid & self._blocks.i.ready):
             m.d.comb += done.eq(1)
             m.d.sync += self.info.valid.eq(1)

@@ -31,7 +31,7 @@ _TCP_HEADER_BYTES = 20
 
 def decision(cfg: EngineConfig) -> data.StructLayout:
     """``end``: a frame ends here; it is kept (``commit``) for the engine or for the host; its length in bytes."""
-    return data.StructLayout({"end": 1, "commit": 1, "to_host": 1, "length": 12})
+    return data.StructLayout({"end": 1, "commit": 1, "to_host": 1, "length": cfg.length_bits})
 
 
 def is_invalid_source(address: Value) -> Value:
@@ -247,7 +247,7 @@ class RxJudge(wiring.Component):
         ``beats`` stops one beat behind the limit, so no length wraps round.
         """
         cfg = self._cfg
-        limit = -(-cfg.max_frame_bytes // cfg.bytes_per_beat)
+        limit = cfg.frame_words
         beats = Signal(range(limit + 2))
         length = Signal(range((limit + 2) * cfg.bytes_per_beat + 1))
         m.d.comb += self.inside.eq(beats < limit)

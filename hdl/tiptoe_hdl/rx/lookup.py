@@ -35,12 +35,12 @@ class Lookup(wiring.Component):
 
     Members
     -------
-    meta : In stream of RxMeta
+    meta : In stream of ``rx_meta``
     lookup : Out stream of FourTuple; result : In stream of ``table_result``
         The connection table.
     find : Out valid-only of LocalEndpoint; found : In stream of ``listens``
         The listen table: a search with each lookup; found is there when the lookup's result is, and taken together with it.
-    head : Out RxMeta; told : Out ``told``; kind : Out Kind
+    head : Out ``rx_meta``; told : Out ``told``; kind : Out Kind
         Flip-flops. The first two count from the cycle on in which ``kind`` is not 0.
     done : In(1)
         The head's last cycle.

@@ -81,7 +81,7 @@ class RxMetaBuilder(wiring.Component):
 
         # The fields, complete in the decision's cycle.
         held = Signal(rx_meta(cfg))
-        ihl, total, data_offset = Signal(4), Signal(12), Signal(4)
+        ihl, total, data_offset = Signal(4), Signal(cfg.length_bits), Signal(4)
 
         def take(name, here, assignments):
             hit = Signal(name=f"hit_{name}")
@@ -100,7 +100,7 @@ class RxMetaBuilder(wiring.Component):
             [
                 ihl.eq(word(IP_WORD)[24:28]),
                 held.ecn.eq(word(IP_WORD)[16:18]),
-                total.eq(word(IP_WORD)[:12]),
+                total.eq(word(IP_WORD)[: len(total)]),
             ],
         )
         take("faddr", position.is_word(7), held.tuple.faddr.eq(word(7)))
@@ -123,7 +123,7 @@ class RxMetaBuilder(wiring.Component):
         entry = queue.i.payload
         # IHL is known beats before the data offset.
         tcp_word = Signal(5)
-        tcp_length = Signal(12)
+        tcp_length = Signal.like(total)
         m.d.sync += [tcp_word.eq(IP_WORD + ihl), tcp_length.eq(total - (ihl << 2))]
         m.d.comb += [
             entry.meta.eq(held),
@@ -191,7 +191,11 @@ class RxMetaBuilder(wiring.Component):
         hit = Signal(name="hit_ipv6")
         m.d.sync += hit.eq(self.valid & position.is_word(IP_WORD))
         with m.If(hit & version):
-            m.d.sync += [ihl.eq(IPV6_WORDS), held.ecn.eq(first[20:22]), total.eq(second[16:28] + 4 * IPV6_WORDS)]
+            m.d.sync += [
+                ihl.eq(IPV6_WORDS),
+                held.ecn.eq(first[20:22]),
+                total.eq(second[16 : 16 + len(total)] + 4 * IPV6_WORDS),
+            ]
         for number in range(4):
             take(
                 f"faddr6_{number}",

@@ -48,7 +48,7 @@ class RxParser(wiring.Component):
     block : Out stream of ``interval``
         ``sacks`` of each report, in their order.
     store : Out(store_port(cfg)), room : In(1)
-        The buffer's write side. Frames are stored without pad bytes: ``RxMeta.payload_offset`` counts from two bytes
+        The buffer's write side. Frames are stored without pad bytes: ``payload_offset`` counts from two bytes
         before the first stored byte.
     count_rx_frames, count_rx_bad_frame, count_rx_not_for_us, count_rx_bad_ip, count_rx_bad_tcp, \
     count_rx_tcp_segments, count_rx_host_frames : Out(1)

@@ -6,16 +6,16 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
-from ..host.abi import HOST_FRAME_SLOT_BYTES, ErrorCode
+from ..host.abi import ErrorCode
 from ..host.consumer_check import ConsumerCheck
-from ..messages import ErrorEvent, FrameEvent, FrameInfo, dma_request, placed, ring_write, rx_verdict
+from ..messages import ErrorEvent, dma_request, frame_event, frame_info, placed, ring_write, rx_verdict
 from ..wire.queue import HalfQueue, Queue
 from ..wire.realign import Realigner, realign_command
 from ..wire.valid_only import valid_only
 from .buffer import read_port
 from .conclude import Conclusions, abort_request
 from .extract import FrameExtractor
-from .target import FRAME_IN_SLOT, IN_FLIGHT, TargetPipeline, conclusion, extraction
+from .target import IN_FLIGHT, TargetPipeline, conclusion, extraction
 
 _WRITES = 16
 """Writes that are asked for but not yet taken by the DMA writer or the realigner, and frames not yet read."""
@@ -42,7 +42,7 @@ class Placement(wiring.Component):
 
     Members
     -------
-    info : In stream of ``FrameInfo``
+    info : In stream of ``frame_info(cfg)``
     verdict : In stream of ``rx_verdict(cfg)``
         Taken for an info that asks.
     ring : In valid-only of ``ring_write(cfg)``
@@ -57,7 +57,7 @@ class Placement(wiring.Component):
         until it has a new ring.
     error : Out valid-only of ``ErrorEvent``
         PAYLOAD_WRITE, argument: id, or all ones for a host frame; BAD_FRAME_CONSUMER.
-    frame : Out stream of ``FrameEvent``
+    frame : Out stream of ``frame_event(cfg)``
         A host frame is in its slot; with length 0 the write failed and the slot holds nothing.
     host_base : In(addr_width), host_slots_log2 : In(4), host_consumer : In(16), host_enable : In(1)
         The host frame ring, aligned to its size. A ``host_consumer`` that no host can have reached is ignored.
@@ -67,12 +67,10 @@ class Placement(wiring.Component):
     """
 
     def __init__(self, cfg: EngineConfig):
-        if cfg.max_frame_bytes > HOST_FRAME_SLOT_BYTES - FRAME_IN_SLOT:
-            raise ValueError(f"max_frame_bytes must fit into a host frame slot, not be {cfg.max_frame_bytes}")
         self._cfg = cfg
         super().__init__(
             {
-                "info": In(stream.Signature(FrameInfo)),
+                "info": In(stream.Signature(frame_info(cfg))),
                 "verdict": In(stream.Signature(rx_verdict(cfg))),
                 "ring": In(valid_only(ring_write(cfg))),
                 "read": Out(read_port(cfg)),
@@ -82,7 +80,7 @@ class Placement(wiring.Component):
                 "placed": Out(stream.Signature(placed(cfg))),
                 "abort": Out(stream.Signature(abort_request(cfg))),
                 "error": Out(valid_only(ErrorEvent)),
-                "frame": Out(stream.Signature(FrameEvent)),
+                "frame": Out(stream.Signature(frame_event(cfg))),
                 "host_base": In(cfg.addr_width),
                 "host_slots_log2": In(4),
                 "host_consumer": In(16),
@@ -99,7 +97,7 @@ class Placement(wiring.Component):
         m.submodules.extractor = extractor = FrameExtractor(cfg)
         m.submodules.realigner = realigner = Realigner(cfg)
         m.submodules.conclusions = conclusions = Conclusions(cfg)
-        m.submodules.frames = frames = Queue(FrameEvent, _FRAME_EVENTS)
+        m.submodules.frames = frames = Queue(frame_event(cfg), _FRAME_EVENTS)
 
         wiring.connect(m, wiring.flipped(self.info), targets.info)
         wiring.connect(m, wiring.flipped(self.verdict), targets.verdict)

@@ -6,21 +6,21 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from ..config import EngineConfig
-from ..host.abi import HOST_FRAME_SLOT_BYTES
-from ..messages import FrameInfo, dma_request, ring_write, rx_verdict
+from ..host.abi import host_frame_slot_bytes
+from ..messages import dma_request, frame_info, ring_write, rx_verdict
 from ..wire.apart import APART
 from ..wire.realign import realign_command
 from ..wire.valid_only import valid_only
-from .buffer import buffer_words, frame_words
+from .buffer import buffer_words
 
 _PAD_BYTES = 2
-"""``FrameInfo.payload_offset`` counts from this many bytes before the stored frame."""
+"""``frame_info``'s ``payload_offset`` counts from this many bytes before the stored frame."""
 
-_SLOT_LOG2 = ceil_log2(HOST_FRAME_SLOT_BYTES)
 FRAME_IN_SLOT = 2
 """A host frame begins at this byte of its slot, so that its IP header is aligned."""
 
-_LARGEST_LOG2 = 26  # 2**15 slots
+MOST_SLOTS_LOG2 = 15
+"""Log2 of the slots of the largest host frame ring."""
 
 IN_FLIGHT = 6
 """Frames that may still come out of ``TargetPipeline`` after ``go`` has fallen."""
@@ -30,8 +30,8 @@ def extraction(cfg: EngineConfig) -> data.StructLayout:
     """What to do with the oldest frame in the buffer: read its words ``first`` to ``first + more`` when ``write``, and
     give back its ``free_words``."""
     return data.StructLayout({
-        "write": 1, "first": ceil_log2(buffer_words(cfg)), "more": range(frame_words(cfg) + 1),
-        "free_words": range(frame_words(cfg) + 1),
+        "write": 1, "first": ceil_log2(buffer_words(cfg)), "more": range(cfg.frame_words + 1),
+        "free_words": range(cfg.frame_words + 1),
     })  # fmt: skip
 
 
@@ -49,18 +49,19 @@ def target(cfg: EngineConfig) -> data.StructLayout:
     })  # fmt: skip
 
 
-def ring_mask(log2: int) -> int:
-    """Which address bits from ``_SLOT_LOG2`` on the position gives, in a ring of ``2**log2`` bytes."""
-    return (1 << max(0, min(log2, _LARGEST_LOG2) - _SLOT_LOG2)) - 1
+def ring_mask(log2: int, slot_log2: int) -> int:
+    """Which address bits from ``slot_log2`` on the position gives, in a ring of ``2**log2`` bytes."""
+    return (1 << max(0, min(log2 - slot_log2, MOST_SLOTS_LOG2))) - 1
 
 
-def ring_address(base: Value, position: Value, mask: Value) -> Value:
+def ring_address(base: Value, position: Value, mask: Value, slot_log2: int) -> Value:
     """The address of ``position`` in the aligned ring that holds ``base``, of the size that ``ring_mask`` gave."""
+    above = slot_log2 + MOST_SLOTS_LOG2
     high = [
-        Mux(mask[bit - _SLOT_LOG2], position[bit], base[bit]) if bit < _LARGEST_LOG2 else base[bit]
-        for bit in range(_SLOT_LOG2, len(base))
+        Mux(mask[bit - slot_log2], position[bit], base[bit]) if bit < above else base[bit]
+        for bit in range(slot_log2, len(base))
     ]
-    return Cat(position[:_SLOT_LOG2], *high)
+    return Cat(position[:slot_log2], *high)
 
 
 class TargetPipeline(wiring.Component):
@@ -80,7 +81,7 @@ class TargetPipeline(wiring.Component):
     -------
     go : In(1)
         Frames may be taken, from the next cycle on.
-    info : In stream of ``FrameInfo``
+    info : In stream of ``frame_info(cfg)``
     verdict : In stream of ``rx_verdict(cfg)``
         Taken with an info that asks.
     ring : In valid-only of ``ring_write(cfg)``
@@ -101,7 +102,7 @@ class TargetPipeline(wiring.Component):
         self._cfg = cfg
         super().__init__({
             "go": In(1),
-            "info": In(stream.Signature(FrameInfo)),
+            "info": In(stream.Signature(frame_info(cfg))),
             "verdict": In(stream.Signature(rx_verdict(cfg))),
             "ring": In(valid_only(ring_write(cfg))),
             "host_base": In(cfg.addr_width), "host_slots_log2": In(4), "host_consumer": In(16), "host_enable": In(1),
@@ -113,8 +114,9 @@ class TargetPipeline(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         cfg = self._cfg
-        word_log2 = ceil_log2(cfg.bytes_per_beat)
-        place = data.StructLayout({"base": cfg.addr_width - _SLOT_LOG2, "log2": 5})
+        length_bits, word_log2 = cfg.length_bits, ceil_log2(cfg.bytes_per_beat)
+        slot_log2 = ceil_log2(host_frame_slot_bytes(cfg.max_frame_bytes))
+        place = data.StructLayout({"base": cfg.addr_width - slot_log2, "log2": 5})
         # An id has no verdict under way while it gets a ring.
         m.submodules.rings = rings = memory.Memory(shape=place, depth=cfg.connections, init=[], attrs=APART)
         write = rings.write_port()
@@ -122,7 +124,7 @@ class TargetPipeline(wiring.Component):
         m.d.comb += [
             write.en.eq(self.ring.valid),
             write.addr.eq(self.ring.payload.id),
-            write.data.base.eq(self.ring.payload.base[_SLOT_LOG2:]),
+            write.data.base.eq(self.ring.payload.base[slot_log2:]),
             write.data.log2.eq(self.ring.payload.log2),
             read.en.eq(1),
             read.addr.eq(self.verdict.payload.id),
@@ -161,7 +163,7 @@ class TargetPipeline(wiring.Component):
         # Stage 1: the frame; the ring's place comes out of its memory.
         one_valid = Signal()
         one = Signal(data.StructLayout({
-            "ask": 1, "to_host": 1, "offset": 8, "length": 12, "verdict": rx_verdict(cfg),
+            "ask": 1, "to_host": 1, "offset": 8, "length": length_bits, "verdict": rx_verdict(cfg),
         }))  # fmt: skip
         m.d.sync += [
             one_valid.eq(take),
@@ -177,7 +179,8 @@ class TargetPipeline(wiring.Component):
         m.d.comb += to_slot.eq(one_valid & one.to_host & room)
         two_valid = Signal()
         two = Signal(data.StructLayout({
-            "ask": 1, "host": 1, "write": 1, "source": 12, "length": 12, "frame_length": 12, "free_words": 12,
+            "ask": 1, "host": 1, "write": 1,
+            "source": length_bits, "length": length_bits, "frame_length": length_bits, "free_words": length_bits,
             "notify": 1, "id": cfg.id_bits, "upto": 32, "position": 32, "slot": 16, "place": place,
         }))  # fmt: skip
         m.d.sync += [
@@ -205,17 +208,17 @@ class TargetPipeline(wiring.Component):
         slot_position = Signal(32)
         base = Signal(cfg.addr_width)
         position = Signal(32)
-        place_mask = Signal(_LARGEST_LOG2 - _SLOT_LOG2)
+        place_mask = Signal(MOST_SLOTS_LOG2)
         address = Signal(cfg.addr_width)
         with m.Switch(two.place.log2):
             for log2 in range(32):
                 with m.Case(log2):
-                    m.d.comb += place_mask.eq(ring_mask(log2))
+                    m.d.comb += place_mask.eq(ring_mask(log2, slot_log2))
         m.d.comb += [
-            slot_position.eq(Cat(Const(FRAME_IN_SLOT, _SLOT_LOG2), two.slot)),
-            base.eq(Mux(two.host, self.host_base, Cat(Const(0, _SLOT_LOG2), two.place.base))),
+            slot_position.eq(Cat(Const(FRAME_IN_SLOT, slot_log2), two.slot)),
+            base.eq(Mux(two.host, self.host_base, Cat(Const(0, slot_log2), two.place.base))),
             position.eq(Mux(two.host, slot_position, two.position)),
-            address.eq(ring_address(base, position, Mux(two.host, mask, place_mask))),
+            address.eq(ring_address(base, position, Mux(two.host, mask, place_mask), slot_log2)),
         ]
         o = self.o.payload
         first_byte = two.source[:word_log2]

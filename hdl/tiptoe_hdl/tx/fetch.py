@@ -15,7 +15,6 @@ from .job import (
     buffer_words,
     fetch_job,
     frames_inside,
-    longest_payload,
     result_delay,
 )
 from .outlet import Outlet
@@ -81,7 +80,8 @@ class PayloadFetcher(wiring.Component):
         wiring.connect(m, sums.o, wiring.flipped(self.o_sum))
 
         # Requests. What is left of the buffer is compared with the longest payload, not with this one: that is ready
-        # in time, and in a buffer of many frames no loss. (A job follows another two cycles later.)
+        # in time, and in a buffer of many frames no loss. Wherever it begins, it takes no more words than its frame. (A job
+        # follows another two cycles later.)
         job, waiting = Signal(fetch_job(cfg)), Signal()
         room = Signal(range(buffer_words(cfg) + 1), init=buffer_words(cfg))
         roomy, issue = Signal(), Signal()
@@ -97,7 +97,7 @@ class PayloadFetcher(wiring.Component):
             m.d.sync += [waiting.eq(self.i.valid), job.eq(self.i.payload)]
         with m.Elif(issue):
             m.d.sync += waiting.eq(0)
-        m.d.sync += roomy.eq(room >= longest_payload(cfg))
+        m.d.sync += roomy.eq(room >= cfg.frame_words)
         with m.If(self.request.ready):
             m.d.sync += self.request.valid.eq(0)
         with m.If(issue):

@@ -177,7 +177,7 @@ class HeaderBuilder(wiring.Component):
         index = Signal(range(words))
         slot = Signal(range(frames_inside(cfg)))
         identification = Signal(16)
-        total_length = Signal(12)
+        total_length = Signal(cfg.length_bits)
         load, loaded = Signal(), Signal()
         sacked = Signal()
         m.submodules.blocks = blocks = SackBlocks(cfg)

@@ -75,17 +75,12 @@ def exceeds(value: Value, limit: int) -> Value:
 
 def beat_bits(cfg: EngineConfig) -> int:
     """Bits of a beat's index in its frame."""
-    return ceil_log2(-(-cfg.max_frame_bytes // cfg.bytes_per_beat))
+    return ceil_log2(cfg.frame_words)
 
 
 def buffer_words(cfg: EngineConfig) -> int:
     """Words of the payload buffer."""
     return cfg.tx_buffer_bytes // cfg.bytes_per_beat
-
-
-def longest_payload(cfg: EngineConfig) -> int:
-    """Most words of the buffer that one frame takes, wherever its payload begins."""
-    return -(-cfg.max_frame_bytes // cfg.bytes_per_beat)
 
 
 def slot_words(cfg: EngineConfig) -> int:
@@ -100,7 +95,7 @@ def tx_header(cfg: EngineConfig) -> data.StructLayout:
     return data.StructLayout({
         "tuple": FourTuple, "dmac": 48, "seq": 32, "ack": 32, "flags": 8, "wnd": 16,
         "words": 4, "mss": 16, "ws_present": 1, "ws": 4, "sack_ok": 1, "sacks": SACK_BITS,
-        "length": 12, "ttl": 8, "tos": 8, "urgent": 16, "twice": 1, "twice_start": 32, "ts_ok": 1,
+        "length": cfg.length_bits, "ttl": 8, "tos": 8, "urgent": 16, "twice": 1, "twice_start": 32, "ts_ok": 1,
         **({"tsval": 32, "tsecr": 32} if cfg.timestamps else {}),
         **({"v6": 1} if cfg.ipv6 else {}), **dict.fromkeys(peer_fields(cfg), 128),
     })  # fmt: skip
@@ -127,7 +122,7 @@ def tx_info(cfg: EngineConfig) -> data.StructLayout:
 def fetch_job(cfg: EngineConfig) -> data.StructLayout:
     """Resolver to fetcher: payload of one frame, to be aligned to ``dst_offset``; it takes ``words`` of the buffer."""
     return data.StructLayout({
-        "addr": cfg.addr_width, "length": 12, "wrap_log2": 5,
+        "addr": cfg.addr_width, "length": cfg.length_bits, "wrap_log2": 5,
         "dst_offset": ceil_log2(cfg.bytes_per_beat), "words": beat_bits(cfg) + 1,
     })  # fmt: skip
 

@@ -25,7 +25,7 @@ from ..wire.valid_only import valid_only
 from .assemble import Assembler
 from .fetch import PayloadFetcher
 from .header import HeaderBuilder
-from .job import buffer_words, frames_inside, longest_payload, tx_info
+from .job import buffer_words, frames_inside, tx_info
 from .outlet import Outlet
 from .resolve import Resolver
 from .sequence import Sequencer
@@ -79,10 +79,10 @@ class TxPath(wiring.Component):
     """
 
     def __init__(self, cfg: EngineConfig):
-        if not 0 < cfg.max_frame_bytes < 4096:
-            raise ValueError(f"frames have at most 4095 bytes, not {cfg.max_frame_bytes}")
-        if buffer_words(cfg) < longest_payload(cfg):
-            raise ValueError(f"a frame of {cfg.max_frame_bytes} bytes does not fit into tx_buffer_bytes")
+        if buffer_words(cfg) < 2 * cfg.frame_words:
+            raise ValueError(
+                f"tx_buffer_bytes must hold two frames of {cfg.max_frame_bytes} bytes, not {cfg.tx_buffer_bytes}"
+            )
         self._cfg = cfg
         super().__init__(
             {

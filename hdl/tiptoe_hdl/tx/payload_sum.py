@@ -63,7 +63,7 @@ class PayloadSum(wiring.Component):
             m.d.sync += [valid.eq(was_valid), last.eq(was_last & was_valid)]
             level += 1
 
-        longest = 4095 + self._cfg.bytes_per_beat - 1  # with its lanes in front
+        longest = (1 << self._cfg.length_bits) - 1 + self._cfg.bytes_per_beat - 1  # with its lanes in front
         total = Signal(16 + ceil_log2(longest // 2))
         first = Signal(init=1)
         complete = Signal()

@@ -40,18 +40,20 @@ from .job import (
     versions,
 )
 
-RING_LOG2_MIN, RING_LOG2_MAX = 12, 24
-"""Ring sizes (messages.py): bits below are always the position's, bits from the maximum up always the base's."""
+RING_LOG2_MAX = 24
+"""Of the largest ring (messages.py): address bits from here up are always the base's; those below the smallest ring's
+(``cfg.ring_log2_min``) always the position's."""
 
 HOST_FRAMES = 16
 """Host frames between acceptance and their frame_done, so that a frame_done nobody takes holds up host frames only."""
 
 
-_fields = data.StructLayout({
-    "seq": 32, "ack": 32, "flags": 8, "wnd": 16, "words": 4, "mss": 16, "ws_present": 1, "ws": 4, "sack_ok": 1,
-    "sacks": SACK_BITS, "length": 12, "urgent": 16, "twice": 1, "ts_ok": 1,
-})  # fmt: skip
-"""Fields of ``tx_header`` that are the source's."""
+def _fields(cfg: EngineConfig) -> data.StructLayout:
+    """Fields of ``tx_header`` that are the source's."""
+    return data.StructLayout({
+        "seq": 32, "ack": 32, "flags": 8, "wnd": 16, "words": 4, "mss": 16, "ws_present": 1, "ws": 4, "sack_ok": 1,
+        "sacks": SACK_BITS, "length": cfg.length_bits, "urgent": 16, "twice": 1, "ts_ok": 1,
+    })  # fmt: skip
 
 
 class Resolver(wiring.Component):
@@ -155,7 +157,7 @@ class Resolver(wiring.Component):
         endpoint_now, endpoint_v6, own, base, log2, hop_mac = self._tables(m)
 
         # The frame's fields, whichever source: from phase 2 on in registers.
-        now = Signal(_fields)
+        now = Signal(_fields(cfg))
         for name in ("seq", "ack", "flags", "wnd", "mss", "ws_present", "ws", "sack_ok"):
             m.d.sync += now[name].eq(Mux(is_segment, segment[name], control[name]))
         syn = Mux(is_segment, segment.flags[SYN], control.flags[SYN])
@@ -206,7 +208,7 @@ class Resolver(wiring.Component):
         header, fetch = self.o.header, self.o.fetch
         if cfg.timestamps:
             self._stamps(m, is_segment, now)
-        for name, _ in _fields:
+        for name, _ in now.shape():
             m.d.comb += header[name].eq(now[name])
         m.d.comb += [
             header.tuple.eq(Mux(is_segment, endpoint_now.tuple, control.tuple)),
@@ -245,7 +247,7 @@ class Resolver(wiring.Component):
         ]
 
         # What the sequencer wants to know, one cycle after the rest.
-        info, last_byte, pad = self.info.payload, Signal(13), Signal()
+        info, last_byte, pad = self.info.payload, Signal(cfg.length_bits + 1), Signal()
         m.d.sync += [
             self.info.valid.eq(taken),
             info.host.eq(is_host),
@@ -271,9 +273,9 @@ class Resolver(wiring.Component):
 
         # A ring address: the position's bits below log2, the base's above.
         ring_addr = Signal(cfg.addr_width)
-        m.d.comb += ring_addr.eq(Cat(Const(0, RING_LOG2_MIN), base))
-        m.d.comb += ring_addr[:RING_LOG2_MIN].eq(segment.position)
-        for bit in range(RING_LOG2_MIN, RING_LOG2_MAX):
+        m.d.comb += ring_addr.eq(Cat(Const(0, cfg.ring_log2_min), base))
+        m.d.comb += ring_addr[: cfg.ring_log2_min].eq(segment.position)
+        for bit in range(cfg.ring_log2_min, RING_LOG2_MAX):
             with m.If(log2 > bit):
                 m.d.comb += ring_addr[bit].eq(segment.position[bit])
         m.d.comb += [
@@ -348,10 +350,10 @@ class Resolver(wiring.Component):
         ], attrs={})  # fmt: skip
 
         # Send rings. The base's low bits are zero by definition, so they are not stored.
-        base_bits = cfg.addr_width - RING_LOG2_MIN
+        base_bits = cfg.addr_width - cfg.ring_log2_min
         ring_now = table("rings", base_bits + 5, lambda write: [
             write.en.eq(self.ring.valid), write.addr.eq(self.ring.payload.id),
-            write.data.eq(Cat(self.ring.payload.base[RING_LOG2_MIN:], self.ring.payload.log2)),
+            write.data.eq(Cat(self.ring.payload.base[cfg.ring_log2_min:], self.ring.payload.log2)),
         ])  # fmt: skip
 
         m.submodules.next_hops = next_hops = memory.Memory(

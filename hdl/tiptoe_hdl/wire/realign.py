@@ -11,9 +11,9 @@ from .skid import SkidBuffer
 
 
 def realign_command(cfg: EngineConfig) -> data.StructLayout:
-    """``length`` bytes (1 to 4095), the first in lane ``src_offset``, to go to lane ``dst_offset``."""
+    """``length`` bytes (at least 1), the first in lane ``src_offset``, to go to lane ``dst_offset``."""
     lane = ceil_log2(cfg.bytes_per_beat)
-    return data.StructLayout({"src_offset": lane, "dst_offset": lane, "length": 12})
+    return data.StructLayout({"src_offset": lane, "dst_offset": lane, "length": cfg.length_bits})
 
 
 def realigned_word(cfg: EngineConfig) -> data.StructLayout:
@@ -29,7 +29,7 @@ def _plan(cfg: EngineConfig) -> data.StructLayout:
         "held": lanes,               # lanes of an output word that come from the word before
         "first_keep": lanes,
         "last_keep": lanes,
-        "words_m1": range((lanes - 1 + 4095 - 1) // lanes + 1),  # words consumed, less one
+        "words_m1": range((lanes - 1 + (1 << cfg.length_bits) - 2) // lanes + 1),  # words consumed, less one
         "prime": 1,                  # the first word gives no output yet
         "flush": 1,                  # after the last word one more output, all from the word before
     })  # fmt: skip
@@ -75,12 +75,12 @@ class Realigner(wiring.Component):
     def elaborate(self, platform):
         cfg, m = self._cfg, Module()
         lanes = cfg.bytes_per_beat
-        lane_bits = ceil_log2(lanes)
+        lane_bits, end_bits = ceil_log2(lanes), cfg.length_bits + 1
 
         # Plan, stage 1: sums.
         cmd = self.cmd.payload
         sums = stream.Signature(data.StructLayout({
-            "src": lane_bits, "dst": lane_bits, "src_end": 13, "dst_end": 13,
+            "src": lane_bits, "dst": lane_bits, "src_end": end_bits, "dst_end": end_bits,
         })).create(path=("sums",))  # fmt: skip
         plan = stream.Signature(_plan(cfg)).create(path=("plan",))
         m.d.comb += self.cmd.ready.eq(~sums.valid)

@@ -83,7 +83,7 @@ def test_byte_ring_wraps(position: int) -> None:
 
 
 def test_ring_pool_counts_users() -> None:
-    pool = RingPool(HostMemory(memoryview(bytearray(1 << 15))), 4096, 8192)
+    pool = RingPool(HostMemory(memoryview(bytearray(1 << 15))), 4096, 8192, 4096)
     pairs = []
     while (pair := pool.get()) is not None:
         pairs.append(pair)
@@ -94,7 +94,7 @@ def test_ring_pool_counts_users() -> None:
     pairs[0].drop()
     assert pool.get() is pairs[0]
     with pytest.raises(ValueError, match="power of two"):
-        RingPool(pool.memory, 5000, 4096)
+        RingPool(pool.memory, 5000, 4096, 4096)
 
 
 # ---------------------------------------------------------------------- command ring

@@ -6,10 +6,11 @@ from itertools import count, pairwise
 import pytest
 
 from tiptoe_hdl.config import TINY
-from tiptoe_hdl.flow.pacing import INTERVAL_FRACTION, NOW_BITS, Pacing
+from tiptoe_hdl.flow.pacing import INTERVAL_FRACTION, Pacing, clock_bits
 from tiptoe_verif.sim.block import BlockSim
 
 CFG = TINY.with_(pacing=True)
+NOW_BITS = clock_bits(CFG)
 ONE = 1 << INTERVAL_FRACTION
 """An interval of one cycle a byte: 125 MB/s at 125 MHz."""
 PASS = 15

@@ -26,7 +26,7 @@ def test_pages_fit_and_name_fields_of_the_tcb():
     for page in TCB_PAGES:
         at = 0
         for name, low, width in page:
-            assert name in fields(TINY) and low >= at
+            assert name.removesuffix("_high") in fields(TINY) and low >= at
             at = low + width
         assert at <= 64
     names = [name for page in TCB_PAGES for name, *_ in page]

@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from tests.configs import JUMBO
 from tiptoe_hdl.config import TINY
 from tiptoe_hdl.host.burst import BurstSplitter
 from tiptoe_hdl.host.request_arbiter import RequestArbiter
@@ -31,17 +32,17 @@ def reference_bursts(addr, length, wrap_log2, step):
     return bursts
 
 
-def requests_and_bursts(rng, width, addr_width, count, clients=3):
+def requests_and_bursts(rng, width, addr_width, count, clients=3, most=4095):
     step = width // 8
     items, expected = [], []
     for _ in range(count):
         wrap = rng.choice([0, 0, 0, 5, 6, 8, 10, 11, 12, 13, 16, 24, 31])
-        length = rng.choice([1, 2, step, step + 1, 64, rng.randint(1, 4095), 4095, 1460])
+        length = rng.choice([1, 2, step, step + 1, 64, rng.randint(1, most), most, 1460])
         near = rng.choice([0, 1 << 12, 1 << (wrap or 12), rng.getrandbits(addr_width)])
         addr = (rng.getrandbits(addr_width) & -(1 << max(12, wrap or 0))) + near - rng.randint(0, 300)
         addr %= 1 << addr_width
-        if not wrap and addr + 4096 >> addr_width:
-            addr -= 8192
+        if not wrap and addr + most >> addr_width:
+            addr -= 2 * (most + 1)
         client = rng.randrange(clients)
         items.append({"request": {"addr": addr, "length": length, "wrap_log2": wrap}, "client": client})
         bursts = reference_bursts(addr, length, wrap, step)
@@ -57,6 +58,13 @@ def requests_and_bursts(rng, width, addr_width, count, clients=3):
 def test_bursts_of_random_requests(width, addr_width, rng):
     dut = BurstSplitter(TINY.with_(data_width=width, addr_width=addr_width), 3)
     exercise_stream(dut, *requests_and_bursts(rng, width, addr_width, 250))
+
+
+@pytest.mark.parametrize("width", [32, 64, 128, 256])
+def test_bursts_of_long_requests(width, rng):
+    """Across several pages, with and without a ring's end."""
+    dut = BurstSplitter(JUMBO.with_(data_width=width), 3)
+    exercise_stream(dut, *requests_and_bursts(rng, width, 64, 60, most=(1 << JUMBO.length_bits) - 1))
 
 
 @pytest.mark.parametrize("idle, stall", STREAM_CASES)

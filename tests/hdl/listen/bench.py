@@ -1,6 +1,6 @@
 """A bench of the receive side's control: dispatcher, connection table, listen unit and number generator together.
 
-The peer's segments go in as RxMeta; what comes out is collected and asked for one by one. The flow pipeline, the transmit
+The peer's segments go in as ``rx_meta``; what comes out is collected and asked for one by one. The flow pipeline, the transmit
 path and the host are the bench.
 """
 
@@ -29,15 +29,15 @@ from tiptoe_hdl.messages import (
     SYN,
     FlowResponse,
     FourTuple,
-    FrameInfo,
-    RxMeta,
     Status,
     SynEvent,
     TableOp,
     TxControl,
     endpoint_write,
     flow_request,
+    frame_info,
     listen_write,
+    rx_meta,
     rx_segment,
     table_update,
 )
@@ -106,8 +106,8 @@ class FrontEnd(wiring.Component):
         self.cfg = cfg
         status = Out(stream.Signature(FlowResponse))
         super().__init__({
-            "meta": In(stream.Signature(RxMeta)),
-            "segment": Out(stream.Signature(rx_segment(cfg))), "info": Out(stream.Signature(FrameInfo)),
+            "meta": In(stream.Signature(rx_meta(cfg))),
+            "segment": Out(stream.Signature(rx_segment(cfg))), "info": Out(stream.Signature(frame_info(cfg))),
             "reset": Out(stream.Signature(TxControl)), "control": Out(stream.Signature(TxControl)),
             "cookie": Out(stream.Signature(TxControl)), "syn_cookies": In(1), "tick_time": In(32),
             "update": In(stream.Signature(table_update(cfg))), "update_status": status,
@@ -386,7 +386,7 @@ class Net:
 
 
 def info(*, ask=0, drop=False, **overrides):
-    """The FrameInfo of the template's frame."""
+    """The ``frame_info`` of the template's frame."""
     meta = seg(**overrides)
     return {"ask": ask, "to_host": int(not ask and not drop),
             "payload_offset": meta["payload_offset"], "frame_length": meta["frame_length"]}  # fmt: skip

@@ -7,7 +7,7 @@ from tests.hdl.listen.cookie_model import cookie, half_siphash
 from tests.hdl.listen.expected import ENTRIES, refused, syn_ack
 from tiptoe_hdl.config import TINY
 from tiptoe_hdl.flow.event import SMALLEST_MSS
-from tiptoe_hdl.listen.cookie_maker import MSS
+from tiptoe_hdl.listen.cookie_maker import cookie_mss
 
 PERIOD = 1 << 16
 
@@ -78,7 +78,9 @@ def test_whoever_returns_a_cookie_gets_in(irs):
 
 def test_no_cookie_says_more_than_the_peers_mss():
     """Below the least that the engine sends at all, what stands for it is that."""
-    assert MSS[0] == SMALLEST_MSS and list(MSS) == sorted(MSS)
+    for frame in (1514, 1515, 1534, 9014):
+        known = cookie_mss(TINY.with_(max_frame_bytes=frame))
+        assert known[0] == SMALLEST_MSS and list(known) == sorted(known) and len(known) == 8
 
 
 def test_a_cookie_is_good_for_one_to_two_periods_of_its_clock():

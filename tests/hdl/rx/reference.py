@@ -40,10 +40,11 @@ class Case:
     frame: bytes
     error: bool = False
     promiscuous: bool = False
+    limit: int = 1514
     outcome: Outcome = field(init=False)
 
     def __post_init__(self):
-        self.outcome = expect(self.frame, self.error, self.promiscuous)
+        self.outcome = expect(self.frame, self.error, self.promiscuous, self.limit)
 
 
 NO_STAMPS = {"ts_present": 0, "tsval": 0, "tsecr": 0}
@@ -138,7 +139,7 @@ def expect(frame: bytes, error: bool = False, promiscuous: bool = False, limit: 
 
 def segment(
     rng: random.Random, length: int = 0, *, flags: int = ACK, ether: dict | None = None, ip: dict | None = None,
-    tcp: dict | None = None, pad: bool = True, raw_tcp_options: bytes = b"",
+    tcp: dict | None = None, pad: bool = True, raw_tcp_options: bytes = b"", data: bytes = b"",
 ) -> bytes:  # fmt: skip
     """A TCP segment to us with random fields, padded to 60 bytes with random bytes as a real wire may bring them."""
     fields = {
@@ -156,8 +157,8 @@ def segment(
         )
         / TCP(**fields)
     )
-    if raw_tcp_options or length:
-        packet /= Raw(raw_tcp_options + rng.randbytes(length))
+    if raw_tcp_options or length or data:
+        packet /= Raw(raw_tcp_options + data + rng.randbytes(length))
     frame = bytes(packet)
     if pad and len(frame) < 60:
         frame += rng.randbytes(60 - len(frame))

@@ -8,6 +8,7 @@ from amaranth.hdl import Module
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from tests.configs import JUMBO
 from tests.hdl.rx import reference_v6
 from tests.hdl.rx.reference import (
     ADDRESS,
@@ -85,9 +86,10 @@ def said(case):
     return {key: value for key, value in meta.items() if key not in ("tsval", "tsecr") or meta.get("ts_present")}
 
 
-def run_cases(cases, *, width=64, idle=0.0, stall=0.0, free_delay=0, hold=0, seed=1, null_end=False, ipv6=False):
+def run_cases(cases, *, width=64, idle=0.0, stall=0.0, free_delay=0, hold=0, seed=1, null_end=False, ipv6=False,
+              cfg=TINY):  # fmt: skip
     """Send frames, compare every report, every stored frame and all counters; the buffer must be empty at the end."""
-    dut = Front(TINY.with_(data_width=width, timestamps=True, ipv6=ipv6))
+    dut = Front(cfg.with_(data_width=width, timestamps=True, ipv6=ipv6))
     rng = random.Random(f"{seed}:run")
     counted = Counter()
     wanted = [case for case in cases if case.outcome.meta]
@@ -185,6 +187,23 @@ def test_all_frames_mixed(idle, stall, free_delay, width, rng):
     run_cases(cases, width=width, idle=idle, stall=stall, free_delay=free_delay, seed=rng.random())
 
 
+@pytest.mark.parametrize(
+    "idle, stall, free_delay, width",
+    [*((*flow, 64) for flow in FLOWS), (*FLOWS[3], 32), (*FLOWS[0], 128), (*FLOWS[3], 256)],
+)
+def test_long_frames(idle, stall, free_delay, width, rng):
+    """Around the longest: those of a byte more are counted and gone. Sums of bytes that are all ones are the largest."""
+    frames = [segment(rng, length) for length in (8961, 8960, 8959, 4096, 1461)]
+    frames += [segment(rng, data=b"\xff" * 8960), segment(rng, 8960, ip={"len": 9001})]
+    cases = [Case("long", frame, limit=JUMBO.max_frame_bytes) for frame in frames]
+    cases += [Case("host", mac + rng.randbytes(6) + b"\x88\xb5" + rng.randbytes(length), limit=JUMBO.max_frame_bytes)
+              for mac in [bytes.fromhex(MAC.replace(":", ""))] for length in (9001, 9000)]  # fmt: skip
+    cases += [Case("short", segment(rng, 3), limit=JUMBO.max_frame_bytes) for _ in range(4)]
+    rng.shuffle(cases)
+    assert [case.outcome.counters[1] for case in cases].count("rx_bad_frame") == 2
+    run_cases(cases, width=width, idle=idle, stall=stall, free_delay=free_delay, seed=rng.random(), cfg=JUMBO)
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 def test_promiscuous(width, rng):
     frames = [
@@ -256,7 +275,7 @@ def test_giant_longer_than_the_buffer(rng):
 
 
 @pytest.mark.parametrize("changes, message", [
-    ({"rx_buffer_bytes": 1024}, "rx_buffer_bytes must hold a frame of 1514 bytes and 32 words, not 1024 bytes"),
+    ({"rx_buffer_bytes": 1024}, "rx_buffer_bytes must hold two frames of 1514 bytes and 32 words, not 1024 bytes"),
 ])  # fmt: skip
 def test_configuration_is_checked(changes, message):
     with pytest.raises(ValueError, match=message):

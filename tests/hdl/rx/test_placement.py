@@ -8,10 +8,11 @@ from amaranth.hdl import Module
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from tests.configs import JUMBO
 from tests.widths import WIDTHS
 from tiptoe_hdl.config import TINY
-from tiptoe_hdl.host.abi import HOST_FRAME_SLOT_BYTES, ErrorCode
-from tiptoe_hdl.messages import FrameInfo, ring_write, rx_verdict
+from tiptoe_hdl.host.abi import HOST_FRAME_SLOT_BYTES, ErrorCode, host_frame_slot_bytes
+from tiptoe_hdl.messages import frame_info, ring_write, rx_verdict
 from tiptoe_hdl.rx.buffer import RxBuffer, store_port
 from tiptoe_hdl.rx.conclude import NO_ID
 from tiptoe_hdl.rx.placement import Placement
@@ -63,7 +64,7 @@ class Back(wiring.Component):
         self.placement = Placement(cfg)
         super().__init__({
             "store": In(store_port(cfg)), "room": Out(1),
-            "info": In(stream.Signature(FrameInfo)), "verdict": In(stream.Signature(rx_verdict(cfg))),
+            "info": In(stream.Signature(frame_info(cfg))), "verdict": In(stream.Signature(rx_verdict(cfg))),
             "ring": In(valid_only(ring_write(cfg))),
             "host_consumer": In(16), "host_enable": In(1),
         })  # fmt: skip
@@ -91,11 +92,12 @@ class Bench:
     """
 
     def __init__(self, frames, rings, *, width=64, idle=0.0, stall=0.0, latency=10, seed=1, fails=None,
-                 consume=True, host_enable=True, host_log2=HOST_LOG2):  # fmt: skip
+                 consume=True, host_enable=True, host_log2=HOST_LOG2, cfg=TINY):  # fmt: skip
         self.frames, self.rings, self.width = frames, rings, width
         self.idle, self.stall, self.latency, self.seed = idle, stall, latency, seed
         self.fails, self.consume, self.host_enable = fails or (lambda address: False), consume, host_enable
-        self.dut, self.host_log2 = Back(TINY.with_(data_width=width), host_log2), host_log2
+        self.dut, self.host_log2 = Back(cfg.with_(data_width=width), host_log2), host_log2
+        self.slot_bytes = host_frame_slot_bytes(cfg.max_frame_bytes)
         self.memory, self.requests, self.done = {}, [], []
         self.placed, self.aborted, self.events, self.errors = [], [], [], []
         self.dropped = self.now = self.first_word = self.last_word = self.words = 0
@@ -249,7 +251,7 @@ class Bench:
         for frame in self.frames:
             if frame.to_host and slot < len(self.events):
                 for number, byte in enumerate(frame.data):
-                    memory[HOST_BASE + slot % (1 << self.host_log2) * HOST_FRAME_SLOT_BYTES + 2 + number] = byte
+                    memory[HOST_BASE + slot % (1 << self.host_log2) * self.slot_bytes + 2 + number] = byte
                 slot += 1
         return memory
 
@@ -302,6 +304,24 @@ def test_bytes_and_reports(idle, stall, latency, width, rng):
             assert request["wrap_log2"] == 0
         else:
             assert request["wrap_log2"] == rings[(request["addr"] >> 16) - 8].log2
+
+
+@pytest.mark.parametrize(
+    "idle, stall, width", [(0.0, 0.0, 64), (0.3, 0.3, 64), (0.3, 0.3, 32), (0.0, 0.0, 128), (0.3, 0.3, 256)]
+)
+def test_long_frames(idle, stall, width, rng):
+    """To the smallest rings there are then and across their ends; the host's into slots that hold them."""
+    rings = {number: Ring((16 + number) << 20, rng.choice([14, 15, 18])) for number in range(16)}
+    frames = [make_frame(rng, rings, "data", length=length) for length in (8960, 8959, 4096, 1)]
+    frames += [make_frame(rng, rings, "data", length=8960, position=-n % (1 << 32)) for n in (1, 8959)]
+    frames += [make_frame(rng, rings, "host", length=length) for length in (9014, 2047, 9014)]
+    frames += [make_frame(rng, rings, "drop", length=9014)]
+    rng.shuffle(frames)
+    bench = Bench(frames, rings, width=width, idle=idle, stall=stall, cfg=JUMBO, host_log2=1).run(300_000)
+    assert bench.memory == bench.expected_memory()
+    assert bench.placed == bench.expected_placed()
+    assert [event["length"] for event in bench.events] == [len(frame.data) for frame in frames if frame.to_host]
+    assert bench.aborted == [] and bench.errors == [] and bench.dropped == 0
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -452,11 +472,6 @@ def test_host_disabled_and_host_write_error(rng):
         0 if number == 2 else len(frame.data) for number, frame in enumerate(frames)
     ]
     assert bench.errors == [{"code": ErrorCode.PAYLOAD_WRITE, "argument": NO_ID}]
-
-
-def test_frames_longer_than_a_slot_are_refused():
-    with pytest.raises(ValueError, match="max_frame_bytes must fit into a host frame slot, not be 2047"):
-        Placement(TINY.with_(max_frame_bytes=2047))
 
 
 def preloaded(rng, rings, count, kind, length, lane=None):

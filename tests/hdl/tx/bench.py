@@ -118,16 +118,18 @@ class TxBench:
 
     def __post_init__(self) -> None:
         self.dut = TxPath(self.cfg)
-        self.memory = bytearray(self.rng.randbytes(1 << 18))
+        least = self.cfg.ring_log2_min
+        self.rings_end = 8 << least + 2
+        self.memory = bytearray(self.rng.randbytes(2 * self.rings_end))
         rng = self.rng
         self.hops = [rng.getrandbits(48) for _ in range(self.cfg.next_hops)]
         for id in range(8):
-            log2 = 12 + id % 3
-            # Rings may touch: id n in its own 16 KiB.
+            log2 = least + id % 3
+            # Rings may touch: id n in its own place of the largest one's size.
             four_tuple, faddr6 = self.four_tuple()
             self.endpoints[id] = Endpoint(
                 four_tuple,
-                rng.getrandbits(48), id & 1, rng.randrange(self.cfg.next_hops), id << 14, log2,
+                rng.getrandbits(48), id & 1, rng.randrange(self.cfg.next_hops), id << least + 2, log2,
                 (rng.getrandbits(8), rng.getrandbits(8)) if id & 2 else None, faddr6,
             )  # fmt: skip
             self.echoes[id] = rng.getrandbits(32) if self.cfg.timestamps and id != 5 else None
@@ -187,7 +189,9 @@ class TxBench:
         })  # fmt: skip
 
     def frame(self, length: int, *, error: bool = False) -> Job:
-        return Job(FRAME, {"addr": self.rng.randrange(1 << 17, (1 << 18) - 4096), "length": length}, error)
+        return Job(
+            FRAME, {"addr": self.rng.randrange(self.rings_end, 2 * self.rings_end - 16384), "length": length}, error
+        )
 
     def mixed(self, count: int) -> list[Job]:
         """Any frames: all sources, options, lengths."""

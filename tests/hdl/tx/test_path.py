@@ -5,6 +5,7 @@ import random
 import pytest
 from scapy.layers.inet import TCP
 
+from tests.configs import JUMBO
 from tests.hdl.tx.bench import FLAGS_DATA, SEGMENT, TOS, TTL, TxBench
 from tests.widths import WIDTHS
 from tiptoe_hdl.config import TINY
@@ -40,6 +41,24 @@ def test_payload_lengths_at_every_alignment(width, rng):
         for position in (n % lanes, 4096 * rng.randrange(1 << 20) - before_end):
             jobs.append(bench.segment(length, id=3 * (n % 2), position=position % (1 << 32)))
     bench.run(jobs)
+
+
+@pytest.mark.parametrize(
+    "conditions, width", [*((name, 64) for name in CONDITIONS), ("quick", 32), ("everything", 128), ("everything", 256)]
+)
+def test_long_frames(conditions, width, rng):
+    """Payloads and host's frames around the longest and around what is long elsewhere, some across the ring's end; those of a
+    byte more are not sent."""
+    bench = TxBench(JUMBO.with_(data_width=width), rng, **CONDITIONS[conditions])
+    jobs = []
+    for length in (8961, 8960, 8959, 8948, 4096, 1461):
+        before_end = rng.randrange(length + 1)
+        position = (rng.randrange(1 << 18) << 14) - before_end
+        jobs += [bench.segment(length, position=position % (1 << 32)), bench.segment(1)]
+    jobs += [bench.frame(length) for length in (9015, 9014, 14)]
+    rng.shuffle(jobs)
+    bench.run(jobs)
+    assert max(request["length"] for request in bench.requested) == 9014
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -281,7 +300,7 @@ def test_identification_counts_segments(rng):
 
 
 def test_sizes_that_cannot_work_are_refused():
-    with pytest.raises(ValueError, match="does not fit into tx_buffer_bytes"):
-        TxPath(TINY.with_(tx_buffer_bytes=1024))
-    with pytest.raises(ValueError, match="at most 4095 bytes"):
-        TxPath(TINY.with_(max_frame_bytes=9000, tx_buffer_bytes=16384))
+    with pytest.raises(ValueError, match="must hold two frames of 1514 bytes, not 2048"):
+        TxPath(TINY.with_(tx_buffer_bytes=2048))
+    with pytest.raises(ValueError, match="must hold two frames of 9014 bytes, not 16384"):
+        TxPath(TINY.with_(max_frame_bytes=9014, tx_buffer_bytes=16384))

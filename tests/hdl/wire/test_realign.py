@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from tests.configs import JUMBO
 from tests.widths import WIDTHS
 from tiptoe_hdl.config import TINY
 from tiptoe_hdl.wire.realign import Realigner
@@ -33,9 +34,9 @@ def expected_words(data: bytes, offset: int, step: int) -> list[dict[str, int]]:
     ]
 
 
-def exercise(width, transfers, rng, *, idle=0.0, stall=0.0):
+def exercise(width, transfers, rng, *, idle=0.0, stall=0.0, cfg=TINY):
     """Run (src_offset, dst_offset, length) transfers; return the cycles from the first output to the last."""
-    dut = Realigner(TINY.with_(data_width=width))
+    dut = Realigner(cfg.with_(data_width=width))
     step = width // 8
     commands, inputs, outputs = [], [], []
     for src, dst, length in transfers:
@@ -98,6 +99,9 @@ def test_long_transfers(width, rng):
     lengths = [1459, 1460, 1461, 4094, 4095, 1]
     exercise(width, [(rng.randrange(step), rng.randrange(step), n) for n in lengths], rng)
     exercise(width, [(step - 1, 0, 4095), (0, step - 1, 4095), (step - 1, step - 1, 4095)], rng)
+    lengths = [4096, 8960, 9014, 16383, 1]
+    exercise(width, [(rng.randrange(step), rng.randrange(step), n) for n in lengths], rng, cfg=JUMBO)
+    exercise(width, [(step - 1, 0, 16383), (0, step - 1, 16383)], rng, cfg=JUMBO)
 
 
 @pytest.mark.parametrize("width", WIDTHS)

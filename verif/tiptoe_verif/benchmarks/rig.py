@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tiptoe_hdl.config import EngineConfig
+from tiptoe_hdl.config import ETHERNET_BYTES, EngineConfig
 
 from ..native.device import Conditions
 from ..native.harness import Frame
@@ -69,6 +69,8 @@ class Rig:
     ----------
     sim : Simulation
     connections : list of Connection
+    mss : int
+        Payload of the configuration's longest frame: MSS, or more.
     """
 
     def __init__(
@@ -86,8 +88,10 @@ class Rig:
         progress: Any = None,
     ) -> None:
         self.config = config
+        self.mss = config.max_frame_bytes - HEADERS
         self.sim = Simulation(
-            config, cycles_per_us=CYCLES_PER_US, conditions=Conditions(memory_latency=latency, memory_outstanding=64),
+            config, mtu=config.max_frame_bytes - ETHERNET_BYTES, cycles_per_us=CYCLES_PER_US,
+            conditions=Conditions(memory_latency=latency, memory_outstanding=64),
             memory_bytes=(connections + spare) * 2 * RING_BYTES + (1 << 23), monitor=False, library=library, seed=seed,
             progress=progress, tick_us=tick_us,
             driver=dict(
@@ -137,8 +141,8 @@ class Rig:
         return Connection(template, port, iss)
 
     def syn(self, connection: Connection) -> bytes:
-        """Its SYN: MSS 1460 and a window scale."""
-        options = b"\x02\x04" + MSS.to_bytes(2, "big") + b"\x01\x03\x03" + bytes([PEER_SCALE])
+        """Its SYN: MSS and a window scale."""
+        options = b"\x02\x04" + self.mss.to_bytes(2, "big") + b"\x01\x03\x03" + bytes([PEER_SCALE])
         return connection.template.frame(connection.iss, 0, flags=SYN, options=options)
 
     def _open(self, count: int) -> None:

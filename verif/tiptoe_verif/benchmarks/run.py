@@ -13,7 +13,7 @@ from ..sim.toolchain import Progress
 from . import latency, segments, throughput
 from .connection import Connection
 from .report import COUNT, CYCLES, RATE, Figure
-from .rig import MSS, Rig
+from .rig import Rig
 
 NEAR, FAR = 20, 125
 """Memory latencies in cycles; the second one is a microsecond at 125 MHz."""
@@ -94,12 +94,12 @@ def _conditions(rig: Rig, memory: int, line: float = 0) -> str:
 
 def _throughput(plan: Plan, rig: Rig, report: Report) -> Iterator[Figure]:
     width = rig.harness.data_bytes
-    group = f"full segments ({MSS} bytes)"
+    group = f"full segments ({rig.mss} bytes)"
     for memory, line, places in (
         (NEAR, 0, (ALIGNED, ODD)), (FAR, 0, (ALIGNED, ODD)), (NEAR, width, (ODD,)),
     ):  # fmt: skip
         conditions = _conditions(rig, memory, line)
-        bound = throughput.line_bound(width, line) if line else throughput.bound(width)
+        bound = throughput.line_bound(width, line, rig.mss) if line else throughput.bound(width, rig.mss)
         for place in places:
             position = "aligned" if place is ALIGNED else "odd"
             for count in plan.counts:
@@ -162,11 +162,11 @@ def _latency(plan: Plan, rig: Rig, report: Report) -> Iterator[Figure]:
         measured: list[tuple[str, float, float]] = [
             ("last word of SYN → first word of SYN,ACK", latency.syn(rig, plan.samples), 1)
         ]
-        for length in (1, MSS):
+        for length in (1, rig.mss):
             rig.align([connection], *ALIGNED)
             what = f"last word of {length} bytes of data → first word of its ACK"
             measured.append((what, latency.data(rig, connection, length, plan.samples), 1))
-        for length in (1, MSS):
+        for length in (1, rig.mss):
             rig.align([connection], *ALIGNED)
             what = f"doorbell → first word of a frame with {length} bytes"
             bound = latency.read_bound(memory, width, length)

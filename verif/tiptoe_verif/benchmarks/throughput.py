@@ -25,15 +25,16 @@ class Rates:
 
 
 class Stretch:
-    """Stamps of the full frames of one direction."""
+    """Stamps of the frames of one direction that have ``mss`` bytes of payload."""
 
-    def __init__(self) -> None:
+    def __init__(self, mss: int) -> None:
+        self._mss = mss
         self.first_last = self.final_last = 0
         self.frames = -1
 
     def add(self, frame: Frame) -> None:
         """A frame of this direction; the first one only starts the clock."""
-        if len(frame.data) != HEADERS + MSS:
+        if len(frame.data) != HEADERS + self._mss:
             return
         self.frames += 1
         if self.frames == 0:
@@ -43,25 +44,26 @@ class Stretch:
     @property
     def rate(self) -> float:
         """Payload bytes per cycle."""
-        return self.frames * MSS / max(1, self.final_last - self.first_last)
+        return self.frames * self._mss / max(1, self.final_last - self.first_last)
 
 
 def bulk(
     rig: Rig, connections: Sequence[Connection], *, transmit: bool, receive: bool, frames: int, warm_up: int = 150
 ) -> Rates:
     """Full segments over ``connections`` in turn; ``frames`` of each measured direction after ``warm_up``."""
+    mss = rig.mss
     # Frames waiting at the engine's port: enough for two steps.
-    ahead = 2 * STEP * rig.harness.data_bytes // (HEADERS + MSS) + 4
+    ahead = 2 * STEP * rig.harness.data_bytes // (HEADERS + mss) + 4
     following = rotation(connections)
     # Data waiting in all send buffers together: more than is under way between two looks.
-    fill = max(4, 8 * ahead // len(connections)) * MSS
+    fill = max(4, 8 * ahead // len(connections)) * mss
 
     def write() -> None:
         for connection in connections:
             buffer = connection.sock.so.so_snd
             room = min(fill, buffer.sb_hiwat) - buffer.sb_cc
-            if room >= MSS:
-                connection.write(room // MSS * MSS)  # whole segments: the last one must not be a small one
+            if room >= mss:
+                connection.write(room // mss * mss)  # whole segments: the last one must not be a small one
 
     def work() -> None:
         if transmit:
@@ -73,8 +75,8 @@ def bulk(
             tries = 0
             while rig.harness.rx_pending < ahead and tries < len(connections):
                 connection = following()
-                if connection.sent + MSS <= connection.edge:
-                    rig.harness.inject(connection.data(MSS))
+                if connection.sent + mss <= connection.edge:
+                    rig.harness.inject(connection.data(mss))
                     tries = 0
                 else:
                     tries += 1
@@ -84,7 +86,7 @@ def bulk(
                     connection.unanswered = 0
                     rig.harness.inject(connection.ack())
 
-    measured = {False: Stretch(), True: Stretch()}
+    measured = {False: Stretch(mss), True: Stretch(mss)}
     goal = {False: transmit, True: receive}
     seen = 0
     start: dict[str, int] = {}
@@ -92,7 +94,7 @@ def bulk(
     def done(passed: list[Frame]) -> bool:
         nonlocal seen, start
         for frame in passed:
-            if len(frame.data) != HEADERS + MSS:
+            if len(frame.data) != HEADERS + mss:
                 continue
             seen += 1
             if seen >= warm_up * (transmit + receive):
@@ -112,11 +114,11 @@ def bulk(
     )  # fmt: skip
 
 
-def bound(data_bytes: int) -> float:
+def bound(data_bytes: int, mss: int = MSS) -> float:
     """Payload bytes per cycle of full segments that a bus of that width allows."""
-    return MSS / -(-(HEADERS + MSS) // data_bytes)
+    return mss / -(-(HEADERS + mss) // data_bytes)
 
 
-def line_bound(data_bytes: int, rate: float, gap: int = 24) -> float:
+def line_bound(data_bytes: int, rate: float, mss: int = MSS, gap: int = 24) -> float:
     """The same on a line of ``rate`` bytes per cycle, where ``gap`` bytes follow each frame."""
-    return min(bound(data_bytes), MSS / ((HEADERS + MSS + gap) / rate))
+    return min(bound(data_bytes, mss), mss / ((HEADERS + mss + gap) / rate))

@@ -66,6 +66,7 @@ class LiveEngine(EngineDevice):
         mac: str = "02:00:00:00:00:02",
         prefix: int = 24,
         gateway: str | None = None,
+        mtu: int = 1500,
         impairment: Impairment | None = None,
         time_wait_s: float = 2.0,
         conditions: Conditions | None = None,
@@ -105,7 +106,8 @@ class LiveEngine(EngineDevice):
         options = {"watchdog_us": WATCHDOG_US} | (driver or {})
         options["registers"] = {REG_MSL_TICKS: max(1, round(time_wait_s * 1000))} | dict(options.get("registers", {}))
         attach_driver(
-            self, prefix=prefix, gateway=gateway, tick_cycles=0, options=options, offload_disabled=offload_disabled
+            self, prefix=prefix, gateway=gateway, tick_cycles=0, options=options, offload_disabled=offload_disabled,
+            mtu=mtu,
         )  # fmt: skip
 
     @property

@@ -66,7 +66,7 @@ class LiveSession:
             self.tap, setup.config, ip=setup.ip, mac=setup.mac, prefix=setup.prefix, gateway=setup.gateway,
             impairment=setup.impairment, conditions=setup.conditions, time_wait_s=setup.time_wait_s, seed=setup.seed,
             pcap=setup.pcap, monitor=setup.monitor, driver=driver, progress=progress,
-            offload_disabled=setup.offload_disabled,
+            offload_disabled=setup.offload_disabled, mtu=setup.mtu,
         )  # fmt: skip
         self._stack.callback(self.engine.close)
         self.host = None

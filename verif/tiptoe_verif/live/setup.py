@@ -86,7 +86,7 @@ class LiveSetup:
     prefix6 : int
         Length of their subnet's prefix.
     mtu : int
-        Of the TAP.
+        Of the TAP and of the engine's interface.
     namespace : bool
         The kernel's side lives in a network namespace of its own.
     host_stack : bool or None

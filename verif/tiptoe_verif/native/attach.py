@@ -21,14 +21,14 @@ _SETTLE_CYCLES = 10_000
 
 def attach_driver(
     device: EngineDevice, *, prefix: int, gateway: str | None, tick_cycles: int, options: dict[str, Any], tick_us: int = 1000,
-    seed: int | None = None, offload_disabled: bool = False, stand_in: bool = False,
+    seed: int | None = None, offload_disabled: bool = False, stand_in: bool = False, mtu: int = 1500,
 ) -> None:  # fmt: skip
     """Bring the engine up with the driver, and give ``device`` its ``stack`` and ``toe``.
 
     ``tick_cycles`` 0: TCP's clock is the tick input. ``tick_us``: a tick in microseconds, for what is told of times. ``options``
     are those of ``EngineOptions``. ``seed``: of the ephemeral ports; live, they are random, since the peer remembers the ones of
     the run before. ``offload_disabled``: TCP_OFFLOAD_DISABLE. ``stand_in``: connections that are not offloaded are carried by a
-    StandInTcp, ``device.software``.
+    StandInTcp, ``device.software``. ``mtu``: of the interface.
     """
     if stand_in:
         options = {"rst_unknown": False} | options
@@ -42,7 +42,7 @@ def attach_driver(
     device.stack = Stack(seed=seed, offload_disabled=offload_disabled)
     device.toe = Tiptoe(
         device.stack, device, address=f"{ip_text(device.ip)}/{prefix}", mac=mac_text(device.mac),
-        gateway=gateway or "", options=EngineOptions(**options),
+        gateway=gateway or "", mtu=mtu, options=EngineOptions(**options),
     )  # fmt: skip
     if device.monitor is not None:
         device.monitor.ip6 = device.toe.tod_ifp.if_addr6

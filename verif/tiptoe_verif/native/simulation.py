@@ -56,6 +56,8 @@ class Simulation(EngineDevice):
         Length of the subnet's prefix.
     gateway : str, optional
         Next hop of everything outside the subnet.
+    mtu : int
+        Of the interface; more than 1500 where ``config`` has longer frames.
     cycles_per_us : int
         Clock cycles in a microsecond of simulated time. A slow clock makes TCP's long times affordable: at 1 (the
         default) 200 ms of retransmission timeout are 200,000 cycles, about half a second of yours.
@@ -95,6 +97,7 @@ class Simulation(EngineDevice):
         mac: str = "02:00:00:00:00:02",
         prefix: int = 24,
         gateway: str | None = None,
+        mtu: int = 1500,
         cycles_per_us: int = 1,
         tick_us: int = 1000,
         conditions: Conditions | None = None,
@@ -140,7 +143,7 @@ class Simulation(EngineDevice):
 
             attach_driver(
                 self, prefix=prefix, gateway=gateway, tick_cycles=tick_us * cycles_per_us, options=driver or {}, tick_us=tick_us,
-                seed=seed, offload_disabled=offload_disabled, stand_in=software == "stand-in",
+                seed=seed, offload_disabled=offload_disabled, stand_in=software == "stand-in", mtu=mtu,
             )  # fmt: skip
 
     # --- time ---

@@ -166,7 +166,7 @@ class StandInTcp:
         frame = HOST_FRAME_SLOT_BYTES
         mtu = frame - HEADER
         if way is not None:
-            frame = min(frame, way[0].engine.capabilities.max_frame_bytes)
+            frame = way[0].engine.capabilities.max_frame_bytes
             mtu = way[0].tod_ifp.if_mtu
         most = min(mtu, frame - HEADER) - (IPV6_HEADER if on_v6(peer) else IPV4_HEADER) - TCP_HEADER
         return min(most, tp.t_maxseg_user or most)

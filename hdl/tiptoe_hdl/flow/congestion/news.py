@@ -7,27 +7,38 @@ from amaranth.lib import data
 from ...config import EngineConfig
 from ...congestion import ALGORITHM_BITS, ALGORITHMS
 from ...congestion.program import DECREASE_BITS, GROWTH_BITS, NEVER, SLOW_BITS, Algorithm
-from ..tcb import CWND_BITS, MAXSEG_BITS, TICK_BITS
+from ..tcb import CWND_BITS, TICK_BITS
 
-Told = data.StructLayout(
-    {
-        "algorithm": ALGORITHM_BITS,
-        "cwnd": CWND_BITS,
-        "una": 32,
-        "mss": MAXSEG_BITS,
-        "srtt": TICK_BITS,  # times 8
-        "limited": 1,
-        "marked": 32,
-    }
-)
-"""Of a connection, as the last event has left it; names of ``congestion/program.py``. Newer news replace older ones."""
+
+def told_layout(cfg: EngineConfig) -> data.StructLayout:
+    """Of a connection, as the last event has left it; names of ``congestion/program.py``. Newer news replace older ones."""
+    return data.StructLayout(
+        {
+            "algorithm": ALGORITHM_BITS,
+            "cwnd": CWND_BITS,
+            "una": 32,
+            "mss": cfg.length_bits,
+            "srtt": TICK_BITS,  # times 8
+            "limited": 1,
+            "marked": 32,
+        }
+    )
 
 
 def congestion_news(cfg: EngineConfig) -> data.StructLayout:
     """An event that congestion control hears of: ``begin``, ``timeout``, ``loss``, ``ack``, of which the last two may come
     together; ``before``: cwnd before it, with ``timeout`` and ``loss``; the sample, with ``rtt``."""
     return data.StructLayout(
-        {"id": cfg.id_bits, "begin": 1, "timeout": 1, "loss": 1, "rtt": 1, "ack": 1, "told": Told, "before": CWND_BITS}
+        {
+            "id": cfg.id_bits,
+            "begin": 1,
+            "timeout": 1,
+            "loss": 1,
+            "rtt": 1,
+            "ack": 1,
+            "told": told_layout(cfg),
+            "before": CWND_BITS,
+        }
     )
 
 

@@ -16,7 +16,7 @@ from ...config import EngineConfig
 from ...congestion.program import DECREASE_BITS, ENTRIES, EVENTS, GROWTH_BITS, HALF_LEFT, NEVER, NOW_SHIFT
 from ...wire.valid_only import valid_only
 from ..tcb import CWND_BITS, TICK_BITS
-from .news import Steering, Told, built_in, congestion_news, keeps_most, steering_of
+from .news import Steering, built_in, congestion_news, keeps_most, steering_of, told_layout
 from .processor import Processor
 
 TICK_US_BITS = 16
@@ -72,7 +72,7 @@ class CongestionUnit(wiring.Component):
             return m
 
         m.submodules.processor = processor = Processor(cfg)
-        ident, found = Signal(cfg.id_bits), Signal(Told, reset_less=True)
+        ident, found = Signal(cfg.id_bits), Signal(told_layout(cfg), reset_less=True)
         marks, clear = Signal(len(EVENTS)), Signal(len(EVENTS))
         self._marks(m, ident, marks, clear)
         before, now, load = Signal(CWND_BITS, reset_less=True), Signal(TICK_BITS, reset_less=True), Signal()
@@ -195,7 +195,7 @@ class CongestionUnit(wiring.Component):
         ``load``, a cycle behind ``ident`` at least."""
         told = self.news.payload
         for name, layout, what, when, into in (
-            ("mailbox", Told, told.told, self.news.valid, found),
+            ("mailbox", told_layout(self._cfg), told.told, self.news.valid, found),
             ("losses", CWND_BITS, told.before, self.news.valid & (told.loss | told.timeout | told.rtt), before),
         ):
             m.submodules[name] = memory = Memory(

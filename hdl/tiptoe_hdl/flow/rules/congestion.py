@@ -18,13 +18,17 @@ start).
 
 from amaranth.hdl import Cat, Const, Mux
 
+from ...config import ETHERNET_LENGTH_BITS
 from ...congestion import ALGORITHM_BITS
 from ...congestion.program import DECREASE_BITS, GENTLE_SHIFT, Slow
 from ...wire.sequence import distance, seq_ge, seq_gt
-from ..tcb import CWND_BITS, DUPACK_THRESHOLD, MAXSEG_BITS
+from ..tcb import CWND_BITS, DUPACK_THRESHOLD
 from . import choose, choose_one, enters_recovery, una_after, undoes
 
 HALF = CWND_BITS // 2
+
+MOST_INITIAL = 14_600
+"""Bytes: ten segments of Ethernet's frames."""
 
 CWND_MAX = 2**CWND_BITS - 1
 
@@ -32,6 +36,14 @@ CWND_MAX = 2**CWND_BITS - 1
 def _saturate(value):
     """Cut to CWND_BITS, all ones on overflow."""
     return Mux(value[CWND_BITS], CWND_MAX, value[:CWND_BITS])
+
+
+def _initial_window(maxseg):
+    """Ten segments; of long ones no more than 14,600 bytes, or two (RFC 6928 section 2)."""
+    ten, two = (maxseg << 3) + (maxseg << 1), maxseg << 1
+    if len(maxseg) <= ETHERNET_LENGTH_BITS:
+        return ten
+    return Mux(two > MOST_INITIAL, two, Mux(ten > MOST_INITIAL, MOST_INITIAL, ten))
 
 
 def measure(s):
@@ -46,7 +58,7 @@ def measure(s):
         slow_start=s.cwnd < s.ssthresh,
         first_slow=s.ssthresh.all(),  # no loss has lowered it
         cwnd_but_one=Mux(s.cwnd > s.maxseg, s.cwnd - s.maxseg, 0)[:CWND_BITS],
-        restart_window=((s.maxseg << 3) + (s.maxseg << 1))[:CWND_BITS],
+        restart_window=_initial_window(s.maxseg)[:CWND_BITS],
     )
 
 
@@ -91,7 +103,7 @@ def count(s):
         above_restart=s.cwnd > s.restart_window,
         flight_one=s.flight == 1,
         # The last segment sent, for a tail loss probe, is no longer than what fits beside the blocks.
-        tail_room=(s.maxseg - Mux(s.sack_ok & s.told.any(), Cat(Const(0b100, 3), s.told), 0))[:MAXSEG_BITS],
+        tail_room=(s.maxseg - Mux(s.sack_ok & s.told.any(), Cat(Const(0b100, 3), s.told), 0))[: len(s.maxseg)],
         inflated_most=s.ssthresh + s.flight,
         # Of what is under way, without what limited transmit has added (RFC 5681 section 3.2, step 2).
         beyond_cwnd=s.dupacks.any() & ~s.in_recovery & (s.flight > s.cwnd) & (at_loss | ~s.e_ece),
@@ -173,9 +185,7 @@ def candidates(s):
         dupacks_next=Mux(s.dupacks == DUPACK_THRESHOLD, DUPACK_THRESHOLD, s.dupacks + 1)[:2],
         # RFC 6928's ten segments; one if the SYN had to be repeated twice (RFC 5681 section 3.1; RFC 6928 section 2: since the
         # first time-out became 1 s, one repetition may be due to a long way alone).
-        initial_window=Mux(~s.rexmt_shift[1:].any(), ((s.maxseg_now << 3) + (s.maxseg_now << 1)), s.maxseg_now)[
-            :CWND_BITS
-        ],
+        initial_window=Mux(~s.rexmt_shift[1:].any(), _initial_window(s.maxseg_now), s.maxseg_now)[:CWND_BITS],
     )
 
 

@@ -45,8 +45,8 @@ def measure(s):
         # Only a SYN says something of the largest segment (RFC 9293 section 3.7.1), if it is an answer to ours, or crosses it.
         says_mss=s.is_segment & (s.state == State.SYN_SENT.value) & s.e_flags[SYN] & ~s.e_flags[RST],
         mss_smaller=mss_smaller,
-        mss_asked=Mux(stamped, s.e_mss_stamped, s.e_mss)[:12],
-        maxseg_stamped=(s.maxseg - STAMP_BYTES)[:12],
+        mss_asked=Mux(stamped, s.e_mss_stamped, s.e_mss)[: len(s.e_mss)],
+        maxseg_stamped=(s.maxseg - STAMP_BYTES)[: len(s.maxseg)],
         cwnd_below_mss=s.cwnd < s.e_mss,
         ssthresh_asked=Mux(s.e_ack[:CWND_BITS] < s.maxseg, s.maxseg, s.e_ack[:CWND_BITS])[:CWND_BITS],
         cwnd_asked=Mux(s.e_seq[:CWND_BITS] < s.maxseg, s.maxseg, s.e_seq[:CWND_BITS])[:CWND_BITS],

@@ -19,13 +19,13 @@ def _less(a, b, one_more):
 
 
 def _below(value, limit):
-    """A 32-bit value, not negative, is less than one of 12 bits."""
-    return ~value[12:].any() & (value[:12] < limit)
+    """A 32-bit value, not negative, is less than one of fewer bits."""
+    return ~value[len(limit) :].any() & (value[: len(limit)] < limit)
 
 
 def _up_to(value, limit):
     """... or equal to it."""
-    return ~value[12:].any() & ~(limit < value[:12])
+    return ~value[len(limit) :].any() & ~(limit < value[: len(limit)])
 
 
 def prepare(s):
@@ -38,7 +38,10 @@ def prepare(s):
     return dict(
         tells_blocks=s.sack_ok & s.established,
         narrow=s.recent_wnd < (s.maxseg << 1),
-        **{f"room_beside_{k}": (s.maxseg_now - (4 + 8 * k if k else 0))[:12] for k in range(len(s.ooo_valid) + 1)},
+        **{
+            f"room_beside_{k}": (s.maxseg_now - (4 + 8 * k if k else 0))[: len(s.maxseg_now)]
+            for k in range(len(s.ooo_valid) + 1)
+        },
     )
 
 
@@ -81,7 +84,7 @@ def measure(s):
         round_up=Cat(s.rcv_scale > k for k in range(14)),  # (1 << rcv_scale) - 1
         half_wnd=s.recent_wnd >> 1,
         force_one=s.force & s.wnd_zero,  # a probe; with a window open it is an override
-        two_segments=(s.maxseg << 1)[:13],
+        two_segments=(s.maxseg << 1)[: len(s.maxseg) + 1],
         told=number,
         sacks=number & tells_blocks.replicate(SACK_BITS),
         segment_room=Mux(shortens, select(told, [getattr(s, f"room_beside_{k}") for k in range(len(told))]), s.maxseg),
@@ -106,7 +109,7 @@ def limit(s):
     one_left = Mux(s.up_to_max, s.avail_max == 1, s.avail_end == 1)
     room_in_segment = Mux(s.wnd_smaller, _below(s.room_wnd, s.segment_room), _below(s.room_cwnd, s.segment_room))
     return dict(
-        room=room[:12],
+        room=room[: len(s.segment_room)],
         short=room[31] | (~negative & room_in_segment & (room < avail)),
         # Silly-window avoidance of the sender: a segment cut by the window goes if it repeats old data or fills half of
         # the largest window the peer has offered of late; or all of the window when it has waited long enough (MUST-38).
@@ -129,7 +132,7 @@ def limit(s):
         ends_near=~s.fills & ~s.avail_max[15:].any(),
         some=s.can_send & some,
         fills_none=s.fills & ~some,
-        most=Mux(negative, 0, Mux(smaller, avail[:12], s.segment_room))[:12],
+        most=Mux(negative, 0, Mux(smaller, avail[: len(s.segment_room)], s.segment_room))[: len(s.segment_room)],
         # Silly-window avoidance of the receiver: the edge moves by two segments or half the ring, or not at all.
         gain_met=~s.gain[31] & ((s.gain >= s.two_segments) | (s.gain >= s.half_ring)),
         w_lim_up=(s.w_lim + s.round_up)[:32],
@@ -161,7 +164,7 @@ def decide(s):
             (fin, END_PLUS_1),
             (limited, EDGE),
         )[:2],
-        length=choose(s.most, (s.force_one, s.some), (s.again, s.most), (s.short, s.room))[:12],
+        length=choose(s.most, (s.force_one, s.some), (s.again, s.most), (s.short, s.room))[: len(s.most)],
         psh=data & s.avail_fits & ~limited,
         more=sent & data & (~s.avail_fits | s.up_to_max) & ~s.paced & ~s.has_rate,
         blocked=s.blocked & wanted,

@@ -6,7 +6,8 @@ touches and those right of it follow each other, and what becomes of the list is
 close up, and the segment with all it touched is put in between; or, in order, goes to rcv_nxt.
 
 Text on a SYN,ACK goes to the beginning of the ring: rcv_nxt says nothing yet, and no text is too long, since the smallest ring,
-all of which our SYN grants, has 4096 bytes and a segment at most 4095. That of a SYN without ACK comes again (figure 8).
+all of which our SYN grants, is longer than any segment (``EngineConfig.ring_log2_min``). That of a SYN without ACK comes again
+(figure 8).
 """
 
 from amaranth.hdl import Cat, Mux
@@ -51,6 +52,7 @@ def overlap(s):
     valid = s.ooo_valid & (~s.on_board | s.board).replicate(len(s.ooo))
     left = valid & Mux(s.is_output, s.starts_in, s.after)
     starts_inside = seq_before_nxt | (s.seq_before_adv & s.seq_before_lim)
+    bits = len(s.d_adv) - 1  # of a length
     return dict(
         ooo_valid=valid,
         left=left,
@@ -61,8 +63,8 @@ def overlap(s):
         in_order=~s.seq_after_nxt & ~s.on_board,
         edge=Mux(s.lim_before_adv, s.rcv_lim, s.rcv_adv),
         d_edge=Mux(s.lim_before_adv, s.d_lim, s.d_adv),
-        front=Mux(seq_before_nxt, -s.d_seq[:12], 0)[:12],
-        d_start=Mux(seq_before_nxt, 0, s.d_seq[:13]),
+        front=Mux(seq_before_nxt, -s.d_seq[:bits], 0)[:bits],
+        d_start=Mux(seq_before_nxt, 0, s.d_seq[: bits + 1]),
         fin_at_nxt=s.rcv_nxt == s.fin_seq,
         ends_at_nxt=~s.d_payload_end[31] & ~s.payload_after_nxt,
     )
@@ -85,6 +87,7 @@ def merge(s):
     closes_up = Mux(s.is_output, s.ooo_valid & ~s.left, s.right)
     own = s.left & ~s.is_output.replicate(len(s.ooo))
     place = Cat(1, s.left)[: len(s.ooo)] & ~s.left
+    bits = len(s.d_start)
     return dict(
         merged_start=select(begins, [s.ooo[k].start for k in spots]) | Mux(begins.any(), 0, seg_start),
         merged_end=select(extends, [s.ooo[k].end for k in spots]) | Mux(extended, 0, seg_end),
@@ -92,8 +95,8 @@ def merge(s):
         ends_merged=~extended & ~s.cut_right,
         place_seq=Mux(s.opening, s.e_seq_plus_1, seg_start),
         front=Mux(s.opening, 0, s.front),
-        d_start=Mux(s.opening, s.e_seq_plus_1[:13], s.d_start),
-        d_place_end=Mux(s.opening, s.e_payload_end[:13], Mux(s.cut_right, s.d_edge, s.d_payload_end[:13])),
+        d_start=Mux(s.opening, s.e_seq_plus_1[:bits], s.d_start),
+        d_place_end=Mux(s.opening, s.e_payload_end[:bits], Mux(s.cut_right, s.d_edge, s.d_payload_end[:bits])),
         e_payload_end=Mux(s.opening & ~s.has_ack, s.e_seq_plus_1, s.e_payload_end),
         takes=takes,
         board_takes=s.marks & ~no_room,
@@ -149,7 +152,7 @@ def apply(s):
         fin_waits=may & in_order,
         fin_same=Cat(s.merged_end.word_select(k, 8) == s.fin_seq.word_select(k, 8) for k in range(4)),
         placed=placed,
-        place_length=Mux(placed | s.syn_acked, (s.d_place_end - s.d_start)[:12], 0),
+        place_length=Mux(placed | s.syn_acked, (s.d_place_end - s.d_start)[: len(s.d_start) - 1], 0),
         got_in_order=in_order,
         got_out_of_order=out_of_order,
         discarded=s.go & s.lacks_room,

@@ -9,6 +9,7 @@ from . import in_states, timestamps
 
 def measure(s):
     """Step 1: distances between the segment and the connection; mostly their signs are looked at."""
+    bits = len(s.e_length) + 1  # of what lies within a segment's length
     return dict(
         d_seq=distance(s.e_seq, s.rcv_nxt),
         seq_after_nxt=seq_gt(s.e_seq, s.rcv_nxt),
@@ -28,8 +29,8 @@ def measure(s):
         payload_after_adv=seq_gt(s.e_payload_end, s.rcv_adv),
         payload_after_lim=seq_gt(s.e_payload_end, s.rcv_lim),
         lim_before_adv=seq_lt(s.rcv_lim, s.rcv_adv),
-        d_adv=distance(s.rcv_adv, s.rcv_nxt)[:13],
-        d_lim=distance(s.rcv_lim, s.rcv_nxt)[:13],
+        d_adv=distance(s.rcv_adv, s.rcv_nxt)[:bits],
+        d_lim=distance(s.rcv_lim, s.rcv_nxt)[:bits],
         seq_plus_1_before_nxt=seq_lt(s.e_seq_plus_1, s.rcv_nxt),
         d_ack=distance(s.e_ack, s.snd_una),
         ack_after_una=seq_gt(s.e_ack, s.snd_una),

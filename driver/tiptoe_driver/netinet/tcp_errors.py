@@ -98,7 +98,7 @@ def tcp_mtudisc(tp: tcpcb, mtu: int) -> int:
     mss = max(mtu - ip_tcp_headers(tp.t_inpcb), TCP_MINMSS)
     if mss >= tp.t_maxseg:
         return 0
-    tcp_pmtu_fell(tp)
+    tcp_pmtu_fell(tp, mss)
     tp.t_maxseg = mss
     tp.snd_nxt = tp.snd_una
     return tcp_gen_send(tp)

@@ -74,6 +74,12 @@ INP_SOCKREF = 0x08000000
 
 IPDEFTTL = 64
 
+IP_MTU_DISCOVER, IP_MTU, IPV6_MTU_DISCOVER, IPV6_MTU = 10, 14, 23, 24
+"""Linux's numbers; the standard library has no names for them."""
+IP_PMTUDISC_WANT, IP_PMTUDISC_DO, IP_PMTUDISC_PROBE = 1, 2, 3
+"""Values of IP_MTU_DISCOVER. To TCP the first two are the same; with the last it does not believe ICMP, and finds out by itself.
+Our segments always have DF: IP_PMTUDISC_DONT, 0, there is not."""
+
 TCPTV_KEEP_IDLE, TCPTV_KEEPINTVL, TCPTV_KEEPCNT = 7200, 75, 9
 """What keep-alive begins with, seconds and probes: no less than two hours (RFC 9293 MUST-28), and Linux's number."""
 
@@ -122,6 +128,7 @@ class inpcb:
     inp_fport: int = 0
     inp_ip_tos: int = 0
     inp_ip_ttl: int = IPDEFTTL
+    inp_pmtudisc: int = IP_PMTUDISC_WANT
     inp_flags: int = 0
     inp_vflag: int = INP_IPV4
     inp_tw: object | None = None

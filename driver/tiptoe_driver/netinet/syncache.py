@@ -182,6 +182,7 @@ def inherit(listener: tcpcb, tp: tcpcb) -> None:
     """A listener's options are those of its connections."""
     tp.t_inpcb.inp_ip_tos = listener.t_inpcb.inp_ip_tos
     tp.t_inpcb.inp_ip_ttl = listener.t_inpcb.inp_ip_ttl
+    tp.t_inpcb.inp_pmtudisc = listener.t_inpcb.inp_pmtudisc
     tp.t_flags |= listener.t_flags & (TF_NODELAY | TF_NOPUSH)
     tp.t_cc = listener.t_cc
     tp.t_maxseg_user = listener.t_maxseg_user

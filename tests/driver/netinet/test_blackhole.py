@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import socket
+import struct
 
 import pytest
 
@@ -10,6 +12,15 @@ from tests.driver.bench import Bench, Connection
 from tests.driver.netinet.test_icmp import complain, minutes, sizes
 from tiptoe_driver.hardware.abi_gen import Reason, State
 from tiptoe_driver.hardware.positions import distance
+from tiptoe_driver.netinet.structures import (
+    IP_MTU,
+    IP_MTU_DISCOVER,
+    IP_PMTUDISC_DO,
+    IP_PMTUDISC_PROBE,
+    IP_PMTUDISC_WANT,
+)
+from tiptoe_driver.netinet.tcp_fill_info import tcp_fill_info
+from tiptoe_driver.netinet.tcp_info import linux_tcp_info
 from tiptoe_hdl.host.abi import Opcode
 
 LOOK_US = 500_000
@@ -444,3 +455,46 @@ def test_black_hole_that_grows_deeper_is_found_again(bench: Bench) -> None:
     conn.sock.send(bytes(4000))
     pass_us(bench, LOOK_US)
     assert [look(bench, conn, shift) for shift in (0, 3, 5)] == [[], [1200], [536]]
+
+
+# ---------------------------------------------------------------------- options
+
+
+def test_mtu_that_is_told(bench: Bench) -> None:
+    conn = stuck(bench)
+    assert conn.sock.getsockopt(socket.IPPROTO_IP, IP_MTU) == 1500
+    look(bench, conn, 3)
+    assert conn.sock.getsockopt(socket.IPPROTO_IP, IP_MTU) == 1240
+    info = tcp_fill_info(conn.tp)
+    assert info.tcpi_pmtu == 1240 and struct.unpack_from("=I", linux_tcp_info(info), 8 + 4 * 13) == (1240,)
+    with pytest.raises(OSError) as none:
+        bench.socket().getsockopt(socket.IPPROTO_IP, IP_MTU)
+    assert none.value.errno == errno.ENOTCONN
+
+
+@pytest.mark.parametrize(
+    ("value", "believed"), [(IP_PMTUDISC_WANT, True), (IP_PMTUDISC_DO, True), (IP_PMTUDISC_PROBE, False)]
+)
+def test_mtu_discover_says_whether_icmp_is_believed(bench: Bench, value: int, believed: bool) -> None:
+    """Black holes are found out either way."""
+    conn = stuck(bench)
+    conn.sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, value)
+    assert conn.sock.getsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER) == value
+    complain(bench, conn, 1400)
+    assert sizes(conn) == [1360] * believed
+    assert look(bench, conn, 3) == [1200]
+    bench.dev.if_set_mtu(1000)
+    assert sizes(conn)[-1] == 960, "the interface's is no hearsay"
+
+
+def test_mtu_discover_is_the_listener_s_and_never_off(bench: Bench) -> None:
+    listener = bench.listening()
+    listener.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE)
+    bench.syn(1)
+    bench.handshake_done(1)
+    made = listener.accept()[0]
+    assert made.getsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER) == IP_PMTUDISC_PROBE
+    for value in (0, 4, -1):
+        with pytest.raises(OSError) as refused:
+            made.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, value)
+        assert refused.value.errno == errno.EINVAL

@@ -10,7 +10,7 @@ from typing import TypeGuard
 
 from tiptoe_driver import Socket
 from tiptoe_driver.hardware.abi_gen import State
-from tiptoe_driver.netinet.structures import IPDEFTTL, SO_MAX_PACING_RATE, sototcpcb
+from tiptoe_driver.netinet.structures import IP_MTU, IP_MTU_DISCOVER, IPDEFTTL, SO_MAX_PACING_RATE, sototcpcb
 from tiptoe_driver.netinet.tcp_errors import TCP_MINMSS
 from tiptoe_driver.netinet.tcp_fsm import TCPS_SYN_SENT
 from tiptoe_driver.netinet.tcp_info import linux_tcp_info, tcp_info
@@ -43,7 +43,7 @@ _REMEMBERED: dict[tuple[int, int], int] = {
     (IPPROTO_TCP, socket.TCP_SYNCNT): 6, (IPPROTO_TCP, socket.TCP_LINGER2): 60,
     (IPPROTO_TCP, socket.TCP_DEFER_ACCEPT): 0, (IPPROTO_TCP, socket.TCP_QUICKACK): 1,
     (IPPROTO_TCP, socket.TCP_USER_TIMEOUT): 0, (IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT): -1,
-    (IPPROTO_IP, 10): 1,  # IP_MTU_DISCOVER
+    (IPPROTO_IP, IP_MTU_DISCOVER): 1,
     (IPPROTO_IP, 11): 0, (IPPROTO_IP, 24): 0,  # IP_RECVERR, IP_BIND_ADDRESS_NO_PORT
     (IPPROTO_IPV6, socket.IPV6_V6ONLY): 0, (IPPROTO_IPV6, socket.IPV6_TCLASS): 0,
     (IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS): 64,
@@ -53,6 +53,7 @@ _REMEMBERED: dict[tuple[int, int], int] = {
 _LINGER = (SOL_SOCKET, socket.SO_LINGER)
 _SNDBUF, _RCVBUF = (SOL_SOCKET, socket.SO_SNDBUF), (SOL_SOCKET, socket.SO_RCVBUF)
 _PACING = (SOL_SOCKET, SO_MAX_PACING_RATE)
+_MTU_DISCOVER, _MTU = (IPPROTO_IP, IP_MTU_DISCOVER), (IPPROTO_IP, IP_MTU)
 _NOTSENT = (IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
 _USER_TIMEOUT = (IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
 _KEEPALIVE = {
@@ -145,6 +146,9 @@ class Options:
             rate = value[: 8 if len(value) >= 8 else 4]
             if offloaded.getsockopt(*key, len(rate)) != rate:  # accepted sockets have it already
                 offloaded.setsockopt(*key, rate)
+        elif key == _MTU_DISCOVER:
+            with contextlib.suppress(OSError):  # without discovery there is none, over IPv6 it has another name
+                offloaded.setsockopt(*key, _NUMBER.unpack_from(value)[0])
         elif key == _MAXSEG:
             _tell_maxseg(offloaded, _NUMBER.unpack_from(value)[0])
         elif key in DRIVER or key in (_USER_TIMEOUT, _SNDBUF, _RCVBUF, _NOTSENT) or key in _KEEPALIVE:
@@ -167,6 +171,10 @@ class Options:
             if _alive(offloaded) and (key != _MAXSEG or not _fresh(offloaded)):
                 return _NUMBER.pack(offloaded.getsockopt(*key))
             return _NUMBER.pack(self._asked(key))
+        if key == _MTU:
+            if not _alive(offloaded):
+                raise OSError(errno.ENOTCONN, "")
+            return _NUMBER.pack(offloaded.getsockopt(*key))
         if key == _PACING and key in self._values:
             return self._values[key][:8]
         if key in DRIVER:

@@ -1,5 +1,5 @@
-"""A line to the Linux kernel that swallows what is longer than it carries (RFC 2923 section 2.1): the engine finds out, the kernel
-takes what comes smaller; and full segments again when the line has healed."""
+"""A line to the Linux kernel that swallows what is longer than it carries (RFC 2923 section 2.1): the engine finds out, the
+kernel takes what comes smaller; and full segments again when the line has healed."""
 
 from __future__ import annotations
 

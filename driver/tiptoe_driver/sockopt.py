@@ -15,7 +15,14 @@ from .netinet.sockbuf import sbreserve
 from .netinet.socketvar import sowwakeup
 from .netinet.structures import (
     IN6P_IPV6_V6ONLY,
+    IP_MTU,
+    IP_MTU_DISCOVER,
+    IP_PMTUDISC_DO,
+    IP_PMTUDISC_PROBE,
+    IP_PMTUDISC_WANT,
     IPDEFTTL,
+    IPV6_MTU,
+    IPV6_MTU_DISCOVER,
     SO_ACCEPTCONN,
     SO_KEEPALIVE,
     SO_LINGER,
@@ -36,6 +43,7 @@ from .netinet.tcp_errors import TCP_MINMSS, tcp_output_error
 from .netinet.tcp_fsm import TCPS_ESTABLISHED, TCPS_LISTEN, TCPS_SYN_SENT
 from .netinet.tcp_info import NO_PACING_RATE
 from .netinet.tcp_keepalive import tcp_keepalive
+from .netinet.tcp_pmtu import ip_tcp_headers
 from .netinet.tcp_timer import tcp_user_timer, tcp_user_timer_stop
 
 _FLAG_OPTIONS = {
@@ -65,6 +73,12 @@ _IP_HEADER: dict[tuple[int, int, int], int] = {
     (stdlib.AF_INET6, stdlib.IPPROTO_IPV6, stdlib.IPV6_UNICAST_HOPS): stdlib.IP_TTL,
 }
 """Options of IP's header by the socket's family, level and name: the one of IPv4 that has the same place."""
+_MTU_DISCOVER = {
+    (stdlib.AF_INET, stdlib.IPPROTO_IP, IP_MTU_DISCOVER),
+    (stdlib.AF_INET6, stdlib.IPPROTO_IPV6, IPV6_MTU_DISCOVER),
+}
+_MTU = {(stdlib.AF_INET, stdlib.IPPROTO_IP, IP_MTU), (stdlib.AF_INET6, stdlib.IPPROTO_IPV6, IPV6_MTU)}
+"""Likewise: how the path's MTU is found, and what it is."""
 _ECN = 0x3
 """The part of the type of service that is the transport's (RFC 3168 section 5)."""
 
@@ -127,6 +141,10 @@ def sosetopt(so: socket, level: int, optname: int, value: int | bytes) -> None:
         sowwakeup(so)
     elif (field := _IP_HEADER.get((so.so_domain, level, optname))) is not None:
         _set_ip_header(so, field, number)
+    elif (so.so_domain, level, optname) in _MTU_DISCOVER:
+        if number not in (IP_PMTUDISC_WANT, IP_PMTUDISC_DO, IP_PMTUDISC_PROBE):
+            raise os_error(errno.EINVAL)
+        sotoinpcb(so).inp_pmtudisc = number
     elif (level, optname) == (stdlib.IPPROTO_IPV6, stdlib.IPV6_V6ONLY) and so.so_domain == stdlib.AF_INET6:
         _set_v6only(so, bool(number))
     else:
@@ -292,6 +310,13 @@ def _option(so: socket, level: int, optname: int) -> int:
     field = _IP_HEADER.get((so.so_domain, level, optname))
     if field is not None:
         return inp.inp_ip_tos if field == stdlib.IP_TOS else inp.inp_ip_ttl
+    if (so.so_domain, level, optname) in _MTU_DISCOVER:
+        return inp.inp_pmtudisc
+    if (so.so_domain, level, optname) in _MTU:
+        tp = sototcpcb(so)
+        if not TCPS_ESTABLISHED <= tp.t_state:
+            raise os_error(errno.ENOTCONN)
+        return tp.t_maxseg + ip_tcp_headers(inp)
     if (level, optname) == (stdlib.IPPROTO_IPV6, stdlib.IPV6_V6ONLY) and so.so_domain == stdlib.AF_INET6:
         return int(bool(inp.inp_flags & IN6P_IPV6_V6ONLY))
     raise os_error(errno.ENOPROTOOPT)

@@ -62,6 +62,10 @@ class EngineOptions:
     timestamps : bool
         SYNs offer timestamps (RFC 7323), and SYN,ACKs have them if the SYN had. Without effect where the engine was
         built without. FreeBSD: net.inet.tcp.rfc1323, Linux: tcp_timestamps.
+    pmtud_blackhole : bool
+        Segments of a connection that has had three time-outs in a row become smaller, since its path may drop large ones without
+        a word; what held before is probed for when data moves again (netinet/tcp_blackhole.py). FreeBSD:
+        net.inet.tcp.pmtud_blackhole_detection, Linux: tcp_mtu_probing 1.
     ipv6 : str
         Own IPv6 address with the prefix length of its subnet, ``2001:db8::1/64``; empty: none, and IPv6 is left to other stacks.
         The engine must have been built with it.
@@ -146,6 +150,7 @@ class EngineOptions:
     sack: bool = True
     ecn: str = "accept"
     timestamps: bool = True
+    pmtud_blackhole: bool = True
     ipv6: str = ""
     ipv6_gateway: str = ""
     vlan: int | None = None

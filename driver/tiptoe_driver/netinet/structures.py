@@ -22,6 +22,7 @@ from .clock import Clock, Deadline
 from .eventhandler import EventHandlerList
 from .if_var import ifnet
 from .locks import Lock, LockModel, Rank
+from .mtup import mtup
 from .pcbinfo import FourTuple, inpcbinfo
 from .routes import RouteTable, route
 from .sockbuf import sockbuf
@@ -75,6 +76,12 @@ INP_SOCKREF = 0x08000000
 
 IPDEFTTL = 64
 
+IP_MTU_DISCOVER, IP_MTU, IPV6_MTU_DISCOVER, IPV6_MTU = 10, 14, 23, 24
+"""Linux's numbers; the standard library has no names for them."""
+IP_PMTUDISC_WANT, IP_PMTUDISC_DO, IP_PMTUDISC_PROBE = 1, 2, 3
+"""Values of IP_MTU_DISCOVER. To TCP the first two are the same; with the last it does not believe ICMP, and finds out by itself.
+Our segments always have DF: IP_PMTUDISC_DONT, 0, there is not."""
+
 TCPTV_KEEP_IDLE, TCPTV_KEEPINTVL, TCPTV_KEEPCNT = 7200, 75, 9
 """What keep-alive begins with, seconds and probes: no less than two hours (RFC 9293 MUST-28), and Linux's number."""
 
@@ -126,6 +133,7 @@ class inpcb:
     inp_fport: int = 0
     inp_ip_tos: int = 0
     inp_ip_ttl: int = IPDEFTTL
+    inp_pmtudisc: int = IP_PMTUDISC_WANT
     inp_flags: int = 0
     inp_vflag: int = INP_IPV4
     inp_tw: object | None = None
@@ -144,10 +152,11 @@ class tcpcb:
     ``snd_una`` leaves out our FIN; ``snd_nxt`` and ``snd_max`` tell how far data was handed to the device, which
     alone knows what of it is on the wire; ``rcv_nxt`` counts the peer's FIN once. ``t_maxseg`` in bytes of
     payload; ``t_maxseg_user`` is the user's wish (TCP_MAXSEG), 0 for none; ``t_maxseg_most`` what held before the path carried
-    less, and ``t_pmtu_timer`` tries for it again. ``t_cc`` is the congestion control algorithm asked for, None for none;
-    ``tod`` the device of an offloaded connection. ``t_starttime``: when it was established, on the stack's clock in
-    microseconds; 0 before. ``t_user_timeout``: TCP_USER_TIMEOUT in milliseconds, 0 for none; ``t_user_timer`` runs while the
-    peer has something to acknowledge. ``t_keepidle``, ``t_keepintvl``: TCP_KEEPIDLE and TCP_KEEPINTVL in seconds, ``t_keepcnt``:
+    less, and ``t_pmtu_timer`` tries for it again, or, behind a black hole, the search ``t_mtup``. ``t_cc`` is the congestion
+    control algorithm asked for, None for none; ``tod`` the device of an offloaded connection. ``t_starttime``: when it was
+    established, on the stack's clock in microseconds; 0 before. ``t_user_timeout``: TCP_USER_TIMEOUT in milliseconds, 0 for
+    none; ``t_user_timer`` runs while the peer has something to acknowledge. ``t_keepidle``, ``t_keepintvl``: TCP_KEEPIDLE and
+    TCP_KEEPINTVL in seconds, ``t_keepcnt``:
     TCP_KEEPCNT; ``t_keep_timer`` runs while SO_KEEPALIVE is set; ``t_rcvtime``: when the peer was last heard of, meanwhile;
     ``t_keepprobes``: how many probes have gone since, ``t_keep_asked``: when the last of them did. ``snd_up`` and ``rcv_up`` are
     behind the last urgent byte of each direction; ``t_iobc`` is the peer's, when TCPOOB_HAVEDATA says that it has arrived.
@@ -177,6 +186,7 @@ class tcpcb:
     t_maxseg_user: int = 0
     t_maxseg_most: int = 0
     t_pmtu_timer: Deadline | None = None
+    t_mtup: mtup | None = None
     t_cc: Congestion | None = None
     t_starttime: int = 0
     t_user_timeout: int = 0

@@ -195,6 +195,7 @@ def inherit(listener: tcpcb, tp: tcpcb) -> None:
     tp.t_inpcb.inp_flags |= listener.t_inpcb.inp_flags & IN6P_IPV6_V6ONLY
     tp.t_inpcb.inp_ip_tos = listener.t_inpcb.inp_ip_tos
     tp.t_inpcb.inp_ip_ttl = listener.t_inpcb.inp_ip_ttl
+    tp.t_inpcb.inp_pmtudisc = listener.t_inpcb.inp_pmtudisc
     tp.t_flags |= listener.t_flags & (TF_NODELAY | TF_NOPUSH)
     tp.t_cc = listener.t_cc
     tp.t_maxseg_user = listener.t_maxseg_user

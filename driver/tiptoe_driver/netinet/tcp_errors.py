@@ -12,7 +12,7 @@ from enum import Enum
 
 from ..hardware.positions import distance
 from .offload import tcp_gen_detach, tcp_gen_send, tp_offload
-from .structures import TF_SENTFIN, intotcpcb, tcpcb, vnet
+from .structures import IP_PMTUDISC_PROBE, TF_SENTFIN, intotcpcb, tcpcb, vnet
 from .tcp_fsm import TCPS_CLOSING, TCPS_FIN_WAIT_1, TCPS_LAST_ACK, TCPS_SYN_RECEIVED, TCPS_SYN_SENT
 from .tcp_info import tcp_info
 from .tcp_pmtu import ip_tcp_headers, tcp_pmtu_fell
@@ -76,7 +76,8 @@ def _of_syn(tp: tcpcb, info: tcp_info | None, seq: int, error: int, mtu: int) ->
 def _notify(tp: tcpcb, error: int, mtu: int) -> None:
     """An error about something that is under way. P and I are held."""
     if error == errno.EMSGSIZE:
-        tcp_mtudisc(tp, mtu)
+        if tp.t_inpcb.inp_pmtudisc != IP_PMTUDISC_PROBE:
+            tcp_mtudisc(tp, mtu)
     elif error != errno.ECONNREFUSED:
         tp.t_softerror = error
     elif tp.t_state == TCPS_SYN_SENT:
@@ -98,7 +99,7 @@ def tcp_mtudisc(tp: tcpcb, mtu: int) -> int:
     mss = max(mtu - ip_tcp_headers(tp.t_inpcb), TCP_MINMSS)
     if mss >= tp.t_maxseg:
         return 0
-    tcp_pmtu_fell(tp)
+    tcp_pmtu_fell(tp, mss)
     tp.t_maxseg = mss
     tp.snd_nxt = tp.snd_una
     return tcp_gen_send(tp)

@@ -8,6 +8,7 @@ from ..hardware.abi_gen import Congestion, State
 from ..hardware.positions import advance, distance
 from .structures import tcpcb
 from .tcp_info import NO_PACING_RATE, tcp_info
+from .tcp_pmtu import ip_tcp_headers
 
 INFO_US = 100_000
 """How long :func:`tcp_ask_info` waits for the device."""
@@ -30,6 +31,7 @@ def tcp_fill_info(
             tcpi_snd_wscale=tp.snd_scale,
             tcpi_rcv_wscale=tp.rcv_scale,
             tcpi_snd_mss=tp.t_maxseg,
+            tcpi_pmtu=tp.t_maxseg + ip_tcp_headers(tp.t_inpcb),
             tcpi_rcv_space=tp.rcv_wnd,
             tcpi_snd_una=tp.snd_una,
             tcpi_snd_nxt=tp.snd_nxt,
@@ -54,6 +56,7 @@ def tcp_fill_info(
         tcpi_snd_wscale=tcb["snd_scale"],
         tcpi_rcv_wscale=tcb["rcv_scale"],
         tcpi_snd_mss=tcb["maxseg"],
+        tcpi_pmtu=tp.t_maxseg + ip_tcp_headers(tp.t_inpcb),
         tcpi_rto=tcb["rto"] * tick_us,
         tcpi_rtt=measured * tcb["srtt"] * tick_us // 8,
         tcpi_rttvar=measured * tcb["rttvar"] * tick_us // 4,

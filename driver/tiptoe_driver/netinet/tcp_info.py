@@ -15,6 +15,7 @@ NO_PACING_RATE = (1 << 64) - 1
 class tcp_info:
     """A connection at one moment; names of FreeBSD's netinet/tcp.h, times in microseconds, sizes in bytes.
 
+    ``tcpi_snd_mss`` is what a segment carries beside TCP options, ``tcpi_pmtu`` the longest IP packet.
     ``tcpi_rtt`` and ``tcpi_rttvar`` are 0 before the first measurement. ``tcpi_rxtshift`` counts time-outs in a row.
     ``tcpi_probes``: probes, of the closed window or keep-alive's, since the peer was last heard of.
     ``tcpi_congestion``: the algorithm, as TCP_CONGESTION names it; ``tcpi_losses``: how often the window has fallen for a
@@ -36,6 +37,7 @@ class tcp_info:
     tcpi_snd_wscale: int = 0
     tcpi_rcv_wscale: int = 0
     tcpi_snd_mss: int = 0
+    tcpi_pmtu: int = 0
     tcpi_rto: int = 0
     tcpi_rtt: int = 0
     tcpi_rttvar: int = 0
@@ -94,7 +96,7 @@ def linux_tcp_info(info: tcp_info, *, bytes_acked: int = 0, bytes_received: int 
     words[0] = info.tcpi_rto
     words[2] = words[3] = words[19] = info.tcpi_snd_mss  # snd_mss, rcv_mss, advmss
     words[4] = -(-info.tcpi_unacked // mss)
-    words[13] = info.tcpi_snd_mss + 40 if info.tcpi_snd_mss else 0  # pmtu
+    words[13] = info.tcpi_pmtu
     words[15], words[16] = info.tcpi_rtt, info.tcpi_rttvar
     words[17] = _LINUX_NO_SSTHRESH if info.tcpi_snd_ssthresh == NO_SSTHRESH else info.tcpi_snd_ssthresh // mss
     words[18] = info.tcpi_snd_cwnd // mss

@@ -29,12 +29,24 @@ AFTER_COMPLAINT_US, AFTER_ATTEMPT_US = 600_000_000, 120_000_000
 """Not sooner than five minutes and one, says the RFC, and twice that is better."""
 
 
-def tcp_pmtu_fell(tp: tcpcb) -> None:
-    """t_maxseg is about to fall: the path carries no more. I is held."""
+def tcp_pmtu_fell(tp: tcpcb, mss: int) -> None:
+    """t_maxseg is about to fall to ``mss``: the path carries no more. I is held."""
     tp.t_maxseg_most = max(tp.t_maxseg_most, tp.t_maxseg)
+    if tp.t_mtup is not None:
+        # A path that has swallowed segments in silence is not trusted to complain: it rises by probes (tcp_blackhole.py).
+        tp.t_mtup.search_low, tp.t_mtup.search_high = mss, tp.t_maxseg_most
+        tp.t_mtup.due_us = tp.t_inpcb.stack.now_us() + AFTER_COMPLAINT_US
+        return
     if tp.t_pmtu_timer is None:
         tp.t_pmtu_timer = Deadline(tp.t_inpcb.stack, lambda: _over(tp))
     tp.t_pmtu_timer.set(AFTER_COMPLAINT_US)
+
+
+def tcp_pmtu_most(tp: tcpcb) -> int:
+    """What t_maxseg may rise to: the interface may carry less now than when the connection began. I is held."""
+    inp = tp.t_inpcb
+    mtus = (ifp.if_mtu for ifp in inp.stack.interfaces if inp.inp_laddr in ifp.addresses)
+    return min(tp.t_maxseg_most, *(mtu - ip_tcp_headers(inp) for mtu in mtus), tp.t_maxseg_most)
 
 
 def _over(tp: tcpcb) -> None:
@@ -48,9 +60,7 @@ def _over(tp: tcpcb) -> None:
         headers = ip_tcp_headers(inp)
         mtu = tp.t_maxseg + headers
         larger = min((plateau for plateau in PLATEAUS if plateau > mtu), default=PLATEAUS[0]) - headers
-        # The interface may carry less now than when the connection began.
-        interface = min((ifp.if_mtu for ifp in inp.stack.interfaces if inp.inp_laddr in ifp.addresses), default=mtu)
-        wanted = min(larger, tp.t_maxseg_most, interface - headers)
+        wanted = min(larger, tcp_pmtu_most(tp))
         if wanted <= tp.t_maxseg:
             timer.set(AFTER_COMPLAINT_US)
             return

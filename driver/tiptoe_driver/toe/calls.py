@@ -34,7 +34,9 @@ from ..netinet.tcp_errors import TCP_MINMSS, tcp_output_error
 from ..netinet.tcp_fsm import TCPS_CLOSING, TCPS_FIN_WAIT_1, TCPS_FIN_WAIT_2, TCPS_LAST_ACK
 from ..netinet.tcp_pmtu import ip_tcp_headers
 from ..netinet.tcp_subr import tcp_drop
+from .black_holes import BlackHoles
 from .held_data import HeldData
+from .mtu_probe import MtuProbes
 from .orphans import Orphans
 from .sent import SentQueries
 from .socket_options import ToeOptions
@@ -52,6 +54,8 @@ class ToeCalls:
     options : ToeOptions
     held : HeldData
     sent : SentQueries
+    black_holes : BlackHoles
+    probes : MtuProbes
     orphans : Orphans
     four_tuples : set
         Connections that the engine has, or will have when OPEN is posted.
@@ -66,6 +70,8 @@ class ToeCalls:
         self.options = ToeOptions(engine, self.order)
         self.held = HeldData(stack)
         self.sent = SentQueries(self.options)
+        self.black_holes = BlackHoles(stack, engine, self.options)
+        self.probes = MtuProbes(stack, engine, self.options)
         self.orphans = Orphans(stack, engine, ifp, self.abort)
         self._ifp = ifp
         self.four_tuples: set[tuple[int, int, int, int]] = set()
@@ -168,7 +174,9 @@ class ToeCalls:
             toep.flags |= send_fin
             return 0  # what is in the ring goes out when the connection is established
         send_fin = 0 if toep.flags & TP_FIN_SENT else toep.flags & TP_SEND_FIN | send_fin
-        end = so.so_snd.tail if send_fin else self.held.sendable(toep, tp, so.so_snd)
+        end = so.so_snd.tail
+        if not send_fin:
+            end = self.probes.sendable(toep, tp, so.so_snd, self.held.sendable(toep, tp, so.so_snd))
         shrinks = tp.t_maxseg < toep.maxseg
         mark = so.so_snd.oobmark
         urgent = mark is not None and advance(mark, 1) != toep.urgent_told
@@ -182,8 +190,8 @@ class ToeCalls:
         if tp.t_maxseg != toep.maxseg:
             toep.maxseg = tp.t_maxseg
             self.engine.commands.post_control(abi.pack_path_mtu(0, tid=toep.tid, mss=tp.t_maxseg))
-            if shrinks:
-                self.order(toep)  # what does not fit must not go first
+            if shrinks or self.probes.under_way(toep):
+                self.order(toep)  # what does not fit must not go first, nor a probe as smaller ones
         if urgent:
             self._urgent(toep, tp, advance(so.so_snd.oobmark or 0, 1))
         if send_fin:
@@ -289,6 +297,7 @@ class ToeCalls:
         tp.t_tu = self.usrreqs
         tp.tod = self.tod
         tp.t_flags |= TF_TOE
+        self.black_holes.watch()
 
     def detach(self, toep: toepcb) -> None:
         """Part tcpcb and toepcb."""
@@ -298,6 +307,7 @@ class ToeCalls:
             tp.t_tu = tp.tod = None
             tp.t_flags &= ~TF_TOE
         toep.tp = None
+        self.probes.forget(toep)
         self.let_go(toep, TP_ATTACHED)
 
     def let_go(self, toep: toepcb, flag: int) -> None:

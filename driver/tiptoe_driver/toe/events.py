@@ -65,6 +65,7 @@ class ToeEvents:
     def reset(self) -> None:
         """The engine was reset: it speaks of none of its connections any more."""
         self._time_wait.reset()
+        self._calls.black_holes.reset()
 
     def snapshot(self, toep: toepcb, event: abi.ConnectionEvent) -> None:
         """A connection's event: find out what is new since the last one."""
@@ -152,6 +153,7 @@ class ToeEvents:
                 tp.snd_una = advance(tp.iss + 1, toep.snd_una)
                 tp.t_softerror = 0
                 tcp_progress(tp)
+                self._calls.probes.progress(toep, tp)
                 self._calls.held.look_again(toep, tp)
                 self._calls.sent.ask(toep, tp)
                 sowwakeup(so)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..hardware import abi_gen as abi
 from ..hardware.positions import distance
 from ..hardware.toepcb import toepcb
 from ..netinet.sockbuf import sbnotsent
 from ..netinet.socketvar import sowwakeup
 from ..netinet.structures import tcpcb
-from .socket_options import ToeOptions
+from .socket_options import ToeOptions, pages_of
 
-_PAGES = [number for number, page in enumerate(abi.TCB_PAGES) if any(name == "snd_max" for name, _, _ in page)]
+_PAGES = pages_of("snd_max")
 
 
 class SentQueries:

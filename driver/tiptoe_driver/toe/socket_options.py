@@ -17,9 +17,12 @@ Answer = Callable[[tcp_info | None], None]
 """Called with what is known of a connection, or None when the device does not have it any more."""
 
 
-_UNANSWERED_PAGE = next(
-    number for number, page in enumerate(abi.TCB_PAGES) if "unanswered" in (name for name, *_ in page)
-)
+def pages_of(*fields: str) -> tuple[int, ...]:
+    """The pages of READ_TCB that these fields stand in."""
+    return tuple(n for n, page in enumerate(abi.TCB_PAGES) if any(name in fields for name, *_ in page))
+
+
+_UNANSWERED = pages_of("unanswered")
 
 _MAXSEG_BITS = next(width for page in abi.TCB_PAGES for name, _, width in page if name == "maxseg")
 
@@ -128,7 +131,7 @@ class ToeOptions:
         def done(tcb: Mapping[str, int] | None) -> None:
             answer(None if tcb is None or toep.tp is not tp else tcb["unanswered"])
 
-        return self.read_tcb(toep, (_UNANSWERED_PAGE,), done)
+        return self.read_tcb(toep, _UNANSWERED, done)
 
     @staticmethod
     def _known(toep: toepcb) -> bool:

@@ -175,7 +175,7 @@ def test_pulled_before_any_read(register: int) -> None:
         assert counted(one) == {} or register != reg.REG_COMMAND_HEAD or nth > Standstills.LOOKS + 1
         conn.sock.close()
         late.close()
-        left_over = 1 + 2  # the bystander's watchdog, and what looks at its neighbours
+        left_over = 1 + 3  # the bystander's watchdog, what looks at its neighbours, and what at its time-outs
         assert not one.device.pulled or (one.dev.engine.ids.ring_pool.in_use == 0 and callouts(both.stack) == left_over)
 
 

@@ -59,7 +59,7 @@ def info_of_linux(tp: tcpcb, raw: bytes) -> tcp_info:
     mss = words[2]
     ssthresh = NO_SSTHRESH if words[17] >= 0x7FFF_FFFF else words[17] * mss
     return replace(
-        tcp_fill_info(tp), tcpi_snd_mss=mss, tcpi_rto=words[0], tcpi_rtt=words[15], tcpi_rttvar=words[16],
+        tcp_fill_info(tp), tcpi_snd_mss=mss, tcpi_pmtu=words[13], tcpi_rto=words[0], tcpi_rtt=words[15], tcpi_rttvar=words[16],
         tcpi_snd_ssthresh=ssthresh, tcpi_snd_cwnd=words[18] * mss, tcpi_rcv_space=words[22],
         tcpi_unacked=words[4] * mss, tcpi_snd_rexmitpack=words[23], tcpi_rxtshift=raw[2], tcpi_persist=raw[3] > 0,
         tcpi_probes=raw[3], tcpi_sack=bool(raw[5] & 2), tcpi_ecn=bool(raw[5] & 8), tcpi_ecn_seen=bool(raw[5] & 16),  # TCPI_OPT_*

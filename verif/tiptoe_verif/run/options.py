@@ -10,7 +10,17 @@ from typing import TypeGuard
 
 from tiptoe_driver import Socket
 from tiptoe_driver.hardware.abi_gen import State
-from tiptoe_driver.netinet.structures import INP_IPV4, IPDEFTTL, SO_MAX_PACING_RATE, sotoinpcb, sototcpcb
+from tiptoe_driver.netinet.structures import (
+    INP_IPV4,
+    IP_MTU,
+    IP_MTU_DISCOVER,
+    IPDEFTTL,
+    IPV6_MTU,
+    IPV6_MTU_DISCOVER,
+    SO_MAX_PACING_RATE,
+    sotoinpcb,
+    sototcpcb,
+)
 from tiptoe_driver.netinet.tcp_errors import TCP_MINMSS
 from tiptoe_driver.netinet.tcp_fsm import TCPS_SYN_SENT
 from tiptoe_driver.netinet.tcp_info import linux_tcp_info, tcp_info
@@ -42,16 +52,18 @@ _REMEMBERED: dict[tuple[int, int], int] = {
     (IPPROTO_TCP, socket.TCP_SYNCNT): 6, (IPPROTO_TCP, socket.TCP_LINGER2): 60,
     (IPPROTO_TCP, socket.TCP_DEFER_ACCEPT): 0, (IPPROTO_TCP, socket.TCP_QUICKACK): 1,
     (IPPROTO_TCP, socket.TCP_USER_TIMEOUT): 0, (IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT): -1,
-    (IPPROTO_IP, 10): 1,  # IP_MTU_DISCOVER
+    (IPPROTO_IP, IP_MTU_DISCOVER): 1,
     (IPPROTO_IP, 11): 0, (IPPROTO_IP, 24): 0,  # IP_RECVERR, IP_BIND_ADDRESS_NO_PORT
     (IPPROTO_IPV6, socket.IPV6_V6ONLY): 0,
-    (IPPROTO_IPV6, 23): 1, (IPPROTO_IPV6, 25): 0,  # IPV6_MTU_DISCOVER, IPV6_RECVERR
+    (IPPROTO_IPV6, IPV6_MTU_DISCOVER): 1, (IPPROTO_IPV6, 25): 0,  # IPV6_RECVERR
 }  # fmt: skip
 """Kept for getsockopt, with the value before the first setsockopt."""
 
 _LINGER = (SOL_SOCKET, socket.SO_LINGER)
 _SNDBUF, _RCVBUF = (SOL_SOCKET, socket.SO_SNDBUF), (SOL_SOCKET, socket.SO_RCVBUF)
 _PACING = (SOL_SOCKET, SO_MAX_PACING_RATE)
+_MTU_DISCOVER = (IPPROTO_IP, IP_MTU_DISCOVER), (IPPROTO_IPV6, IPV6_MTU_DISCOVER)
+_MTU = (IPPROTO_IP, IP_MTU), (IPPROTO_IPV6, IPV6_MTU)
 _NOTSENT = (IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
 _USER_TIMEOUT = (IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
 _KEEPALIVE = {
@@ -164,6 +176,11 @@ class Options:
             rate = value[: 8 if len(value) >= 8 else 4]
             if offloaded.getsockopt(*key, len(rate)) != rate:  # accepted sockets have it already
                 offloaded.setsockopt(*key, rate)
+        elif key in _MTU_DISCOVER:
+            with contextlib.suppress(
+                OSError
+            ):  # a segment is never cut on its way; and a socket has the name of its family
+                offloaded.setsockopt(*key, _NUMBER.unpack_from(value)[0])
         elif key == _MAXSEG:
             _tell_maxseg(offloaded, _NUMBER.unpack_from(value)[0])
         elif key in DRIVER or key in (_USER_TIMEOUT, _SNDBUF, _RCVBUF, _NOTSENT) or key in _KEEPALIVE:
@@ -186,6 +203,10 @@ class Options:
             return _NUMBER.pack(offloaded.getsockopt(*key))
         if key == _MAXSEG or key in _HEADER_OPTIONS:
             return _NUMBER.pack(self._asked(key))
+        if key in _MTU:
+            if not _alive(offloaded):
+                raise OSError(errno.ENOTCONN, "")
+            return _NUMBER.pack(offloaded.getsockopt(*key))
         if key == _PACING and key in self._values:
             return self._values[key][:8]
         if key in DRIVER:

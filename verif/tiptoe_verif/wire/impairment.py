@@ -29,6 +29,8 @@ class Impairment:
     mark_frames : int
         With a rate: an IPv4 packet with ECT that finds so many frames before it is marked (CE, RFC 3168 section 5), as a
         switch for DCTCP does it (RFC 8257 section 3.1); others are not. 0: never.
+    longest_packet : int
+        IP packets of more bytes are lost, every one, and nobody is told: a black hole (RFC 2923 section 2.1). 0: none are.
     seed : int
         Of all chance; each direction has its own sequence.
     """
@@ -43,6 +45,7 @@ class Impairment:
     rate_bytes_s: float = 0.0
     queue_frames: int = 64
     mark_frames: int = 0
+    longest_packet: int = 0
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -54,12 +57,14 @@ class Impairment:
                 raise ValueError(f"{name} must not be negative")
         if self.queue_frames < 1:
             raise ValueError(f"queue_frames must be 1 at least, not {self.queue_frames}")
-        if self.mark_frames < 0:
-            raise ValueError(f"mark_frames must not be negative, not {self.mark_frames}")
+        if self.mark_frames < 0 or self.longest_packet < 0:
+            raise ValueError(
+                f"mark_frames and longest_packet must not be negative, not {self.mark_frames}, {self.longest_packet}"
+            )
 
     def __bool__(self) -> bool:
         chances = (self.loss, self.duplicate, self.reorder, self.corrupt)
-        return any((*chances, self.delay_us, self.jitter_us, self.rate_bytes_s))
+        return any((*chances, self.delay_us, self.jitter_us, self.rate_bytes_s, self.longest_packet))
 
 
 class Channel:
@@ -71,6 +76,8 @@ class Channel:
         Frames so far; ``dropped`` those that the full queue did not take, ``passed`` counts what went in.
     longest : int
         The most frames that one has found before it.
+    swallowed : int
+        Frames that were too long; not among ``lost``.
     """
 
     def __init__(self, impairment: Impairment, direction: str) -> None:
@@ -79,7 +86,7 @@ class Channel:
         self._latest = 0.0
         self._leaving: deque[float] = deque()
         self.passed = self.lost = self.duplicated = self.reordered = self.corrupted = self.dropped = 0
-        self.marked = self.longest = 0
+        self.marked = self.longest = self.swallowed = 0
 
     def send(self, frame: bytes, time_us: float) -> list[tuple[float, bytes]]:
         """What becomes of a frame that is sent at ``time_us``: arrivals as (time, frame), none if it is lost."""
@@ -98,6 +105,9 @@ class Channel:
             if rules.mark_frames and len(self._leaving) > rules.mark_frames and _ect(frame):
                 self.marked += 1
                 frame = _marked(frame)
+        if rules.longest_packet and len(frame) - HEADER > rules.longest_packet:
+            self.swallowed += 1
+            return []
         if lose < rules.loss:
             self.lost += 1
             return []

@@ -237,7 +237,13 @@ def apply(s):
     # What has been sent again already is not for a partial acknowledgement (RFC 6675 section 5, step C: HighRxt), nor what goes
     # in a turn, since the peer has data beyond it.
     first_gap = partial & ~s.if_original & ((s.ack_covers_rxt & ~s.e_has_sack) | ~s.paced | s.rexmt_one)
-    rexmt_one = (s.rexmt_one & ~(s.fresh | s.timeout | full | partial | undo)) | enter | first_gap | s.timeout_paced
+    rexmt_one = (
+        (s.rexmt_one & ~(s.fresh | s.timeout | full | partial | undo))
+        | enter
+        | first_gap
+        | s.timeout_paced
+        | (s.do_path_mtu & s.paced)  # smaller, and at once: the peer may have got nothing that could draw a turn
+    )
     return dict(
         cwnd=cwnd(changed | Mux(s.cwnd_stays, s.cwnd, 0)),
         cwnd_allowed=cwnd(changed | Mux(s.cwnd_kept, s.cwnd, 0) | Mux(s.if_limited, s.cwnd_limited, 0)),

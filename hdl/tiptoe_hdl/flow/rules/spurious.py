@@ -85,7 +85,8 @@ def apply(s):
         tail_open=choose(
             s.tail_open,
             (s.tail_probe, 1),
-            (s.fresh | begins | s.timeout | s.told_twice | (duplicate & ~s.e_has_sack), 0),
+            # What was too long for the path was not lost to congestion.
+            (s.fresh | begins | s.timeout | s.told_twice | (duplicate & ~s.e_has_sack) | s.do_path_mtu, 0),
             (new_ack & s.tail_open[1], 0),
             (new_ack & s.tail_open[0] & s.ack_covers_rxt, 2),
         )[:2],

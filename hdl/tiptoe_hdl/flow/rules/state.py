@@ -153,6 +153,8 @@ def apply(s):
         takes_probe_along=s.to_una_by_wnd & s.flight_one & ~s.fin_sent,
         # A probe's interval has grown; one that has not may run out, however often the window closes and opens.
         cuts_backoff=s.reopens & (s.rexmt_shift != 0),
+        # All goes again in smaller segments, and has a time-out's time for it; a time that has been doubled runs on.
+        resegmented=s.do_path_mtu & s.in_flight & ~s.rexmt_shift.any(),
         timeout_then=s.timeout,
         probe_then=s.probe,
         took_ack_then=s.took_ack,

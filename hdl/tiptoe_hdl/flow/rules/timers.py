@@ -105,6 +105,7 @@ def plan(s):
         | s.early
         | (s.sent & (~s.timer_on_then | Mux(s.persist_then, ~s.wnd_zero, s.all_acked)))
         | s.took_ack_then
+        | s.resegmented
     )
     return dict(
         rexmt_outstanding=outstanding,

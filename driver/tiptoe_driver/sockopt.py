@@ -43,7 +43,7 @@ from .netinet.tcp_errors import TCP_MINMSS, tcp_output_error
 from .netinet.tcp_fsm import TCPS_ESTABLISHED, TCPS_LISTEN, TCPS_SYN_SENT
 from .netinet.tcp_info import NO_PACING_RATE
 from .netinet.tcp_keepalive import tcp_keepalive
-from .netinet.tcp_pmtu import ip_tcp_headers
+from .netinet.tcp_pmtu import ip_tcp_headers, tcp_pmtu_proven
 from .netinet.tcp_timer import tcp_user_timer, tcp_user_timer_stop
 
 _FLAG_OPTIONS = {
@@ -180,7 +180,8 @@ def _set_maxseg(so: socket, number: int) -> None:
         elif not tp.t_flags & TF_TOE or not TCP_MINMSS <= number <= tp.t_maxseg:
             raise os_error(errno.EINVAL)
         else:
-            tp.t_maxseg = tp.t_maxseg_most = number  # nor may the path's MTU raise it
+            tp.t_maxseg_most = number  # nor may the path's MTU raise it
+            tp.t_maxseg = min(number, tcp_pmtu_proven(tp))
             tcp_output_error(tp, tcp_gen_send(tp))
 
 

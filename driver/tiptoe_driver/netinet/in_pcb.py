@@ -34,6 +34,16 @@ def in_pcbbind(inp: inpcb, laddr: int, lport: int) -> int:
     return 0
 
 
+def in_pcblisten(inp: inpcb) -> int:
+    """Whether ``inp`` may listen where it is bound: SO_REUSEADDR lets several be bound there, and one of them listen."""
+    others = inp.stack.tcbinfo.at_port(inp.inp_lport)
+    busy = any(
+        other.inp_ppcb is not None and other.inp_ppcb.t_state == TCPS_LISTEN and _overlap(inp, inp.inp_laddr, other)
+        for other in others
+    )
+    return errno.EADDRINUSE if busy else 0
+
+
 def in_pcbaccept(inp: inpcb, four_tuple: FourTuple) -> None:
     """Give the inpcb of a connection that a peer has opened its addresses and ports, and the version they have."""
     inp.inp_laddr, lport, faddr, fport = four_tuple
@@ -84,10 +94,17 @@ def _busy(inp: inpcb, four_tuple: FourTuple) -> bool:
     )
 
 
+def _overlap(inp: inpcb, laddr: int, other: inpcb) -> bool:
+    """Whether ``inp``, bound at ``laddr``, and ``other`` have an address of the same version in common."""
+    return bool(inp.inp_vflag & other.inp_vflag) and (
+        not laddr or not other.inp_laddr or laddr == other.inp_laddr
+    )
+
+
 def _conflict(inp: inpcb, laddr: int, other: inpcb) -> bool:
     """Whether ``other`` keeps ``inp`` from binding its port at ``laddr``: SO_REUSEADDR on both lets them share it
     unless one listens; on ours alone, with the remains of a connection in TIME_WAIT."""
-    if not inp.inp_vflag & other.inp_vflag or laddr and other.inp_laddr and laddr != other.inp_laddr:
+    if not _overlap(inp, laddr, other):
         return False
     ours, theirs = inp.inp_socket, other.inp_socket
     if ours is None or not ours.so_options & SO_REUSEADDR:

@@ -21,6 +21,8 @@ class mtup:
         At the smallest size there were time-outs still; nothing was acknowledged since.
     probes_lost : int
         Of the size tried last, one after the other.
+    hinted : int
+        What a router has named when it complained of a probe: probed next; 0: none has.
     due_us : int or None
         When the next probe may go, on the stack's clock; None: not before something is acknowledged.
     """
@@ -30,4 +32,5 @@ class mtup:
     shift: int = 0
     failed: bool = False
     probes_lost: int = 0
+    hinted: int = 0
     due_us: int | None = None

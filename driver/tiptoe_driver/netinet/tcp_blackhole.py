@@ -106,14 +106,21 @@ def tcp_mtup_size(tp: tcpcb) -> int:
     if m.search_low >= tp.t_maxseg_most:
         tp.t_mtup = None  # the user wants no more (TCP_MAXSEG)
         return 0
-    size = most if m.search_high >= most else (m.search_low + m.search_high + 1) // 2
+    if m.hinted:
+        size = min(m.hinted, most)
+    else:
+        size = most if m.search_high >= most else (m.search_low + m.search_high + 1) // 2
     return size if size > m.search_low else 0
 
 
 def tcp_mtup_postpone(tp: tcpcb) -> None:
-    """No probe can go now. I is held."""
-    if tp.t_mtup is not None:
-        tp.t_mtup.due_us = tp.t_inpcb.stack.now_us() + AFTER_PASSED_US
+    """No probe can go now, or the one that was to go has not gone. I is held."""
+    m = tp.t_mtup
+    if m is None:
+        return
+    tp.t_maxseg = min(tp.t_maxseg, m.search_low)
+    if m.due_us is not None:
+        m.due_us = max(m.due_us, tp.t_inpcb.stack.now_us() + AFTER_PASSED_US)
 
 
 def tcp_mtup_passed(tp: tcpcb, size: int) -> None:
@@ -122,6 +129,8 @@ def tcp_mtup_passed(tp: tcpcb, size: int) -> None:
     if m is None:
         return
     m.search_low, m.probes_lost = size, 0
+    if m.hinted:
+        m.search_high, m.hinted = size, 0
     if size >= tp.t_maxseg_most:
         tp.t_mtup = None
     else:
@@ -137,7 +146,7 @@ def tcp_mtup_lost(tp: tcpcb, size: int) -> None:
     tp.snd_nxt = tp.snd_una
     m.probes_lost += 1
     if m.probes_lost == MAX_PROBES:
-        m.search_high, m.probes_lost = size - 1, 0
+        m.search_high, m.probes_lost, m.hinted = size - 1, 0, 0
     _next(tp, m, AFTER_LOST_US)
 
 

@@ -100,7 +100,6 @@ def tcp_mtudisc(tp: tcpcb, mtu: int) -> int:
     if mss >= tp.t_maxseg:
         return 0
     tcp_pmtu_fell(tp, mss)
-    tp.t_maxseg = mss
     tp.snd_nxt = tp.snd_una
     return tcp_gen_send(tp)
 

@@ -27,16 +27,31 @@ PLATEAUS = (32000, 17914, 8166, 4352, 2002, 1492, 1006, 508, 296, 68)
 """MTUs of the Internet's links, RFC 1191 section 7.1."""
 AFTER_COMPLAINT_US, AFTER_ATTEMPT_US = 600_000_000, 120_000_000
 """Not sooner than five minutes and one, says the RFC, and twice that is better."""
+AFTER_HINT_US = 1_000_000
+"""From a complaint of a probe to a probe of what it named."""
+
+
+def tcp_pmtu_proven(tp: tcpcb) -> int:
+    """The largest segment that passes, or is taken to: t_maxseg, but while a probe of more is under way. I is held."""
+    return tp.t_maxseg if tp.t_mtup is None else min(tp.t_maxseg, tp.t_mtup.search_low)
 
 
 def tcp_pmtu_fell(tp: tcpcb, mss: int) -> None:
-    """t_maxseg is about to fall to ``mss``: the path carries no more. I is held."""
+    """The path carries no more than ``mss``, which is less than t_maxseg: that falls. I is held."""
+    m = tp.t_mtup
     tp.t_maxseg_most = max(tp.t_maxseg_most, tp.t_maxseg)
-    if tp.t_mtup is not None:
+    if m is not None:
         # A path that has swallowed segments in silence is not trusted to complain: it rises by probes (tcp_blackhole.py).
-        tp.t_mtup.search_low, tp.t_mtup.search_high = mss, tp.t_maxseg_most
-        tp.t_mtup.due_us = tp.t_inpcb.stack.now_us() + AFTER_COMPLAINT_US
+        now_us = tp.t_inpcb.stack.now_us()
+        if mss > m.search_low:
+            # A probe was too long. That so much passes is a hint, and is probed (RFC 8899 section 4.6.2).
+            m.hinted, m.probes_lost, m.due_us = mss, 0, now_us + AFTER_HINT_US
+        else:
+            m.search_low, m.search_high, m.hinted = mss, tp.t_maxseg_most, 0
+            m.due_us = now_us + AFTER_COMPLAINT_US
+        tp.t_maxseg = m.search_low
         return
+    tp.t_maxseg = mss
     if tp.t_pmtu_timer is None:
         tp.t_pmtu_timer = Deadline(tp.t_inpcb.stack, lambda: _over(tp))
     tp.t_pmtu_timer.set(AFTER_COMPLAINT_US)

@@ -10,7 +10,7 @@ from ..hardware.alias import on_v6
 from ..hardware.positions import advance
 from .in6 import link_local, usable
 from .in6_pcb import in6_narrowed, in6_v6only
-from .in_pcb import in_pcbbind, in_pcbconnect
+from .in_pcb import in_pcbbind, in_pcbconnect, in_pcblisten
 from .offload import (
     tcp_gen_connect,
     tcp_gen_disconnect,
@@ -113,6 +113,8 @@ def tcp_usr_listen(so: socket, backlog: int) -> int:
             error = in_pcbbind(inp, inp.inp_laddr, 0)
             if error:
                 return error
+        if tp.t_state == TCPS_CLOSED and (error := in_pcblisten(inp)):
+            return error
         so.so_qlimit = min(max(backlog, 0), SOMAXCONN)
         if inp.stack.software is not None:
             error = inp.stack.software.listen(tp)

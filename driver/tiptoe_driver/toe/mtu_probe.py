@@ -74,7 +74,9 @@ class MtuProbes:
         if probe is None:
             size = tcp_mtup_size(tp)
             idle = toep.snd_told == toep.snd_una
-            if not size or distance(end if idle else sb.tail, toep.snd_una) < size * (1 if idle else 2):
+            # So much that there is enough for it yet when what is under way is acknowledged; a small buffer is full before.
+            enough = size if idle else max(size, min(2 * size, sb.sb_hiwat))
+            if not size or distance(end if idle else sb.tail, toep.snd_una) < enough:
                 return end  # not due, or not enough data
             probe = self._probes[toep] = Probe(size)
         if probe.end is not None:
@@ -122,7 +124,8 @@ class MtuProbes:
             so = tp.t_inpcb.inp_socket
             tick_us = self._engine.options.tick_us
             begins = toep.snd_told == toep.snd_una and not toep.flags & (TP_FIN_SENT | TP_TERMINAL)
-            if tcb is None or so is None or not begins or min(tcb["snd_wnd"], tcb["cwnd"]) < probe.size:
+            wanted = tcp_mtup_size(tp) == probe.size  # user, interface or a black hole may have decided otherwise meanwhile
+            if tcb is None or so is None or not (begins and wanted) or min(tcb["snd_wnd"], tcb["cwnd"]) < probe.size:
                 self._give_up(toep, tp)
             else:
                 payload = probe.size - (toep.maxseg - tcb["maxseg"])  # beside timestamps
@@ -142,7 +145,9 @@ class MtuProbes:
             if toep.tp is not tp:
                 return
             self.forget(toep)
-            if tp.t_maxseg == probe.size:
+            if probe.end is not None and is_after(probe.end, toep.snd_told):
+                tcp_mtup_postpone(tp)  # the link is down: it was never told
+            elif tp.t_maxseg == probe.size:
                 self._engine.counters["pmtud_probes_lost"] += 1
                 tcp_mtup_lost(tp, probe.size)
             tcp_output_error(tp, tcp_gen_send(tp))

@@ -32,7 +32,7 @@ class PolicyRule:
     opening : Opening or None
         Direction; None: both.
     local, foreign : str
-        Address prefixes, ``10.0.0.0/8``, or a single address; empty: any.
+        Address prefixes of IPv4, ``10.0.0.0/8``, or a single address; empty: any, of IPv6 too.
     lport, fport : int
         Ports; 0: any.
     """
@@ -78,10 +78,10 @@ class OffloadPolicy:
         return True
 
 
-def _prefix(text: str) -> tuple[int, int]:
-    """Prefix and mask of ``10.0.0.0/8``; of "" those that every address is within."""
+def _prefix(text: str) -> tuple[int, int] | None:
+    """Prefix and mask of ``10.0.0.0/8``, which no address of IPv6 is within; None of "", which every address is within."""
     if not text:
-        return 0, 0
+        return None
     address, _, length = text.partition("/")
     prefix, mask = parse_ipv4(address), prefix_mask(int(length or 32))
     if prefix & ~mask:
@@ -89,6 +89,8 @@ def _prefix(text: str) -> tuple[int, int]:
     return prefix, mask
 
 
-def _within(address: int, prefix: tuple[int, int]) -> bool:
+def _within(address: int, prefix: tuple[int, int] | None) -> bool:
+    if prefix is None:
+        return True
     value, mask = prefix
     return not on_v6(address) and address & mask == value

@@ -5,15 +5,16 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Callable
 
 import pytest
 
 from tests.driver.bench import OUR_IP, PEER_IP, Bench
-from tests.driver.toe.test_ipv6 import OURS, PEER, both, connected, opening, socket_v6
+from tests.driver.toe.test_ipv6 import OURS, PEER, ROUTER, both, connected, device, number, opening, socket_v6
 from tiptoe_driver import Socket
 from tiptoe_driver.hardware.alias import LADDR_V6
 from tiptoe_driver.netinet.structures import INP_IPV4, INP_IPV6
-from tiptoe_hdl.host.abi import Opcode
+from tiptoe_hdl.host.abi import EventType, Opcode
 
 __all__ = ["both"]
 V6ONLY = socket.IPPROTO_IPV6, socket.IPV6_V6ONLY
@@ -168,3 +169,137 @@ def test_the_users_segment_size_is_cut_to_what_ipv6_carries(both: Bench) -> None
     both.device.forget()
     sock.connect_ex((PEER, 443))
     assert both.device.last(Opcode.OPEN)["mss"] == 1440
+
+
+PLACES = {
+    "0.0.0.0": ("v4", "0.0.0.0"),
+    "a": ("v4", OUR_IP),
+    "[::]": ("dual", "::"),
+    "[::] alone": ("v6", "::"),
+    "[a6]": ("v6", OURS),
+    "[::ffff:0.0.0.0]": ("dual", "::ffff:0.0.0.0"),
+    "[::ffff:a]": ("dual", f"::ffff:{OUR_IP}"),
+}
+"""Where a socket can be bound."""
+APART = {
+    frozenset((v4, v6))
+    for v4 in ("0.0.0.0", "a", "[::ffff:0.0.0.0]", "[::ffff:a]")
+    for v6 in ("[::] alone", "[a6]")
+}  # fmt: skip
+"""Pairs that do not meet, as Linux has it; all others do, in either order, and with themselves."""
+MAKE = {"v4": Bench.socket, "v6": socket_v6, "dual": dual}
+
+
+def syn_v6(bench: Bench, ref: int, listener: int, fport: int = 5000) -> None:
+    """The device has answered a SYN from the peer over IPv6."""
+    peer = number(PEER)
+    bench.device.event(
+        EventType.SYN_ADDRESS, syncache_ref=ref, faddr6_low=peer & (1 << 64) - 1, faddr6_high=peer >> 64
+    )
+    bench.device.event(
+        EventType.SYN_RECEIVED, syncache_ref=ref, listener=listener, laddr=LADDR_V6, faddr=bench.dev.engine.alias(peer),
+        lport=80, fport=fport, mss=1440,
+    )  # fmt: skip
+    bench.stack.poll()
+
+
+def reason(call: Callable[[], object]) -> int:
+    try:
+        call()
+    except OSError as error:
+        return error.errno or 0
+    return 0
+
+
+@pytest.mark.parametrize("reuse", [0, 1])
+@pytest.mark.parametrize("one", PLACES)
+def test_who_may_be_bound_and_listen_beside_whom(one: str, reuse: int) -> None:
+    """Asked of Linux: SO_REUSEADDR on both lets both be bound, and one listen, whichever comes first."""
+    for other in PLACES:
+        meets = errno.EADDRINUSE * (frozenset((one, other)) not in APART)
+        for when in ("bound", "listens", "other first"):
+            bench = Bench(device(), ipv6=OURS + "/64", ipv6_gateway=ROUTER)
+            first, second = (MAKE[PLACES[place][0]](bench) for place in (one, other))
+            for sock in (first, second):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, reuse)
+            first.bind((PLACES[one][1], 80))
+            if when == "listens":
+                first.listen()
+            bound = reason(lambda second=second, other=other: second.bind((PLACES[other][1], 80)))
+            assert bound == (meets if not reuse or when == "listens" else 0), (other, when)
+            if bound:
+                continue
+            if when == "other first":
+                first, second = second, first
+            assert reason(first.listen) == 0
+            told = len(bench.device.ops(Opcode.LISTEN))
+            assert reason(second.listen) == meets, (other, when)
+            if meets:
+                assert len(bench.device.ops(Opcode.LISTEN)) == told
+                first.close()
+                bench.stack.poll()
+                assert reason(second.listen) == 0, "the port is free again"
+
+
+def test_listener_may_listen_again(both: Bench) -> None:
+    """Another backlog."""
+    listener = dual(both)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("::", 80))
+    listener.listen()
+    listener.listen(3)
+
+
+def test_listener_closed_with_half_open_connections_of_both_versions(both: Bench) -> None:
+    listener = dual(both)
+    listener.bind(("::", 80))
+    listener.listen()
+    lids = {told["laddr"]: told["listener"] for told in both.device.ops(Opcode.LISTEN)}
+    both.syn(1, listener=lids[0])
+    syn_v6(both, 2, lids[LADDR_V6])
+    assert both.stack.syncache.count == 2
+    listener.close()
+    assert {told["listener"] for told in both.device.ops(Opcode.UNLISTEN)} == set(lids.values())
+    for ref in (1, 2):
+        both.device.event(EventType.SYNCACHE_GONE, syncache_ref=ref)
+    both.stack.poll()
+    assert both.stack.syncache.count == 0 and not both.dev.passive.half_open
+    assert both.dev.passive.listeners.count(None) == len(both.dev.passive.listeners)
+
+
+def test_backlog_is_of_both_versions_together(both: Bench) -> None:
+    listener = dual(both)
+    listener.bind(("::", 80))
+    listener.listen(1)
+    lids = {told["laddr"]: told["listener"] for told in both.device.ops(Opcode.LISTEN)}
+    for ref in range(1, 5):
+        if ref % 2:
+            both.syn(ref, fport=5000 + ref, listener=lids[0])
+        else:
+            syn_v6(both, ref, lids[LADDR_V6], fport=5000 + ref)
+        both.handshake_done(ref)
+    names = []
+    with pytest.raises(BlockingIOError):
+        while True:
+            names.append(listener.accept()[1][0])
+    assert names == [f"::ffff:{PEER_IP}", PEER], "3/2 of the backlog, and one: as for one version"
+    assert len(both.device.ops(Opcode.ABORT)) == 2
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_room_for_one_version_only(restarted: bool) -> None:
+    """The other one comes when somebody leaves, be it after a restart."""
+    bench = Bench(device(listeners=4), ipv6=OURS + "/64", ipv6_gateway=ROUTER)
+    others = [bench.listening(port) for port in (81, 82, 83)]
+    listener = dual(bench)
+    listener.bind(("::", 80))
+    listener.listen()
+    assert bench.device.last(Opcode.LISTEN)["laddr"] == 0 and bench.dev.counters["listen_table_full"] == 1
+    if restarted:
+        bench.dev.stop()
+        bench.dev.restart()
+    assert None not in bench.dev.passive.listeners
+    bench.device.forget()
+    others[0].close()
+    bench.stack.poll()
+    assert [(told["laddr"], told["lport"]) for told in bench.device.ops(Opcode.LISTEN)] == [(LADDR_V6, 80)]

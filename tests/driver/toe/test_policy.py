@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from ipaddress import IPv6Address
 
 import pytest
 
@@ -52,6 +53,24 @@ def test_first_rule_that_matches_decides(rules: list[PolicyRule], connect: bool,
     policy = OffloadPolicy(rules)
     assert policy.offloads(CONNECT, (HERE, 5000, THERE, 443)) == connect
     assert policy.offloads(LISTEN, (HERE, 80, 0, 0)) == listen
+
+
+@pytest.mark.parametrize(
+    ("rule", "connect", "listen"),
+    [
+        (no(), False, False),
+        (no(opening=CONNECT), False, True),
+        (no(fport=443), False, True),
+        (no(lport=80), True, False),
+        (no(local="0.0.0.0/0"), True, True),  # IPv4's addresses, all of them
+        (no(foreign="0.0.0.0/0", fport=443), True, True),
+    ],
+)
+def test_a_rule_without_addresses_is_ipv6s_too(rule: PolicyRule, connect: bool, listen: bool) -> None:
+    policy = OffloadPolicy([rule])
+    here, there = (int(IPv6Address(address)) for address in ("2001:db8::1", "2001:db8::2"))
+    assert policy.offloads(CONNECT, (here, 5000, there, 443)) == connect
+    assert policy.offloads(LISTEN, (here, 80, 0, 0)) == listen
 
 
 @pytest.mark.parametrize(

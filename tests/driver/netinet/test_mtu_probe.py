@@ -1,0 +1,262 @@
+"""Probes of a path's MTU that something comes in between, on the scripted device (RFC 4821 section 7, RFC 8899 section 4.6.2)."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+
+import pytest
+
+from tests.driver.bench import Bench, Connection
+from tests.driver.netinet.test_blackhole import LOOK_US, WAIT_US, Path, counted, fallen, look, pass_us
+from tests.driver.netinet.test_icmp import complain, minutes, sizes
+from tiptoe_hdl.host.abi import Opcode
+
+DUE_US = 2_000_000
+
+
+def running_dry(bench: Bench) -> Connection:
+    """A probe is due, and data that was told before is not acknowledged."""
+    conn = fallen(bench).nodelay()
+    Path(bench, conn)
+    conn.sock.send(bytes(1000))
+    pass_us(bench, DUE_US)
+    conn.sock.send(bytes(3000))
+    assert conn.toep.snd_told == 5000
+    return conn
+
+
+def asked(bench: Bench) -> tuple[Connection, Callable[[], None]]:
+    """All is acknowledged, and the device is asked for its windows; it answers when told to."""
+    conn = running_dry(bench)
+    answer, waiting = bench.device.answer, []
+    bench.device.answer = waiting.append  # type: ignore[method-assign]
+    conn.ack(5000)
+
+    def answers() -> None:
+        bench.device.answer = answer  # type: ignore[method-assign]
+        for command in waiting:
+            answer(command)
+        pass_us(bench, 0)
+
+    return conn, answers
+
+
+def out(bench: Bench) -> Connection:
+    """A probe of 1460 bytes is under way."""
+    conn = running_dry(bench)
+    conn.ack(5000)
+    pass_us(bench, 0)
+    assert sizes(conn)[-1] == 1460 and conn.toep.snd_told == 6460
+    return conn
+
+
+def test_router_that_complains_of_a_probe_names_the_next_one(bench: Bench) -> None:
+    """What passes is known to pass still, and no more than that: "The PLPMTU is not updated"."""
+    conn = out(bench)
+    complain(bench, conn, 1400)
+    pass_us(bench, 0)
+    assert sizes(conn)[-1] == 1200 and conn.toep.snd_told == conn.so.so_snd.tail, "and the rest goes with it"
+    conn.ack(conn.toep.snd_told)
+    path = Path(bench, conn).seconds(3)
+    assert path.probes == [(1360, True)] and conn.tp.t_maxseg == 1360
+    path.seconds(500)
+    assert path.probes == [(1360, True)] and not counted(bench).get("probes_lost")
+    path.seconds(100)
+    assert path.probes == [(1360, True), (1460, True)] and conn.tp.t_mtup is None, "ten minutes later: all of it"
+
+
+def test_router_whose_word_is_too_large_is_not_believed(bench: Bench) -> None:
+    """A black hole lies behind it."""
+    conn = out(bench)
+    complain(bench, conn, 1400)
+    pass_us(bench, 0)
+    conn.ack(conn.toep.snd_told)
+    path = Path(bench, conn, 1300).seconds(100)
+    assert path.probes[:3] == [(1360, False)] * 3 and 1284 < conn.tp.t_maxseg <= 1300
+
+
+@pytest.mark.parametrize("when", ["dry", "asked", "out"])
+@pytest.mark.parametrize("wanted", [1150, 1300])
+def test_user_who_wants_smaller_segments_gets_them(bench: Bench, when: str, wanted: int) -> None:
+    """TCP_MAXSEG is a maximum, whatever was to be probed; and no proof that so much passes."""
+    if when == "asked":
+        conn, then = asked(bench)
+    else:
+        conn = running_dry(bench) if when == "dry" else out(bench)
+        then = lambda: pass_us(bench, 0)  # noqa: E731
+    if when != "out" and wanted > conn.tp.t_maxseg:
+        with pytest.raises(OSError, match="Invalid"):  # segments may become smaller only
+            conn.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, wanted)
+        return
+    conn.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, wanted)
+    assert conn.tp.t_maxseg == min(wanted, 1200)
+    then()
+    conn.ack(conn.toep.snd_told)
+    told = len(sizes(conn))
+    path = Path(bench, conn).seconds(10)
+    assert conn.tp.t_maxseg == wanted and max(sizes(conn)[told:], default=0) <= wanted
+    assert path.probes == [(1300, True)] * (wanted == 1300)
+
+
+@pytest.mark.parametrize("when", ["dry", "asked", "out"])
+@pytest.mark.parametrize("mtu", [1100, 1400])
+def test_interface_that_carries_less_meanwhile(bench: Bench, when: str, mtu: int) -> None:
+    conn, then = asked(bench) if when == "asked" else (running_dry(bench) if when == "dry" else out(bench), lambda: None)
+    told = len(sizes(conn))
+    bench.dev.if_set_mtu(mtu)
+    then()
+    pass_us(bench, 0)
+    assert conn.tp.t_maxseg == min(1200, mtu - 40) and max(sizes(conn)[told:], default=0) <= 1200
+    conn.ack(conn.toep.snd_told)
+    path = Path(bench, conn).seconds(10)
+    assert path.probes == [(1360, True)] * (mtu == 1400) and conn.tp.t_maxseg == mtu - 40
+
+
+def test_line_that_falls_silent_while_it_runs_dry(bench: Bench) -> None:
+    """A black hole is found out; what was to be probed before is due no sooner than anything else."""
+    conn = running_dry(bench)
+    conn.tp.t_maxseg = conn.toep.maxseg = 1400  # say
+    conn.tp.t_mtup.search_low = 1400  # type: ignore[union-attr]
+    pass_us(bench, LOOK_US)
+    assert look(bench, conn, 3, snd_una=conn.tp.snd_una, snd_max=conn.tp.snd_una + 1400) == [1200]
+    Path(bench, conn)
+    conn.ack(conn.toep.snd_told)
+    pass_us(bench, 0)
+    assert sizes(conn)[-1] == 1200 and conn.toep.snd_told == conn.so.so_snd.tail
+    conn.ack(conn.toep.snd_told)
+    pass_us(bench, 900_000)
+    conn.sock.send(bytes(2000))
+    assert sizes(conn)[-1] == 1200
+    conn.ack(conn.toep.snd_told)
+    pass_us(bench, 200_000)
+    conn.sock.send(bytes(2000))
+    pass_us(bench, 0)
+    assert sizes(conn)[-1] == 1460
+
+
+def test_probe_given_up_comes_no_sooner_than_after_a_complaint(bench: Bench) -> None:
+    """Ten minutes are ten minutes."""
+    conn = running_dry(bench)
+    complain(bench, conn, 1100)
+    pass_us(bench, 0)
+    conn.ack(conn.toep.snd_told)
+    pass_us(bench, 0)
+    conn.ack(conn.so.so_snd.tail)
+    path = Path(bench, conn).seconds(30)
+    assert not path.probes and conn.tp.t_maxseg == 1060
+    minutes(bench, 10)
+    path.seconds(3)
+    assert path.probes == [(1460, True)]
+
+
+def test_probe_that_the_link_did_not_take_is_not_lost(bench: Bench) -> None:
+    """Three outages say nothing of the path."""
+    conn = running_dry(bench)
+    conn.ack(4999)
+    bench.dev.if_link_state_change(False)
+    conn.ack(5000)
+    for _ in range(5):
+        pass_us(bench, 10_000_000)
+        conn.sock.send(b"x")
+    assert conn.toep.snd_told == 5000 and not counted(bench).get("probes_lost") and sizes(conn) == [1200]
+    bench.dev.if_link_state_change(True)
+    pass_us(bench, WAIT_US)
+    path = Path(bench, conn).seconds(3)
+    assert path.probes == [(1460, True)]
+
+
+@pytest.mark.parametrize("room", [1500, 2048, 2900])
+def test_send_buffer_of_less_than_two_segments(bench: Bench, room: int) -> None:
+    """It is never empty, and holds never two of them: a full one is enough."""
+    conn = fallen(bench)
+    conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, room)
+    Path(bench, conn)
+    pass_us(bench, DUE_US)
+    toep = conn.toep
+    for _ in range(100):
+        try:
+            conn.sock.send(bytes(4096))
+        except BlockingIOError:
+            pass
+        pass_us(bench, 0)
+        if sizes(conn)[-1] == 1460:
+            break
+        if toep.snd_told != toep.snd_una:  # never all of it at once
+            conn.ack(toep.snd_una + min(600, (toep.snd_told - toep.snd_una)))
+    assert sizes(conn)[-1] == 1460
+
+
+def test_send_buffer_that_holds_no_probe_is_not_stopped_for_one(bench: Bench) -> None:
+    conn = fallen(bench).nodelay()
+    conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1300)
+    Path(bench, conn)
+    pass_us(bench, DUE_US)
+    for length in (800, 500):
+        conn.sock.send(bytes(length))
+        assert conn.toep.snd_told == conn.so.so_snd.tail
+
+
+def test_every_wait_of_a_small_write_ends(bench: Bench) -> None:
+    """One byte at a time, corked or not, whenever it comes."""
+    for cork in (0, 1):
+        for stage in (running_dry, lambda bench: asked(bench)[0], out):
+            own = Bench()
+            conn = stage(own)  # type: ignore[operator]
+            conn.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, cork)
+            conn.sock.send(b"x")
+            if stage not in (running_dry, out):
+                own.device.answer = type(own.device).answer.__get__(own.device)  # type: ignore[method-assign]
+                for command in own.device.ops(Opcode.READ_TCB)[-len(Path.__mro__) :]:
+                    assert command
+            for _ in range(4):
+                if conn.toep.snd_told != conn.toep.snd_una:
+                    conn.ack(conn.toep.snd_told)
+                pass_us(own, 300_000)
+            if stage in (running_dry, out):
+                assert conn.toep.snd_told == conn.so.so_snd.tail
+
+
+def test_all_silent_connections_are_asked_about_however_many(bench: Bench) -> None:
+    """Those in front may be silent for ever, say before a closed window: the ones behind them have a black hole, too."""
+    own = Bench()
+    conns = [own.connected(port=1000 + n) for n in range(8)]
+    for conn in conns:
+        conn.sock.send(bytes(4000))
+    pass_us(own, LOOK_US)
+    commands = own.dev.engine.commands
+    own.device.tcb = {"snd_una": conns[0].tp.snd_una, "snd_max": conns[0].tp.snd_max, "maxseg": 1460, "persist": 1}
+    told: set[int] = set()
+    room, left = commands.room, 0
+
+    def little(count: int) -> bool:
+        nonlocal left
+        left -= count
+        return left >= 0 and room(count)
+
+    commands.room = little  # type: ignore[method-assign]
+    for _ in range(8):
+        own.device.forget()
+        left = 4  # one question for each look
+        pass_us(own, LOOK_US)
+        told |= {command["tid"] for command in own.device.ops(Opcode.READ_TCB)}
+    assert told == {conn.tid for conn in conns}
+
+
+def test_questions_leave_room_for_other_commands(bench: Bench) -> None:
+    own = Bench()
+    conns = [own.connected(port=1000 + n) for n in range(8)]
+    for conn in conns:
+        conn.sock.send(bytes(4000))
+    pass_us(own, LOOK_US)
+    own.device.tcb = {"snd_una": conns[0].tp.snd_una, "snd_max": conns[0].tp.snd_max, "maxseg": 1460, "rexmt_shift": 3}
+    answer, waiting = own.device.answer, []
+    own.device.answer = waiting.append  # type: ignore[method-assign]
+    pass_us(own, LOOK_US)
+    assert 0 < len(waiting) <= 16
+    own.device.answer = answer  # type: ignore[method-assign]
+    for command in waiting:
+        answer(command)
+    for _ in range(4):
+        pass_us(own, 0)
+    assert [sizes(conn) for conn in conns] == [[1200]] * 8, "in the same look"

@@ -401,20 +401,6 @@ def test_urgent_data_is_not_held_back(bench: Bench) -> None:
     assert conn.doorbells("snd") == sorted(conn.doorbells("snd"))
 
 
-def test_router_that_complains_of_a_probe_is_believed(bench: Bench) -> None:
-    """Its word counts, and the probe neither as passed nor as lost."""
-    conn = fallen(bench)
-    path = Path(bench, conn, 1400).seconds(0.99)
-    while not path.losses:
-        path.turn(1000)
-    complain(bench, conn, 1400)
-    pass_us(bench, 0)
-    assert sizes(conn)[-1] == 1360 and conn.so.so_snd.tail - conn.toep.snd_told < 1360, "and the rest goes with it"
-    path.silent_us = 0
-    path.seconds(500)
-    assert sizes(conn)[-1] == 1360 and not {"probes_lost", "probes_passed"} & set(counted(bench))
-
-
 def test_user_and_interface_limit_what_is_probed(bench: Bench) -> None:
     conn = fallen(bench)
     bench.dev.tod_ifp.if_mtu = 1400

@@ -10,6 +10,8 @@ import pytest
 from tests.driver.bench import Bench, Connection
 from tests.driver.netinet.test_blackhole import LOOK_US, WAIT_US, Path, counted, fallen, look, pass_us
 from tests.driver.netinet.test_icmp import complain, minutes, sizes
+from tiptoe_driver.netinet.tcp_output import CORK_US
+from tiptoe_driver.toe.black_holes import AT_ONCE
 from tiptoe_hdl.host.abi import Opcode
 
 DUE_US = 2_000_000
@@ -26,19 +28,27 @@ def running_dry(bench: Bench) -> Connection:
     return conn
 
 
+def withheld(bench: Bench) -> Callable[[], None]:
+    """The device answers no commands, until this is called."""
+    waiting: list[dict[str, int]] = []
+    bench.device.answer = waiting.append
+
+    def answers() -> None:
+        bench.device.answer = bench.device.default_answer
+        for command in waiting:
+            if bench.device.default_answer(command) is not None:
+                bench.device.done(command)
+        pass_us(bench, 0)
+
+    return answers
+
+
 def asked(bench: Bench) -> tuple[Connection, Callable[[], None]]:
     """All is acknowledged, and the device is asked for its windows; it answers when told to."""
     conn = running_dry(bench)
-    answer, waiting = bench.device.answer, []
-    bench.device.answer = waiting.append  # type: ignore[method-assign]
+    answers = withheld(bench)
     conn.ack(5000)
-
-    def answers() -> None:
-        bench.device.answer = answer  # type: ignore[method-assign]
-        for command in waiting:
-            answer(command)
-        pass_us(bench, 0)
-
+    assert conn.toep.snd_told == 5000
     return conn, answers
 
 
@@ -169,7 +179,7 @@ def test_probe_that_the_link_did_not_take_is_not_lost(bench: Bench) -> None:
 @pytest.mark.parametrize("room", [1500, 2048, 2900])
 def test_send_buffer_of_less_than_two_segments(bench: Bench, room: int) -> None:
     """It is never empty, and holds never two of them: a full one is enough."""
-    conn = fallen(bench)
+    conn = fallen(bench).nodelay()
     conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, room)
     Path(bench, conn)
     pass_us(bench, DUE_US)
@@ -197,35 +207,29 @@ def test_send_buffer_that_holds_no_probe_is_not_stopped_for_one(bench: Bench) ->
         assert conn.toep.snd_told == conn.so.so_snd.tail
 
 
-def test_every_wait_of_a_small_write_ends(bench: Bench) -> None:
-    """One byte at a time, corked or not, whenever it comes."""
-    for cork in (0, 1):
-        for stage in (running_dry, lambda bench: asked(bench)[0], out):
-            own = Bench()
-            conn = stage(own)  # type: ignore[operator]
-            conn.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, cork)
-            conn.sock.send(b"x")
-            if stage not in (running_dry, out):
-                own.device.answer = type(own.device).answer.__get__(own.device)  # type: ignore[method-assign]
-                for command in own.device.ops(Opcode.READ_TCB)[-len(Path.__mro__) :]:
-                    assert command
-            for _ in range(4):
-                if conn.toep.snd_told != conn.toep.snd_una:
-                    conn.ack(conn.toep.snd_told)
-                pass_us(own, 300_000)
-            if stage in (running_dry, out):
-                assert conn.toep.snd_told == conn.so.so_snd.tail
+@pytest.mark.parametrize("cork", [0, 1])
+@pytest.mark.parametrize("when", ["dry", "asked", "out"])
+def test_every_wait_of_a_small_write_ends(bench: Bench, when: str, cork: int) -> None:
+    """Corked or not, whenever it comes."""
+    conn, then = asked(bench) if when == "asked" else (running_dry(bench) if when == "dry" else out(bench), lambda: None)
+    conn.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, cork)
+    conn.sock.send(b"x")
+    then()
+    for _ in range(4):
+        conn.ack(conn.toep.snd_told)
+        pass_us(bench, 0)
+    pass_us(bench, CORK_US)
+    assert conn.toep.snd_told == conn.so.so_snd.tail
 
 
 def test_all_silent_connections_are_asked_about_however_many(bench: Bench) -> None:
     """Those in front may be silent for ever, say before a closed window: the ones behind them have a black hole, too."""
-    own = Bench()
-    conns = [own.connected(port=1000 + n) for n in range(8)]
+    conns = [bench.connected(port=1000 + n) for n in range(8)]
     for conn in conns:
         conn.sock.send(bytes(4000))
-    pass_us(own, LOOK_US)
-    commands = own.dev.engine.commands
-    own.device.tcb = {"snd_una": conns[0].tp.snd_una, "snd_max": conns[0].tp.snd_max, "maxseg": 1460, "persist": 1}
+    pass_us(bench, LOOK_US)
+    commands = bench.dev.engine.commands
+    bench.device.tcb = {"snd_una": conns[0].tp.snd_una, "snd_max": conns[0].tp.snd_max, "maxseg": 1460, "persist": 1}
     told: set[int] = set()
     room, left = commands.room, 0
 
@@ -236,27 +240,25 @@ def test_all_silent_connections_are_asked_about_however_many(bench: Bench) -> No
 
     commands.room = little  # type: ignore[method-assign]
     for _ in range(8):
-        own.device.forget()
+        bench.device.forget()
         left = 4  # one question for each look
-        pass_us(own, LOOK_US)
-        told |= {command["tid"] for command in own.device.ops(Opcode.READ_TCB)}
+        pass_us(bench, LOOK_US)
+        told |= {command["tid"] for command in bench.device.ops(Opcode.READ_TCB)}
     assert told == {conn.tid for conn in conns}
 
 
 def test_questions_leave_room_for_other_commands(bench: Bench) -> None:
-    own = Bench()
-    conns = [own.connected(port=1000 + n) for n in range(8)]
+    conns = [bench.connected(port=1000 + n) for n in range(8)]
     for conn in conns:
         conn.sock.send(bytes(4000))
-    pass_us(own, LOOK_US)
-    own.device.tcb = {"snd_una": conns[0].tp.snd_una, "snd_max": conns[0].tp.snd_max, "maxseg": 1460, "rexmt_shift": 3}
-    answer, waiting = own.device.answer, []
-    own.device.answer = waiting.append  # type: ignore[method-assign]
-    pass_us(own, LOOK_US)
-    assert 0 < len(waiting) <= 16
-    own.device.answer = answer  # type: ignore[method-assign]
-    for command in waiting:
-        answer(command)
+    pass_us(bench, LOOK_US)
+    first = conns[0].tp
+    bench.device.tcb = {"snd_una": first.snd_una, "snd_max": first.snd_max, "maxseg": 1460, "rexmt_shift": 3}
+    bench.device.forget()
+    answers = withheld(bench)
+    pass_us(bench, LOOK_US)
+    assert len(bench.device.ops(Opcode.READ_TCB)) == 4 * AT_ONCE
+    answers()
     for _ in range(4):
-        pass_us(own, 0)
+        pass_us(bench, 0)
     assert [sizes(conn) for conn in conns] == [[1200]] * 8, "in the same look"

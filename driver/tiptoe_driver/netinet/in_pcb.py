@@ -96,9 +96,7 @@ def _busy(inp: inpcb, four_tuple: FourTuple) -> bool:
 
 def _overlap(inp: inpcb, laddr: int, other: inpcb) -> bool:
     """Whether ``inp``, bound at ``laddr``, and ``other`` have an address of the same version in common."""
-    return bool(inp.inp_vflag & other.inp_vflag) and (
-        not laddr or not other.inp_laddr or laddr == other.inp_laddr
-    )
+    return bool(inp.inp_vflag & other.inp_vflag) and (not laddr or not other.inp_laddr or laddr == other.inp_laddr)
 
 
 def _conflict(inp: inpcb, laddr: int, other: inpcb) -> bool:

@@ -124,7 +124,8 @@ class MtuProbes:
             so = tp.t_inpcb.inp_socket
             tick_us = self._engine.options.tick_us
             begins = toep.snd_told == toep.snd_una and not toep.flags & (TP_FIN_SENT | TP_TERMINAL)
-            wanted = tcp_mtup_size(tp) == probe.size  # user, interface or a black hole may have decided otherwise meanwhile
+            # User, interface or a black hole may have decided otherwise meanwhile.
+            wanted = tcp_mtup_size(tp) == probe.size
             if tcb is None or so is None or not (begins and wanted) or min(tcb["snd_wnd"], tcb["cwnd"]) < probe.size:
                 self._give_up(toep, tp)
             else:

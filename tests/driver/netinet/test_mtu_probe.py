@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 from collections.abc import Callable
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from tests.driver.bench import Bench, Connection
 from tests.driver.netinet.test_blackhole import LOOK_US, WAIT_US, Path, counted, fallen, look, pass_us
 from tests.driver.netinet.test_icmp import complain, minutes, sizes
+from tiptoe_driver.hardware.abi_gen import Reason
+from tiptoe_driver.hardware.positions import advance
 from tiptoe_driver.netinet.tcp_output import CORK_US
 from tiptoe_driver.toe.black_holes import AT_ONCE
 from tiptoe_hdl.host.abi import Opcode
@@ -61,6 +64,10 @@ def out(bench: Bench) -> Connection:
     return conn
 
 
+def at_stage(bench: Bench, when: str) -> tuple[Connection, Callable[[], None]]:
+    return asked(bench) if when == "asked" else (running_dry(bench) if when == "dry" else out(bench), lambda: None)
+
+
 def test_router_that_complains_of_a_probe_names_the_next_one(bench: Bench) -> None:
     """What passes is known to pass still, and no more than that: "The PLPMTU is not updated"."""
     conn = out(bench)
@@ -90,11 +97,7 @@ def test_router_whose_word_is_too_large_is_not_believed(bench: Bench) -> None:
 @pytest.mark.parametrize("wanted", [1150, 1300])
 def test_user_who_wants_smaller_segments_gets_them(bench: Bench, when: str, wanted: int) -> None:
     """TCP_MAXSEG is a maximum, whatever was to be probed; and no proof that so much passes."""
-    if when == "asked":
-        conn, then = asked(bench)
-    else:
-        conn = running_dry(bench) if when == "dry" else out(bench)
-        then = lambda: pass_us(bench, 0)  # noqa: E731
+    conn, then = at_stage(bench, when)
     if when != "out" and wanted > conn.tp.t_maxseg:
         with pytest.raises(OSError, match="Invalid"):  # segments may become smaller only
             conn.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, wanted)
@@ -112,7 +115,7 @@ def test_user_who_wants_smaller_segments_gets_them(bench: Bench, when: str, want
 @pytest.mark.parametrize("when", ["dry", "asked", "out"])
 @pytest.mark.parametrize("mtu", [1100, 1400])
 def test_interface_that_carries_less_meanwhile(bench: Bench, when: str, mtu: int) -> None:
-    conn, then = asked(bench) if when == "asked" else (running_dry(bench) if when == "dry" else out(bench), lambda: None)
+    conn, then = at_stage(bench, when)
     told = len(sizes(conn))
     bench.dev.if_set_mtu(mtu)
     then()
@@ -182,8 +185,9 @@ def test_send_buffer_of_less_than_two_segments(bench: Bench, room: int) -> None:
     conn = fallen(bench).nodelay()
     conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, room)
     Path(bench, conn)
-    pass_us(bench, DUE_US)
     toep = conn.toep
+    conn.sock.send(bytes(600))
+    pass_us(bench, DUE_US)
     for _ in range(100):
         try:
             conn.sock.send(bytes(4096))
@@ -211,7 +215,7 @@ def test_send_buffer_that_holds_no_probe_is_not_stopped_for_one(bench: Bench) ->
 @pytest.mark.parametrize("when", ["dry", "asked", "out"])
 def test_every_wait_of_a_small_write_ends(bench: Bench, when: str, cork: int) -> None:
     """Corked or not, whenever it comes."""
-    conn, then = asked(bench) if when == "asked" else (running_dry(bench) if when == "dry" else out(bench), lambda: None)
+    conn, then = at_stage(bench, when)
     conn.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, cork)
     conn.sock.send(b"x")
     then()
@@ -262,3 +266,76 @@ def test_questions_leave_room_for_other_commands(bench: Bench) -> None:
     for _ in range(4):
         pass_us(bench, 0)
     assert [sizes(conn) for conn in conns] == [[1200]] * 8, "in the same look"
+
+
+@pytest.mark.parametrize("end", ["stop", "reset", "pulled", "abort"])
+@pytest.mark.parametrize("when", ["dry", "asked", "out"])
+def test_device_or_user_ends_it_and_the_id_is_anothers(bench: Bench, when: str, end: str) -> None:
+    """What was to come of the probe comes to nobody."""
+    conn, then = at_stage(bench, when)
+    if end == "pulled":
+        bench.device.pulled = True
+        assert not bench.dev.lifecycle.look()
+    elif end == "abort":
+        conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        conn.sock.close()
+        conn.end(Reason.LOCAL_ABORT)
+    else:
+        bench.dev.stop()
+        if end == "stop":
+            bench.dev.restart()
+        else:
+            bench.dev.reset()
+    bench.device.forget()
+    then()
+    if end != "pulled":
+        again = bench.connected(port=81)
+        again.sock.send(bytes(4000))
+        pass_us(bench, 3 * WAIT_US)
+        assert not again.commands(Opcode.PATH_MTU) and again.toep.snd_told == 4000
+        assert not bench.dev.calls.probes._probes
+
+
+@pytest.mark.parametrize("when", ["dry", "asked", "out"])
+def test_urgent_data_whenever_it_comes(bench: Bench, when: str) -> None:
+    conn, then = at_stage(bench, when)
+    conn.sock.send(b"!", socket.MSG_OOB)
+    tail = conn.so.so_snd.tail
+    assert [command["snd_end"] for command in conn.commands(Opcode.URGENT)] == [tail] and conn.toep.snd_told == tail
+    then()
+    conn.sock.send(b"and on")
+    pass_us(bench, WAIT_US)
+    conn.ack(conn.toep.snd_told)
+    pass_us(bench, 0)
+    conn.ack(conn.toep.snd_told)
+    assert conn.toep.snd_told == conn.toep.snd_una == tail + 6
+    assert conn.doorbells("snd") == sorted(conn.doorbells("snd"))
+
+
+@pytest.mark.parametrize("when", ["dry", "asked", "out"])
+def test_fin_whenever_it_comes(bench: Bench, when: str) -> None:
+    conn, then = at_stage(bench, when)
+    tail = conn.so.so_snd.tail
+    conn.sock.shutdown(socket.SHUT_WR)
+    assert [command["snd_end"] for command in conn.commands(Opcode.CLOSE)] == [tail]
+    then()
+    pass_us(bench, WAIT_US)
+    assert sizes(conn)[-1] == 1200
+    conn.ack(tail)
+    pass_us(bench, 10 * WAIT_US)
+    assert sizes(conn)[-1] == 1200 and conn.toep.snd_told == tail
+
+
+@pytest.mark.parametrize("before", [1, 4000, 5000, 6460, 20000])
+def test_positions_wrap(before: int) -> None:
+    """As if that many bytes less than 2**32 had gone before."""
+    bench = Bench()
+    conn = bench.connected()
+    conn.rebase(start := 2**32 - before)
+    conn.tp.snd_una = conn.tp.snd_nxt = conn.tp.snd_max = advance(conn.tp.iss + 1, start)
+    conn.sock.send(bytes(4000))
+    pass_us(bench, LOOK_US)
+    assert look(bench, conn, 3) == [1200]
+    conn.ack(conn.toep.snd_told)
+    path = Path(bench, conn, 1400).seconds(90)
+    assert path.probes[:3] == [(1460, False)] * 3 and 1384 < conn.tp.t_maxseg <= 1400

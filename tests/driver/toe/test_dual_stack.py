@@ -193,9 +193,7 @@ MAKE = {"v4": Bench.socket, "v6": socket_v6, "dual": dual}
 def syn_v6(bench: Bench, ref: int, listener: int, fport: int = 5000) -> None:
     """The device has answered a SYN from the peer over IPv6."""
     peer = number(PEER)
-    bench.device.event(
-        EventType.SYN_ADDRESS, syncache_ref=ref, faddr6_low=peer & (1 << 64) - 1, faddr6_high=peer >> 64
-    )
+    bench.device.event(EventType.SYN_ADDRESS, syncache_ref=ref, faddr6_low=peer & (1 << 64) - 1, faddr6_high=peer >> 64)
     bench.device.event(
         EventType.SYN_RECEIVED, syncache_ref=ref, listener=listener, laddr=LADDR_V6, faddr=bench.dev.engine.alias(peer),
         lport=80, fport=fport, mss=1440,

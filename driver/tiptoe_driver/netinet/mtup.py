@@ -23,6 +23,8 @@ class mtup:
         Of the size tried last, one after the other.
     hinted : int
         What a router has named when it complained of a probe: probed next; 0: none has.
+    postponed : int
+        Probes in a row that were to go and could not.
     due_us : int or None
         When the next probe may go, on the stack's clock; None: not before something is acknowledged.
     """
@@ -33,4 +35,5 @@ class mtup:
     failed: bool = False
     probes_lost: int = 0
     hinted: int = 0
+    postponed: int = 0
     due_us: int | None = None

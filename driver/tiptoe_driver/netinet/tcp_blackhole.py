@@ -33,6 +33,9 @@ SEARCH_STEP = 16
 """Closer than so many bytes the search does not look."""
 AFTER_ALARM_US, AFTER_PASSED_US, AFTER_LOST_US = 1_000_000, 1_000_000, 5_000_000
 """From the first acknowledgement, from a probe that has passed, and from one that was lost, to the next probe."""
+POSTPONED_LOG2_MOST = 6
+"""A probe that cannot go is tried again after a second, and after twice the time each time it cannot again, 64 s at most: a line
+that runs dry for it is idle for a round trip."""
 
 
 class Rexmt(NamedTuple):
@@ -120,7 +123,9 @@ def tcp_mtup_postpone(tp: tcpcb) -> None:
         return
     tp.t_maxseg = min(tp.t_maxseg, m.search_low)
     if m.due_us is not None:
-        m.due_us = max(m.due_us, tp.t_inpcb.stack.now_us() + AFTER_PASSED_US)
+        delay_us = AFTER_PASSED_US << min(m.postponed, POSTPONED_LOG2_MOST)
+        m.due_us = max(m.due_us, tp.t_inpcb.stack.now_us() + delay_us)
+        m.postponed += 1
 
 
 def tcp_mtup_passed(tp: tcpcb, size: int) -> None:
@@ -154,4 +159,4 @@ def _next(tp: tcpcb, m: mtup, delay_us: int) -> None:
     """When the next probe goes: later where the search has come to its end."""
     if m.search_high - m.search_low < SEARCH_STEP:
         m.search_high, delay_us = tp.t_maxseg_most, AFTER_COMPLAINT_US
-    m.due_us = tp.t_inpcb.stack.now_us() + delay_us
+    m.due_us, m.postponed = tp.t_inpcb.stack.now_us() + delay_us, 0

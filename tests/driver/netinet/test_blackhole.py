@@ -326,7 +326,7 @@ def test_probe_waits_for_a_window_that_takes_it(bench: Bench, lacks: str) -> Non
     path.seconds(5)
     assert not path.probes and sizes(conn) == [1200]
     bench.device.tcb[lacks] = 1460
-    path.seconds(1.1)
+    path.seconds(4)
     assert path.probes == [(1460, True)]
 
 

@@ -226,6 +226,23 @@ def test_every_wait_of_a_small_write_ends(bench: Bench, when: str, cork: int) ->
     assert conn.toep.snd_told == conn.so.so_snd.tail
 
 
+def test_line_is_not_stopped_again_and_again_for_a_probe_that_cannot_go(bench: Bench) -> None:
+    """A user who keeps little unsent (TCP_NOTSENT_LOWAT), or a window that is small: 1, 2, 4 to 64 seconds."""
+    conn = fallen(bench).nodelay()
+    Path(bench, conn)
+    conn.sock.send(bytes(2000))
+    stopped = 0
+    for _ in range(3000):
+        if conn.toep.snd_told == conn.so.so_snd.tail:  # there is nothing that is not sent
+            conn.sock.send(bytes(1000))
+        held = conn.toep.snd_told != conn.so.so_snd.tail
+        stopped += held
+        pass_us(bench, 100_000)
+        if held or conn.so.so_snd.sb_cc == 3000:
+            conn.ack(conn.toep.snd_una + min(1000, conn.toep.snd_told - conn.toep.snd_una))
+    assert 0 < stopped < 60 and sizes(conn) == [1200]
+
+
 def test_all_silent_connections_are_asked_about_however_many(bench: Bench) -> None:
     """Those in front may be silent for ever, say before a closed window: the ones behind them have a black hole, too."""
     conns = [bench.connected(port=1000 + n) for n in range(8)]

@@ -266,8 +266,7 @@ class Capabilities:
         """ValueError if no interface on the engine can have this MTU."""
         if mtu > self.max_mtu:
             raise ValueError(
-                f"MTU of {mtu} bytes: this engine carries {self.max_mtu} at most; "
-                f"one for more is built of EngineConfig.with_mtu({mtu})"
+                f"MTU of {mtu} bytes: this engine carries {self.max_mtu} at most; EngineConfig.with_mtu is for more, up to 9000"
             )
         if mtu < LEAST_MTU:
             raise ValueError(f"MTU must be {LEAST_MTU} bytes or more, not {mtu}")

@@ -35,9 +35,9 @@ bits, of engines with long frames. A page is read in one moment; two pages are n
 """
 
 FRAMES_INTRODUCTION = f"""\
-Slots of {abi.HOST_FRAME_SLOT_BYTES} bytes in the frame ring (of engines with longer frames the least power of two that holds
-LIMITS.MAX_FRAME_BYTES and 2) hold received frames that are the host's; the frame begins at byte 2, so that its IP header is
-aligned. The driver writes FRAME_CONSUMER after it took frames; frames that find no free slot are dropped and counted
+Slots of {abi.HOST_FRAME_SLOT_BYTES} bytes in the frame ring hold received frames that are the host's; of engines with longer
+frames they have the least power of two that holds LIMITS.MAX_FRAME_BYTES and 2. The frame begins at byte 2, so that its IP
+header is aligned. The driver writes FRAME_CONSUMER after it took frames; frames that find no free slot are dropped and counted
 (RX_HOST_DROPPED). A FRAME event of length 0 is a slot that could not be written.
 """
 

@@ -96,9 +96,8 @@ def test_lsn_2_half_open_connections_and_timers_vanish(way: str) -> None:
     orphan.sock.close()
     orphan.report(state=State.FIN_WAIT_2)
     one.socket().connect_ex(("10.0.0.77", 80))
-    assert (
-        callouts(both.stack) == 3 + 1 + 1 + 1 + 2 + 2
-    )  # the last: the neighbour's age, and what looks at the table of them
+    # The last: the neighbour's age, and what looks at the table of them; what looks for black holes.
+    assert callouts(both.stack) == 3 + 1 + 1 + 1 + 2 + 2 + 1
     WAYS[way](one)
     assert both.stack.syncache.count == 1 and one.dev.passive.half_open == {}
     assert callouts(both.stack) == 1 + 1  # the other device's half-open connection and watchdog

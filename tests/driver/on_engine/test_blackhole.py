@@ -21,7 +21,8 @@ from tiptoe_verif.wire.impairment import Impairment
 
 TICK_US = 100
 SECOND = 1000 * TICK_US
-RTO, REXMT_MAX = 200, 7
+RTO, REXMT_MAX = 140, 7
+"""The first time-out in ticks, and those that follow on a connection that has been measured: half as long."""
 DELAY = 300
 """Of the line, each way, in microseconds."""
 PLAIN: dict[str, Any] = {"sack": False, "timestamps": False}
@@ -38,11 +39,12 @@ def fast_probes(monkeypatch: pytest.MonkeyPatch) -> None:
 def make() -> Iterator[Callable[..., Pair]]:
     pairs = []
 
-    def made(longest_packet: int = 0, **options: Any) -> Pair:
+    def made(longest_packet: int = 0, rexmt_max: int = REXMT_MAX, **options: Any) -> Pair:
         registers = {
             reg.REG_MSL_TICKS: 3,
             reg.REG_RTO_INITIAL: RTO,
-            reg.REG_RETRIES: 6 << reg.RETRIES_SYN_RETRIES_SHIFT | REXMT_MAX << reg.RETRIES_REXMT_MAX_SHIFT,
+            reg.REG_RTO_MIN: RTO // 2,
+            reg.REG_RETRIES: 6 << reg.RETRIES_SYN_RETRIES_SHIFT | rexmt_max << reg.RETRIES_REXMT_MAX_SHIFT,
         }
         driver = {"snd_ring_bytes": 16384, "rcv_ring_bytes": 16384, "arp_retry_us": 20_000, "registers": registers}
         a, b = ({"driver": driver | {"ipv6": f"{address}/64"} | options} for address in (A, B))
@@ -172,14 +174,14 @@ def test_loss_alone_leaves_no_small_segments_for_good(
     make: Callable[..., Pair], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With 20 % of all frames lost three time-outs in a row do happen; a probe's loss is believed when it is the third, and what
-    is found then for as long as the search rests (here eight seconds instead of ten minutes)."""
-    monkeypatch.setattr(tcp_blackhole, "AFTER_COMPLAINT_US", 8 * SECOND)
+    is found then for as long as the search rests (here four seconds instead of ten minutes)."""
+    monkeypatch.setattr(tcp_blackhole, "AFTER_COMPLAINT_US", 4 * SECOND)
     two = make()
     client, server, _ = connect(two)
     hole(two, 0, loss=0.2, seed=3)
-    stream = Stream(client, server).for_s(two, 20)
+    stream = Stream(client, server).for_s(two, 8)
     hole(two, 0)
-    stream.for_s(two, 10)
+    stream.for_s(two, 5)
     assert tp_of(client).t_maxseg == 1460 and stream.got > 20_000
 
 
@@ -187,7 +189,7 @@ def test_silent_peer_ends_when_it_did(make: Callable[..., Pair]) -> None:
     """R2 (RFC 9293 section 3.8.3) is counted in time-outs; smaller segments are none."""
 
     def silent_for(**options: Any) -> int:
-        two = make(**options)
+        two = make(rexmt_max=5, **options)
         client, _, _ = connect(two)
         client.send(bytes(12_000))
         hole(two, 0, loss=1.0)

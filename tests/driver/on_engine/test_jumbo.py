@@ -159,9 +159,7 @@ def test_smaller_rings_are_refused() -> None:
 
 
 def test_an_engine_without_long_frames_refuses_the_mtu() -> None:
-    with pytest.raises(
-        ValueError, match=r"carries 1500 at most; one for more is built of EngineConfig.with_mtu\(9000\)"
-    ):
+    with pytest.raises(ValueError, match="carries 1500 at most; EngineConfig.with_mtu is for more, up to 9000"):
         pair(mtu=MTU)
     with pair() as two:
         with pytest.raises(ValueError, match="MTU of 1501 bytes: this engine carries 1500 at most"):

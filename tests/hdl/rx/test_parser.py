@@ -187,10 +187,7 @@ def test_all_frames_mixed(idle, stall, free_delay, width, rng):
     run_cases(cases, width=width, idle=idle, stall=stall, free_delay=free_delay, seed=rng.random())
 
 
-@pytest.mark.parametrize(
-    "idle, stall, free_delay, width",
-    [*((*flow, 64) for flow in FLOWS), (*FLOWS[3], 32), (*FLOWS[0], 128), (*FLOWS[3], 256)],
-)
+@pytest.mark.parametrize("idle, stall, free_delay, width", [(*FLOWS[0], 64), (*FLOWS[3], 64), (*FLOWS[3], 256)])
 def test_long_frames(idle, stall, free_delay, width, rng):
     """Around the longest: those of a byte more are counted and gone. Sums of bytes that are all ones are the largest."""
     frames = [segment(rng, length) for length in (8961, 8960, 8959, 4096, 1461)]

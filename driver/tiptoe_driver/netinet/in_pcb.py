@@ -35,11 +35,11 @@ def in_pcbbind(inp: inpcb, laddr: int, lport: int) -> int:
 
 
 def in_pcblisten(inp: inpcb) -> int:
-    """Whether ``inp`` may listen where it is bound: SO_REUSEADDR lets several be bound there, and one of them listen."""
-    others = inp.stack.tcbinfo.at_port(inp.inp_lport)
+    """EADDRINUSE when another socket listens where ``inp`` is bound: SO_REUSEADDR lets both be bound there, and one of them
+    listen."""
     busy = any(
         other.inp_ppcb is not None and other.inp_ppcb.t_state == TCPS_LISTEN and _overlap(inp, inp.inp_laddr, other)
-        for other in others
+        for other in inp.stack.tcbinfo.at_port(inp.inp_lport)
     )
     return errno.EADDRINUSE if busy else 0
 

@@ -1,5 +1,5 @@
-"""Probes of a path's MTU that something comes in between, and many connections to be asked about, on the scripted device (RFC 4821
-section 7, RFC 8899 section 4.6.2)."""
+"""Probes of a path's MTU that something comes in between, and many connections to be asked about, on the scripted device
+(RFC 4821 section 7, RFC 8899 section 4.6.2)."""
 
 from __future__ import annotations
 

@@ -1,14 +1,15 @@
 """Probes for larger segments (RFC 4821 section 7.3, netinet/tcp_blackhole.py) on an engine that sends all its data in segments of
 one size.
 
-A probe is one segment, alone on the line. When one is due, data is not told to the engine until all that it was told is
-acknowledged; then PATH_MTU raises the segment size, and the send doorbell tells of one such segment and no more. If it is
-acknowledged, the size stays. If not, PATH_MTU takes it back before the retransmission timer of the engine ends: what was lost
-goes again in smaller segments, no time-out is counted, and no window falls (section 7.6.2: a probe's loss alone is no
-congestion).
+A probe is alone on the line: one segment, or, where windows and data allow, two, for a peer may hold back the acknowledgement
+of a single one for half a second (RFC 9293 section 3.8.6.3). When one is due, data is not told to the engine until all that
+it was told is acknowledged; then PATH_MTU raises the segment size, and the send doorbell tells of the probe and no more. If
+its first segment is acknowledged, the size stays. If not, PATH_MTU takes it back before the retransmission timer of the
+engine ends: what was lost goes again in smaller segments, no time-out is counted, and no window falls (section 7.6.2: a
+probe's loss alone is no congestion).
 
-So a probe costs a round trip in which the line runs dry, and one, or when it is lost most of a time-out, in which it carries one
-segment. It goes only where its data is there, and fits both windows. Every wait ends: the first with the acknowledgement of what
+So a probe costs a round trip in which the line runs dry, and one, or when it is lost most of a time-out, in which it carries a
+probe. It goes only where its data is there, and fits both windows. Every wait ends: the first with the acknowledgement of what
 is under way, or the connection, the second with READ_TCB's answer, the third with a time. Urgent data and the FIN are not held
 back.
 """
@@ -46,6 +47,8 @@ class Probe:
     size: int
     asked: bool = False
     end: int | None = None
+    first: int = 0
+    """Where its first segment ends."""
 
 
 class MtuProbes:
@@ -99,7 +102,7 @@ class MtuProbes:
             return
         tcp_mtup_progress(tp)
         probe = self._probes.get(toep)
-        if probe is None or probe.end is None or is_after(probe.end, toep.snd_una):
+        if probe is None or probe.end is None or is_after(probe.first, toep.snd_una):
             return
         self.forget(toep)
         if tp.t_maxseg == probe.size:
@@ -126,11 +129,14 @@ class MtuProbes:
             begins = toep.snd_told == toep.snd_una and not toep.flags & (TP_FIN_SENT | TP_TERMINAL)
             # User, interface or a black hole may have decided otherwise meanwhile.
             wanted = tcp_mtup_size(tp) == probe.size
-            if tcb is None or so is None or not (begins and wanted) or min(tcb["snd_wnd"], tcb["cwnd"]) < probe.size:
+            windows = 0 if tcb is None else min(tcb["snd_wnd"], tcb["cwnd"])
+            if tcb is None or so is None or not (begins and wanted) or windows < probe.size:
                 self._give_up(toep, tp)
             else:
                 payload = probe.size - (toep.maxseg - tcb["maxseg"])  # beside timestamps
-                probe.end = advance(toep.snd_told, min(payload, distance(so.so_snd.tail, toep.snd_told)))
+                waiting, two = distance(so.so_snd.tail, toep.snd_told), windows >= 2 * probe.size
+                probe.first = advance(toep.snd_told, min(payload, waiting))
+                probe.end = advance(toep.snd_told, min(2 * payload, waiting)) if two else probe.first
                 tp.t_maxseg = probe.size
                 # Less than a time-out, more than a round trip.
                 rto, srtt = tcb["rto"], tcb["srtt"] >> 3

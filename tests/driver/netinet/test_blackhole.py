@@ -213,16 +213,18 @@ class Path:
 
     Attributes
     ----------
+    window : int
+        The peer's; by default a probe has room alone.
     probes : list of (int, bool)
         Segments that went at a size that had not been sent since it was told: the size, and whether it has passed.
     """
 
-    def __init__(self, bench: Bench, conn: Connection, mss: int = 1460) -> None:
+    def __init__(self, bench: Bench, conn: Connection, mss: int = 1460, window: int = 2 * 1200) -> None:
         self.bench, self.conn, self.mss = bench, conn, mss
         self.probes: list[tuple[int, bool]] = []
         self.silent_us = 0
         self.losses = 0
-        bench.device.tcb = {"snd_wnd": 60000, "cwnd": 60000, "srtt": 8 * SRTT_MS, "rto": RTO_MS, "maxseg": 1200}
+        bench.device.tcb = {"snd_wnd": window, "cwnd": 60000, "srtt": 8 * SRTT_MS, "rto": RTO_MS, "maxseg": 1200}
 
     def turn(self, us: int = 50_000) -> None:
         """The user writes all he can; time passes."""

@@ -357,3 +357,31 @@ def test_positions_wrap(before: int) -> None:
     conn.ack(conn.toep.snd_told)
     path = Path(bench, conn, 1400).seconds(90)
     assert path.probes[:3] == [(1460, False)] * 3 and 1384 < conn.tp.t_maxseg <= 1400
+
+
+@pytest.mark.parametrize(
+    ("window", "more", "told"),
+    [(2 * 1460, 3000, 2 * 1460), (2 * 1460 - 1, 3000, 1460), (60_000, 3000, 2 * 1460), (60_000, 2000, 2000)],
+    ids=["just room", "no room", "room", "not so much data"],
+)
+@pytest.mark.parametrize("acknowledged", [1460, 0], ids=["the first", "none"])
+def test_second_segment_draws_the_acknowledgement(
+    bench: Bench, window: int, more: int, told: int, acknowledged: int
+) -> None:
+    """Of a single one it may be held back for half a second (RFC 9293 MUST-58, SHLD-19); of two it must not. The first alone
+    proves the size; both go again if neither is acknowledged."""
+    conn = fallen(bench).nodelay()
+    Path(bench, conn, window=window)
+    conn.sock.send(bytes(1000))
+    pass_us(bench, DUE_US)
+    conn.sock.send(bytes(more))
+    conn.ack(5000)
+    pass_us(bench, 0)
+    assert conn.toep.snd_told == 5000 + told and sizes(conn)[-1] == 1460
+    if acknowledged:
+        conn.ack(5000 + acknowledged)
+        pass_us(bench, 0)
+        assert conn.tp.t_mtup is None and conn.toep.snd_told == 5000 + more
+    pass_us(bench, 1_000_000)
+    assert sizes(conn)[-1] == (1460 if acknowledged else 1200)
+    assert counted(bench)["probes_passed" if acknowledged else "probes_lost"] == 1

@@ -7,13 +7,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
+BOARD ?= ecpix5
 STAMP := $(VENV)/.ready-$(shell cat pyproject.toml requirements.lock | cksum | cut -d' ' -f1)
 
 define need
 command -v $(1) >/dev/null || { echo "error: $(1) not found: install it first ($(2))" >&2; exit 1; }
 endef
 
-.PHONY: help setup demo test bench synth soak mutants lint format check lock clean distclean
+.PHONY: help setup demo test bench synth boards netlist bitstream load soak mutants lint format check lock clean distclean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -44,6 +45,18 @@ bench: setup ## figures in cycles, with their theoretical bounds (build/bench.js
 
 synth: setup ## place and route for ECP5: LUT, FF, block RAM, Fmax against the baseline (build/synth.json)
 	@$(BIN)/python -m tiptoe_verif.synth --all --baseline --jobs $(JOBS) $(BLOCKS)
+
+boards: setup ## the boards there are, and what of each was verified how
+	@$(BIN)/python -m tiptoe_board.commands boards
+
+netlist: setup ## BOARD=name: a board's netlist (10 minutes)
+	@$(BIN)/python -m tiptoe_board.commands netlist $(BOARD)
+
+bitstream: setup ## BOARD=name: its bitstream and a report (45 minutes or more)
+	@$(BIN)/python -m tiptoe_board.commands bitstream $(BOARD)
+
+load: setup ## BOARD=name: load the bitstream with openFPGALoader
+	@$(BIN)/python -m tiptoe_board.commands load $(BOARD)
 
 soak: setup ## long seeded runs
 	@$(BIN)/python -m pytest -n $(JOBS) -m soak --timeout 7200 $(ARGS)

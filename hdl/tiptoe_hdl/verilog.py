@@ -9,14 +9,14 @@ from .engine import Engine
 TOP = "tiptoe_engine"
 """Name of the Verilog module."""
 
-RENAMED = {"m_axi_read": "m_axi", "m_axi_write": "m_axi"}
-"""The two halves of the memory port carry one name."""
+RENAMED = {"m_axi_read": "m_axi", "m_axi_write": "m_axi", "s_axi_read": "s_axi", "s_axi_write": "s_axi"}
+"""The two halves of a memory port carry one name."""
 
 
-def flat_ports(engine: Engine) -> dict:
+def flat_ports(component) -> dict:
     """Port name to signal, for Amaranth's back ends. ``clk`` and ``rst`` come with the clock domain."""
     ports = {}
-    for path, _, value in engine.signature.flatten(engine):
+    for path, _, value in component.signature.flatten(component):
         interface, *rest = (str(part) for part in path)
         name = "_".join([RENAMED.get(interface, interface), *rest])
         ports[name] = (Value.cast(value), None)
@@ -25,8 +25,12 @@ def flat_ports(engine: Engine) -> dict:
 
 def engine_rtlil(cfg: EngineConfig) -> str:
     """RTLIL text of the engine, top module ``TOP``, without source locations."""
-    engine = Engine(cfg)
-    return rtlil.convert(engine, name=TOP, ports=flat_ports(engine), emit_src=False)
+    return module_rtlil(Engine(cfg), TOP)
+
+
+def module_rtlil(component, name: str) -> str:
+    """RTLIL text of any component with ports of standard names, top module ``name``."""
+    return rtlil.convert(component, name=name, ports=flat_ports(component), emit_src=False)
 
 
 def engine_verilog(cfg: EngineConfig) -> str:

@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,7 @@ def synth_block(
 
     log("elaborate")
     text = str(rtlil.convert(Harness(component_factory()), name="top", emit_src=False))
-    text = _without_bypass(text)
+    text = without_bypass(text)
     here = "".join(Path(__file__).with_name(f"{stem}.py").read_text() for stem in _SOURCES)
     key = digest(here, text, str(by_parts))
     result = SynthResult(name)
@@ -105,7 +105,7 @@ def synth_block(
 _SOURCES = ("flow", "harness", "netlist")
 
 
-def _without_bypass(rtlil_text: str) -> str:
+def without_bypass(rtlil_text: str) -> str:
     """The design with the outcome of same-address collisions left undefined for memories with the attribute ``no_rw_check``:
     yosys looks at it where it makes a synchronous read port itself, from Verilog, and here the port is one already."""
     read_port = re.compile(
@@ -147,6 +147,28 @@ def _yosys(folder: Path, text: str, result: SynthResult, by_parts: bool) -> None
         "tee -o check.txt check",
         "write_json top.json",
     ]
+    run_yosys(folder, commands)
+    stat = json.loads((folder / "stat.json").read_text())["modules"]
+    cells = next(value for key, value in stat.items() if key.lstrip("\\") == "top.dut")["num_cells_by_type"]
+    result.lut = luts(cells)
+    result.bram = cells.get("DP16KD", 0)
+    result.dsp = cells.get("MULT18X18D", 0)
+
+    netlist = json.loads((folder / "top.json").read_text())
+    result.merged_ff = merge_output_registers(netlist["modules"]["top"], inside="dut.")
+    result.ff = cells.get("TRELLIS_FF", 0) - result.merged_ff
+    netlist["modules"] = {name: module for name, module in netlist["modules"].items() if name == "top"}
+    (folder / "top.json").write_text(json.dumps(netlist))
+    result.loops = re.findall(r"found logic loop in module .*", (folder / "check.txt").read_text())
+
+
+def luts(cells: Mapping[str, int]) -> int:
+    """Lookup tables of a netlist, from its cells by type."""
+    return cells.get("LUT4", 0) + 2 * cells.get("CCU2C", 0) + 6 * cells.get("TRELLIS_DPR16X4", 0)
+
+
+def run_yosys(folder: Path, commands: Sequence[str]) -> None:
+    """Run yosys' commands in a process of its own inside ``folder``; its log is ``yosys.log`` there."""
     script = "from pyosys import libyosys as ys\nd = ys.Design()\n"
     script += "".join(f"ys.run_pass({command!r}, d)\n" for command in commands)
     process = subprocess.run(
@@ -159,19 +181,6 @@ def _yosys(folder: Path, text: str, result: SynthResult, by_parts: bool) -> None
     (folder / "yosys.log").write_text(process.stdout)
     if process.returncode != 0:
         raise ToolError(f"yosys failed ({folder / 'yosys.log'}):\n" + "\n".join(process.stdout.splitlines()[-8:]))
-
-    stat = json.loads((folder / "stat.json").read_text())["modules"]
-    cells = next(value for key, value in stat.items() if key.lstrip("\\") == "top.dut")["num_cells_by_type"]
-    result.lut = cells.get("LUT4", 0) + 2 * cells.get("CCU2C", 0) + 6 * cells.get("TRELLIS_DPR16X4", 0)
-    result.bram = cells.get("DP16KD", 0)
-    result.dsp = cells.get("MULT18X18D", 0)
-
-    netlist = json.loads((folder / "top.json").read_text())
-    result.merged_ff = merge_output_registers(netlist["modules"]["top"], inside="dut.")
-    result.ff = cells.get("TRELLIS_FF", 0) - result.merged_ff
-    netlist["modules"] = {name: module for name, module in netlist["modules"].items() if name == "top"}
-    (folder / "top.json").write_text(json.dumps(netlist))
-    result.loops = re.findall(r"found logic loop in module .*", (folder / "check.txt").read_text())
 
 
 def _nextpnr(folder: Path, report: Path, grade: int, seed: int) -> None:

@@ -1,0 +1,1 @@
+"""Tiptoe on a board: a LiteX top around the engine, its bitstream, and its simulation."""

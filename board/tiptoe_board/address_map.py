@@ -1,0 +1,22 @@
+"""Where things are on the bridges' bus (32-bit byte addresses); the engine itself sees host memory from address 0."""
+
+ENGINE_BASE, ENGINE_BYTES = 0x3000_0000, 1 << 20
+"""The engine's registers and doorbells (docs/registers.md)."""
+
+MEMORY_BASE = 0x4000_0000
+"""Host memory."""
+
+CSR_BASE, CSR_PAGE = 0xF000_0000, 0x800
+"""LiteX's registers, a page a block."""
+
+CSR_PAGES = {"ctrl": 0, "status": 1, "mac": 2, "phy": 3}
+STATUS_NAMES = ("build", "clock", "memory", "irq", "rx_dropped", "rx_damaged", "tx_dropped", "host_dropped")
+"""Words of the block ``status``, in order."""
+
+BRIDGE_MAC, BRIDGE_IP = 0x10E2_D500_0000, "192.168.1.50"
+"""The bridge's own addresses: those of LiteX's own targets. The engine's are its driver's choice."""
+
+
+def status_address(name: str) -> int:
+    """Address of a word of the block ``status``."""
+    return CSR_BASE + CSR_PAGE * CSR_PAGES["status"] + 4 * STATUS_NAMES.index(name)

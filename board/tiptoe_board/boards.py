@@ -1,0 +1,56 @@
+"""The boards there are (constraints/boards.toml)."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from tiptoe_verif.paths import ROOT
+
+FOLDER = ROOT / "constraints"
+FILE = FOLDER / "boards.toml"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Board:
+    """One board, as boards.toml describes it."""
+
+    name: str
+    title: str
+    platform: str
+    """LiteX's module with its pins."""
+    size: str
+    """nextpnr's name of the chip's size."""
+    package: str
+    speed: int
+    input_clock: str
+    input_mhz: float
+    reset: str
+    """A button, low when pressed."""
+    leds: str
+    uart: bool
+    """There is a serial line to the host."""
+    clock_mhz: float
+    """System clock."""
+    rx_delay_ns: float
+    """What the FPGA delays the PHY's received data by."""
+    loader: str
+    """openFPGALoader's name of the board."""
+    verified: dict[str, str]
+    """What was looked at, and how."""
+
+    @property
+    def clock_hz(self) -> int:
+        """System clock, Hz."""
+        return round(self.clock_mhz * 1e6)
+
+    @property
+    def constraints(self) -> Path:
+        """Its pins and clocks."""
+        return FOLDER / f"{self.name}.lpf"
+
+
+def load_boards() -> dict[str, Board]:
+    """Boards by name."""
+    return {name: Board(name=name, **entry) for name, entry in tomllib.loads(FILE.read_text()).items()}

@@ -1,0 +1,69 @@
+"""``python -m tiptoe_board.elaborate BOARD FOLDER [SIZES]``: LiteX's half of a top as Verilog, with its constraints and its map.
+
+A process of its own: LiteX keeps what it elaborated in the process, and says so much that a log is the place for it.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+from litex.soc.integration.export import get_csr_json
+
+from .address_map import BRIDGE_IP, BRIDGE_MAC
+from .boards import Board, load_boards
+from .modules import Sizes, sizes
+from .soc import TiptoeSoC
+
+NAME = "tiptoe_board"
+"""Of the top module."""
+
+
+def sim_soc(sizes: Sizes, clock_hz: int, build: int) -> TiptoeSoC:
+    """The top for Verilator."""
+    from .sim_pins import SimClocks, SimPhy, sim_platform
+
+    platform = sim_platform()
+    clocks, line = platform.request("clocks"), platform.request("line")
+    return TiptoeSoC(
+        platform, SimClocks(clocks), SimPhy(line, clocks), sizes, clock_hz=clock_hz, build=build,
+        mac_address=BRIDGE_MAC, ip_address=BRIDGE_IP,
+    )  # fmt: skip
+
+
+def board_soc(board: Board, sizes: Sizes, build: int) -> TiptoeSoC:
+    """The top for a board."""
+    from .pins import Leds, board_platform
+
+    platform, crg, phy = board_platform(board)
+    soc = TiptoeSoC(
+        platform, crg, phy, sizes, clock_hz=board.clock_hz, build=build, mac_address=BRIDGE_MAC, ip_address=BRIDGE_IP,
+        uart=board.uart,
+    )  # fmt: skip
+    soc.leds = Leds(platform, board, soc.engine)
+    return soc
+
+
+def main(name: str, folder: Path, build: str) -> None:
+    """Write ``top.v``, ``top.lpf`` (boards only), ``map.json``."""
+    if name == "sim":
+        made = sizes(50.0)
+        soc = sim_soc(made, 50_000_000, int(build, 16))
+        soc.finalize()
+        text = str(soc.platform.get_verilog(soc, name=NAME))
+    else:
+        board = load_boards()[name]
+        soc = board_soc(board, sizes(board.clock_mhz), int(build, 16))
+        soc.finalize()
+        soc.platform.build(soc, build_dir=str(folder), build_name=NAME, run=False)
+        text = (folder / f"{NAME}.v").read_text()
+        lines = (folder / f"{NAME}.lpf").read_text().splitlines()
+        (folder / "top.lpf").write_text("".join(f"{line}\n" for line in lines if line))
+    # Comments tell the time of day; without them equal designs give equal text.
+    (folder / "top.v").write_text(re.sub(r"`timescale[^\n]*\n|/\*.*?\*/|^\s*//[^\n]*\n", "", text, flags=re.S | re.M))
+    (folder / "map.json").write_text(get_csr_json(soc.csr_regions, soc.constants, soc.mem_regions))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), sys.argv[3])

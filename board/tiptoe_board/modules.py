@@ -1,0 +1,78 @@
+"""The Amaranth half of the top: which modules there are, of what sizes, and their RTLIL and Verilog."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from tiptoe_hdl.config import ECP5, EngineConfig
+
+ENGINE, SHARE, MEMORY = "tiptoe_mac_engine", "tiptoe_mac_share", "tiptoe_host_memory"
+"""Names of the Verilog modules."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """What a top is built of.
+
+    Attributes
+    ----------
+    engine : EngineConfig
+        64 bits of data, 32 of addresses.
+    memory_bytes : int
+        Host memory in block memory: a power of two. A connection's rings take 8 KiB of it at least.
+    queue_words : int
+        Words of 64 bits in each queue of frames.
+    """
+
+    engine: EngineConfig
+    memory_bytes: int = 1 << 17
+    queue_words: int = 1024
+
+
+def sizes(clock_mhz: float, *, connections: int = 16, memory_bytes: int = 1 << 17) -> Sizes:
+    """The sizes of a board's top with a system clock of ``clock_mhz``."""
+    engine = ECP5.with_(
+        name="board",
+        connections=connections,
+        syncache_entries=min(32, connections),
+        tick_cycles=round(clock_mhz * 1000),
+    )
+    return Sizes(engine=engine, memory_bytes=memory_bytes)
+
+
+def makers(sizes: Sizes) -> dict[str, Callable[[], Any]]:
+    """Module name to what makes the component."""
+    from tiptoe_hdl.host.block_memory import BlockMemory
+    from tiptoe_hdl.mac.mac_engine import MacEngine
+    from tiptoe_hdl.mac.mac_share import MacShare
+
+    return {
+        ENGINE: lambda: MacEngine(sizes.engine, sizes.queue_words, sizes.queue_words),
+        SHARE: lambda: MacShare(sizes.engine, sizes.queue_words),
+        MEMORY: lambda: BlockMemory(sizes.memory_bytes, sizes.engine.addr_width),
+    }
+
+
+def rtlil(sizes: Sizes) -> str:
+    """RTLIL of all modules."""
+    from tiptoe_hdl.verilog import module_rtlil
+
+    return "".join(str(module_rtlil(make(), name)) for name, make in makers(sizes).items())
+
+
+def verilog(sizes: Sizes) -> str:
+    """Verilog of all modules as the simulations use it; kept by a hash."""
+    from tiptoe_hdl.verilog import module_rtlil
+    from tiptoe_verif.sim.verilate import cached_verilog
+    from tiptoe_verif.sim.zero_memories import zero_memories_left_out
+
+    def text(name: str, make: Callable[[], Any]) -> str:
+        with zero_memories_left_out():
+            return str(module_rtlil(make(), name))
+
+    return "".join(
+        cached_verilog(name, partial(text, name, make), key=repr(sizes)) for name, make in makers(sizes).items()
+    )

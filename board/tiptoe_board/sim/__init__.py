@@ -1,0 +1,1 @@
+"""The whole top in Verilator, with a line at its PHY."""

@@ -1,0 +1,58 @@
+"""The top for Verilator: its clocks, the PHY's bytes and the UART's pins are ports."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from liteeth.common import eth_phy_description
+from litex.build.generic_platform import Pins, Subsignal
+from litex.build.sim.platform import SimPlatform
+from litex.gen import LiteXModule
+from litex.soc.interconnect import stream
+from migen import ClockDomain
+
+IO = [
+    ("clocks", 0, Subsignal("sys", Pins(1)), Subsignal("rst", Pins(1)), Subsignal("eth", Pins(1))),
+    (
+        "line", 0,
+        Subsignal("rx_valid", Pins(1)), Subsignal("rx_data", Pins(8)), Subsignal("rx_last", Pins(1)),
+        Subsignal("tx_valid", Pins(1)), Subsignal("tx_data", Pins(8)),
+    ),
+    ("serial", 0, Subsignal("tx", Pins(1)), Subsignal("rx", Pins(1))),
+]  # fmt: skip
+
+
+class SimClocks(LiteXModule):
+    """Clock domains straight from ports."""
+
+    def __init__(self, pads: Any) -> None:
+        self.cd_sys = ClockDomain()
+        self.comb += [self.cd_sys.clk.eq(pads.sys), self.cd_sys.rst.eq(pads.rst)]
+
+
+class SimPhy(LiteXModule):
+    """A PHY as LiteEth's RGMII one is behind its pins: a byte a cycle of the line's clock, preamble, FCS and gaps among them, and
+    no way to wait. ``last`` comes with a frame's last byte, as there."""
+
+    dw = 8
+
+    def __init__(self, pads: Any, clocks: Any) -> None:
+        self.cd_eth_rx = ClockDomain()
+        self.cd_eth_tx = ClockDomain()
+        self.source = source = stream.Endpoint(eth_phy_description(8))
+        self.sink = sink = stream.Endpoint(eth_phy_description(8))
+        for domain in (self.cd_eth_rx, self.cd_eth_tx):
+            self.comb += [domain.clk.eq(clocks.eth), domain.rst.eq(clocks.rst)]
+        self.comb += [
+            source.valid.eq(pads.rx_valid),
+            source.data.eq(pads.rx_data),
+            source.last.eq(pads.rx_last),
+            sink.ready.eq(1),
+            pads.tx_valid.eq(sink.valid),
+            pads.tx_data.eq(sink.data),
+        ]
+
+
+def sim_platform() -> SimPlatform:
+    """A platform whose pins are the simulation's ports."""
+    return SimPlatform("SIM", IO)

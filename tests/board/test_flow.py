@@ -1,0 +1,116 @@
+"""From a board's name to its constraints, netlist and report."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tiptoe_board.boards import FOLDER, load_boards
+from tiptoe_board.flow import Netlist, TimingError, clocks, elaborate, make_netlist, place, used_cells
+from tiptoe_board.report import part_of, placed_cells, write_report
+from tiptoe_verif.sim.toolchain import ToolError
+
+BOARDS = load_boards()
+REPORT = {"fmax": {"$glbnet$sys_clk": {"achieved": 60.0, "constraint": 50.0}}}
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_the_constraints_are_what_the_platform_says(name: str, tmp_path: Path) -> None:
+    """Pins, levels and clocks of LiteX's platform, for the top's ports and no others; every clock of the top has its rate."""
+    board = BOARDS[name]
+    elaborate(board, tmp_path, "0" * 8)
+    lines = board.constraints.read_text().splitlines()
+    assert f'FREQUENCY PORT "{board.input_clock}" {board.input_mhz} MHz;' in lines
+    assert 'FREQUENCY PORT "eth_clocks_rx" 125.0 MHz;' in lines
+    located = [line.split('"')[1] for line in lines if line.startswith("LOCATE")]
+    assert len(located) == len(set(located))
+    assert (tmp_path / "map.json").exists()
+
+
+def test_constraints_that_are_not_the_boards_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    board = BOARDS["ecpix5"]
+    (tmp_path / "ecpix5.lpf").write_text(board.constraints.read_text().replace("K23", "K24"))
+    monkeypatch.setattr("tiptoe_board.boards.FOLDER", tmp_path)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(ToolError, match="not what LiteX's platform says"):
+        elaborate(board, tmp_path / "out", "0" * 8)
+
+
+def test_every_board_has_its_file() -> None:
+    assert {path.stem for path in FOLDER.glob("*.lpf")} == set(BOARDS)
+
+
+def module(cells: dict[str, str]) -> dict:
+    return {"cells": {name: {"type": kind} for name, kind in cells.items()}}
+
+
+def test_cells_are_counted() -> None:
+    used = used_cells(module({"a": "LUT4", "b": "CCU2C", "c": "TRELLIS_FF", "d": "DP16KD", "e": "MULT18X18D"}))
+    assert used == {"LUT": 3, "FF": 1, "block RAM": 1, "multiplier": 1}
+
+
+def placed(folder: Path) -> Netlist:
+    """What nextpnr leaves, of three cells."""
+    cells = {
+        "tiptoe_mac_engine.engine.flow.x": "X10/Y20/SLICEA.LUT0", "tiptoe_host_memory.storage.0": "X4/Y5/EBR",
+        "main_x": "X1/Y2/SLICEB.FF1",
+    }  # fmt: skip
+    netlist = {name: {"attributes": {"NEXTPNR_BEL": bel}} for name, bel in cells.items()}
+    (folder / "placed.json").write_text(json.dumps({"modules": {"tiptoe_board": {"cells": netlist}}}))
+    (folder / "report.json").write_text(json.dumps(REPORT))
+    return Netlist(folder, "1234abcd", {"LUT": 8364, "FF": 1, "block RAM": 104, "multiplier": 0}, 1.0)
+
+
+def test_a_report_says_what_was_built(tmp_path: Path) -> None:
+    mapped = placed(tmp_path)
+    text = write_report(BOARDS["ecpix5"], mapped, REPORT).read_text()
+    assert "`1234abcd`" in text and "| LUT | 8,364 | 83,640 | 10 |" in text
+    assert "| sys_clk | 60.0 | 50.0 | 3.33 |" in text and "openFPGALoader --board ecpix5" in text
+    assert (tmp_path / "floorplan.png").read_bytes()[:4] == b"\x89PNG"
+    assert "Not placed yet" in write_report(BOARDS["ecpix5"], mapped, None).read_text()
+
+
+def test_cells_belong_to_parts(tmp_path: Path) -> None:
+    assert placed_cells(placed(tmp_path).folder / "placed.json") == {
+        "engine": [(10, 20)], "host memory": [(4, 5)], "LiteX, LiteEth": [(1, 2)],
+    }  # fmt: skip
+    assert part_of("tiptoe_mac_engine.rx_queue.storage") == "frame queues"
+
+
+def test_a_clock_that_is_too_slow_is_an_error(tmp_path: Path) -> None:
+    """A report that is there already is taken; one of its clocks misses its rate."""
+    board, mapped = BOARDS["ecpix5"], placed(tmp_path)
+    assert clocks(place(board, mapped, print)) == [("$glbnet$sys_clk", 60.0, 50.0)]
+    slow = {"fmax": {"$glbnet$sys_clk": {"achieved": 49.9, "constraint": 50.0}}}
+    (tmp_path / "report.json").write_text(json.dumps(slow))
+    with pytest.raises(TimingError, match=r"sys_clk: 49.9 MHz of 50.0"):
+        place(board, mapped, print)
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-m", "tiptoe_board.commands", *arguments], capture_output=True, text=True)
+
+
+def test_boards_are_listed() -> None:
+    shown = command("boards")
+    assert shown.returncode == 0 and all(board.name in shown.stdout for board in BOARDS.values())
+
+
+def test_an_unknown_board_is_named() -> None:
+    shown = command("netlist", "breadboard")
+    assert shown.returncode == 1 and "no board 'breadboard': there are ecpix5" in shown.stderr
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", BOARDS)
+def test_the_netlist_fits_the_chip(name: str) -> None:
+    """yosys and the passes: no loop, no cell that is not there, room for all; and it is kept."""
+    mapped = make_netlist(BOARDS[name], print)
+    assert 20_000 < mapped.used["LUT"] < 60_000 and mapped.used["block RAM"] < 160
+    again = make_netlist(replace(BOARDS[name], title="the same"), print)
+    assert again == mapped

@@ -1,0 +1,192 @@
+"""Host memory in block memory: both sides at once against a model, bursts outside, no word read while it is written."""
+
+import random
+
+import pytest
+
+from tiptoe_hdl.host.axi import Response
+from tiptoe_hdl.host.block_memory import BlockMemory
+from tiptoe_verif.streams import run_bench
+
+SIZE = 4096
+
+
+class Master:
+    """One master's bursts at the AXI side; the bytes that must be there."""
+
+    def __init__(self, dut, rng, low, high):
+        self.read_port, self.write_port, self.rng = dut.s_axi_read, dut.s_axi_write, rng
+        self.low, self.high = low, high
+        self.model = bytearray(SIZE)
+
+    def burst(self):
+        words = self.rng.choice((1, 2, 3, 8, 20))
+        return self.rng.randrange(self.low // 8, self.high // 8 - words + 1) * 8, words
+
+    async def idle(self, ctx, stall):
+        while self.rng.random() < stall:
+            await ctx.tick()
+
+    async def write(self, ctx, address, words, stall=0.0):
+        bus = self.write_port
+        ctx.set(bus.awaddr, address)
+        ctx.set(bus.awlen, words - 1)
+        ctx.set(bus.awvalid, 1)
+        await ctx.tick().until(bus.awready)
+        ctx.set(bus.awvalid, 0)
+        for number in range(words):
+            await self.idle(ctx, stall)
+            data, strobe = self.rng.getrandbits(64), self.rng.choice((0xFF, 0xFF, 0x0F, 0xE0, 0))
+            ctx.set(bus.wdata, data)
+            ctx.set(bus.wstrb, strobe)
+            ctx.set(bus.wlast, number == words - 1)
+            ctx.set(bus.wvalid, 1)
+            await ctx.tick().until(bus.wready)
+            ctx.set(bus.wvalid, 0)
+            for lane in range(8):
+                if strobe >> lane & 1 and address < SIZE:
+                    self.model[address + 8 * number + lane] = data >> 8 * lane & 0xFF
+        await self.idle(ctx, stall)
+        ctx.set(bus.bready, 1)
+        (response,) = await ctx.tick().sample(bus.bresp).until(bus.bvalid)
+        ctx.set(bus.bready, 0)
+        return response
+
+    async def read(self, ctx, address, words, stall=0.0):
+        bus = self.read_port
+        ctx.set(bus.araddr, address)
+        ctx.set(bus.arlen, words - 1)
+        ctx.set(bus.arvalid, 1)
+        await ctx.tick().until(bus.arready)
+        ctx.set(bus.arvalid, 0)
+        data, responses = b"", set()
+        for number in range(words):
+            await self.idle(ctx, stall)
+            ctx.set(bus.rready, 1)
+            word, last, response = await ctx.tick().sample(bus.rdata, bus.rlast, bus.rresp).until(bus.rvalid)
+            ctx.set(bus.rready, 0)
+            assert last == (number == words - 1)
+            data += word.to_bytes(8, "little")
+            responses.add(response)
+        return data, responses
+
+
+async def host_access(ctx, port, address, *, data=None, select=0xF):
+    """One transfer of the host; returns the word read."""
+    ctx.set(port.adr, address // 4)
+    ctx.set(port.we, data is not None)
+    ctx.set(port.dat_w, data or 0)
+    ctx.set(port.sel, select)
+    ctx.set(port.cyc, 1)
+    ctx.set(port.stb, 1)
+    (word,) = await ctx.tick().sample(port.dat_r).until(port.ack)
+    ctx.set(port.cyc, 0)
+    ctx.set(port.stb, 0)
+    return word
+
+
+def never_meets(dut, seen):
+    """Fails when a word is read for the engine in the cycle in which it is written; counts how often it had to wait."""
+
+    async def check(ctx):
+        async for _, _, goes, meets in ctx.tick().sample(dut.goes, dut.meets):
+            assert not (goes and meets)
+            seen[0] += meets
+
+    return check
+
+
+@pytest.mark.parametrize("stall", [0.0, 0.4])
+def test_both_sides_at_once(stall, rng):
+    """The engine writes, and reads a burst behind, in the lower half; the host does in the upper one, and reads at random below:
+    the two meet again and again, and every word is what was written last."""
+    dut = BlockMemory(SIZE)
+    master = Master(dut, random.Random(rng.getrandbits(32)), 0, SIZE // 2)
+    host_rng, host_model = random.Random(rng.getrandbits(32)), bytearray(SIZE)
+    written = []
+
+    async def engine_writes(ctx):
+        for number in range(150):
+            master.low = number % 2 * SIZE // 4  # apart from the burst that is being read
+            master.high = master.low + SIZE // 4
+            address, words = master.burst()
+            assert await master.write(ctx, address, words, stall) == Response.OKAY
+            written.append((address, words, bytes(master.model[address : address + 8 * words])))
+            while len(written) > 1:
+                await ctx.tick()
+        written.append(None)
+
+    async def engine_reads(ctx):
+        while True:
+            while not written:
+                await ctx.tick()
+            if written[0] is None:
+                return
+            address, words, expected = written[0]
+            assert await master.read(ctx, address, words, stall) == (expected, {Response.OKAY})
+            written.pop(0)
+
+    async def host(ctx):
+        for _ in range(600):
+            address = host_rng.randrange(SIZE // 8, SIZE // 4) * 4
+            kind = host_rng.random()
+            if kind < 0.4:
+                data, select = host_rng.getrandbits(32), host_rng.choice((0xF, 0x3, 0x8))
+                await host_access(ctx, dut.wishbone, address, data=data, select=select)
+                for lane in range(4):
+                    if select >> lane & 1:
+                        host_model[address + lane] = data >> 8 * lane & 0xFF
+            elif kind < 0.8:
+                word = await host_access(ctx, dut.wishbone, address)
+                assert word == int.from_bytes(host_model[address : address + 4], "little")
+            else:
+                await host_access(ctx, dut.wishbone, ctx.get(dut.s_axi_write.awaddr) & SIZE // 2 - 4)
+
+    meetings = [0]
+    run_bench(dut, engine_writes, engine_reads, host, background=[never_meets(dut, meetings)], max_cycles=40_000)
+    assert meetings[0]
+
+
+def test_a_burst_outside_changes_nothing():
+    """DECERR for each of its words, and the words at the same place inside stay."""
+    dut = BlockMemory(SIZE)
+    master = Master(dut, random.Random(1), 0, SIZE)
+
+    async def bench(ctx):
+        assert await master.write(ctx, 64, 4) == Response.OKAY
+        assert await master.write(ctx, SIZE + 64, 4) == Response.DECERR
+        data, responses = await master.read(ctx, 64, 4)
+        assert (data, responses) == (bytes(master.model[64:96]), {Response.OKAY})
+        _, responses = await master.read(ctx, SIZE + 64, 3)
+        assert responses == {Response.DECERR}
+        _, responses = await master.read(ctx, 1 << 31, 1)
+        assert responses == {Response.DECERR}
+
+    run_bench(dut, bench, max_cycles=500)
+
+
+def test_a_long_burst_has_a_word_a_cycle():
+    dut = BlockMemory(SIZE)
+
+    async def bench(ctx):
+        bus = dut.s_axi_read
+        ctx.set(bus.arlen, 99)
+        ctx.set(bus.arvalid, 1)
+        ctx.set(bus.rready, 1)
+        await ctx.tick().until(bus.arready)
+        ctx.set(bus.arvalid, 0)
+        cycles = 0
+        while True:
+            _, _, valid, last = await ctx.tick().sample(bus.rvalid, bus.rlast)
+            cycles += 1
+            if valid and last:
+                break
+        assert cycles == 100 + 4
+
+    run_bench(dut, bench, max_cycles=500)
+
+
+@pytest.mark.parametrize("size", [0, 2048, 5000])
+def test_sizes_that_cannot_be(size):
+    with pytest.raises(ValueError, match="power of two"):
+        BlockMemory(size)

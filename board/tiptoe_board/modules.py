@@ -29,7 +29,7 @@ class Sizes:
 
     engine: EngineConfig
     memory_bytes: int = 1 << 17
-    queue_words: int = 1024
+    queue_words: int = 512
 
 
 def sizes(clock_mhz: float, *, connections: int = 16, memory_bytes: int = 1 << 17) -> Sizes:

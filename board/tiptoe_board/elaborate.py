@@ -1,4 +1,4 @@
-"""``python -m tiptoe_board.elaborate BOARD FOLDER [SIZES]``: LiteX's half of a top as Verilog, with its constraints and its map.
+"""``python -m tiptoe_board.elaborate BOARD FOLDER BUILD``: LiteX's half of a top as Verilog, with its constraints and its map.
 
 A process of its own: LiteX keeps what it elaborated in the process, and says so much that a log is the place for it.
 """
@@ -13,11 +13,8 @@ from litex.soc.integration.export import get_csr_json
 
 from .address_map import BRIDGE_IP, BRIDGE_MAC
 from .boards import Board, load_boards
-from .modules import Sizes, sizes
+from .modules import TOP, Sizes, sizes
 from .soc import TiptoeSoC
-
-NAME = "tiptoe_board"
-"""Of the top module."""
 
 
 def sim_soc(sizes: Sizes, clock_hz: int, build: int) -> TiptoeSoC:
@@ -51,14 +48,14 @@ def main(name: str, folder: Path, build: str) -> None:
         made = sizes(50.0)
         soc = sim_soc(made, 50_000_000, int(build, 16))
         soc.finalize()
-        text = str(soc.platform.get_verilog(soc, name=NAME))
+        text = str(soc.platform.get_verilog(soc, name=TOP))
     else:
         board = load_boards()[name]
         soc = board_soc(board, sizes(board.clock_mhz), int(build, 16))
         soc.finalize()
-        soc.platform.build(soc, build_dir=str(folder), build_name=NAME, run=False)
-        text = (folder / f"{NAME}.v").read_text()
-        lines = (folder / f"{NAME}.lpf").read_text().splitlines()
+        soc.platform.build(soc, build_dir=str(folder), build_name=TOP, run=False)
+        text = (folder / f"{TOP}.v").read_text()
+        lines = (folder / f"{TOP}.lpf").read_text().splitlines()
         (folder / "top.lpf").write_text("".join(f"{line}\n" for line in lines if line))
     # Comments tell the time of day; without them equal designs give equal text.
     (folder / "top.v").write_text(re.sub(r"`timescale[^\n]*\n|/\*.*?\*/|^\s*//[^\n]*\n", "", text, flags=re.S | re.M))

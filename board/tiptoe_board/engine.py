@@ -7,7 +7,7 @@ from typing import Any
 from liteeth.common import eth_phy_description
 from litex.gen import LiteXModule
 from litex.soc.interconnect import axi, stream, wishbone
-from migen import ClockSignal, Instance, ResetSignal, Signal
+from migen import Cat, ClockSignal, Instance, ResetSignal, Signal
 
 from .modules import ENGINE, MEMORY, SHARE
 
@@ -50,8 +50,6 @@ class FrameStream:
 
 def _up_to(marks: Any) -> Any:
     """Ones up to the marked lane; all ones without a mark: ``last_be`` is one-hot, or 0 before the last word."""
-    from migen import Cat
-
     return Cat(*((marks[:lane] == 0) if lane else 1 for lane in range(len(marks))))
 
 

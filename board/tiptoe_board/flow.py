@@ -24,9 +24,8 @@ from tiptoe_verif.synth import netlist
 from tiptoe_verif.synth.flow import luts, run_yosys, without_bypass
 
 from .boards import Board
-from .modules import ENGINE, MEMORY, SHARE, rtlil, sizes
+from .modules import ENGINE, MEMORY, SHARE, TOP, rtlil, sizes
 
-TOP = "tiptoe_board"
 Log = Callable[[str], None]
 """Takes a line before each step."""
 

@@ -11,6 +11,8 @@ from tiptoe_hdl.config import ECP5, EngineConfig
 
 ENGINE, SHARE, MEMORY = "tiptoe_mac_engine", "tiptoe_mac_share", "tiptoe_host_memory"
 """Names of the Verilog modules."""
+TOP = "tiptoe_board"
+"""The name of the one that has them all, which is LiteX's."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from .boards import Board
-from .flow import TOP, Netlist, clocks, utilisation
+from .flow import Netlist, clocks, utilisation
+from .modules import TOP
 
 _PARTS = (
     ("engine", "tiptoe_mac_engine.engine"), ("frame queues", "tiptoe_mac_engine"), ("frame queues", "tiptoe_mac_share"),

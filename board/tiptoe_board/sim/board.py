@@ -16,10 +16,9 @@ from tiptoe_verif.native.world import World
 from tiptoe_verif.sim.toolchain import Progress, ToolError, cached_dir, digest
 from tiptoe_verif.sim.verilate import build_library
 
-from ..modules import sizes, verilog
+from ..modules import TOP, sizes, verilog
 
 CLOCK_MHZ = 50.0
-TOP = "tiptoe_board"
 BUILD_ID = 0x7171_70E0
 """What the simulated top says it is."""
 

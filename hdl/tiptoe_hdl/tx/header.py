@@ -184,7 +184,7 @@ class HeaderBuilder(wiring.Component):
         m.d.comb += [
             blocks.next_id.eq(self.next_id), self.sack_id.eq(blocks.sack_id), blocks.sack.eq(self.sack),
             blocks.start.eq(load), blocks.sacks.eq(header.sacks), blocks.twice.eq(header.twice),
-            blocks.twice_start.eq(header.twice_start), blocks.twice_length.eq(header.mss),
+            blocks.twice_start.eq(header.twice_start), blocks.twice_length.eq(header.mss), blocks.ack.eq(header.ack),
         ]  # fmt: skip
         m.d.comb += [self.i.ready.eq(free), load.eq(self.i.valid & free)]
         m.d.sync += [loaded.eq(load), identification.eq(identification + loaded)]

@@ -28,7 +28,8 @@ class SackBlocks(wiring.Component):
     """Reads what a connection has received out of order, and gives it out as words of a header's tail.
 
     What has come twice first, if anything has, and behind it the block that it lies in, if it is ahead of a gap (RFC 2883
-    section 4: else the peer takes it for a block like any other); the newest block (RFC 2018 section 4), then the others in
+    section 4: else the peer takes it for a block like any other; so where that block has been acknowledged since, what has
+    come twice is left out); the newest block (RFC 2018 section 4), then the others in
     order, none twice, and NOPs for those there was room for but that are gone. A block is read a cycle, so
     the list must not change meanwhile. A change shows as ``known`` 0, and from there on there are NOPs: the header
     can't wait without end for a busy connection, and what changes the list is one more segment of that connection,
@@ -54,7 +55,10 @@ class SackBlocks(wiring.Component):
     start, sacks : In
         A header with room for so many blocks, which may be none.
     twice, twice_start, twice_length : In
-        With ``start``: the first of them is this one, not of the list.
+        With ``start``: the first of them is this one, not of the list. If it is ahead of ``ack``, all of it was in one interval
+        when it came.
+    ack : In, 32 bits
+        With ``start``: what the segment acknowledges.
     tail : Out, data_width bits
         The first byte on the wire in bits 7:0; zero where there is no block.
     wait : Out
@@ -76,7 +80,7 @@ class SackBlocks(wiring.Component):
             "sack": In(sack_list(cfg)),
             "start": In(1),
             "sacks": In(SACK_BITS),
-            "twice": In(1), "twice_start": In(32), "twice_length": In(16),
+            "twice": In(1), "twice_start": In(32), "twice_length": In(16), "ack": In(32),
             "tail": Out(cfg.data_width),
             "wait": Out(1),
             "filled": Out(1),
@@ -103,14 +107,18 @@ class SackBlocks(wiring.Component):
         named = Cat(sack.newest == place for place in range(places)) & sack.valid
         newest = named | (sack.valid[0] & ~named.any())
         twice, block = Signal(), Signal(interval, reset_less=True)  # the next one is this
-        # What came twice was in the newest one, but others may have come before this header. In order: the last that begins
-        # before it.
-        before = Cat(~distance(self.twice_start, one.start)[31] for one in sack.intervals) & sack.valid
-        around = before & ~Cat(before[1:], Const(0, 1)) & self.twice.replicate(places)
+        # What came twice was in the newest one, but others may have come before this header, or that one has been acknowledged.
+        # An interval that is still there has not shrunk: it has all of what begins in it.
+        begun = Cat(
+            ~distance(self.twice_start, one.start)[31] & distance(self.twice_start, one.end)[31]
+            for one in sack.intervals
+        )
+        around = begun & sack.valid & self.twice.replicate(places)
+        old = distance(self.twice_start, self.ack)[31]
         first = Mux(around.any(), around, newest)
         with m.If(self.start):
             m.d.sync += [
-                which.eq(first), left.eq(sack.valid & ~first), twice.eq(self.twice),
+                which.eq(first), left.eq(sack.valid & ~first), twice.eq(self.twice & (old | (sack.known & around.any()))),
                 block.start.eq(self.twice_start), block.end.eq(self.twice_start + self.twice_length),
             ]  # fmt: skip
         with m.Elif(following & twice):

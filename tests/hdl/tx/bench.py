@@ -60,14 +60,23 @@ class Received:
     intervals: list[tuple[int, int]] = field(default_factory=list)
     newest: int = 0
 
-    def blocks(self, room: int, twice: list[tuple[int, int]] | None = None) -> list[tuple[int, int]]:
-        """RFC 2018 section 4: the newest first, then as many others as there is room for. RFC 2883 section 4: first what has come
-        twice, then the block around it."""
+    def blocks(self, room: int) -> list[tuple[int, int]]:
+        """RFC 2018 section 4: the newest first, then as many others as there is room for."""
         first = self.newest if self.newest < len(self.intervals) else 0
-        if twice:
-            before = [n for n, (start, _) in enumerate(self.intervals) if (twice[0][0] - start) % (1 << 32) < 1 << 31]
-            return [*twice, *Received(self.intervals, before[-1] if before else first).blocks(room - 1)]
         return [*self.intervals[first : first + 1], *self.intervals[:first], *self.intervals[first + 1 :]][:room]
+
+    def around(self, start: int) -> list[int]:
+        """Which interval has this byte: one, or none."""
+        return [n for n, (begin, end) in enumerate(self.intervals) if (start - begin) % 2**32 < (end - begin) % 2**32]
+
+    def blocks_with_twice(self, room: int, twice: tuple[int, int], ack: int) -> list[tuple[int, int]]:
+        """RFC 2883 section 4: first what has come twice; ahead of the acknowledgement the block around it behind it, and not at
+        all if there is none."""
+        around = self.around(twice[0])
+        if around:
+            return [twice, *Received(self.intervals, around[0]).blocks(room - 1)]
+        old = (twice[0] - ack) % 2**32 >= 2**31
+        return [twice, *self.blocks(room - 1)] if old else self.blocks(room)
 
 
 @dataclass
@@ -272,11 +281,14 @@ class TxBench:
             found += [nop, nop, ("SAckOK", b"")]
         return found
 
-    @staticmethod
-    def twice(job: Job) -> list[tuple[int, int]]:
-        """The block of what has come twice, if the segment tells any."""
-        start, length = job.message["twice_start"], job.message["mss"]
-        return [(start, (start + length) & 0xFFFFFFFF)] if job.message["twice"] else []
+    def blocks(self, job: Job) -> list[tuple[int, int]]:
+        """The SACK blocks of a segment, D-SACK among them."""
+        message = job.message
+        received = Received() if self.unknown else job.received
+        if not message["twice"]:
+            return received.blocks(message["sacks"])
+        start = message["twice_start"]
+        return received.blocks_with_twice(message["sacks"], (start, (start + message["mss"]) % 2**32), message["ack"])
 
     def options(self, job: Job, blocks: list[tuple[int, int]] | None = None) -> list[tuple[str, Any]]:
         """TCP options, as scapy has them; with these blocks, or those of the list."""
@@ -286,7 +298,7 @@ class TxBench:
         if not (sacks := message.get("sacks", 0)):
             return self.stamps(job)
         if blocks is None:
-            blocks = self.twice(job) if self.unknown else job.received.blocks(sacks, self.twice(job))
+            blocks = self.blocks(job)
         edges = tuple(edge for block in blocks for edge in block)
         return [
             *self.stamps(job),

@@ -69,24 +69,35 @@ def test_order_of_blocks(rng):
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("known", [True, False], ids=["list known", "list being written"])
 def test_what_has_come_twice_is_the_first_block(width, known, rng):
-    """RFC 2883 section 4: whatever else there is to tell, and if there is nothing; across the wrap of sequence numbers. The block
-    around it follows, though another one has come since."""
+    """RFC 2883 section 4: whatever else there is to tell, and if there is nothing; across the wrap of sequence numbers. If it is
+    ahead of the acknowledgement the block around it follows, though another one has come since; gone, it is left out."""
     bench = TxBench(TINY.with_(data_width=width), rng, unknown=not known)
     jobs = []
     for held, newest in LISTS:
         for sacks in range(1, 5):
             job = bench.segment(sacks=sacks, twice=True, received=bench.received(held, newest))
-            job.message["mss"] = rng.randrange(1, 4096)
-            if held:
-                start, _ = rng.choice(job.received.intervals)
-                job.message["twice_start"] = (start + rng.choice([-1, 0, 1])) % (1 << 32)
+            edge = rng.choice([edge for both in job.received.intervals for edge in both] or [0])
+            start = (edge + rng.choice([-1, 0, 1])) % 2**32
+            job.message.update(
+                twice_start=start, mss=rng.randrange(1, 4096), ack=(start + rng.choice([-100, 0, 1])) % 2**32
+            )
             if sacks == 2:
                 job.message["position"] = 2**32 - 5
             jobs += [job, bench.segment(held, sacks=sacks)]
+    told = set()
     for frame, job in zip(bench.run(jobs), jobs, strict=True):
-        room = job.message["sacks"]
-        twice = bench.twice(job)
-        assert blocks_of(frame) == (job.received.blocks(room, twice) if known else twice)
+        assert blocks_of(frame) == bench.blocks(job)
+        if job.message["twice"]:
+            start = job.message["twice_start"]
+            told.add(
+                (
+                    "around" if job.received.around(start) else "alone",
+                    job.message["ack"] == start + 1,
+                    start in dict(blocks_of(frame)),
+                )
+            )
+    assert {("alone", False, False), ("alone", True, True)} <= told
+    assert (("around", False, True) in told) == known
 
 
 @pytest.mark.parametrize("width", WIDTHS)

@@ -150,7 +150,7 @@ class tcpcb:
 
     Sequence numbers are modulo 2**32. ``iss`` and ``irs`` are the SYNs' own numbers; the first data byte follows.
     ``snd_una`` leaves out our FIN; ``snd_nxt`` and ``snd_max`` tell how far data was handed to the device, which
-    alone knows what of it is on the wire; ``rcv_nxt`` counts the peer's FIN once. ``t_maxseg`` in bytes of
+    alone knows what of it is on the wire, ``snd_sml`` where the last part of it ended that filled no segment; ``rcv_nxt`` counts the peer's FIN once. ``t_maxseg`` in bytes of
     payload; ``t_maxseg_user`` is the user's wish (TCP_MAXSEG), 0 for none; ``t_maxseg_most`` what held before the path carried
     less, and ``t_pmtu_timer`` tries for it again, or, behind a black hole, the search ``t_mtup``. ``t_cc`` is the congestion
     control algorithm asked for, None for none; ``tod`` the device of an offloaded connection. ``t_starttime``: when it was
@@ -175,6 +175,7 @@ class tcpcb:
     snd_una: int = 0
     snd_nxt: int = 0
     snd_max: int = 0
+    snd_sml: int = 0
     snd_up: int = 0
     rcv_up: int = 0
     t_oobflags: int = 0

@@ -34,8 +34,8 @@ PATIENCE_S = 30.0
 """For what is not measured: connections that open and close."""
 CONGESTION = b"cubic"
 RING_BYTES = 1 << 19
-"""Of each ring of the engine's connections. Linux's buffers grow with the path; rings do not, and those of the default, 128 KiB, are
-less than what the line of 100 ms and its queue hold while a loss is repaired."""
+"""Of each ring of the engine's connections. Linux's buffers grow with the path; rings do not, and those of the default, 128 KiB,
+are less than what the line of 100 ms and its queue hold while a loss is repaired."""
 
 _PORT = 80
 _CALM = Impairment(delay_us=1)

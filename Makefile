@@ -43,8 +43,8 @@ test: setup lint ## everything that proves it, under 20 minutes on two cores
 bench: setup ## figures in cycles, with their theoretical bounds (build/bench.json)
 	@$(BIN)/tiptoe bench
 
-synth: setup ## place and route for ECP5: LUT, FF, block RAM, Fmax against the baseline (build/synth.json)
-	@$(BIN)/python -m tiptoe_verif.synth --all --baseline --jobs $(JOBS) $(BLOCKS)
+synth: setup ## place and route for ECP5 against the baseline (build/synth.json); TARGET=xcup, xc7, gowin, ecp5 or all: synthesis only
+	@$(BIN)/python -m tiptoe_verif.synth $(if $(TARGET),--target $(TARGET),--all --baseline --jobs $(JOBS)) $(BLOCKS)
 
 boards: setup ## the boards there are, and what of each was verified how
 	@$(BIN)/python -m tiptoe_board.commands boards

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -13,6 +14,9 @@ from typer.core import TyperGroup
 
 from .console import build_progress, console, errors, status_line
 from .paths import BUILD
+
+if TYPE_CHECKING:
+    from tiptoe_hdl.config import EngineConfig
 
 
 class OneLineErrors(TyperGroup):
@@ -81,6 +85,9 @@ HostStack = Annotated[
                  "Default: if this system grants a namespace for it."),
 ]  # fmt: skip
 Config = Annotated[str, typer.Option(help="Configuration of the engine (see: tiptoe info).")]
+Width = Annotated[
+    int, typer.Option(help="Bits of the frame and memory ports: 32, 64, 128, 256; 0: the configuration's.")
+]
 MemoryLatency = Annotated[int, typer.Option(help="Host memory latency in cycles.", min=1)]
 TimeWait = Annotated[float, typer.Option(help="Length of TIME_WAIT in the engine, seconds.", min=0.001, max=524)]
 Loss = Annotated[float, typer.Option(help="Probability that a frame is lost.", min=0, max=1)]
@@ -289,9 +296,7 @@ def bench(
         ),
     ] = [],  # noqa: B006
     config: Annotated[str, typer.Option(help="Configuration of the engine (see: tiptoe info).")] = "sim",
-    width: Annotated[
-        int, typer.Option(help="Bits of the frame and memory ports: 32, 64, 128, 256; 0: the configuration's.")
-    ] = 0,
+    width: Width = 0,
     mtu: Annotated[
         int, typer.Option(help="Longest packet: full segments have 40 bytes less.", min=1500, max=9000)
     ] = 1500,
@@ -299,22 +304,41 @@ def bench(
     update_baseline: Annotated[bool, typer.Option("--update-baseline", help="Keep the figures as baseline.")] = False,
 ) -> None:
     """Figures in cycles with their theoretical bounds, compared with the baseline (build/bench.json)."""
-    from tiptoe_hdl.config import CONFIGS
-
     from .benchmarks.command import ALL, USUAL
     from .benchmarks.command import bench as run_bench
     from .live.setup import UsageError
 
     if unknown := [group for group in only if group not in ALL]:
         raise UsageError(f"no group of figures {unknown[0]!r}: there are {', '.join(ALL)}")
-    chosen = CONFIGS[_config(config)]
-    try:
-        if width:  # 32 bits are too few for IPv6
-            chosen = chosen.with_(data_width=width, ipv6=chosen.ipv6 and width >= 64)
-        chosen = chosen.with_mtu(mtu)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
+    chosen = _sized(config, width, mtu)
     raise typer.Exit(run_bench(chosen, only or USUAL, quick=quick, update=update_baseline))
+
+
+@app.command("verilog")
+def verilog_command(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder; files there of the same names are overwritten.")],
+    config: Annotated[str, typer.Option(help="Configuration of the engine (see: tiptoe info).")] = "ecp5",
+    width: Width = 0,
+    mtu: Annotated[int, typer.Option(help="Longest packet that it carries.", min=1500, max=9000)] = 1500,
+    connections: Annotated[int, typer.Option(help="Connection ids; 0: the configuration's.", min=0)] = 0,
+    queues: Annotated[
+        bool, typer.Option("--queues", help="With a queue of whole frames each way, for a MAC that waits for nobody.")
+    ] = False,
+    per_module: Annotated[bool, typer.Option("--per-module", help="A file a module, not one for all.")] = False,
+    mhz: Annotated[float, typer.Option(help="Clock rate, for the constraints.", min=1)] = 125.0,
+) -> None:
+    """Verilog of the engine with its registers, constraints and notes, for a design of your own.
+
+    Example: tiptoe verilog --config ecp5 --connections 256 --queues -o build/verilog
+    """
+    from .export import Choice, export
+
+    chosen = _sized(config, width, mtu)
+    if connections:
+        chosen = _valid(lambda: chosen.with_(connections=connections))
+    choice = Choice(config=chosen, queues=queues, per_module=per_module, mhz=mhz)
+    written = export(choice, out)
+    console.print(f"{choice.top}: {len(written)} files, {out}/README.md says what they are", soft_wrap=True)
 
 
 @app.command()
@@ -371,3 +395,26 @@ def _config(name: str) -> str:
     if name not in CONFIGS:
         raise UsageError(f"no configuration {name!r}: there are {', '.join(CONFIGS)}")
     return name
+
+
+def _sized(name: str, width: int, mtu: int) -> EngineConfig:
+    """A configuration by its name, another width and a longest packet; UsageError for what cannot be."""
+    from tiptoe_hdl.config import CONFIGS
+
+    chosen = CONFIGS[_config(name)]
+
+    def sized() -> EngineConfig:
+        # 32 bits are too few for IPv6.
+        wide = chosen.with_(data_width=width, ipv6=chosen.ipv6 and width >= 64) if width else chosen
+        return wide.with_mtu(mtu)
+
+    return _valid(sized)
+
+
+def _valid(make: Callable[[], EngineConfig]) -> EngineConfig:
+    from .live.setup import UsageError
+
+    try:
+        return make()
+    except ValueError as error:
+        raise UsageError(str(error)) from None

@@ -73,10 +73,9 @@ def map_for(target: str, blocks: Sequence[Block]) -> int:
     rows: dict[tuple[str, str], Mapped] = {}
     for chip in chosen:
         for block in blocks:
+            print(f"{block.name}: {TARGETS[chip].title}", flush=True)
             try:
-                rows[block.name, chip] = map_block(
-                    block.factory, block.name, chip, lambda step, name=block.name: print(f"{name}: {step}", flush=True)
-                )
+                rows[block.name, chip] = map_block(block.factory, block.name, chip)
             except ToolError as error:
                 sys.exit(f"error: {block.name}: {error}")
     console.print(targets_table(rows))

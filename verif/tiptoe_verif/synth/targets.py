@@ -108,18 +108,14 @@ class Mapped:
     seconds: float
 
 
-def map_block(
-    factory: Callable[[], Any], name: str, target: str, log: Callable[[str], None] = lambda text: None
-) -> Mapped:
+def map_block(factory: Callable[[], Any], name: str, target: str) -> Mapped:
     """Synthesise a component for a family of :data:`TARGETS`; kept by a hash of the design. ToolError if yosys fails."""
     from tiptoe_hdl.verilog import module_rtlil
 
     chip = TARGETS[target]
-    log("elaborate")
     text = without_bypass(module_rtlil(factory(), _TOP))
     with cached_dir("target", f"{name}-{target}", digest(text, repr(chip))) as (folder, complete):
         if not complete:
-            log(f"yosys for {chip.title}")
             start = time.monotonic()
             (folder / "top.il").write_text(text)
             commands = ["read_rtlil top.il", "scratchpad -set abc9.verify 0", f"{chip.command} -top {_TOP}"]

@@ -19,7 +19,7 @@ DDRPHY_NAMES = (
 """Words of the block ``ddrphy``, LiteDRAM's for ECP5, in order."""
 _SDRAM_WORDS = {"command": 0, "issue": 1, "address": 2, "baddress": 3, "wrdata": 4, "rddata": 6}
 _SDRAM_PHASE = 8
-"""The block ``sdram``, LiteDRAM's: a word ``control``, then so many words for each of two phases; data is two words, the upper first."""
+"""The block ``sdram``, LiteDRAM's: a word ``control``, then so many for each of two phases. Of data's two the upper is first."""
 
 BRIDGE_MAC, BRIDGE_IP = 0x10E2_D500_0000, "192.168.1.50"
 """The bridge's own addresses: those of LiteX's own targets. The engine's are its driver's choice."""

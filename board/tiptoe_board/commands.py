@@ -24,7 +24,10 @@ from .report import load_command, write_report
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Tiptoe on a board.")
 Memory = Annotated[
-    str, typer.Option("--memory", metavar="|".join(MEMORIES), help="Where host memory is; the board's own choice if not given.")
+    str,
+    typer.Option(
+        "--memory", metavar="|".join(MEMORIES), help="Where host memory is; the board's own choice if not given."
+    ),
 ]
 Name = Annotated[str, typer.Argument(metavar="BOARD", help="Its name, as `boards` lists it.")]
 

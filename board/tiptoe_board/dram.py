@@ -179,8 +179,8 @@ def level(chip: _Chip) -> Leveling:
 
 
 def check_memory(bus: Bus, size: int) -> None:
-    """Write and read over the controller: a word at each power of two, for address lines and ranks, and random words in a row, for
-    data lines; :exc:`DramError` when one differs."""
+    """Write and read over the controller: a word at each power of two, for address lines and ranks, and random words in a row,
+    for data lines; :exc:`DramError` when one differs."""
     rng = random.Random(size)
     places = [0, *(1 << bit for bit in range(2, size.bit_length() - 1))]
     words = {place: rng.getrandbits(32) for place in places}

@@ -1,4 +1,4 @@
-"""``python -m tiptoe_board.elaborate BOARD FOLDER BUILD MEMORY``: LiteX's half of a top as Verilog, with its constraints and its map.
+"""``python -m tiptoe_board.elaborate BOARD FOLDER BUILD MEMORY``: LiteX's half of a top as Verilog, its constraints and its map.
 
 A process of its own: LiteX keeps what it elaborated in the process, and says so much that a log is the place for it.
 """

@@ -1,4 +1,4 @@
-"""ECP5's DDR3 PHY and a chip for simulation: the registers of LiteDRAM's ``ECP5DDRPHY`` in front of LiteDRAM's model of a chip."""
+"""ECP5's DDR3 PHY and a chip for simulation: the registers of LiteDRAM's ``ECP5DDRPHY`` before LiteDRAM's model of a chip."""
 
 from __future__ import annotations
 

@@ -64,7 +64,9 @@ class TiptoeSoC(SoCMini):
             self.memory = memory = HostMemory(sizes.memory_bytes)
         self.comb += engine.axi.connect(memory.axi)
         self.station = station = EtherboneStation(share, mac_address, ip_address, clock_hz)
-        self.status = Status(engine, share, build=build, clock_hz=clock_hz, memory_bytes=sizes.memory_bytes, dram=bool(sdram))
+        self.status = Status(
+            engine, share, build=build, clock_hz=clock_hz, memory_bytes=sizes.memory_bytes, dram=bool(sdram)
+        )
         if uart:
             self.add_uartbone()
         self.bus.add_master(name="etherbone", master=station.bus)

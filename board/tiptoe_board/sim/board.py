@@ -75,7 +75,8 @@ class SimulatedBoard:
         for name, result, arguments in (
             ("create", pointer, (wide,)), ("destroy", None, (pointer,)), ("now", wide, (pointer,)),
             ("run", None, (pointer, wide, word)), ("give", None, (pointer, wide, ctypes.c_char_p, word)),
-            ("arriving", word, (pointer,)), ("pause", None, (pointer, word)), ("take", word, (pointer, ctypes.c_char_p, word, pointer, pointer)),
+            ("arriving", word, (pointer,)), ("pause", None, (pointer, word)),
+            ("take", word, (pointer, ctypes.c_char_p, word, pointer, pointer)),
         ):  # fmt: skip
             function = getattr(library_, f"board_{name}")
             function.restype, function.argtypes = result, arguments

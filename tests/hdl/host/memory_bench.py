@@ -1,5 +1,6 @@
 """Host memories at their two slave ports: bursts of a master, transfers of a host."""
 
+
 class Master:
     """One master's bursts at the AXI side; the bytes that must be there."""
 

@@ -10,7 +10,8 @@ BANKS, BANK_DEPTH, BANK_WORDS = 8, 8, 8
 
 
 class NativeMemory:
-    """Serves ``ports`` for ever: commands wait in a queue a bank, a port is kept at one bank at a time, banks take turns at random.
+    """Serves ``ports`` for ever: commands wait in a queue a bank, a port is kept at one bank at a time, banks take turns at
+    random.
 
     A write's word is taken without asking whether it is there (a failure if it is not), a read's comes without asking whether
     there is room. A read sees what was carried out before it, and nothing of what is waiting.
@@ -25,7 +26,7 @@ class NativeMemory:
 
     def __init__(self, ports, size, rng, ready=None, pace=1.0):
         self.ports, self.rng, self.pace = ports, rng, pace
-        self.ready = {port: 1.0 for port in ports} | {ports[index]: often for index, often in (ready or {}).items()}
+        self.ready = dict.fromkeys(ports, 1.0) | {ports[index]: often for index, often in (ready or {}).items()}
         self.bytes = bytearray(size)
         self.banks = [deque() for _ in range(BANKS)]
         self.taken = 0

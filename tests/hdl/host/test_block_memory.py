@@ -4,9 +4,9 @@ import random
 
 import pytest
 
+from tests.hdl.host.memory_bench import Master, host_access
 from tiptoe_hdl.host.axi import Response
 from tiptoe_hdl.host.block_memory import BlockMemory
-from tests.hdl.host.memory_bench import Master, host_access
 from tiptoe_verif.streams import run_bench
 
 SIZE = 4096

@@ -1,5 +1,5 @@
-"""Host memory behind a DRAM controller: both sides at once against a model, the order in which each sees the other's writes, bursts
-outside, and the pace."""
+"""Host memory behind a DRAM controller: both sides at once against a model, the order in which each sees the other's writes,
+bursts outside, and the pace."""
 
 import random
 
@@ -22,8 +22,8 @@ def controller(dut, rng, **options):
 
 @pytest.mark.parametrize(("stall", "pace"), [(0.0, 1.0), (0.4, 1.0), (0.0, 0.2)])
 def test_both_sides_at_once(stall, pace, rng):
-    """The engine writes, and reads several bursts behind, in the lower half; the host does in the upper one: every byte is what was
-    written last, at both sides and in the memory."""
+    """The engine writes, and reads several bursts behind, in the lower half; the host does in the upper one: every byte is what
+    was written last, at both sides and in the memory."""
     dut = DramMemory(SIZE)
     memory = controller(dut, rng, pace=pace)
     master = Master(dut, random.Random(rng.getrandbits(32)), 0, SIZE // 2, SIZE)

@@ -10,7 +10,7 @@ from litedram.common import PhySettings, get_default_cl_cwl, get_sys_latency, ge
 from litedram.core import LiteDRAMCore
 from litex.gen import LiteXModule
 from litex.soc.interconnect import axi, wishbone
-from migen import Instance
+from migen import Instance, Signal
 
 from .engine import DATA_BITS, axi_slave, clock_ports, wishbone_slave
 from .modules import MEMORY, Sizes
@@ -22,6 +22,8 @@ PHASES = 2
 BITSLIPS, DELAYS = 4, 8
 """Places a lane's reads can be shifted to, and delays of its strobe."""
 
+WORD_BYTES = 16
+"""A burst of the chip: a word of the controller's ports."""
 _READ_PIPELINE = 10
 """System clocks that ECP5's PHY adds to a read's latency."""
 
@@ -61,11 +63,12 @@ class Ddr3Memory(LiteXModule):
         self.axi = bus = axi.AXIInterface(data_width=DATA_BITS, address_width=32, id_width=1)
         self.bus = host = wishbone.Interface(data_width=32, adr_width=30)
         size = sizes.memory_bytes
-        self.specials += Instance(
-            MEMORY, **clock_ports(), **axi_slave(bus), **wishbone_slave(host, size),
-            **_native("reads", core.crossbar.get_port("read")), **_native("writes", core.crossbar.get_port("write")),
-            **_native("host", core.crossbar.get_port("both")),
-        )  # fmt: skip
+        ports: dict[str, Any] = {}
+        for name, mode in (("reads", "read"), ("writes", "write"), ("host", "both")):
+            port, word = core.crossbar.get_port(mode), Signal((size // WORD_BYTES - 1).bit_length())
+            self.comb += port.cmd.addr.eq(word)  # of a larger chip the upper words are not host memory
+            ports |= _native(name, port, word)
+        self.specials += Instance(MEMORY, **clock_ports(), **axi_slave(bus), **wishbone_slave(host, size), **ports)
 
 
 def controller(phy: Any, chip: str, clock_hz: int) -> LiteDRAMCore:
@@ -77,11 +80,11 @@ def controller(phy: Any, chip: str, clock_hz: int) -> LiteDRAMCore:
     return LiteDRAMCore(phy, module.geom_settings, timing, clock_hz)
 
 
-def _native(prefix: str, port: Any) -> dict[str, Any]:
-    """Connections of an Instance to a port of the controller: what the instance does not drive of it stays 0."""
+def _native(prefix: str, port: Any, word: Signal) -> dict[str, Any]:
+    """Connections of an Instance to a port of the controller, but for ``word``, the address."""
     return {
         f"o_{prefix}_cmd_valid": port.cmd.valid, f"i_{prefix}_cmd_ready": port.cmd.ready,
-        f"o_{prefix}_cmd_we": port.cmd.we, f"o_{prefix}_cmd_addr": port.cmd.addr,
+        f"o_{prefix}_cmd_we": port.cmd.we, f"o_{prefix}_cmd_addr": word,
         f"o_{prefix}_wdata_valid": port.wdata.valid, f"i_{prefix}_wdata_ready": port.wdata.ready,
         f"o_{prefix}_wdata": port.wdata.data, f"o_{prefix}_wdata_we": port.wdata.we,
         f"i_{prefix}_rdata_valid": port.rdata.valid, f"i_{prefix}_rdata": port.rdata.data,

@@ -22,9 +22,10 @@ MAC, PEER_MAC = "02:00:00:00:00:02", "02:00:00:00:00:01"
 SETTLE_NS = 20_000
 
 
-@pytest.fixture(scope="module")
-def library() -> Path:
-    return build_board()
+@pytest.fixture(scope="module", params=["ddr3", pytest.param("block", marks=pytest.mark.soak)])
+def library(request: pytest.FixtureRequest) -> Path:
+    """The top with host memory of either kind; one of them is enough of compiling for every day."""
+    return build_board(request.param)
 
 
 @pytest.fixture

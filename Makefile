@@ -53,11 +53,11 @@ wheel: setup ## the package as build/dist/*.whl: pip install that, and tiptoe ru
 boards: setup ## the boards there are, and what of each was verified how
 	@$(BIN)/python -m tiptoe_board.commands boards
 
-netlist: setup ## BOARD=name: a board's netlist (10 minutes)
-	@$(BIN)/python -m tiptoe_board.commands netlist $(BOARD)
+netlist: setup ## BOARD=name [MEMORY=ddr3|block]: a board's netlist (10 minutes)
+	@$(BIN)/python -m tiptoe_board.commands netlist $(BOARD) $(if $(MEMORY),--memory $(MEMORY))
 
-bitstream: setup ## BOARD=name: its bitstream and a report (45 minutes or more)
-	@$(BIN)/python -m tiptoe_board.commands bitstream $(BOARD)
+bitstream: setup ## BOARD=name [MEMORY=ddr3|block]: its bitstream and a report (45 minutes or more)
+	@$(BIN)/python -m tiptoe_board.commands bitstream $(BOARD) $(if $(MEMORY),--memory $(MEMORY))
 
 load: setup ## BOARD=name: load the bitstream with openFPGALoader
 	@$(BIN)/python -m tiptoe_board.commands load $(BOARD)

@@ -16,8 +16,8 @@ class Status(LiteXModule):
 
     ``build``: the first 32 bits of the build's hash; ``clock``: the system clock in Hz; ``memory``: bytes of host memory;
     ``irq``: bit 0 is the engine's interrupt line; ``rx_dropped``, ``rx_damaged``, ``tx_dropped``: the engine's frames lost in
-    its queues; ``host_dropped``: the bridge's, lost in its own; ``dram``: 1 when
-    host memory is DRAM, which has to be initialised (``dram.py``).
+    its queues; ``host_dropped``: the bridge's, lost in its own; ``dram``: 1 when host
+    memory is DRAM, which has to be started (``dram.py``).
     """
 
     def __init__(

@@ -88,7 +88,8 @@ static void accept(struct toe *t, struct toe_connection *c, const uint32_t *e)
     toe_id_accepted(t, c);
     if (!known || !(c->flags & ATTACHED) || !TIPTOE_GET(e, TIPTOE_EVT_CONNECTION_ESTABLISHED)) {
         c->flags = (uint16_t)((c->flags & ~ATTACHED) | END_TOLD);
-        toe_abort_now(t, c);
+        if (!TIPTOE_GET(e, TIPTOE_EVT_CONNECTION_TERMINAL))
+            toe_abort_now(t, c);
     }
     if (!known) { /* RELEASE needs the four-tuple */
         t->counters.stale_half_open++;
@@ -101,8 +102,11 @@ static void connection_event(struct toe *t, const uint32_t *e)
     struct toe_connection *c = toe_id_find(t, TIPTOE_GET(e, TIPTOE_EVT_CONNECTION_TID));
     unsigned what = 0;
 
-    if (c && c->flags & STOCKED)
+    if (c && c->flags & STOCKED) {
+        if (!TIPTOE_GET(e, TIPTOE_EVT_CONNECTION_ESTABLISHED) && !TIPTOE_GET(e, TIPTOE_EVT_CONNECTION_TERMINAL))
+            return; /* its handshake goes on */
         accept(t, c, e);
+    }
     if (!c || (c->flags & (EVENTS_PENDING | RELEASING | LOST)) != EVENTS_PENDING) {
         t->counters.bad_events++;
         return;

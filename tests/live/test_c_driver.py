@@ -24,7 +24,9 @@ def live(out_dir):
     with CLive(namespace=True, sanitize="undefined", pcap=path) as made:
         yield made
         counters = made.driver.counters
-        assert not any(counters[name] for name in ("bad_events", "bad_positions", "lost_ids", "refused_commands", "resets"))
+        assert not any(
+            counters[name] for name in ("bad_events", "bad_positions", "lost_ids", "refused_commands", "resets")
+        )
         made.engine.check()
     if tshark.available():
         assert tshark.faults(path, opaque=True) == []
@@ -78,7 +80,11 @@ def test_many_curls_at_once(live) -> None:
 def test_errors_and_head(live) -> None:
     need("curl")
     form = ("-o", "/dev/null", "-w", "%{http_code}")
-    requests = [(f"http://{OURS}/nothing",), ("-X", "PUT", "-d", "x", f"http://{OURS}/"), ("-I", f"http://{OURS}/bytes/9")]
+    requests = [
+        (f"http://{OURS}/nothing",),
+        ("-X", "PUT", "-d", "x", f"http://{OURS}/"),
+        ("-I", f"http://{OURS}/bytes/9"),
+    ]
     assert finished(live, *(curl(live, *form, *request) for request in requests)) == [b"404", b"405", b"200"]
 
 
@@ -110,6 +116,7 @@ def test_sink_source_and_ping(live) -> None:
     for sock in made:
         sock.close()
     assert got[0].startswith(b"200000 bytes in ") and got[1] == pattern(300_000)
-    ping = live.namespace.popen(["ping", "-c", "2", "-i", "0.2", "-W", "20", OURS], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    command = ["ping", "-c", "2", "-i", "0.2", "-W", "20", OURS]
+    ping = live.namespace.popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     [text] = finished(live, ping)
     assert b"2 received" in text

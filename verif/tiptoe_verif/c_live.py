@@ -42,8 +42,8 @@ class CLive:
     """
 
     def __init__(
-        self, config: str = "tiny", *, namespace: bool = False, connections: int = 16, sanitize: str = "", pcap: Path | None = None,
-        seed: int = 1,
+        self, config: str = "tiny", *, namespace: bool = False, connections: int = 16, sanitize: str = "",
+        pcap: Path | None = None, seed: int = 1,
     ) -> None:  # fmt: skip
         self._stack = contextlib.ExitStack()
         try:
@@ -53,8 +53,8 @@ class CLive:
             self.engine = LiveEngine(tap, config, ip=OURS, attach=False, pcap=pcap, seed=seed)
             self._stack.callback(self.engine.close)
             self.driver = CDriver(
-                self.engine, connections=connections, sanitize=sanitize, seed=seed, passive=connections * 3 // 4, snd_log2=14, rcv_log2=14,
-                memory_bytes=1 << 24, time_wait_ms=2000, watchdog_ms=4000, applications=1,
+                self.engine, connections=connections, sanitize=sanitize, seed=seed, passive=connections * 3 // 4,
+                snd_log2=14, rcv_log2=14, memory_bytes=1 << 24, time_wait_ms=2000, watchdog_ms=4000, applications=1,
             )  # fmt: skip
             if self.driver.started is not Error.OK:
                 raise RuntimeError(f"the firmware does not start: {self.driver.started.name}")

@@ -1,23 +1,32 @@
-"""The driver in C on the simulated engine; the other end of the line is a second engine under the Python driver, or the C driver too."""
+"""The driver in C on the simulated engine; the other end of the line is a second engine under the Python driver."""
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from tiptoe_driver.hardware import abi_gen as abi
+from tiptoe_hdl.config import CONFIGS
 from tiptoe_verif.c_driver import CConnection, CDriver, Error, What
+from tiptoe_verif.native.harness import build_engine
 from tiptoe_verif.native.pair import Pair
 from tiptoe_verif.native.simulation import Simulation
 
 SANITIZE = os.environ.get("TIPTOE_C_SANITIZE", "undefined")
 """What the C code is watched by; test_sanitizers.py has these tests run once more with the address sanitizer."""
-RETRIES, RTO_MIN, RTO_INITIAL = abi.REG_RETRIES, abi.REG_RTO_MIN, abi.REG_RTO_INITIAL
-IMPATIENT = {RTO_MIN: 10, RTO_INITIAL: 30}
-"""Registers for tests in which time-outs are waited for."""
+HASTE = 10
+"""TCP's ticks and the driver's clock go so many times as fast as simulated time: time-outs are waited for."""
+
+
+@functools.cache
+def library(config: str) -> Path:
+    """The compiled engine: looked for once."""
+    return build_engine(CONFIGS[config])
 
 
 class Bench:
@@ -29,7 +38,7 @@ class Bench:
 
     def __init__(self, two: Pair, **settings: int) -> None:
         self.two, self.a, self.b = two, two.a, two.b
-        options = {"tick_cycles": two.a.tick_us * two.a.cycles_per_us, "time_wait_ms": 20, "sanitize": SANITIZE}
+        options = {"tick_cycles": two.a.tick_us, "time_wait_ms": 20, "sanitize": SANITIZE, "clock": HASTE}
         self.c = self.driver(two.a, **(options | settings))
         self.faults: set[str] = set()
         self.lost: int | None = None
@@ -43,9 +52,8 @@ class Bench:
         return driver
 
     def impatient(self, retries: int = 3) -> None:
-        """Time-outs come soon, and an end after so many."""
-        for address, value in (IMPATIENT | {RETRIES: retries | retries << 8}).items():
-            self.a.write32(address, value)
+        """The engine gives up after so many time-outs."""
+        self.a.write32(abi.REG_RETRIES, retries | retries << 8)
 
     def until(self, condition: Callable[[], object], what: str = "", timeout_us: float = 3e6) -> None:
         self.two.run_until(condition, timeout_us, what)
@@ -135,8 +143,9 @@ class Bench:
     # --- the end ---
 
     def finish(self) -> None:
-        """Everything the C driver still has is closed; every id comes back, and nothing was remarkable."""
+        """Everything the C driver still has is reset; every id comes back, and nothing was remarkable."""
         for connection in list(self.c.connections.values()):
+            connection.call("abort")
             connection.close()
         listening = self.c.stock > 0 or "time_wait_short" in self.faults
         lost = self.c.counters["lost_ids"] if self.lost is None else self.lost
@@ -162,6 +171,7 @@ def make(out_dir) -> Iterator[Callable[..., Bench]]:
 
     def bench(config="tiny", pair: dict | None = None, **settings) -> Bench:
         options = {"a": {"attach": False}, "memory_bytes": 1 << 24, "pcap": out_dir / "wire.pcap"} | (pair or {})
+        options |= {"library": library(config), "tick_us": 1000 // HASTE}
         made.append(Bench(Pair(config, **options), **settings))
         return made[-1]
 

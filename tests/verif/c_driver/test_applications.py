@@ -9,6 +9,7 @@ import pytest
 from tiptoe_verif.c_driver import DRIVER, CDriver, Error, pattern
 from tiptoe_verif.native.pair import Pair
 
+from .conftest import library
 from .test_tables import exchange
 
 GET = b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -49,7 +50,10 @@ def test_pages_on_one_connection(served) -> None:
     sizes = [0, 1, 4096, 9999]
     peer = served.peer()
     requests = b"".join(GET % f"/bytes/{size}".encode() for size in sizes)
-    served.send(peer, requests + b"HEAD /bytes/500 HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nhost: x\r\nConnection: close\r\n\r\n")
+    served.send(
+        peer,
+        requests + b"HEAD /bytes/500 HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nhost: x\r\nConnection: close\r\n\r\n",
+    )
     answer = served.receive_all(peer)
     for size in [*sizes, None]:
         status, answer = body(answer)
@@ -132,7 +136,7 @@ def test_sink_source_and_echo(served, payload) -> None:
 def test_a_source_on_one_board_and_a_sink_on_another() -> None:
     """The driver in C on both ends of the line, for a time and for so many bytes."""
     both = {"attach": False}
-    with Pair("tiny", a=both, b=both, memory_bytes=1 << 24) as two:
+    with Pair("tiny", a=both, b=both, memory_bytes=1 << 24, library=library("tiny")) as two:
         a, b = (CDriver(sim, tick_cycles=1000, applications=1, time_wait_ms=20) for sim in (two.a, two.b))
         for sim, driver in ((two.a, a), (two.b, b)):
             sim.tasks.append(driver.poll)

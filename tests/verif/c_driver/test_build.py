@@ -1,4 +1,4 @@
-"""The driver in C compiles without a warning for this machine and for RV32IM, freestanding; headers are C11 and C++17; and its sizes."""
+"""The driver in C compiles without a warning for this machine and for RV32IM, freestanding; headers are C11 and C++17."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ def targets() -> dict[str, str]:
     """Compilers by the name of what they compile for."""
     found = {"native": "gcc -Os"}
     if importlib.util.find_spec("ziglang"):
-        found["rv32im"] = f"{sys.executable} -m ziglang cc -Os -target riscv32-freestanding-none -mcpu=generic_rv32+m -fno-sanitize=undefined"
+        found["rv32im"] = (
+            f"{sys.executable} -m ziglang cc -Os -target riscv32-freestanding-none -mcpu=generic_rv32+m -fno-sanitize=undefined"
+        )
     elif shutil.which("riscv64-unknown-elf-gcc"):
         found["rv32im"] = "riscv64-unknown-elf-gcc -Os -march=rv32im -mabi=ilp32"
     return found
@@ -69,7 +71,9 @@ def sizes(objects: list[Path]) -> dict[str, int]:
 
 @pytest.mark.parametrize("target", ["native", "rv32im"])
 @pytest.mark.parametrize("connections", [16, 256])
-def test_compiles_freestanding(tmp_path: Path, target: str, connections: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_compiles_freestanding(
+    tmp_path: Path, target: str, connections: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Nothing but memcpy, memset and memcmp is missing. The board's structure is a static variable: its size is .bss."""
     compiler = targets().get(target)
     if compiler is None:
@@ -85,13 +89,17 @@ def test_compiles_freestanding(tmp_path: Path, target: str, connections: int, ca
         subprocess.run([*options, "-c", source, "-o", str(objects[-1])], check=True)
     measured = sizes(objects)
     with capsys.disabled():
-        print(f"\n{target}, {connections} connections: " + ", ".join(f".{kind} {size}" for kind, size in measured.items()))
+        print(
+            f"\n{target}, {connections} connections: " + ", ".join(f".{kind} {size}" for kind, size in measured.items())
+        )
     assert measured["text"] < TEXT_MOST and measured["data"] == 0
     assert measured["bss"] < connections * 600 + (8 << 10)
     if target == "native":
         listing = subprocess.run(["nm", "-u", *map(str, objects)], capture_output=True, text=True, check=True).stdout
         wanted = set(re.findall(r"^ +U (\w+)$", listing, re.M))
-        defined = subprocess.run(["nm", "--defined-only", *map(str, objects)], capture_output=True, text=True, check=True).stdout
+        defined = subprocess.run(
+            ["nm", "--defined-only", *map(str, objects)], capture_output=True, text=True, check=True
+        ).stdout
         own = set(re.findall(r" [A-Za-z] (\w+)$", defined, re.M))
         assert {name for name in wanted - own if not SUPPORT.fullmatch(name)} <= LIBRARY
 

@@ -11,7 +11,7 @@ from scapy.layers.l2 import ARP, Ether
 from tiptoe_verif.c_driver import CDriver, Error, What
 from tiptoe_verif.native.simulation import Impairment, Peer, Simulation, Wire
 
-from .conftest import SANITIZE
+from .conftest import HASTE, SANITIZE, library
 
 OURS, NEIGHBOUR = "02:00:00:00:00:02", "02:00:00:00:00:77"
 
@@ -20,11 +20,11 @@ class Alone:
     """The C driver at 10.0.0.2, and a line on which the test speaks itself."""
 
     def __init__(self, **settings) -> None:
-        self.sim = Simulation("tiny", attach=False, memory_bytes=1 << 24)
+        self.sim = Simulation("tiny", attach=False, memory_bytes=1 << 24, tick_us=1000 // HASTE, library=library("tiny"))
         self.sent: list[bytes] = []
         self.peer = Peer(lambda frame, time_us: self.sent.append(frame))
         Wire(self.sim, self.peer)
-        self.c = CDriver(self.sim, tick_cycles=1000, sanitize=SANITIZE, **settings)
+        self.c = CDriver(self.sim, tick_cycles=100, sanitize=SANITIZE, clock=HASTE, **settings)
         assert self.c.started is Error.OK
         self.sim.tasks.append(self.c.poll)
 
@@ -69,7 +69,7 @@ def test_asks_three_times_then_gives_up(alone) -> None:
     alone.sim.run_us(1000)
     alone.sent.clear()
     ours = alone.c.connect(0x0A000009, 80)
-    alone.sim.run_us(3_100_000)
+    alone.sim.run_us(3_100_000 // HASTE)
     asked = [Ether(data)[ARP].pdst for data in alone.sent]
     assert asked == ["10.0.0.9"] * 3
     assert ours.what == What.ENDED and ours.result is Error.UNREACHABLE
@@ -83,7 +83,7 @@ def test_gateway_and_a_neighbour_that_moves(alone) -> None:
     for mac in (NEIGHBOUR, "02:00:00:00:00:78"):
         alone.say(arp(op=2, hwsrc=mac, psrc="10.0.0.254", hwdst=OURS, pdst="10.0.0.2"))
         alone.sent.clear()
-        alone.sim.run_us(1_200_000)  # the SYN, or its repetition
+        alone.sim.run_us(1_200_000 // HASTE)  # the SYN, or its repetition
         syns = [frame for frame in map(Ether, alone.sent) if IP in frame]
         assert syns and {(frame.dst, frame[IP].dst) for frame in syns} == {(mac, "8.8.8.8")}
     ours.close()
@@ -92,8 +92,17 @@ def test_gateway_and_a_neighbour_that_moves(alone) -> None:
 
 
 def ping(length: int = 56, **fields) -> Ether:
-    ip = IP(src="10.0.0.9", dst=fields.pop("to", "10.0.0.2"), **{k: fields.pop(k) for k in list(fields) if k in ("flags", "frag", "chksum", "ihl")})
-    return Ether(src=NEIGHBOUR, dst=OURS) / ip / ICMP(type=fields.pop("type", 8), id=7, seq=1) / bytes(range(256)).ljust(length, b"x")[:length]
+    ip = IP(
+        src="10.0.0.9",
+        dst=fields.pop("to", "10.0.0.2"),
+        **{k: fields.pop(k) for k in list(fields) if k in ("flags", "frag", "chksum", "ihl")},
+    )
+    return (
+        Ether(src=NEIGHBOUR, dst=OURS)
+        / ip
+        / ICMP(type=fields.pop("type", 8), id=7, seq=1)
+        / bytes(range(256)).ljust(length, b"x")[:length]
+    )
 
 
 @pytest.mark.parametrize("length", [0, 1, 56, 1472])
@@ -115,7 +124,9 @@ def test_leaves_alone_what_is_no_ping(alone, fields: dict) -> None:
 
 def test_garbage(alone, rng: random.Random) -> None:
     """Frames of every kind, cut and spoilt; afterwards the driver is what it was, and no slot is lost."""
-    seeds = [bytes(ping(n)) for n in (0, 40)] + [bytes(arp(op=n, hwsrc=NEIGHBOUR, psrc="10.0.0.9", pdst="10.0.0.2")) for n in (1, 2)]
+    seeds = [bytes(ping(n)) for n in (0, 40)] + [
+        bytes(arp(op=n, hwsrc=NEIGHBOUR, psrc="10.0.0.9", pdst="10.0.0.2")) for n in (1, 2)
+    ]
     for _ in range(400):
         frame = bytearray(rng.choice(seeds))
         for _ in range(rng.randrange(4)):

@@ -1,4 +1,4 @@
-"""Some of these tests once more, with the C code watched by the address sanitizer, whose run time has to be there before Python's."""
+"""Some of these tests once more, the C code watched by the address sanitizer, which has to be loaded before Python."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ SOME = [
 
 
 def test_under_the_address_sanitizer() -> None:
-    library = subprocess.run(["gcc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True).stdout.strip()
+    library = subprocess.run(
+        ["gcc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
+    ).stdout.strip()
     if not Path(library).is_absolute():
         pytest.skip("no libasan (Debian: it comes with gcc)")
     environment = os.environ | {

@@ -42,7 +42,7 @@ def test_reset(make, payload) -> None:
 
 @pytest.mark.parametrize("what", ["COMMANDS_STALLED", "EVENTS_STALLED", "gone"])
 def test_standstill(make, payload, what: str) -> None:
-    """What the engine's watchdog says, or a device that reads as all ones for a while, ends in a reset, and in connections again."""
+    """The engine's watchdog, or a device that reads as all ones for a while: a reset, and connections again."""
     bench = make(watchdog_ms=20)
     bench.faults |= {"standstills", "resets"}
     serve(bench)
@@ -158,8 +158,8 @@ class Device:
 
 
 def test_a_device_that_writes_what_it_likes(rng: random.Random) -> None:
-    """Events of all kinds with fields that fit and fields that do not: no access outside the memory (the sanitizers watch), and the
-    driver still does what it is told."""
+    """Events of all kinds with fields that fit and fields that do not: no access outside the memory (the sanitizers watch),
+    and the driver still does what it is told."""
     device = Device()
     c = CDriver(device, tick_cycles=1000, applications=1, sanitize=SANITIZE)
     assert c.started is Error.OK
@@ -169,7 +169,9 @@ def test_a_device_that_writes_what_it_likes(rng: random.Random) -> None:
     small = [0, 1, 2, 3, 7, 15, 16, 255, 0xFFFF]
     for _ in range(1500):
         for _ in range(rng.randrange(1, 8)):
-            words = [rng.choice([rng.choice(small), rng.getrandbits(32), rng.choice(small) | 1 << 16]) for _ in range(7)]
+            words = [
+                rng.choice([rng.choice(small), rng.getrandbits(32), rng.choice(small) | 1 << 16]) for _ in range(7)
+            ]
             kind = rng.choice([*range(9), 1, 1, 1, 4, 4, 5])
             trailer = kind | rng.choice([0, rng.getrandbits(23) << 8, 0x10 << 16, 0x30 << 16])
             words.append(trailer & 0x7FFF_FFFF | (1 ^ count // entries & 1) << 31)

@@ -47,7 +47,7 @@ class LiveEngine(EngineDevice):
     driver : dict
         Further options for the driver.
     attach : bool
-        Attach the driver; without it the engine is somebody else's (``write32``, ``read32``, ``memory``), who looks at it in a task.
+        Attach the driver; without it the engine is somebody else's (``write32``, ``read32``, ``memory``), who looks in a task.
     offload_disabled : bool
         TCP_OFFLOAD_DISABLE: the engine is an ordinary network card.
     config, ip, mac, conditions, memory_bytes, seed, pcap, monitor, trace, library, progress

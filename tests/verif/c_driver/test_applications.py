@@ -136,8 +136,8 @@ def test_sink_source_and_echo(served, payload) -> None:
 def test_a_source_on_one_board_and_a_sink_on_another() -> None:
     """The driver in C on both ends of the line, for a time and for so many bytes."""
     both = {"attach": False}
-    with Pair("tiny", a=both, b=both, memory_bytes=1 << 24, library=library("tiny")) as two:
-        a, b = (CDriver(sim, tick_cycles=1000, applications=1, time_wait_ms=20) for sim in (two.a, two.b))
+    with Pair("tiny", a=both, b=both, memory_bytes=1 << 24, tick_us=100, library=library("tiny")) as two:
+        a, b = (CDriver(sim, tick_cycles=100, applications=1, time_wait_ms=20, clock=20) for sim in (two.a, two.b))
         for sim, driver in ((two.a, a), (two.b, b)):
             sim.tasks.append(driver.poll)
         two.run_until(lambda: b.listening(5001) is Error.OK, 1e6)

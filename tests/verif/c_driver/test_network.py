@@ -20,13 +20,16 @@ class Alone:
     """The C driver at 10.0.0.2, and a line on which the test speaks itself."""
 
     def __init__(self, **settings) -> None:
-        self.sim = Simulation("tiny", attach=False, memory_bytes=1 << 24, tick_us=1000 // HASTE, library=library("tiny"))
+        self.sim = Simulation(
+            "tiny", attach=False, memory_bytes=1 << 24, tick_us=1000 // HASTE, library=library("tiny")
+        )
         self.sent: list[bytes] = []
         self.peer = Peer(lambda frame, time_us: self.sent.append(frame))
         Wire(self.sim, self.peer)
         self.c = CDriver(self.sim, tick_cycles=100, sanitize=SANITIZE, clock=HASTE, **settings)
         assert self.c.started is Error.OK
         self.sim.tasks.append(self.c.poll)
+        self.sim.run_us(1000)
 
     def say(self, frame, wait_us: float = 2000) -> list:
         """Send a frame; what comes meanwhile, as scapy sees it."""
@@ -49,7 +52,6 @@ def arp(op: int, **fields) -> Ether:
 
 
 def test_announces_its_address(alone) -> None:
-    alone.sim.run_us(1000)
     announced = Ether(alone.sent[0])[ARP]
     assert (announced.op, announced.psrc, announced.pdst, announced.hwsrc) == (1, "10.0.0.2", "10.0.0.2", OURS)
 
@@ -66,7 +68,6 @@ def test_answers_arp(alone) -> None:
 
 
 def test_asks_three_times_then_gives_up(alone) -> None:
-    alone.sim.run_us(1000)
     alone.sent.clear()
     ours = alone.c.connect(0x0A000009, 80)
     alone.sim.run_us(3_100_000 // HASTE)
@@ -74,6 +75,7 @@ def test_asks_three_times_then_gives_up(alone) -> None:
     assert asked == ["10.0.0.9"] * 3
     assert ours.what == What.ENDED and ours.result is Error.UNREACHABLE
     ours.close()
+    alone.sim.run_us(1000)
     assert alone.c.in_use == 0
 
 

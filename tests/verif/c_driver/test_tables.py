@@ -152,6 +152,6 @@ def test_memory_that_is_not_coherent(make, payload) -> None:
 
 def test_forty_connections_at_once(make, payload) -> None:
     """Each with data both ways, on an engine with 256 ids, of which the driver has 64."""
-    bench = make("sim", connections=64, pair={"memory_bytes": 1 << 26})
+    bench = make("sim", connections=64, pair={"memory_bytes": 1 << 26, "tick_us": 1000})
     serve(bench)
     exchange(bench, payload(4000), [bench.peer() for _ in range(40)], 20e6)

@@ -105,7 +105,7 @@ static enum toe_error check(struct toe *t)
     mtu = f->mtu ? f->mtu : 1500;
     if (mtu > t->frame_limit - 14)
         mtu = t->frame_limit - 14;
-    if (!f->mac || f->mac >> 40 & 1 || f->mac >> 48 || !f->ip || f->ip >> 28 == 14 || mtu < 576 || !f->connections ||
+    if (!f->mac || f->mac >> 40 & 1 || f->mac >> 48 || !f->ip || f->ip >> 28 >= 14 || mtu < 576 || !f->connections ||
         !f->connection_count || f->connection_count > ids || f->passive > f->connection_count || f->command_log2 < 4 ||
         f->command_log2 > 16 || f->event_log2 < 4 || f->event_log2 > 20 || f->frame_log2 < 1 || f->frame_log2 > 15 ||
         least < 12 || most > 24 || UINT32_C(1) << least <= (t->frame_limit > 1514 ? t->frame_limit : 0))

@@ -10,6 +10,9 @@
 extern "C" {
 #endif
 
+/* A peer from which nothing is heard for so long is given up: its cable may be pulled. */
+#define APP_IDLE_US 60000000u
+
 /* ---- echo.c: what comes goes back ---- */
 
 enum toe_error echo_listen(struct toe *toe, uint16_t port);

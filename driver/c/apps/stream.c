@@ -23,6 +23,15 @@ static void finish(struct toe_connection *c)
     toe_close(c);
 }
 
+/* Whether the connection goes on; a peer from which nothing is heard is given up. */
+static bool goes_on(struct toe_connection *c, unsigned what)
+{
+    if (what & TOE_TIMER)
+        toe_abort(c);
+    toe_set_timer(c, APP_IDLE_US);
+    return !(what & (TOE_ENDED | TOE_TIMER));
+}
+
 static void drain(struct toe_connection *c)
 {
     toe_consumed(c, toe_available(c));
@@ -52,10 +61,11 @@ static void sink(struct toe_connection *c, unsigned what)
     s->bytes += toe_available(c);
     all->sunk += toe_available(c);
     drain(c);
-    if (!(what & TOE_ENDED) && !toe_peer_closed(c))
-        return;
-    if (!(what & TOE_ENDED))
+    if (goes_on(c, what)) {
+        if (!toe_peer_closed(c))
+            return;
         answer(c, s);
+    }
     finish(c);
 }
 
@@ -140,7 +150,7 @@ static void source(struct toe_connection *c, unsigned what)
 {
     struct stream *s = stream_of(c);
 
-    if (what & TOE_ENDED) {
+    if (!goes_on(c, what)) {
         finish(c);
         return;
     }

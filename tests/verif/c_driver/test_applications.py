@@ -8,6 +8,7 @@ import pytest
 
 from tiptoe_verif.c_driver import DRIVER, CDriver, Error, pattern
 from tiptoe_verif.native.pair import Pair
+from tiptoe_verif.wire.impairment import Impairment
 
 from .conftest import library
 from .test_tables import exchange
@@ -131,6 +132,20 @@ def test_sink_source_and_echo(served, payload) -> None:
     assert served.receive_all(peer) == b"bytes N or seconds N\n"
     peer.close()
     exchange(served, payload(9000), [served.peer(7)])
+
+
+@pytest.mark.parametrize("port", [7, 80, 5001, 5002])
+def test_a_peer_whose_cable_is_pulled(make, port: int) -> None:
+    """In the midst of nothing: the application gives it up, and the id is back."""
+    bench = make(applications=1, clock=1000)
+    bench.until(lambda: bench.c.listening(5002) is Error.OK, "the listeners")
+    peer = bench.peer(port)
+    bench.until(peer.writable, "the connection")
+    bench.for_us(1000)
+    assert bench.c.in_use == 1
+    for channel in bench.two.wire.channels:
+        channel.impairment = Impairment(loss=1.0)
+    bench.until(lambda: bench.c.in_use == 0, "it is given up", 90_000)
 
 
 def test_a_source_on_one_board_and_a_sink_on_another() -> None:

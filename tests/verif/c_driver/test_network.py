@@ -85,7 +85,7 @@ def test_gateway_and_a_neighbour_that_moves(alone) -> None:
     for mac in (NEIGHBOUR, "02:00:00:00:00:78"):
         alone.say(arp(op=2, hwsrc=mac, psrc="10.0.0.254", hwdst=OURS, pdst="10.0.0.2"))
         alone.sent.clear()
-        alone.sim.run_us(1_200_000 // HASTE)  # the SYN, or its repetition
+        alone.sim.run_us(2_500_000 // HASTE)  # the SYN, or its repetition
         syns = [frame for frame in map(Ether, alone.sent) if IP in frame]
         assert syns and {(frame.dst, frame[IP].dst) for frame in syns} == {(mac, "8.8.8.8")}
     ours.close()

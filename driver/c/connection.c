@@ -48,7 +48,8 @@ enum toe_error toe_connect(struct toe *t, uint16_t port, uint32_t peer_ip, uint1
 
     if (t->state != TOE_OK)
         return TOE_DOWN;
-    if (!handler || !connection || !peer_port || !peer_ip || peer_ip == f->ip || peer_ip >> 28 >= 14 || peer_ip == (f->ip | ~f->netmask))
+    if (!handler || !connection || !peer_port || !peer_ip || peer_ip == f->ip || peer_ip >> 28 >= 14 ||
+        peer_ip == (f->ip | ~f->netmask))
         return TOE_ARGUMENT;
     if ((peer_ip ^ f->ip) & f->netmask) {
         if (!f->gateway)

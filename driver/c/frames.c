@@ -1,4 +1,5 @@
-/* Frames of no connection: those that the engine leaves to us, and those that we send. ICMP echo is answered here (RFC 1122 section 3.2.2.6).
+/* Frames of no connection: those that the engine leaves to us, and those that we send. ICMP echo is answered here (RFC 1122
+ * section 3.2.2.6).
  * SPDX-License-Identifier: BSD-2-Clause
  */
 #include "toe_internal.h"
@@ -93,7 +94,8 @@ static bool echo(struct toe *t, const uint8_t *frame, size_t length)
         return false;
     header = (ip[0] & 15u) * 4;
     total = get16(ip + 2);
-    if (header < IPV4 || total < header + ECHO || total > length - ETHERNET || get16(ip + 6) & 0x3fff || sum(ip, header) != 0xffff)
+    if (header < IPV4 || total < header + ECHO || total > length - ETHERNET || get16(ip + 6) & 0x3fff ||
+        sum(ip, header) != 0xffff)
         return false; /* fragments are nobody's */
     if (ip[header] != 8 || ip[header + 1] != 0 || sum(ip + header, total - header) != 0xffff || get32(ip + 12) >> 28 >= 14 ||
         frame[6] & 1)

@@ -171,7 +171,8 @@ enum toe_error source_listen(struct toe *t, uint16_t port, struct streams *strea
     return toe_listen(t, port, source, streams);
 }
 
-enum toe_error source_connect(struct toe *t, uint32_t ip, uint16_t port, uint64_t bytes, uint32_t seconds, struct streams *streams)
+enum toe_error source_connect(struct toe *t, uint32_t ip, uint16_t port, uint64_t bytes, uint32_t seconds,
+                              struct streams *streams)
 {
     struct toe_connection *c;
     const enum toe_error error = toe_connect(t, 0, ip, port, source, streams, &c);
@@ -179,6 +180,10 @@ enum toe_error source_connect(struct toe *t, uint32_t ip, uint16_t port, uint64_
 
     if (!error)
         streams->table[toe_index(c)] = (struct stream){
-            .state = SOURCE, .left = bytes ? bytes : UINT64_MAX, .from = now, .until = bytes ? 0 : now + seconds * UINT64_C(1000000)};
+            .state = SOURCE,
+            .left = bytes ? bytes : UINT64_MAX,
+            .from = now,
+            .until = bytes ? 0 : now + seconds * UINT64_C(1000000),
+        };
     return error;
 }

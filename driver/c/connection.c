@@ -94,8 +94,10 @@ void toe_neighbour_answer(struct toe *t, uint8_t slot, bool reached)
         if (reached) {
             c->todo |= DO_OPEN;
             toe_id_work(t, c);
-        } else {
-            toe_over(t, c, TOE_UNREACHABLE, 0);
+        } else { /* told by the poll, not here: who tries again at once waits for an answer of its own */
+            c->todo = DO_END;
+            c->error = TOE_UNREACHABLE;
+            t->blocked = true;
         }
     }
 }

@@ -74,6 +74,8 @@ void toe_over(struct toe *t, struct toe_connection *c, enum toe_error error, uns
     c->todo &= DO_PROVISION;
     c->error = (uint8_t)error;
     c->timer = 0;
+    toe_arp_drop(t, c->neighbour); /* its next hop may be forgotten */
+    c->neighbour = UINT8_MAX;
     if (!(c->flags & END_TOLD)) {
         c->flags |= END_TOLD;
         tell(c, what | TOE_ENDED);

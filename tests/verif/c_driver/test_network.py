@@ -68,13 +68,24 @@ def test_answers_arp(alone) -> None:
 
 
 def test_asks_three_times_then_gives_up(alone) -> None:
+    """And three times for who tries again at once, from its handler."""
+    again = []
+
+    def retry(connection, what: What) -> None:
+        connection.close()
+        again.append(alone.c.connect(0x0A000009, 80))
+
     alone.sent.clear()
     ours = alone.c.connect(0x0A000009, 80)
-    alone.sim.run_us(3_100_000 // HASTE)
-    asked = [Ether(data)[ARP].pdst for data in alone.sent]
-    assert asked == ["10.0.0.9"] * 3
-    assert ours.what == What.ENDED and ours.result is Error.UNREACHABLE
-    ours.close()
+    ours.then = retry
+    for times in (3, 6):
+        alone.sim.run_us(3_050_000 // HASTE)
+        assert [Ether(data)[ARP].pdst for data in alone.sent[:times]] == ["10.0.0.9"] * times
+    alone.sim.run_us(500_000 // HASTE)
+    assert len(alone.sent) == 6
+    for one in (ours, again[0]):
+        assert one.what == What.ENDED and one.result is Error.UNREACHABLE
+    again[0].close()
     alone.sim.run_us(1000)
     assert alone.c.in_use == 0
 

@@ -150,6 +150,7 @@ def test_memory_that_is_not_coherent(make, payload) -> None:
     peer.close()
 
 
+@pytest.mark.soak
 def test_forty_connections_at_once(make, payload) -> None:
     """Each with data both ways, on an engine with 256 ids, of which the driver has 64."""
     bench = make("sim", connections=64, pair={"memory_bytes": 1 << 26, "tick_us": 1000})

@@ -112,14 +112,24 @@ def build(component: Any, name: str, *, trace: bool = False, progress: Progress 
     return _build(name, to_verilog(component, name), trace, progress)
 
 
+_BUILT: dict[tuple[str, bool], Path] = {}
+
+
 def build_engine(config: EngineConfig, *, trace: bool = False, progress: Progress | None = None) -> Path:
-    """Compile the engine of ``config`` with the harness; returns the library, at once if it is built already."""
-    for tool in (compiler(), "make", "perl"):
-        require(tool)  # before the work that would be in vain
-    if progress:
-        progress("generate", 0.0)
-    top, verilog = engine_verilog(config)
-    return _build(top, verilog, trace, progress)
+    """Compile the engine of ``config`` with the harness; returns the library, at once if it is built already.
+
+    A process keeps what it has built or found by the configuration: the sources that it has imported do not change, and to look
+    whether a library is that of its sources takes longer than a short test.
+    """
+    key = repr(config), trace
+    if key not in _BUILT or not _BUILT[key].exists():
+        for tool in (compiler(), "make", "perl"):
+            require(tool)  # before the work that would be in vain
+        if progress:
+            progress("generate", 0.0)
+        top, verilog = engine_verilog(config)
+        _BUILT[key] = _build(top, verilog, trace, progress)
+    return _BUILT[key]
 
 
 def _build(top: str, verilog: str, trace: bool, progress: Progress | None) -> Path:

@@ -17,10 +17,12 @@ from tiptoe_verif.paths import BUILD
 from tiptoe_verif.sim.toolchain import ToolError
 
 from .boards import Board, load_boards
+from .cpu import CPUS
 from .flow import Netlist, make_netlist, pack, place
 from .report import load_command, write_report
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Tiptoe on a board.")
+Processor = Annotated[str, typer.Option("--cpu", help=f"A processor that drives the engine: {', '.join(CPUS)}.")]
 Name = Annotated[str, typer.Argument(metavar="BOARD", help="Its name, as `boards` lists it.")]
 
 
@@ -42,9 +44,19 @@ def _board(name: str) -> Board:
     return known[name]
 
 
-def _publish(board: Board, mapped: Netlist) -> Path:
-    """Results where they are easily found: build/NAME."""
-    folder = BUILD / board.name
+def _cpu(name: str) -> str | None:
+    if name and name not in CPUS:
+        sys.exit(f"error: no processor {name!r}: there are {', '.join(CPUS)}")
+    return name or None
+
+
+def _folder(board: Board, cpu: str | None) -> Path:
+    """Results where they are easily found: build/NAME, build/NAME-CPU."""
+    return BUILD / (f"{board.name}-{cpu}" if cpu else board.name)
+
+
+def _publish(board: Board, cpu: str | None, mapped: Netlist) -> Path:
+    folder = _folder(board, cpu)
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("report.md", "floorplan.png", "tiptoe.bit", "tiptoe.svf", "map.json"):
         source, target = mapped.folder / name, folder / name
@@ -65,37 +77,36 @@ def boards() -> None:
 
 
 @app.command()
-def netlist(name: Name) -> None:
+def netlist(name: Name, cpu: Processor = "") -> None:
     """Everything up to place and route: about 10 minutes, or none when it is there."""
-    board, log = _board(name), Steps(name)
-    mapped = make_netlist(board, log)
+    board, processor, log = _board(name), _cpu(cpu), Steps(name)
+    mapped = make_netlist(board, log, processor)
     write_report(board, mapped, None)
-    log(
-        f"netlist: {', '.join(f'{used:,} {kind}' for kind, used in mapped.used.items())}; {_publish(board, mapped) / 'report.md'}"
-    )
+    page = _publish(board, processor, mapped) / "report.md"
+    log(f"netlist: {', '.join(f'{used:,} {kind}' for kind, used in mapped.used.items())}; {page}")
 
 
 @app.command()
-def bitstream(name: Name) -> None:
+def bitstream(name: Name, cpu: Processor = "") -> None:
     """The bitstream and its report: 45 minutes or more, or none when they are there."""
-    board, log = _board(name), Steps(name)
-    mapped = make_netlist(board, log)
+    board, processor, log = _board(name), _cpu(cpu), Steps(name)
+    mapped = make_netlist(board, log, processor)
     timing = place(board, mapped, log)
     bit, _ = pack(mapped, log)
     write_report(board, mapped, timing)
-    folder = _publish(board, mapped)
+    folder = _publish(board, processor, mapped)
     log(f"{folder / bit.name}, {folder / 'tiptoe.svf'}, {folder / 'report.md'}")
-    print(f"to load it: make load BOARD={name}")
+    print(f"to load it: make load BOARD={name}{f' CPU={cpu}' if cpu else ''}")
 
 
 @app.command()
-def load(name: Name) -> None:
+def load(name: Name, cpu: Processor = "") -> None:
     """Load the bitstream into the board's chip (until the power goes) with openFPGALoader."""
     board = _board(name)
-    bit = BUILD / name / "tiptoe.bit"
+    bit = _folder(board, _cpu(cpu)) / "tiptoe.bit"
     command = load_command(board, bit)
     if not bit.exists():
-        sys.exit(f"error: {bit} is not there: make bitstream BOARD={name}")
+        sys.exit(f"error: {bit} is not there: make bitstream BOARD={name}{f' CPU={cpu}' if cpu else ''}")
     if shutil.which("openFPGALoader") is None:
         sys.exit(
             f"error: openFPGALoader not found: install it (Debian: apt-get install openfpgaloader), then: {command}"

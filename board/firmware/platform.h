@@ -27,6 +27,13 @@ void platform_print(const char *text);
 /* Text, a number of eight hex digits, and a new line. */
 void platform_print_hex(const char *text, uint32_t number);
 
+/* Numbers that differ from start to start as far as this board can: there is no source of randomness, see docs/board.md. */
+void platform_secret(uint32_t *numbers, unsigned count);
+
+/* What the driver wants of the board (device.c). */
+struct toe_device;
+void platform_device(struct toe_device *device);
+
 /* A trap has no way back: says so on the console and stands still. */
 void platform_trap(uint32_t cause, uint32_t where, uint32_t value);
 

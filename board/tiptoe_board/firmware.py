@@ -25,7 +25,7 @@ MAP = ("csr.h", "soc.h", "mem.h", "regions.ld")
 
 _COMMON = ("start.S", "platform.c", "memory.c")
 _FLAGS = (
-    "-std=c11", "-Os", "-ffreestanding", "-fno-builtin", "-fno-pic", "-ffunction-sections", "-fdata-sections", "-nostdlib",
+    "-std=c11", "-Os", "-ffreestanding", "-fno-builtin", "-fno-pic", "-ffunction-sections", "-fdata-sections",
     "-fno-sanitize=all", "-fno-stack-protector", "-msmall-data-limit=0", "-g0", "-Wall", "-Wextra", "-Werror",
     "-Wl,--gc-sections",
 )  # fmt: skip
@@ -85,7 +85,7 @@ def build(program: Sequence[Path], soc: Path, folders: Sequence[Path] = ()) -> F
                 (folder / name).write_text(text)
             searched = [f"-I{path}" for path in (folder, SOURCES, HEADERS, *folders)]
             linking = [f"-L{folder}", f"-Wl,-T,{SOURCES / 'firmware.ld'}", "-o", str(elf)]
-            libraries = [] if "ziglang" in command else ["-lgcc"]
+            libraries = [] if "ziglang" in command else ["-nostdlib", "-lgcc"]  # zig's own come by themselves
             caches = {f"ZIG_{kind}_CACHE_DIR": str(BUILD / "zig") for kind in ("GLOBAL", "LOCAL")}
             done = subprocess.run(
                 [*command, *_FLAGS, *searched, *map(str, files), *linking, *libraries], capture_output=True, text=True,

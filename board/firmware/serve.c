@@ -64,11 +64,9 @@ int main(void)
     check("source failed: ", source_listen(&toe, 5002, &streams));
     platform_print_hex("serving at ", SERVE_IP);
     for (;;) {
-        const uint64_t now = platform_now_us();
-
-        if (platform_irq() || now >= next) {
+        if (platform_irq() || platform_now_us() >= next) {
             toe_poll(&toe);
-            next = now + POLL_US;
+            next = toe_now_us(&toe) + POLL_US;
         }
     }
 }

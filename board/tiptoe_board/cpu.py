@@ -1,8 +1,8 @@
-"""The top's optional processor: VexRiscv (RV32IM) with ROM, memory, clock and console, a third master beside the bridges.
+"""The top's optional processor: VexRiscv (RV32IM) with ROM, memory, clock and console, a master on the bus beside the bridge.
 
-The variant ``lite`` has an instruction cache of 2 KiB and none for data: what the engine has written into host memory is what
-the next load reads, and what a store wrote is in memory before the next store, the doorbell, begins. A variant with a data
-cache keeps that too: what others write lies above 0x8000_0000 (``address_map.py``), which VexRiscv never caches.
+VexRiscv never caches what lies above 0x8000_0000, and all that others than the processor write lies there (``address_map.py``):
+what the engine has written into host memory is what the next load reads, and what a store wrote is there before the next store,
+the doorbell, begins. ROM and its own memory, below, are cached.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from .modules import TOP
 ROM_IMAGE, RAM_IMAGE = f"{TOP}_rom.init", f"{TOP}_sram.init"
 """The files, beside LiteX's Verilog, that its memories are filled from: a word of eight hex digits a line."""
 
-CPUS = {"vexriscv": "lite", "vexriscv-standard": "standard"}
-"""Names for users to LiteX's variants with multiplier and divider. ``standard`` has 4 KiB of cache for code and for data."""
+CPUS = {"vexriscv": "standard", "vexriscv-lite": "lite"}
+"""Names for users to LiteX's variants with multiplier and divider. ``standard`` has 4 KiB of cache for code and 4 KiB for data and
+shifts in one cycle; ``lite`` has 2 KiB for code, none for data, and takes six block RAMs less."""
 
 INTERRUPTS = {"tiptoe": 0, "uart": 1, "timer0": 2}
 """Lines of the processor; ``tiptoe`` is the engine's."""

@@ -12,14 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tiptoe_verif.c_driver import DRIVER, HEADERS, make_variable
 from tiptoe_verif.paths import BUILD, ROOT
 from tiptoe_verif.sim.toolchain import ToolError, cached_dir, digest
 
 SOURCES = ROOT / "board" / "firmware"
 """Start, platform, programs."""
-HEADERS = ROOT / "driver" / "include"
-PROGRAM = (SOURCES / "hello.c",)
-"""What a board's bitstream has in its ROM."""
 MAP = ("csr.h", "soc.h", "mem.h", "regions.ld")
 """What the program wants of the SoC's folder."""
 
@@ -98,6 +96,13 @@ def build(program: Sequence[Path], soc: Path, folders: Sequence[Path] = ()) -> F
             rom.write_text("".join(f"{word:08x}\n" for word in image))
             (folder / "ram").write_text(str(ram))
         return Firmware(rom, 4 * len(rom.read_text().split()), int((folder / "ram").read_text()))
+
+
+def build_server(soc: Path) -> Firmware:
+    """What a board's ROM has: the C driver with its servers (serve.c)."""
+    names = make_variable("TOE_SOURCES") + make_variable("TOE_APPS")
+    program = [SOURCES / "serve.c", SOURCES / "device.c", *(DRIVER / name for name in names)]
+    return build(program, soc, [DRIVER, DRIVER / "apps"])
 
 
 def load_image(elf: bytes) -> tuple[list[int], int]:

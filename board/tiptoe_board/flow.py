@@ -76,7 +76,7 @@ def make_netlist(board: Board, log: Log, cpu: str | None = None) -> Netlist:
     with tempfile.TemporaryDirectory() as scratch:
         elaborate(board, Path(scratch), "0" * 8, cpu)
         top = (Path(scratch) / "top.v").read_text()
-        program = firmware.build(firmware.PROGRAM, Path(scratch)).rom.read_text() if cpu else ""
+        program = firmware.build_server(Path(scratch)).rom.read_text() if cpu else ""
     passes = inspect.getsource(netlist) + "".join(_commands([]))
     key = digest(text, top, program, board.size, board.package, str(board.speed), board.constraints.read_text(), passes)
     with cached_dir("bitstream", f"{board.name}-{cpu}" if cpu else board.name, key) as (folder, complete):

@@ -123,6 +123,14 @@ class SimulatedBoard:
             self._console += self._room.raw[:length].decode("latin-1")
         return self._console
 
+    def boot(self, ready: str, timeout_us: int = 5000) -> None:
+        """Live until the console has said ``ready``; TimeoutError with what it said instead."""
+        end = self.now_ns + timeout_us * 1000
+        while ready not in self.console:
+            if self.now_ns > end:
+                raise TimeoutError(f"not {ready!r} in {timeout_us} us, but {self.console!r}")
+            self.advance(self.now_ns + 10_000)
+
     # --- Node ---
 
     def advance(self, until_ns: int) -> None:

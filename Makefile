@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 BOARD ?= ecpix5
-CPU ?=
+OPTIONS = $(if $(MEMORY),--memory $(MEMORY)) $(if $(CPU),--cpu $(CPU))
 STAMP := $(VENV)/.ready-$(shell cat pyproject.toml requirements.lock | cksum | cut -d' ' -f1)
 
 define need
@@ -54,14 +54,14 @@ synth: setup ## place and route for ECP5: LUT, FF, block RAM, Fmax against the b
 boards: setup ## the boards there are, and what of each was verified how
 	@$(BIN)/python -m tiptoe_board.commands boards
 
-netlist: setup ## BOARD=name [CPU=vexriscv]: a board's netlist (10 minutes)
-	@$(BIN)/python -m tiptoe_board.commands netlist $(BOARD) --cpu '$(CPU)'
+netlist: setup ## BOARD=name [MEMORY=ddr3|block] [CPU=vexriscv]: a board's netlist (10 minutes)
+	@$(BIN)/python -m tiptoe_board.commands netlist $(BOARD) $(OPTIONS)
 
-bitstream: setup ## BOARD=name [CPU=vexriscv]: its bitstream and a report (45 minutes or more)
-	@$(BIN)/python -m tiptoe_board.commands bitstream $(BOARD) --cpu '$(CPU)'
+bitstream: setup ## BOARD=name [MEMORY=ddr3|block] [CPU=vexriscv]: its bitstream and a report (45 minutes or more)
+	@$(BIN)/python -m tiptoe_board.commands bitstream $(BOARD) $(OPTIONS)
 
 load: setup ## BOARD=name [CPU=vexriscv]: load the bitstream with openFPGALoader
-	@$(BIN)/python -m tiptoe_board.commands load $(BOARD) --cpu '$(CPU)'
+	@$(BIN)/python -m tiptoe_board.commands load $(BOARD) $(if $(CPU),--cpu $(CPU))
 
 soak: setup ## long seeded runs
 	@$(BIN)/python -m pytest -n $(JOBS) -m soak --timeout 7200 $(ARGS)

@@ -20,7 +20,7 @@
 
 enum {
     RING_LOG2 = 12, COMMAND_LOG2 = 4, EVENT_LOG2 = 6, FRAME_LOG2 = 2,
-    SYNCACHE = 32, /* entries of the engine's */
+    SYNCACHE = 32, /* entries of the engine's, at most */
     POLL_US = 1000, /* the driver's times want to be looked at every 10 ms */
     /* As many connections as host memory has rings for. */
     CONNECTIONS = (MEMORY_SIZE - TOE_MEMORY_BYTES(0, RING_LOG2, RING_LOG2, COMMAND_LOG2, EVENT_LOG2, FRAME_LOG2)) >>

@@ -16,7 +16,7 @@ ROM_IMAGE, RAM_IMAGE = f"{TOP}_rom.init", f"{TOP}_sram.init"
 """The files, beside LiteX's Verilog, that its memories are filled from: a word of eight hex digits a line."""
 
 CPUS = {"vexriscv": "standard", "vexriscv-lite": "lite"}
-"""Names for users to LiteX's variants with multiplier and divider. ``standard`` has 4 KiB of cache for code and 4 KiB for data and
+"""Names for users to LiteX's variants with multiplier and divider. ``standard`` has 4 KiB of cache for code, 4 KiB for data, and
 shifts in one cycle; ``lite`` has 2 KiB for code, none for data, and takes six block RAMs less."""
 
 INTERRUPTS = {"tiptoe": 0, "uart": 1, "timer0": 2}
@@ -60,8 +60,3 @@ class Cpu:
 def connect_interrupt(soc: Any, irq: Any) -> None:
     """The engine's line to the processor's; a level, which its register ``tiptoe_interrupt`` shows (CSR 0xFC0)."""
     soc.comb += soc.cpu.interrupt[INTERRUPTS["tiptoe"]].eq(irq)
-
-
-def memory_bytes(cpu: Cpu | None) -> int:
-    """Bytes of host memory in block memory that an LFE5U-85F has room for (docs/board.md has the sum)."""
-    return 1 << 16 if cpu else 1 << 17

@@ -1,4 +1,4 @@
-"""``python -m tiptoe_board.elaborate BOARD FOLDER BUILD [CPU]``: LiteX's half of a top as Verilog, its constraints, its map.
+"""``python -m tiptoe_board.elaborate BOARD FOLDER BUILD MEMORY [CPU]``: LiteX's half as Verilog, its constraints and its map.
 
 A process of its own: LiteX keeps what it elaborated in the process, and says so much that a log is the place for it.
 """
@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from litex.soc.integration import export
 
 from .address_map import BRIDGE_IP, BRIDGE_MAC
 from .boards import Board, load_boards
-from .cpu import RAM_IMAGE, ROM_IMAGE, Cpu, memory_bytes
+from .cpu import RAM_IMAGE, ROM_IMAGE, Cpu
 from .modules import TOP, Sizes, sizes
 from .soc import TiptoeSoC
 
@@ -23,35 +24,36 @@ _SIM_BAUD = 5_000_000
 
 def sim_soc(sizes: Sizes, clock_hz: int, build: int, cpu: Cpu | None) -> TiptoeSoC:
     """The top for Verilator."""
-    from .sim_pins import SimClocks, SimPhy, sim_platform
+    from .sim_pins import SimClocks, SimPhy, add_pause, sim_platform, sim_sdram
 
     platform = sim_platform()
     clocks, line = platform.request("clocks"), platform.request("line")
-    return TiptoeSoC(
+    soc = TiptoeSoC(
         platform, SimClocks(clocks), SimPhy(line, clocks), sizes, clock_hz=clock_hz, build=build,
-        mac_address=BRIDGE_MAC, ip_address=BRIDGE_IP, cpu=cpu,
+        mac_address=BRIDGE_MAC, ip_address=BRIDGE_IP, sdram=sim_sdram(clock_hz) if sizes.memory == "ddr3" else None, cpu=cpu,
     )  # fmt: skip
+    add_pause(soc, platform.request("pause"))
+    return soc
 
 
 def board_soc(board: Board, sizes: Sizes, build: int, cpu: Cpu | None) -> TiptoeSoC:
     """The top for a board."""
-    from .pins import Leds, board_platform
+    from .pins import Leds, board_platform, board_sdram
 
     platform, crg, phy = board_platform(board)
     soc = TiptoeSoC(
         platform, crg, phy, sizes, clock_hz=board.clock_hz, build=build, mac_address=BRIDGE_MAC, ip_address=BRIDGE_IP,
-        uart=board.uart, cpu=cpu,
+        uart=board.uart, sdram=board_sdram(platform, board, crg), cpu=cpu,
     )  # fmt: skip
     soc.leds = Leds(platform, board, soc.engine)
     return soc
 
 
-def main(name: str, folder: Path, build: str, processor: str | None = None) -> None:
+def main(name: str, folder: Path, build: str, memory: str, processor: str = "") -> None:
     """Write ``top.v``, ``top.lpf`` (boards only), ``map.json``, and with a processor what its program is compiled with."""
     if name == "sim":
         cpu = Cpu(name=processor, baud=_SIM_BAUD) if processor else None
-        made = sizes(50.0, memory_bytes=memory_bytes(cpu))
-        soc = sim_soc(made, 50_000_000, int(build, 16), cpu)
+        soc = sim_soc(sizes(50.0, memory), 50_000_000, int(build, 16), cpu)
         soc.finalize()
         text = soc.platform.get_verilog(soc, name=TOP).main_source
         # The program is the simulation's argument: one model runs them all.
@@ -60,9 +62,9 @@ def main(name: str, folder: Path, build: str, processor: str | None = None) -> N
             'begin string path; if ($value$plusargs("rom=%s", path)) $readmemh(path, rom); end',
         )
     else:
-        board = load_boards()[name]
+        board = replace(load_boards()[name], memory=memory)
         cpu = Cpu(name=processor, console="serial" if board.uart else "crossover") if processor else None
-        soc = board_soc(board, sizes(board.clock_mhz, memory_bytes=memory_bytes(cpu)), int(build, 16), cpu)
+        soc = board_soc(board, sizes(board.clock_mhz, memory), int(build, 16), cpu)
         soc.finalize()
         soc.platform.build(soc, build_dir=str(folder), build_name=TOP, run=False)
         text = (folder / f"{TOP}.v").read_text()

@@ -25,7 +25,7 @@ from tiptoe_verif.synth.flow import luts, run_yosys, without_bypass
 
 from . import firmware
 from .boards import Board
-from .cpu import ROM_IMAGE, Cpu, memory_bytes
+from .cpu import ROM_IMAGE
 from .modules import ENGINE, MEMORY, SHARE, TOP, rtlil, sizes
 
 Log = Callable[[str], None]
@@ -51,39 +51,38 @@ class Netlist:
     seconds: float
 
 
-def elaborate(board: Board, folder: Path, build: str, cpu: str | None = None) -> None:
-    """LiteX's half into ``folder``, with a processor of that name; ToolError when its constraints are not the board's file."""
-    command = [sys.executable, "-m", "tiptoe_board.elaborate", board.name, str(folder), build, *([cpu] if cpu else [])]
+def elaborate(board: Board, folder: Path, build: str) -> None:
+    """LiteX's half into ``folder``; ToolError when its constraints are not the board's file."""
+    command = [sys.executable, "-m", "tiptoe_board.elaborate", board.name, str(folder), build, board.memory, board.cpu]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     (folder / "elaborate.log").write_text(done.stdout)
     if done.returncode:
         tail = "\n".join(done.stdout.splitlines()[-8:])
         raise ToolError(f"LiteX failed ({folder / 'elaborate.log'}):\n{tail}")
-    if (folder / "top.lpf").read_text() != board.constraints.read_text():
+    if (folder / "top.lpf").read_text() != board.used_constraints:
         raise ToolError(
             f"{board.constraints} is not what LiteX's platform says ({folder / 'top.lpf'}): look at the difference, and copy it"
         )
 
 
-def make_netlist(board: Board, log: Log, cpu: str | None = None) -> Netlist:
+def make_netlist(board: Board, log: Log) -> Netlist:
     """Everything up to place and route; kept by a hash of the design, which is the build's number too."""
-    if cpu:
+    if board.cpu:
         firmware.compiler()  # its absence is told now, not in a minute
     log("engine, queues and memory (Amaranth)")
-    memory = memory_bytes(Cpu(name=cpu) if cpu else None)
-    text = without_bypass(rtlil(sizes(board.clock_mhz, memory_bytes=memory)))
+    text = without_bypass(rtlil(sizes(board.clock_mhz, board.memory)))
     log("top (LiteX)")
     with tempfile.TemporaryDirectory() as scratch:
-        elaborate(board, Path(scratch), "0" * 8, cpu)
+        elaborate(board, Path(scratch), "0" * 8)
         top = (Path(scratch) / "top.v").read_text()
-        program = firmware.build_server(Path(scratch)).rom.read_text() if cpu else ""
+        program = firmware.build_server(Path(scratch)).rom.read_text() if board.cpu else ""
     passes = inspect.getsource(netlist) + "".join(_commands([]))
-    key = digest(text, top, program, board.size, board.package, str(board.speed), board.constraints.read_text(), passes)
-    with cached_dir("bitstream", f"{board.name}-{cpu}" if cpu else board.name, key) as (folder, complete):
+    key = digest(text, top, program, board.size, board.package, str(board.speed), board.used_constraints, passes)
+    with cached_dir("bitstream", "-".join(filter(None, (board.name, board.cpu))), key) as (folder, complete):
         if not complete:
             start = time.monotonic()
-            elaborate(board, folder, key[:8], cpu)
-            if cpu:
+            elaborate(board, folder, key[:8])
+            if board.cpu:
                 (folder / ROM_IMAGE).write_text(program)
             log("netlist (yosys, about 8 minutes)")
             used = _map(folder, text)

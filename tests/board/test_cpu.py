@@ -12,6 +12,7 @@ import pytest
 from tests.board.serving import Client, pattern
 from tiptoe_board import firmware
 from tiptoe_board.address_map import MEMORY_BASE, status_address
+from tiptoe_board.modules import BESIDE_CPU
 from tiptoe_board.sim.board import BUILD_ID, SimulatedBoard, build_board, elaborated
 from tiptoe_board.sim.bridge import Bridge
 from tiptoe_board.sim.tap import TapLine
@@ -32,12 +33,12 @@ def compiled(build: Callable[[Path], firmware.Firmware]) -> firmware.Firmware:
         firmware.compiler()
     except ToolError as error:
         pytest.skip(str(error))
-    return build(elaborated(CPU))
+    return build(elaborated(BESIDE_CPU, CPU))
 
 
 @pytest.fixture(scope="module")
 def library() -> Path:
-    return build_board(cpu=CPU)
+    return build_board(BESIDE_CPU, cpu=CPU)
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ from tiptoe_verif.native.world import World
 from tiptoe_verif.sim.toolchain import Progress, ToolError, cached_dir, digest
 from tiptoe_verif.sim.verilate import build_library
 
-from ..cpu import Cpu, memory_bytes
 from ..modules import TOP, sizes, verilog
 
 CLOCK_MHZ = 50.0
@@ -37,16 +36,14 @@ class LineError(AssertionError):
     """The top broke a rule of Ethernet."""
 
 
-def elaborated(cpu: str | None = None) -> Path:
-    """LiteX's half of the simulated top (``top.v``, ``map.json``), with a processor of that name; kept by a hash."""
+def elaborated(memory: str, cpu: str = "") -> Path:
+    """LiteX's half of the simulated top (``top.v``, ``map.json``), with that processor if there is one; kept by a hash."""
     folder = Path(__file__).parents[1]
     sources = "".join(path.read_text() for path in sorted(folder.rglob("*.py")))
-    with cached_dir("board", "sim", digest(sources, cpu or "")) as (path, complete):
+    with cached_dir("board", "sim", digest(sources, memory, cpu)) as (path, complete):
         if not complete:
-            command = [sys.executable, "-m", "tiptoe_board.elaborate", "sim", str(path), f"{BUILD_ID:08x}"]
-            done = subprocess.run(
-                [*command, *([cpu] if cpu else [])], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-            )
+            command = [sys.executable, "-m", "tiptoe_board.elaborate", "sim", str(path), f"{BUILD_ID:08x}", memory, cpu]
+            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
             (path / "elaborate.log").write_text(done.stdout)
             if done.returncode:
                 tail = "\n".join(done.stdout.splitlines()[-8:])
@@ -54,11 +51,10 @@ def elaborated(cpu: str | None = None) -> Path:
         return path
 
 
-def build_board(progress: Progress | None = None, *, cpu: str | None = None) -> Path:
-    """Compile the simulated top, with a processor of that name; returns the library, at once if it is there."""
+def build_board(memory: str = "ddr3", progress: Progress | None = None, *, cpu: str = "") -> Path:
+    """Compile the simulated top with that kind of host memory, and processor; returns the library, at once if it is there."""
     off = "".join(f"/* verilator lint_off {rule} */\n" for rule in _WAIVED)
-    made = sizes(CLOCK_MHZ, memory_bytes=memory_bytes(Cpu(name=cpu) if cpu else None))
-    text = verilog(made) + off + (elaborated(cpu) / "top.v").read_text()
+    text = verilog(sizes(CLOCK_MHZ, memory)) + off + (elaborated(memory, cpu) / "top.v").read_text()
     return build_library(TOP, text, [_SOURCE], optimise="-O1 -march=native", progress=progress)
 
 
@@ -86,7 +82,8 @@ class SimulatedBoard:
         for name, result, arguments in (
             ("create", pointer, (wide, ctypes.c_char_p)), ("destroy", None, (pointer,)), ("now", wide, (pointer,)),
             ("run", None, (pointer, wide, word)), ("give", None, (pointer, wide, ctypes.c_char_p, word)),
-            ("arriving", word, (pointer,)), ("take", word, (pointer, ctypes.c_char_p, word, pointer, pointer)),
+            ("arriving", word, (pointer,)), ("pause", None, (pointer, word)),
+            ("take", word, (pointer, ctypes.c_char_p, word, pointer, pointer)),
             ("console", word, (pointer, ctypes.c_char_p, word)),
         ):  # fmt: skip
             function = getattr(library_, f"board_{name}")
@@ -111,6 +108,10 @@ class SimulatedBoard:
     def arriving(self) -> int:
         """Frames given that have not arrived completely."""
         return int(self._library.board_arriving(self._sim))
+
+    def pause_memory(self, paused: bool) -> None:
+        """From now on host memory takes nothing that the engine writes, or does again."""
+        self._library.board_pause(self._sim, int(paused))
 
     def run_until_frame(self, until_ns: int) -> None:
         """Live until that time, or until a frame has been sent."""

@@ -9,7 +9,9 @@ from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Raw
 
 from ..address_map import BRIDGE_IP, BRIDGE_MAC, status_address
+from ..dram import Leveling, Tap, start_dram
 from ..etherbone import LONGEST, UDP_PORT, parse_answer, read_packet, write_packet
+from ..sim_ddr3 import GOOD
 from .board import SimulatedBoard
 
 HOST_MAC, HOST_IP = "02:00:00:00:00:99", "192.168.1.99"
@@ -129,3 +131,12 @@ class Bridge:
 
 def _is_udp(frame: bytes) -> bool:
     return frame[12:14] == b"\x08\x00" and frame[23] == 17
+
+
+def start_memory(bridge: Bridge, *, scan: bool = False) -> Leveling | None:
+    """Make host memory ready: DDR3 is started, without the chip's times, which its model has not; at the delays that are right
+    unless they are to be found out. None for block memory."""
+    if not bridge.read(status_address("dram"))[0]:
+        return None
+    taps = [Tap(shift, delays[len(delays) // 2]) for shift, delays in GOOD]
+    return start_dram(bridge, wait=lambda us: None, taps=None if scan else taps)

@@ -14,7 +14,7 @@ from tiptoe_verif.native.simulation import SimulationTimeout
 from ..address_map import ENGINE_BASE, MEMORY_BASE, status_address
 from ..shadow import Shadow
 from .board import CLOCK_MHZ, SimulatedBoard
-from .bridge import Bridge
+from .bridge import Bridge, start_memory
 
 _SETTLE_NS = 50_000
 _LOOK_NS = 20_000
@@ -69,6 +69,7 @@ class BoardDevice:
         self._busy = False
         board.advance(board.now_ns + _SETTLE_NS)
         self.bridge = Bridge(board, lambda time_ns, frame: self._sent.append((time_ns, frame)))
+        start_memory(self.bridge)
         self.shadow = Shadow(_Bus(self.bridge), self.bridge.read(status_address("memory"))[0])
         self.memory = self.shadow.memory
         self.read32, self.write32 = self.shadow.read32, self.shadow.write32

@@ -142,6 +142,8 @@ uint32_t board_console(Sim* sim, char* text, uint32_t room) {
     sim->serial.text.erase(0, length);
     return uint32_t(length);
 }
+// Inputs hold between two evaluations: it is seen at the next edge of a clock.
+void board_pause(Sim* sim, uint32_t paused) { sim->top->pause = paused != 0; }
 // The oldest frame sent, if there is one: its length (0: none), end and the silence before it.
 uint32_t board_take(Sim* sim, uint8_t* bytes, uint32_t room, uint64_t* end_ps, uint32_t* gap) {
     if (sim->sent.empty()) return 0;

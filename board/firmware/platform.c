@@ -32,13 +32,20 @@ uint64_t platform_now_us(void)
     return now_us;
 }
 
+static void put(char letter)
+{
+    uint32_t began = platform_cycles();
+
+    while (platform_read(CSR_UART_TXFULL_ADDR))
+        if (platform_cycles() - began > CONFIG_CLOCK_FREQUENCY / 1000)
+            return;
+    platform_write(CSR_UART_RXTX_ADDR, (uint8_t)letter);
+}
+
 void platform_print(const char *text)
 {
-    for (; *text; text++) {
-        while (platform_read(CSR_UART_TXFULL_ADDR))
-            ;
-        platform_write(CSR_UART_RXTX_ADDR, (uint8_t)*text);
-    }
+    while (*text)
+        put(*text++);
 }
 
 void platform_print_hex(const char *text, uint32_t number)

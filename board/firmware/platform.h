@@ -22,7 +22,7 @@ uint64_t platform_now_us(void);
 /* Clock cycles since the power came; the lower half. */
 uint32_t platform_cycles(void);
 
-/* The console. It waits while the line is busy. */
+/* The console. It waits while the line is busy; what nobody takes in a millisecond (a console over the bridge) is left out. */
 void platform_print(const char *text);
 /* Text, a number of eight hex digits, and a new line. */
 void platform_print_hex(const char *text, uint32_t number);

@@ -4,19 +4,11 @@
 #include "apps/apps.h"
 #include "platform.h"
 
-/* What a build may choose otherwise. */
-#ifndef SERVE_MAC
-#define SERVE_MAC 0x10e2d5000001
-#endif
-#ifndef SERVE_IP
-#define SERVE_IP 0xc0a80133u /* 192.168.1.51 */
-#endif
-#ifndef SERVE_NETMASK
-#define SERVE_NETMASK 0xffffff00u
-#endif
-#ifndef SERVE_GATEWAY
-#define SERVE_GATEWAY 0u
-#endif
+/* The board's addresses. */
+#define MAC 0x10e2d5000001
+#define IP 0xc0a80133u /* 192.168.1.51 */
+#define NETMASK 0xffffff00u
+#define GATEWAY 0u /* none */
 
 enum {
     RING_LOG2 = 12, COMMAND_LOG2 = 4, EVENT_LOG2 = 6, FRAME_LOG2 = 2,
@@ -45,7 +37,7 @@ int main(void)
     static struct streams streams = {.table = table};
     struct toe_device device;
     struct toe_config config = {
-        .mac = SERVE_MAC, .ip = SERVE_IP, .netmask = SERVE_NETMASK, .gateway = SERVE_GATEWAY,
+        .mac = MAC, .ip = IP, .netmask = NETMASK, .gateway = GATEWAY,
         .tick_cycles = CONFIG_CLOCK_FREQUENCY / 1000,
         .connections = connections, .connection_count = CONNECTIONS, .passive = CONNECTIONS,
         .half_open = half_open, .half_open_count = sizeof half_open / sizeof *half_open,
@@ -62,7 +54,7 @@ int main(void)
     check("http failed: ", http_listen(&toe, 80, &server));
     check("sink failed: ", sink_listen(&toe, 5001, &streams));
     check("source failed: ", source_listen(&toe, 5002, &streams));
-    platform_print_hex("serving at ", SERVE_IP);
+    platform_print_hex("serving at ", IP);
     for (;;) {
         if (platform_irq() || platform_now_us() >= next) {
             toe_poll(&toe);

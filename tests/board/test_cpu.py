@@ -89,6 +89,19 @@ def test_it_serves(start: Callable[[firmware.Firmware], SimulatedBoard]) -> None
         assert bridge.read(status_address(name)) == [0], name
 
 
+@pytest.mark.xdist_group("board-cpu")
+def test_what_accesses_cost(start: Callable[[firmware.Firmware], SimulatedBoard]) -> None:
+    """Clock cycles, as docs/board.md has them: nothing waits for another master when the bridge is silent."""
+    program = [firmware.SOURCES / "costs.c", firmware.DRIVER / "apps" / "pattern.c"]
+    board = start(compiled(lambda soc: firmware.build(program, soc, [firmware.DRIVER, firmware.DRIVER / "apps"])))
+    board.boot("done")
+    lines = (line.rsplit(" ", 1) for line in board.console.splitlines() if line != "done")
+    costs = {what: int(count, 16) / 100 for what, count in lines}
+    print(costs)
+    assert costs["memory load"] < 8 and costs["memory store"] < 5 and costs["register load"] < 16
+    assert costs["pattern, byte"] < 3 < costs["pattern askew, byte"]
+
+
 @pytest.mark.soak
 @pytest.mark.xdist_group("board-cpu")
 def test_curl(start: Callable[[firmware.Firmware], SimulatedBoard], tmp_path: Path) -> None:

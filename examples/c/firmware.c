@@ -47,3 +47,8 @@ enum toe_error firmware_start(struct firmware *f, const struct toe_device *devic
         error = source_listen(&f->toe, FIRMWARE_SOURCE, &f->streams);
     return error;
 }
+
+enum toe_error firmware_source(struct firmware *f, uint32_t ip, uint16_t port, uint64_t bytes, uint32_t seconds)
+{
+    return source_connect(&f->toe, ip, port, bytes, seconds, &f->streams);
+}

@@ -1,7 +1,7 @@
 """The driver in C (driver/c), with its applications (examples/c), on a device of this package.
 
-It is compiled with the system's compiler into a library and gets the device as its platform: registers, memory, time. Its calls are
-methods here; what its handlers are told goes to Python.
+It is compiled with the system's compiler into a library and gets the device as its platform: registers, memory, time. Its
+calls are methods here; what its handlers are told goes to Python.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "toe_set_timer": (None, [_P, _U32]), "toe_status": (ctypes.c_int, [_P]), "toe_peer_closed": (ctypes.c_bool, [_P]),
     "toe_index": (_U16, [_P]), "toe_peer_ip": (_U32, [_P]), "toe_peer_port": (_U16, [_P]), "toe_port": (_U16, [_P]),
     "toe_send_frame": (ctypes.c_bool, [_P, ctypes.c_char_p, _SIZE]),
-    "source_connect": (ctypes.c_int, [_P, _U32, _U16, ctypes.c_uint64, _U32, _P]),
+    "firmware_source": (ctypes.c_int, [_P, _U32, _U16, ctypes.c_uint64, _U32]),
 }  # fmt: skip
 
 
@@ -155,8 +155,8 @@ def sources() -> list[Path]:
 def compile_command(compiler: str, connections: int) -> list[str]:
     """How the firmware is compiled, but for the outputs: for any target."""
     return [
-        *shlex.split(compiler), *make_variable("TOE_CFLAGS"), f"-DFIRMWARE_CONNECTIONS={connections}", f"-I{DRIVER}", f"-I{HEADERS}",
-        f"-I{FIRMWARE}", *map(str, sources()),
+        *shlex.split(compiler), *make_variable("TOE_CFLAGS"), f"-DFIRMWARE_CONNECTIONS={connections}", f"-I{DRIVER}",
+        f"-I{HEADERS}", f"-I{FIRMWARE}", *map(str, sources()),
     ]  # fmt: skip
 
 
@@ -271,6 +271,8 @@ class CDriver:
         Makes the cache between the driver and ``memory`` of the device, of so many bytes from an address on.
     address, memory_bytes : int
         The driver's memory.
+    clock : int
+        Its clock goes so many times as fast as the device's.
     settings
         Of :data:`SETTINGS`.
 
@@ -284,7 +286,7 @@ class CDriver:
 
     def __init__(
         self, device: Platform, *, connections: int = 16, sanitize: str = "", seed: int = 1, address: int = MEMORY,
-        memory_bytes: int = 1 << 20, cache: Callable[[memoryview], Cache] | None = None, **settings: int,
+        memory_bytes: int = 1 << 20, clock: int = 1, cache: Callable[[memoryview], Cache] | None = None, **settings: int,
     ) -> None:  # fmt: skip
         self._library = ctypes.CDLL(str(build(connections, sanitize)))
         for name, (result, arguments) in _SIGNATURES.items():
@@ -300,10 +302,13 @@ class CDriver:
         base = ctypes.addressof(memory)
         invalidate = (lambda at, count: cached.invalidate(at - base, count)) if cached else None
         hooks = (
-            _WRITE32(self._guarded(device.write32, 0)), _READ32(self._guarded(device.read32, 0xFFFF_FFFF)),
-            _NOW_US(self._guarded(device.now_us, 1 << 63)), _FENCE(self._guarded(cached.fence, 0) if cached else 0),
+            _WRITE32(self._guarded(lambda address, value: device.write32(address, value), 0)),
+            _READ32(self._guarded(lambda address: device.read32(address), 0xFFFF_FFFF)),
+            _NOW_US(self._guarded(lambda: device.now_us() * clock, 1 << 62)),
+            _FENCE(self._guarded(cached.fence, 0) if cached else 0),
             _INVALIDATE(self._guarded(invalidate, 0) if invalidate else 0),
         )  # fmt: skip
+        # Looked up at each call: a test may put something of its own in the device's place.
         self._handler = _HANDLER(self._handled)
         rng = random.Random(seed)
         values = {
@@ -408,6 +413,10 @@ class CDriver:
             raise OSError(error, error.name)
         connection = self.connections[pointer.value] = CConnection(self, pointer.value)
         return connection
+
+    def source(self, ip: int, port: int, *, count: int = 0, seconds: int = 0) -> Error:
+        """firmware_source: so many bytes, or for so long."""
+        return Error(self._library.firmware_source(self._toe, ip, port, count, seconds))
 
     def send_frame(self, frame: bytes) -> bool:
         """toe_send_frame."""

@@ -46,6 +46,8 @@ class LiveEngine(EngineDevice):
         Length of TIME_WAIT in the engine. Linux keeps its own for 60 s; here ids are few.
     driver : dict
         Further options for the driver.
+    attach : bool
+        Attach the driver; without it the engine is somebody else's (``write32``, ``read32``, ``memory``), who looks in a task.
     offload_disabled : bool
         TCP_OFFLOAD_DISABLE: the engine is an ordinary network card.
     config, ip, mac, conditions, memory_bytes, seed, pcap, monitor, trace, library, progress
@@ -77,6 +79,7 @@ class LiveEngine(EngineDevice):
         trace: Path | None = None,
         library: Path | None = None,
         driver: dict[str, Any] | None = None,
+        attach: bool = True,
         offload_disabled: bool = False,
         progress: Progress | None = None,
     ) -> None:
@@ -103,6 +106,8 @@ class LiveEngine(EngineDevice):
             tap=tap, wake=-1, exchange=not impaired, chunk=128, rest_after=2048,
             tick_spacing=TICK_SPACING, tick_ns=TICK_NS, duration_ns=0,
         )  # fmt: skip
+        if not attach:
+            return
         options = {"watchdog_us": WATCHDOG_US} | (driver or {})
         options["registers"] = {REG_MSL_TICKS: max(1, round(time_wait_s * 1000))} | dict(options.get("registers", {}))
         attach_driver(
@@ -149,10 +154,11 @@ class LiveEngine(EngineDevice):
 
     def serve(self) -> None:
         """Let the driver look at the engine, and the tasks at their sockets until none wants more."""
-        if self.harness.irq:
-            serve_interrupt(self)
-        else:
-            self.stack.poll()
+        if self.stack is not None:
+            if self.harness.irq:
+                serve_interrupt(self)
+            else:
+                self.stack.poll()
         for task in self.tasks:
             for _ in range(8):
                 if not task():

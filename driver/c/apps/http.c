@@ -232,8 +232,7 @@ static void answer(struct toe_connection *c, struct http_client *h)
         text_string(&head, "Connection: keep-alive\r\n");
     text_string(&head, "X-Aligned:"); /* the body begins at a whole word of the ring, where it is generated fastest */
     if (toe_send_space(c, &space))
-        while (((uintptr_t)space + head.length) & 3)
-            text_string(&head, " ");
+        text_string(&head, &"   "[((uintptr_t)space + head.length + 3) & 3]);
     text_string(&head, "\r\n\r\n");
     toe_send(c, head.at, head.length);
     if (h->method == HEAD)

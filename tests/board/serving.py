@@ -6,6 +6,7 @@ from tiptoe_board.sim.board import SimulatedBoard
 from tiptoe_verif.native.simulation import Simulation
 
 TIMEOUT_US = 60_000
+PAUSE_NS = 600_000
 _STEP_NS = 20_000
 
 
@@ -39,6 +40,9 @@ class Client:
             except BlockingIOError:
                 continue
         socket.close()
+        # The board is in TIME_WAIT now. Its ids are few: the oldest comes back, which takes three commands. A SYN before that
+        # would find none, and come again a simulated second later.
+        world.run(world.now_ns + PAUSE_NS)
         head, _, body = bytes(received).partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 200 "), head
         return body

@@ -79,11 +79,11 @@ def test_it_serves(start: Callable[[firmware.Firmware], SimulatedBoard]) -> None
         Wire(board, peer)
         client = Client(board, peer, IP)
         assert client.get("/bytes/12000") == pattern(12000)
-        for number in range(2 * CONNECTIONS):
+        for number in range(CONNECTIONS + 2):
             assert client.get(f"/bytes/{number}") == pattern(number)
         page = client.get("/").decode()
     rows = {name: int(value) for name, value in (row.split(" ") for row in page.splitlines())}
-    assert rows["accepted"] == 2 * CONNECTIONS + 2 and rows["lost_ids"] == rows["refused_commands"] == 0
+    assert rows["accepted"] == CONNECTIONS + 4 and rows["lost_ids"] == rows["refused_commands"] == 0
     bridge = Bridge(board)
     for name in ("rx_dropped", "rx_damaged", "tx_dropped"):
         assert bridge.read(status_address(name)) == [0], name

@@ -1,8 +1,8 @@
 /* ARP (RFC 826): answers for our address, and resolves the next hops of active opens, with retries.
  *
- * What is known ages (RFC 1122 section 2.3.2.1). A neighbour that connections use is asked again and keeps its old address until it
- * answers; one that nobody uses is forgotten. A slot below the engine's number of next hops is an entry of that table too, so that open
- * connections follow a neighbour whose MAC address changes. (Accepted connections answer to where their SYN came from.)
+ * What is known ages (RFC 1122 section 2.3.2.1). A neighbour that connections use is asked again and keeps its old address
+ * until it answers; one that nobody uses is forgotten. A slot below the engine's number of next hops is an entry of that table
+ * too, so that open connections follow a neighbour whose MAC address changes. (Accepted ones answer where their SYN came from.)
  * SPDX-License-Identifier: BSD-2-Clause
  */
 #include "toe_internal.h"
@@ -163,7 +163,7 @@ void toe_arp_sweep(struct toe *t)
             ask(t, b);
         } else { /* whoever waits for it is told; who has a connection goes on with what was known */
             b->tries = 0;
-            b->next = t->now + AGE_US;
+            b->next = b->known ? t->now + AGE_US : t->now; /* who is told may try again at once */
             if (!b->known)
                 toe_neighbour_answer(t, n, false);
             if (!b->known && !b->users)

@@ -48,7 +48,8 @@ enum toe_error toe_connect(struct toe *t, uint16_t port, uint32_t peer_ip, uint1
 
     if (t->state != TOE_OK)
         return TOE_DOWN;
-    if (!handler || !connection || !peer_port || !peer_ip || peer_ip == f->ip || peer_ip >> 28 >= 14 || peer_ip == (f->ip | ~f->netmask))
+    if (!handler || !connection || !peer_port || !peer_ip || peer_ip == f->ip || peer_ip >> 28 >= 14 ||
+        peer_ip == (f->ip | ~f->netmask))
         return TOE_ARGUMENT;
     if ((peer_ip ^ f->ip) & f->netmask) {
         if (!f->gateway)
@@ -93,8 +94,10 @@ void toe_neighbour_answer(struct toe *t, uint8_t slot, bool reached)
         if (reached) {
             c->todo |= DO_OPEN;
             toe_id_work(t, c);
-        } else {
-            toe_over(t, c, TOE_UNREACHABLE, 0);
+        } else { /* told by the poll, not here: who tries again at once waits for an answer of its own */
+            c->todo = DO_END;
+            c->error = TOE_UNREACHABLE;
+            t->blocked = true;
         }
     }
 }

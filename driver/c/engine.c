@@ -32,10 +32,8 @@ uint64_t toe_now_us(const struct toe *t)
     return t->device.now_us(t->device.context);
 }
 
-static uint32_t field(uint32_t value, uint32_t mask, uint32_t shift)
-{
-    return (value & mask) >> shift;
-}
+/* A field of a register by its name in tiptoe.h. */
+#define FIELD(value, name) (((value) & name##_MASK) >> name##_SHIFT)
 
 /* ---- memory ---- */
 
@@ -86,26 +84,26 @@ static enum toe_error check(struct toe *t)
     const struct toe_config *f = &t->config;
     const uint32_t capabilities = toe_read32(t, TIPTOE_REG_CAPABILITIES);
     const uint32_t limits = toe_read32(t, TIPTOE_REG_LIMITS);
-    const uint32_t ids = 1u << field(capabilities, TIPTOE_CAPABILITIES_LOG2_CONNECTIONS_MASK, TIPTOE_CAPABILITIES_LOG2_CONNECTIONS_SHIFT);
-    const uint32_t half_open = 1u << field(capabilities, TIPTOE_CAPABILITIES_LOG2_SYNCACHE_MASK, TIPTOE_CAPABILITIES_LOG2_SYNCACHE_SHIFT);
-    const uint32_t width = field(limits, TIPTOE_LIMITS_ADDR_WIDTH_MASK, TIPTOE_LIMITS_ADDR_WIDTH_SHIFT);
+    const uint32_t ids = 1u << FIELD(capabilities, TIPTOE_CAPABILITIES_LOG2_CONNECTIONS);
+    const uint32_t half_open = 1u << FIELD(capabilities, TIPTOE_CAPABILITIES_LOG2_SYNCACHE);
+    const uint32_t width = FIELD(limits, TIPTOE_LIMITS_ADDR_WIDTH);
     const uint32_t least = f->snd_log2 < f->rcv_log2 ? f->snd_log2 : f->rcv_log2;
     const uint32_t most = f->snd_log2 < f->rcv_log2 ? f->rcv_log2 : f->snd_log2;
     uint32_t mtu;
 
-    t->frame_limit = field(limits, TIPTOE_LIMITS_MAX_FRAME_BYTES_MASK, TIPTOE_LIMITS_MAX_FRAME_BYTES_SHIFT) |
-                     field(limits, TIPTOE_LIMITS_MAX_FRAME_BYTES_HIGH_MASK, TIPTOE_LIMITS_MAX_FRAME_BYTES_HIGH_SHIFT) << 12;
+    t->frame_limit = FIELD(limits, TIPTOE_LIMITS_MAX_FRAME_BYTES) |
+                     FIELD(limits, TIPTOE_LIMITS_MAX_FRAME_BYTES_HIGH) << 12;
     t->slot_bytes = TIPTOE_HOST_FRAME_SLOT_BYTES;
     while (t->slot_bytes < t->frame_limit + TIPTOE_HOST_FRAME_OFFSET)
         t->slot_bytes <<= 1;
-    t->next_hops = (uint16_t)(1u << field(capabilities, TIPTOE_CAPABILITIES_LOG2_NEXT_HOPS_MASK, TIPTOE_CAPABILITIES_LOG2_NEXT_HOPS_SHIFT));
-    t->listener_count = (uint16_t)(1u << field(capabilities, TIPTOE_CAPABILITIES_LOG2_LISTENERS_MASK, TIPTOE_CAPABILITIES_LOG2_LISTENERS_SHIFT));
+    t->next_hops = (uint16_t)(1u << FIELD(capabilities, TIPTOE_CAPABILITIES_LOG2_NEXT_HOPS));
+    t->listener_count = (uint16_t)(1u << FIELD(capabilities, TIPTOE_CAPABILITIES_LOG2_LISTENERS));
     if (t->listener_count > TOE_LISTENERS)
         t->listener_count = TOE_LISTENERS;
     mtu = f->mtu ? f->mtu : 1500;
     if (mtu > t->frame_limit - 14)
         mtu = t->frame_limit - 14;
-    if (!f->mac || f->mac >> 40 & 1 || f->mac >> 48 || !f->ip || f->ip >> 28 == 14 || mtu < 576 || !f->connections ||
+    if (!f->mac || f->mac >> 40 & 1 || f->mac >> 48 || !f->ip || f->ip >> 28 >= 14 || mtu < 576 || !f->connections ||
         !f->connection_count || f->connection_count > ids || f->passive > f->connection_count || f->command_log2 < 4 ||
         f->command_log2 > 16 || f->event_log2 < 4 || f->event_log2 > 20 || f->frame_log2 < 1 || f->frame_log2 > 15 ||
         least < 12 || most > 24 || UINT32_C(1) << least <= (t->frame_limit > 1514 ? t->frame_limit : 0))

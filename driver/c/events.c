@@ -1,5 +1,5 @@
-/* What the engine says: snapshots of connections, outcomes of commands, errors. Nothing that it writes is trusted: what cannot be is counted
- * and left out.
+/* What the engine says: snapshots of connections, outcomes of commands, errors. Nothing that it writes is trusted: what cannot be
+ * is counted and left out.
  * SPDX-License-Identifier: BSD-2-Clause
  */
 #include "toe_internal.h"
@@ -74,6 +74,8 @@ void toe_over(struct toe *t, struct toe_connection *c, enum toe_error error, uns
     c->todo &= DO_PROVISION;
     c->error = (uint8_t)error;
     c->timer = 0;
+    toe_arp_drop(t, c->neighbour); /* its next hop may be forgotten */
+    c->neighbour = UINT8_MAX;
     if (!(c->flags & END_TOLD)) {
         c->flags |= END_TOLD;
         tell(c, what | TOE_ENDED);
@@ -148,6 +150,18 @@ static void connection_event(struct toe *t, const uint32_t *e)
 
 /* ---- commands ---- */
 
+static enum toe_error refusal(uint32_t status)
+{
+    switch (status) {
+    case TIPTOE_STATUS_EXISTS:
+        return TOE_IN_USE;
+    case TIPTOE_STATUS_TABLE_FULL:
+        return TOE_FULL;
+    default:
+        return TOE_COMMAND;
+    }
+}
+
 static void command_failed(struct toe *t, uint32_t opcode, uint32_t status, uint32_t argument)
 {
     struct toe_connection *c = toe_id_find(t, argument);
@@ -170,7 +184,7 @@ static void command_failed(struct toe *t, uint32_t opcode, uint32_t status, uint
         break;
     case TIPTOE_OPCODE_OPEN:
         if ((c->flags & (ACTIVE | EVENTS_PENDING | OPENED)) == (ACTIVE | EVENTS_PENDING))
-            toe_over(t, c, status == TIPTOE_STATUS_EXISTS ? TOE_IN_USE : status == TIPTOE_STATUS_TABLE_FULL ? TOE_FULL : TOE_COMMAND, 0);
+            toe_over(t, c, refusal(status), 0);
         break;
     case TIPTOE_OPCODE_CLOSE:
         c->error = TOE_COMMAND;

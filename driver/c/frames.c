@@ -1,4 +1,5 @@
-/* Frames of no connection: those that the engine leaves to us, and those that we send. ICMP echo is answered here (RFC 1122 section 3.2.2.6).
+/* Frames of no connection: those that the engine leaves to us, and those that we send. ICMP echo is answered here (RFC 1122
+ * section 3.2.2.6).
  * SPDX-License-Identifier: BSD-2-Clause
  */
 #include "toe_internal.h"
@@ -74,6 +75,8 @@ static uint32_t sum(const uint8_t *from, uint32_t length)
 
     for (uint32_t n = 0; n + 1 < length; n += 2)
         total += get16(from + n);
+    if (length & 1)
+        total += (uint32_t)from[length - 1] << 8;
     while (total >> 16)
         total = (total & 0xffff) + (total >> 16);
     return total;
@@ -91,9 +94,11 @@ static bool echo(struct toe *t, const uint8_t *frame, size_t length)
         return false;
     header = (ip[0] & 15u) * 4;
     total = get16(ip + 2);
-    if (header < IPV4 || total < header + ECHO || total > length - ETHERNET || get16(ip + 6) & 0x3fff || sum(ip, header) != 0xffff)
+    if (header < IPV4 || total < header + ECHO || total > length - ETHERNET || get16(ip + 6) & 0x3fff ||
+        sum(ip, header) != 0xffff)
         return false; /* fragments are nobody's */
-    if (ip[header] != 8 || ip[header + 1] != 0 || get32(ip + 12) >> 28 >= 14 || frame[6] & 1)
+    if (ip[header] != 8 || ip[header + 1] != 0 || sum(ip + header, total - header) != 0xffff || get32(ip + 12) >> 28 >= 14 ||
+        frame[6] & 1)
         return false;
     out = toe_frame_buffer(t, &slot);
     if (!out)

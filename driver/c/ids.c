@@ -1,8 +1,8 @@
 /* Connection ids and their commands.
  *
- * An id goes round: free, PROVISION (in stock, or for a connect at once), open, the terminal event, RELEASE, COMMAND_DONE, free. Each
- * PROVISION has another generation, which tells the uses of an id apart. `passive` of the ids are for accepting once somebody listens:
- * they go into stock as they come free, and no connect takes them.
+ * An id goes round: free, PROVISION (in stock, or for a connect at once), open, the terminal event, RELEASE, COMMAND_DONE, free.
+ * Each PROVISION has another generation, which tells the uses of an id apart. `passive` of the ids are for accepting once
+ * somebody listens: they go into stock as they come free, and no connect takes them.
  * SPDX-License-Identifier: BSD-2-Clause
  */
 #include "toe_internal.h"

@@ -1,5 +1,5 @@
-/* Listeners, and the connections that are half open on the engine: only the event of the SYN tells the four-tuple of the connection that may
- * come of it.
+/* Listeners, and the connections that are half open on the engine: only the event of the SYN tells the four-tuple of the
+ * connection that may come of it.
  * SPDX-License-Identifier: BSD-2-Clause
  */
 #include "toe_internal.h"
@@ -66,7 +66,9 @@ enum toe_error toe_listening(const struct toe *t, uint16_t port)
 
     if (n < 0)
         return TOE_NOT_FOUND;
-    return t->listeners[n].state == LISTENER_ACTIVE ? TOE_OK : t->listeners[n].state == LISTENER_REFUSED ? TOE_COMMAND : TOE_PENDING;
+    if (t->listeners[n].state == LISTENER_ACTIVE)
+        return TOE_OK;
+    return t->listeners[n].state == LISTENER_REFUSED ? TOE_COMMAND : TOE_PENDING;
 }
 
 enum toe_error toe_unlisten(struct toe *t, uint16_t port)

@@ -1,7 +1,8 @@
-/* Command ring and event ring: how driver and engine talk through memory (docs/rings.md). Entries are little endian, whatever the CPU is.
+/* Command ring and event ring: how driver and engine talk through memory (docs/rings.md). Entries are little endian, whatever the
+ * CPU is.
  *
- * A full command ring loses nothing: what has to be posted is written down as `todo` bits where it belongs, and posted by the poll
- * when the engine has read on. So a ring of any size will do, and no queue is needed.
+ * A full command ring loses nothing: what has to be posted is written down as `todo` bits where it belongs, and posted by the
+ * poll when the engine has read on. So a ring of any size will do, and no queue is needed.
  * SPDX-License-Identifier: BSD-2-Clause
  */
 #include "toe_internal.h"

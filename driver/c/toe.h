@@ -1,12 +1,12 @@
 /* A driver of the Tiptoe TCP offload engine in C11, for firmware and kernels: no operating system, no malloc, no thread.
  *
- * struct toe, the tables and the rings lie in memory that the caller gives (toe_config, toe_device). The caller runs toe_poll() again and
- * again, from one loop or from the interrupt's bottom half; handlers are called from within it. No call waits for the peer or the
- * engine, but for toe_start() and toe_reset(), which wait for the engine's reset (a second at most).
+ * struct toe, the tables and the rings lie in memory that the caller gives (toe_config, toe_device). The caller runs toe_poll()
+ * again and again, from one loop or from the interrupt's bottom half; handlers are called from within it. No call waits for the
+ * peer or the engine, but for toe_start() and toe_reset(), which wait for the engine's reset (a second at most).
  *
  * A connection is the application's from toe_connect(), or from the TOE_ESTABLISHED of its listener's handler, until toe_close().
- * Whatever happens to it, TOE_ENDED comes once, last, and within the times of the configuration and the engine's timers. Its id comes back
- * when the engine has told its end and the application has closed it, in either order.
+ * When it ends, TOE_ENDED comes once, last. Its id comes back when the engine has told its end and the application has closed it,
+ * in either order. An idle connection whose peer is gone does not end by itself: set a timer.
  *
  * Addresses and ports are numbers: 10.0.0.1 is 0x0a000001, a MAC address has its first byte on the wire in bits 47:40.
  * SPDX-License-Identifier: BSD-2-Clause
@@ -136,7 +136,7 @@ enum toe_error toe_listen(struct toe *toe, uint16_t port, toe_handler *handler, 
 /* TOE_OK: the engine listens; TOE_PENDING: it has not said so yet; TOE_COMMAND: refused; TOE_NOT_FOUND. */
 enum toe_error toe_listening(const struct toe *toe, uint16_t port);
 enum toe_error toe_unlisten(struct toe *toe, uint16_t port);
-/* TOE_ESTABLISHED or TOE_ENDED follows. `port` 0: one is chosen. Data may be sent at once: it goes out when there is a connection. */
+/* TOE_ESTABLISHED or TOE_ENDED follows. `port` 0: one is chosen. Data may be sent at once: it goes out with the connection. */
 enum toe_error toe_connect(struct toe *toe, uint16_t port, uint32_t peer_ip, uint16_t peer_port, toe_handler *handler,
                            void *context, struct toe_connection **connection);
 
@@ -162,8 +162,8 @@ size_t toe_available(const struct toe_connection *connection);
 void toe_shutdown(struct toe_connection *connection);
 /* RST. TOE_ENDED follows. */
 void toe_abort(struct toe_connection *connection);
-/* The connection is the driver's from now on, no handler is called any more. It ends in an orderly way, or is reset if data is there, or comes,
- * that nobody has read. */
+/* The connection is the driver's from now on, no handler is called any more. It ends in an orderly way, or is reset if data is
+ * there, or comes, that nobody has read. */
 void toe_close(struct toe_connection *connection);
 
 /* TOE_TIMER after so many microseconds, once; 0: not any more. */

@@ -1,4 +1,4 @@
-/* Firmware on the driver of driver/c: an HTTP server, an echo, a sink and a source on one engine. docs/driver.md walks through it.
+/* Firmware on the driver of driver/c: an HTTP server, an echo, a sink and a source on one engine. docs/driver.md speaks of it.
  * SPDX-License-Identifier: BSD-2-Clause
  */
 #include "firmware.h"

@@ -46,7 +46,8 @@ struct firmware_settings {
 extern const size_t firmware_bytes; /* of struct firmware */
 
 /* Start the engine, and the applications on it; then call toe_poll() for ever. */
-enum toe_error firmware_start(struct firmware *firmware, const struct toe_device *device, const struct firmware_settings *settings);
+enum toe_error firmware_start(struct firmware *firmware, const struct toe_device *device,
+                              const struct firmware_settings *settings);
 
 /* Send so many bytes, or for so many seconds, to a sink elsewhere. */
 enum toe_error firmware_source(struct firmware *firmware, uint32_t ip, uint16_t port, uint64_t bytes, uint32_t seconds);

@@ -1,4 +1,4 @@
-/* Small servers and clients on the driver: echo, HTTP, a sink and a source. Each is an example of a handler, and of use on a board.
+/* Small servers and clients on the driver: echo, HTTP, a sink and a source. Each is an example of a handler, useful on a board.
  * SPDX-License-Identifier: BSD-2-Clause
  */
 #ifndef TOE_APPS_H
@@ -9,6 +9,9 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+/* A peer from which nothing is heard for so long is given up: its cable may be pulled. */
+#define APP_IDLE_US 60000000u
 
 /* ---- echo.c: what comes goes back ---- */
 
@@ -63,7 +66,8 @@ enum toe_error sink_listen(struct toe *toe, uint16_t port, struct streams *strea
 /* Waits for a line "bytes N" or "seconds N", sends so much of the pattern, and closes. */
 enum toe_error source_listen(struct toe *toe, uint16_t port, struct streams *streams);
 /* The same to a sink that we connect to: `bytes` 0: for `seconds`. */
-enum toe_error source_connect(struct toe *toe, uint32_t ip, uint16_t port, uint64_t bytes, uint32_t seconds, struct streams *streams);
+enum toe_error source_connect(struct toe *toe, uint32_t ip, uint16_t port, uint64_t bytes, uint32_t seconds,
+                              struct streams *streams);
 
 /* ---- text.c ---- */
 

@@ -8,10 +8,13 @@ static void echo(struct toe_connection *c, unsigned what)
     const uint8_t *data;
     size_t length;
 
-    if (what & TOE_ENDED) {
+    if (what & TOE_TIMER)
+        toe_abort(c);
+    if (what & (TOE_ENDED | TOE_TIMER)) {
         toe_close(c);
         return;
     }
+    toe_set_timer(c, APP_IDLE_US);
     /* As much as there is room for; an acknowledgement of what was sent calls again. */
     while ((length = toe_received(c, &data)) != 0) {
         const size_t sent = toe_send(c, data, length);

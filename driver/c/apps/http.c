@@ -1,7 +1,7 @@
 /* An HTTP/1.1 server (RFC 9112) of generated pages: GET and HEAD, keep-alive, requests one after the other or all at once.
  *
- * A client is served from its connection's handler as far as there is data and room; nobody waits for anybody. Lines are read one at a time
- * into a buffer a client: the rest of the request stays in the receive ring, and its window keeps the client back.
+ * A client is served from its connection's handler as far as there is data and room; nobody waits for anybody. Lines are read one
+ * at a time into a buffer a client: the rest of the request stays in the receive ring, and its window keeps the client back.
  * SPDX-License-Identifier: BSD-2-Clause
  */
 #include "apps.h"

@@ -23,6 +23,15 @@ static void finish(struct toe_connection *c)
     toe_close(c);
 }
 
+/* Whether the connection goes on; a peer from which nothing is heard is given up. */
+static bool goes_on(struct toe_connection *c, unsigned what)
+{
+    if (what & TOE_TIMER)
+        toe_abort(c);
+    toe_set_timer(c, APP_IDLE_US);
+    return !(what & (TOE_ENDED | TOE_TIMER));
+}
+
 static void drain(struct toe_connection *c)
 {
     toe_consumed(c, toe_available(c));
@@ -52,10 +61,11 @@ static void sink(struct toe_connection *c, unsigned what)
     s->bytes += toe_available(c);
     all->sunk += toe_available(c);
     drain(c);
-    if (!(what & TOE_ENDED) && !toe_peer_closed(c))
-        return;
-    if (!(what & TOE_ENDED))
+    if (goes_on(c, what)) {
+        if (!toe_peer_closed(c))
+            return;
         answer(c, s);
+    }
     finish(c);
 }
 
@@ -140,7 +150,7 @@ static void source(struct toe_connection *c, unsigned what)
 {
     struct stream *s = stream_of(c);
 
-    if (what & TOE_ENDED) {
+    if (!goes_on(c, what)) {
         finish(c);
         return;
     }
@@ -161,7 +171,8 @@ enum toe_error source_listen(struct toe *t, uint16_t port, struct streams *strea
     return toe_listen(t, port, source, streams);
 }
 
-enum toe_error source_connect(struct toe *t, uint32_t ip, uint16_t port, uint64_t bytes, uint32_t seconds, struct streams *streams)
+enum toe_error source_connect(struct toe *t, uint32_t ip, uint16_t port, uint64_t bytes, uint32_t seconds,
+                              struct streams *streams)
 {
     struct toe_connection *c;
     const enum toe_error error = toe_connect(t, 0, ip, port, source, streams, &c);
@@ -169,6 +180,10 @@ enum toe_error source_connect(struct toe *t, uint32_t ip, uint16_t port, uint64_
 
     if (!error)
         streams->table[toe_index(c)] = (struct stream){
-            .state = SOURCE, .left = bytes ? bytes : UINT64_MAX, .from = now, .until = bytes ? 0 : now + seconds * UINT64_C(1000000)};
+            .state = SOURCE,
+            .left = bytes ? bytes : UINT64_MAX,
+            .from = now,
+            .until = bytes ? 0 : now + seconds * UINT64_C(1000000),
+        };
     return error;
 }

@@ -54,6 +54,7 @@ class Bench:
     def impatient(self, retries: int = 3) -> None:
         """The engine gives up after so many time-outs."""
         self.a.write32(abi.REG_RETRIES, retries | retries << 8)
+        self.a.write32(abi.REG_RTO_INITIAL, 200)
 
     def until(self, condition: Callable[[], object], what: str = "", timeout_us: float = 3e6) -> None:
         self.two.run_until(condition, timeout_us, what)
@@ -170,8 +171,14 @@ def make(out_dir) -> Iterator[Callable[..., Bench]]:
     made: list[Bench] = []
 
     def bench(config="tiny", pair: dict | None = None, **settings) -> Bench:
-        options = {"a": {"attach": False}, "memory_bytes": 1 << 24, "pcap": out_dir / "wire.pcap"} | (pair or {})
-        options |= {"library": library(config), "tick_us": 1000 // HASTE}
+        given = {
+            "a": {"attach": False},
+            "memory_bytes": 1 << 24,
+            "pcap": out_dir / "wire.pcap",
+            "tick_us": 1000 // HASTE,
+        }
+        given["b"] = {"driver": {"registers": {abi.REG_MSL_TICKS: 20}}}
+        options = given | {"library": library(config)} | (pair or {})
         made.append(Bench(Pair(config, **options), **settings))
         return made[-1]
 

@@ -25,9 +25,7 @@ def targets() -> dict[str, str]:
     """Compilers by the name of what they compile for."""
     found = {"native": "gcc -Os"}
     if importlib.util.find_spec("ziglang"):
-        found["rv32im"] = (
-            f"{sys.executable} -m ziglang cc -Os -target riscv32-freestanding-none -mcpu=generic_rv32+m -fno-sanitize=undefined"
-        )
+        found["rv32im"] = f"{sys.executable} -m ziglang cc -Os -target riscv32-freestanding-none -mcpu=generic_rv32+m"
     elif shutil.which("riscv64-unknown-elf-gcc"):
         found["rv32im"] = "riscv64-unknown-elf-gcc -Os -march=rv32im -mabi=ilp32"
     return found

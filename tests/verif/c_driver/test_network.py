@@ -29,6 +29,7 @@ class Alone:
         self.c = CDriver(self.sim, tick_cycles=100, sanitize=SANITIZE, clock=HASTE, **settings)
         assert self.c.started is Error.OK
         self.sim.tasks.append(self.c.poll)
+        self.sim.run_us(1000)
 
     def say(self, frame, wait_us: float = 2000) -> list:
         """Send a frame; what comes meanwhile, as scapy sees it."""
@@ -51,7 +52,6 @@ def arp(op: int, **fields) -> Ether:
 
 
 def test_announces_its_address(alone) -> None:
-    alone.sim.run_us(1000)
     announced = Ether(alone.sent[0])[ARP]
     assert (announced.op, announced.psrc, announced.pdst, announced.hwsrc) == (1, "10.0.0.2", "10.0.0.2", OURS)
 
@@ -68,14 +68,25 @@ def test_answers_arp(alone) -> None:
 
 
 def test_asks_three_times_then_gives_up(alone) -> None:
-    alone.sim.run_us(1000)
+    """And three times for who tries again at once, from its handler."""
+    again = []
+
+    def retry(connection, what: What) -> None:
+        connection.close()
+        again.append(alone.c.connect(0x0A000009, 80))
+
     alone.sent.clear()
     ours = alone.c.connect(0x0A000009, 80)
-    alone.sim.run_us(3_100_000 // HASTE)
-    asked = [Ether(data)[ARP].pdst for data in alone.sent]
-    assert asked == ["10.0.0.9"] * 3
-    assert ours.what == What.ENDED and ours.result is Error.UNREACHABLE
-    ours.close()
+    ours.then = retry
+    for times in (3, 6):
+        alone.sim.run_us(3_050_000 // HASTE)
+        assert [Ether(data)[ARP].pdst for data in alone.sent[:times]] == ["10.0.0.9"] * times
+    alone.sim.run_us(500_000 // HASTE)
+    assert len(alone.sent) == 6
+    for one in (ours, again[0]):
+        assert one.what == What.ENDED and one.result is Error.UNREACHABLE
+    again[0].close()
+    alone.sim.run_us(1000)
     assert alone.c.in_use == 0
 
 
@@ -85,7 +96,7 @@ def test_gateway_and_a_neighbour_that_moves(alone) -> None:
     for mac in (NEIGHBOUR, "02:00:00:00:00:78"):
         alone.say(arp(op=2, hwsrc=mac, psrc="10.0.0.254", hwdst=OURS, pdst="10.0.0.2"))
         alone.sent.clear()
-        alone.sim.run_us(1_200_000 // HASTE)  # the SYN, or its repetition
+        alone.sim.run_us(2_500_000 // HASTE)  # the SYN, or its repetition
         syns = [frame for frame in map(Ether, alone.sent) if IP in frame]
         assert syns and {(frame.dst, frame[IP].dst) for frame in syns} == {(mac, "8.8.8.8")}
     ours.close()

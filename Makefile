@@ -15,7 +15,7 @@ define need
 command -v $(1) >/dev/null || { echo "error: $(1) not found: install it first ($(2))" >&2; exit 1; }
 endef
 
-.PHONY: help setup compiler demo test bench synth boards netlist bitstream load soak mutants lint format check lock clean distclean
+.PHONY: help setup compiler demo test bench synth wheel boards netlist bitstream load soak mutants lint format check lock clean distclean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -48,8 +48,12 @@ test: setup lint ## everything that proves it, under 20 minutes on two cores
 bench: setup ## figures in cycles, with their theoretical bounds (build/bench.json)
 	@$(BIN)/tiptoe bench
 
-synth: setup ## place and route for ECP5: LUT, FF, block RAM, Fmax against the baseline (build/synth.json)
-	@$(BIN)/python -m tiptoe_verif.synth --all --baseline --jobs $(JOBS) $(BLOCKS)
+synth: setup ## place and route for ECP5 against the baseline (build/synth.json); TARGET=xcup, xc7, gowin, ecp5 or all: synthesis only
+	@$(BIN)/python -m tiptoe_verif.synth $(if $(TARGET),--target $(TARGET),--all --baseline --jobs $(JOBS)) $(BLOCKS)
+
+wheel: setup ## the package as build/dist/*.whl: pip install that, and tiptoe runs without this checkout
+	@$(BIN)/python -m pip wheel -q --disable-pip-version-check --no-deps -w build/dist .
+	@ls build/dist/*.whl
 
 boards: setup ## the boards there are, and what of each was verified how
 	@$(BIN)/python -m tiptoe_board.commands boards

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from tiptoe_verif.paths import ROOT
 
-FOLDER = ROOT / "constraints"
+_PACKED = Path(__file__).with_name("constraints")
+FOLDER = _PACKED if _PACKED.is_dir() else ROOT / "constraints"
 FILE = FOLDER / "boards.toml"
 
 

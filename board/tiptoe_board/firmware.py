@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tiptoe_verif.c_driver import DRIVER, HEADERS, make_variable
-from tiptoe_verif.paths import BUILD, ROOT
+from tiptoe_verif.paths import CACHE, ROOT
 from tiptoe_verif.sim.toolchain import ToolError, cached_dir, digest
 
 SOURCES = ROOT / "board" / "firmware"
@@ -84,7 +84,7 @@ def build(program: Sequence[Path], soc: Path, folders: Sequence[Path] = ()) -> F
             searched = [f"-I{path}" for path in (folder, SOURCES, HEADERS, *folders)]
             linking = [f"-L{folder}", f"-Wl,-T,{SOURCES / 'firmware.ld'}", "-o", str(elf)]
             libraries = [] if "ziglang" in command else ["-nostdlib", "-lgcc"]  # zig's own come by themselves
-            caches = {f"ZIG_{kind}_CACHE_DIR": str(BUILD / "zig") for kind in ("GLOBAL", "LOCAL")}
+            caches = {f"ZIG_{kind}_CACHE_DIR": str(CACHE / "zig") for kind in ("GLOBAL", "LOCAL")}
             done = subprocess.run(
                 [*command, *_FLAGS, *searched, *map(str, files), *linking, *libraries], capture_output=True, text=True,
                 cwd=folder, env=os.environ | caches,

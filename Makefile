@@ -8,13 +8,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 BOARD ?= ecpix5
+OPTIONS = $(if $(MEMORY),--memory $(MEMORY)) $(if $(CPU),--cpu $(CPU))
 STAMP := $(VENV)/.ready-$(shell cat pyproject.toml requirements.lock | cksum | cut -d' ' -f1)
 
 define need
 command -v $(1) >/dev/null || { echo "error: $(1) not found: install it first ($(2))" >&2; exit 1; }
 endef
 
-.PHONY: help setup demo test bench synth wheel boards netlist bitstream load soak mutants lint format check lock clean distclean
+.PHONY: help setup compiler demo test bench synth wheel boards netlist bitstream load soak mutants lint format check lock clean distclean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -33,6 +34,10 @@ $(STAMP): pyproject.toml requirements.lock
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps -r requirements.lock
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps -e .
 	@rm -f $(VENV)/.ready-*; touch $@
+
+compiler: setup ## the C compiler for a board's processor: zig, 100 MB of the package index
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps $$(sed -n 's/^compiler = \["\(.*\)"\]/\1/p' pyproject.toml)
+	@$(BIN)/python -m ziglang version
 
 demo: setup ## build the simulated engine and carry real traffic over it
 	@$(BIN)/tiptoe demo
@@ -53,14 +58,14 @@ wheel: setup ## the package as build/dist/*.whl: pip install that, and tiptoe ru
 boards: setup ## the boards there are, and what of each was verified how
 	@$(BIN)/python -m tiptoe_board.commands boards
 
-netlist: setup ## BOARD=name [MEMORY=ddr3|block]: a board's netlist (10 minutes)
-	@$(BIN)/python -m tiptoe_board.commands netlist $(BOARD) $(if $(MEMORY),--memory $(MEMORY))
+netlist: setup ## BOARD=name [MEMORY=ddr3|block] [CPU=vexriscv]: a board's netlist (10 minutes)
+	@$(BIN)/python -m tiptoe_board.commands netlist $(BOARD) $(OPTIONS)
 
-bitstream: setup ## BOARD=name [MEMORY=ddr3|block]: its bitstream and a report (45 minutes or more)
-	@$(BIN)/python -m tiptoe_board.commands bitstream $(BOARD) $(if $(MEMORY),--memory $(MEMORY))
+bitstream: setup ## BOARD=name [MEMORY=ddr3|block] [CPU=vexriscv]: its bitstream and a report (45 minutes or more)
+	@$(BIN)/python -m tiptoe_board.commands bitstream $(BOARD) $(OPTIONS)
 
-load: setup ## BOARD=name: load the bitstream with openFPGALoader
-	@$(BIN)/python -m tiptoe_board.commands load $(BOARD)
+load: setup ## BOARD=name [CPU=vexriscv]: load the bitstream with openFPGALoader
+	@$(BIN)/python -m tiptoe_board.commands load $(BOARD) $(if $(CPU),--cpu $(CPU))
 
 soak: setup ## long seeded runs
 	@$(BIN)/python -m pytest -n $(JOBS) -m soak --timeout 7200 $(ARGS)

@@ -1,15 +1,18 @@
-"""Where things are on the bridges' bus (32-bit byte addresses); the engine itself sees host memory from address 0."""
+"""Where things are on the bus of bridges and processor (32-bit byte addresses); the engine sees host memory from address 0.
 
-ENGINE_BASE, ENGINE_BYTES = 0x3000_0000, 1 << 20
-"""The engine's registers and doorbells (docs/registers.md)."""
+What others than the processor write lies above 0x8000_0000: VexRiscv never caches that. Below are its ROM and its memory.
+"""
 
-MEMORY_BASE = 0x4000_0000
+MEMORY_BASE = 0x8000_0000
 """Host memory."""
+
+ENGINE_BASE, ENGINE_BYTES = 0xE000_0000, 1 << 20
+"""The engine's registers and doorbells (docs/registers.md)."""
 
 CSR_BASE, CSR_PAGE = 0xF000_0000, 0x800
 """LiteX's registers, a page a block."""
 
-CSR_PAGES = {"ctrl": 0, "status": 1, "mac": 2, "phy": 3, "ddrphy": 4, "sdram": 5}
+CSR_PAGES = {"ctrl": 0, "status": 1, "mac": 2, "phy": 3, "ddrphy": 4, "sdram": 5, "uart": 6, "timer0": 7}
 STATUS_NAMES = ("build", "clock", "memory", "irq", "rx_dropped", "rx_damaged", "tx_dropped", "host_dropped", "dram")
 """Words of the block ``status``, in order."""
 

@@ -44,6 +44,8 @@ class Board:
     """What was looked at, and how."""
     memory: str = "ddr3"
     """Where host memory is (``modules.MEMORIES``)."""
+    cpu: str = ""
+    """The processor that drives the engine (``cpu.CPUS``), if there is one."""
 
     @property
     def clock_hz(self) -> int:

@@ -18,11 +18,13 @@ from tiptoe_verif.paths import BUILD
 from tiptoe_verif.sim.toolchain import ToolError
 
 from .boards import Board, load_boards
+from .cpu import CPUS
 from .flow import Netlist, make_netlist, pack, place
-from .modules import MEMORIES
+from .modules import BESIDE_CPU, MEMORIES
 from .report import load_command, write_report
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Tiptoe on a board.")
+Processor = Annotated[str, typer.Option("--cpu", help=f"A processor that drives the engine: {', '.join(CPUS)}.")]
 Memory = Annotated[
     str,
     typer.Option(
@@ -43,19 +45,27 @@ class Steps:
         print(f"{self._name} {minutes:3d}:{seconds:02d}  {step}", flush=True)
 
 
-def _board(name: str, memory: str = "") -> Board:
+def _board(name: str, memory: str = "", cpu: str = "") -> Board:
     known = load_boards()
     if name not in known:
         sys.exit(f"error: no board {name!r}: there are {', '.join(known)}")
     board = known[name]
     if memory and memory not in MEMORIES:
         sys.exit(f"error: no memory {memory!r}: there are {', '.join(MEMORIES)}")
-    return replace(board, memory=memory or board.memory)
+    if cpu and cpu not in CPUS:
+        sys.exit(f"error: no processor {cpu!r}: there are {', '.join(CPUS)}")
+    if cpu and memory not in ("", BESIDE_CPU):
+        sys.exit(f"error: beside a processor host memory is {BESIDE_CPU!r}: its program does not start DDR3")
+    return replace(board, memory=memory or (BESIDE_CPU if cpu else board.memory), cpu=cpu)
+
+
+def _folder(board: Board) -> Path:
+    """Results where they are easily found: build/NAME, build/NAME-CPU."""
+    return BUILD / "-".join(filter(None, (board.name, board.cpu)))
 
 
 def _publish(board: Board, mapped: Netlist) -> Path:
-    """Results where they are easily found: build/NAME."""
-    folder = BUILD / board.name
+    folder = _folder(board)
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("report.md", "floorplan.png", "tiptoe.bit", "tiptoe.svf", "map.json"):
         source, target = mapped.folder / name, folder / name
@@ -76,37 +86,36 @@ def boards() -> None:
 
 
 @app.command()
-def netlist(name: Name, memory: Memory = "") -> None:
+def netlist(name: Name, memory: Memory = "", cpu: Processor = "") -> None:
     """Everything up to place and route: about 10 minutes, or none when it is there."""
-    board, log = _board(name, memory), Steps(name)
+    board, log = _board(name, memory, cpu), Steps(name)
     mapped = make_netlist(board, log)
     write_report(board, mapped, None)
-    log(
-        f"netlist: {', '.join(f'{used:,} {kind}' for kind, used in mapped.used.items())}; {_publish(board, mapped) / 'report.md'}"
-    )
+    page = _publish(board, mapped) / "report.md"
+    log(f"netlist: {', '.join(f'{used:,} {kind}' for kind, used in mapped.used.items())}; {page}")
 
 
 @app.command()
-def bitstream(name: Name, memory: Memory = "") -> None:
+def bitstream(name: Name, memory: Memory = "", cpu: Processor = "") -> None:
     """The bitstream and its report: 45 minutes or more, or none when they are there."""
-    board, log = _board(name, memory), Steps(name)
+    board, log = _board(name, memory, cpu), Steps(name)
     mapped = make_netlist(board, log)
     timing = place(board, mapped, log)
     bit, _ = pack(mapped, log)
     write_report(board, mapped, timing)
     folder = _publish(board, mapped)
     log(f"{folder / bit.name}, {folder / 'tiptoe.svf'}, {folder / 'report.md'}")
-    print(f"to load it: make load BOARD={name}")
+    print(f"to load it: make load BOARD={name}{f' CPU={cpu}' if cpu else ''}")
 
 
 @app.command()
-def load(name: Name) -> None:
+def load(name: Name, cpu: Processor = "") -> None:
     """Load the bitstream into the board's chip (until the power goes) with openFPGALoader."""
-    board = _board(name)
-    bit = BUILD / name / "tiptoe.bit"
+    board = _board(name, cpu=cpu)
+    bit = _folder(board) / "tiptoe.bit"
     command = load_command(board, bit)
     if not bit.exists():
-        sys.exit(f"error: {bit} is not there: make bitstream BOARD={name}")
+        sys.exit(f"error: {bit} is not there: make bitstream BOARD={name}{f' CPU={cpu}' if cpu else ''}")
     if shutil.which("openFPGALoader") is None:
         sys.exit(
             f"error: openFPGALoader not found: install it (Debian: apt-get install openfpgaloader), then: {command}"

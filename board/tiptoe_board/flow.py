@@ -23,7 +23,9 @@ from tiptoe_verif.sim.toolchain import ToolError, cached_dir, digest
 from tiptoe_verif.synth import netlist
 from tiptoe_verif.synth.flow import luts, run_yosys, without_bypass
 
+from . import firmware
 from .boards import Board
+from .cpu import ROM_IMAGE
 from .modules import ENGINE, MEMORY, SHARE, TOP, rtlil, sizes
 
 Log = Callable[[str], None]
@@ -51,7 +53,7 @@ class Netlist:
 
 def elaborate(board: Board, folder: Path, build: str) -> None:
     """LiteX's half into ``folder``; ToolError when its constraints are not the board's file."""
-    command = [sys.executable, "-m", "tiptoe_board.elaborate", board.name, str(folder), build, board.memory]
+    command = [sys.executable, "-m", "tiptoe_board.elaborate", board.name, str(folder), build, board.memory, board.cpu]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     (folder / "elaborate.log").write_text(done.stdout)
     if done.returncode:
@@ -65,18 +67,23 @@ def elaborate(board: Board, folder: Path, build: str) -> None:
 
 def make_netlist(board: Board, log: Log) -> Netlist:
     """Everything up to place and route; kept by a hash of the design, which is the build's number too."""
+    if board.cpu:
+        firmware.compiler()  # its absence is told now, not in a minute
     log("engine, queues and memory (Amaranth)")
     text = without_bypass(rtlil(sizes(board.clock_mhz, board.memory)))
     log("top (LiteX)")
     with tempfile.TemporaryDirectory() as scratch:
         elaborate(board, Path(scratch), "0" * 8)
         top = (Path(scratch) / "top.v").read_text()
+        program = firmware.build_server(Path(scratch)).rom.read_text() if board.cpu else ""
     passes = inspect.getsource(netlist) + "".join(_commands([]))
-    key = digest(text, top, board.size, board.package, str(board.speed), board.used_constraints, passes)
-    with cached_dir("bitstream", board.name, key) as (folder, complete):
+    key = digest(text, top, program, board.size, board.package, str(board.speed), board.used_constraints, passes)
+    with cached_dir("bitstream", "-".join(filter(None, (board.name, board.cpu))), key) as (folder, complete):
         if not complete:
             start = time.monotonic()
             elaborate(board, folder, key[:8])
+            if board.cpu:
+                (folder / ROM_IMAGE).write_text(program)
             log("netlist (yosys, about 8 minutes)")
             used = _map(folder, text)
             facts = {"build": key[:8], "used": used, "seconds": time.monotonic() - start}

@@ -14,9 +14,11 @@ ENGINE, SHARE, MEMORY = "tiptoe_mac_engine", "tiptoe_mac_share", "tiptoe_host_me
 TOP = "tiptoe_board"
 """The name of the one that has them all, which is LiteX's."""
 
-MEMORIES = {"ddr3": (256, 1 << 25), "block": (16, 1 << 17)}
+MEMORIES = {"ddr3": (256, 1 << 25), "block": (16, 1 << 17), "small": (16, 1 << 16)}
 """Where host memory may be: how many connections the engine has then, and bytes. 128 KiB of block memory hold the rings of 12;
-32 MiB of DDR3 have rings of 32 KiB each way for 256, and are no more than a driver over a bridge wants to have a copy of."""
+32 MiB of DDR3 have rings of 32 KiB each way for 256, and are no more than a driver over a bridge wants to have a copy of.
+A processor's own memories leave room for 64 KiB of block memory: 5 pairs of rings."""
+BESIDE_CPU = "small"
 
 
 @dataclass(frozen=True, kw_only=True)

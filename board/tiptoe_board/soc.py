@@ -1,4 +1,4 @@
-"""The top: engine, MAC, Etherbone and UART bridges, host memory, on one Wishbone bus."""
+"""The top: engine, MAC, Etherbone and UART bridges, host memory, a processor if wanted, on one Wishbone bus."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from litex.soc.integration.soc import SoCRegion
 from litex.soc.integration.soc_core import SoCMini
 
 from .address_map import CSR_BASE, CSR_PAGES, ENGINE_BASE, ENGINE_BYTES, MEMORY_BASE
+from .cpu import INTERRUPTS, Cpu, connect_interrupt
 from .ddr3 import Ddr3Memory
 from .engine import HostMemory, SharedMac, TiptoeEngine
 from .modules import Sizes
@@ -36,20 +37,24 @@ class TiptoeSoC(SoCMini):
     mac_address, ip_address
         The bridge's own; the engine's are set by its driver.
     uart
-        A second bridge, UARTBone, at the pins ``serial``.
+        A second bridge, UARTBone, at the pins ``serial``, unless they are the processor's console.
     sdram
         A DDR3 chip's PHY and LiteDRAM's controller for it: host memory; without, it is in block memory.
+    cpu : Cpu, optional
+        A processor that drives the engine; without one the host at the bridge does.
     """
 
     csr_map = CSR_PAGES
+    interrupt_map = INTERRUPTS
     mem_map = {"csr": CSR_BASE}
 
     def __init__(
         self, platform: Any, crg: LiteXModule, phy: Any, sizes: Sizes, *,
         clock_hz: int, build: int, mac_address: int, ip_address: str, uart: bool = True, sdram: tuple[Any, Any] | None = None,
+        cpu: Cpu | None = None,
     ) -> None:  # fmt: skip
         self.crg = crg
-        SoCMini.__init__(self, platform, clock_hz, csr_data_width=32)
+        SoCMini.__init__(self, platform, clock_hz, csr_data_width=32, **(cpu.soc_options() if cpu else {}))
         self.phy = phy
         # LiteEth's checker (2024.12) takes a frame's FCS for right unless this tells it where the frame ends; a PHY of 8 bits
         # leaves it alone.
@@ -67,7 +72,9 @@ class TiptoeSoC(SoCMini):
         self.status = Status(
             engine, share, build=build, clock_hz=clock_hz, memory_bytes=sizes.memory_bytes, dram=bool(sdram)
         )
-        if uart:
+        if cpu:
+            connect_interrupt(self, engine.irq)
+        if uart and not (cpu and cpu.console == "serial"):
             self.add_uartbone()
         self.bus.add_master(name="etherbone", master=station.bus)
         self.bus.add_slave("engine", engine.axil, SoCRegion(origin=ENGINE_BASE, size=ENGINE_BYTES, cached=False))

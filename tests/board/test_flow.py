@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from tiptoe_board import firmware
 from tiptoe_board.address_map import DDRPHY_NAMES, STATUS_NAMES, ddrphy_address, sdram_address, status_address
 from tiptoe_board.boards import FOLDER, load_boards
+from tiptoe_board.cpu import ROM_IMAGE, Cpu
 from tiptoe_board.flow import Netlist, TimingError, clocks, elaborate, make_netlist, place, used_cells
+from tiptoe_board.modules import BESIDE_CPU
 from tiptoe_board.report import part_of, placed_cells, write_report
 from tiptoe_verif.sim.toolchain import ToolError
 
@@ -22,12 +25,19 @@ SDRAM_NAMES["issue"] = "command_issue"
 REPORT = {"fmax": {"$glbnet$sys_clk": {"achieved": 60.0, "constraint": 50.0}}}
 
 
-@pytest.mark.parametrize(("name", "memory"), [("ecpix5", "ddr3"), ("butterstick", "ddr3"), ("ecpix5", "block")])
-def test_the_constraints_are_what_the_platform_says(name: str, memory: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "memory", "cpu"),
+    [
+        ("ecpix5", "ddr3", ""), ("butterstick", "ddr3", ""), ("ecpix5", "block", ""),
+        ("ecpix5", BESIDE_CPU, "vexriscv"), ("butterstick", BESIDE_CPU, "vexriscv"),
+    ],
+)  # fmt: skip
+def test_the_constraints_are_what_the_platform_says(name: str, memory: str, cpu: str, tmp_path: Path) -> None:
     """Pins, levels and clocks of LiteX's platform, for the top's ports and no others; every clock of the top has its rate.
     LiteX's registers are where the address map has them."""
-    board = replace(BOARDS[name], memory=memory)
+    board = replace(BOARDS[name], memory=memory, cpu=cpu)
     elaborate(board, tmp_path, "0" * 8)
+    assert ("module VexRiscv (" in (tmp_path / "top.v").read_text()) == bool(cpu)
     lines = board.used_constraints.splitlines()
     assert f'FREQUENCY PORT "{board.input_clock}" {board.input_mhz} MHz;' in lines
     assert 'FREQUENCY PORT "eth_clocks_rx" 125.0 MHz;' in lines
@@ -43,6 +53,19 @@ def test_the_constraints_are_what_the_platform_says(name: str, memory: str, tmp_
             for word, register in SDRAM_NAMES.items():
                 expected[f"sdram_dfii_pi{phase}_{register}"] = sdram_address(word, phase)
     assert {key: registers[key]["addr"] for key in expected} == expected
+
+
+def test_the_program_is_part_of_the_design(tmp_path: Path) -> None:
+    """It is compiled for the board's own map, and fits the ROM that the Verilog reads from a file beside it."""
+    try:
+        firmware.compiler()
+    except ToolError as error:
+        pytest.skip(str(error))
+    cpu = Cpu()
+    elaborate(replace(BOARDS["butterstick"], memory=BESIDE_CPU, cpu=cpu.name), tmp_path, "0" * 8)
+    made = firmware.build_server(tmp_path)
+    assert made.rom_bytes <= cpu.rom_bytes and made.ram_bytes <= cpu.ram_bytes - 1024
+    assert f'$readmemh("{ROM_IMAGE}", rom);' in (tmp_path / "top.v").read_text()
 
 
 def test_constraints_that_are_not_the_boards_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,11 +147,19 @@ def test_an_unknown_memory_is_named() -> None:
     assert shown.returncode == 1 and "no memory 'rom': there are ddr3, block" in shown.stderr
 
 
+def test_a_processor_goes_with_block_memory() -> None:
+    shown = command("netlist", "ecpix5", "--cpu", "z80")
+    assert shown.returncode == 1 and "no processor 'z80': there are vexriscv" in shown.stderr
+    shown = command("netlist", "ecpix5", "--cpu", "vexriscv", "--memory", "ddr3")
+    assert shown.returncode == 1 and "does not start DDR3" in shown.stderr
+
+
 @pytest.mark.soak
-@pytest.mark.parametrize("name", BOARDS)
-def test_the_netlist_fits_the_chip(name: str) -> None:
+@pytest.mark.parametrize(("name", "cpu"), [*((name, "") for name in BOARDS), ("ecpix5", "vexriscv")])
+def test_the_netlist_fits_the_chip(name: str, cpu: str) -> None:
     """yosys and the passes: no loop, no cell that is not there, room for all; and it is kept."""
-    mapped = make_netlist(BOARDS[name], print)
-    assert 20_000 < mapped.used["LUT"] < 70_000 and mapped.used["block RAM"] < 200
-    again = make_netlist(replace(BOARDS[name], title="the same"), print)
+    board = replace(BOARDS[name], memory=BESIDE_CPU, cpu=cpu) if cpu else BOARDS[name]
+    mapped = make_netlist(board, print)
+    assert 20_000 < mapped.used["LUT"] < 70_000 and mapped.used["block RAM"] <= 208
+    again = make_netlist(replace(board, title="the same"), print)
     assert again == mapped

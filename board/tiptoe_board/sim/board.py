@@ -36,30 +36,37 @@ class LineError(AssertionError):
     """The top broke a rule of Ethernet."""
 
 
-def litex_verilog(memory: str) -> str:
-    """LiteX's half of the simulated top; kept by a hash."""
+def elaborated(memory: str, cpu: str = "") -> Path:
+    """LiteX's half of the simulated top (``top.v``, ``map.json``), with that processor if there is one; kept by a hash."""
     folder = Path(__file__).parents[1]
     sources = "".join(path.read_text() for path in sorted(folder.rglob("*.py")))
-    with cached_dir("board", "sim", digest(sources, memory)) as (path, complete):
+    with cached_dir("board", "sim", digest(sources, memory, cpu)) as (path, complete):
         if not complete:
-            command = [sys.executable, "-m", "tiptoe_board.elaborate", "sim", str(path), f"{BUILD_ID:08x}", memory]
+            command = [sys.executable, "-m", "tiptoe_board.elaborate", "sim", str(path), f"{BUILD_ID:08x}", memory, cpu]
             done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
             (path / "elaborate.log").write_text(done.stdout)
             if done.returncode:
                 tail = "\n".join(done.stdout.splitlines()[-8:])
                 raise ToolError(f"LiteX failed ({path / 'elaborate.log'}):\n{tail}")
-        return (path / "top.v").read_text()
+        return path
 
 
-def build_board(memory: str = "ddr3", progress: Progress | None = None) -> Path:
-    """Compile the simulated top with host memory of that kind; returns the library, at once if it is there."""
+def build_board(memory: str = "ddr3", progress: Progress | None = None, *, cpu: str = "") -> Path:
+    """Compile the simulated top with that kind of host memory, and processor; returns the library, at once if it is there."""
     off = "".join(f"/* verilator lint_off {rule} */\n" for rule in _WAIVED)
-    text = verilog(sizes(CLOCK_MHZ, memory)) + off + litex_verilog(memory)
+    text = verilog(sizes(CLOCK_MHZ, memory)) + off + (elaborated(memory, cpu) / "top.v").read_text()
     return build_library(TOP, text, [_SOURCE], optimise="-O1 -march=native", progress=progress)
 
 
 class SimulatedBoard:
     """One top; a :class:`~tiptoe_verif.native.world.Node`.
+
+    Parameters
+    ----------
+    library : Path
+        What ``build_board`` returned.
+    rom : Path, optional
+        The image of the processor's program.
 
     Attributes
     ----------
@@ -69,19 +76,21 @@ class SimulatedBoard:
 
     quantum_ns = 2000
 
-    def __init__(self, library: Path) -> None:
+    def __init__(self, library: Path, rom: Path | None = None) -> None:
         self._library = library_ = ctypes.CDLL(str(library))
         pointer, wide, word = ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32
         for name, result, arguments in (
-            ("create", pointer, (wide,)), ("destroy", None, (pointer,)), ("now", wide, (pointer,)),
+            ("create", pointer, (wide, ctypes.c_char_p)), ("destroy", None, (pointer,)), ("now", wide, (pointer,)),
             ("run", None, (pointer, wide, word)), ("give", None, (pointer, wide, ctypes.c_char_p, word)),
             ("arriving", word, (pointer,)), ("pause", None, (pointer, word)),
             ("take", word, (pointer, ctypes.c_char_p, word, pointer, pointer)),
+            ("console", word, (pointer, ctypes.c_char_p, word)),
         ):  # fmt: skip
             function = getattr(library_, f"board_{name}")
             function.restype, function.argtypes = result, arguments
-        self._sim = library_.board_create(round(500_000 / CLOCK_MHZ))
+        self._sim = library_.board_create(round(500_000 / CLOCK_MHZ), str(rom or "").encode())
         self._room = ctypes.create_string_buffer(_ROOM)
+        self._console = ""
         self.gaps: list[int] = []
         self.world = World()
         self.world.nodes.append(self)
@@ -107,6 +116,21 @@ class SimulatedBoard:
     def run_until_frame(self, until_ns: int) -> None:
         """Live until that time, or until a frame has been sent."""
         self._library.board_run(self._sim, until_ns * 1000, 1)
+
+    @property
+    def console(self) -> str:
+        """All that the processor's console has said."""
+        while length := self._library.board_console(self._sim, self._room, _ROOM):
+            self._console += self._room.raw[:length].decode("latin-1")
+        return self._console
+
+    def boot(self, ready: str, timeout_us: int = 5000) -> None:
+        """Live until the console has said ``ready``; TimeoutError with what it said instead."""
+        end = self.now_ns + timeout_us * 1000
+        while ready not in self.console:
+            if self.now_ns > end:
+                raise TimeoutError(f"not {ready!r} in {timeout_us} us, but {self.console!r}")
+            self.advance(self.now_ns + 10_000)
 
     # --- Node ---
 

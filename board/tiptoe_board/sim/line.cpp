@@ -5,6 +5,7 @@
 #include <cstring>
 #include <deque>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "Vtop.h"
@@ -14,12 +15,35 @@ namespace {
 
 constexpr uint64_t HALF_LINE_PS = 4000;
 constexpr unsigned GAP = 12;
+constexpr uint64_t SERIAL_BIT_PS = 200000;  // 5 Mbaud, as elaborate.py says
 
 using Bytes = std::vector<uint8_t>;
 struct Sent {
     Bytes bytes;
     uint64_t end_ps;
     uint32_t gap;  // bytes of silence before it
+};
+
+// What comes on a serial line: a start bit, eight bits from the lowest, a stop bit; each looked at in its middle.
+struct Serial {
+    uint64_t next_ps = 0;
+    unsigned bits = 0, value = 0;
+    std::string text;
+
+    void look(bool level, uint64_t now_ps) {
+        if (!bits) {
+            if (level) return;
+            bits = 9;
+            next_ps = now_ps + SERIAL_BIT_PS * 3 / 2;
+        } else if (now_ps >= next_ps) {
+            next_ps += SERIAL_BIT_PS;
+            if (--bits) {
+                value = value >> 1 | (level ? 0x80 : 0);
+            } else if (level) {
+                text.push_back(char(value));
+            }
+        }
+    }
 };
 
 struct Sim {
@@ -32,16 +56,24 @@ struct Sim {
     Bytes sending;
     uint32_t quiet = 1u << 20;
     std::deque<Sent> sent;
+    Serial serial;
 
-    Sim(uint64_t half_sys) : top(std::make_unique<Vtop>(&context)), half_sys_ps(half_sys), next_sys_ps(half_sys) {
+    // `rom`: the processor's program, if there is one.
+    Sim(uint64_t half_sys, const std::string& rom) : half_sys_ps(half_sys), next_sys_ps(half_sys) {
+        const std::string argument = "+rom=" + rom;
+        const char* arguments[] = {"top", argument.c_str()};
+        context.commandArgs(rom.empty() ? 1 : 2, arguments);
+        top = std::make_unique<Vtop>(&context);
         top->serial_rx = 1;
         top->clocks_rst = 1;
         top->eval();
         run(1000000, false);
         top->clocks_rst = 0;
+        serial = {};  // until now the line was not driven
     }
 
     void line() {
+        serial.look(top->serial_tx, now_ps);
         if (top->line_tx_valid) {
             sending.push_back(top->line_tx_data);
         } else if (!sending.empty()) {
@@ -93,7 +125,7 @@ struct Sim {
 }  // namespace
 
 extern "C" {
-Sim* board_create(uint64_t half_sys_ps) { return new Sim(half_sys_ps); }
+Sim* board_create(uint64_t half_sys_ps, const char* rom) { return new Sim(half_sys_ps, rom); }
 void board_destroy(Sim* sim) {
     sim->top->final();
     delete sim;
@@ -104,6 +136,12 @@ void board_give(Sim* sim, uint64_t not_before_ps, const uint8_t* bytes, uint32_t
     sim->arriving.emplace_back(not_before_ps, Bytes(bytes, bytes + length));
 }
 uint32_t board_arriving(Sim* sim) { return uint32_t(sim->arriving.size()); }
+// What the console said since last time, of at most `room` bytes; returns its length.
+uint32_t board_console(Sim* sim, char* text, uint32_t room) {
+    const size_t length = sim->serial.text.copy(text, room);
+    sim->serial.text.erase(0, length);
+    return uint32_t(length);
+}
 // Inputs hold between two evaluations: it is seen at the next edge of a clock.
 void board_pause(Sim* sim, uint32_t paused) { sim->top->pause = paused != 0; }
 // The oldest frame sent, if there is one: its length (0: none), end and the silence before it.

@@ -10,7 +10,9 @@ CSR_BASE, CSR_PAGE = 0xF000_0000, 0x800
 """LiteX's registers, a page a block."""
 
 CSR_PAGES = {"ctrl": 0, "status": 1, "mac": 2, "phy": 3}
-STATUS_NAMES = ("build", "clock", "memory", "irq", "rx_dropped", "rx_damaged", "tx_dropped", "host_dropped")
+STATUS_NAMES = (
+    "build", "clock", "memory", "irq", "rx_dropped", "rx_damaged", "tx_dropped", "host_dropped", "sequence",
+)  # fmt: skip
 """Words of the block ``status``, in order."""
 
 BRIDGE_MAC, BRIDGE_IP = 0x10E2_D500_0000, "192.168.1.50"
@@ -20,3 +22,10 @@ BRIDGE_MAC, BRIDGE_IP = 0x10E2_D500_0000, "192.168.1.50"
 def status_address(name: str) -> int:
     """Address of a word of the block ``status``."""
     return CSR_BASE + CSR_PAGE * CSR_PAGES["status"] + 4 * STATUS_NAMES.index(name)
+
+
+UART_BAUD = 1_000_000
+"""Of the serial bridge."""
+
+SIM_UART_CYCLES = 10
+"""Of the system clock, a bit of the serial bridge in simulation, where time is dear."""

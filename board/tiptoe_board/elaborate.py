@@ -11,7 +11,7 @@ from pathlib import Path
 
 from litex.soc.integration.export import get_csr_json
 
-from .address_map import BRIDGE_IP, BRIDGE_MAC
+from .address_map import BRIDGE_IP, BRIDGE_MAC, UART_BAUD
 from .boards import Board, load_boards
 from .modules import TOP, Sizes, sizes
 from .soc import TiptoeSoC
@@ -19,13 +19,13 @@ from .soc import TiptoeSoC
 
 def sim_soc(sizes: Sizes, clock_hz: int, build: int) -> TiptoeSoC:
     """The top for Verilator."""
-    from .sim_pins import SimClocks, SimPhy, sim_platform
+    from .sim_pins import SIM_UART, SimClocks, SimPhy, sim_platform
 
     platform = sim_platform()
     clocks, line = platform.request("clocks"), platform.request("line")
     return TiptoeSoC(
         platform, SimClocks(clocks), SimPhy(line, clocks), sizes, clock_hz=clock_hz, build=build,
-        mac_address=BRIDGE_MAC, ip_address=BRIDGE_IP,
+        mac_address=BRIDGE_MAC, ip_address=BRIDGE_IP, uart=SIM_UART,
     )  # fmt: skip
 
 
@@ -36,7 +36,7 @@ def board_soc(board: Board, sizes: Sizes, build: int) -> TiptoeSoC:
     platform, crg, phy = board_platform(board)
     soc = TiptoeSoC(
         platform, crg, phy, sizes, clock_hz=board.clock_hz, build=build, mac_address=BRIDGE_MAC, ip_address=BRIDGE_IP,
-        uart=board.uart,
+        uart={"baudrate": UART_BAUD} if board.uart else None,
     )  # fmt: skip
     soc.leds = Leds(platform, board, soc.engine)
     return soc

@@ -35,7 +35,7 @@ class TiptoeSoC(SoCMini):
     mac_address, ip_address
         The bridge's own; the engine's are set by its driver.
     uart
-        A second bridge, UARTBone, at the pins ``serial``.
+        A second bridge, UARTBone, at the pins ``serial``: LiteX's options for it; None: there is none.
     """
 
     csr_map = CSR_PAGES
@@ -43,7 +43,7 @@ class TiptoeSoC(SoCMini):
 
     def __init__(
         self, platform: Any, crg: LiteXModule, phy: Any, sizes: Sizes, *,
-        clock_hz: int, build: int, mac_address: int, ip_address: str, uart: bool = True,
+        clock_hz: int, build: int, mac_address: int, ip_address: str, uart: dict[str, int] | None,
     ) -> None:  # fmt: skip
         self.crg = crg
         SoCMini.__init__(self, platform, clock_hz, csr_data_width=32)
@@ -57,9 +57,11 @@ class TiptoeSoC(SoCMini):
         self.memory = memory = HostMemory(sizes.memory_bytes)
         self.comb += engine.axi.connect(memory.axi)
         self.station = station = EtherboneStation(share, mac_address, ip_address, clock_hz)
-        self.status = Status(engine, share, build=build, clock_hz=clock_hz, memory_bytes=sizes.memory_bytes)
+        self.status = Status(
+            engine, share, station.guard.last, build=build, clock_hz=clock_hz, memory_bytes=sizes.memory_bytes
+        )
         if uart:
-            self.add_uartbone()
+            self.add_uartbone(**uart)
         self.bus.add_master(name="etherbone", master=station.bus)
         self.bus.add_slave("engine", engine.axil, SoCRegion(origin=ENGINE_BASE, size=ENGINE_BYTES, cached=False))
         self.bus.add_slave("memory", memory.bus, SoCRegion(origin=MEMORY_BASE, size=sizes.memory_bytes, cached=False))

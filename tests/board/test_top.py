@@ -12,8 +12,9 @@ from scapy.packet import Raw
 
 from tiptoe_board.address_map import ENGINE_BASE, MEMORY_BASE, status_address
 from tiptoe_board.sim.board import BUILD_ID, SimulatedBoard, build_board
-from tiptoe_board.sim.bridge import HOST_MAC, Bridge
+from tiptoe_board.sim.bridge import Bridge
 from tiptoe_board.sim.device import BoardDevice
+from tiptoe_board.sim.host import HOST_MAC
 from tiptoe_driver.hardware.abi_gen import ID_VALUE, REG_ID
 from tiptoe_verif.native.simulation import Peer, Simulation, Wire
 

@@ -16,6 +16,7 @@ from tiptoe_verif.native.world import World
 from tiptoe_verif.sim.toolchain import Progress, ToolError, cached_dir, digest
 from tiptoe_verif.sim.verilate import build_library
 
+from ..address_map import SIM_UART_CYCLES
 from ..modules import TOP, sizes, verilog
 
 CLOCK_MHZ = 50.0
@@ -76,10 +77,13 @@ class SimulatedBoard:
             ("create", pointer, (wide,)), ("destroy", None, (pointer,)), ("now", wide, (pointer,)),
             ("run", None, (pointer, wide, word)), ("give", None, (pointer, wide, ctypes.c_char_p, word)),
             ("arriving", word, (pointer,)), ("take", word, (pointer, ctypes.c_char_p, word, pointer, pointer)),
+            ("serial", None, (pointer, wide)), ("serial_give", None, (pointer, ctypes.c_char_p, word)),
+            ("serial_take", word, (pointer, ctypes.c_char_p, word)),
         ):  # fmt: skip
             function = getattr(library_, f"board_{name}")
             function.restype, function.argtypes = result, arguments
         self._sim = library_.board_create(round(500_000 / CLOCK_MHZ))
+        library_.board_serial(self._sim, round(SIM_UART_CYCLES * 1_000_000 / CLOCK_MHZ))
         self._room = ctypes.create_string_buffer(_ROOM)
         self.gaps: list[int] = []
         self.world = World()
@@ -98,6 +102,15 @@ class SimulatedBoard:
     def arriving(self) -> int:
         """Frames given that have not arrived completely."""
         return int(self._library.board_arriving(self._sim))
+
+    def serial_give(self, data: bytes) -> None:
+        """Bytes go over the serial line, behind those that still wait."""
+        self._library.board_serial_give(self._sim, data, len(data))
+
+    def serial_take(self) -> bytes:
+        """What came over the serial line since last time."""
+        count = self._library.board_serial_take(self._sim, self._room, _ROOM)
+        return self._room.raw[:count]
 
     def run_until_frame(self, until_ns: int) -> None:
         """Live until that time, or until a frame has been sent."""

@@ -1,6 +1,6 @@
 // The Verilated top with its two clocks and a gigabit line: a byte every 8 ns in each direction (IEEE 802.3 clause 35).
 //
-// Inputs change, and outputs are looked at, at the line clock's falling edge: whatever the clocks' phase, nothing races.
+// And the serial line (8N1). Inputs change, and outputs are looked at, at the line clock's falling edge: whatever the clocks' phase, nothing races.
 #include <cstdint>
 #include <cstring>
 #include <deque>
@@ -22,6 +22,45 @@ struct Sent {
     uint32_t gap;  // bytes of silence before it
 };
 
+
+// One direction of the serial line, looked at every HALF_LINE_PS * 2: a start bit, eight bits, the lowest first, a stop bit.
+struct SerialLine {
+    uint64_t bit_ps = 0, next_ps = 0;
+    unsigned bit = 0;  // 0: idle; 1 to 10: the start bit to the stop bit
+    uint8_t byte = 0;
+    std::deque<uint8_t> bytes;
+
+    bool give(uint64_t now_ps) {
+        if (bit && now_ps >= next_ps) {
+            next_ps += bit_ps;
+            bit = bit == 10 ? 0 : bit + 1;
+        }
+        if (!bit && !bytes.empty()) {
+            byte = bytes.front();
+            bytes.pop_front();
+            bit = 1;
+            next_ps = now_ps + bit_ps;
+        }
+        return bit == 0 || bit == 10 || (bit > 1 && (byte >> (bit - 2) & 1));
+    }
+
+    void take(uint64_t now_ps, bool level) {
+        if (!bit) {
+            if (level) return;
+            bit = 1;
+            next_ps = now_ps + bit_ps + bit_ps / 2;  // the middle of the first bit
+        } else if (now_ps >= next_ps) {
+            next_ps += bit_ps;
+            if (++bit < 10) {
+                byte = uint8_t(byte >> 1 | level << 7);
+            } else {
+                if (level) bytes.push_back(byte);
+                bit = 0;
+            }
+        }
+    }
+};
+
 struct Sim {
     VerilatedContext context;
     std::unique_ptr<Vtop> top;
@@ -32,6 +71,7 @@ struct Sim {
     Bytes sending;
     uint32_t quiet = 1u << 20;
     std::deque<Sent> sent;
+    SerialLine to_board, from_board;
 
     Sim(uint64_t half_sys) : top(std::make_unique<Vtop>(&context)), half_sys_ps(half_sys), next_sys_ps(half_sys) {
         top->serial_rx = 1;
@@ -41,7 +81,14 @@ struct Sim {
         top->clocks_rst = 0;
     }
 
+    void serial() {
+        if (!to_board.bit_ps) return;
+        from_board.take(now_ps, top->serial_tx);
+        top->serial_rx = to_board.give(now_ps);
+    }
+
     void line() {
+        serial();
         if (top->line_tx_valid) {
             sending.push_back(top->line_tx_data);
         } else if (!sending.empty()) {
@@ -102,6 +149,16 @@ uint64_t board_now(Sim* sim) { return sim->now_ps; }
 void board_run(Sim* sim, uint64_t until_ps, uint32_t stop_at_frame) { sim->run(until_ps, stop_at_frame != 0); }
 void board_give(Sim* sim, uint64_t not_before_ps, const uint8_t* bytes, uint32_t length) {
     sim->arriving.emplace_back(not_before_ps, Bytes(bytes, bytes + length));
+}
+void board_serial(Sim* sim, uint64_t bit_ps) { sim->to_board.bit_ps = sim->from_board.bit_ps = bit_ps; }
+void board_serial_give(Sim* sim, const uint8_t* bytes, uint32_t length) {
+    sim->to_board.bytes.insert(sim->to_board.bytes.end(), bytes, bytes + length);
+}
+// What the board has said so far, `room` bytes at most; returns how many.
+uint32_t board_serial_take(Sim* sim, uint8_t* bytes, uint32_t room) {
+    uint32_t count = 0;
+    for (auto& said = sim->from_board.bytes; count < room && !said.empty(); said.pop_front()) bytes[count++] = said.front();
+    return count;
 }
 uint32_t board_arriving(Sim* sim) { return uint32_t(sim->arriving.size()); }
 // The oldest frame sent, if there is one: its length (0: none), end and the silence before it.

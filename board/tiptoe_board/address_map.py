@@ -27,5 +27,5 @@ def status_address(name: str) -> int:
 UART_BAUD = 1_000_000
 """Of the serial bridge."""
 
-SIM_UART_CYCLES = 10
+SIM_UART_CYCLES = 4
 """Of the system clock, a bit of the serial bridge in simulation, where time is dear."""

@@ -1,4 +1,4 @@
-"""Etherbone's packets in their order, each once: what a network loses, repeats or delays is found here, before it is carried out."""
+"""Etherbone's packets in their order, each once: what a network has repeated or overtaken is dropped before it is carried out."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ class SequenceGuard(LiteXModule):
     is carried out once at most, and none before those that were sent before it. Whoever numbers packets reads ``last`` where he
     begins, and again when an answer does not come.
 
-    Three cycles a packet more than without it. A packet of less than two words is dropped.
+    Two cycles a packet more than without it. A packet that has nothing behind its header is dropped: LiteEth would take the next
+    one's header for the rest of it.
 
     Attributes
     ----------
@@ -44,7 +45,10 @@ class SequenceGuard(LiteXModule):
         )  # fmt: skip
         fsm.act("DECIDE",
             If(sink.valid,
-                If(~word[31],
+                If(sink.last,
+                    sink.ready.eq(1),
+                    NextState("FIRST"),
+                ).Elif(~word[31],
                     NextState("SEND"),
                 ).Elif(word[:31] == following,
                     NextValue(last, following),

@@ -34,8 +34,8 @@ class Cable(Words, Protocol):
 class CableDevice:
     """``tiptoe_driver.hardware.device.Device`` on a board: registers over the cable, host memory as a shadow.
 
-    When the board does not answer any more, registers read as all ones, as of a card that was pulled: the driver ends its connections and
-    removes the device. ``failure`` says what happened.
+    When the board does not answer any more, registers read as all ones, as of a card that was pulled: the driver ends its
+    connections and removes the device. ``failure`` says what happened.
 
     Attributes
     ----------

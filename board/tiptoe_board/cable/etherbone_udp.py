@@ -1,10 +1,10 @@
 """Etherbone over a UDP socket, so that packets lost, repeated, late or out of order change nothing.
 
-Every packet has the next number, and the board carries out the one that follows the last only (``guard.SequenceGuard``): each once,
-in order. So a packet is sent as soon as it is made, up to what the board's queue holds, and kept until it is known to have arrived.
-The answer to a read tells that it and all before it have. When no answer comes, the board is asked for the number of the last
-packet it took, in a packet without a number, as long as it takes: what comes after that one is sent again; if there is nothing,
-the read's answer was lost, and it is read again under a new number: no register or word of memory changes by being read.
+Every packet has the next number, and the board carries out only the one that follows the last (``guard.SequenceGuard``): each
+once, in order. So a packet is sent as soon as it is made, up to what the board's queue holds, and kept until it is known to have
+arrived. The answer to a read tells that it and all before it have. When no answer comes, the board is asked for the number of
+the last packet it took, in a packet without a number, again and again: what comes after that one is sent again; if there is
+nothing, the read's answer was lost, and it is read again under a new number: no register or word of memory changes by being read.
 
 Why every wait ends: a question is repeated, at growing intervals, until the board has said nothing for ``patience_s``; answers
 that bring nothing forward are counted. Answers are known by the tag that comes back; a late one has another.
@@ -24,11 +24,11 @@ from .fault import CableError
 from .words import GREETING, check_greeting
 
 _OVERHEAD, _ROOM = 15, 500
-"""Words of a packet's headers, and of all packets that may be on their way when a read is sent behind them: the board's queue holds
-1,023."""
+"""Words of a packet's headers, and of all packets that may be on their way when a read is sent behind them: the board's queue
+holds 1,023."""
 _MOST_PACKETS = _ROOM // (_OVERHEAD + 1) + 1
-_LEAST_WAIT_S, _FIRST_WAIT_S, _MOST_WAIT_S = 0.005, 0.2, 1.0
-_STUCK = 40
+_LEAST_WAIT_S, _FIRST_WAIT_S, _MOST_WAIT_S = 0.005, 0.2, 0.5
+_STUCK = 16
 """Answers in a row that tell of no progress."""
 _LONGEST_PAYLOAD = 2048
 
@@ -114,21 +114,21 @@ class EtherboneCable:
     def _greet(self, build: int | None) -> None:
         """See what is there and take up its numbers. What a session before us had on its way must not be taken for ours: as
         many numbers as it can have used are passed by."""
-        tag = self._ask(GREETING)
+        addresses = [*GREETING, status_address("sequence")]
+        tag = self._ask(addresses)
         begin, wait_s = time.monotonic(), self._wait_s
-        while (answer := self._receive({tag}, wait_s)) is None or len(answer[1]) != len(GREETING):
+        while (answer := self._receive({tag}, wait_s)) is None or len(answer[1]) != len(addresses):
             if time.monotonic() - begin > self._patience_s:
                 raise self._silence()
             wait_s = min(2 * wait_s, _MOST_WAIT_S)
-            tag = self._ask(GREETING)
-        words = answer[1]
-        check_greeting(self.name, words, build)
-        self.greeting = dict(zip(("build", "clock", "memory"), words, strict=False))
-        self._last = words[3]
+            tag = self._ask(addresses)
+        *words, self._last = answer[1]
+        self.greeting = check_greeting(self.name, words, build)
         self._next = self._last + 1 & NUMBERS
         for _ in range(_MOST_PACKETS - 1):
             self._post(self._reading([status_address("build")]), 1)
         self._read([status_address("build")])
+        self.late = 0  # nobody waited for those
 
     # --- packets ---
 
@@ -210,7 +210,10 @@ class EtherboneCable:
                 self.strange += 1
                 continue
             question = -1
-            stuck = 0 if self._arrived(words[0], words[1]) else stuck + 1
+            if self._arrived(words[0], words[1]):
+                stuck, wait_s = 0, self._wait_s
+            else:
+                stuck += 1
             if stuck > _STUCK:
                 raise CableError(
                     f"{self.name} answers, but takes no packet of {len(self._unanswered[0].payload)} bytes: "
@@ -234,8 +237,8 @@ class EtherboneCable:
         count = self._ahead(last)
         if count > len(self._unanswered) or build not in (None, self.greeting["build"]):
             raise CableError(
-                f"{self.name} is not where this session left it (packet {last}, not {self._last}): it was started anew, or another "
-                "program drives it; begin again"
+                f"{self.name} is not where this session left it (packet {last}, not {self._last}): it was started anew, or "
+                "another program drives it; begin again"
             )
         for _ in range(count):
             self._cost -= self._unanswered.popleft().cost
@@ -254,8 +257,8 @@ class EtherboneCable:
     def _silence(self) -> CableError:
         why = f" ({self._trouble.strerror})" if self._trouble is not None and self._trouble.strerror else ""
         return CableError(
-            f"{self.name}: no answer for {self._patience_s:g} s{why}: look at the cable, the address (ping it), the board's power, "
-            "and that its bitstream is loaded (make load BOARD=...)"
+            f"{self.name}: no answer for {self._patience_s:g} s{why}: look at the cable, the address (ping it), the board's "
+            "power, and that its bitstream is loaded (make load BOARD=...)"
         )
 
 
@@ -275,7 +278,7 @@ def _open(name: str, host: str, port: int) -> socket.socket:
     except OSError as error:
         made.close()
         raise CableError(
-            f"{name}: no socket on UDP port {port} of this machine ({error.strerror}): another program may have it (litex_server, "
-            "another session), or there is no route"
+            f"{name}: no socket on UDP port {port} of this machine ({error.strerror}): another program may have it "
+            "(litex_server, another session), or there is no route"
         ) from None
     return made

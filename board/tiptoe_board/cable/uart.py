@@ -1,13 +1,14 @@
 """UARTBone over a serial line: LiteX's commands of bytes, which have neither answers to writes nor checksums.
 
-Every command, or a few of them, is followed by a read of the word ``build``, whose value is known. Its answer comes where it is
-expected only if no byte was lost or added on either way, so it stands for the writes before it. Without it the line is left alone for
-longer than UARTBone waits for the rest of a command (100 ms), and all is sent again. That harms nothing, because nothing else has been
-sent meanwhile: a position written twice is the same position, a reset twice is a reset, and an interrupt cleared twice
-stays up while there are events (docs/registers.md). Memory is compared with what was written besides.
+UARTBone hears nothing while it answers, so a command is sent when the answer before is there. What has been done is followed by a
+read of the word ``build``, whose value is known: it comes where it is expected only if no byte was lost or added on either way, so
+it stands for the writes and answers before it. Without it the line is left alone for longer than UARTBone waits for the rest of
+a command (100 ms), and all is done again. That harms nothing, because nothing else was sent meanwhile: a position written twice
+is the same position, a reset twice is a reset, and an interrupt cleared twice stays up while there are events
+(docs/registers.md). Memory is compared with what was written besides.
 
-What this cannot do: a byte that is wrong in a register's value or in an answer, or a write whose address has lost a byte, goes
-unnoticed, or is noticed after it has written somewhere. Etherbone's frames have a checksum, and it is faster.
+What this cannot do: a byte that is wrong in a register's value or in an answer goes unnoticed, and a write whose address has lost
+a byte is noticed after it has written somewhere. Etherbone's frames have a checksum, and it is faster.
 
 Why every wait ends: bytes that do not come end it after ``gap_s`` and the time that those under way take, and a board that
 does not answer as it should for ``patience_s`` ends the attempts.
@@ -16,9 +17,12 @@ does not answer as it should for ``patience_s`` ends the attempts.
 from __future__ import annotations
 
 import contextlib
+import os
 import struct
+import termios
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import serial
 
@@ -29,13 +33,22 @@ from .words import GREETING, check_greeting
 _WRITE, _READ = 1, 2
 _LONGEST = 64
 """Words of a command: all of it has to come within UARTBone's 100 ms, whatever the host does meanwhile."""
-_AT_ONCE = 256
-"""Words asked for in one exchange."""
 _BITS = 10
 """Of a byte on the line."""
 _COMMAND_S = 0.04
 """The longest that a command may take."""
 _LEAST_TRIES = 3
+
+
+@dataclass(frozen=True)
+class _Step:
+    command: bytes
+    words: int
+    """Of its answer."""
+
+
+def _read(address: int, count: int) -> _Step:
+    return _Step(struct.pack(">BBI", _READ, count, address // 4), count)
 
 
 class UartCable:
@@ -60,8 +73,8 @@ class UartCable:
         The URL.
     greeting : dict
         The status words ``build``, ``clock``, ``memory`` as they were found.
-    exchanges, repeated, differed : int
-        Groups of commands; those sent again; those whose words were other ones when they were read back.
+    sent, repeated, differed : int
+        Groups of commands; those done again; those whose words were other ones when they were read back.
     """
 
     def __init__(
@@ -72,13 +85,13 @@ class UartCable:
         self._patience_s, self._gap_s, self._quiet_s = patience_s, gap_s, quiet_s
         self._byte_s = _BITS / baud
         self._longest = max(1, min(_LONGEST, int(_COMMAND_S / self._byte_s / 4)))
-        self.exchanges = self.repeated = self.differed = 0
+        self.sent = self.repeated = self.differed = 0
         try:
             self._port = serial.Serial(port, baud, exclusive=True, write_timeout=patience_s)
         except (OSError, ValueError) as error:
             raise CableError(
-                f"{self.name}: cannot be opened ({_reason(error)}): is the cable in, is it this port, does another program have it, "
-                "do you belong to its group (Debian: dialout)?"
+                f"{self.name}: cannot be opened ({_reason(error)}): is the cable in, is it this port, does another program have "
+                "it, do you belong to its group (Debian: dialout)?"
             ) from None
         try:
             with contextlib.suppress(OSError, NotImplementedError, ValueError):
@@ -94,17 +107,13 @@ class UartCable:
 
     def counters(self) -> dict[str, int]:
         """What had to be done for it."""
-        return {name: getattr(self, name) for name in ("exchanges", "repeated", "differed")}
+        return {name: getattr(self, name) for name in ("sent", "repeated", "differed")}
 
     # --- words ---
 
     def read_at(self, addresses: list[int]) -> list[int]:
         """See :class:`~tiptoe_board.cable.words.Words`."""
-        words: list[int] = []
-        for at in range(0, len(addresses), _AT_ONCE):
-            some = addresses[at : at + _AT_ONCE]
-            words += self._exchange(b"".join(self._reads(some)), len(some))
-        return words
+        return self._exchange(list(self._reads(addresses)))
 
     def write(self, address: int, words: list[int]) -> None:
         """See :class:`~tiptoe_board.cable.words.Words`. What was written has arrived when this returns."""
@@ -114,11 +123,11 @@ class UartCable:
             piece, place = words[at : at + step], address + 4 * at
             command = struct.pack(f">BBI{len(piece)}I", _WRITE, len(piece), place // 4, *piece)
             if not memory:
-                self._exchange(command, 0)
+                self._exchange([_Step(command, 0)])
                 continue
-            reading = b"".join(self._reads([place + 4 * n for n in range(len(piece))]))
+            reading = _read(place, len(piece))
             for _ in range(_LEAST_TRIES):
-                if self._exchange(command + reading, len(piece)) == piece:
+                if self._exchange([_Step(command + reading.command, len(piece))]) == piece:
                     break
                 self.differed += 1
             else:
@@ -126,12 +135,12 @@ class UartCable:
                     f"{self.name}: memory does not keep what is written: the line makes errors, try fewer bauds"
                 )
 
-    def _reads(self, addresses: list[int]) -> Iterator[bytes]:
+    def _reads(self, addresses: list[int]) -> Iterator[_Step]:
         """Commands that read these words: neighbours in one."""
         first = 0
         for n in range(1, len(addresses) + 1):
             if n == len(addresses) or addresses[n] != addresses[n - 1] + 4 or n - first == self._longest:
-                yield struct.pack(">BBI", _READ, n - first, addresses[first] // 4)
+                yield _read(addresses[first], n - first)
                 first = n
 
     # --- exchanges ---
@@ -140,31 +149,20 @@ class UartCable:
         """What the board is, told twice alike."""
         self._build: int | None = None
         self._quiet()
-        words = self._exchange(b"".join(self._reads(GREETING * 2)), 2 * len(GREETING))
-        if words[: len(GREETING)] != words[len(GREETING) :]:
+        first, again = (self.read_at(GREETING) for _ in range(2))
+        if first != again:
             raise CableError(f"{self.name} answers differently when asked twice: is it {self._port.baudrate} baud?")
-        check_greeting(self.name, words, build)
-        self.greeting = dict(zip(("build", "clock", "memory"), words, strict=False))
-        self._build = words[0]
+        self.greeting = check_greeting(self.name, first, build)
+        self._build = first[0]
 
-    def _exchange(self, commands: bytes, count: int) -> list[int]:
-        """Send commands that are answered by ``count`` words; returns these. Repeated until the answer is whole."""
-        self.exchanges += 1
+    def _exchange(self, steps: list[_Step]) -> list[int]:
+        """Take these steps, and once more from the first until the board has taken all; returns the words of the answers."""
+        self.sent += 1
         begin, tries = time.monotonic(), 0
-        commands += b"".join(self._reads([status_address("build")]))
-        length = 4 * (count + 1)
         while True:
             try:
-                self._port.reset_input_buffer()
-                sent = time.monotonic()
-                self._port.write(commands)
-                answer = self._take(length, len(commands))
-                if len(answer) == length and not self._port.in_waiting:
-                    *words, last = struct.unpack(f">{count + 1}I", answer)
-                    if self._build in (None, last):
-                        trip = time.monotonic() - sent
-                        self._byte_s = max(self._byte_s, min(trip / (length + len(commands)), self._gap_s))
-                        return list(words)
+                if (words := self._attempt(steps)) is not None:
+                    return words
                 tries += 1
                 if tries >= _LEAST_TRIES and time.monotonic() - begin > self._patience_s:
                     raise CableError(
@@ -173,10 +171,31 @@ class UartCable:
                     )
                 self.repeated += 1
                 self._quiet()
-            except OSError as error:
+            except (OSError, termios.error) as error:
                 raise CableError(
                     f"{self.name}: the port is gone ({_reason(error)}): look at the cable and the board's power"
                 ) from None
+
+    def _attempt(self, steps: list[_Step]) -> list[int] | None:
+        """None when an answer is not as long as it should be, or the last word not the build."""
+        self._port.reset_input_buffer()
+        words: list[int] = []
+        check = _read(status_address("build"), 1)
+        if not steps[-1].words:  # a write, during which UARTBone hears
+            steps = [*steps[:-1], _Step(steps[-1].command + check.command, 1)]
+        else:
+            steps = [*steps, check]
+        for step in steps:
+            sent = time.monotonic()
+            self._port.write(step.command)
+            answer = self._take(4 * step.words, len(step.command))
+            if len(answer) != 4 * step.words:
+                return None
+            trip_s = time.monotonic() - sent
+            self._byte_s = max(self._byte_s, min(trip_s / (len(answer) + len(step.command)), self._gap_s))
+            words += struct.unpack(f">{step.words}I", answer)
+        found = words.pop()
+        return words if not self._port.in_waiting and self._build in (None, found) else None
 
     def _take(self, length: int, sent: int) -> bytes:
         """Up to ``length`` bytes, fewer when there is silence for too long."""
@@ -193,5 +212,5 @@ class UartCable:
 
 
 def _reason(error: Exception) -> str:
-    number = getattr(error, "errno", None)
-    return (error.strerror if isinstance(error, OSError) and number and error.strerror else str(error)).splitlines()[0]
+    number = getattr(error, "errno", None) or (error.args[0] if isinstance(error, termios.error) else None)
+    return os.strerror(number) if number else str(error).splitlines()[0]

@@ -44,13 +44,14 @@ class Bus:
         self._words.write(ENGINE_BASE + address, [value])
 
 
-GREETING = [status_address(name) for name in ("build", "clock", "memory", "sequence")]
+GREETING_NAMES = ("build", "clock", "memory")
+GREETING = [status_address(name) for name in GREETING_NAMES]
 """What is read first."""
 
 
-def check_greeting(name: str, words: list[int], build: int | None) -> None:
-    """CableError when the words at GREETING are not those of a Tiptoe top, or of another build than the one wanted."""
-    found, clock, memory, _ = words
+def check_greeting(name: str, words: list[int], build: int | None) -> dict[str, int]:
+    """The words at GREETING by name; CableError when they are not those of a Tiptoe top, or not of the build wanted."""
+    found, clock, memory = words
     if clock not in _CLOCKS or memory < _LEAST_MEMORY or memory & memory - 1:
         raise CableError(
             f"{name} answers, but not as a board of Tiptoe (clock {clock:,} Hz, {memory:,} bytes of memory): "
@@ -58,3 +59,4 @@ def check_greeting(name: str, words: list[int], build: int | None) -> None:
         )
     if build is not None and found != build:
         raise CableError(f"{name} has build {found:08x}, not {build:08x}: load that one (make load BOARD=...)")
+    return dict(zip(GREETING_NAMES, words, strict=True))

@@ -1,7 +1,7 @@
 """The simulated board behind real cables: a UDP socket and a pseudo-terminal of this machine, in a thread that lets time pass.
 
-A datagram that comes to the socket goes on as a frame to the bridge's station, whose answers go back to who asked. What is written to the
-terminal goes over the serial pins. Each way the datagrams may be lost, repeated, late; the cable may be out.
+A datagram that comes to the socket goes on as a frame to the bridge's station, whose answers go back to who asked. What is
+written to the terminal goes over the serial pins. Each way the datagrams may be lost, repeated, late; the cable may be out.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _MOST = 65536
 
 
 class Relay:
-    """A :class:`~tiptoe_verif.native.world.Node`: a wire that is joined to it is the rest of the board's line. From :meth:`start` on the
-    board and whatever is wired to it belong to the relay's thread: use :meth:`call`.
+    """A :class:`~tiptoe_verif.native.world.Node`: a wire that is joined to it is the rest of the board's line. From :meth:`start`
+    on the board and whatever is wired to it belong to the relay's thread: use :meth:`call`.
 
     Parameters
     ----------
@@ -75,6 +75,8 @@ class Relay:
         self._order = count()
         self._client: Any = None
         self._calls: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
+        self.tasks: list[Callable[[], bool]] = []
+        """Called by the thread until they return False."""
         self._stopping = False
         self._thread = threading.Thread(target=self._live, name="relay", daemon=True)
 
@@ -93,11 +95,15 @@ class Relay:
         self._calls.put((function, future))
         return future.result(timeout=600)
 
-    def close(self) -> None:
-        """End the thread, the socket and the terminal."""
+    def stop(self) -> None:
+        """End the thread. Twice does no harm."""
         self._stopping = True
         if self._thread.is_alive():
             self._thread.join()
+
+    def close(self) -> None:
+        """End the thread, the socket and the terminal."""
+        self.stop()
         self._socket.close()
         os.close(self._master)
         os.close(self._slave)
@@ -109,6 +115,7 @@ class Relay:
             self._from_outside()
             self.world.run(self.world.now_ns + _STEP_NS)
             self._to_outside()
+            self.tasks = [task for task in self.tasks if task()]
             while not self._calls.empty():
                 function, future = self._calls.get()
                 try:

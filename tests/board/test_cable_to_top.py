@@ -6,6 +6,7 @@ import hashlib
 import random
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,9 +35,14 @@ SMALL = {
 }  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def library() -> Path:
+    return build_board()
+
+
 @pytest.fixture
-def relay() -> Iterator[Relay]:
-    board = SimulatedBoard(build_board())
+def relay(library: Path) -> Iterator[Relay]:
+    board = SimulatedBoard(library)
     board.advance(20_000)
     made = Relay(board)
     yield made
@@ -84,8 +90,8 @@ def client(relay: Relay) -> Iterator[Client]:
 
 
 def test_a_life_over_a_bad_cable(relay: Relay, client: Client, rng: random.Random) -> None:
-    """Etherbone's packets are lost, repeated and overtaken, from the bring-up on: the connection notices nothing. An event lost or
-    a position of the past would show in the driver's counters."""
+    """Etherbone's packets are lost, repeated and overtaken, from the bring-up on: the connection notices nothing. An event lost
+    or a position of the past would show in the driver's counters."""
     relay.impair(BAD)
     with DeviceSession(setup("etherbone://127.0.0.2")) as session:
         client.echo(session, rng.randbytes(6000))

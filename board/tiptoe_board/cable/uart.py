@@ -1,7 +1,7 @@
 """UARTBone over a serial line: LiteX's commands of bytes, which have neither answers to writes nor checksums.
 
 UARTBone hears nothing while it answers, so a command is sent when the answer before is there. What has been done is followed by a
-read of the word ``build``, whose value is known: it comes where it is expected only if no byte was lost or added on either way, so
+read of the word ``build``, whose value is known: it comes where it is expected only if no byte was lost or added on the way, so
 it stands for the writes and answers before it. Without it the line is left alone for longer than UARTBone waits for the rest of
 a command (100 ms), and all is done again. That harms nothing, because nothing else was sent meanwhile: a position written twice
 is the same position, a reset twice is a reset, and an interrupt cleared twice stays up while there are events

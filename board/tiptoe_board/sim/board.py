@@ -40,7 +40,8 @@ class LineError(AssertionError):
 def litex_verilog() -> str:
     """LiteX's half of the simulated top; kept by a hash."""
     folder = Path(__file__).parents[1]
-    sources = "".join(path.read_text() for path in sorted(folder.rglob("*.py")))
+    paths = (path for path in sorted(folder.rglob("*.py")) if path.parent.name not in ("cable", "sim"))  # the host's
+    sources = "".join(path.read_text() for path in paths)
     with cached_dir("board", "sim", digest(sources)) as (path, complete):
         if not complete:
             command = [sys.executable, "-m", "tiptoe_board.elaborate", "sim", str(path), f"{BUILD_ID:08x}"]

@@ -173,6 +173,7 @@ class DeviceEngine:
 
     def close(self) -> None:
         """Peers of open connections get a reset, the engine is switched off, the way to it ended."""
+        self.wake = -1  # the switchboard has gone
         if self.device.failure is None:
             self.toe.stop(_STOP_US)
         self.toe.detach()

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network
-
 from rich.table import Table
 
 from .device_engine import DeviceEngine, open_device
 from .session import Session
-from .setup import LiveSetup, check_ports
+from .setup import LiveSetup, check_device
 from .summary import device_table
 
 
@@ -24,7 +22,7 @@ class DeviceSession(Session):
     pace_unit = "packets"
 
     def __init__(self, setup: LiveSetup) -> None:
-        check_ports(setup, IPv4Network(f"{setup.ip}/{setup.prefix}", strict=False))
+        check_device(setup)
         super().__init__(setup)
         try:
             device = open_device(setup.device)

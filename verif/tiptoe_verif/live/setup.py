@@ -136,12 +136,22 @@ def check(setup: LiveSetup) -> None:
     network = IPv4Network(f"{setup.host_ip}/{setup.prefix}", strict=False)
     _check_ipv6(setup)
     _check_addresses(setup, network)
-    check_ports(setup, network)
+    _check_ports(setup, network)
     if not setup.namespace:
         _check_network_is_free(network)
 
 
-def check_ports(setup: LiveSetup, network: IPv4Network) -> None:
+def check_device(setup: LiveSetup) -> None:
+    """The same for a run on a device, whose network is nobody's here."""
+    network = IPv4Network(f"{setup.ip}/{setup.prefix}", strict=False)
+    if setup.gateway == setup.ip:
+        raise UsageError(f"--gateway {setup.gateway} is the engine's own address")
+    if setup.gateway and IPv4Address(setup.gateway) not in network:
+        raise UsageError(f"--gateway {setup.gateway} is not in {network}")
+    _check_ports(setup, network)
+
+
+def _check_ports(setup: LiveSetup, network: IPv4Network) -> None:
     """Raise UsageError for ports given twice, and for peers that the engine cannot reach in its network."""
     for option, ports in (
         ("--listen", [port for port, _ in setup.listen]),

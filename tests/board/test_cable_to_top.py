@@ -93,7 +93,7 @@ def test_a_life_over_a_bad_cable(relay: Relay, client: Client, rng: random.Rando
     """Etherbone's packets are lost, repeated and overtaken, from the bring-up on: the connection notices nothing. An event lost
     or a position of the past would show in the driver's counters."""
     relay.impair(BAD)
-    with DeviceSession(setup("etherbone://127.0.0.2")) as session:
+    with DeviceSession(setup(relay.url)) as session:
         client.echo(session, rng.randbytes(6000))
         assert session.engine.toe.counters == {}
         assert session.engine.device.counters()["repeated"] > 0
@@ -105,7 +105,7 @@ def test_a_life_over_a_bad_cable(relay: Relay, client: Client, rng: random.Rando
 
 def test_a_cable_pulled_and_plugged_in(relay: Relay, client: Client) -> None:
     """For a moment: nothing happens. For longer: an error that says what to look at, and the connections end."""
-    with DeviceSession(setup("etherbone://127.0.0.2")) as session:
+    with DeviceSession(setup(relay.url)) as session:
         relay.unplugged = True
         begin = time.monotonic()
         later(relay, 0.7, lambda: setattr(relay, "unplugged", False))
@@ -122,7 +122,7 @@ def test_a_cable_pulled_and_plugged_in(relay: Relay, client: Client) -> None:
         with pytest.raises(CableError):  # at once
             session.engine.round()
     relay.unplugged = False
-    with DeviceSession(setup("etherbone://127.0.0.2")) as session:
+    with DeviceSession(setup(relay.url)) as session:
         client.echo(session, b"again")
 
 
@@ -183,7 +183,7 @@ def lose_one(relay: Relay, direction: bool) -> None:
 def test_two_cables_at_once(relay: Relay) -> None:
     """Both bridges are on one bus."""
     relay.start()
-    one, other = open_cable("etherbone://127.0.0.2"), serial(relay.terminal)
+    one, other = open_cable(relay.url), serial(relay.terminal)
     one.write(MEMORY_BASE, [0x1234])
     assert one.read_at([MEMORY_BASE]) == other.read_at([MEMORY_BASE]) == [0x1234]
     assert other.read_at([status_address("sequence")])[0] > 0

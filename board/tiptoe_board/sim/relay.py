@@ -20,7 +20,6 @@ from typing import Any, TypeVar
 
 from tiptoe_verif.wire.impairment import Channel, Impairment
 
-from ..etherbone import UDP_PORT
 from .board import SimulatedBoard
 from .host import Host, udp_payload
 
@@ -36,12 +35,15 @@ class Relay:
     Parameters
     ----------
     address : (str, int)
-        Where the socket is: an address of this machine other than the one its driver will use, since both use the same port.
+        Where the socket is: an address of this machine other than the one its driver will use, since both use the same port; port
+        0: one that is free.
     impairment : Impairment
         Of the datagrams in each direction, in microseconds of wall time.
 
     Attributes
     ----------
+    url : str
+        Of the socket.
     terminal : str
         The pseudo-terminal, as /dev/pts/3.
     unplugged : bool
@@ -55,7 +57,7 @@ class Relay:
     quantum_ns = _STEP_NS
 
     def __init__(
-        self, board: SimulatedBoard, address: tuple[str, int] = ("127.0.0.2", UDP_PORT), impairment: Impairment | None = None
+        self, board: SimulatedBoard, address: tuple[str, int] = ("127.0.0.2", 0), impairment: Impairment | None = None
     ) -> None:  # fmt: skip
         self.board, self.world = board, board.world
         self.world.nodes[:] = [self]
@@ -64,6 +66,7 @@ class Relay:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind(address)
         self._socket.setblocking(False)
+        self.url = "etherbone://{}:{}".format(*self._socket.getsockname())
         self._master, slave = os.openpty()
         tty.setraw(slave)
         os.set_blocking(self._master, False)

@@ -111,8 +111,10 @@ def test_a_cable_pulled_and_plugged_in(relay: Relay, client: Client) -> None:
         later(relay, 0.7, lambda: setattr(relay, "unplugged", False))
         client.echo(session, b"after a moment")
         assert time.monotonic() - begin > 0.7
-        relay.call(lambda: client.connect(b"never comes back" * 50))
-        session.engine.run_until(lambda: session.board.live, 60, "a connection")
+        staying = relay.call(lambda: client.connect(b"and stays"))
+        staying.shut = True  # without a FIN
+        session.engine.run_until(lambda: staying.received, 120, "its echo")
+        assert session.board.live == 1
         session.engine.device._cable._patience_s = 1.0  # type: ignore[attr-defined]
         relay.unplugged = True
         with pytest.raises(CableError, match="no answer for 1 s.*look at the cable"):

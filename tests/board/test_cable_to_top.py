@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import random
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -73,6 +76,18 @@ class Client:
         self.ends.append(end)
         return end
 
+    def serve(self, data: bytes) -> None:
+        """Whoever connects to port 80 gets ``data`` and a FIN."""
+        listener = self.engine.socket()
+        listener.bind(("10.0.0.1", 80))
+        listener.listen()
+
+        def accept() -> None:
+            with contextlib.suppress(BlockingIOError):
+                self.ends.append(Transfer(listener.accept()[0], data))
+
+        self.engine.tasks.append(accept)
+
     def echo(self, session: DeviceSession, data: bytes, timeout_s: float = 120) -> None:
         """A whole life of a connection: all bytes there and back, and both ends."""
         end = self.relay.call(lambda: self.connect(data))
@@ -139,6 +154,28 @@ def later(relay: Relay, seconds: float, function: Callable[[], None]) -> None:
         return False
 
     relay.call(lambda: relay.tasks.append(look))
+
+
+PROGRAM = """
+import hashlib, socket, sys
+with socket.create_connection(("10.0.0.1", 80)) as made:
+    made.sendall(bytes(range(256)) * 8)
+    made.shutdown(socket.SHUT_WR)
+    print(hashlib.sha256(b"".join(iter(lambda: made.recv(4096), b""))).hexdigest())
+"""
+
+
+def test_an_unmodified_program_on_the_board(relay: Relay, client: Client, rng: random.Random) -> None:
+    """`tiptoe run --device`, as a user calls it: bytes both ways, and the exit code."""
+    data = rng.randbytes(3000)
+    relay.call(lambda: client.serve(data))
+    command = [Path(sys.executable).with_name("tiptoe"), "run", "--device", relay.url, "--ip", IP]
+    done = subprocess.run([*command, "--", sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == hashlib.sha256(data).hexdigest()
+    assert client.ends[0].received == bytes(range(256)) * 8
+    assert f"engine {IP} on {relay.url}: build {BUILD_ID:08x}, 50 MHz, 128 KiB" in done.stderr
+    assert "over the cable" in done.stderr
 
 
 def test_a_life_over_a_serial_line(relay: Relay, client: Client, rng: random.Random, monkeypatch: Any) -> None:

@@ -14,7 +14,7 @@ define need
 command -v $(1) >/dev/null || { echo "error: $(1) not found: install it first ($(2))" >&2; exit 1; }
 endef
 
-.PHONY: help setup demo test bench synth boards netlist bitstream load soak mutants lint format check lock clean distclean
+.PHONY: help setup demo test bench synth wheel boards netlist bitstream load soak mutants lint format check lock clean distclean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -43,17 +43,21 @@ test: setup lint ## everything that proves it, under 20 minutes on two cores
 bench: setup ## figures in cycles, with their theoretical bounds (build/bench.json)
 	@$(BIN)/tiptoe bench
 
-synth: setup ## place and route for ECP5: LUT, FF, block RAM, Fmax against the baseline (build/synth.json)
-	@$(BIN)/python -m tiptoe_verif.synth --all --baseline --jobs $(JOBS) $(BLOCKS)
+synth: setup ## place and route for ECP5 against the baseline (build/synth.json); TARGET=xcup, xc7, gowin, ecp5 or all: synthesis only
+	@$(BIN)/python -m tiptoe_verif.synth $(if $(TARGET),--target $(TARGET),--all --baseline --jobs $(JOBS)) $(BLOCKS)
+
+wheel: setup ## the package as build/dist/*.whl: pip install that, and tiptoe runs without this checkout
+	@$(BIN)/python -m pip wheel -q --disable-pip-version-check --no-deps -w build/dist .
+	@ls build/dist/*.whl
 
 boards: setup ## the boards there are, and what of each was verified how
 	@$(BIN)/python -m tiptoe_board.commands boards
 
-netlist: setup ## BOARD=name: a board's netlist (10 minutes)
-	@$(BIN)/python -m tiptoe_board.commands netlist $(BOARD)
+netlist: setup ## BOARD=name [MEMORY=ddr3|block]: a board's netlist (10 minutes)
+	@$(BIN)/python -m tiptoe_board.commands netlist $(BOARD) $(if $(MEMORY),--memory $(MEMORY))
 
-bitstream: setup ## BOARD=name: its bitstream and a report (45 minutes or more)
-	@$(BIN)/python -m tiptoe_board.commands bitstream $(BOARD)
+bitstream: setup ## BOARD=name [MEMORY=ddr3|block]: its bitstream and a report (45 minutes or more)
+	@$(BIN)/python -m tiptoe_board.commands bitstream $(BOARD) $(if $(MEMORY),--memory $(MEMORY))
 
 load: setup ## BOARD=name: load the bitstream with openFPGALoader
 	@$(BIN)/python -m tiptoe_board.commands load $(BOARD)

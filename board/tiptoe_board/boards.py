@@ -8,7 +8,8 @@ from pathlib import Path
 
 from tiptoe_verif.paths import ROOT
 
-FOLDER = ROOT / "constraints"
+_PACKED = Path(__file__).with_name("constraints")
+FOLDER = _PACKED if _PACKED.is_dir() else ROOT / "constraints"
 FILE = FOLDER / "boards.toml"
 
 
@@ -37,8 +38,12 @@ class Board:
     """What the FPGA delays the PHY's received data by."""
     loader: str
     """openFPGALoader's name of the board."""
+    chip: str
+    """The DDR3 chip: a name of LiteDRAM's (``ddr3.CHIPS``)."""
     verified: dict[str, str]
     """What was looked at, and how."""
+    memory: str = "ddr3"
+    """Where host memory is (``modules.MEMORIES``)."""
 
     @property
     def clock_hz(self) -> int:
@@ -47,8 +52,14 @@ class Board:
 
     @property
     def constraints(self) -> Path:
-        """Its pins and clocks."""
+        """Its pins and clocks, the DDR3 chip's too."""
         return FOLDER / f"{self.name}.lpf"
+
+    @property
+    def used_constraints(self) -> str:
+        """Those of the pins that the top has."""
+        lines = self.constraints.read_text().splitlines(keepends=True)
+        return "".join(line for line in lines if self.memory == "ddr3" or '"ddram_' not in line)
 
 
 def load_boards() -> dict[str, Board]:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -18,9 +19,16 @@ from tiptoe_verif.sim.toolchain import ToolError
 
 from .boards import Board, load_boards
 from .flow import Netlist, make_netlist, pack, place
+from .modules import MEMORIES
 from .report import load_command, write_report
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Tiptoe on a board.")
+Memory = Annotated[
+    str,
+    typer.Option(
+        "--memory", metavar="|".join(MEMORIES), help="Where host memory is; the board's own choice if not given."
+    ),
+]
 Name = Annotated[str, typer.Argument(metavar="BOARD", help="Its name, as `boards` lists it.")]
 
 
@@ -35,11 +43,14 @@ class Steps:
         print(f"{self._name} {minutes:3d}:{seconds:02d}  {step}", flush=True)
 
 
-def _board(name: str) -> Board:
+def _board(name: str, memory: str = "") -> Board:
     known = load_boards()
     if name not in known:
         sys.exit(f"error: no board {name!r}: there are {', '.join(known)}")
-    return known[name]
+    board = known[name]
+    if memory and memory not in MEMORIES:
+        sys.exit(f"error: no memory {memory!r}: there are {', '.join(MEMORIES)}")
+    return replace(board, memory=memory or board.memory)
 
 
 def _publish(board: Board, mapped: Netlist) -> Path:
@@ -65,9 +76,9 @@ def boards() -> None:
 
 
 @app.command()
-def netlist(name: Name) -> None:
+def netlist(name: Name, memory: Memory = "") -> None:
     """Everything up to place and route: about 10 minutes, or none when it is there."""
-    board, log = _board(name), Steps(name)
+    board, log = _board(name, memory), Steps(name)
     mapped = make_netlist(board, log)
     write_report(board, mapped, None)
     log(
@@ -76,9 +87,9 @@ def netlist(name: Name) -> None:
 
 
 @app.command()
-def bitstream(name: Name) -> None:
+def bitstream(name: Name, memory: Memory = "") -> None:
     """The bitstream and its report: 45 minutes or more, or none when they are there."""
-    board, log = _board(name), Steps(name)
+    board, log = _board(name, memory), Steps(name)
     mapped = make_netlist(board, log)
     timing = place(board, mapped, log)
     bit, _ = pack(mapped, log)

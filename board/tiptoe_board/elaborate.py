@@ -1,4 +1,4 @@
-"""``python -m tiptoe_board.elaborate BOARD FOLDER BUILD``: LiteX's half of a top as Verilog, with its constraints and its map.
+"""``python -m tiptoe_board.elaborate BOARD FOLDER BUILD MEMORY``: LiteX's half of a top as Verilog, its constraints and its map.
 
 A process of its own: LiteX keeps what it elaborated in the process, and says so much that a log is the place for it.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from litex.soc.integration.export import get_csr_json
@@ -19,39 +20,42 @@ from .soc import TiptoeSoC
 
 def sim_soc(sizes: Sizes, clock_hz: int, build: int) -> TiptoeSoC:
     """The top for Verilator."""
-    from .sim_pins import SIM_UART, SimClocks, SimPhy, sim_platform
+    from .sim_pins import SIM_UART, SimClocks, SimPhy, add_pause, sim_platform, sim_sdram
 
     platform = sim_platform()
     clocks, line = platform.request("clocks"), platform.request("line")
-    return TiptoeSoC(
+    soc = TiptoeSoC(
         platform, SimClocks(clocks), SimPhy(line, clocks), sizes, clock_hz=clock_hz, build=build,
         mac_address=BRIDGE_MAC, ip_address=BRIDGE_IP, uart=SIM_UART,
+        sdram=sim_sdram(clock_hz) if sizes.memory == "ddr3" else None,
     )  # fmt: skip
+    add_pause(soc, platform.request("pause"))
+    return soc
 
 
 def board_soc(board: Board, sizes: Sizes, build: int) -> TiptoeSoC:
     """The top for a board."""
-    from .pins import Leds, board_platform
+    from .pins import Leds, board_platform, board_sdram
 
     platform, crg, phy = board_platform(board)
     soc = TiptoeSoC(
         platform, crg, phy, sizes, clock_hz=board.clock_hz, build=build, mac_address=BRIDGE_MAC, ip_address=BRIDGE_IP,
-        uart={"baudrate": UART_BAUD} if board.uart else None,
+        uart={"baudrate": UART_BAUD} if board.uart else None, sdram=board_sdram(platform, board, crg),
     )  # fmt: skip
     soc.leds = Leds(platform, board, soc.engine)
     return soc
 
 
-def main(name: str, folder: Path, build: str) -> None:
+def main(name: str, folder: Path, build: str, memory: str) -> None:
     """Write ``top.v``, ``top.lpf`` (boards only), ``map.json``."""
     if name == "sim":
-        made = sizes(50.0)
+        made = sizes(50.0, memory)
         soc = sim_soc(made, 50_000_000, int(build, 16))
         soc.finalize()
         text = str(soc.platform.get_verilog(soc, name=TOP))
     else:
-        board = load_boards()[name]
-        soc = board_soc(board, sizes(board.clock_mhz), int(build, 16))
+        board = replace(load_boards()[name], memory=memory)
+        soc = board_soc(board, sizes(board.clock_mhz, memory), int(build, 16))
         soc.finalize()
         soc.platform.build(soc, build_dir=str(folder), build_name=TOP, run=False)
         text = (folder / f"{TOP}.v").read_text()
@@ -63,4 +67,4 @@ def main(name: str, folder: Path, build: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), sys.argv[3])
+    main(sys.argv[1], Path(sys.argv[2]), *sys.argv[3:])

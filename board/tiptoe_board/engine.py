@@ -62,7 +62,8 @@ def _axis(prefix: str, port: FrameStream, *, inward: bool, user: bool) -> dict[s
     }
 
 
-def _clock() -> dict[str, Any]:
+def clock_ports() -> dict[str, Any]:
+    """Connections of an Instance to the domain ``sys``."""
     return {"i_clk": ClockSignal("sys"), "i_rst": ResetSignal("sys")}
 
 
@@ -88,7 +89,7 @@ class TiptoeEngine(LiteXModule):
         self.irq = Signal()
         self.rx_dropped, self.rx_damaged, self.tx_dropped = Signal(32), Signal(32), Signal(32)
         self.specials += Instance(
-            ENGINE, **_clock(), **_axis("s_axis_rx", self.rx, inward=True, user=True),
+            ENGINE, **clock_ports(), **_axis("s_axis_rx", self.rx, inward=True, user=True),
             **_axis("m_axis_tx", self.tx, inward=False, user=False), **_axil_slave(axil), **_axi_master(bus),
             i_tick=0, o_irq=self.irq,
             o_rx_dropped=self.rx_dropped, o_rx_damaged=self.rx_damaged, o_tx_dropped=self.tx_dropped,
@@ -101,12 +102,7 @@ class HostMemory(LiteXModule):
     def __init__(self, size: int) -> None:
         self.axi = bus = axi.AXIInterface(data_width=DATA_BITS, address_width=32, id_width=1)
         self.bus = host = wishbone.Interface(data_width=32, adr_width=30)
-        self.specials += Instance(
-            MEMORY, **_clock(), **_axi_slave(bus),
-            i_wishbone_adr=host.adr[: (size // 4 - 1).bit_length()], i_wishbone_dat_w=host.dat_w, i_wishbone_sel=host.sel,
-            i_wishbone_cyc=host.cyc, i_wishbone_stb=host.stb, i_wishbone_we=host.we,
-            o_wishbone_dat_r=host.dat_r, o_wishbone_ack=host.ack,
-        )  # fmt: skip
+        self.specials += Instance(MEMORY, **clock_ports(), **axi_slave(bus), **wishbone_slave(host, size))
 
 
 class SharedMac(LiteXModule):
@@ -139,7 +135,7 @@ class SharedMac(LiteXModule):
             *host_tx.from_liteeth(self.sink),
         ]
         self.specials += Instance(
-            SHARE, **_clock(), i_address=address, o_host_dropped=self.dropped,
+            SHARE, **clock_ports(), i_address=address, o_host_dropped=self.dropped,
             **_axis("mac_rx", mac_rx, inward=True, user=True), **_axis("mac_tx", mac_tx, inward=False, user=False),
             **_axis("engine_rx", engine.rx, inward=False, user=True), **_axis("engine_tx", engine.tx, inward=True, user=False),
             **_axis("host_rx", host_rx, inward=False, user=False), **_axis("host_tx", host_tx, inward=True, user=False),
@@ -184,5 +180,15 @@ def _axi_master(bus: Any) -> dict[str, Any]:
     return _axi_channels("m_axi", bus, "o", "i")
 
 
-def _axi_slave(bus: Any) -> dict[str, Any]:
+def axi_slave(bus: Any) -> dict[str, Any]:
+    """Connections of an Instance with an AXI4 slave ``s_axi``."""
     return _axi_channels("s_axi", bus, "i", "o")
+
+
+def wishbone_slave(bus: Any, size: int) -> dict[str, Any]:
+    """Connections of an Instance with a Wishbone slave ``wishbone`` of ``size`` bytes."""
+    return {
+        "i_wishbone_adr": bus.adr[: (size // 4 - 1).bit_length()], "i_wishbone_dat_w": bus.dat_w, "i_wishbone_sel": bus.sel,
+        "i_wishbone_cyc": bus.cyc, "i_wishbone_stb": bus.stb, "i_wishbone_we": bus.we,
+        "o_wishbone_dat_r": bus.dat_r, "o_wishbone_ack": bus.ack,
+    }  # fmt: skip

@@ -51,13 +51,13 @@ class Netlist:
 
 def elaborate(board: Board, folder: Path, build: str) -> None:
     """LiteX's half into ``folder``; ToolError when its constraints are not the board's file."""
-    command = [sys.executable, "-m", "tiptoe_board.elaborate", board.name, str(folder), build]
+    command = [sys.executable, "-m", "tiptoe_board.elaborate", board.name, str(folder), build, board.memory]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     (folder / "elaborate.log").write_text(done.stdout)
     if done.returncode:
         tail = "\n".join(done.stdout.splitlines()[-8:])
         raise ToolError(f"LiteX failed ({folder / 'elaborate.log'}):\n{tail}")
-    if (folder / "top.lpf").read_text() != board.constraints.read_text():
+    if (folder / "top.lpf").read_text() != board.used_constraints:
         raise ToolError(
             f"{board.constraints} is not what LiteX's platform says ({folder / 'top.lpf'}): look at the difference, and copy it"
         )
@@ -66,13 +66,13 @@ def elaborate(board: Board, folder: Path, build: str) -> None:
 def make_netlist(board: Board, log: Log) -> Netlist:
     """Everything up to place and route; kept by a hash of the design, which is the build's number too."""
     log("engine, queues and memory (Amaranth)")
-    text = without_bypass(rtlil(sizes(board.clock_mhz)))
+    text = without_bypass(rtlil(sizes(board.clock_mhz, board.memory)))
     log("top (LiteX)")
     with tempfile.TemporaryDirectory() as scratch:
         elaborate(board, Path(scratch), "0" * 8)
         top = (Path(scratch) / "top.v").read_text()
     passes = inspect.getsource(netlist) + "".join(_commands([]))
-    key = digest(text, top, board.size, board.package, str(board.speed), board.constraints.read_text(), passes)
+    key = digest(text, top, board.size, board.package, str(board.speed), board.used_constraints, passes)
     with cached_dir("bitstream", board.name, key) as (folder, complete):
         if not complete:
             start = time.monotonic()
@@ -145,7 +145,8 @@ def place(board: Board, mapped: Netlist, log: Log, seed: int = 1) -> dict[str, A
             f"--{board.size}", "--package", board.package, "--speed", str(board.speed), "--seed", str(seed),
             "--freq", str(board.clock_mhz), "--json", f"{TOP}.json", "--lpf", "top.lpf", "--textcfg", "top.config",
             "--write", "placed.json", "--report", partial.name, "--log", "nextpnr.log",
-            "--placer", "static", "--timing-allow-fail", "--quiet",
+            # Of a chip that is this full the default router leaves a third unrouted for hours.
+            "--placer", "static", "--router", "router2", "--timing-allow-fail", "--quiet",
         ]  # fmt: skip
         _yowasp("nextpnr_ecp5", arguments, folder, partial)
         partial.rename(report)

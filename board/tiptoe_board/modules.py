@@ -14,6 +14,10 @@ ENGINE, SHARE, MEMORY = "tiptoe_mac_engine", "tiptoe_mac_share", "tiptoe_host_me
 TOP = "tiptoe_board"
 """The name of the one that has them all, which is LiteX's."""
 
+MEMORIES = {"ddr3": (256, 1 << 25), "block": (16, 1 << 17)}
+"""Where host memory may be: how many connections the engine has then, and bytes. 128 KiB of block memory hold the rings of 12;
+32 MiB of DDR3 have rings of 32 KiB each way for 256, and are no more than a driver over a bridge wants to have a copy of."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
@@ -23,38 +27,44 @@ class Sizes:
     ----------
     engine : EngineConfig
         64 bits of data, 32 of addresses.
+    memory : str
+        Where host memory is: one of ``MEMORIES``.
     memory_bytes : int
-        Host memory in block memory: a power of two. A connection's rings take 8 KiB of it at least.
+        Its size: a power of two. A connection's rings take 8 KiB of it at least.
     queue_words : int
         Words of 64 bits in each queue of frames.
     """
 
     engine: EngineConfig
-    memory_bytes: int = 1 << 17
+    memory: str
+    memory_bytes: int
     queue_words: int = 512
 
 
-def sizes(clock_mhz: float, *, connections: int = 16, memory_bytes: int = 1 << 17) -> Sizes:
-    """The sizes of a board's top with a system clock of ``clock_mhz``."""
+def sizes(clock_mhz: float, memory: str = "ddr3") -> Sizes:
+    """The sizes of a board's top with a system clock of ``clock_mhz`` and host memory of that kind."""
+    connections, memory_bytes = MEMORIES[memory]
     engine = ECP5.with_(
         name="board",
         connections=connections,
         syncache_entries=min(32, connections),
         tick_cycles=round(clock_mhz * 1000),
     )
-    return Sizes(engine=engine, memory_bytes=memory_bytes)
+    return Sizes(engine=engine, memory=memory, memory_bytes=memory_bytes)
 
 
 def makers(sizes: Sizes) -> dict[str, Callable[[], Any]]:
     """Module name to what makes the component."""
     from tiptoe_hdl.host.block_memory import BlockMemory
+    from tiptoe_hdl.host.dram_memory import DramMemory
     from tiptoe_hdl.mac.mac_engine import MacEngine
     from tiptoe_hdl.mac.mac_share import MacShare
 
+    memory = DramMemory if sizes.memory == "ddr3" else BlockMemory
     return {
         ENGINE: lambda: MacEngine(sizes.engine, sizes.queue_words, sizes.queue_words),
         SHARE: lambda: MacShare(sizes.engine, sizes.queue_words),
-        MEMORY: lambda: BlockMemory(sizes.memory_bytes, sizes.engine.addr_width),
+        MEMORY: lambda: memory(sizes.memory_bytes, sizes.engine.addr_width),
     }
 
 

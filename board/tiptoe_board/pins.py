@@ -1,25 +1,34 @@
-"""A board's own part of the top: clocks from its oscillator, its PHY, its LEDs."""
+"""A board's own part of the top: clocks from its oscillator, its PHY, its DDR3 chip, its LEDs."""
 
 from __future__ import annotations
 
 import importlib
 from typing import Any
 
+from litedram.phy import ECP5DDRPHY
 from liteeth.phy.ecp5rgmii import LiteEthPHYRGMII
 from litex.gen import LiteXModule
 from litex.soc.cores.clock import ECP5PLL
-from migen import ClockDomain, If, Signal
+from migen import ClockDomain, If, Instance, Signal
+from migen.genlib.resetsync import AsyncResetSynchronizer
 
 from .boards import Board
+from .ddr3 import controller
 from .engine import TiptoeEngine
 
 _LINE_NS = 8.0
 _BLINK_BIT = 24
 _FLASH_BITS = 22
+_INIT_HZ = 25e6
+"""Of the DDR3 PHY's start, at any rate that is slow."""
 
 
 class Clocks(LiteXModule):
-    """``sys`` from the board's oscillator by a PLL, which waits for the power and is reset by the board's button."""
+    """``sys`` from the board's oscillator by a PLL, which waits for the power and is reset by the board's button.
+
+    With DDR3, ``sys2x`` is the chip's clock and ``sys`` is divided from it, as ECP5's DDR cells want it (FPGA-TN-02035): the PHY
+    stops ``sys2x`` and holds ``sys`` in reset (``stop``, ``reset``) while its delay line settles in the domain ``init``.
+    """
 
     def __init__(self, platform: Any, board: Board) -> None:
         self.rst = Signal()
@@ -32,7 +41,25 @@ class Clocks(LiteXModule):
         self.pll = pll = ECP5PLL()
         self.comb += pll.reset.eq((left != 0) | ~button | self.rst)
         pll.register_clkin(pin, board.input_mhz * 1e6)
-        pll.create_clkout(self.cd_sys, board.clock_hz)
+        if board.memory == "ddr3":
+            self._ddr3(pll, board.clock_hz)
+        else:
+            pll.create_clkout(self.cd_sys, board.clock_hz)
+
+    def _ddr3(self, pll: ECP5PLL, clock_hz: int) -> None:
+        self.stop, self.reset = Signal(), Signal()
+        self.cd_init = ClockDomain()
+        self.cd_sys2x = ClockDomain()
+        self.cd_sys2x_i = ClockDomain(reset_less=True)
+        pll.create_clkout(self.cd_sys2x_i, 2 * clock_hz, with_reset=False)
+        pll.create_clkout(self.cd_init, _INIT_HZ)
+        self.specials += [
+            Instance("ECLKSYNCB", i_ECLKI=self.cd_sys2x_i.clk, i_STOP=self.stop, o_ECLKO=self.cd_sys2x.clk),
+            Instance(
+                "CLKDIVF", p_DIV="2.0", i_ALIGNWD=0, i_CLKI=self.cd_sys2x.clk, i_RST=self.reset, o_CDIVX=self.cd_sys.clk
+            ),
+            AsyncResetSynchronizer(self.cd_sys, ~pll.locked | self.reset),
+        ]
 
 
 class Leds(LiteXModule):
@@ -66,3 +93,12 @@ def board_platform(board: Board) -> tuple[Any, Clocks, LiteEthPHYRGMII]:
     )
     platform.add_period_constraint(platform.lookup_request("eth_clocks:rx", loose=True), _LINE_NS)
     return platform, clocks, phy
+
+
+def board_sdram(platform: Any, board: Board, clocks: Clocks) -> tuple[ECP5DDRPHY, Any] | None:
+    """PHY and controller of the board's DDR3 chip, if host memory is there."""
+    if board.memory != "ddr3":
+        return None
+    phy = ECP5DDRPHY(platform.request("ddram"), sys_clk_freq=board.clock_hz)
+    clocks.comb += [clocks.stop.eq(phy.init.stop), clocks.reset.eq(phy.init.reset)]
+    return phy, controller(phy, board.chip, board.clock_hz)

@@ -22,7 +22,7 @@ def write_report(board: Board, mapped: Netlist, timing: dict[str, Any] | None) -
     """report.md beside the build; with ``timing``, which place and route gives, its clocks and a picture of the chip."""
     lines = [
         f"# Tiptoe on {board.title}", "",
-        f"Build `{mapped.build}`, system clock {board.clock_mhz:g} MHz.", "",
+        f"Build `{mapped.build}`, system clock {board.clock_mhz:g} MHz, host memory: {board.memory}.", "",
         "| of the chip | used | there | % |", "|---|---|---|---|",
         *(f"| {kind} | {used:,} | {there:,} | {100 * used / there:.0f} |" for kind, used, there in utilisation(mapped.used)),
         "",

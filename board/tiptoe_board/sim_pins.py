@@ -1,4 +1,4 @@
-"""The top for Verilator: its clocks, the PHY's bytes and the UART's pins are ports."""
+"""The top for Verilator: its clocks, the PHY's bytes and the UART's pins are ports, and its DDR3 chip is a model."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from litex.build.generic_platform import Pins, Subsignal
 from litex.build.sim.platform import SimPlatform
 from litex.gen import LiteXModule
 from litex.soc.interconnect import stream
-from migen import ClockDomain
+from migen import ClockDomain, If
 
 from .address_map import SIM_UART_CYCLES
+from .ddr3 import SIM_CHIP, controller
+from .sim_ddr3 import SimDdr3Phy
 
 SIM_UART = {"clk_freq": 500_000, "baudrate": 500_000 // SIM_UART_CYCLES}
 """The serial bridge's seconds are a hundred times shorter than the board's: UARTBone waits 1 ms for the rest of a command."""
@@ -23,6 +25,7 @@ IO = [
         Subsignal("rx_valid", Pins(1)), Subsignal("rx_data", Pins(8)), Subsignal("rx_last", Pins(1)),
         Subsignal("tx_valid", Pins(1)), Subsignal("tx_data", Pins(8)),
     ),
+    ("pause", 0, Pins(1)),
     ("serial", 0, Subsignal("tx", Pins(1)), Subsignal("rx", Pins(1))),
 ]  # fmt: skip
 
@@ -61,3 +64,15 @@ class SimPhy(LiteXModule):
 def sim_platform() -> SimPlatform:
     """A platform whose pins are the simulation's ports."""
     return SimPlatform("SIM", IO)
+
+
+def sim_sdram(clock_hz: int) -> tuple[SimDdr3Phy, Any]:
+    """The model of a small chip behind a PHY, and its controller."""
+    phy = SimDdr3Phy(clock_hz)
+    return phy, controller(phy, SIM_CHIP, clock_hz)
+
+
+def add_pause(soc: Any, pause: Any) -> None:
+    """While ``pause`` is high host memory takes no word of the engine's: as slow a memory as a test wants."""
+    engine, memory = soc.engine.axi, soc.memory.axi
+    soc.comb += If(pause, engine.w.ready.eq(0), memory.w.valid.eq(0))

@@ -10,6 +10,7 @@ from litex.soc.integration.soc import SoCRegion
 from litex.soc.integration.soc_core import SoCMini
 
 from .address_map import CSR_BASE, CSR_PAGES, ENGINE_BASE, ENGINE_BYTES, MEMORY_BASE
+from .ddr3 import Ddr3Memory
 from .engine import HostMemory, SharedMac, TiptoeEngine
 from .modules import Sizes
 from .station import EtherboneStation
@@ -36,6 +37,8 @@ class TiptoeSoC(SoCMini):
         The bridge's own; the engine's are set by its driver.
     uart
         A second bridge, UARTBone, at the pins ``serial``: LiteX's options for it; None: there is none.
+    sdram
+        A DDR3 chip's PHY and LiteDRAM's controller for it: host memory; without, it is in block memory.
     """
 
     csr_map = CSR_PAGES
@@ -44,6 +47,7 @@ class TiptoeSoC(SoCMini):
     def __init__(
         self, platform: Any, crg: LiteXModule, phy: Any, sizes: Sizes, *,
         clock_hz: int, build: int, mac_address: int, ip_address: str, uart: dict[str, int] | None,
+        sdram: tuple[Any, Any] | None = None,
     ) -> None:  # fmt: skip
         self.crg = crg
         SoCMini.__init__(self, platform, clock_hz, csr_data_width=32)
@@ -54,11 +58,21 @@ class TiptoeSoC(SoCMini):
         self.mac = LiteEthMACCore(phy, 64, tx_cdc_buffered=True, rx_cdc_buffered=True)
         self.engine = engine = TiptoeEngine()
         self.share = share = SharedMac(self.mac, engine, mac_address)
-        self.memory = memory = HostMemory(sizes.memory_bytes)
+        if sdram:
+            self.ddrphy, self.sdram = sdram
+            self.memory = memory = Ddr3Memory(self.sdram, sizes)
+        else:
+            self.memory = memory = HostMemory(sizes.memory_bytes)
         self.comb += engine.axi.connect(memory.axi)
         self.station = station = EtherboneStation(share, mac_address, ip_address, clock_hz)
         self.status = Status(
-            engine, share, station.guard.last, build=build, clock_hz=clock_hz, memory_bytes=sizes.memory_bytes
+            engine,
+            share,
+            station.guard.last,
+            build=build,
+            clock_hz=clock_hz,
+            memory_bytes=sizes.memory_bytes,
+            dram=bool(sdram),
         )
         if uart:
             self.add_uartbone(**uart)

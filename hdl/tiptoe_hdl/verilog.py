@@ -33,7 +33,11 @@ def module_rtlil(component, name: str) -> str:
     return rtlil.convert(component, name=name, ports=flat_ports(component), emit_src=False)
 
 
+def module_verilog(component, name: str) -> str:
+    """Verilog text of any component with ports of standard names, top module ``name``."""
+    return verilog.convert(component, name=name, ports=flat_ports(component), emit_src=False)
+
+
 def engine_verilog(cfg: EngineConfig) -> str:
     """Verilog text of the engine, top module ``TOP``."""
-    engine = Engine(cfg)
-    return verilog.convert(engine, name=TOP, ports=flat_ports(engine), emit_src=False)
+    return module_verilog(Engine(cfg), TOP)

@@ -31,9 +31,10 @@ class Words:
             ("build", BUILD), ("clock", 50_000_000), ("memory", 1 << 17)
         )})  # fmt: skip
         self.written: list[tuple[int, int]] = []
+        self.spoilt = range(0)
 
     def write(self, address: int, word: int) -> None:
-        self.words[address] = word
+        self.words[address] = word ^ (address in self.spoilt)
         self.written.append((address, word))
 
 

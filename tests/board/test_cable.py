@@ -10,11 +10,12 @@ from collections.abc import Iterator
 import pytest
 
 from tests.board.fakes import ADDRESS, BUILD, FakeEtherbone, FakeUart
-from tiptoe_board.address_map import ENGINE_BASE, MEMORY_BASE, status_address
-from tiptoe_board.cable import CableDevice, CableError, open_cable
+from tiptoe_board.address_map import ENGINE_BASE, MEMORY_BASE, sdram_address, status_address
+from tiptoe_board.cable import CableDevice, CableError, open_cable, open_device
 from tiptoe_board.cable.etherbone_udp import EtherboneCable
 from tiptoe_board.cable.uart import UartCable
 from tiptoe_board.etherbone import write_packet
+from tiptoe_driver.hardware.abi_gen import CONTROL_SOFT_RESET, REG_CONTROL
 from tiptoe_verif.wire.impairment import Impairment
 
 NETWORKS = {
@@ -176,6 +177,20 @@ def test_a_device_whose_cable_is_pulled_reads_as_all_ones(fake: FakeEtherbone) -
     assert device.read32(0x10) == 0xFFFF_FFFF and not device.wait(1000) and device.losses() == {}
     assert time.monotonic() - begin < 0.2
     device.close()
+
+
+def test_dram_is_started_when_it_does_not_work(fake: FakeEtherbone) -> None:
+    """And not when it does; an engine that was left running is stopped before."""
+    url = f"etherbone://{ADDRESS}:{fake.port}"
+    fake.board.words[status_address("dram")] = 1
+    open_device(url).close()
+    assert fake.board.words[ENGINE_BASE + REG_CONTROL] == CONTROL_SOFT_RESET
+    assert not any(address == sdram_address("control") for address, _ in fake.board.written)
+    fake.board.words[status_address("memory")] = 1 << 16
+    fake.board.spoilt = range(MEMORY_BASE, MEMORY_BASE + (1 << 16))
+    with pytest.raises(CableError, match="DDR3: lane 0 reads wrong at every delay"):
+        open_device(url)
+    assert any(address == sdram_address("control") for address, _ in fake.board.written)
 
 
 # --- the serial line ---

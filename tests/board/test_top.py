@@ -14,7 +14,7 @@ from tests.board.transfer import Transfer
 from tiptoe_board.address_map import ENGINE_BASE, MEMORY_BASE, status_address
 from tiptoe_board.etherbone import NUMBERS, write_packet
 from tiptoe_board.sim.board import BUILD_ID, SimulatedBoard, build_board
-from tiptoe_board.sim.bridge import Bridge
+from tiptoe_board.sim.bridge import Bridge, start_memory
 from tiptoe_board.sim.device import BoardDevice
 from tiptoe_board.sim.host import HOST_MAC
 from tiptoe_driver.hardware.abi_gen import ID_VALUE, REG_ID
@@ -25,9 +25,10 @@ MAC, PEER_MAC = "02:00:00:00:00:02", "02:00:00:00:00:01"
 SETTLE_NS = 20_000
 
 
-@pytest.fixture(scope="module")
-def library() -> Path:
-    return build_board()
+@pytest.fixture(scope="module", params=["ddr3", pytest.param("block", marks=pytest.mark.soak)])
+def library(request: pytest.FixtureRequest) -> Path:
+    """The top with host memory of either kind; one of them is enough of compiling for every day."""
+    return build_board(request.param)
 
 
 @pytest.fixture
@@ -57,6 +58,7 @@ def test_the_bridge_is_a_station_of_its_own(board: SimulatedBoard) -> None:
 def test_records_of_all_lengths_back_to_back(board: SimulatedBoard, rng: random.Random) -> None:
     """The longest ones find the bridge's queue full: it must not stand still (see ``station.PacketFifo``)."""
     bridge = Bridge(board)
+    start_memory(bridge)
     for length in (1, 2, 254, 255, 600, 1500):
         words = [rng.getrandbits(32) for _ in range(length)]
         bridge.write(MEMORY_BASE + 0x100, words)
@@ -88,6 +90,7 @@ def test_numbered_packets_pass_in_order_and_once(board: SimulatedBoard) -> None:
 def test_a_damaged_frame_is_nobodys(board: SimulatedBoard) -> None:
     """A wrong FCS: counted by the engine's queue, and the bridge carries out nothing of it."""
     bridge = Bridge(board)
+    start_memory(bridge)
     bridge.write(MEMORY_BASE, [0x600D])
     give = board.give
     board.give = lambda time_ns, frame: give(time_ns, frame, damaged=True)  # type: ignore[assignment,method-assign]
@@ -100,6 +103,7 @@ def test_a_damaged_frame_is_nobodys(board: SimulatedBoard) -> None:
 def test_a_flood_costs_the_bridge_whole_frames_only(board: SimulatedBoard, rng: random.Random) -> None:
     """Broadcasts at line rate behind a long read: some find no room; what was read, and what is read later, is right."""
     bridge = Bridge(board)
+    start_memory(bridge)
     words = [rng.getrandbits(32) for _ in range(255)]
     bridge.write(MEMORY_BASE, words)
     tag = bridge.ask([MEMORY_BASE + 4 * n for n in range(255)])

@@ -1,15 +1,20 @@
 """The command line: every mistake is one line and a non-zero exit. Runs that carry traffic are in tests/live."""
 
+import importlib.metadata
 import io
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+import typer.main
 from rich.console import Console
 from typer.testing import CliRunner
 
+from tiptoe_verif import doctor
 from tiptoe_verif.cli import app
 from tiptoe_verif.console import status_line
 from tiptoe_verif.live import setup
@@ -26,7 +31,58 @@ def run(*arguments, **options):
 def test_info_lists_configurations():
     result = run("info")
     assert result.returncode == 0
-    assert all(name in result.stdout for name in ("tiny", "sim", "ecp5", "datacentre", "65,536", "TAP"))
+    assert all(name in result.stdout for name in ("tiny", "sim", "ecp5", "datacentre", "65,536"))
+
+
+def test_version_is_the_package_s():
+    result = CliRunner().invoke(app, ["--version"])
+    assert result.exit_code == 0
+    assert result.output == f"tiptoe {importlib.metadata.version('tiptoe-engine')}, register map and rings 0.5\n"
+
+
+COMMANDS = typer.main.get_command(app).commands
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_each_command_has_an_example_that_parses(name):
+    (example,) = re.findall(r"^ *Example: tiptoe (.*)$", COMMANDS[name].help, flags=re.M)
+    first, *arguments = shlex.split(example)
+    assert first == name
+    COMMANDS[name].make_context(name, arguments)  # UsageError if an option is not one
+
+
+def test_completion_is_offered():
+    result = CliRunner().invoke(app, ["--help"])
+    assert "--install-completion" in result.output
+
+
+def finding(name, found, weight):
+    return doctor.Finding(name, found, "a use", f"get {name}", weight)
+
+
+@pytest.mark.parametrize(
+    "findings, status, said",
+    [
+        ([("make", "/bin/make", "needed"), ("curl", "/bin/curl", "optional")], 0, "ready"),
+        ([("make", "/bin/make", "needed"), ("curl", "", "optional")], 0, "ready; without curl"),
+        ([("make", "", "needed"), ("curl", "", "optional")], 1, "missing, and needed: make"),
+    ],
+)
+def test_doctor_s_verdict(findings, status, said):
+    found = [finding(*one) for one in findings]
+    assert doctor.verdict(found)[0] == status and doctor.verdict(found)[1].startswith(said)
+    screen = Console(file=io.StringIO(), width=160)
+    screen.print(doctor.make_table(found))
+    text = screen.file.getvalue()
+    assert all((f"get {name}" in text) == (not where) for name, where, _ in findings)
+
+
+def test_doctor_without_tools_names_them_and_how_to_get_them(tmp_path):
+    environment = {"PATH": str(tmp_path), "HOME": str(tmp_path), "COLUMNS": "200"}
+    result = run("doctor", env=environment)
+    assert result.returncode == 1
+    assert "missing, and needed: C++ compiler (g++), make, perl" in result.stdout
+    assert all(f"apt-get install {name}" in result.stdout for name in ("g++", "make", "perl", "tshark"))
 
 
 def test_help_names_every_command():

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 from typer.core import TyperGroup
 
 from .console import build_progress, console, errors, status_line
-from .paths import BUILD
+from .paths import BUILD, CACHE
+
+if TYPE_CHECKING:
+    from tiptoe_hdl.config import EngineConfig
 
 
 class OneLineErrors(TyperGroup):
@@ -39,9 +43,31 @@ class OneLineErrors(TyperGroup):
 
 
 app = typer.Typer(
-    cls=OneLineErrors, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-    help="Tiptoe, a TCP offload engine: simulate it, carry real traffic over it, measure it.",
+    cls=OneLineErrors, no_args_is_help=True, pretty_exceptions_enable=False,
 )  # fmt: skip
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        import importlib.metadata
+
+        from tiptoe_driver.hardware import abi_gen as abi
+
+        major, minor = (
+            abi.VERSION_VALUE >> abi.VERSION_MAJOR_SHIFT,
+            (abi.VERSION_VALUE & abi.VERSION_MINOR) >> abi.VERSION_MINOR_SHIFT,
+        )
+        print(f"tiptoe {importlib.metadata.version('tiptoe-engine')}, register map and rings {major}.{minor}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and end.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Tiptoe, a TCP offload engine: simulate it, carry real traffic over it, measure it, put it into a design."""
 
 
 @app.command()
@@ -54,6 +80,8 @@ def demo(
     """Build the simulated engine, attach the driver, carry two HTTP downloads over it, and sum up.
 
     The peer is the Linux kernel's TCP in a network namespace; where there is no TAP interface, a second engine.
+
+    Example: tiptoe demo --size 8192
     """
     from .demo import run_demo
 
@@ -81,6 +109,9 @@ HostStack = Annotated[
                  "Default: if this system grants a namespace for it."),
 ]  # fmt: skip
 Config = Annotated[str, typer.Option(help="Configuration of the engine (see: tiptoe info).")]
+Width = Annotated[
+    int, typer.Option(help="Bits of the frame and memory ports: 32, 64, 128, 256; 0: the configuration's.")
+]
 MemoryLatency = Annotated[int, typer.Option(help="Host memory latency in cycles.", min=1)]
 TimeWait = Annotated[float, typer.Option(help="Length of TIME_WAIT in the engine, seconds.", min=0.001, max=524)]
 Loss = Annotated[float, typer.Option(help="Probability that a frame is lost.", min=0, max=1)]
@@ -125,6 +156,8 @@ def live(
     """Run the simulated engine on a TAP interface: stock servers and clients on either side, TCP in the engine.
 
     With --device, the engine on a board, driven from here.
+
+    Example: tiptoe live --listen 80=127.0.0.1:8080 --loss 0.01
     """
     from .live.device_session import DeviceSession
     from .live.session import LiveSession
@@ -163,6 +196,8 @@ def run(
     """Run a stock dynamic program whose TCP sockets are served by the engine; its exit code is ours.
 
     With --device, by the engine on a board.
+
+    Example: tiptoe run -- curl http://10.77.0.1:8080/
     """
     from .run.command import run_program
 
@@ -184,7 +219,10 @@ def stat(
     ] = 0.0,
     as_json: Annotated[bool, typer.Option("--json", help="The snapshot itself, a line of JSON.")] = False,
 ) -> None:
-    """Device and connections of a running `tiptoe live` or `tiptoe run`: bytes, RTT, windows, retransmissions."""
+    """Device and connections of a running `tiptoe live` or `tiptoe run`: bytes, RTT, windows, retransmissions.
+
+    Example: tiptoe stat --watch 1
+    """
     from .stat import show
 
     raise typer.Exit(show(console, pid, watch, as_json))
@@ -318,6 +356,8 @@ def fuzz(
 
     Ends with status 1, the shortest sequence found and its capture, at the first word of the wire monitor or the bus rules, wrong
     byte, lost id, fault that the driver counts, or when the engine does not fall silent.
+
+    Example: tiptoe fuzz --seed 7 --frames 100000
     """
     from .fuzz.command import run_fuzz
 
@@ -334,44 +374,63 @@ def bench(
         ),
     ] = [],  # noqa: B006
     config: Annotated[str, typer.Option(help="Configuration of the engine (see: tiptoe info).")] = "sim",
-    width: Annotated[
-        int, typer.Option(help="Bits of the frame and memory ports: 32, 64, 128, 256; 0: the configuration's.")
-    ] = 0,
+    width: Width = 0,
     mtu: Annotated[
         int, typer.Option(help="Longest packet: full segments have 40 bytes less.", min=1500, max=9000)
     ] = 1500,
     quick: Annotated[bool, typer.Option("--quick", help="A few frames only; no comparison with the baseline.")] = False,
     update_baseline: Annotated[bool, typer.Option("--update-baseline", help="Keep the figures as baseline.")] = False,
 ) -> None:
-    """Figures in cycles with their theoretical bounds, compared with the baseline (build/bench.json)."""
-    from tiptoe_hdl.config import CONFIGS
+    """Figures in cycles with their theoretical bounds, compared with the baseline (build/bench.json).
 
+    Example: tiptoe bench --only throughput --only latency
+    """
     from .benchmarks.command import ALL, USUAL
     from .benchmarks.command import bench as run_bench
     from .live.setup import UsageError
 
     if unknown := [group for group in only if group not in ALL]:
         raise UsageError(f"no group of figures {unknown[0]!r}: there are {', '.join(ALL)}")
-    chosen = CONFIGS[_config(config)]
-    try:
-        if width:  # 32 bits are too few for IPv6
-            chosen = chosen.with_(data_width=width, ipv6=chosen.ipv6 and width >= 64)
-        chosen = chosen.with_mtu(mtu)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
+    chosen = _sized(config, width, mtu)
     raise typer.Exit(run_bench(chosen, only or USUAL, quick=quick, update=update_baseline))
+
+
+@app.command("verilog")
+def verilog_command(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder; files there of the same names are overwritten.")],
+    config: Annotated[str, typer.Option(help="Configuration of the engine (see: tiptoe info).")] = "ecp5",
+    width: Width = 0,
+    mtu: Annotated[int, typer.Option(help="Longest packet that it carries.", min=1500, max=9000)] = 1500,
+    connections: Annotated[int, typer.Option(help="Connection ids; 0: the configuration's.", min=0)] = 0,
+    queues: Annotated[
+        bool, typer.Option("--queues", help="With a queue of whole frames each way, for a MAC that waits for nobody.")
+    ] = False,
+    per_module: Annotated[bool, typer.Option("--per-module", help="A file a module, not one for all.")] = False,
+    mhz: Annotated[float, typer.Option(help="Clock rate, for the constraints.", min=1)] = 125.0,
+) -> None:
+    """Verilog of the engine with its registers, constraints and notes, for a design of your own.
+
+    Example: tiptoe verilog --config ecp5 --connections 256 --queues -o build/verilog
+    """
+    from .export import Choice, export
+
+    chosen = _sized(config, width, mtu)
+    if connections:
+        chosen = _valid(lambda: chosen.with_(connections=connections))
+    choice = Choice(config=chosen, queues=queues, per_module=per_module, mhz=mhz)
+    written = export(choice, out)
+    console.print(f"{choice.top}: {len(written)} files, {out}/README.md says what they are", soft_wrap=True)
 
 
 @app.command()
 def info() -> None:
-    """Configurations of the engine, and what this system offers."""
-    import shutil
+    """Configurations of the engine.
 
+    Example: tiptoe info
+    """
     from rich.table import Table
 
     from tiptoe_hdl.config import CONFIGS
-
-    from .live.namespace import why_no_tap
 
     table = Table(box=None, pad_edge=False)
     for heading in ("configuration", "connections", "listeners", "half-open", "data bits", "receive buffer"):
@@ -382,15 +441,22 @@ def info() -> None:
             str(entry.data_width), f"{entry.rx_buffer_bytes:,}",
         )  # fmt: skip
     console.print(table)
-    console.print()
-    for tool, use in {
-        "g++": "builds simulations", "make": "builds simulations", "perl": "builds simulations",
-        "gcc": "builds what `tiptoe run` loads into programs",
-        "curl": "client of the demo (else Python's)", "tshark": "second opinion on captures",
-    }.items():  # fmt: skip
-        console.print(f"{tool:<8}{'found' if shutil.which(tool) else 'missing':<9}[dim]{use}[/]")
-    reason = why_no_tap()
-    console.print(f"{'TAP':<8}{'found' if reason is None else 'missing':<9}[dim]{reason or 'live traffic'}[/]")
+
+
+@app.command()
+def doctor() -> None:
+    """What this system has and lacks for Tiptoe, and how to install it. Status 1: no simulation can run.
+
+    Example: tiptoe doctor
+    """
+    from .doctor import examine, make_table, verdict
+
+    findings = list(examine())
+    console.print(make_table(findings))
+    console.print(f"\ncache:  {CACHE}\noutput: {BUILD}\n", soft_wrap=True, highlight=False)
+    status, sentence = verdict(findings)
+    console.print(sentence, style="bold" if status else "")
+    raise typer.Exit(status)
 
 
 def _with_ipv6(name: str) -> Any:
@@ -416,3 +482,26 @@ def _config(name: str) -> str:
     if name not in CONFIGS:
         raise UsageError(f"no configuration {name!r}: there are {', '.join(CONFIGS)}")
     return name
+
+
+def _sized(name: str, width: int, mtu: int) -> EngineConfig:
+    """A configuration by its name, another width and a longest packet; UsageError for what cannot be."""
+    from tiptoe_hdl.config import CONFIGS
+
+    chosen = CONFIGS[_config(name)]
+
+    def sized() -> EngineConfig:
+        # 32 bits are too few for IPv6.
+        wide = chosen.with_(data_width=width, ipv6=chosen.ipv6 and width >= 64) if width else chosen
+        return wide.with_mtu(mtu)
+
+    return _valid(sized)
+
+
+def _valid(make: Callable[[], EngineConfig]) -> EngineConfig:
+    from .live.setup import UsageError
+
+    try:
+        return make()
+    except ValueError as error:
+        raise UsageError(str(error)) from None

@@ -23,6 +23,8 @@ class Cable(Words, Protocol):
 
     name: str
     greeting: dict[str, int]
+    once: bool
+    """Whether every write is carried out once, even when it has to be sent again."""
 
     def counters(self) -> dict[str, int]:
         """What had to be done for it."""

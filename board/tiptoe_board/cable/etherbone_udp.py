@@ -65,6 +65,8 @@ class EtherboneCable:
         answers.
     """
 
+    once = True
+
     def __init__(self, host: str, port: int = UDP_PORT, *, patience_s: float = 3.0, build: int | None = None) -> None:
         self.name = f"etherbone://{host}" + (f":{port}" if port != UDP_PORT else "")
         self._patience_s = patience_s

@@ -77,6 +77,8 @@ class UartCable:
         Groups of commands; those done again; those whose words were other ones when they were read back.
     """
 
+    once = False
+
     def __init__(
         self, port: str, baud: int = UART_BAUD, *, patience_s: float = 3.0, build: int | None = None, gap_s: float = 0.2,
         quiet_s: float = 0.12,

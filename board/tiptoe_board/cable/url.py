@@ -8,6 +8,7 @@ from ..address_map import UART_BAUD
 from ..etherbone import UDP_PORT
 from .device import Cable, CableDevice
 from .etherbone_udp import EtherboneCable
+from .memory import prepare_memory
 from .uart import UartCable
 
 _ETHERBONE = "etherbone://HOST[:PORT][?build=HEX]"
@@ -35,6 +36,12 @@ def open_cable(url: str, *, patience_s: float = 3.0) -> Cable:
 
 
 def open_device(url: str, *, patience_s: float = 3.0) -> CableDevice:
-    """The driver's device behind the cable. Over a serial line one event is asked for at a time, since asking takes so long."""
+    """The driver's device behind the cable, its memory ready. Over a serial line one event is asked for at a time, since asking
+    takes so long."""
     cable = open_cable(url, patience_s=patience_s)
+    try:
+        prepare_memory(cable)
+    except BaseException:
+        cable.close()
+        raise
     return CableDevice(cable, events_at_once=1 if isinstance(cable, UartCable) else 4)

@@ -37,14 +37,14 @@ class LineError(AssertionError):
     """The top broke a rule of Ethernet."""
 
 
-def litex_verilog() -> str:
+def litex_verilog(memory: str) -> str:
     """LiteX's half of the simulated top; kept by a hash."""
     folder = Path(__file__).parents[1]
     paths = (path for path in sorted(folder.rglob("*.py")) if path.parent.name not in ("cable", "sim"))  # the host's
     sources = "".join(path.read_text() for path in paths)
-    with cached_dir("board", "sim", digest(sources)) as (path, complete):
+    with cached_dir("board", "sim", digest(sources, memory)) as (path, complete):
         if not complete:
-            command = [sys.executable, "-m", "tiptoe_board.elaborate", "sim", str(path), f"{BUILD_ID:08x}"]
+            command = [sys.executable, "-m", "tiptoe_board.elaborate", "sim", str(path), f"{BUILD_ID:08x}", memory]
             done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
             (path / "elaborate.log").write_text(done.stdout)
             if done.returncode:
@@ -53,10 +53,10 @@ def litex_verilog() -> str:
         return (path / "top.v").read_text()
 
 
-def build_board(progress: Progress | None = None) -> Path:
-    """Compile the simulated top; returns the library, at once if it is there."""
+def build_board(memory: str = "ddr3", progress: Progress | None = None) -> Path:
+    """Compile the simulated top with host memory of that kind; returns the library, at once if it is there."""
     off = "".join(f"/* verilator lint_off {rule} */\n" for rule in _WAIVED)
-    text = verilog(sizes(CLOCK_MHZ)) + off + litex_verilog()
+    text = verilog(sizes(CLOCK_MHZ, memory)) + off + litex_verilog(memory)
     return build_library(TOP, text, [_SOURCE], optimise="-O1 -march=native", progress=progress)
 
 
@@ -77,7 +77,8 @@ class SimulatedBoard:
         for name, result, arguments in (
             ("create", pointer, (wide,)), ("destroy", None, (pointer,)), ("now", wide, (pointer,)),
             ("run", None, (pointer, wide, word)), ("give", None, (pointer, wide, ctypes.c_char_p, word)),
-            ("arriving", word, (pointer,)), ("take", word, (pointer, ctypes.c_char_p, word, pointer, pointer)),
+            ("arriving", word, (pointer,)), ("pause", None, (pointer, word)),
+            ("take", word, (pointer, ctypes.c_char_p, word, pointer, pointer)),
             ("serial", None, (pointer, wide)), ("serial_give", None, (pointer, ctypes.c_char_p, word)),
             ("serial_take", word, (pointer, ctypes.c_char_p, word)),
         ):  # fmt: skip
@@ -103,6 +104,10 @@ class SimulatedBoard:
     def arriving(self) -> int:
         """Frames given that have not arrived completely."""
         return int(self._library.board_arriving(self._sim))
+
+    def pause_memory(self, paused: bool) -> None:
+        """From now on host memory takes nothing that the engine writes, or does again."""
+        self._library.board_pause(self._sim, int(paused))
 
     def serial_give(self, data: bytes) -> None:
         """Bytes go over the serial line, behind those that still wait."""

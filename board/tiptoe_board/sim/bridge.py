@@ -9,7 +9,9 @@ from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Raw
 
 from ..address_map import BRIDGE_IP, status_address
+from ..dram import Leveling, Tap, start_dram
 from ..etherbone import LONGEST, parse_answer, read_packet, write_packet
+from ..sim_ddr3 import GOOD
 from .board import SimulatedBoard
 from .host import HOST_IP, HOST_MAC, Host, udp_payload
 
@@ -100,3 +102,12 @@ class Bridge(Host):
                     self.frames.remove(frame)
                     return frame
         raise NoAnswer(f"no answer of the bridge in {_TIMEOUT_NS // 1000} us")
+
+
+def start_memory(bridge: Bridge, *, scan: bool = False) -> Leveling | None:
+    """Make host memory ready: DDR3 is started, without the chip's times, which its model has not; at the delays that are right
+    unless they are to be found out. None for block memory."""
+    if not bridge.read(status_address("dram"))[0]:
+        return None
+    taps = [Tap(shift, delays[len(delays) // 2]) for shift, delays in GOOD]
+    return start_dram(bridge, wait=lambda us: None, taps=None if scan else taps)

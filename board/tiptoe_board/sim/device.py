@@ -15,7 +15,7 @@ from ..address_map import status_address
 from ..cable.words import Bus
 from ..shadow import Shadow
 from .board import CLOCK_MHZ, SimulatedBoard
-from .bridge import Bridge
+from .bridge import Bridge, start_memory
 
 _SETTLE_NS = 50_000
 _LOOK_NS = 20_000
@@ -47,6 +47,7 @@ class BoardDevice:
         self._busy = False
         board.advance(board.now_ns + _SETTLE_NS)
         self.bridge = Bridge(board, lambda time_ns, frame: self._sent.append((time_ns, frame)))
+        start_memory(self.bridge)
         self.shadow = Shadow(Bus(self.bridge), self.bridge.read(status_address("memory"))[0])
         self.memory = self.shadow.memory
         self.read32, self.write32 = self.shadow.read32, self.shadow.write32

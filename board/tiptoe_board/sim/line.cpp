@@ -161,6 +161,8 @@ uint32_t board_serial_take(Sim* sim, uint8_t* bytes, uint32_t room) {
     return count;
 }
 uint32_t board_arriving(Sim* sim) { return uint32_t(sim->arriving.size()); }
+// Inputs hold between two evaluations: it is seen at the next edge of a clock.
+void board_pause(Sim* sim, uint32_t paused) { sim->top->pause = paused != 0; }
 // The oldest frame sent, if there is one: its length (0: none), end and the silence before it.
 uint32_t board_take(Sim* sim, uint8_t* bytes, uint32_t room, uint64_t* end_ps, uint32_t* gap) {
     if (sim->sent.empty()) return 0;

@@ -149,18 +149,18 @@ class tcpcb:
     """TCP control block. The stack moves ``t_state`` on user calls, the driver on events of the device.
 
     Sequence numbers are modulo 2**32. ``iss`` and ``irs`` are the SYNs' own numbers; the first data byte follows.
-    ``snd_una`` leaves out our FIN; ``snd_nxt`` and ``snd_max`` tell how far data was handed to the device, which
-    alone knows what of it is on the wire; ``rcv_nxt`` counts the peer's FIN once. ``t_maxseg`` in bytes of
-    payload; ``t_maxseg_user`` is the user's wish (TCP_MAXSEG), 0 for none; ``t_maxseg_most`` what held before the path carried
-    less, and ``t_pmtu_timer`` tries for it again, or, behind a black hole, the search ``t_mtup``. ``t_cc`` is the congestion
-    control algorithm asked for, None for none; ``tod`` the device of an offloaded connection. ``t_starttime``: when it was
-    established, on the stack's clock in microseconds; 0 before. ``t_user_timeout``: TCP_USER_TIMEOUT in milliseconds, 0 for
-    none; ``t_user_timer`` runs while the peer has something to acknowledge. ``t_keepidle``, ``t_keepintvl``: TCP_KEEPIDLE and
-    TCP_KEEPINTVL in seconds, ``t_keepcnt``:
-    TCP_KEEPCNT; ``t_keep_timer`` runs while SO_KEEPALIVE is set; ``t_rcvtime``: when the peer was last heard of, meanwhile;
-    ``t_keepprobes``: how many probes have gone since, ``t_keep_asked``: when the last of them did. ``snd_up`` and ``rcv_up`` are
-    behind the last urgent byte of each direction; ``t_iobc`` is the peer's, when TCPOOB_HAVEDATA says that it has arrived.
-    ``t_max_pacing_rate``: SO_MAX_PACING_RATE in bytes per second.
+    ``snd_una`` leaves out our FIN; ``snd_nxt`` and ``snd_max`` tell how far data was handed to the device, which alone knows
+    what of it is on the wire, ``snd_sml`` where the last part of it ended that filled no segment; ``rcv_nxt`` counts the
+    peer's FIN once. ``t_maxseg`` in bytes of payload; ``t_maxseg_user`` is the user's wish (TCP_MAXSEG), 0 for none;
+    ``t_maxseg_most`` what held before the path carried less, and ``t_pmtu_timer`` tries for it again, or, behind a black
+    hole, the search ``t_mtup``. ``t_cc`` is the congestion control algorithm asked for, None for none; ``tod`` the device of
+    an offloaded connection. ``t_starttime``: when it was established, on the stack's clock in microseconds; 0 before.
+    ``t_user_timeout``: TCP_USER_TIMEOUT in milliseconds, 0 for none; ``t_user_timer`` runs while the peer has something to
+    acknowledge. ``t_keepidle``, ``t_keepintvl``: TCP_KEEPIDLE and TCP_KEEPINTVL in seconds, ``t_keepcnt``: TCP_KEEPCNT;
+    ``t_keep_timer`` runs while SO_KEEPALIVE is set; ``t_rcvtime``: when the peer was last heard of, meanwhile;
+    ``t_keepprobes``: how many probes have gone since, ``t_keep_asked``: when the last of them did. ``snd_up`` and ``rcv_up``
+    are behind the last urgent byte of each direction; ``t_iobc`` is the peer's, when TCPOOB_HAVEDATA says that it has
+    arrived. ``t_max_pacing_rate``: SO_MAX_PACING_RATE in bytes per second.
     """
 
     t_inpcb: inpcb
@@ -175,6 +175,7 @@ class tcpcb:
     snd_una: int = 0
     snd_nxt: int = 0
     snd_max: int = 0
+    snd_sml: int = 0
     snd_up: int = 0
     rcv_up: int = 0
     t_oobflags: int = 0

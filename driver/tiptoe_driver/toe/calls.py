@@ -32,6 +32,7 @@ from ..netinet.stack import Stack
 from ..netinet.structures import SS_ISDISCONNECTING, TF_NEEDFIN, TF_SENTFIN, TF_TOE, tcpcb, toe_usrreqs, toedev
 from ..netinet.tcp_errors import TCP_MINMSS, tcp_output_error
 from ..netinet.tcp_fsm import TCPS_CLOSING, TCPS_FIN_WAIT_1, TCPS_FIN_WAIT_2, TCPS_LAST_ACK
+from ..netinet.tcp_output import tcp_told
 from ..netinet.tcp_pmtu import ip_tcp_headers
 from ..netinet.tcp_subr import tcp_drop
 from .black_holes import BlackHoles
@@ -202,8 +203,9 @@ class ToeCalls:
             return 0  # told when the engine has answered
         elif end != toep.snd_told:
             self.engine.send_doorbell(toep, end)
-        toep.snd_told = end
+        told, toep.snd_told = toep.snd_told, end
         tp.snd_nxt = tp.snd_max = advance(tp.iss + 1, end)
+        tcp_told(tp, told, end)
         self.sent.ask(toep, tp)
         return 0
 
@@ -214,8 +216,9 @@ class ToeCalls:
         tp.snd_up = advance(tp.iss + 1, end)
         self.engine.commands.post_control(abi.pack_urgent(0, tid=toep.tid, snd_end=end))
         if is_after(end, toep.snd_told):
-            toep.snd_told = end
+            told, toep.snd_told = toep.snd_told, end
             tp.snd_nxt = tp.snd_max = tp.snd_up
+            tcp_told(tp, told, end)
         self.order(toep)
 
     def order(self, toep: toepcb) -> None:

@@ -53,6 +53,43 @@ def test_nagle_full_segments_go_whatever_is_under_way(bench: Bench) -> None:
     assert told(conn)[-1] == 100 + MSS + 1
 
 
+def test_nagle_full_segments_under_way_hold_nothing(bench: Bench) -> None:
+    """RFC 9293 appendix A.3: what stays of a long transfer waits only for the last small segment, so it fills one in the end."""
+    conn = bench.connected()
+    conn.sock.send(bytes(100))
+    conn.sock.send(bytes(2 * MSS + 50))
+    assert told(conn) == [100, 2 * MSS + 100]
+    conn.ack(100)
+    assert told(conn)[-1] == 2 * MSS + 150
+    conn.sock.send(bytes(7))  # small again, behind another one
+    conn.ack(2 * MSS + 100)
+    assert told(conn)[-1] == 2 * MSS + 150
+    conn.ack(2 * MSS + 150)
+    assert told(conn)[-1] == 2 * MSS + 157
+
+
+def test_nagle_whole_segments_make_none_small(bench: Bench) -> None:
+    conn = bench.connected()
+    for end in (MSS, 2 * MSS, 2 * MSS + 1):
+        conn.sock.send(bytes(end - conn.so.so_snd.tail))
+        assert told(conn)[-1] == end
+    conn.sock.send(bytes(1))
+    assert told(conn)[-1] == 2 * MSS + 1
+
+
+def test_nagle_small_segment_of_2_to_the_31_bytes_ago_holds_nothing(bench: Bench) -> None:
+    conn = bench.connected()
+    conn.sock.send(bytes(10))
+    conn.ack(10)
+    for position in (0x7FFF_FF00, 0x8000_1000, 0xFFFF_FFF8):
+        conn.rebase(position)
+        conn.sock.send(bytes(MSS))
+        assert told(conn)[-1] == (position + MSS) % (1 << 32)
+        conn.sock.send(bytes(1))
+        assert told(conn)[-1] == (position + MSS + 1) % (1 << 32)
+        conn.ack((position + MSS + 1) % (1 << 32))
+
+
 def test_nagle_a_write_on_an_idle_connection_goes_at_once(bench: Bench) -> None:
     conn = bench.connected()
     for end in (10, 20, 2000):

@@ -350,6 +350,46 @@ def test_window_that_closes_while_data_is_under_way_is_probed_after_a_time_out(b
     assert [(s.seq, s.length) for s in b.sent()] == [(1 + MSS, 1)]
 
 
+def recovered(b, more=16):
+    """The first loss of ten segments is repaired up to where recovery began, and those from 10 to ``more`` are under way."""
+    for last in (2, 3, 4):
+        dup(b, (1, last))
+    b.bell(0, more * MSS)
+    for last in range(5, 11):
+        dup(b, (1, last))
+    dup(b, ack=1 + 10 * MSS)
+    b.sent()
+    tcb = b.tcb()
+    assert not tcb["in_recovery"]
+    assert (tcb["snd_max"] - tcb["snd_una"]) % 2**32 == (more - 10) * MSS
+    return b
+
+
+def test_first_segment_behind_a_recovery_is_lost():
+    """RFC 6675 section 5.1: HighACK at RecoveryPoint is enough, once the peer tells what it has beyond."""
+    b = recovered(lossy())
+    for last in (12, 13):
+        assert 10 not in dup(b, (11, last), ack=1 + 10 * MSS)
+    assert 10 in dup(b, (11, 14), ack=1 + 10 * MSS)
+    assert b.tcb()["in_recovery"]
+
+
+def test_first_segment_behind_a_recovery_is_lost_and_one_told():
+    """RFC 8985 section 6.2: fewer than three duplicates, a quarter of a round trip later."""
+    b = recovered(quick(sent=10))
+    dup(b, (11, 12), ack=1 + 10 * MSS)
+    assert b.ticks_until_sent(40) is not None
+    assert 1 + 10 * MSS in [s.seq for s in b.sent()] and b.tcb()["rexmt_shift"] == 0
+
+
+def test_duplicates_behind_a_recovery_that_tell_nothing_repeat_nothing():
+    """RFC 6582 section 3.2: they may be what went again without need."""
+    b = recovered(lossy())
+    for _ in range(4):
+        assert 10 not in dup(b, ack=1 + 10 * MSS)
+    assert not b.tcb()["in_recovery"]
+
+
 def test_gap_that_closes_in_time_was_reordering():
     b = quick()
     assert dup(b, (1, 2)) == []

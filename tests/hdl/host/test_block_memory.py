@@ -4,85 +4,12 @@ import random
 
 import pytest
 
+from tests.hdl.host.memory_bench import Master, host_access
 from tiptoe_hdl.host.axi import Response
 from tiptoe_hdl.host.block_memory import BlockMemory
 from tiptoe_verif.streams import run_bench
 
 SIZE = 4096
-
-
-class Master:
-    """One master's bursts at the AXI side; the bytes that must be there."""
-
-    def __init__(self, dut, rng, low, high):
-        self.read_port, self.write_port, self.rng = dut.s_axi_read, dut.s_axi_write, rng
-        self.low, self.high = low, high
-        self.model = bytearray(SIZE)
-
-    def burst(self):
-        words = self.rng.choice((1, 2, 3, 8, 20))
-        return self.rng.randrange(self.low // 8, self.high // 8 - words + 1) * 8, words
-
-    async def idle(self, ctx, stall):
-        while self.rng.random() < stall:
-            await ctx.tick()
-
-    async def write(self, ctx, address, words, stall=0.0):
-        bus = self.write_port
-        ctx.set(bus.awaddr, address)
-        ctx.set(bus.awlen, words - 1)
-        ctx.set(bus.awvalid, 1)
-        await ctx.tick().until(bus.awready)
-        ctx.set(bus.awvalid, 0)
-        for number in range(words):
-            await self.idle(ctx, stall)
-            data, strobe = self.rng.getrandbits(64), self.rng.choice((0xFF, 0xFF, 0x0F, 0xE0, 0))
-            ctx.set(bus.wdata, data)
-            ctx.set(bus.wstrb, strobe)
-            ctx.set(bus.wlast, number == words - 1)
-            ctx.set(bus.wvalid, 1)
-            await ctx.tick().until(bus.wready)
-            ctx.set(bus.wvalid, 0)
-            for lane in range(8):
-                if strobe >> lane & 1 and address < SIZE:
-                    self.model[address + 8 * number + lane] = data >> 8 * lane & 0xFF
-        await self.idle(ctx, stall)
-        ctx.set(bus.bready, 1)
-        (response,) = await ctx.tick().sample(bus.bresp).until(bus.bvalid)
-        ctx.set(bus.bready, 0)
-        return response
-
-    async def read(self, ctx, address, words, stall=0.0):
-        bus = self.read_port
-        ctx.set(bus.araddr, address)
-        ctx.set(bus.arlen, words - 1)
-        ctx.set(bus.arvalid, 1)
-        await ctx.tick().until(bus.arready)
-        ctx.set(bus.arvalid, 0)
-        data, responses = b"", set()
-        for number in range(words):
-            await self.idle(ctx, stall)
-            ctx.set(bus.rready, 1)
-            word, last, response = await ctx.tick().sample(bus.rdata, bus.rlast, bus.rresp).until(bus.rvalid)
-            ctx.set(bus.rready, 0)
-            assert last == (number == words - 1)
-            data += word.to_bytes(8, "little")
-            responses.add(response)
-        return data, responses
-
-
-async def host_access(ctx, port, address, *, data=None, select=0xF):
-    """One transfer of the host; returns the word read."""
-    ctx.set(port.adr, address // 4)
-    ctx.set(port.we, data is not None)
-    ctx.set(port.dat_w, data or 0)
-    ctx.set(port.sel, select)
-    ctx.set(port.cyc, 1)
-    ctx.set(port.stb, 1)
-    (word,) = await ctx.tick().sample(port.dat_r).until(port.ack)
-    ctx.set(port.cyc, 0)
-    ctx.set(port.stb, 0)
-    return word
 
 
 def never_meets(dut, seen):
@@ -101,7 +28,7 @@ def test_both_sides_at_once(stall, rng):
     """The engine writes, and reads a burst behind, in the lower half; the host does in the upper one, and reads at random below:
     the two meet again and again, and every word is what was written last."""
     dut = BlockMemory(SIZE)
-    master = Master(dut, random.Random(rng.getrandbits(32)), 0, SIZE // 2)
+    master = Master(dut, random.Random(rng.getrandbits(32)), 0, SIZE // 2, SIZE)
     host_rng, host_model = random.Random(rng.getrandbits(32)), bytearray(SIZE)
     written = []
 
@@ -150,7 +77,7 @@ def test_both_sides_at_once(stall, rng):
 def test_a_burst_outside_changes_nothing():
     """DECERR for each of its words, and the words at the same place inside stay."""
     dut = BlockMemory(SIZE)
-    master = Master(dut, random.Random(1), 0, SIZE)
+    master = Master(dut, random.Random(1), 0, SIZE, SIZE)
 
     async def bench(ctx):
         assert await master.write(ctx, 64, 4) == Response.OKAY

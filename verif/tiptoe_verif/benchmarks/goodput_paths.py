@@ -33,6 +33,9 @@ ROUND_US = 2000
 PATIENCE_S = 30.0
 """For what is not measured: connections that open and close."""
 CONGESTION = b"cubic"
+RING_BYTES = 1 << 19
+"""Of each ring of the engine's connections. Linux's buffers grow with the path; rings do not, and those of the default, 128 KiB,
+are less than what the line of 100 ms and its queue hold while a loss is repaired."""
 
 _PORT = 80
 _CALM = Impairment(delay_us=1)
@@ -207,8 +210,9 @@ class EnginePath(Path):
         self.to_engine = True
         # No capture, no monitor: what the line's rate leaves of the processor is the simulation's.
         setup = LiveSetup(
-            config=config, tap="goodput0", namespace=True, impairment=_CALM, monitor=False, time_wait_s=0.1
-        )
+            config=config, tap="goodput0", namespace=True, impairment=_CALM, monitor=False, time_wait_s=0.1,
+            driver=dict(snd_ring_bytes=RING_BYTES, rcv_ring_bytes=RING_BYTES),
+        )  # fmt: skip
         self._session = self._stack.enter_context(LiveSession(setup, progress))
         self._engine, self._space = self._session.engine, self._session.namespace
         try:

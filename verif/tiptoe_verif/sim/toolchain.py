@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from ..paths import BUILD
+from ..paths import CACHE
 
 WAIVERS = Path(__file__).with_name("waivers.vlt")
 
@@ -81,11 +81,11 @@ def digest(*parts: str) -> str:
 
 @contextlib.contextmanager
 def cached_dir(kind: str, name: str, key: str) -> Iterator[tuple[Path, bool]]:
-    """A build folder build/KIND/NAME-KEY, locked against other processes, and whether it is complete already.
+    """A build folder KIND/NAME-KEY in the cache, locked against other processes, and whether it is complete already.
 
     It counts as complete when the ``with`` block ends without an exception.
     """
-    path = BUILD / kind / f"{name}-{key}"
+    path = CACHE / kind / f"{name}-{key}"
     path.mkdir(parents=True, exist_ok=True)
     with open(path / ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -128,7 +128,7 @@ def run_make(
     folder = makefile.parent
     command = [require("make"), "-f", makefile.name, "CFG_CXXFLAGS_PCH_I=-include", *variables]
     command += [f"CXX={compiler()}", f"LINK={compiler()}", f"PYTHON3={sys.executable}"]
-    shared = BUILD / "sim" / f"runtime-{digest(runtime, *variables)}"
+    shared = CACHE / "sim" / f"runtime-{digest(runtime, *variables)}"
     for file in shared.glob("verilated*.o"):
         shutil.copyfile(file, folder / file.name)
     environment = os.environ | {"VERILATOR_ROOT": str(verilator_root())}

@@ -193,7 +193,7 @@ class Connection(Sender):
             tp.snd_una = segment.ack
             tcp_progress(tp)
             if is_after(tp.snd_una, tp.snd_nxt):
-                tp.snd_nxt = tp.snd_una
+                tp.snd_nxt = tp.snd_sml = tp.snd_una
             sowwakeup(so)
             if fin:
                 tcp_fin_acked(tp, so)
@@ -203,7 +203,7 @@ class Connection(Sender):
             if segment.wnd and not self.snd_wnd and tp.t_state < TCPS_FIN_WAIT_2:
                 self._backoff = 0
                 self._stop_timer()
-                tp.snd_nxt = tp.snd_una  # what a probe has told is not sure to have been kept
+                tp.snd_nxt = tp.snd_sml = tp.snd_una  # what a probe has told is not sure to have been kept
             self.snd_wnd, self._wl1, self._wl2 = segment.wnd, segment.seq, segment.ack
         elif news > 0:
             self.snd_wnd = max(0, self.snd_wnd - news)  # an old segment's: the window ends where it did

@@ -24,7 +24,7 @@ from tiptoe_driver.netinet.tcp_fsm import (
     TCPS_SYN_SENT,
     TCPS_TIME_WAIT,
 )
-from tiptoe_driver.netinet.tcp_output import CORK_US, tcp_corked, tcp_sendable
+from tiptoe_driver.netinet.tcp_output import CORK_US, tcp_corked, tcp_sendable, tcp_told
 from tiptoe_driver.netinet.tcp_subr import tcp_close, tcp_drop
 
 from ..wire.segment import ACK, FIN, PSH, RST, SYN, Segment
@@ -131,7 +131,10 @@ class Sender:
             fin = length == left and tp.t_state in _SENDS_FIN
             if not length and not fin:
                 break
+            before = tp.snd_max
             self._transmit_data(offset, length, fin)
+            if tp.snd_max != before:
+                tcp_told(tp, 0, length)
             ack = False
         if ack:
             self._emit(ACK, self._seq)
@@ -210,7 +213,7 @@ class Sender:
                 self._tcp.counters["retransmissions"] += 1
                 self._synchronise()
             else:
-                tp.snd_nxt = tp.snd_una
+                tp.snd_nxt = tp.snd_sml = tp.snd_una  # what goes again is no reason to wait
                 if not self.snd_wnd and self._socket().so_snd.sb_cc:
                     self._transmit_data(0, 1, False)  # a window probe: one byte that the peer has to answer
                     tp.snd_nxt = tp.snd_una

@@ -1,8 +1,9 @@
-"""``python -m tiptoe_verif.synth [BLOCK...]``: area and clock rate of blocks, alone, on ECP5."""
+"""``python -m tiptoe_verif.synth [BLOCK...]``: area and clock rate of blocks, alone, on ECP5; or area alone on other chips."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Annotated
 
@@ -11,9 +12,11 @@ import typer
 from ..console import console
 from ..paths import BUILD
 from ..sim.toolchain import ToolError
-from .blocks import BLOCKS
+from .blocks import BLOCKS, Block
 from .flow import SynthResult, synth_block
 from .report import load_baseline, make_table, regressions, save_baseline, save_results
+from .targets import TARGETS, Mapped, map_block
+from .targets import make_table as targets_table
 
 Task = tuple[str, int, int]
 """Block, speed grade, placement seed."""
@@ -62,6 +65,31 @@ def measure_all(tasks: list[Task], jobs: int) -> tuple[list[SynthResult], list[s
     return [result for result in results if result.name not in failed], list(failed.values())
 
 
+def map_for(target: str, blocks: Sequence[Block]) -> int:
+    """Synthesise blocks for other chips and print what became of them; the exit status."""
+    chosen = list(TARGETS) if target == "all" else [target]
+    if chosen[0] not in TARGETS:
+        sys.exit(f"error: no target {target!r}: there are all, {', '.join(TARGETS)}")
+    rows: dict[tuple[str, str], Mapped] = {}
+    for chip in chosen:
+        for block in blocks:
+            print(f"{block.name}: {TARGETS[chip].title}", flush=True)
+            try:
+                rows[block.name, chip] = map_block(block.factory, block.name, chip)
+            except ToolError as error:
+                sys.exit(f"error: {block.name}: {error}")
+    console.print(targets_table(rows))
+    failed = 0
+    for (name, chip), mapped in rows.items():
+        for warning, times in mapped.warnings.items():
+            print(f"{name} for {chip}: {times} times: {warning}")
+        troubles = [f"{mapped.latches} latches"] * bool(mapped.latches) + mapped.problems
+        for trouble in troubles:
+            print(f"error: {name} for {chip}: {trouble}", file=sys.stderr)
+        failed |= bool(troubles)
+    return int(failed)
+
+
 def main(
     blocks: Annotated[
         list[str] | None, typer.Argument(help="Names of blocks; all but the whole engine if none.")
@@ -73,6 +101,10 @@ def main(
     baseline: Annotated[bool, typer.Option("--baseline", help="Fail when worse than the baseline.")] = False,
     update: Annotated[bool, typer.Option("--update", help="Store the figures as the new baseline.")] = False,
     paths: Annotated[bool, typer.Option("--paths", help="Print the slowest path of each block.")] = False,
+    target: Annotated[
+        str,
+        typer.Option(help="Synthesis only, for xcup, xc7, ecp5, gowin, or all of them; the whole engine if no block."),
+    ] = "",
     names: Annotated[bool, typer.Option("--list", help="List the blocks.")] = False,
 ) -> None:
     """Synthesise, place and route blocks one by one; report LUT, FF, block RAM and Fmax."""
@@ -82,6 +114,8 @@ def main(
         return
     if unknown := [name for name in blocks or [] if name not in known]:
         sys.exit(f"error: no block {unknown[0]!r}; --list shows them")
+    if target:
+        raise typer.Exit(map_for(target, [known[name] for name in blocks or ["engine"]]))
     chosen = [known[name] for name in blocks] if blocks else [b for b in BLOCKS if whole or not b.whole]
     # The second speed grade of a block waits for the first one's netlist, so they should not start together.
     wanted = [int(grade) for grade in grades.split(",")]

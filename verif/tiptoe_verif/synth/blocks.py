@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 
@@ -153,11 +154,11 @@ def _dispatcher() -> Any:
     return Dispatcher(ECP5)
 
 
-def _engine() -> Any:
+def _engine(connections: int) -> Any:
     from tiptoe_hdl.config import ECP5
     from tiptoe_hdl.engine import Engine
 
-    return Engine(ECP5)
+    return Engine(ECP5.with_(connections=connections))
 
 
 BLOCKS = [
@@ -180,5 +181,6 @@ BLOCKS = [
     Block("isn", _isn),
     Block("listen_unit", _listen_unit),
     Block("tx", _tx),
-    Block("engine", _engine, whole=True),
+    Block("engine", partial(_engine, 64), whole=True),
+    Block("engine_1024", partial(_engine, 1024), whole=True),
 ]

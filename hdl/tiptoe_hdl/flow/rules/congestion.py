@@ -8,6 +8,10 @@ beside the pipeline says (``flow/congestion``), which hears of what happens here
 Invariant: recover is compared only while it lies less than a window from snd_una. Once an ACK beyond it has come outside of
 recovery it has no say any more (recover_valid); else, after 2 GiB without loss, it would seem to lie ahead.
 
+What is lost at recover itself is a new loss that an ACK of just recover shows no other way than what went again without need
+would. What the peer tells to have beyond it does (RFC 6675 section 5.1: HighACK at RecoveryPoint is enough); without that the
+time-out has to repair it (RFC 6582 section 3.2).
+
 Limited transmit is a matter of one pass: the output of a first or second duplicate ACK works with ``cwnd_allowed``, one or
 two segments more than cwnd, which itself stays. So behind such ACKs, and only there, more than cwnd may be under way.
 
@@ -53,6 +57,7 @@ def measure(s):
         in_flight=s.snd_max != s.snd_una,
         ack_covers_recover=seq_ge(s.e_ack, s.recover),
         ack_beyond_recover=seq_gt(s.e_ack, s.recover),
+        una_covers_recover=seq_ge(s.snd_una, s.recover),
         twice_maxseg=(s.maxseg << 1)[:CWND_BITS],
         thrice_maxseg=((s.maxseg << 1) + s.maxseg)[:CWND_BITS],
         slow_start=s.cwnd < s.ssthresh,
@@ -83,7 +88,9 @@ def count(s):
         ack_ends_recovery=s.ack_covers_recover | s.first_ack,
         # Were the segment a duplicate ACK: the third of a new loss (RFC 6582 section 3.2), or one of the first two. These
         # let out new data only: not while what was lost is sent again.
-        would_enter=(s.dupacks == DUPACK_THRESHOLD - 1) & ~s.in_recovery & (s.ack_beyond_recover | ~s.recover_valid),
+        would_enter=(s.dupacks == DUPACK_THRESHOLD - 1)
+        & ~s.in_recovery
+        & (s.ack_beyond_recover | ~s.recover_valid | (s.una_covers_recover & s.board)),
         would_limit=~s.dupacks[1] & ~s.in_recovery & ~s.paced & ~s.nxt_before_max,
         would_lessen=s.in_recovery & s.paced,
         cwnd_less=(s.cwnd - (s.maxseg >> 1))[: CWND_BITS + 1],  # the highest bit: less than nothing

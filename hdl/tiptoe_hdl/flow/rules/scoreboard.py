@@ -111,7 +111,7 @@ def apply(s):
             s.board_takes
             & s.e_which
             & ~s.in_recovery
-            & ~s.recover_valid
+            & (s.una_covers_recover | ~s.recover_valid)
             & ~s.persist
             & ~s.wnd_was_zero
             & (s.rexmt_mode != RexmtMode.REORDER.value)

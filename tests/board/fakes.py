@@ -60,7 +60,7 @@ class FakeEtherbone(Fake):
         self.socket.bind((ADDRESS, 0))
         self.port = self.socket.getsockname()[1]
         self.channels = tuple(Channel(impairment or Impairment(), way) for way in ("there", "back"))
-        self.last, self.unplugged, self.longest = 0, False, 1 << 16
+        self.last, self.unplugged, self.longest, self.longest_back = 0, False, 1 << 16, 1 << 16
         self.late: list[tuple[float, int, bytes, bool]] = []
         self.order = count()
         self.client: tuple[str, int] = ("", 0)
@@ -76,7 +76,7 @@ class FakeEtherbone(Fake):
                 _, _, payload, there = heappop(self.late)
                 if not there:
                     self.socket.sendto(payload, self.client)
-                elif (answer := self.carry_out(payload)) is not None:
+                elif (answer := self.carry_out(payload)) is not None and len(answer) <= self.longest_back:
                     self.queue(answer, False)
         self.socket.close()
 

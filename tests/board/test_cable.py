@@ -133,9 +133,13 @@ def test_a_board_that_was_started_anew(fake: FakeEtherbone) -> None:
 
 
 def test_a_network_that_swallows_long_packets(fake: FakeEtherbone) -> None:
+    """On the way there, or back."""
     cable = cable_to(fake)
+    fake.longest_back = 500
+    with pytest.raises(CableError, match="packets of 1036 bytes do not get through"):
+        cable.read_at([MEMORY_BASE] * 255)
     fake.longest = 500
-    with pytest.raises(CableError, match="takes no packet of 1036 bytes"):
+    with pytest.raises(CableError, match="packets of 1036 bytes do not get through"):
         cable.write(MEMORY_BASE, [0] * 255)
         cable.read_at([MEMORY_BASE])
     cable.close()

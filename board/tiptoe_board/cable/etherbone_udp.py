@@ -29,7 +29,7 @@ holds 1,023."""
 _MOST_PACKETS = _ROOM // (_OVERHEAD + 1) + 1
 _LEAST_WAIT_S, _FIRST_WAIT_S, _MOST_WAIT_S = 0.005, 0.2, 0.5
 _STUCK = 16
-"""Answers in a row that tell of no progress."""
+"""Answers in a row that tell of no progress, and as many of a read carried out whose own answer does not come."""
 _LONGEST_PAYLOAD = 2048
 
 
@@ -216,10 +216,11 @@ class EtherboneCable:
                 stuck, wait_s = 0, self._wait_s
             else:
                 stuck += 1
-            if stuck > _STUCK:
+            if stuck > _STUCK or len(sent_at) > _STUCK:
+                length = len(self._unanswered[0].payload if stuck else read_packet(addresses))
                 raise CableError(
-                    f"{self.name} answers, but takes no packet of {len(self._unanswered[0].payload)} bytes: "
-                    "look for a filter or a small MTU on the way"
+                    f"{self.name} answers, but packets of {length} bytes do not get through: look for a filter or a small MTU on "
+                    "the way"
                 )
             if self._unanswered:
                 once.clear()

@@ -6,6 +6,7 @@ written to the terminal goes over the serial pins. Each way the datagrams may be
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import socket
@@ -152,7 +153,8 @@ class Relay:
                 self._queue(payload, False)
         self._host.frames.clear()
         if said := self.spoil(self.board.serial_take(), False):
-            os.write(self._master, said)
+            with contextlib.suppress(BlockingIOError):  # nobody reads the terminal
+                os.write(self._master, said)
 
     def _queue(self, payload: bytes, to_board: bool) -> None:
         if self.unplugged:

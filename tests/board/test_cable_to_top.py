@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +40,12 @@ SMALL = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def library() -> Path:
-    return build_board("ddr3")
+library = cache(build_board)
 
 
 @pytest.fixture
-def relay(library: Path) -> Iterator[Relay]:
-    board = SimulatedBoard(library)
+def relay(request: pytest.FixtureRequest) -> Iterator[Relay]:
+    board = SimulatedBoard(library(getattr(request, "param", "ddr3")))
     board.advance(20_000)
     start_memory(Bridge(board))  # the scan of all delays would take minutes here
     made = Relay(board)
@@ -180,8 +179,10 @@ def test_an_unmodified_program_on_the_board(relay: Relay, client: Client, rng: r
     assert "over the cable" in done.stderr
 
 
+@pytest.mark.soak
+@pytest.mark.parametrize("relay", ["block"], indirect=True)
 def test_a_life_over_a_serial_line(relay: Relay, client: Client, rng: random.Random, monkeypatch: Any) -> None:
-    """UARTBone at its pins."""
+    """UARTBone at its pins. The bring-up clears an event ring, which takes its time: the smaller top's is shorter."""
     monkeypatch.setattr(device_session, "open_device", lambda url: CableDevice(serial(url), events_at_once=1))
     with DeviceSession(setup(relay.terminal)) as session:
         client.echo(session, rng.randbytes(300))

@@ -13,7 +13,9 @@ CSR_BASE, CSR_PAGE = 0xF000_0000, 0x800
 """LiteX's registers, a page a block."""
 
 CSR_PAGES = {"ctrl": 0, "status": 1, "mac": 2, "phy": 3, "ddrphy": 4, "sdram": 5, "uart": 6, "timer0": 7}
-STATUS_NAMES = ("build", "clock", "memory", "irq", "rx_dropped", "rx_damaged", "tx_dropped", "host_dropped", "dram")
+STATUS_NAMES = (
+    "build", "clock", "memory", "irq", "rx_dropped", "rx_damaged", "tx_dropped", "host_dropped", "dram", "sequence",
+)  # fmt: skip
 """Words of the block ``status``, in order."""
 
 DDRPHY_NAMES = (
@@ -31,6 +33,13 @@ BRIDGE_MAC, BRIDGE_IP = 0x10E2_D500_0000, "192.168.1.50"
 def status_address(name: str) -> int:
     """Address of a word of the block ``status``."""
     return CSR_BASE + CSR_PAGE * CSR_PAGES["status"] + 4 * STATUS_NAMES.index(name)
+
+
+UART_BAUD = 1_000_000
+"""Of the serial bridge."""
+
+SIM_UART_CYCLES, SIM_CONSOLE_CYCLES = 4, 10
+"""Of the system clock, a bit of the serial bridge and of a processor's console in simulation, where time is dear."""
 
 
 def ddrphy_address(name: str) -> int:

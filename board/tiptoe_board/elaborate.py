@@ -12,25 +12,23 @@ from pathlib import Path
 
 from litex.soc.integration import export
 
-from .address_map import BRIDGE_IP, BRIDGE_MAC
+from .address_map import BRIDGE_IP, BRIDGE_MAC, SIM_CONSOLE_CYCLES, UART_BAUD
 from .boards import Board, load_boards
 from .cpu import RAM_IMAGE, ROM_IMAGE, Cpu
 from .modules import TOP, Sizes, sizes
 from .soc import TiptoeSoC
 
-_SIM_BAUD = 5_000_000
-"""Ten cycles a bit: a line of the console is not to take a simulated millisecond."""
-
 
 def sim_soc(sizes: Sizes, clock_hz: int, build: int, cpu: Cpu | None) -> TiptoeSoC:
     """The top for Verilator."""
-    from .sim_pins import SimClocks, SimPhy, add_pause, sim_platform, sim_sdram
+    from .sim_pins import SIM_UART, SimClocks, SimPhy, add_pause, sim_platform, sim_sdram
 
     platform = sim_platform()
     clocks, line = platform.request("clocks"), platform.request("line")
     soc = TiptoeSoC(
         platform, SimClocks(clocks), SimPhy(line, clocks), sizes, clock_hz=clock_hz, build=build,
-        mac_address=BRIDGE_MAC, ip_address=BRIDGE_IP, sdram=sim_sdram(clock_hz) if sizes.memory == "ddr3" else None, cpu=cpu,
+        mac_address=BRIDGE_MAC, ip_address=BRIDGE_IP, uart=SIM_UART,
+        sdram=sim_sdram(clock_hz) if sizes.memory == "ddr3" else None, cpu=cpu,
     )  # fmt: skip
     add_pause(soc, platform.request("pause"))
     return soc
@@ -43,7 +41,7 @@ def board_soc(board: Board, sizes: Sizes, build: int, cpu: Cpu | None) -> Tiptoe
     platform, crg, phy = board_platform(board)
     soc = TiptoeSoC(
         platform, crg, phy, sizes, clock_hz=board.clock_hz, build=build, mac_address=BRIDGE_MAC, ip_address=BRIDGE_IP,
-        uart=board.uart, sdram=board_sdram(platform, board, crg), cpu=cpu,
+        uart={"baudrate": UART_BAUD} if board.uart else None, sdram=board_sdram(platform, board, crg), cpu=cpu,
     )  # fmt: skip
     soc.leds = Leds(platform, board, soc.engine)
     return soc
@@ -52,7 +50,7 @@ def board_soc(board: Board, sizes: Sizes, build: int, cpu: Cpu | None) -> Tiptoe
 def main(name: str, folder: Path, build: str, memory: str, processor: str = "") -> None:
     """Write ``top.v``, ``top.lpf`` (boards only), ``map.json``, and with a processor what its program is compiled with."""
     if name == "sim":
-        cpu = Cpu(name=processor, baud=_SIM_BAUD) if processor else None
+        cpu = Cpu(name=processor, baud=50_000_000 // SIM_CONSOLE_CYCLES) if processor else None
         soc = sim_soc(sizes(50.0, memory), 50_000_000, int(build, 16), cpu)
         soc.finalize()
         text = soc.platform.get_verilog(soc, name=TOP).main_source

@@ -19,9 +19,8 @@ from tiptoe_driver.hardware import abi_gen as abi
 _MASK = 0xFFFF_FFFF
 _WORD = 4
 _ENTRY_WORDS = abi.EVENT_BYTES // _WORD
-_BATCH = 4
-"""Events asked for at once: most of the time there are one or two."""
-
+_READING = [_ENTRY_WORDS - 1, *range(_ENTRY_WORDS - 1)]
+"""The order in which an event's words are read: the last one first."""
 _PROVISION = struct.Struct("<IIQQI")
 _UP_TO = struct.Struct("<III")
 _SEND_FRAME = struct.Struct("<IIQI")
@@ -56,6 +55,13 @@ class _Connection:
 class Shadow:
     """The register half of the driver's seam over a bridge, with ``memory`` as the driver's.
 
+    Parameters
+    ----------
+    size : int
+        Bytes of host memory.
+    events_at_once : int
+        How many are asked for at a time, without knowing whether there are any: most of the time there are one or two.
+
     Attributes
     ----------
     memory : memoryview
@@ -64,7 +70,8 @@ class Shadow:
         What went over the bridge for it.
     """
 
-    def __init__(self, bus: WordBus, size: int) -> None:
+    def __init__(self, bus: WordBus, size: int, *, events_at_once: int = 4) -> None:
+        self._at_once = events_at_once
         self._bus = bus
         self._bytes = bytearray(size)
         self.memory = memoryview(self._bytes)
@@ -106,7 +113,7 @@ class Shadow:
                 self._bytes[at : at + len(data)] = data
                 self._events = self._events + 1 & _MASK
             fetched += len(new)
-            if len(new) < _BATCH:
+            if len(new) < self._at_once:
                 break
         return fetched
 
@@ -160,15 +167,14 @@ class Shadow:
         if abi.REG_EVENT_RING_LOG2 not in self._registers:
             return []
         entries = 1 << self._registers[abi.REG_EVENT_RING_LOG2]
-        counts = [self._events + n & _MASK for n in range(_BATCH)]
-        addresses = [
-            self._event_address(count) + _WORD * word for count in counts for word in reversed(range(_ENTRY_WORDS))
-        ]
+        counts = [self._events + n & _MASK for n in range(self._at_once)]
+        addresses = [self._event_address(count) + _WORD * word for count in counts for word in _READING]
         words = self._bus.read_words(addresses)
         self.words_pulled += len(words)
         new: list[tuple[abi.Event | None, bytes]] = []
         for n, count in enumerate(counts):
-            data = struct.pack(f"<{_ENTRY_WORDS}I", *reversed(words[n * _ENTRY_WORDS : (n + 1) * _ENTRY_WORDS]))
+            last, *others = words[n * _ENTRY_WORDS : (n + 1) * _ENTRY_WORDS]
+            data = struct.pack(f"<{_ENTRY_WORDS}I", *others, last)
             if abi.event_phase(data, 0) != 1 ^ (count // entries & 1):
                 break
             try:

@@ -11,8 +11,12 @@ from litex.gen import LiteXModule
 from litex.soc.interconnect import stream
 from migen import ClockDomain, If
 
+from .address_map import SIM_UART_CYCLES
 from .ddr3 import SIM_CHIP, controller
 from .sim_ddr3 import SimDdr3Phy
+
+SIM_UART = {"clk_freq": 500_000, "baudrate": 500_000 // SIM_UART_CYCLES}
+"""The serial bridge's seconds are a hundred times shorter than the board's: UARTBone waits 1 ms for the rest of a command."""
 
 IO = [
     ("clocks", 0, Subsignal("sys", Pins(1)), Subsignal("rst", Pins(1)), Subsignal("eth", Pins(1))),

@@ -37,7 +37,8 @@ class TiptoeSoC(SoCMini):
     mac_address, ip_address
         The bridge's own; the engine's are set by its driver.
     uart
-        A second bridge, UARTBone, at the pins ``serial``, unless they are the processor's console.
+        A second bridge, UARTBone, at the pins ``serial``, unless they are the processor's console: LiteX's options for it;
+        None: there is none.
     sdram
         A DDR3 chip's PHY and LiteDRAM's controller for it: host memory; without, it is in block memory.
     cpu : Cpu, optional
@@ -50,8 +51,8 @@ class TiptoeSoC(SoCMini):
 
     def __init__(
         self, platform: Any, crg: LiteXModule, phy: Any, sizes: Sizes, *,
-        clock_hz: int, build: int, mac_address: int, ip_address: str, uart: bool = True, sdram: tuple[Any, Any] | None = None,
-        cpu: Cpu | None = None,
+        clock_hz: int, build: int, mac_address: int, ip_address: str, uart: dict[str, int] | None,
+        sdram: tuple[Any, Any] | None = None, cpu: Cpu | None = None,
     ) -> None:  # fmt: skip
         self.crg = crg
         SoCMini.__init__(self, platform, clock_hz, csr_data_width=32, **(cpu.soc_options() if cpu else {}))
@@ -70,12 +71,18 @@ class TiptoeSoC(SoCMini):
         self.comb += engine.axi.connect(memory.axi)
         self.station = station = EtherboneStation(share, mac_address, ip_address, clock_hz)
         self.status = Status(
-            engine, share, build=build, clock_hz=clock_hz, memory_bytes=sizes.memory_bytes, dram=bool(sdram)
+            engine,
+            share,
+            station.guard.last,
+            build=build,
+            clock_hz=clock_hz,
+            memory_bytes=sizes.memory_bytes,
+            dram=bool(sdram),
         )
         if cpu:
             connect_interrupt(self, engine.irq)
         if uart and not (cpu and cpu.console == "serial"):
-            self.add_uartbone()
+            self.add_uartbone(**uart)
         self.bus.add_master(name="etherbone", master=station.bus)
         self.bus.add_slave("engine", engine.axil, SoCRegion(origin=ENGINE_BASE, size=ENGINE_BYTES, cached=False))
         self.bus.add_slave("memory", memory.bus, SoCRegion(origin=MEMORY_BASE, size=sizes.memory_bytes, cached=False))

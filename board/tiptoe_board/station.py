@@ -15,6 +15,8 @@ from litex.gen import LiteXModule
 from litex.soc.interconnect import stream
 from litex.soc.interconnect.packet import PacketFIFO
 
+from .guard import GuardedUdp, SequenceGuard
+
 BITS = 32
 """Etherbone's own width: at 8 bits it would have to run at the line's clock, which it does not reach."""
 
@@ -62,6 +64,11 @@ class EtherboneStation(LiteXModule):
     Parameters
     ----------
     share : SharedMac
+
+    Attributes
+    ----------
+    guard : SequenceGuard
+        In front of Etherbone.
     """
 
     def __init__(self, share: Any, mac_address: int, ip_address: str, clock_hz: int) -> None:
@@ -71,7 +78,9 @@ class EtherboneStation(LiteXModule):
         self.ip = LiteEthIP(mac, mac_address, address, self.arp.table, with_broadcast=False, dw=BITS)
         self.icmp = icmp.LiteEthICMP(self.ip, address, dw=BITS, fifo_depth=PING_BYTES)
         self.udp = LiteEthUDP(self.ip, address, dw=BITS)
-        self.etherbone = etherbone.LiteEthEtherbone(self.udp, UDP_PORT, buffer_depth=RECORD_WORDS)
+        self.guard = guard = SequenceGuard()
+        guarded = GuardedUdp(self.udp, guard)
+        self.etherbone = etherbone.LiteEthEtherbone(guarded, UDP_PORT, buffer_depth=RECORD_WORDS)
         self.bus = self.etherbone.wishbone.bus
 
         wide, narrow = eth_phy_description(64), eth_phy_description(BITS)

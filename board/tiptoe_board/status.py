@@ -16,17 +16,17 @@ class Status(LiteXModule):
 
     ``build``: the first 32 bits of the build's hash; ``clock``: the system clock in Hz; ``memory``: bytes of host memory;
     ``irq``: bit 0 is the engine's interrupt line; ``rx_dropped``, ``rx_damaged``, ``tx_dropped``: the engine's frames lost in
-    its queues; ``host_dropped``: the bridge's, lost in its own; ``dram``: 1 when host
-    memory is DRAM, which has to be started (``dram.py``).
+    its queues; ``host_dropped``: the bridge's, lost in its own; ``dram``: 1 when host memory is DRAM, which has to be started
+    (``dram.py``); ``sequence``: number of the last numbered Etherbone packet.
     """
 
     def __init__(
-        self, engine: TiptoeEngine, share: SharedMac, *, build: int, clock_hz: int, memory_bytes: int, dram: bool
+        self, engine: TiptoeEngine, share: SharedMac, sequence: Any, *, build: int, clock_hz: int, memory_bytes: int, dram: bool
     ) -> None:  # fmt: skip
         values: dict[str, Any] = {
             "build": build, "clock": clock_hz, "memory": memory_bytes, "irq": engine.irq,
             "rx_dropped": engine.rx_dropped, "rx_damaged": engine.rx_damaged, "tx_dropped": engine.tx_dropped,
-            "host_dropped": share.dropped, "dram": int(dram),
+            "host_dropped": share.dropped, "dram": int(dram), "sequence": sequence,
         }  # fmt: skip
         for name in STATUS_NAMES:
             register = CSRStatus(32, name=name)

@@ -10,10 +10,13 @@ import pytest
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
+from tests.board.transfer import Transfer
 from tiptoe_board.address_map import ENGINE_BASE, MEMORY_BASE, status_address
+from tiptoe_board.etherbone import NUMBERS, write_packet
 from tiptoe_board.sim.board import BUILD_ID, SimulatedBoard, build_board
-from tiptoe_board.sim.bridge import HOST_MAC, Bridge, start_memory
+from tiptoe_board.sim.bridge import Bridge, start_memory
 from tiptoe_board.sim.device import BoardDevice
+from tiptoe_board.sim.host import HOST_MAC
 from tiptoe_driver.hardware.abi_gen import ID_VALUE, REG_ID
 from tiptoe_verif.native.simulation import Peer, Simulation, Wire
 
@@ -61,6 +64,27 @@ def test_records_of_all_lengths_back_to_back(board: SimulatedBoard, rng: random.
         bridge.write(MEMORY_BASE + 0x100, words)
         assert bridge.read(MEMORY_BASE + 0x100, length) == words, length
     assert status(bridge, "host_dropped") == 0
+
+
+def test_numbered_packets_pass_in_order_and_once(board: SimulatedBoard) -> None:
+    """Those that come too early, again or late are not carried out; packets without a number are."""
+    bridge = Bridge(board)
+
+    def give(number: int | None, value: int) -> tuple[int, int]:
+        bridge.give_udp(write_packet(MEMORY_BASE, [value], number))
+        return bridge.read(MEMORY_BASE)[0], status(bridge, "sequence")
+
+    assert give(1, 11) == (11, 1)
+    assert give(3, 33) == (11, 1)
+    assert give(1, 99) == (11, 1)
+    assert give(None, 44) == (44, 1)
+    assert give(2, 22) == (22, 2)
+    assert give(3, 33) == (33, 3)
+    for number in (0, 2, 3, NUMBERS):
+        assert give(number, 99) == (33, 3)
+    for short in (b"N", b"Note", b"Notes", b"No header"[:8]):  # "No" is Etherbone's magic number
+        bridge.give_udp(short)
+    assert give(4, 44) == (44, 4)
 
 
 def test_a_damaged_frame_is_nobodys(board: SimulatedBoard) -> None:
@@ -127,32 +151,6 @@ def test_a_connection_of_the_driver_over_the_bridge(board: SimulatedBoard, rng: 
         name: status(bridge, name) for name in ("rx_dropped", "rx_damaged", "tx_dropped", "host_dropped")
     } == dict.fromkeys(("rx_dropped", "rx_damaged", "tx_dropped", "host_dropped"), 0)
     assert device.toe.engine.counters == {}
-
-
-class Transfer:
-    """One end of a connection: sends all it has and its FIN, and takes all that comes."""
-
-    def __init__(self, socket, data: bytes) -> None:
-        self.socket, self.data = socket, data
-        self.received = bytearray()
-        self.sent, self.over, self.shut = 0, False, False
-
-    def step(self) -> bool:
-        try:
-            if self.sent < len(self.data):
-                self.sent += self.socket.send(self.data[self.sent : self.sent + 4096])
-            elif not self.shut:
-                self.socket.shutdown(1)
-                self.shut = True
-        except BlockingIOError:
-            pass
-        try:
-            piece = self.socket.recv(4096)
-            self.received += piece
-            self.over |= not piece
-        except BlockingIOError:
-            pass
-        return self.over and self.shut
 
 
 def test_the_engine_hears_frames_while_the_bridge_reads(board: SimulatedBoard) -> None:

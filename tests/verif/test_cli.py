@@ -20,6 +20,7 @@ from tiptoe_verif.console import status_line
 from tiptoe_verif.live import setup
 from tiptoe_verif.live.setup import UsageError, parse_forward, parse_host, parse_listen, parse_port
 
+DEVICE = ("--listen", "80=echo", "--device", "etherbone://192.0.2.1")
 TIPTOE = [str(Path(sys.executable).with_name("tiptoe"))]
 
 
@@ -130,6 +131,14 @@ def test_exit_status_of_the_program():
         (("--listen", "80=echo", "--ip", "10.77.0.255"), "--ip 10.77.0.255 is no host's address in 10.77.0.0/24"),
         (("--listen", "80=echo", "--gateway", "10.1.0.1"), "--gateway 10.1.0.1 is not in the subnet 10.77.0.0/24"),
         (("--listen", "80=echo", "--gateway", "10.77.0.2"), "--gateway 10.77.0.2 is the engine's own address"),
+        ((*DEVICE, "--tap", "tiptoe1"), "--tap is the simulation's: it has no meaning with --device"),
+        ((*DEVICE, "--host-stack"), "--host-stack is the simulation's"),
+        ((*DEVICE, "--gateway", "10.1.0.1"), "--gateway 10.1.0.1 is not in 192.168.1.0/24"),
+        ((*DEVICE, "--gateway", "192.168.1.51"), "--gateway 192.168.1.51 is the engine's own address"),
+        ((*DEVICE, "--forward", "1=10.1.0.1:80"), "10.1.0.1 is not in 192.168.1.0/24, and there is no --gateway to it"),
+        ((*DEVICE, "--ip", "10.1"), "'10.1' is not an IPv4 address"),
+        (("--listen", "80=echo", "--device", "http://a"), "--device http://a: etherbone://..., uart://... is wanted"),
+        (("--listen", "80=echo", "--device", "uart://a"), "--device uart://a: etherbone://HOST[:PORT][?build=HEX] or"),
     ],
 )
 def test_wrong_use_is_one_line(arguments, message):

@@ -121,6 +121,11 @@ Corrupt = Annotated[float, typer.Option(help="... that a bit of it is inverted."
 Delay = Annotated[float, typer.Option(help="Delay of every frame, milliseconds.", min=0)]
 Jitter = Annotated[float, typer.Option(help="Random further delay, milliseconds.", min=0)]
 Seed = Annotated[int, typer.Option(help="Of all of these.")]
+Device = Annotated[
+    str,
+    typer.Option(metavar="URL", help="A board instead of the simulation: etherbone://HOST[:PORT] or uart:///dev/TTY[?baud=N]. "
+                 "The engine has --ip there, 192.168.1.51 unless given, at the board's own socket."),
+]  # fmt: skip
 Pcap = Annotated[
     Path | None,
     typer.Option(help="Capture at the engine's port. Default: one in build/live, with a name of its own."),
@@ -129,6 +134,7 @@ Pcap = Annotated[
 
 @app.command()
 def live(
+    context: typer.Context,
     listen: Annotated[
         list[str],
         typer.Option(metavar="PORT=TARGET", help="Relay offloaded connections to this port to HOST:PORT of this "
@@ -140,8 +146,8 @@ def live(
                      "HOST:PORT. Repeatable."),
     ] = [],  # noqa: B006
     ip: Ip = "10.77.0.2", mac: Mac = "02:00:00:00:00:02", host_ip: HostIp = "10.77.0.1", prefix: Prefix = 24,
-    gateway: Gateway = "", tap: Tap = "tiptoe0", mtu: Mtu = 1500, netns: Netns = False, config: Config = "sim",
-    host_stack: HostStack = None, ip6: Ip6 = "", host_ip6: HostIp6 = "",
+    device: Device = "", gateway: Gateway = "", tap: Tap = "tiptoe0", mtu: Mtu = 1500, netns: Netns = False,
+    config: Config = "sim", host_stack: HostStack = None, ip6: Ip6 = "", host_ip6: HostIp6 = "",
     memory_latency: MemoryLatency = 20, time_wait: TimeWait = 2.0,
     loss: Loss = 0.0, reorder: Reorder = 0.0, duplicate: Duplicate = 0.0, corrupt: Corrupt = 0.0,
     delay: Delay = 0.0, jitter: Jitter = 0.0, seed: Seed = 1, pcap: Pcap = None,
@@ -149,12 +155,15 @@ def live(
 ) -> None:  # fmt: skip
     """Run the simulated engine on a TAP interface: stock servers and clients on either side, TCP in the engine.
 
+    With --device, the engine on a board, driven from here.
+
     Example: tiptoe live --listen 80=127.0.0.1:8080 --loss 0.01
     """
+    from .live.device_session import DeviceSession
     from .live.session import LiveSession
     from .live.setup import UsageError, parse_forward, parse_listen
 
-    setup = _live_setup(
+    setup = _device_setup(context, device) if device else _live_setup(
         ip=ip, mac=mac, host_ip=host_ip, prefix=prefix, gateway=gateway, tap=tap, mtu=mtu, netns=netns, config=config,
         host_stack=host_stack, ip6=ip6, host_ip6=host_ip6,
         memory_latency=memory_latency, time_wait=time_wait, seed=seed, pcap=pcap or _capture("live"), delay=delay, jitter=jitter,
@@ -166,7 +175,7 @@ def live(
         raise UsageError("nothing to do: give --listen PORT=TARGET or --forward LOCALPORT=HOST:PORT")
     setup.stat = "live"
     with build_progress() as progress:
-        session = LiveSession(setup, progress)
+        session = DeviceSession(setup) if device else LiveSession(setup, progress)
     with session:
         _announce(session)
         _run_live(session, seconds)
@@ -174,10 +183,11 @@ def live(
 
 @app.command(context_settings={"allow_interspersed_args": False})
 def run(
+    context: typer.Context,
     program: Annotated[list[str], typer.Argument(metavar="PROGRAM [ARGS]", help="What to run, after --.")],
     ip: Ip = "10.77.0.2", mac: Mac = "02:00:00:00:00:02", host_ip: HostIp = "10.77.0.1", prefix: Prefix = 24,
-    gateway: Gateway = "", tap: Tap = "tiptoe0", mtu: Mtu = 1500, netns: Netns = False, config: Config = "sim",
-    host_stack: HostStack = None, ip6: Ip6 = "", host_ip6: HostIp6 = "",
+    device: Device = "", gateway: Gateway = "", tap: Tap = "tiptoe0", mtu: Mtu = 1500, netns: Netns = False,
+    config: Config = "sim", host_stack: HostStack = None, ip6: Ip6 = "", host_ip6: HostIp6 = "",
     memory_latency: MemoryLatency = 20, time_wait: TimeWait = 2.0,
     loss: Loss = 0.0, reorder: Reorder = 0.0, duplicate: Duplicate = 0.0, corrupt: Corrupt = 0.0,
     delay: Delay = 0.0, jitter: Jitter = 0.0, seed: Seed = 1, pcap: Pcap = None,
@@ -185,11 +195,13 @@ def run(
 ) -> None:  # fmt: skip
     """Run a stock dynamic program whose TCP sockets are served by the engine; its exit code is ours.
 
+    With --device, by the engine on a board.
+
     Example: tiptoe run -- curl http://10.77.0.1:8080/
     """
     from .run.command import run_program
 
-    setup = _live_setup(
+    setup = _device_setup(context, device) if device else _live_setup(
         ip=ip, mac=mac, host_ip=host_ip, prefix=prefix, gateway=gateway, tap=tap, mtu=mtu, netns=netns, config=config,
         host_stack=host_stack, ip6=ip6, host_ip6=host_ip6,
         memory_latency=memory_latency, time_wait=time_wait, seed=seed, pcap=pcap or _capture("run"), delay=delay, jitter=jitter,
@@ -248,10 +260,41 @@ def _live_setup(
     )  # fmt: skip
 
 
+_WITH_A_DEVICE = {
+    "listen", "forward", "device", "ip", "mac", "prefix", "gateway", "mtu", "ip6", "time_wait", "seconds", "program", "quiet",
+}  # fmt: skip
+_DEVICE_IP = "192.168.1.51"
+"""The engine's, unless given: beside the address that the boards' bridges have."""
+
+
+def _device_setup(context: typer.Context, device: str) -> Any:
+    """The choices of a live run on a device; those of the simulation are mistakes there."""
+    from .live.setup import LiveSetup, UsageError
+    from .wire.segment import ip_number, mac_number
+
+    given = [
+        name for name in context.params if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+    ]
+    for name in given:
+        if name not in _WITH_A_DEVICE:
+            raise UsageError(f"--{name.replace('_', '-')} is the simulation's: it has no meaning with --device")
+    choice = {name: context.params[name] for name in ("mac", "prefix", "mtu", "ip6")}
+    ip, gateway = context.params["ip"] if "ip" in given else _DEVICE_IP, context.params["gateway"]
+    try:
+        for address in (ip, *([gateway] if gateway else [])):
+            ip_number(address)
+        mac_number(choice["mac"])
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    return LiveSetup(
+        device=device, ip=ip, gateway=gateway or None, time_wait_s=context.params["time_wait"], **choice
+    )  # fmt: skip
+
+
 def _announce(session: Any) -> None:
     setup = session.setup
-    console.print(f"engine [bold]{setup.ip}[/] on {setup.tap}, kernel {setup.host_ip}/{setup.prefix}; Ctrl-C ends")
-    if setup.ip6:
+    console.print(f"{session.headline}; Ctrl-C ends", soft_wrap=True)
+    if setup.host_ip6:
         console.print(f"  engine {setup.ip6}, kernel {setup.host_ip6}/{setup.prefix6}")
     if session.why_no_stat:
         console.print(f"  {session.why_no_stat}", style="dim", soft_wrap=True)
@@ -272,12 +315,12 @@ def _announce(session: Any) -> None:
 
 
 def _run_live(session: Any, seconds: float) -> None:
-    from .live.summary import amount, connections_table, show, show_file, tell_standstills, totals_table
+    from .live.summary import amount, connections_table, show, show_file, tell_standstills
 
     engine, begin = session.engine, time.monotonic()
     tell_standstills(console, engine.toe)
     handlers = {number: signal.signal(number, lambda *_: engine.stop()) for number in (signal.SIGINT, signal.SIGTERM)}
-    last, cycles = begin, 0
+    last, before = begin, 0
     try:
         with status_line("waiting for connections") as say:
             while engine.round(50_000):
@@ -286,19 +329,19 @@ def _run_live(session: Any, seconds: float) -> None:
                     break
                 if now - last >= 0.5:
                     records = session.board.records
-                    rate = (engine.harness.cycle - cycles) / (now - last)
+                    rate = (session.pace - before) / (now - last)
                     say(
                         f"{len(records)} connections, {session.board.live} open; "
                         f"{amount(records.sent)} sent, {amount(records.received)} "
-                        f"received; {rate:,.0f} cycles a second"
+                        f"received; {rate:,.0f} {session.pace_unit} a second"
                     )
-                    last, cycles = now, engine.harness.cycle
+                    last, before = now, session.pace
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    totals = totals_table([engine], seconds=engine.engine_seconds, channels=engine.channels, host=session.host)
-    show(console, "summary", connections_table(session.board.records), "", totals)
-    show_file(console, "capture", engine.pcap)
+    show(console, "summary", connections_table(session.board.records), "", session.totals())
+    if session.setup.pcap:
+        show_file(console, "capture", engine.pcap)
 
 
 @app.command()

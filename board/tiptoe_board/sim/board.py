@@ -16,6 +16,7 @@ from tiptoe_verif.native.world import World
 from tiptoe_verif.sim.toolchain import Progress, ToolError, cached_dir, digest
 from tiptoe_verif.sim.verilate import build_library
 
+from ..address_map import SIM_CONSOLE_CYCLES, SIM_UART_CYCLES
 from ..modules import TOP, sizes, verilog
 
 CLOCK_MHZ = 50.0
@@ -39,7 +40,8 @@ class LineError(AssertionError):
 def elaborated(memory: str, cpu: str = "") -> Path:
     """LiteX's half of the simulated top (``top.v``, ``map.json``), with that processor if there is one; kept by a hash."""
     folder = Path(__file__).parents[1]
-    sources = "".join(path.read_text() for path in sorted(folder.rglob("*.py")))
+    paths = (path for path in sorted(folder.rglob("*.py")) if path.parent.name not in ("cable", "sim"))  # the host's
+    sources = "".join(path.read_text() for path in paths)
     with cached_dir("board", "sim", digest(sources, memory, cpu)) as (path, complete):
         if not complete:
             command = [sys.executable, "-m", "tiptoe_board.elaborate", "sim", str(path), f"{BUILD_ID:08x}", memory, cpu]
@@ -84,11 +86,14 @@ class SimulatedBoard:
             ("run", None, (pointer, wide, word)), ("give", None, (pointer, wide, ctypes.c_char_p, word)),
             ("arriving", word, (pointer,)), ("pause", None, (pointer, word)),
             ("take", word, (pointer, ctypes.c_char_p, word, pointer, pointer)),
-            ("console", word, (pointer, ctypes.c_char_p, word)),
+            ("serial", None, (pointer, wide)), ("serial_give", None, (pointer, ctypes.c_char_p, word)),
+            ("serial_take", word, (pointer, ctypes.c_char_p, word)),
         ):  # fmt: skip
             function = getattr(library_, f"board_{name}")
             function.restype, function.argtypes = result, arguments
         self._sim = library_.board_create(round(500_000 / CLOCK_MHZ), str(rom or "").encode())
+        cycles = SIM_CONSOLE_CYCLES if rom else SIM_UART_CYCLES
+        library_.board_serial(self._sim, round(cycles * 1_000_000 / CLOCK_MHZ))
         self._room = ctypes.create_string_buffer(_ROOM)
         self._console = ""
         self.gaps: list[int] = []
@@ -113,6 +118,15 @@ class SimulatedBoard:
         """From now on host memory takes nothing that the engine writes, or does again."""
         self._library.board_pause(self._sim, int(paused))
 
+    def serial_give(self, data: bytes) -> None:
+        """Bytes go over the serial line, behind those that still wait."""
+        self._library.board_serial_give(self._sim, data, len(data))
+
+    def serial_take(self) -> bytes:
+        """What came over the serial line since last time."""
+        count = self._library.board_serial_take(self._sim, self._room, _ROOM)
+        return self._room.raw[:count]
+
     def run_until_frame(self, until_ns: int) -> None:
         """Live until that time, or until a frame has been sent."""
         self._library.board_run(self._sim, until_ns * 1000, 1)
@@ -120,8 +134,8 @@ class SimulatedBoard:
     @property
     def console(self) -> str:
         """All that the processor's console has said."""
-        while length := self._library.board_console(self._sim, self._room, _ROOM):
-            self._console += self._room.raw[:length].decode("latin-1")
+        while said := self.serial_take():
+            self._console += said.decode("latin-1")
         return self._console
 
     def boot(self, ready: str, timeout_us: int = 5000) -> None:

@@ -4,30 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from scapy.layers.inet import ICMP, IP, UDP
+from scapy.layers.inet import ICMP, IP
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Raw
 
-from ..address_map import BRIDGE_IP, BRIDGE_MAC, status_address
+from ..address_map import BRIDGE_IP, status_address
 from ..dram import Leveling, Tap, start_dram
-from ..etherbone import LONGEST, UDP_PORT, parse_answer, read_packet, write_packet
+from ..etherbone import LONGEST, parse_answer, read_packet, write_packet
 from ..sim_ddr3 import GOOD
 from .board import SimulatedBoard
+from .host import HOST_IP, HOST_MAC, Host, udp_payload
 
-HOST_MAC, HOST_IP = "02:00:00:00:00:99", "192.168.1.99"
 _TIMEOUT_NS = 1_000_000
 _OVERHEAD, _ALLOWED = 15, 500
 """Words of a write's headers, and of the writes that the bridge may have before it: its queue holds 1,023."""
-
-_UDP_PAYLOAD = 42
-"""Where it begins in a frame."""
 
 
 class NoAnswer(TimeoutError):
     """The bridge did not answer in a simulated millisecond."""
 
 
-class Bridge:
+class Bridge(Host):
     """Requests one after the other; what arrives meanwhile for others goes to ``others``.
 
     Parameters
@@ -37,37 +34,23 @@ class Bridge:
     """
 
     def __init__(self, board: SimulatedBoard, others: Callable[[int, bytes], None] | None = None) -> None:
-        self._board, self._others = board, others or (lambda time_ns, frame: None)
-        self._mac = ":".join(f"{BRIDGE_MAC >> shift & 0xFF:02x}" for shift in range(40, -8, -8))
-        self._answers: list[bytes] = []
+        super().__init__(board, others or (lambda time_ns, frame: None))
         self._tag = 0
         self._unanswered = 0
 
     # --- frames ---
 
-    def collect(self) -> None:
-        """Take what the board sent: the bridge's frames here, the others' there. Answers its ARP."""
-        for time_ns, frame in self._board.take_sent():
-            if frame[6:12] != bytes.fromhex(self._mac.replace(":", "")):
-                self._others(time_ns, frame)
-            elif frame[12:14] == b"\x08\x06" and Ether(frame)[ARP].op == 1:
-                self._give(Ether(src=HOST_MAC, dst=self._mac) / ARP(
-                    op=2, hwsrc=HOST_MAC, psrc=HOST_IP, hwdst=self._mac, pdst=BRIDGE_IP
-                ))  # fmt: skip
-            else:
-                self._answers.append(frame)
-
     def arp(self) -> str:
         """The bridge's MAC address, as it says."""
-        self._give(
+        self.give(
             Ether(src=HOST_MAC, dst="ff:ff:ff:ff:ff:ff") / ARP(op=1, hwsrc=HOST_MAC, psrc=HOST_IP, pdst=BRIDGE_IP)
         )
         return str(Ether(self._answer(lambda frame: frame[12:14] == b"\x08\x06"))[ARP].hwsrc)
 
     def ping(self, payload: bytes) -> bytes:
         """What comes back of a ping."""
-        self._give(
-            Ether(src=HOST_MAC, dst=self._mac) / IP(src=HOST_IP, dst=BRIDGE_IP) / ICMP(id=7, seq=1) / Raw(payload)
+        self.give(
+            Ether(src=HOST_MAC, dst=self.bridge_mac) / IP(src=HOST_IP, dst=BRIDGE_IP) / ICMP(id=7, seq=1) / Raw(payload)
         )
         packet = Ether(self._answer(lambda frame: frame[12:14] == b"\x08\x00" and frame[23] == 1))
         return bytes(packet[ICMP].payload)[: len(payload)]
@@ -77,7 +60,7 @@ class Bridge:
     def write(self, address: int, words: Sequence[int]) -> None:
         """Write words from ``address`` on. They are not answered: a read now and then keeps them from overrunning the bridge."""
         for at in range(0, len(words), LONGEST):
-            self._udp(write_packet(address + 4 * at, words[at : at + LONGEST]))
+            self.give_udp(write_packet(address + 4 * at, words[at : at + LONGEST]))
             self._unanswered += _OVERHEAD + min(LONGEST, len(words) - at)
             if self._unanswered > _ALLOWED:
                 self.read(status_address("build"))
@@ -97,40 +80,28 @@ class Bridge:
     def ask(self, addresses: list[int]) -> int:
         """Send a read of at most 255 words; returns what ``answer`` wants."""
         self._tag += 1
-        self._udp(read_packet(addresses, self._tag))
+        self.give_udp(read_packet(addresses, self._tag))
         return self._tag
 
     def answer(self, tag: int) -> list[int]:
         """The words asked for; :exc:`NoAnswer` when they do not come."""
 
         def ours(frame: bytes) -> bool:
-            return _is_udp(frame) and parse_answer(frame[_UDP_PAYLOAD:])[0] == tag
+            payload = udp_payload(frame)
+            return payload is not None and parse_answer(payload)[0] == tag
 
-        return parse_answer(self._answer(ours)[_UDP_PAYLOAD:])[1]
-
-    def _udp(self, payload: bytes) -> None:
-        self._give(
-            Ether(src=HOST_MAC, dst=self._mac) / IP(src=HOST_IP, dst=BRIDGE_IP)
-            / UDP(sport=UDP_PORT, dport=UDP_PORT, chksum=0) / Raw(payload)
-        )  # fmt: skip
-
-    def _give(self, packet: Ether) -> None:
-        self._board.give(self._board.now_ns, bytes(packet))
+        return parse_answer(udp_payload(self._answer(ours)) or b"")[1]
 
     def _answer(self, wanted: Callable[[bytes], bool]) -> bytes:
-        end = self._board.now_ns + _TIMEOUT_NS
-        while self._board.now_ns < end:
-            self._board.run_until_frame(end)
+        end = self.board.now_ns + _TIMEOUT_NS
+        while self.board.now_ns < end:
+            self.board.run_until_frame(end)
             self.collect()
-            for frame in self._answers:
+            for frame in self.frames:
                 if wanted(frame):
-                    self._answers.remove(frame)
+                    self.frames.remove(frame)
                     return frame
         raise NoAnswer(f"no answer of the bridge in {_TIMEOUT_NS // 1000} us")
-
-
-def _is_udp(frame: bytes) -> bool:
-    return frame[12:14] == b"\x08\x00" and frame[23] == 17
 
 
 def start_memory(bridge: Bridge, *, scan: bool = False) -> Leveling | None:

@@ -11,7 +11,8 @@ from tiptoe_driver.hardware.abi_gen import REG_TICK_CYCLES
 from tiptoe_verif.native.attach import NonBlocking
 from tiptoe_verif.native.simulation import SimulationTimeout
 
-from ..address_map import ENGINE_BASE, MEMORY_BASE, status_address
+from ..address_map import status_address
+from ..cable.words import Bus
 from ..shadow import Shadow
 from .board import CLOCK_MHZ, SimulatedBoard
 from .bridge import Bridge, start_memory
@@ -19,29 +20,6 @@ from .bridge import Bridge, start_memory
 _SETTLE_NS = 50_000
 _LOOK_NS = 20_000
 """Time between two looks at the interrupt line, which go over the bridge."""
-
-
-class _Bus:
-    """The bridge as the shadow wants it."""
-
-    def __init__(self, bridge: Bridge) -> None:
-        self._bridge = bridge
-
-    def read_words(self, addresses: list[int]) -> list[int]:
-        """Words of host memory."""
-        return self._bridge.read_at([MEMORY_BASE + address for address in addresses])
-
-    def write_words(self, address: int, words: list[int]) -> None:
-        """Words of host memory."""
-        self._bridge.write(MEMORY_BASE + address, words)
-
-    def read_register(self, address: int) -> int:
-        """An engine's register."""
-        return self._bridge.read(ENGINE_BASE + address)[0]
-
-    def write_register(self, address: int, value: int) -> None:
-        """An engine's register."""
-        self._bridge.write(ENGINE_BASE + address, [value])
 
 
 class BoardDevice:
@@ -70,7 +48,7 @@ class BoardDevice:
         board.advance(board.now_ns + _SETTLE_NS)
         self.bridge = Bridge(board, lambda time_ns, frame: self._sent.append((time_ns, frame)))
         start_memory(self.bridge)
-        self.shadow = Shadow(_Bus(self.bridge), self.bridge.read(status_address("memory"))[0])
+        self.shadow = Shadow(Bus(self.bridge), self.bridge.read(status_address("memory"))[0])
         self.memory = self.shadow.memory
         self.read32, self.write32 = self.shadow.read32, self.shadow.write32
         registers = {REG_TICK_CYCLES: round(tick_us * CLOCK_MHZ)}

@@ -1,6 +1,6 @@
 // The Verilated top with its two clocks and a gigabit line: a byte every 8 ns in each direction (IEEE 802.3 clause 35).
 //
-// Inputs change, and outputs are looked at, at the line clock's falling edge: whatever the clocks' phase, nothing races.
+// And the serial line (8N1). Inputs change, and outputs are looked at, at the line clock's falling edge: whatever the clocks' phase, nothing races.
 #include <cstdint>
 #include <cstring>
 #include <deque>
@@ -15,7 +15,6 @@ namespace {
 
 constexpr uint64_t HALF_LINE_PS = 4000;
 constexpr unsigned GAP = 12;
-constexpr uint64_t SERIAL_BIT_PS = 200000;  // 5 Mbaud, as elaborate.py says
 
 using Bytes = std::vector<uint8_t>;
 struct Sent {
@@ -24,23 +23,39 @@ struct Sent {
     uint32_t gap;  // bytes of silence before it
 };
 
-// What comes on a serial line: a start bit, eight bits from the lowest, a stop bit; each looked at in its middle.
-struct Serial {
-    uint64_t next_ps = 0;
-    unsigned bits = 0, value = 0;
-    std::string text;
+// One direction of the serial line, looked at every HALF_LINE_PS * 2: a start bit, eight bits, the lowest first, a stop bit.
+struct SerialLine {
+    uint64_t bit_ps = 0, next_ps = 0;
+    unsigned bit = 0;  // 0: idle; 1 to 10: the start bit to the stop bit
+    uint8_t byte = 0;
+    std::deque<uint8_t> bytes;
 
-    void look(bool level, uint64_t now_ps) {
-        if (!bits) {
+    bool give(uint64_t now_ps) {
+        if (bit && now_ps >= next_ps) {
+            next_ps += bit_ps;
+            bit = bit == 10 ? 0 : bit + 1;
+        }
+        if (!bit && !bytes.empty()) {
+            byte = bytes.front();
+            bytes.pop_front();
+            bit = 1;
+            next_ps = now_ps + bit_ps;
+        }
+        return bit == 0 || bit == 10 || (bit > 1 && (byte >> (bit - 2) & 1));
+    }
+
+    void take(uint64_t now_ps, bool level) {
+        if (!bit) {
             if (level) return;
-            bits = 9;
-            next_ps = now_ps + SERIAL_BIT_PS * 3 / 2;
+            bit = 1;
+            next_ps = now_ps + bit_ps + bit_ps / 2;  // the middle of the first bit
         } else if (now_ps >= next_ps) {
-            next_ps += SERIAL_BIT_PS;
-            if (--bits) {
-                value = value >> 1 | (level ? 0x80 : 0);
-            } else if (level) {
-                text.push_back(char(value));
+            next_ps += bit_ps;
+            if (++bit < 10) {
+                byte = uint8_t(byte >> 1 | level << 7);
+            } else {
+                if (level) bytes.push_back(byte);
+                bit = 0;
             }
         }
     }
@@ -56,7 +71,7 @@ struct Sim {
     Bytes sending;
     uint32_t quiet = 1u << 20;
     std::deque<Sent> sent;
-    Serial serial;
+    SerialLine to_board, from_board;
 
     // `rom`: the processor's program, if there is one.
     Sim(uint64_t half_sys, const std::string& rom) : half_sys_ps(half_sys), next_sys_ps(half_sys) {
@@ -69,11 +84,16 @@ struct Sim {
         top->eval();
         run(1000000, false);
         top->clocks_rst = 0;
-        serial = {};  // until now the line was not driven
+    }
+
+    void serial() {
+        if (!to_board.bit_ps) return;
+        from_board.take(now_ps, top->serial_tx);
+        top->serial_rx = to_board.give(now_ps);
     }
 
     void line() {
-        serial.look(top->serial_tx, now_ps);
+        serial();
         if (top->line_tx_valid) {
             sending.push_back(top->line_tx_data);
         } else if (!sending.empty()) {
@@ -135,13 +155,17 @@ void board_run(Sim* sim, uint64_t until_ps, uint32_t stop_at_frame) { sim->run(u
 void board_give(Sim* sim, uint64_t not_before_ps, const uint8_t* bytes, uint32_t length) {
     sim->arriving.emplace_back(not_before_ps, Bytes(bytes, bytes + length));
 }
-uint32_t board_arriving(Sim* sim) { return uint32_t(sim->arriving.size()); }
-// What the console said since last time, of at most `room` bytes; returns its length.
-uint32_t board_console(Sim* sim, char* text, uint32_t room) {
-    const size_t length = sim->serial.text.copy(text, room);
-    sim->serial.text.erase(0, length);
-    return uint32_t(length);
+void board_serial(Sim* sim, uint64_t bit_ps) { sim->to_board.bit_ps = sim->from_board.bit_ps = bit_ps; }
+void board_serial_give(Sim* sim, const uint8_t* bytes, uint32_t length) {
+    sim->to_board.bytes.insert(sim->to_board.bytes.end(), bytes, bytes + length);
 }
+// What the board has said so far, `room` bytes at most; returns how many.
+uint32_t board_serial_take(Sim* sim, uint8_t* bytes, uint32_t room) {
+    uint32_t count = 0;
+    for (auto& said = sim->from_board.bytes; count < room && !said.empty(); said.pop_front()) bytes[count++] = said.front();
+    return count;
+}
+uint32_t board_arriving(Sim* sim) { return uint32_t(sim->arriving.size()); }
 // Inputs hold between two evaluations: it is seen at the next edge of a clock.
 void board_pause(Sim* sim, uint32_t paused) { sim->top->pause = paused != 0; }
 // The oldest frame sent, if there is one: its length (0: none), end and the silence before it.

@@ -26,6 +26,7 @@ FORGET_AFTER_NS = 120 * 10**9
 WATCHDOG_US = 4_000_000
 """Interval of the driver's looks: each reads registers, so that the engine's clock runs some thousand cycles out of its rest."""
 _MAX_FRAME = 65536
+_SETTLE_CYCLES = 4000
 
 
 class LiveEngine(EngineDevice):
@@ -171,6 +172,10 @@ class LiveEngine(EngineDevice):
             if time.monotonic() > end:
                 raise TimeoutError(f"{what or 'the condition'}: not within {timeout_s:g} s")
             self.round(2_000)
+
+    def settle(self) -> None:
+        """Let the engine carry out the commands on their way."""
+        self.harness.run(_SETTLE_CYCLES, Stop.SETTLED)
 
     def stop(self) -> None:
         """Make :meth:`round` return False soon; for signal handlers and other threads."""

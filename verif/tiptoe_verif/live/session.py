@@ -6,6 +6,9 @@ import contextlib
 import os
 import select
 import socket
+from typing import Any, Self
+
+from rich.table import Table
 
 from ..sim.toolchain import Progress
 from .engine import LiveEngine
@@ -13,6 +16,7 @@ from .host_stack import HostStack
 from .namespace import NetNamespace
 from .setup import LiveSetup, UsageError, check
 from .stat_server import StatServer
+from .summary import totals_table
 from .switchboard import Switchboard
 from .tap import TapError, open_tap
 
@@ -20,19 +24,15 @@ HOST_STACK = {"rst_unknown": False, "syn_to_host": True, "frame_slots": 1024, "f
 """The driver beside a kernel on the host's side: what the engine does not take is frames, in bursts."""
 
 
-class LiveSession:
-    """A live run; use it as a context manager.
+class Session:
+    """What live runs have in common: an engine with its driver, and the relays; use it as a context manager.
 
     Attributes
     ----------
-    engine : LiveEngine
+    engine
         Call its ``round`` or ``run_until`` to let time pass.
     board : Switchboard
         The relays and their records.
-    namespace : NetNamespace or None
-        Where the kernel's side of the TAP lives, if not here.
-    host : HostStack or None
-        The kernel on the host's side.
     forwarded : list of int
         Local ports of ``setup.forward``, in order.
     stat : StatServer or None
@@ -41,10 +41,78 @@ class LiveSession:
         Why it is not served, though it should be.
     """
 
-    def __init__(self, setup: LiveSetup, progress: Progress | None = None) -> None:
-        check(setup)
+    engine: Any
+    namespace: NetNamespace | None = None
+    host: HostStack | None = None
+
+    def __init__(self, setup: LiveSetup) -> None:
         self.setup = setup
         self._stack = contextlib.ExitStack()
+
+    def _offer(self) -> None:
+        """Relays and `tiptoe stat`, once the engine is up."""
+        setup = self.setup
+        self.board = Switchboard(self.engine.stack)
+        self._stack.callback(self.board.close)
+        if self.host is not None:
+            self.board.epoll.register(self.host.epoll, select.EPOLLIN)
+        self.engine.wake = self.board.epoll.fileno()
+        self.engine.tasks.append(self._relay)
+        for port, target in setup.listen:
+            self.board.listen(port, target)
+            if setup.ip6:
+                self.board.listen(port, target, family=socket.AF_INET6)
+        self.forwarded = []
+        for port, address in setup.forward:
+            try:
+                self.forwarded.append(self.board.forward(port, address))
+            except OSError as error:
+                reason = os.strerror(error.errno or 0)
+                raise UsageError(f"cannot listen on port {port} of this machine ({reason})") from None
+        self.stat: StatServer | None = None
+        self.why_no_stat = ""
+        if setup.stat:
+            try:
+                self.stat = StatServer(self.engine, self.board, setup.stat, self.host)
+                self._stack.callback(self.stat.close)
+            except OSError as error:  # no reason to do without the session
+                self.why_no_stat = f"`tiptoe stat` does not see this session: {error.strerror or error}"
+
+    def _relay(self) -> bool:
+        self.board.service()
+        return self.board.busy
+
+    def close(self) -> None:
+        """End everything. Twice does no harm."""
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class LiveSession(Session):
+    """A live run on the simulated engine; use it as a context manager.
+
+    Attributes
+    ----------
+    engine : LiveEngine
+    namespace : NetNamespace or None
+        Where the kernel's side of the TAP lives, if not here.
+    host : HostStack or None
+        The kernel on the host's side.
+    """
+
+    engine: LiveEngine
+    pace_unit = "cycles"
+    namespace: NetNamespace | None
+    host: HostStack | None
+
+    def __init__(self, setup: LiveSetup, progress: Progress | None = None) -> None:
+        check(setup)
+        super().__init__(setup)
         try:
             self._open(progress)
         except BaseException:
@@ -78,31 +146,7 @@ class LiveSession:
                 gateway=setup.gateway or "", **noted,
             )  # fmt: skip
             self._stack.callback(self.host.close)
-        self.board = Switchboard(self.engine.stack)
-        self._stack.callback(self.board.close)
-        if self.host is not None:
-            self.board.epoll.register(self.host.epoll, select.EPOLLIN)
-        self.engine.wake = self.board.epoll.fileno()
-        self.engine.tasks.append(self._relay)
-        for port, target in setup.listen:
-            self.board.listen(port, target)
-            if setup.ip6:
-                self.board.listen(port, target, family=socket.AF_INET6)
-        self.forwarded = []
-        for port, address in setup.forward:
-            try:
-                self.forwarded.append(self.board.forward(port, address))
-            except OSError as error:
-                reason = os.strerror(error.errno or 0)
-                raise UsageError(f"cannot listen on port {port} of this machine ({reason})") from None
-        self.stat: StatServer | None = None
-        self.why_no_stat = ""
-        if setup.stat:
-            try:
-                self.stat = StatServer(self.engine, self.board, setup.stat, self.host)
-                self._stack.callback(self.stat.close)
-            except OSError as error:  # no reason to do without the session
-                self.why_no_stat = f"`tiptoe stat` does not see this session: {error.strerror or error}"
+        self._offer()
 
     def _host_namespace(self) -> NetNamespace | None:
         if self.setup.host_stack is False:
@@ -114,16 +158,18 @@ class LiveSession:
                 raise
             return None
 
-    def _relay(self) -> bool:
-        self.board.service()
-        return self.board.busy
+    @property
+    def headline(self) -> str:
+        """What runs here, for people."""
+        setup = self.setup
+        return f"engine [bold]{setup.ip}[/] on {setup.tap}, kernel {setup.host_ip}/{setup.prefix}"
 
-    def close(self) -> None:
-        """End everything. Twice does no harm."""
-        self._stack.close()
+    def totals(self) -> Table:
+        """What has happened, for the summary."""
+        engine = self.engine
+        return totals_table([engine], seconds=engine.engine_seconds, channels=engine.channels, host=self.host)
 
-    def __enter__(self) -> LiveSession:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
+    @property
+    def pace(self) -> int:
+        """Cycles that the engine has run."""
+        return self.engine.harness.cycle

@@ -69,6 +69,8 @@ class LiveSetup:
 
     Attributes
     ----------
+    device : str
+        URL of a device; empty: a simulated engine. With one, only addresses, ports and driver matter of the rest.
     config : str or EngineConfig
         Named configuration of the engine, or one of your own.
     tap : str
@@ -101,6 +103,7 @@ class LiveSetup:
         What `tiptoe stat` calls the session; empty: it is not served.
     """
 
+    device: str = ""
     config: str | EngineConfig = "sim"
     tap: str = "tiptoe0"
     ip: str = "10.77.0.2"
@@ -133,6 +136,23 @@ def check(setup: LiveSetup) -> None:
     network = IPv4Network(f"{setup.host_ip}/{setup.prefix}", strict=False)
     _check_ipv6(setup)
     _check_addresses(setup, network)
+    _check_ports(setup, network)
+    if not setup.namespace:
+        _check_network_is_free(network)
+
+
+def check_device(setup: LiveSetup) -> None:
+    """The same for a run on a device, whose network is nobody's here."""
+    network = IPv4Network(f"{setup.ip}/{setup.prefix}", strict=False)
+    if setup.gateway == setup.ip:
+        raise UsageError(f"--gateway {setup.gateway} is the engine's own address")
+    if setup.gateway and IPv4Address(setup.gateway) not in network:
+        raise UsageError(f"--gateway {setup.gateway} is not in {network}")
+    _check_ports(setup, network)
+
+
+def _check_ports(setup: LiveSetup, network: IPv4Network) -> None:
+    """Raise UsageError for ports given twice, and for peers that the engine cannot reach in its network."""
     for option, ports in (
         ("--listen", [port for port, _ in setup.listen]),
         ("--forward", [p for p, _ in setup.forward if p]),
@@ -145,8 +165,6 @@ def check(setup: LiveSetup) -> None:
             raise UsageError(f"--forward {port}: {host} is the engine's own address")
         if IPv4Address(host) not in network and not setup.gateway:
             raise UsageError(f"--forward {port}: {host} is not in {network}, and there is no --gateway to it")
-    if not setup.namespace:
-        _check_network_is_free(network)
 
 
 def _check_addresses(setup: LiveSetup, network: IPv4Network) -> None:

@@ -24,6 +24,7 @@ from tiptoe_driver.toe.snapshots import snapshot as driver_snapshot
 
 from ..native.device import EngineDevice
 from ..wire.segment import ip_text
+from .device_engine import DeviceEngine
 from .host_stack import HostStack
 from .switchboard import Switchboard
 
@@ -123,7 +124,9 @@ class StatServer:
         Clients that got everything; that came when there were too many; that went away or took too long.
     """
 
-    def __init__(self, engine: EngineDevice, board: Switchboard, command: str, host: HostStack | None = None) -> None:
+    def __init__(
+        self, engine: EngineDevice | DeviceEngine, board: Switchboard, command: str, host: HostStack | None = None
+    ) -> None:  # fmt: skip
         self._engine, self._board, self._host = engine, board, host
         self._process = {"pid": os.getpid(), "command": command}
         self._clients: set[_Client] = set()
@@ -172,7 +175,11 @@ class StatServer:
 
     def _taken(self, taken: Snapshot) -> None:
         self._taking = False
-        full = {"process": self._process} | taken | {"engine": engine_part(self._engine, self._host)}
+        full = {"process": self._process} | taken
+        if isinstance(self._engine, EngineDevice):
+            full |= {"engine": engine_part(self._engine, self._host)}
+        else:
+            full |= {"cable": {"name": self._engine.device.name, **self._engine.device.counters()}}
         message = json.dumps(full, separators=(",", ":")).encode() + b"\n"
         for client in list(self._clients):
             if not client.answered:

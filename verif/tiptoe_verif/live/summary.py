@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tiptoe_driver.toe.standstill import BITS
 
 from ..paths import ROOT
 from ..wire.impairment import Channel
+from .device_engine import DeviceEngine
 from .host_stack import HostStack
 from .records import Records
 
@@ -83,14 +85,7 @@ def totals_table(
     cycles = total("cycles")
     table.add_row("frames in, out", f"{total('rx_frames'):,}", f"{total('tx_frames'):,}")
     table.add_row("bytes in, out", f"{total('rx_bytes'):,}", f"{total('tx_bytes'):,}")
-    table.add_row("TCP segments in, out", f"{total('RX_TCP_SEGMENTS'):,}", f"{total('TX_SEGMENTS'):,}")
-    table.add_row(
-        "retransmissions", f"{total('TX_RETRANSMITS'):,}",
-        f"[dim]after {total('RTO_EXPIRED')} timeouts, {total('FAST_RETRANSMITS')} fast[/dim]",
-    )  # fmt: skip
-    table.add_row("out of order in", f"{total('RX_OUT_OF_ORDER'):,}")
-    dropped = sum(total(name) for name in ("RX_BAD_FRAME", "RX_BAD_IP", "RX_BAD_TCP"))
-    table.add_row("damaged frames dropped", f"{dropped:,}")
+    _segments(table, total)
     table.add_row("engine cycles", f"{cycles:,}", f"[dim]{cycles / max(seconds, 1e-9):,.0f} a second[/dim]")
     if any(engine.toe.standstills for engine in engines):
         counts = [engine.toe.counters for engine in engines]
@@ -118,6 +113,34 @@ def totals_table(
     if monitors:
         checked = sum(monitor.frames for monitor in monitors)
         table.add_row("frames checked", f"{checked:,}", "[dim]by the wire monitor: no rule broken[/dim]")
+    return table
+
+
+def _segments(table: Table, total: Callable[[str], int]) -> None:
+    """Rows of what the engines' own counters tell."""
+    table.add_row("TCP segments in, out", f"{total('RX_TCP_SEGMENTS'):,}", f"{total('TX_SEGMENTS'):,}")
+    table.add_row(
+        "retransmissions", f"{total('TX_RETRANSMITS'):,}",
+        f"[dim]after {total('RTO_EXPIRED')} timeouts, {total('FAST_RETRANSMITS')} fast[/dim]",
+    )  # fmt: skip
+    table.add_row("out of order in", f"{total('RX_OUT_OF_ORDER'):,}")
+    dropped = sum(total(name) for name in ("RX_BAD_FRAME", "RX_BAD_IP", "RX_BAD_TCP"))
+    table.add_row("damaged frames dropped", f"{dropped:,}")
+
+
+def device_table(engine: DeviceEngine) -> Table:
+    """What a device's engine did, what the way to it had to do, what the board has lost since power-up."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="dim")
+    table.add_column(justify="right")
+    table.add_column()
+    counters = engine.toe.engine.read_counters()
+    table.add_row("frames in, out", f"{counters['RX_FRAMES']:,}", f"{counters['TX_FRAMES']:,}")
+    _segments(table, lambda name: counters[name])
+    for what, counts in (("over the cable", engine.device.counters()), ("lost on the board", engine.device.losses())):
+        for name, count in counts.items():
+            table.add_row(what, f"{count:,}", f"[dim]{name.replace('_', ' ')}[/dim]")
+            what = ""
     return table
 
 

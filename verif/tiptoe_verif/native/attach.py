@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from socket import AF_INET
-from typing import Any
+from typing import Any, Protocol
 
 from tiptoe_driver import EngineOptions, Socket, Stack, Tiptoe
 from tiptoe_driver.hardware.abi_gen import REG_TICK_CYCLES
@@ -51,7 +51,19 @@ def attach_driver(
     device.harness.run(_SETTLE_CYCLES, Stop.SETTLED)  # enabled when this returns
 
 
-def serve_interrupt(device: EngineDevice) -> None:
+class Attached(Protocol):
+    """A device with its driver."""
+
+    @property
+    def stack(self) -> Any:
+        """The driver's stack."""
+
+    @property
+    def toe(self) -> Any:
+        """The stack's device."""
+
+
+def serve_interrupt(device: Attached) -> None:
     """What an interrupt handler does: look at the rings, then clear the cause; events since then set it again."""
     device.stack.poll()
     device.toe.engine.clear_interrupt()

@@ -19,7 +19,6 @@ from tiptoe_driver.netinet.in6 import link_local, usable
 
 from ..live.records import Record
 from ..live.switchboard import Switchboard
-from ..native.harness import Stop
 from .calls import ProgramSocket
 from .endpoint import Endpoint
 from .listener import Listener
@@ -40,7 +39,6 @@ from .protocol import (
 
 _REMEMBERED = 4096
 """Sockets that are over and may still be asked about."""
-_SETTLE_CYCLES = 4000
 Watcher = Callable[[int], None]
 
 
@@ -49,7 +47,7 @@ class Broker:
 
     Parameters
     ----------
-    engine : LiveEngine
+    engine : LiveEngine or DeviceEngine
         Where the sockets are.
     program : str
         Name for the summary.
@@ -310,7 +308,7 @@ class Broker:
 
     def settle(self) -> None:
         """Let the engine carry out the commands on their way."""
-        self.engine.harness.run(_SETTLE_CYCLES, Stop.SETTLED)
+        self.engine.settle()
 
     def close(self) -> None:
         """Reset what is still open."""

@@ -17,9 +17,10 @@ from tiptoe_driver.netinet.structures import INP_TIMEWAIT, intotcpcb
 from tiptoe_driver.netinet.tcp_fsm import TCPS_CLOSED, TCPS_LISTEN
 
 from ..console import build_progress
-from ..live.session import LiveSession
+from ..live.device_session import DeviceSession
+from ..live.session import LiveSession, Session
 from ..live.setup import LiveSetup, check
-from ..live.summary import connections_table, show, show_file, tell_standstills, totals_table
+from ..live.summary import connections_table, show, show_file, tell_standstills
 from ..native.device import engine_config
 from ..native.harness import build_engine
 from . import preload
@@ -39,7 +40,7 @@ class Run:
 
     Parameters
     ----------
-    session : LiveSession
+    session : Session
         With the engine up.
     arguments : sequence of str
         The program as the user names it, and its arguments.
@@ -52,7 +53,7 @@ class Run:
     """
 
     def __init__(
-        self, session: LiveSession, arguments: Sequence[str], library: Path, mask: set[int], *, quiet: bool = False
+        self, session: Session, arguments: Sequence[str], library: Path, mask: set[int], *, quiet: bool = False
     ) -> None:
         self.session, self._mask, self.quiet = session, mask, quiet
         self.broker = Broker(session.engine, session.board, os.path.basename(arguments[0]))
@@ -142,17 +143,19 @@ def signals_blocked() -> Iterator[set[int]]:
 
 def run_program(setup: LiveSetup, arguments: Sequence[str], *, quiet: bool) -> int:
     """Engine, driver and broker up, then the program; its exit code."""
-    check(setup)
+    if not setup.device:
+        check(setup)
     path = preload.find(arguments[0])
     library = preload.build()
-    with build_progress(log) as progress:
-        build_engine(engine_config(setup.config), progress=progress)
+    if not setup.device:
+        with build_progress(log) as progress:
+            build_engine(engine_config(setup.config), progress=progress)
     # Blocked before the engine exists: it has a thread, which would take the signals otherwise.
-    with signals_blocked() as mask, LiveSession(setup) as session:
+    with signals_blocked() as mask, DeviceSession(setup) if setup.device else LiveSession(setup) as session:
         tell_standstills(log, session.engine.toe)
         if not quiet:
-            log.print(f"engine [bold]{setup.ip}[/] on {setup.tap}, kernel {setup.host_ip}/{setup.prefix}")
-            if setup.ip6:
+            log.print(session.headline, soft_wrap=True)
+            if setup.host_ip6:
                 log.print(f"  engine [bold]{setup.ip6}[/], kernel {setup.host_ip6}/{setup.prefix6}")
             if session.why_no_stat:
                 log.print(f"  {session.why_no_stat}", style="dim", soft_wrap=True)
@@ -164,10 +167,8 @@ def run_program(setup: LiveSetup, arguments: Sequence[str], *, quiet: bool) -> i
                     f"  {setup.ip} is also a kernel's, for what is not offloaded: {enter}", style="dim", soft_wrap=True
                 )
         code = Run(session, arguments, library, mask, quiet=quiet).until_the_end(path)
-        engine = session.engine
         if not quiet:
-            totals = totals_table([engine], seconds=engine.engine_seconds, channels=engine.channels, host=session.host)
-            show(log, "summary", connections_table(session.board.records), "", totals)
-            if engine.pcap is not None:
-                show_file(log, "capture", engine.pcap)
+            show(log, "summary", connections_table(session.board.records), "", session.totals())
+            if setup.pcap:
+                show_file(log, "capture", setup.pcap)
     return code

@@ -69,6 +69,7 @@ def test_records_of_all_lengths_back_to_back(board: SimulatedBoard, rng: random.
 def test_numbered_packets_pass_in_order_and_once(board: SimulatedBoard) -> None:
     """Those that come too early, again or late are not carried out; packets without a number are."""
     bridge = Bridge(board)
+    start_memory(bridge)
 
     def give(number: int | None, value: int) -> tuple[int, int]:
         bridge.give_udp(write_packet(MEMORY_BASE, [value], number))

@@ -330,8 +330,11 @@ def script(
     tolerance: Annotated[
         int, typer.Option(metavar="MICROSECONDS", help="0: the scripts' own --tolerance_usecs, or 4000.", min=0)
     ] = 0,
-    any_push: Annotated[
-        bool, typer.Option("--any-push", help="The flag P of what the engine sends may be there or not.")
+    lenient: Annotated[
+        bool,
+        typer.Option(
+            "--lenient", help="For scripts of another stack: P may be there or not, window updates may come besides."
+        ),
     ] = False,
     pcap: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Keep every capture there; without, those of failures.")
@@ -343,13 +346,13 @@ def script(
 
     Status 1: a script has failed, or cannot be read.
 
-    Example: tiptoe script tests/scripts --any-push
+    Example: tiptoe script tests/scripts --tolerance 2000
     """
     from .script.command import DEFAULT, run_scripts
 
     code = run_scripts(
         paths, _sized(config, 0, 1500) if config else DEFAULT, console, pcap=pcap, trace=trace, tolerance_us=tolerance or None,
-        any_push=any_push, verbose=verbose,
+        lenient=lenient, verbose=verbose,
     )  # fmt: skip
     raise typer.Exit(code)
 

@@ -29,10 +29,11 @@ def attach_driver(
 ) -> None:  # fmt: skip
     """Bring the engine up with the driver, and give ``device`` its ``stack`` and ``toe``.
 
-    ``tick_cycles`` 0: TCP's clock is the tick input, and time is not simulated; ``external_tick``: it is, but so is the clock. ``tick_us``: a tick in microseconds, for what is told of times. ``options``
-    are those of ``EngineOptions``. ``seed``: of the ephemeral ports; live, they are random, since the peer remembers the ones of
-    the run before. ``offload_disabled``: TCP_OFFLOAD_DISABLE. ``stand_in``: connections that are not offloaded are carried by a
-    StandInTcp, ``device.software``. ``mtu``: of the interface. ``neighbours``: MAC addresses by IP address, known from the start.
+    ``tick_cycles`` 0: TCP's clock is the tick input, on wall time; ``external_tick``: it is that in simulated time, too.
+    ``tick_us``: a tick in microseconds, for what is told of times. ``options`` are those of ``EngineOptions``. ``seed``: of the
+    ephemeral ports; live, they are random, since the peer remembers the ones of the run before. ``offload_disabled``:
+    TCP_OFFLOAD_DISABLE. ``stand_in``: connections that are not offloaded are carried by a StandInTcp, ``device.software``.
+    ``mtu``: of the interface. ``neighbours``: MAC addresses by IP address, known from the start.
     """
     if stand_in:
         options = {"rst_unknown": False} | options

@@ -156,7 +156,7 @@ class Simulation(EngineDevice):
         self.harness.log_frames(only=True)
         if skip_idle:
             self.harness.tick_every(tick_us * cycles_per_us)
-        # A tick's sweep: a connection a cycle, a half-open one in nine; then a pass. What is not through by then is late by a tick.
+        # A tick's sweep: a connection a cycle, a half-open one in nine; then a pass. What is not through is late by a tick.
         sweep = self.config.connections + 9 * self.config.syncache_entries + _PASS_CYCLES
         self.harness.idle(_IDLE_AFTER, sweep, skip=skip_idle)
         if attach:

@@ -1,5 +1,5 @@
-"""System calls of a script on the driver's sockets. All sockets are non-blocking underneath: a call that has to wait is tried again
-whenever time has passed, so that the script goes on beside it."""
+"""System calls of a script on the driver's sockets. All of these are non-blocking underneath: a call that has to wait is tried
+again whenever time has passed, so that the script goes on beside it."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from .tree import ANY, Call, Either, Name, Struct, SystemCall
 
 _EXTRA = {
     "SIOCINQ": termios.FIONREAD, "SIOCOUTQ": termios.TIOCOUTQ, "TCP_NOPUSH": TCP_NOPUSH, "SO_MAX_PACING_RATE": 47,
-    "IP_MTU_DISCOVER": 10, "IP_PMTUDISC_DONT": 0, "IP_PMTUDISC_WANT": 1, "IP_PMTUDISC_DO": 2, "IP_PMTUDISC_PROBE": 3, "IP_MTU": 14,
-    "TCP_NOTSENT_LOWAT": 25,
+    "IP_MTU_DISCOVER": 10, "IP_PMTUDISC_DONT": 0, "IP_PMTUDISC_WANT": 1, "IP_PMTUDISC_DO": 2, "IP_PMTUDISC_PROBE": 3,
+    "IP_MTU": 14, "TCP_NOTSENT_LOWAT": 25,
 }  # fmt: skip
 _MODULES = (socket, os, select, termios, fcntl, errno)
 _SHUT = {0: socket.SHUT_RD, 1: socket.SHUT_WR, 2: socket.SHUT_RDWR}
@@ -312,7 +312,9 @@ class Calls:
         end = self.host.now_us() + timeout_ms * 1000
 
         def attempt() -> int:
-            found = [self._events(entry["fd"]) & (entry["events"] | select.POLLERR | select.POLLHUP) for entry in entries]
+            found = [
+                self._events(entry["fd"]) & (entry["events"] | select.POLLERR | select.POLLHUP) for entry in entries
+            ]
             if not any(found) and timeout_ms and (timeout_ms < 0 or self.host.now_us() < end):
                 raise BlockingIOError
             for entry, events in zip(entries, found, strict=True):

@@ -50,7 +50,8 @@ class CallParser:
 
     def wrong(self, message: str) -> ScriptError:
         """The error at the next token."""
-        return ScriptError(self.token.line, f"{message}, not {self.token.text!r}" if self.token.text else f"{message} before the end")
+        where = f", not {self.token.text!r}" if self.token.text else " before the end"
+        return ScriptError(self.token.line, message + where)
 
     # --- system calls ---
 

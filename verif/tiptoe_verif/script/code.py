@@ -10,8 +10,8 @@ import struct
 from typing import Any
 
 _FIELDS: tuple[str, ...] = (
-    "state", "ca_state", "retransmits", "probes", "", "options", "", "", "rto", "", "snd_mss", "rcv_mss", "unacked", "", "", "", "", "",
-    "", "", "", "pmtu", "", "rtt", "rttvar", "snd_ssthresh", "snd_cwnd", "advmss", "", "", "rcv_space", "total_retrans",
+    "state", "ca_state", "retransmits", "probes", "", "options", "", "", "rto", "", "snd_mss", "rcv_mss", "unacked", "", "", "",
+    "", "", "", "", "", "pmtu", "", "rtt", "rttvar", "snd_ssthresh", "snd_cwnd", "advmss", "", "", "rcv_space", "total_retrans",
 )  # fmt: skip
 """struct tcp_info up to tcpi_total_retrans; without a name where the driver does not know."""
 _HEAD = struct.Struct("=8B24I")
@@ -37,7 +37,9 @@ def run_code(text: str, info: bytes) -> str:
         exec(compile(text, "script", "exec"), scope)  # the script is the user's own program
     except AssertionError as error:
         named = {node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name) and node.id in values}
-        return "; ".join([*([str(error)] if str(error) else []), *(f"{name} is {values[name]}" for name in sorted(named))])
+        return "; ".join(
+            [*([str(error)] if str(error) else []), *(f"{name} is {values[name]}" for name in sorted(named))]
+        )
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return ""

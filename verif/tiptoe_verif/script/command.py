@@ -45,8 +45,8 @@ def script_files(paths: Iterable[Path]) -> list[Path]:
 
 
 def play(
-    path: Path, config: EngineConfig = DEFAULT, *, library: Path | None = None, pcap: Path | None = None, trace: Path | None = None,
-    tolerance_us: int | None = None, any_push: bool = False,
+    path: Path, config: EngineConfig = DEFAULT, *, library: Path | None = None, pcap: Path | None = None,
+    trace: Path | None = None, tolerance_us: int | None = None, lenient: bool = False,
 ) -> Result:  # fmt: skip
     """One file on an engine of its own."""
     try:
@@ -58,7 +58,7 @@ def play(
         return Result("unreadable", error.line, why=str(error))
     if tolerance_us is not None:
         chosen.tolerance_us = tolerance_us
-    return run_script(script, chosen, config, library=library, pcap=pcap, trace=trace, any_push=any_push)
+    return run_script(script, chosen, config, library=library, pcap=pcap, trace=trace, lenient=lenient)
 
 
 def show(console: Console, name: str, result: Result, seconds: float, *, notes: bool = False) -> None:
@@ -83,7 +83,7 @@ def show(console: Console, name: str, result: Result, seconds: float, *, notes: 
 
 def run_scripts(
     paths: list[Path], config: EngineConfig, console: Console, *, pcap: Path | None, trace: bool, tolerance_us: int | None,
-    any_push: bool, verbose: bool,
+    lenient: bool, verbose: bool,
 ) -> int:  # fmt: skip
     """The command; its exit code: 1 if a script has failed or cannot be read."""
     files = script_files(paths)
@@ -94,13 +94,13 @@ def run_scripts(
     for path in files:
         kept = (pcap or BUILD / "script") / f"{path.stem}.pcap"
         started = time.monotonic()
-        result = play(path, config, library=library, pcap=kept, tolerance_us=tolerance_us, any_push=any_push)
+        result = play(path, config, library=library, pcap=kept, tolerance_us=tolerance_us, lenient=lenient)
         show(console, str(path), result, time.monotonic() - started, notes=verbose)
         counted[result.status] += 1
         if result.status == "FAILED":
             console.print(f"  capture {kept}", markup=False, soft_wrap=True)
             if trace:
-                _trace(path, config, kept.with_suffix(".fst"), console, result, tolerance_us, any_push)
+                _trace(path, config, kept.with_suffix(".fst"), console, result, tolerance_us, lenient)
         elif pcap is None:
             kept.unlink(missing_ok=True)
     words = ", ".join(f"{counted[status]} {status}" for status in _STYLES if counted[status])
@@ -109,12 +109,21 @@ def run_scripts(
 
 
 def _trace(
-    path: Path, config: EngineConfig, waveform: Path, console: Console, result: Result, tolerance_us: int | None, any_push: bool
+    path: Path,
+    config: EngineConfig,
+    waveform: Path,
+    console: Console,
+    result: Result,
+    tolerance_us: int | None,
+    lenient: bool,
 ) -> None:
     """The same again, which is the same cycle by cycle, with a waveform."""
     with build_progress() as progress:
         library = build_engine(config, trace=True, progress=progress)
-    play(path, config, library=library, trace=waveform, tolerance_us=tolerance_us, any_push=any_push)
+    play(path, config, library=library, trace=waveform, tolerance_us=tolerance_us, lenient=lenient)
     written = sorted(waveform.parent.glob(f"{waveform.stem}.[fv][sc][td]"))
-    at = f"cycle {result.cycle:,}, at {result.cycle * _CYCLE_NS / 1000:,.3f} us of the waveform ({CYCLES_PER_US} cycles a microsecond of the script)"
-    console.print(f"  waveform {written[-1] if written else waveform}: ends in {at}", markup=False, soft_wrap=True)
+    console.print(
+        f"  waveform {written[-1] if written else waveform}: ends in cycle {result.cycle:,}, at "
+        f"{result.cycle * _CYCLE_NS / 1000:,.3f} us ({CYCLES_PER_US} cycles a microsecond of the script)",
+        markup=False, soft_wrap=True,
+    )  # fmt: skip

@@ -31,7 +31,7 @@ class Flow:
     """A connection on the wire: its ends, and what the script's numbers are there.
 
     ``iss`` is the engine's first sequence number, once it has sent a SYN; ``stamps`` are time stamps of the engine by what the
-    script calls them; ``mss`` is what the remote end's SYN has said.
+    script calls them; ``mss`` is what the remote end's SYN has said; ``last`` is the segment that the engine sent last.
     """
 
     local: tuple[int, int]
@@ -39,6 +39,7 @@ class Flow:
     iss: int | None = None
     mss: int = DEFAULT_MSS
     stamps: dict[int, int] = field(default_factory=dict)
+    last: Segment | None = None
 
     def to_wire(self, packet: Packet, payload: bytes) -> bytes:
         """The IP packet of one that the remote end sends."""
@@ -75,7 +76,7 @@ class Flow:
         return b"\x08\x0a" + value.to_bytes(4) + self._live_stamp(echo).to_bytes(4)
 
     def _live_stamp(self, echo: int) -> int:
-        """The engine's time stamp that the script calls ``echo``; one that it has not named counts on from the first that it has."""
+        """The engine's time stamp that the script calls ``echo``; one without a name counts on from the first that has one."""
         if echo in self.stamps or not self.stamps:
             return self.stamps.get(echo, echo)
         named, live = next(iter(self.stamps.items()))
@@ -142,10 +143,19 @@ def named_stamp(flow: Flow, expected: Packet, seen: Packet) -> Packet:
     return replace(seen, options=tuple(named if option == live else option for option in seen.options or ()))
 
 
-def differences(expected: Packet, seen: Packet, *, any_push: bool) -> list[str]:
-    """The names of what differs, of what the script says; padding and order of options do not count. ``any_push``: nor does P."""
+def window_update(segment: Segment, before: Segment | None) -> bool:
+    """Whether a segment says nothing but that the window is larger now; ``before`` is the one sent before it. Behind a SYN the
+    scale alone makes it so (RFC 7323 section 2.2)."""
+    if before is None or segment.flags != ACK or segment.payload or segment.ack != before.ack:
+        return False
+    larger = segment.wnd > before.wnd or bool(before.flags & SYN)
+    return larger and segment.seq == (before.seq + before.length) & MASK
+
+
+def differences(expected: Packet, seen: Packet, *, lenient: bool) -> list[str]:
+    """The names of what differs, of what the script says; padding and order of options do not count. ``lenient``: nor does P."""
     found = []
-    ignored = {"P"} if any_push else set()
+    ignored = {"P"} if lenient else set()
     if set(expected.flags) - ignored != set(seen.flags) - ignored:
         found.append("flags")
     if (expected.seq, expected.length) != (seen.seq, seen.length):

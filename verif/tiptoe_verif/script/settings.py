@@ -1,4 +1,4 @@
-"""What a script says about its surroundings: options at its head, and the sysctls that its shell commands set. No command is run."""
+"""What a script says about its surroundings: options at its head, sysctls that its shell commands set. No command is run."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .tree import Script, Shell, Unsupported
+from .tree import Packet, Script, Shell, Unsupported
 
 _IGNORED = {
-    "code_command", "code_format", "code_sockopt", "debug", "init_scripts", "netmask_ip", "non_fatal", "speed", "tcp_ts_ecr_scaled",
-    "verbose",
+    "code_command", "code_format", "code_sockopt", "debug", "init_scripts", "netmask_ip", "non_fatal", "speed",
+    "tcp_ts_ecr_scaled", "verbose",
 }  # fmt: skip
 """Options of packetdrill without a meaning here."""
 _SYSCTL = re.compile(r"(?:net[./]ipv4[./])?(tcp_[a-z0-9_]+)\s*=\s*[\"']?([-\w \t]+)")
@@ -37,6 +37,9 @@ _NEEDED = {"tcp_fastopen": "0", "tcp_window_scaling": "1", "tcp_syncookies": "1"
 """Those without which a script means something else, with the value that is no matter."""
 _FOREIGN = re.compile(r"\b(?:ip (?:route|addr|link|tcp_metrics|netns)|tc |iptables|nft|ethtool|nstat|ss -)")
 """Commands that change or look at what is not there: routes, queues, filters."""
+
+_MOST_SCALE = 9
+"""That of the largest ring, 16 MiB."""
 
 
 @dataclass
@@ -86,6 +89,7 @@ def settings(script: Script, folder: Path) -> Settings:
             made.notes.append(f"--{name} is ignored")
     if made.gateway_ip == made.local_ip:
         made.gateway_ip = Settings.gateway_ip
+    _window_scale(made, script)
     for command in script.commands:
         _command(made, 1, command.command, folder, early=True)
     early = True
@@ -94,6 +98,14 @@ def settings(script: Script, folder: Path) -> Settings:
             _command(made, event.line, event.action.command, folder, early=early)
         early = early and isinstance(event.action, Shell)
     return made
+
+
+def _window_scale(made: Settings, script: Script) -> None:
+    """The receive buffer decides the window scale: it is as large as the scale takes that the script expects in a SYN."""
+    sent = (event.action for event in script.events if isinstance(event.action, Packet) and event.action.outbound)
+    scales = [option.values[0] for packet in sent for option in packet.options or () if option.kind == "wscale"]
+    if scales and scales[0] <= _MOST_SCALE:
+        made.driver |= {"rcv_ring_bytes": 1 << (15 + scales[0]), "stock": 4}
 
 
 def _command(made: Settings, line: int, command: str, folder: Path, *, early: bool) -> None:

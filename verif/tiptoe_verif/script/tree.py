@@ -84,8 +84,8 @@ class Packet:
     """A TCP segment in the script's numbers.
 
     ``flags`` are letters of FSRPEWU and ``.``; ``ack``, ``win`` and ``urg`` are None where the script does not say;
-    ``options`` None: any (``<...>``); ``ecn``: noecn, ect0, ect1, ce, ect01 or None for any; ``tos`` and ``ttl`` likewise; ``ports``
-    are source and destination, if they are given.
+    ``options`` None: any (``<...>``); ``ecn``: noecn, ect0, ect1, ce, ect01 or None for any; ``tos`` and ``ttl`` likewise;
+    ``ports`` are source and destination, if they are given.
     """
 
     outbound: bool
@@ -110,7 +110,8 @@ class Packet:
         if self.ports:
             parts.append(f"{self.ports[0]} > {self.ports[1]}")
         parts += [self.flags or "-", f"{self.seq}:{self.seq + self.length}({self.length})"]
-        parts += [f"{name} {value}" for name, value in (("ack", self.ack), ("win", self.win), ("urg", self.urg)) if value is not None]
+        fields = (("ack", self.ack), ("win", self.win), ("urg", self.urg))
+        parts += [f"{name} {value}" for name, value in fields if value is not None]
         if self.options is None:
             parts.append("<...>")
         elif self.options:

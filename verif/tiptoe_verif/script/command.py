@@ -16,6 +16,7 @@ from tiptoe_hdl.config import CONFIGS, EngineConfig
 from ..console import build_progress
 from ..native.harness import build_engine
 from ..paths import BUILD
+from ..wire.pcap import free_capture
 from .parser import parse
 from .runner import CYCLES_PER_US, Result, run_script
 from .settings import settings
@@ -63,7 +64,7 @@ def play(
 
 def show(console: Console, name: str, result: Result, seconds: float, *, notes: bool = False) -> None:
     """A line for a script; of a failure the last packets, and expected beside seen."""
-    where = f" line {result.line}" if result.status in ("FAILED", "unreadable") and result.line else ""
+    where = f" line {result.line}" if result.status == "FAILED" else ""
     line = Text.assemble(f"{name}: ", (result.status, _STYLES[result.status]), where)
     line.append(f"  {seconds:.1f} s" if result.status in ("ok", "FAILED") else "", style="dim")
     line.append(f"  {result.why}" if result.why else "")
@@ -90,9 +91,11 @@ def run_scripts(
     with build_progress() as progress:
         library = build_engine(config, progress=progress)
     counted: Counter[str] = Counter()
+    stems = Counter(path.stem for path in files)
     begin = time.monotonic()
     for path in files:
-        kept = (pcap or BUILD / "script") / f"{path.stem}.pcap"
+        name = path.stem if stems[path.stem] == 1 else f"{path.parent.name}-{path.stem}"
+        kept = free_capture((pcap or BUILD / "script") / f"{name}.pcap")
         started = time.monotonic()
         result = play(path, config, library=library, pcap=kept, tolerance_us=tolerance_us, lenient=lenient)
         show(console, str(path), result, time.monotonic() - started, notes=verbose)

@@ -25,6 +25,9 @@ _TOKEN = re.compile(
 )
 
 
+_OPENING = ("`", '"', "/*", "%{")
+
+
 @dataclass(frozen=True, slots=True)
 class Token:
     """``kind``: code, shell, string, dots, option, hex, float, word, number, sign, end. ``at`` and ``end``: where in the text."""
@@ -42,13 +45,11 @@ def tokens(text: str) -> list[Token]:
     line, at = 1, 0
     while at < len(text):
         match = _TOKEN.match(text, at)
-        if match is None or match[0] in ("/*", "`", '"', "%{"):
-            raise ScriptError(line, f"cannot be read from {text[at : at + 20]!r}")
+        if match is None or match.lastgroup == "sign" and text.startswith(_OPENING, at):
+            raise ScriptError(line, f"{text[at : at + 20]!r} has no end")
         kind = match.lastgroup or ""
-        if kind == "sign" and match[0] in '`"':
-            raise ScriptError(line, f"{match[0]} has no end")
         if kind != "skip":
             found.append(Token(kind, match[0], line, at, match.end()))
         line += match[0].count("\n")
         at = match.end()
-    return [*found, Token("end", "", line, at, at)]
+    return [*found, Token("end", "", found[-1].line if found else line, at, at)]

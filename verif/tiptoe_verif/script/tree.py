@@ -109,7 +109,7 @@ class Packet:
             parts.append(f"[tos {self.tos:#x}]")
         if self.ports:
             parts.append(f"{self.ports[0]} > {self.ports[1]}")
-        parts += [self.flags or "-", f"{self.seq}:{self.seq + self.length}({self.length})"]
+        parts += [self.flags or "-", f"{self.seq}:{(self.seq + self.length) % 2**32}({self.length})"]
         fields = (("ack", self.ack), ("win", self.win), ("urg", self.urg))
         parts += [f"{name} {value}" for name, value in fields if value is not None]
         if self.options is None:

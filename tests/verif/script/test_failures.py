@@ -66,9 +66,9 @@ def test_history_has_the_last_packets(tmp_path, library):
     result = played(tmp_path, library, SCRIPT.replace("P. 1:501(500)", "P. 1:500(499)"))
     assert [line.split(maxsplit=1)[1] for line in result.history] == [
         "< S 0:0(0) win 1000 <mss 1000,sackOK,nop,nop>",
-        "> [noecn] S. 0:0(0) ack 1 win 65535 <mss 1460,sackOK>",
+        "> S. 0:0(0) ack 1 win 65535 <mss 1460,sackOK>",
         "< . 1:1(0) ack 1 win 1000",
-        "> [noecn] P. 1:501(500) ack 1 win 65535",
+        "> P. 1:501(500) ack 1 win 65535",
     ]
 
 

@@ -12,7 +12,7 @@ PEER = {"10.0.0.1": "02:00:00:00:00:01"}
 
 def connecting(library, **options):
     """An engine with a socket that connects to nobody."""
-    sim = Simulation(DEFAULT, library=library, cycles_per_us=2, **options)
+    sim = Simulation(DEFAULT, library=library, **options)
     sock = sim.socket()
     assert sock.connect_ex(("10.0.0.1", 80)) != 0
     return sim

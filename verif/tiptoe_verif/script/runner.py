@@ -247,7 +247,7 @@ class Runner:
             self.flow = flow
         self.seen.append(Seen(time_us, flow, segment, window_update(segment, flow.last)))
         flow.last = segment
-        self._note(time_us, str(flow.from_wire(segment)))
+        self._note(time_us, _bare(flow.from_wire(segment)))
 
     def _note(self, time_us: float, text: str) -> None:
         self.history.append(f"{self._clock(time_us)} {text}")
@@ -373,7 +373,7 @@ class Runner:
         return f"{'*' if due is None else self._clock(due)} {wanted}"
 
     def _describe(self, came: Seen) -> str:
-        return f"{self._clock(came.time_us)} {came.flow.from_wire(came.segment)}"
+        return f"{self._clock(came.time_us)} {_bare(came.flow.from_wire(came.segment))}"
 
     # --- calls ---
 
@@ -447,6 +447,11 @@ class Runner:
 
 class _Waits(Exception):
     """The call is not done."""
+
+
+def _bare(packet: Packet) -> str:
+    """A packet that was seen; without ECN where there is none."""
+    return str(replace(packet, ecn=None if packet.ecn == "noecn" else packet.ecn))
 
 
 def _text(call: Any) -> str:

@@ -26,6 +26,9 @@ def played(tmp_path, library, text, **options):
     return play(path, library=library, **options)
 
 
+READ = "+0 read(4, ..., 100) = 10"
+
+
 @pytest.mark.parametrize(
     "line, right, wrong, why, seen",
     [
@@ -41,12 +44,12 @@ def played(tmp_path, library, text, **options):
         (9, "noecn", "ect0", "ECN differ", "[noecn]"),
         (9, "+0 > [noecn] P. 1", "+0 > [noecn] P. 501:1001(500) ack 1\n+0 > [noecn] P. 1", "sequence numbers", "1:501"),
         (11, "+0~+.1 >", "+0~+.01 >", "no segment in time", "nothing until 0."),
-        (12, "+0 read(4, ..., 100) = 10", "+0 read(4, ..., 100) = 11", "the call has returned something else", "10"),
-        (12, "+0 read(4, ..., 100) = 10", "+0...0.2 read(4, ..., 100) = 10", "the call has returned at another time", "at 0."),
-        (13, "+0 read(4, ..., 100) = 10", "+0 read(4, ..., 100) = 10\n+0 read(4, ..., 1) = 1", "the call of line 13 waits", "it has not returned"),
-        (13, "+0 read(4, ..., 100) = 10", "+0 read(4, ..., 100) = 10\n+0...0.1 read(4, ..., 1) = 1", "the call of line 13 waits", "it has not returned"),
-        (13, "+0 read(4, ..., 100) = 10", "+0 read(4, ..., 100) = 10\n+0 getsockopt(4, IPPROTO_TCP, TCP_MAXSEG, [999], [4]) = 0", "something else", "[1000]"),
-        (13, "+0 read(4, ..., 100) = 10", "+0 read(4, ..., 100) = 10\n+0 poll([{fd=4, events=POLLIN, revents=POLLIN}], 1, 0) = 0", "something else", "revents=0"),
+        (12, READ, "+0 read(4, ..., 100) = 11", "the call has returned something else", "10"),
+        (12, READ, "+0...0.2 read(4, ..., 100) = 10", "the call has returned at another time", "at 0."),
+        (13, READ, READ + "\n+0 read(4, ..., 1) = 1", "the call of line 13 waits", "it has not returned"),
+        (13, READ, READ + "\n+0...0.1 read(4, ..., 1) = 1", "the call of line 13 waits", "it has not returned"),
+        (13, READ, READ + "\n+0 getsockopt(4, IPPROTO_TCP, TCP_MAXSEG, [999], [4]) = 0", "something else", "[1000]"),
+        (13, READ, READ + "\n+0 poll([{fd=4, events=POLLIN, revents=POLLIN}], 1, 0) = 0", "something else", "revents=0"),
         (13, "tcpi_snd_mss == 1000", "tcpi_snd_mss == 1001", "the assertion fails", "tcpi_snd_mss is 1000"),
         (13, "assert tcpi_snd_mss", "assert tcpi_snd_mss.x", "the assertion fails", "AttributeError"),
     ],
@@ -80,7 +83,9 @@ def test_tolerance_is_the_caller_s_if_he_has_one(tmp_path, library):
 
 def test_lenient_to_push_and_window_updates(tmp_path, library):
     """The window scale makes the window larger after the handshake: an acknowledgement says so."""
-    text = SCRIPT.replace("sackOK,nop,nop>", "sackOK,nop,wscale 7>").replace("<mss 1460,sackOK>", "<mss 1460,sackOK,wscale 3>")
+    text = SCRIPT.replace("sackOK,nop,nop>", "sackOK,nop,wscale 7>").replace(
+        "<mss 1460,sackOK>", "<mss 1460,sackOK,wscale 3>"
+    )
     text = text.replace("P. 1:501(500)", ". 1:501(500)")
     assert played(tmp_path, library, text).line == 9
     assert played(tmp_path, library, text, lenient=True).status == "ok"
@@ -98,6 +103,9 @@ def test_lenient_to_push_and_window_updates(tmp_path, library):
         ("0 socket", "`sysctl -q net.ipv4.tcp_fastopen=1`\n0 socket", "tcp_fastopen=1"),
         ("+0 accept", "+0 `sysctl -q net.ipv4.tcp_sack=0`\n+0 accept", "in the middle"),
         ("0 socket", "--ip_version=ipv6\n0 socket", "IPv4"),
+        ("0 socket", "--local_ip=10.1.2\n0 socket", "10.1.2"),
+        ("0 socket", "--mtu=9000\n0 socket", "9000"),
+        ("listen(3, 1)", "listen(3, ...)", "where a number is wanted"),
     ],
 )
 def test_what_is_not_there_skips(tmp_path, library, right, wrong, words):
@@ -111,6 +119,17 @@ def test_sysctls_become_options_of_the_driver(tmp_path, library):
     assert played(tmp_path, library, text).status == "ok"
 
 
-def test_what_cannot_be_read(tmp_path, library):
-    result = played(tmp_path, library, SCRIPT.replace("(500) ack 1", "(501) ack 1"))
-    assert (result.status, result.line) == ("unreadable", 9)
+@pytest.mark.parametrize(
+    "line, right, wrong",
+    [(9, "(500) ack 1", "(501) ack 1"), (13, "assert tcpi_snd_mss ==", "assert =="), (1, SCRIPT, "// nothing")],
+)
+def test_what_cannot_be_read(tmp_path, library, line, right, wrong):
+    result = played(tmp_path, library, SCRIPT.replace(right, wrong))
+    assert (result.status, result.line) == ("unreadable", line), result
+
+
+@pytest.mark.parametrize(
+    "options", ["--local_ip=10.1.2.254 --remote_ip=10.1.2.3", "--bind_port=80 --remote_ip=203.0.113.9", "--mss=1460"]
+)
+def test_addresses_are_the_script_s(tmp_path, library, options):
+    assert played(tmp_path, library, options + "\n" + SCRIPT).status == "ok"

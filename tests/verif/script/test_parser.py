@@ -92,8 +92,10 @@ def test_packets(text, packet):
         ('bind(3, {sa_family = AF_INET, sin_port = htons(80), sin_addr = inet_addr("10.0.0.1")}, ...) = 0',
          SystemCall("bind", (3, Struct({"sa_family": Name("AF_INET"), "sin_port": Call("htons", (80,)),
                                         "sin_addr": Call("inet_addr", ("10.0.0.1",))}), ANY), 0)),
-        ("poll([{fd=3, events=POLLIN}], 1, -1) = 0", SystemCall("poll", ([Struct({"fd": 3, "events": Name("POLLIN")})], 1, -1), 0)),
-        ("writev(4, [{..., 10}, {..., 20}], 2) = 30", SystemCall("writev", (4, [Struct({0: ANY, 1: 10}), Struct({0: ANY, 1: 20})], 2), 30)),
+        ("poll([{fd=3, events=POLLIN}], 1, -1) = 0",
+         SystemCall("poll", ([Struct({"fd": 3, "events": Name("POLLIN")})], 1, -1), 0)),
+        ("writev(4, [{..., 10}, {..., 20}], 2) = 30",
+         SystemCall("writev", (4, [Struct({0: ANY, 1: 10}), Struct({0: ANY, 1: 20})], 2), 30)),
     ],
 )  # fmt: skip
 def test_calls(text, call):

@@ -138,6 +138,11 @@ class Calls:
         return attempt, file.blocking
 
     @staticmethod
+    def _number(value: Any) -> None:
+        if not isinstance(value, int):
+            raise NotThere(f"{value} where a number is wanted")
+
+    @staticmethod
     def _no_such_file() -> int:
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
 
@@ -161,6 +166,8 @@ class Calls:
         return str(ip_address(address["sin_addr"])), address["sin_port"]
 
     def _call_listen(self, file: File, backlog: int) -> Attempt:
+        self._number(backlog)
+
         def attempt() -> int:
             file.sock.listen(backlog)
             file.listens = True
@@ -202,9 +209,11 @@ class Calls:
         return attempt
 
     def _call_read(self, file: File, _: Any, count: int) -> Attempt:
+        self._number(count)
         return lambda: len(file.sock.recv(count))
 
     def _call_recv(self, file: File, _: Any, count: int, flags: int = 0, *more: Any) -> Attempt:
+        self._number(count)
         return lambda: len(file.sock.recv(count, flags))
 
     _call_recvfrom = _call_recv
@@ -290,6 +299,8 @@ class Calls:
             packed = struct.pack("@ii", value["onoff"], value["linger"])
         elif isinstance(value, str):
             packed = value.encode()
+        else:
+            self._number(value)
         return lambda: file.sock.setsockopt(level, name, packed) or 0
 
     def _call_getsockopt(self, file: File, level: int, name: int, wanted: Any, *_: Any) -> Attempt:

@@ -26,6 +26,8 @@ class Parser(CallParser):
                 self.take()  # cleans up behind the test
                 break
             made.events.append(self._event())
+        if not made.events:
+            raise self.wrong("a time and what happens then are wanted")
         return made
 
     def _event(self) -> Event:

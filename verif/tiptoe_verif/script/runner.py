@@ -25,7 +25,7 @@ from .calls import Attempt, Calls, Mismatch, NotThere
 from .code import run_code, unknown_names
 from .packets import MASK, Flow, differences, icmp_known, named_stamp, shown, window_update
 from .settings import Settings
-from .tree import ANY, Code, Event, Icmp, Packet, Script, Shell, SystemCall, Unsupported
+from .tree import ANY, Code, Event, Icmp, Packet, Script, ScriptError, Shell, SystemCall, Unsupported
 
 CYCLES_PER_US = 10
 """The engine's clock in simulated megahertz: a segment takes some 20 us through it, well within a script's tolerance."""
@@ -86,7 +86,7 @@ class Result:
 
 
 def check_supported(script: Script) -> None:
-    """Unsupported for what is known to be missing before anything runs."""
+    """Unsupported for what is known to be missing before anything runs, ScriptError for code that is none."""
     calls = Calls.__new__(Calls)
     for event in script.events:
         match event.action:
@@ -97,7 +97,11 @@ def check_supported(script: Script) -> None:
             case Packet(outbound=True, ttl=ttl) if ttl is not None:
                 raise Unsupported(event.line, "the time to live of what is sent")
             case Code(text):
-                if names := unknown_names(text):
+                try:
+                    names = unknown_names(text)
+                except SyntaxError as error:
+                    raise ScriptError(event.line, f"no Python: {error.msg}") from None
+                if names:
                     raise Unsupported(event.line, f"the driver does not know {', '.join(names)}")
 
 
@@ -109,13 +113,16 @@ def run_script(
     try:
         check_supported(script)
         sim = Simulation(
-            config, ip=chosen.local_ip, mac=MAC, prefix=24, gateway=chosen.gateway_ip, mtu=chosen.mtu,
-            cycles_per_us=CYCLES_PER_US, skip_idle=True, neighbours={chosen.gateway_ip: GATEWAY_MAC}, pcap=pcap, trace=trace,
+            config, ip=chosen.local_ip, mac=MAC, prefix=24, gateway=chosen.gateway_ip(), mtu=chosen.mtu,
+            cycles_per_us=CYCLES_PER_US, skip_idle=True, pcap=pcap, trace=trace,
+            neighbours=dict.fromkeys((chosen.gateway_ip(), chosen.remote_ip), GATEWAY_MAC),
             library=library, memory_bytes=_MEMORY, driver=chosen.driver,
         )  # fmt: skip
     except Unsupported as error:
         return Result("skipped", error.line, why=str(error))
-    except (DeviceError, SyntaxError, ValueError) as error:
+    except ScriptError as error:
+        return Result("unreadable", error.line, why=str(error))
+    except (DeviceError, ValueError) as error:  # an address, an MTU that this engine cannot have
         return Result("skipped", why=str(error))
     with sim:
         return Runner(sim, script, chosen, lenient).run()
@@ -427,6 +434,8 @@ class Runner:
             if waits and isinstance(failure, BlockingIOError):
                 raise _Waits from None
             result, error = -1, errno.errorcode.get(failure.errno or 0, str(failure.errno))
+            if getattr(errno, call.error, None) == failure.errno:
+                error = call.error  # EAGAIN is EWOULDBLOCK
         self.pending = None
         expected = self.calls.value(call.result)
         now = self.sim.now_us()

@@ -12,7 +12,7 @@ from typing import Any
 from .tree import Packet, Script, Shell, Unsupported
 
 _IGNORED = {
-    "code_command", "code_format", "code_sockopt", "debug", "init_scripts", "netmask_ip", "non_fatal", "speed",
+    "code_command", "code_format", "code_sockopt", "debug", "gateway_ip", "init_scripts", "netmask_ip", "non_fatal", "speed",
     "tcp_ts_ecr_scaled", "verbose",
 }  # fmt: skip
 """Options of packetdrill without a meaning here."""
@@ -52,7 +52,6 @@ class Settings:
     tolerance_us: int = 4000
     local_ip: str = "192.168.0.1"
     remote_ip: str = "192.0.2.1"
-    gateway_ip: str = "192.168.0.254"
     bind_port: int = 8080
     connect_port: int = 8080
     mtu: int = 1500
@@ -61,8 +60,12 @@ class Settings:
     driver: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
+    def gateway_ip(self) -> str:
+        """The router in the engine's network of 24 bits."""
+        first = self.local_ip.rpartition(".")[0]
+        return f"{first}.254" if self.local_ip != f"{first}.254" else f"{first}.253"
 
-_TEXTS = {"local_ip": "local_ip", "remote_ip": "remote_ip", "gateway_ip": "gateway_ip"}
+
 _NUMBERS = {
     "tolerance_usecs": "tolerance_us", "bind_port": "bind_port", "local_port": "bind_port", "connect_port": "connect_port",
     "mtu": "mtu", "tcp_ts_tick_usecs": "stamp_us",
@@ -73,8 +76,8 @@ def settings(script: Script, folder: Path) -> Settings:
     """Of a script in that folder; Unsupported when it needs what is not there."""
     made = Settings()
     for name, value in script.options.items():
-        if name in _TEXTS:
-            setattr(made, _TEXTS[name], value)
+        if name in ("local_ip", "remote_ip"):
+            setattr(made, name, value)
         elif name in _NUMBERS and value.isdigit():
             setattr(made, _NUMBERS[name], int(value))
         elif name == "mss" and value.isdigit():
@@ -87,8 +90,6 @@ def settings(script: Script, folder: Path) -> Settings:
                 raise Unsupported(1, f"--ip_version={value}: scripts run over IPv4")
         elif name not in _IGNORED:
             made.notes.append(f"--{name} is ignored")
-    if made.gateway_ip == made.local_ip:
-        made.gateway_ip = Settings.gateway_ip
     _window_scale(made, script)
     for command in script.commands:
         _command(made, 1, command.command, folder, early=True)

@@ -122,6 +122,17 @@ class Flow:
         return bytes(ip + body)
 
 
+_SIZES = {"nop": 1, "eol": 1, "mss": 4, "wscale": 3, "sackOK": 2, "TS": 10, "sack": 2}
+_EDGE = 4
+
+
+def header_bytes(packet: Packet) -> int:
+    """Of IPv4 and TCP, with options and what fills them up to a multiple of 4."""
+    options = packet.options or ()
+    size = sum(_SIZES[option.kind] + _EDGE * len(option.values) * (option.kind == "sack") for option in options)
+    return 40 + size + -size % 4
+
+
 def icmp_known(packet: Icmp) -> bool:
     """Whether ``Flow.icmp`` can make it."""
     return packet.kind in _KINDS and packet.code in _CODES and not packet.outbound

@@ -23,7 +23,7 @@ from ..wire.monitor import WireError
 from ..wire.segment import SYN, Segment, ip_number, parse_tcp
 from .calls import Attempt, Calls, Mismatch, NotThere
 from .code import run_code, unknown_names
-from .packets import MASK, Flow, differences, icmp_known, named_stamp, shown, window_update
+from .packets import MASK, Flow, differences, header_bytes, icmp_known, named_stamp, shown, window_update
 from .settings import Settings
 from .tree import ANY, Code, Event, Icmp, Packet, Script, ScriptError, Shell, SystemCall, Unsupported
 
@@ -37,8 +37,6 @@ _LOOK_ON_US = 2_000_000
 _SETTLE_US = 2000
 _FIRST_PORT = 33001
 _HISTORY = 12
-_HEADERS = 80
-"""Of IP and TCP with the most options."""
 _MEMORY = 1 << 29
 """Host memory: the largest rings of several connections. What is not touched costs nothing."""
 
@@ -293,7 +291,7 @@ class Runner:
 
     def _parts(self, packet: Packet) -> list[Packet]:
         """A packet that no frame holds, as several segments: a kernel's network device would take it whole."""
-        room = self.settings.mtu - _HEADERS
+        room = self.settings.mtu - header_bytes(packet)
         if packet.length <= room:
             return [packet]
         parts = []

@@ -365,6 +365,42 @@ def fuzz(
 
 
 @app.command()
+def script(
+    paths: Annotated[list[Path], typer.Argument(metavar="FILE.pkt|FOLDER", help="Scripts, or folders of them.")],
+    config: Annotated[
+        str, typer.Option(help="Configuration of the engine (see: tiptoe info). Default: tiny with time stamps.")
+    ] = "",
+    tolerance: Annotated[
+        int, typer.Option(metavar="MICROSECONDS", help="0: the scripts' own --tolerance_usecs, or 4000.", min=0)
+    ] = 0,
+    lenient: Annotated[
+        bool,
+        typer.Option(
+            "--lenient", help="For scripts of another stack: P may be there or not, window updates may come besides."
+        ),
+    ] = False,
+    pcap: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Keep every capture there; without, those of failures.")
+    ] = None,
+    trace: Annotated[bool, typer.Option("--trace", help="A waveform of each failure, beside its capture.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="What of a script was ignored.")] = False,
+) -> None:
+    """Run packet scripts (packetdrill's language) on the simulated engine, in simulated time.
+
+    Status 1: a script has failed, or cannot be read.
+
+    Example: tiptoe script tests/scripts --tolerance 2000
+    """
+    from .script.command import DEFAULT, run_scripts
+
+    code = run_scripts(
+        paths, _sized(config, 0, 1500) if config else DEFAULT, console, pcap=pcap, trace=trace, tolerance_us=tolerance or None,
+        lenient=lenient, verbose=verbose,
+    )  # fmt: skip
+    raise typer.Exit(code)
+
+
+@app.command()
 def bench(
     only: Annotated[
         list[str],

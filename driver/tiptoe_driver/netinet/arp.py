@@ -29,13 +29,14 @@ def arp_packet(operation: int, smac: int, sip: int, tmac: int, tip: int) -> byte
 @dataclass(slots=True, eq=False)
 class ArpEntry:
     """A neighbour: resolved when ``mac`` is not None. ``heard_us``: when it was heard of; ``tries``: requests since.
-    ``wanted``: somebody has asked for it."""
+    ``wanted``: somebody has asked for it. ``static``: it was told, not heard of, and stays."""
 
     mac: int | None = None
     waiters: list[Waiter] = field(default_factory=list)
     tries: int = 0
     heard_us: int = 0
     wanted: bool = False
+    static: bool = False
     timer: Callout | None = None
 
 
@@ -94,13 +95,17 @@ class ArpTable:
         entry = self._entries.get(ip)
         if entry is None or entry.mac is None:
             return None
-        if self._age_us and entry.timer is None:  # the device has stood meanwhile
+        if self._age_us and entry.timer is None and not entry.static:  # the device has stood meanwhile
             left = entry.heard_us + self._age_us - self._stack.now_us()
             if left <= 0:
                 del self._entries[ip]
                 return None
             entry.timer = self._stack.callout(left, lambda: self._grown_old(ip, entry))
         return entry.mac
+
+    def add_static(self, ip: int, mac: int) -> None:
+        """``ip`` has this MAC address for good: it is never asked for, and nothing heard changes it (arp -s)."""
+        self._entries[ip] = ArpEntry(mac=mac, static=True)
 
     def down(self, ip: int) -> bool:
         """Whether ``ip`` has not answered, a short time ago."""
@@ -154,7 +159,8 @@ class ArpTable:
         """A neighbour was heard of. ``asked``: it asked for us, so it is to be remembered."""
         self._down.pop(ip, None)
         if ip in self._entries:
-            self._learn(ip, mac)
+            if not self._entries[ip].static:
+                self._learn(ip, mac)
         elif asked:
             self._make_room()
             self._entries[ip] = ArpEntry(mac=mac)
@@ -179,7 +185,7 @@ class ArpTable:
     def doubt(self, ip: int) -> None:
         """Nothing comes back from behind this neighbour: ask now whether it is still there."""
         entry = self._entries.get(ip)
-        if entry is not None and entry.mac is not None and not entry.tries:
+        if entry is not None and entry.mac is not None and not entry.tries and not entry.static:
             self._renew(ip, entry)
 
     def _heard(self, ip: int, entry: ArpEntry) -> None:
@@ -237,7 +243,7 @@ class ArpTable:
     def _make_room(self) -> None:
         if len(self._entries) >= self.LIMIT:
             for ip, entry in self._entries.items():
-                if entry.mac is not None:
+                if entry.mac is not None and not entry.static:
                     if entry.timer is not None:
                         entry.timer.cancel()
                     del self._entries[ip]

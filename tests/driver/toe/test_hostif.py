@@ -57,6 +57,19 @@ def test_arp_garbage_is_not_learned(bench: Bench, frame: Ether) -> None:
     assert bench.dev.hostif.arp.lookup(parse_ipv4(OUR_IP)) is None
 
 
+def test_a_static_neighbour_stays_what_it_is(bench: Bench) -> None:
+    """Nothing heard changes it, no doubt, no age, no lack of room."""
+    arp, ip = bench.dev.hostif.arp, parse_ipv4(PEER_IP)
+    arp.add_static(ip, 0x02_00_00_00_00_99)
+    send(bench, Ether() / ARP(op="who-has", hwsrc=PEER_MAC, psrc=PEER_IP, pdst=OUR_IP))
+    for n in range(arp.LIMIT + 1):
+        send(bench, Ether() / ARP(op="who-has", hwsrc=PEER_MAC, psrc=format_ipv4((10 << 24) + 0x100 + n), pdst=OUR_IP))
+    bench.device.forget()
+    arp.doubt(ip)
+    assert not bench.device.sent_frames()
+    assert arp.lookup(ip) == 0x02_00_00_00_00_99
+
+
 def test_arp_cache_is_bounded(bench: Bench) -> None:
     arp = bench.dev.hostif.arp
     for n in range(arp.LIMIT + 10):

@@ -262,3 +262,30 @@ def test_closed_harness_says_so(library):
         harness.run(1)
     with pytest.raises(RuntimeError, match="closed"):
         harness.write32(0, 0)
+
+
+def test_idle_time_is_skipped_up_to_ticks_and_frames(harness):
+    harness.idle(50, 20, skip=True)
+    harness.tick_every(1000)
+    harness.inject(bytes(60), not_before=5500)
+    begin = harness.cycle
+    assert harness.run(10_000) == Stop.CYCLES
+    counts = harness.counters()
+    assert harness.cycle == counts["cycles"] == begin + 10_000
+    assert 9 <= counts["ticks"] == harness.read32(TICKS) <= 10
+    assert 9000 < counts["skipped"] < 10_000
+    (frame,) = harness.take_frames()
+    assert 5500 <= frame.first <= 5520
+
+
+def test_a_run_that_stops_when_idle(harness):
+    harness.idle(50, 20, skip=False)
+    harness.inject(bytes(60), not_before=500)
+    assert harness.run(10_000, Stop.IDLE) == Stop.IDLE
+    assert harness.cycle < 200  # a frame to come is none yet
+    harness.run(500)
+    assert harness.run(10_000, Stop.IDLE) == Stop.IDLE
+    assert harness.take_frames() and harness.cycle < 900
+    harness.write32(IRQ, 1)
+    assert harness.run(1000, Stop.IDLE) == Stop.CYCLES  # somebody has to look
+    assert harness.counters()["skipped"] == 0

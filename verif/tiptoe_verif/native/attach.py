@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from ipaddress import ip_address
 from socket import AF_INET
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from tiptoe_driver import EngineOptions, Socket, Stack, Tiptoe
@@ -11,7 +14,7 @@ from tiptoe_driver.netinet.structures import socket
 from tiptoe_driver.sockets import Address
 
 from ..standin.tcp import StandInTcp
-from ..wire.segment import ip_text, mac_text
+from ..wire.segment import ip_text, mac_number, mac_text
 from ..wire.vlan import VlanPort
 from .device import EngineDevice
 from .harness import Stop
@@ -22,17 +25,19 @@ _SETTLE_CYCLES = 10_000
 def attach_driver(
     device: EngineDevice, *, prefix: int, gateway: str | None, tick_cycles: int, options: dict[str, Any], tick_us: int = 1000,
     seed: int | None = None, offload_disabled: bool = False, stand_in: bool = False, mtu: int = 1500,
+    external_tick: bool = False, neighbours: Mapping[str, str] = MappingProxyType({}),
 ) -> None:  # fmt: skip
     """Bring the engine up with the driver, and give ``device`` its ``stack`` and ``toe``.
 
-    ``tick_cycles`` 0: TCP's clock is the tick input. ``tick_us``: a tick in microseconds, for what is told of times. ``options``
-    are those of ``EngineOptions``. ``seed``: of the ephemeral ports; live, they are random, since the peer remembers the ones of
-    the run before. ``offload_disabled``: TCP_OFFLOAD_DISABLE. ``stand_in``: connections that are not offloaded are carried by a
-    StandInTcp, ``device.software``. ``mtu``: of the interface.
+    ``tick_cycles`` 0: TCP's clock is the tick input, on wall time; ``external_tick``: it is that in simulated time, too.
+    ``tick_us``: a tick in microseconds, for what is told of times. ``options`` are those of ``EngineOptions``. ``seed``: of the
+    ephemeral ports; live, they are random, since the peer remembers the ones of the run before. ``offload_disabled``:
+    TCP_OFFLOAD_DISABLE. ``stand_in``: connections that are not offloaded are carried by a StandInTcp, ``device.software``.
+    ``mtu``: of the interface. ``neighbours``: MAC addresses by IP address, known from the start.
     """
     if stand_in:
         options = {"rst_unknown": False} | options
-    options = {"seed": device.seed, "external_tick": tick_cycles == 0} | options
+    options = {"seed": device.seed, "external_tick": external_tick or tick_cycles == 0} | options
     if tick_cycles:
         # An engine that stands still is to be found, not to be helped.
         options = {"watchdog_us": 0, "on_standstill": "report", "tick_us": tick_us, **options}
@@ -48,6 +53,9 @@ def attach_driver(
         device.monitor.ip6 = device.toe.tod_ifp.if_addr6
     if stand_in:
         device.software = StandInTcp(device.stack, device.toe, seed=device.seed)
+    for address, neighbour in neighbours.items():
+        ip = int(ip_address(address))
+        device.toe.hostif.neighbours(ip).add_static(ip, mac_number(neighbour))
     device.harness.run(_SETTLE_CYCLES, Stop.SETTLED)  # enabled when this returns
 
 

@@ -30,7 +30,7 @@ class Random {
 
 // Counters of one harness, in the order of native/harness.py's COUNTERS.
 enum Count {
-    CYCLES,          // clock cycles since reset
+    CYCLES,          // clock cycles since reset, skipped ones too
     RX_FRAMES,       // frames given to the engine, complete
     RX_BYTES,
     RX_BEATS,
@@ -51,6 +51,7 @@ enum Count {
     IRQ_RISES,
     MEMORY_ERRORS,   // injected error responses
     MEMORY_STRAYS,   // bursts outside host memory (answered DECERR)
+    SKIPPED,         // cycles of idle time that the engine's clock did not see
     COUNTS
 };
 

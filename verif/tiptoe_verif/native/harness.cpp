@@ -26,6 +26,7 @@ constexpr uint64_t TAP_SPACING = 48;  // cycles between frames at least
 constexpr uint64_t TAP_EVENTS = 24;   // cycles beyond those in which a frame is written
 constexpr uint64_t TAP_BURST = 192;   // cycles that frames may be ahead
 constexpr uint64_t MAX_TICK_BACKLOG = 1000;
+constexpr uint64_t HALF_PERIOD_PS = 4000;  // of the clock in a waveform
 constexpr uint64_t MAX_REST_TICKS = 100;  // of them are given together at most, after a rest
 }  // namespace
 
@@ -51,7 +52,7 @@ void Harness::clock() {
         top->clk_busy = level && !resting;
         top->eval();
 #if VM_TRACE
-        if (trace_) trace_->dump(trace_time_ += 4000);
+        if (trace_) trace_->dump(trace_time_ += HALF_PERIOD_PS);
 #endif
     }
 }
@@ -99,6 +100,7 @@ uint32_t Harness::reasons(uint32_t stops) const {
     if ((stops & STOP_FRAME) && (!sink.frames.empty() || context.count[TX_FRAMES] != frames_before_)) found |= STOP_FRAME;
     if ((stops & STOP_SETTLED) && registers.settled()) found |= STOP_SETTLED;
     if ((stops & STOP_RX_DONE) && source.pending() == 0) found |= STOP_RX_DONE;
+    if ((stops & STOP_IDLE) && idle()) found |= STOP_IDLE;
     if (context.report.failed()) found |= STOP_ERROR;
     return found;
 }
@@ -111,6 +113,7 @@ uint32_t Harness::run(uint64_t cycles, uint32_t stops) {
     while (context.cycle() < end && !found) {
         cycle();
         if (stops | context.report.failed()) found = reasons(stops);
+        if (skip_idle && !found && idle()) skip(end);
     }
     return found ? found : uint32_t(STOP_CYCLES);
 }
@@ -158,9 +161,23 @@ void Harness::exchange(int tap) {
 }
 
 // Nothing moves, and no tick is being worked off.
-bool Harness::quiet(const LiveOptions& live) const {
-    return context.cycle() > context.last_activity + live.rest_after && context.cycle() > last_tick_ + live.sweep &&
-           source.pending() == 0 && registers.pending() == 0 && memory.idle() && !irq_;
+bool Harness::still(uint64_t rest_after, uint64_t sweep) const {
+    return context.cycle() > context.last_activity + rest_after && context.cycle() > last_tick_ + sweep &&
+           registers.pending() == 0 && memory.idle() && !irq_;
+}
+
+bool Harness::idle() const { return still(idle_after, idle_sweep) && source.next_due() > context.cycle() + 1; }
+
+// The cycle counter goes on to what comes next: a tick, a frame, the end of the run.
+void Harness::skip(uint64_t end) {
+    uint64_t until = std::min(end, source.next_due() - 1);
+    if (tick_period) until = std::min(until, next_tick_);
+    if (until <= context.cycle()) return;
+    context.count[SKIPPED] += until - context.cycle();
+#if VM_TRACE
+    trace_time_ += 2 * HALF_PERIOD_PS * (until - context.cycle());
+#endif
+    context.count[CYCLES] = until;
 }
 
 // Ticks given together after a rest. A timer is late by a rest at most, and a rest is at most an eighth of the time since
@@ -207,7 +224,8 @@ uint32_t Harness::run_live(const LiveOptions& live) {
     for (;;) {
         if (live.exchange && live.tap >= 0) exchange(live.tap);
         if (live.tick_ns) request_ticks(live, now);
-        if (live.rest_after && ticks_requested == 0 && quiet(live)) {
+        if (live.rest_after && ticks_requested == 0 && source.pending() == 0 &&
+            still(live.rest_after, live.sweep)) {
             rest(live, now, end);
         } else {
             for (uint32_t i = 0; i < live.chunk; i++) cycle();
@@ -289,6 +307,11 @@ void tiptoe_line(Harness* h, double rx, double tx, uint32_t gap) {
     h->source.line.bytes_per_cycle = rx;
     h->sink.line.bytes_per_cycle = tx;
     h->source.line.gap = h->sink.line.gap = gap;
+}
+void tiptoe_idle(Harness* h, uint64_t after, uint64_t sweep, uint32_t skip) {
+    h->idle_after = after;
+    h->idle_sweep = sweep;
+    h->skip_idle = skip;
 }
 void tiptoe_tick_every(Harness* h, uint64_t cycles) { h->tick_period = cycles; }
 void tiptoe_tick(Harness* h, uint64_t count) { h->ticks_requested += count; }

@@ -1,7 +1,8 @@
 // The Verilated engine with a host and a wire around it: memory, register port, frame ports, ticks.
 //
 // One clock cycle is: the ports look at what is handed over in it, they set the inputs of the next one, the clock rises.
-// No cycle is ever skipped, and the model is evaluated once a cycle; but for blocks that would stay as they are.
+// The model is evaluated once a cycle, but for blocks that would stay as they are. No cycle is skipped unless asked for
+// (skip_idle): then the cycle counter goes on where nothing moves, up to the next tick or frame, and the engine's clock rests.
 #pragma once
 
 #include <atomic>
@@ -21,7 +22,7 @@ using TraceFile = VerilatedVcdC;
 #include "memory_port.h"
 #include "register_port.h"
 
-// Why a run returned; the first six can be asked for.
+// Why a run returned; the first seven can be asked for.
 enum Stop : uint32_t {
     STOP_IRQ = 1,         // interrupt high, and no register write on the way that could lower it
     STOP_FRAME = 2,       // a frame of the engine is complete
@@ -29,6 +30,7 @@ enum Stop : uint32_t {
     STOP_RX_DONE = 8,     // all injected frames have entered the engine
     STOP_WAKE = 16,       // live: the wake descriptor is readable
     STOP_TAP = 32,        // live: frames wait at the TAP, and they are not ours to read
+    STOP_IDLE = 64,       // nothing moves, and nothing is on its way in
     STOP_CYCLES = 256,    // as many cycles as asked for
     STOP_TIME = 512,      // live: as long as asked for
     STOP_REQUESTED = 1024,
@@ -82,6 +84,9 @@ class Harness {
     bool log_frames = false;
     bool keep_frames = true;         // frames of the engine stay in sink.frames too when they are logged
     uint64_t tick_period = 0;        // cycles between ticks, 0: none
+    uint64_t idle_after = 4096;      // cycles without bus traffic after which the engine counts as idle
+    uint64_t idle_sweep = 512;       // likewise: cycles after a tick
+    bool skip_idle = false;          // what is idle time is skipped
     uint64_t tick_spacing = 1;       // cycles between requested ticks at least
     uint64_t ticks_requested = 0;
     uint64_t ticks_lost = 0;         // not given to the engine: it stood still for so long that they would come all at once
@@ -99,7 +104,9 @@ class Harness {
     void rest(const LiveOptions& live, uint64_t now, uint64_t end);
     void request_ticks(const LiveOptions& live, uint64_t now);
     uint64_t rest_ticks(const LiveOptions& live, uint64_t now) const;
-    bool quiet(const LiveOptions& live) const;
+    bool still(uint64_t rest_after, uint64_t sweep) const;
+    bool idle() const;
+    void skip(uint64_t end);
 
     bool irq_ = false;
     uint64_t frames_before_ = 0;  // TX_FRAMES when the run began

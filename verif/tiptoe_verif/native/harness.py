@@ -28,13 +28,13 @@ SOURCES = [
 COUNTERS = (
     "cycles", "rx_frames", "rx_bytes", "rx_beats", "rx_stalls", "tx_frames", "tx_bytes", "tx_beats", "tx_stalls",
     "tx_gaps", "read_bursts", "read_beats", "write_bursts", "write_beats", "register_writes", "register_reads",
-    "register_errors", "ticks", "irq_rises", "memory_errors", "memory_strays",
+    "register_errors", "ticks", "irq_rises", "memory_errors", "memory_strays", "skipped",
 )  # fmt: skip
 """Counters of a harness, explained at ``enum Count`` in native/common.h."""
 
 
 class Stop(IntFlag):
-    """Why a run returned; IRQ to RX_DONE can be asked for."""
+    """Why a run returned; IRQ to RX_DONE, and IDLE, can be asked for."""
 
     IRQ = 1
     FRAME = 2
@@ -42,6 +42,7 @@ class Stop(IntFlag):
     RX_DONE = 8
     WAKE = 16
     TAP = 32
+    IDLE = 64
     CYCLES = 256
     TIME = 512
     REQUESTED = 1024
@@ -95,7 +96,7 @@ _SIGNATURES: dict[str, tuple[Any, str]] = {
     "ticks_lost": (ctypes.c_uint64, ""),
     "tap_dropped": (ctypes.c_uint64, ""), "memory_options": (None, "uuuu"), "add_error": (None, "UUuuuI"),
     "clear_errors": (None, ""), "count_writes": (ctypes.c_uint32, "UU"), "written": (ctypes.c_uint64, "u"),
-    "stalls": (None, "uuu"), "line": (None, "ddu"), "tick_every": (None, "U"),
+    "stalls": (None, "uuu"), "line": (None, "ddu"), "tick_every": (None, "U"), "idle": (None, "UUu"),
     "tick": (None, "U"), "log_frames": (None, "uu"), "write32": (None, "uu"), "read32": (ctypes.c_uint32, "uUp"),
     "registers_pending": (ctypes.c_uint32, ""), "inject": (None, "suuU"), "rx_pending": (ctypes.c_uint32, ""),
     "next_due": (ctypes.c_uint64, ""), "take": (ctypes.c_uint32, "upUpu"), "run": (ctypes.c_uint32, "Uu"),
@@ -191,7 +192,7 @@ class Harness:
 
     @property
     def cycle(self) -> int:
-        """Clock cycles since reset."""
+        """Clock cycles since reset, skipped ones too."""
         return int(self._call("cycle"))
 
     @property
@@ -223,6 +224,14 @@ class Harness:
     def tick_every(self, cycles: int) -> None:
         """Pulse the tick input every ``cycles`` cycles from now on; 0: no more."""
         self._call("tick_every", cycles)
+
+    def idle(self, after: int, sweep: int, *, skip: bool) -> None:
+        """What counts as idle (``Stop.IDLE``): no bus has moved for ``after`` cycles, ``sweep`` have passed since a tick.
+
+        ``skip``: idle time is skipped, the cycle counter goes on to the next tick of :meth:`tick_every`, the next frame or the
+        end of the run. The engine's prescaler does not see that: its clock is to be the tick input.
+        """
+        self._call("idle", after, sweep, int(skip))
 
     def tick(self, count: int = 1) -> None:
         """Pulse the tick input as soon as the clock runs."""

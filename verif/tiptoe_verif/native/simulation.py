@@ -19,7 +19,7 @@ same seed gives the same run, cycle by cycle.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from socket import AF_INET
 from typing import Any, Literal
@@ -37,6 +37,8 @@ __all__ = ["Conditions", "Impairment", "Peer", "Simulation", "SimulationTimeout"
 
 _QUANTUM_CYCLES = 256
 _AFTER_POLL = 128  # cycles the engine gets after the driver has looked, before the interrupt counts again
+_IDLE_AFTER = 1024  # cycles without traffic on a bus: commands in a row keep the engine busy for 500 without a word
+_PASS_CYCLES = 64
 
 
 class SimulationTimeout(TimeoutError):
@@ -78,6 +80,11 @@ class Simulation(EngineDevice):
         the engine's stead. Without it such connections fail.
     offload_disabled : bool
         TCP_OFFLOAD_DISABLE: nothing is offloaded.
+    skip_idle : bool
+        Time in which nothing moves on any port is skipped, but for the cycles of each tick: seconds of waiting for a timer
+        cost a tenth or less. TCP's clock is the tick input then. Not for pacing, whose clock is the engine's.
+    neighbours : dict
+        MAC addresses by IP address that are known from the start: nobody is asked for them by ARP.
 
     Attributes
     ----------
@@ -85,6 +92,8 @@ class Simulation(EngineDevice):
         The TCP stack, and the device in it.
     frames : list of (time in microseconds, frame)
         What the engine sent and no wire took away; ``captured()`` empties it.
+    watchers : list of functions
+        Called with time in microseconds, frame and whether it goes to the engine, for each that has passed, in order.
     tasks : list of functions
         Called whenever the driver has looked at the engine: servers and clients of a test live here.
     """
@@ -111,6 +120,8 @@ class Simulation(EngineDevice):
         driver: dict[str, Any] | None = None,
         software: Literal["stand-in"] | None = None,
         offload_disabled: bool = False,
+        skip_idle: bool = False,
+        neighbours: Mapping[str, str] | None = None,
         progress: Progress | None = None,
     ) -> None:
         super().__init__(
@@ -126,8 +137,8 @@ class Simulation(EngineDevice):
             )
         if software not in (None, "stand-in"):
             raise ValueError(f'software is "stand-in" or None, not {software!r}')
-        if not attach and (software or offload_disabled):
-            raise ValueError("software and offload_disabled are the driver's: attach it")
+        if not attach and (software or offload_disabled or neighbours):
+            raise ValueError("software, offload_disabled and neighbours are the driver's: attach it")
         self.cycles_per_us = cycles_per_us
         self.tick_us = tick_us
         self.world = World()
@@ -135,15 +146,26 @@ class Simulation(EngineDevice):
         self.quantum_ns = _QUANTUM_CYCLES * 1000 // cycles_per_us
         self.frames: list[tuple[float, bytes]] = []
         self.tasks: list[Callable[[], None]] = []
+        self.watchers: list[Callable[[float, bytes, bool], None]] = []
         self._sent: list[tuple[int, bytes]] = []
         self._waiting = self._polling = False
+        self._stops = Stop(0)
+        """What ends a wait besides the interrupt."""
+        self._stopped = Stop(0)
+        """What has ended the last one."""
         self.harness.log_frames(only=True)
+        if skip_idle:
+            self.harness.tick_every(tick_us * cycles_per_us)
+        # A tick's sweep: a connection a cycle, a half-open one in nine; then a pass. What is not through is late by a tick.
+        sweep = self.config.connections + 9 * self.config.syncache_entries + _PASS_CYCLES
+        self.harness.idle(_IDLE_AFTER, sweep, skip=skip_idle)
         if attach:
             from .attach import attach_driver
 
             attach_driver(
                 self, prefix=prefix, gateway=gateway, tick_cycles=tick_us * cycles_per_us, options=driver or {}, tick_us=tick_us,
                 seed=seed, offload_disabled=offload_disabled, stand_in=software == "stand-in", mtu=mtu,
+                external_tick=skip_idle, neighbours=neighbours or {},
             )  # fmt: skip
 
     # --- time ---
@@ -207,8 +229,45 @@ class Simulation(EngineDevice):
 
     def _wait_alone(self, end_ns: int) -> None:
         cycles = self._cycle_at(end_ns) - self.harness.cycle
-        stop = self._run(cycles, Stop.IRQ)
-        self.world.now_ns = end_ns if not stop & Stop.IRQ else max(self.world.now_ns, self.time_ns)
+        self._stopped = stop = self._run(cycles, Stop.IRQ | self._stops)
+        self.world.now_ns = end_ns if stop & Stop.CYCLES else max(self.world.now_ns, self.time_ns)
+
+    def step(self, until_us: int) -> bool:
+        """Let time pass until something happens, or until then: a frame has been sent, the driver has handled something. Returns
+        whether time is left. For an engine on no wire."""
+        if len(self.world.nodes) > 1 or self.stack is None:
+            raise RuntimeError("step() is for an engine with a driver, and on no wire")
+        left = until_us - self.now_us()
+        if left > 0:
+            self._stops = Stop.FRAME
+            try:
+                self.stack.wait(left)
+            finally:
+                self._stops = Stop(0)
+        return self.now_us() < until_us
+
+    def next_frame(self, timeout_us: int) -> tuple[float, bytes] | None:
+        """The next frame the engine sends, or has sent and nobody has taken, with the time of its last word; time stops there.
+        None when there is none in that time. For an engine on no wire."""
+        end = self.now_us() + timeout_us
+        while not self.frames and self.step(end):
+            pass
+        return self.frames.pop(0) if self.frames else None
+
+    def settle(self, timeout_us: int = 2000) -> bool:
+        """Let time pass until nothing moves and the driver has nothing to do; returns whether it came to that in time. Timers
+        may be running. For an engine on no wire."""
+        end = self.now_us() + timeout_us
+        self._stops = Stop.IDLE
+        try:
+            while self.now_us() < end:
+                self._stopped = Stop(0)
+                self.stack.wait(end - self.now_us())
+                if self._stopped & Stop.IDLE and not self.harness.registers_pending:
+                    return True
+        finally:
+            self._stops = Stop(0)
+        return False
 
     # --- frames ---
 
@@ -302,6 +361,8 @@ class Simulation(EngineDevice):
             if not frame.to_engine:
                 self._sent.append((time_ns, frame.data))
                 self.frames.append((time_ns / 1000, frame.data))
+            for watcher in self.watchers:
+                watcher(time_ns / 1000, frame.data, frame.to_engine)
             self.capture.frame(frame.data, frame.to_engine, time_ns)
 
     def _flush(self) -> None:

@@ -1,0 +1,1 @@
+"""Packet scripts: packetdrill's language on the simulated engine, in simulated time (docs/script.md)."""

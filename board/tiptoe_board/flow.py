@@ -152,7 +152,7 @@ def place(board: Board, mapped: Netlist, log: Log, seed: int = 1) -> dict[str, A
             f"--{board.size}", "--package", board.package, "--speed", str(board.speed), "--seed", str(seed),
             "--freq", str(board.clock_mhz), "--json", f"{TOP}.json", "--lpf", "top.lpf", "--textcfg", "top.config",
             "--write", "placed.json", "--report", partial.name, "--log", "nextpnr.log",
-            # Of a chip that is this full the default router leaves a third unrouted for hours.
+            # The default router had a third of the arcs left after half an hour.
             "--placer", "static", "--router", "router2", "--timing-allow-fail", "--quiet",
         ]  # fmt: skip
         _yowasp("nextpnr_ecp5", arguments, folder, partial)

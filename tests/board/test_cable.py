@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.board.fakes import ADDRESS, BUILD, FakeEtherbone, FakeUart
-from tiptoe_board.address_map import ENGINE_BASE, MEMORY_BASE, sdram_address, status_address
+from tiptoe_board.address_map import ENGINE_BASE, ENGINE_BYTES, MEMORY_BASE, sdram_address, status_address
 from tiptoe_board.cable import CableDevice, CableError, open_cable, open_device
 from tiptoe_board.cable.etherbone_udp import EtherboneCable
 from tiptoe_board.cable.uart import UartCable
@@ -212,6 +212,15 @@ def test_words_over_a_serial_line(uart: FakeUart, rng: random.Random) -> None:
     assert len(uart.board.written) == 202
     assert cable.counters()["repeated"] == cable.counters()["differed"] == 0
     cable.close()
+
+
+@pytest.mark.parametrize("address", [ENGINE_BASE, ENGINE_BASE + ENGINE_BYTES - 4, sdram_address("control")])
+def test_registers_are_written_once_whatever_they_read_as(uart: FakeUart, address: int) -> None:
+    """Memory keeps what is written, registers need not."""
+    cable = UartCable(uart.terminal)
+    uart.board.spoilt = range(address, address + 4)
+    cable.write(address, [7])
+    assert uart.board.written == [(address, 7)] and cable.counters()["differed"] == 0
 
 
 @pytest.mark.parametrize("to_board", [True, False], ids=["there", "back"])

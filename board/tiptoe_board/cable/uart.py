@@ -26,7 +26,7 @@ from dataclasses import dataclass
 
 import serial
 
-from ..address_map import CSR_BASE, MEMORY_BASE, UART_BAUD, status_address
+from ..address_map import ENGINE_BASE, MEMORY_BASE, UART_BAUD, status_address
 from .fault import CableError
 from .words import GREETING, check_greeting
 
@@ -119,7 +119,7 @@ class UartCable:
 
     def write(self, address: int, words: list[int]) -> None:
         """See :class:`~tiptoe_board.cable.words.Words`. What was written has arrived when this returns."""
-        memory = MEMORY_BASE <= address < CSR_BASE
+        memory = MEMORY_BASE <= address < ENGINE_BASE
         step = self._longest if memory else 1
         for at in range(0, len(words), step):
             piece, place = words[at : at + step], address + 4 * at

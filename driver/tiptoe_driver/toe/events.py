@@ -171,7 +171,7 @@ class ToeEvents:
         """The handshake is complete; what the user did meanwhile goes out."""
         toep.flags |= TP_ESTABLISHED
         tp.iss, tp.irs = event.iss, event.irs
-        tp.snd_una = tp.snd_nxt = tp.snd_max = tp.snd_up = advance(tp.iss, 1)
+        tp.snd_una = tp.snd_nxt = tp.snd_max = tp.snd_sml = tp.snd_up = advance(tp.iss, 1)
         tp.rcv_nxt = advance(tp.irs, 1)
         tp.snd_scale, tp.rcv_scale = event.snd_scale, event.rcv_scale
         if event.rcv_scale or event.snd_scale:

@@ -77,6 +77,15 @@ def test_nagle_whole_segments_make_none_small(bench: Bench) -> None:
     assert told(conn)[-1] == 2 * MSS + 1
 
 
+def test_nagle_no_small_segment_yet_and_sequence_number_0_under_way(bench: Bench) -> None:
+    conn = bench.opening()
+    conn.state["iss"] = 2**32 - 200
+    conn.report(established=1, state=State.ESTABLISHED)
+    conn.sock.send(bytes(MSS))
+    conn.sock.send(bytes(1))
+    assert told(conn) == [MSS, MSS + 1]
+
+
 def test_nagle_small_segment_of_2_to_the_31_bytes_ago_holds_nothing(bench: Bench) -> None:
     conn = bench.connected()
     conn.sock.send(bytes(10))

@@ -70,7 +70,8 @@ class Connection(Sender):
     def open(self) -> None:
         """Active open: SYN. The tcpcb has its ``iss``. I is held."""
         tp = self.tp
-        tp.snd_una, tp.snd_nxt = tp.iss, advance(tp.iss, 1)
+        tp.snd_una = tp.snd_sml = tp.iss
+        tp.snd_nxt = advance(tp.iss, 1)
         tp.snd_max = tp.snd_nxt
         self._synchronise()
 
@@ -78,7 +79,7 @@ class Connection(Sender):
         """Passive open: the handshake is complete. The tcpcb has its ``iss`` and ``t_maxseg``. I is held."""
         tp = self.tp
         self._learn_peer(irs, mss)
-        tp.snd_una = tp.snd_nxt = tp.snd_max = advance(tp.iss, 1)
+        tp.snd_una = tp.snd_nxt = tp.snd_max = tp.snd_sml = advance(tp.iss, 1)
         tp.rcv_adv = advance(tp.rcv_nxt, tp.rcv_wnd)
         self._wl1, self._wl2 = irs, tp.iss
         tp.t_state = TCPS_ESTABLISHED

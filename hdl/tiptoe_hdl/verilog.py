@@ -13,13 +13,17 @@ RENAMED = {"m_axi_read": "m_axi", "m_axi_write": "m_axi", "s_axi_read": "s_axi",
 """The two halves of a memory port carry one name."""
 
 
+def port_name(path) -> str:
+    """AXI's flat name of a port, from its path in the component's signature."""
+    interface, *rest = (str(part) for part in path)
+    return "_".join([RENAMED.get(interface, interface), *rest])
+
+
 def flat_ports(component) -> dict:
     """Port name to signal, for Amaranth's back ends. ``clk`` and ``rst`` come with the clock domain."""
     ports = {}
     for path, _, value in component.signature.flatten(component):
-        interface, *rest = (str(part) for part in path)
-        name = "_".join([RENAMED.get(interface, interface), *rest])
-        ports[name] = (Value.cast(value), None)
+        ports[port_name(path)] = (Value.cast(value), None)
     return ports
 
 

@@ -93,18 +93,17 @@ def plain_names(text: str, top: str) -> str:
     """Verilog whose modules have names without dots, which would need escaping: ``top.rx.parser`` is ``top_rx_parser``."""
     names = set(re.findall(rf"^module \\({re.escape(top)}\.\S+)", text, flags=re.MULTILINE))
     plain = {name: re.sub(r"\W", "_", name) for name in names}
+    # Amaranth's names are identifiers: they differ in more than dots.
     if len({*plain.values(), top}) != len(names) + 1:
-        raise AssertionError(
-            "two modules of one name"
-        )  # Amaranth's names are identifiers: they differ in more than dots
+        raise AssertionError("two modules of one name")
     return re.sub(rf"\\({re.escape(top)}\.\S+) ", lambda found: f"{plain.get(found[1], found[0])} ", text)
 
 
 def _notes(choice: Choice, component: Any) -> str:
-    from tiptoe_hdl.verilog import flat_ports
+    from tiptoe_hdl.verilog import flat_ports, port_name
 
     directions = {
-        "_".join(_port(path)): member.flow.name.lower() for path, member, _ in component.signature.flatten(component)
+        port_name(path): member.flow.name.lower() for path, member, _ in component.signature.flatten(component)
     }
     ports = [("clk", 1, "in"), ("rst", 1, "in")]
     ports += [(name, len(value), directions[name]) for name, (value, _) in flat_ports(component).items()]
@@ -117,13 +116,6 @@ def _notes(choice: Choice, component: Any) -> str:
         "s_axis_rx_tready may be low and a frame to send may pause: beside a MAC that waits for nobody use `--queues`.\n"
     )  # fmt: skip
     return _NOTES.format(top=choice.top, ports=rows, settings=settings, queues=queues, period=1000 / choice.mhz)
-
-
-def _port(path: tuple[str | int, ...]) -> list[str]:
-    from tiptoe_hdl.verilog import RENAMED
-
-    interface, *rest = (str(part) for part in path)
-    return [RENAMED.get(interface, interface), *rest]
 
 
 _NOTES = """# {top}

@@ -31,6 +31,18 @@ class WishboneSignature(wiring.Signature):
         )
 
 
+def host_memory_ports(size: int, addr_width: int) -> dict:
+    """What every host memory of ``size`` bytes has: an AXI4 side of 64 bits for the engine, a Wishbone side for the host.
+    ValueError for a size that none has."""
+    if size < 4096 or size & (size - 1):
+        raise ValueError(f"a host memory has a power of two of bytes, 4096 or more, not {size}")
+    return {
+        "s_axi_read": In(Axi4ReadSignature(addr_width, 64)),
+        "s_axi_write": In(Axi4WriteSignature(addr_width, 64)),
+        "wishbone": In(WishboneSignature(ceil_log2(size) - 2)),
+    }
+
+
 class BlockMemory(wiring.Component):
     """``size`` bytes in words of 64 bits, from address 0, with one port to read and one to write.
 
@@ -55,16 +67,8 @@ class BlockMemory(wiring.Component):
     """
 
     def __init__(self, size: int, addr_width: int = 32):
-        if size < 4096 or size & (size - 1):
-            raise ValueError(f"a host memory has a power of two of bytes, 4096 or more, not {size}")
+        super().__init__(host_memory_ports(size, addr_width))
         self._size = size
-        super().__init__(
-            {
-                "s_axi_read": In(Axi4ReadSignature(addr_width, 64)),
-                "s_axi_write": In(Axi4WriteSignature(addr_width, 64)),
-                "wishbone": In(WishboneSignature(ceil_log2(size) - 2)),
-            }
-        )
 
     def elaborate(self, platform):
         m = Module()

@@ -5,8 +5,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import ceil_log2
 
-from .axi import Axi4ReadSignature, Axi4WriteSignature
-from .block_memory import WishboneSignature
+from .block_memory import WishboneSignature, host_memory_ports
 from .dram_read import DramReader
 from .dram_write import DramWriter
 from .native_port import WORD_BYTES, WORD_LOG2, NativePortSignature
@@ -93,21 +92,11 @@ class DramMemory(wiring.Component):
     """
 
     def __init__(self, size: int, addr_width: int = 32):
-        if size < 4096 or size & (size - 1):
-            raise ValueError(f"a host memory has a power of two of bytes, 4096 or more, not {size}")
+        ports = host_memory_ports(size, addr_width)
         self._reader, self._writer = DramReader(size, addr_width), DramWriter(size, addr_width)
         self._host = WishboneDram(size)
         port = NativePortSignature(ceil_log2(size) - WORD_LOG2)
-        super().__init__(
-            {
-                "s_axi_read": In(Axi4ReadSignature(addr_width, 64)),
-                "s_axi_write": In(Axi4WriteSignature(addr_width, 64)),
-                "wishbone": In(self._host.wishbone.signature.flip()),
-                "reads": Out(port),
-                "writes": Out(port),
-                "host": Out(port),
-            }
-        )
+        super().__init__(ports | {"reads": Out(port), "writes": Out(port), "host": Out(port)})
 
     def elaborate(self, platform):
         m = Module()

@@ -1,5 +1,7 @@
 """Host memories at their two slave ports: bursts of a master, transfers of a host."""
 
+from tiptoe_hdl.host.axi import Response
+
 
 class Master:
     """One master's bursts at the AXI side; the bytes that must be there."""
@@ -59,6 +61,35 @@ class Master:
             data += word.to_bytes(8, "little")
             responses.add(response)
         return data, responses
+
+
+def write_and_read_behind(master, bursts, stall):
+    """Two testbenches: so many bursts written into halves of the master's share in turn, and each read while the next is
+    written, in the other half. Both end."""
+    span, written = master.high, []
+
+    async def engine_writes(ctx):
+        for number in range(bursts):
+            master.low = number % 2 * span // 2  # apart from the burst that is being read
+            master.high = master.low + span // 2
+            address, words = master.burst()
+            assert await master.write(ctx, address, words, stall) == Response.OKAY
+            written.append((address, words, bytes(master.model[address : address + 8 * words])))
+            while len(written) > 1:
+                await ctx.tick()
+        written.append(None)
+
+    async def engine_reads(ctx):
+        while True:
+            while not written:
+                await ctx.tick()
+            if written[0] is None:
+                return
+            address, words, expected = written[0]
+            assert await master.read(ctx, address, words, stall) == (expected, {Response.OKAY})
+            written.pop(0)
+
+    return engine_writes, engine_reads
 
 
 async def host_access(ctx, port, address, *, data=None, select=0xF):

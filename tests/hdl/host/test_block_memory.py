@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from tests.hdl.host.memory_bench import Master, host_access
+from tests.hdl.host.memory_bench import Master, host_access, write_and_read_behind
 from tiptoe_hdl.host.axi import Response
 from tiptoe_hdl.host.block_memory import BlockMemory
 from tiptoe_verif.streams import run_bench
@@ -30,28 +30,7 @@ def test_both_sides_at_once(stall, rng):
     dut = BlockMemory(SIZE)
     master = Master(dut, random.Random(rng.getrandbits(32)), 0, SIZE // 2, SIZE)
     host_rng, host_model = random.Random(rng.getrandbits(32)), bytearray(SIZE)
-    written = []
-
-    async def engine_writes(ctx):
-        for number in range(150):
-            master.low = number % 2 * SIZE // 4  # apart from the burst that is being read
-            master.high = master.low + SIZE // 4
-            address, words = master.burst()
-            assert await master.write(ctx, address, words, stall) == Response.OKAY
-            written.append((address, words, bytes(master.model[address : address + 8 * words])))
-            while len(written) > 1:
-                await ctx.tick()
-        written.append(None)
-
-    async def engine_reads(ctx):
-        while True:
-            while not written:
-                await ctx.tick()
-            if written[0] is None:
-                return
-            address, words, expected = written[0]
-            assert await master.read(ctx, address, words, stall) == (expected, {Response.OKAY})
-            written.pop(0)
+    traffic = write_and_read_behind(master, 150, stall)
 
     async def host(ctx):
         for _ in range(600):
@@ -70,7 +49,7 @@ def test_both_sides_at_once(stall, rng):
                 await host_access(ctx, dut.wishbone, ctx.get(dut.s_axi_write.awaddr) & SIZE // 2 - 4)
 
     meetings = [0]
-    run_bench(dut, engine_writes, engine_reads, host, background=[never_meets(dut, meetings)], max_cycles=40_000)
+    run_bench(dut, *traffic, host, background=[never_meets(dut, meetings)], max_cycles=40_000)
     assert meetings[0]
 
 

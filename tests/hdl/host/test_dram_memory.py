@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from tests.hdl.host.memory_bench import Master, host_access
+from tests.hdl.host.memory_bench import Master, host_access, write_and_read_behind
 from tests.hdl.host.native_memory import NativeMemory
 from tiptoe_hdl.host.axi import Response
 from tiptoe_hdl.host.dram_memory import DramMemory
@@ -28,28 +28,7 @@ def test_both_sides_at_once(stall, pace, rng):
     memory = controller(dut, rng, pace=pace)
     master = Master(dut, random.Random(rng.getrandbits(32)), 0, SIZE // 2, SIZE)
     host_rng, host_model = random.Random(rng.getrandbits(32)), bytearray(SIZE)
-    written = []
-
-    async def engine_writes(ctx):
-        for number in range(60):
-            master.low = number % 2 * SIZE // 4
-            master.high = master.low + SIZE // 4
-            address, words = master.burst()
-            assert await master.write(ctx, address, words, stall) == Response.OKAY
-            written.append((address, words, bytes(master.model[address : address + 8 * words])))
-            while len(written) > 1:
-                await ctx.tick()
-        written.append(None)
-
-    async def engine_reads(ctx):
-        while True:
-            while not written:
-                await ctx.tick()
-            if written[0] is None:
-                return
-            address, words, expected = written[0]
-            assert await master.read(ctx, address, words, stall) == (expected, {Response.OKAY})
-            written.pop(0)
+    traffic = write_and_read_behind(master, 60, stall)
 
     async def host(ctx):
         for _ in range(100):
@@ -64,7 +43,7 @@ def test_both_sides_at_once(stall, pace, rng):
                 word = await host_access(ctx, dut.wishbone, address)
                 assert word == int.from_bytes(host_model[address : address + 4], "little")
 
-    run_bench(dut, engine_writes, engine_reads, host, background=[memory.run], max_cycles=60_000)
+    run_bench(dut, *traffic, host, background=[memory.run], max_cycles=60_000)
     assert memory.bytes[: SIZE // 2] == master.model[: SIZE // 2]
     assert memory.bytes[SIZE // 2 :] == host_model[SIZE // 2 :]
 

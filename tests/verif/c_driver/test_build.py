@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
+import contextlib
 import re
-import shutil
+import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tiptoe_board import firmware
 from tiptoe_verif.c_driver import DRIVER, FIRMWARE, HEADERS, Error, What, compile_command
 from tiptoe_verif.paths import ROOT
+from tiptoe_verif.sim.toolchain import ToolError
 
 STRICT = ["-Wall", "-Wextra", "-Werror", "-pedantic", "-fsyntax-only", f"-I{HEADERS}", f"-I{DRIVER}", f"-I{FIRMWARE}"]
 LIBRARY = {"memcpy", "memset", "memcmp"}
@@ -24,10 +25,8 @@ TEXT_MOST = 48 << 10
 def targets() -> dict[str, str]:
     """Compilers by the name of what they compile for."""
     found = {"native": "gcc -Os"}
-    if importlib.util.find_spec("ziglang"):
-        found["rv32im"] = f"{sys.executable} -m ziglang cc -Os -target riscv32-freestanding-none -mcpu=generic_rv32+m"
-    elif shutil.which("riscv64-unknown-elf-gcc"):
-        found["rv32im"] = "riscv64-unknown-elf-gcc -Os -march=rv32im -mabi=ilp32"
+    with contextlib.suppress(ToolError):  # there is none
+        found["rv32im"] = shlex.join([*firmware.compiler(), "-Os"])
     return found
 
 

@@ -1,5 +1,7 @@
 """Synthesis for other chips: the columns count what the cells take, and a latch or a loop is an error."""
 
+import json
+
 import pytest
 
 from tiptoe_verif.example import AxiStreamSlice
@@ -43,8 +45,6 @@ def test_warnings_are_put_together_by_kind_and_problems_are_kept(tmp_path):
 
 
 def read(folder, target, cells, log="", check=""):
-    import json
-
     (folder / "stat.json").write_text(json.dumps({"design": {"num_cells_by_type": cells}}))
     (folder / "yosys.log").write_text(log)
     (folder / "check.txt").write_text(check)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -13,6 +12,7 @@ from tiptoe_driver.hardware import abi_gen as abi
 
 from ..native.attach import serve_interrupt
 from ..wire.segment import ip_number
+from .rounds import Rounds
 from .setup import UsageError
 
 GROUP = "tiptoe.devices"
@@ -81,7 +81,7 @@ def fitting(device: RemoteDevice) -> dict[str, Any]:
     }  # fmt: skip
 
 
-class DeviceEngine:
+class DeviceEngine(Rounds):
     """The driver attached to a device; see :class:`~tiptoe_verif.live.engine.LiveEngine`, which is it for the simulation.
 
     Parameters
@@ -104,7 +104,7 @@ class DeviceEngine:
         driver: dict[str, Any],
     ) -> None:  # fmt: skip
         self.device, self.ip = device, ip_number(ip)
-        self.tasks: list[Callable[[], bool]] = []
+        self.tasks = []
         self._stopping = False
         options = fitting(device) | driver
         registers = {
@@ -150,18 +150,7 @@ class DeviceEngine:
             serve_interrupt(self)
         else:
             self.stack.poll()
-        for task in self.tasks:
-            for _ in range(8):
-                if not task():
-                    break
-
-    def run_until(self, condition: Callable[[], Any], timeout_s: float, what: str = "") -> None:
-        """Rounds until ``condition()`` holds; TimeoutError, naming ``what``, when that takes too long."""
-        end = time.monotonic() + timeout_s
-        while not condition():
-            if time.monotonic() > end:
-                raise TimeoutError(f"{what or 'the condition'}: not within {timeout_s:g} s")
-            self.round(2_000)
+        self.run_tasks()
 
     def settle(self) -> None:
         """Let the engine carry out the commands on their way."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from heapq import heappop, heappush
 from itertools import count
 from pathlib import Path
@@ -17,6 +16,7 @@ from ..native.device import MEMORY_BYTES, Conditions, EngineDevice
 from ..native.harness import LiveOptions, RuleBroken, Stop
 from ..sim.toolchain import Progress
 from ..wire.impairment import Channel, Impairment
+from .rounds import Rounds
 
 TICK_NS = 1_000_000
 TICK_SPACING = 4
@@ -29,7 +29,7 @@ _MAX_FRAME = 65536
 _SETTLE_CYCLES = 4000
 
 
-class LiveEngine(EngineDevice):
+class LiveEngine(Rounds, EngineDevice):
     """An engine between a TAP descriptor and a driver, as fast as the simulation goes.
 
     TCP's clock ticks on wall time; the engine's own clock runs in chunks between looks at the outside, and rests while
@@ -96,7 +96,7 @@ class LiveEngine(EngineDevice):
         self._tap = tap
         self._start_ns = time.monotonic_ns()
         self._wall_ns = 0.0
-        self.tasks: list[Callable[[], bool]] = []
+        self.tasks = []
         """Called in every round; one that returns True wants another round at once."""
         impaired = bool(impairment)
         self.channels = (Channel(impairment, "in"), Channel(impairment, "out")) if impairment else None
@@ -160,18 +160,7 @@ class LiveEngine(EngineDevice):
                 serve_interrupt(self)
             else:
                 self.stack.poll()
-        for task in self.tasks:
-            for _ in range(8):
-                if not task():
-                    break
-
-    def run_until(self, condition: Callable[[], Any], timeout_s: float, what: str = "") -> None:
-        """Rounds until ``condition()`` holds; TimeoutError, naming ``what``, when that takes too long."""
-        end = time.monotonic() + timeout_s
-        while not condition():
-            if time.monotonic() > end:
-                raise TimeoutError(f"{what or 'the condition'}: not within {timeout_s:g} s")
-            self.round(2_000)
+        self.run_tasks()
 
     def settle(self) -> None:
         """Let the engine carry out the commands on their way."""

@@ -4,6 +4,9 @@ The last byte taken from the program stays in the queue, looked at but not consu
 gives ECONNRESET only when something was left unread, and this byte is what is left when a reset has to be told; in an
 orderly end it is consumed first. It comes from the connection's beginning (see endpoint.py), so there is always one
 (unless socket buffers are too small here for what it holds: `kept` is 0 then).
+
+EPOLLHUP says that the program has closed its end only while ours may still send: once the peer's FIN was passed on, a
+program that shuts down its sending side gives the same event, and goes on reading.
 """
 
 from __future__ import annotations
@@ -61,11 +64,12 @@ class Flow:
 
     def turn(self, events: int) -> tuple[Ending | None, bool]:
         """Move what can be moved; ``events`` has happened on the program's end so far (EPOLLRDHUP: it sends no more,
-        EPOLLHUP: it is closed, EPOLLERR: with data unread). How it ended, if so, and whether there is more to do.
+        EPOLLHUP: it is closed, or both ways are shut; EPOLLERR: closed with data unread). How it ended, if so, and
+        whether there is more to do.
         """
         if events & select.EPOLLERR:
             return Ending.ABORTED, False  # as TCP resets when a socket is closed with data unread
-        closed = bool(events & select.EPOLLHUP)
+        closed = bool(events & select.EPOLLHUP) and not self._inward.done
         more = self._move_inward(closed)
         if self.error == errno.EPIPE and closed:
             return Ending.ABORTED, False  # data has arrived for a closed socket
@@ -76,7 +80,7 @@ class Flow:
             return Ending.FAILED, False
         if self._outward_done and (self._inward.done or closed):
             unread = self._inward.waiting or (closed and self._unread())
-            if not unread and not closed:
+            if not unread:
                 self._end.recv(self._kept)  # an orderly end leaves nothing behind
             return (Ending.ABORTED if unread else Ending.CLOSED), False
         return None, more

@@ -35,7 +35,7 @@ COUNTERS = [name.removeprefix("count_") for name in RxParser.COUNTERS]
 
 
 class Front(wiring.Component):
-    """Parser and buffer, as in the engine; with IPv6 ``PeerAlias`` behind them. ``counts`` has a pulse for each of ``COUNTERS``."""
+    """Parser and buffer, as in the engine; with IPv6 ``PeerAlias`` behind them. ``counts``: a pulse for each of ``COUNTERS``."""
 
     def __init__(self, cfg):
         self.cfg = cfg

@@ -10,8 +10,6 @@ from tiptoe_hdl.config import TINY
 from tiptoe_hdl.messages import ACK, RST, SYN
 from tiptoe_hdl.tx.job import frames_inside
 
-
-"""Widths where the whole of it would take minutes; the other tests of this file have all."""
 LISTS = [(held, newest) for held in range(5) for newest in range(4)]
 MAXSEG = 1460
 

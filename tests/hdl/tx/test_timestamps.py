@@ -12,9 +12,6 @@ from tiptoe_hdl.messages import ACK, RST, SYN
 STAMPED = TINY.with_(timestamps=True)
 
 
-"""Widths where the whole of it would take minutes; the other tests of this file have all."""
-
-
 @pytest.mark.parametrize("width", ONE_WIDTH)
 @pytest.mark.parametrize("sacks", range(4))
 @pytest.mark.parametrize("length", ["none", 1, 7, 8, "full"])

@@ -1,13 +1,14 @@
 """A driver of one connection, from reset to RELEASE: `tiptoe serve --socket PATH`, then `python echo.py PATH`.
 
-It sends bytes to the echo server at the other end of the engine's line and compares what comes back. What it knows of the engine are
-the constants of the register map and the rings (docs/registers.md, docs/rings.md), which `abi_gen` has in Python.
+It sends bytes to the echo server at the other end of the engine's line and compares what comes back. What it knows of the engine
+are the constants of the register map and the rings (docs/registers.md, docs/rings.md), which `abi_gen` has in Python.
 """
 
 import secrets
 import sys
 
 from seam import Seam
+
 from tiptoe_driver.hardware import abi_gen as abi
 
 # Where things lie in host memory; each ring is aligned to its size.
@@ -52,7 +53,9 @@ class Driver:
         for register, value in registers.items():
             seam.write(register, value)
         # The clock of TCP's timers is the engine's input `tick`, a pulse a millisecond.
-        seam.write(abi.REG_CONTROL, abi.CONTROL_ENABLE | abi.CONTROL_EXTERNAL_TICK | abi.CONTROL_RST_UNKNOWN | abi.CONTROL_SACK)
+        seam.write(
+            abi.REG_CONTROL, abi.CONTROL_ENABLE | abi.CONTROL_EXTERNAL_TICK | abi.CONTROL_RST_UNKNOWN | abi.CONTROL_SACK
+        )
 
     def post(self, command):
         """Write a command, then tell the engine how many there have been."""
@@ -71,7 +74,9 @@ class Driver:
             found.append(abi.unpack_event(entry))
             self.events = self.events + 1 & M32
         if found:
-            self.frames += sum(isinstance(event, abi.FrameEvent) for event in found)  # nothing to us: ARP is not needed here
+            self.frames += sum(
+                isinstance(event, abi.FrameEvent) for event in found
+            )  # nothing to us: ARP is not needed here
             self.seam.write(abi.REG_EVENT_CONSUMER, self.events)
             self.seam.write(abi.REG_FRAME_CONSUMER, self.frames & M32)
         self.seam.write(abi.REG_IRQ_STATUS, abi.IRQ_STATUS_EVENT | abi.IRQ_STATUS_ERROR)  # behind EVENT_CONSUMER
@@ -82,7 +87,7 @@ class Driver:
         now, _ = self.seam.wait(0)
         end = now + PATIENCE_US
         while now < end:
-            if any([handle(event) for event in self.poll()]):
+            if sum(map(handle, self.poll())):
                 return
             now, _ = self.seam.wait(end - now)
         raise OSError(f"{what}: not within {PATIENCE_US} us")

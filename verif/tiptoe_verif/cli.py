@@ -408,7 +408,10 @@ def serve(
     ] = None,
     peer: Annotated[
         str,
-        typer.Option(help="The line's other end: echo, an engine that echoes at port 7; none, the client's SEND and TAKE; tap, this machine."),
+        typer.Option(
+            help="At the other end of the line: echo, an engine that echoes at port 7; none, the client's SEND and TAKE; "
+            "tap, this machine."
+        ),
     ] = "echo",
     config: Config = "tiny",
     memory_latency: MemoryLatency = 20,

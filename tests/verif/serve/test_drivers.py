@@ -1,4 +1,4 @@
-"""The drivers of examples/driver-python and examples/driver-c, as they are, against `tiptoe serve`; and the line as the client's."""
+"""The drivers of examples/driver-python and examples/driver-c, as they are, on `tiptoe serve`; and the client's line."""
 
 import importlib.util
 import os

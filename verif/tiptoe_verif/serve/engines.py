@@ -185,7 +185,9 @@ class TapEngine(_Engine):
     def __init__(self, config: str, tap: str = "tiptoe0", **options: Any) -> None:
         self._tap = open_tap(tap, address=PEER_IP, prefix=24, mac=PEER_MAC)
         try:
-            super().__init__(LiveEngine(self._tap, config, ip=IP, mac=MAC, attach=False, memory_bytes=_MEMORY_BYTES, **options))
+            super().__init__(
+                LiveEngine(self._tap, config, ip=IP, mac=MAC, attach=False, memory_bytes=_MEMORY_BYTES, **options)
+            )
         except BaseException:
             os.close(self._tap)
             raise

@@ -1,7 +1,7 @@
 """The socket: one client at a time, whose mistakes end at worst its own connection.
 
-Why every wait ends: half a message is waited for, and an answer that is not read kept, ``patience_s``; a WAIT lets a second pass at
-most; between messages a client may think as long as it likes. A client that goes leaves the engine as it is: the next begins with
+Why every wait ends: half a message is waited for, and an answer that is not read kept, ``patience_s``; a WAIT is a second
+at most; between messages a client may think as long as it likes. A client that goes leaves the engine as it is: the next begins with
 a soft reset, as any driver does.
 """
 
@@ -35,7 +35,8 @@ class Engine(Served, Protocol):
 
 
 def listen_unix(path: Path) -> socket.socket:
-    """A socket at ``path``, for the user alone; one that nobody serves any more is replaced. OSError when there is something else."""
+    """A socket at ``path``, for the user alone; one that nobody serves any more is replaced. FileExistsError for what is
+    something else."""
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISSOCK(path.stat().st_mode):
             raise FileExistsError(f"{path} exists, and is no socket")

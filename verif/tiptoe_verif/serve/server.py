@@ -1,8 +1,8 @@
 """The socket: one client at a time, whose mistakes end at worst its own connection.
 
 Why every wait ends: half a message is waited for, and an answer that is not read kept, ``patience_s``; a WAIT is a second
-at most; between messages a client may think as long as it likes. A client that goes leaves the engine as it is: the next begins with
-a soft reset, as any driver does.
+at most; between messages a client may think as long as it likes. A client that goes leaves the engine as it is: the next begins
+with a soft reset, as any driver does.
 """
 
 from __future__ import annotations

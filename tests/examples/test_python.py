@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 EXAMPLES = sorted((ROOT / "examples" / "python").glob("*.py"))
 SHOWN = re.compile(r"^# \[shown\]\n(.*?)^# \[/shown\]$", flags=re.M | re.S)

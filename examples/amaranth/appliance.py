@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
 from scapy.layers.inet import IP, TCP
 from scapy.layers.l2 import Ether
+
 from tiptoe_driver.hardware import abi_gen as abi
 from tiptoe_hdl.config import TINY
 from tiptoe_hdl.engine import Engine

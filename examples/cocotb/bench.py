@@ -10,6 +10,7 @@ from cocotbext.axi import AxiStreamBus, AxiStreamSink, AxiStreamSource
 from host import RCV, RING_LOG2, SND, Host
 from scapy.layers.inet import IP, TCP
 from scapy.layers.l2 import Ether
+
 from tiptoe_driver.hardware import abi_gen as abi
 
 OURS, PEER = "10.0.0.2", "10.0.0.1"

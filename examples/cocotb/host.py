@@ -4,6 +4,7 @@ import secrets
 
 from cocotb.triggers import ClockCycles, First, RisingEdge, Timer
 from cocotbext.axi import AxiBus, AxiLiteBus, AxiLiteMaster, AxiRam
+
 from tiptoe_driver.hardware import abi_gen as abi
 
 # Where things lie in host memory; each ring is aligned to its size.

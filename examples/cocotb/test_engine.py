@@ -15,7 +15,14 @@ CONFIG = "tiny"
 
 def export() -> list[Path]:
     """The engine's Verilog, with waivers for what Verilator says of it."""
-    command = [str(Path(sys.executable).with_name("tiptoe")), "verilog", "--config", CONFIG, "-o", str(BUILD / "engine")]
+    command = [
+        str(Path(sys.executable).with_name("tiptoe")),
+        "verilog",
+        "--config",
+        CONFIG,
+        "-o",
+        str(BUILD / "engine"),
+    ]
     subprocess.run(command, check=True)
     return [BUILD / "engine" / "verilator.vlt", *sorted((BUILD / "engine" / "rtl").glob("*.v"))]
 
@@ -37,4 +44,6 @@ def test_bench():
         build_dir=BUILD / "sim",
         build_args=["--timescale", "1ns/1ps", "-Wno-UNOPTFLAT"],  # which is about speed
     )
-    runner.test(test_module="bench", hdl_toplevel="tiptoe_engine", build_dir=BUILD / "sim", test_dir=Path(__file__).parent)
+    runner.test(
+        test_module="bench", hdl_toplevel="tiptoe_engine", build_dir=BUILD / "sim", test_dir=Path(__file__).parent
+    )

@@ -252,7 +252,7 @@ int main(int argc, char **argv)
     close_it(&d, ECHO_PORT);
     if (memcmp(data, came, LENGTH))
         fail("the echo is another", 0);
-    printf("%d bytes there and back in %.1f ms of simulated time\n", LENGTH, (double)seam_wait(&d.seam, 0, NULL) / 1000);
+    printf("%d bytes there and back in %.1f ms of the engine's time\n", LENGTH, (double)seam_wait(&d.seam, 0, NULL) / 1000);
     seam_close(&d.seam);
     return 0;
 }

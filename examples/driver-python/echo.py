@@ -171,7 +171,7 @@ def main(address, length=100_000):
     connection.close()
     if came != data:
         raise SystemExit("the echo is another")
-    print(f"{length} bytes there and back in {seam.wait(0)[0] / 1000:.1f} ms of simulated time")
+    print(f"{length} bytes there and back in {seam.wait(0)[0] / 1000:.1f} ms of the engine's time")
     seam.close()
 
 

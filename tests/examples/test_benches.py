@@ -39,7 +39,9 @@ def test_cocotb_project_from_the_wheel(tmp_path: Path) -> None:
     run(*pip, "wheel", "--no-deps", "-w", tmp_path / "dist", ROOT)
     run(*pip, "install", "--no-deps", "--target", tmp_path / "installed", *(tmp_path / "dist").glob("*.whl"))
     project = shutil.copytree(EXAMPLES / "cocotb", tmp_path / "project")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("TIPTOE_", "XDG_", "PYTEST"))}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("TIPTOE_", "XDG_", "PYTEST"))
+    }
     environment |= {"PYTHONPATH": str(tmp_path / "installed"), "HOME": str(tmp_path)}
     assert "1 passed" in run(sys.executable, "-m", "pytest", "-q", cwd=project, env=environment)
     assert (project / "build" / "engine" / "rtl" / "tiptoe_engine.v").exists()

@@ -242,6 +242,16 @@ def test_who_goes_in_mid_message(served, cut):
     assert engine.written == [] and engine.forgotten >= 1
 
 
+def test_who_goes_without_his_answers_has_been_served_and_is_not_in_the_way(served):
+    engine, address = served
+    for n in range(50):
+        client = Client(address)
+        client.put(Kind.WRITE, 4 * n, WORD.pack(n))
+        client.socket.close()
+    assert_alive(address)
+    assert engine.written == [(4 * n, n) for n in range(50)]
+
+
 def test_half_a_message_is_not_waited_for_for_ever(served):
     _, address = served
     client = Client(address)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import selectors
 import socket
 import stat
@@ -109,6 +110,8 @@ class Server:
         except OSError:  # gone already
             return
         made.settimeout(self._patience_s)
+        while self._client is not None and self._leaving():
+            self._hear()
         if self._client is not None:
             with contextlib.suppress(OSError), made:
                 made.sendall(Message(Kind.ERROR, payload=b"another client is served").pack())
@@ -117,6 +120,12 @@ class Server:
             made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._client, self._parser, self._requests = made, Parser(), Requests(self._engine)
         self._ready.register(made, selectors.EVENT_READ)
+
+    def _leaving(self) -> bool:
+        """The client has ended its side: what it has sent before may be yet to be read."""
+        poll = select.poll()
+        poll.register(self._client, select.POLLRDHUP)  # type: ignore[arg-type]
+        return bool(poll.poll(0))
 
     def _drop(self) -> None:
         if self._client is not None:

@@ -103,3 +103,14 @@ def test_line_of_the_client_and_order_of_writes(seam):
     assert (answer[TCP].flags, answer[TCP].ack, answer.dst) == ("RA", 6, "02:00:00:00:00:01")
     assert seam.take() == b""
     assert seam.wait(2_500)[0] - now == 2_500
+
+
+def test_no_queue_grows_without_end(seam):
+    """Nobody lets time pass: writes are carried out all the same, frames refused."""
+    for value in range(5000):
+        seam.write(abi.REG_IP_ADDR, value)
+    assert seam.read(abi.REG_IP_ADDR) == 4999
+    with pytest.raises(OSError, match="4096 frames wait"):
+        for _ in range(5000):
+            seam.send(bytes(60))
+    assert seam.wait(0)[0] >= 5000  # a cycle a write

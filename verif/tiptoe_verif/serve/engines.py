@@ -9,6 +9,7 @@ from collections import deque
 from socket import SO_LINGER, SOL_SOCKET
 from typing import Any
 
+from tiptoe_driver.hardware import abi_gen as abi
 from tiptoe_driver.sockets import Socket
 
 from ..live.engine import LiveEngine
@@ -21,7 +22,7 @@ from .protocol import Event, Refused
 IP, PEER_IP = "10.77.0.2", "10.77.0.1"
 MAC, PEER_MAC = "02:00:00:00:00:02", "02:00:00:00:00:01"
 ECHO_PORT = 7
-_MOST_FRAMES = 4096
+_MOST_WAITING = 4096
 _PIECE = 4096
 _ROUND_S = 0.05
 _MEMORY_BYTES = 1 << 24
@@ -95,6 +96,8 @@ class _Engine:
 
     def write32(self, address: int, value: int) -> None:
         """See :class:`~tiptoe_verif.serve.requests.Served`."""
+        if self.device.harness.registers_pending >= _MOST_WAITING:  # a bus would hold the writer
+            self.device.read32(abi.REG_ID)
         self.device.write32(address, value)
 
     def now_us(self) -> int:
@@ -151,7 +154,7 @@ class BareEngine(_Engine):
 
     def __init__(self, config: str, **options: Any) -> None:
         super().__init__(Simulation(config, **_SIMULATED, **options))
-        self._frames: deque[tuple[float, bytes]] = deque(maxlen=_MOST_FRAMES)
+        self._frames: deque[tuple[float, bytes]] = deque(maxlen=_MOST_WAITING)
 
     def _collect(self) -> None:
         self._frames.extend(self.device.frames)
@@ -166,6 +169,8 @@ class BareEngine(_Engine):
 
     def send(self, frame: bytes) -> None:
         """It enters as the clock runs."""
+        if self.device.harness.rx_pending >= _MOST_WAITING:
+            raise Refused(f"{_MOST_WAITING} frames wait for the engine: let time pass")
         self.device.inject(frame)
 
     def take(self) -> tuple[float, bytes] | None:
@@ -194,7 +199,7 @@ class TapEngine(_Engine):
 
     def idle(self, ready: selectors.BaseSelector, timeout_s: float | None) -> None:
         """The engine goes on until then."""
-        self.device.wake = ready.fileno()  # type: ignore[attr-defined]
+        self.device.wake = ready.fileno()
         self.device.round(round(1e6 * min(_ROUND_S, _ROUND_S if timeout_s is None else timeout_s)))
 
     def close(self) -> None:

@@ -116,7 +116,7 @@ class _Engine:
         """See :class:`~tiptoe_verif.serve.requests.Served`."""
         raise Refused(_PEER_ON_LINE)
 
-    def idle(self, ready: selectors.BaseSelector, timeout_s: float | None) -> None:
+    def idle(self, ready: selectors.EpollSelector, timeout_s: float | None) -> None:
         """Time stands still."""
         ready.select(timeout_s)
 
@@ -197,7 +197,7 @@ class TapEngine(_Engine):
             os.close(self._tap)
             raise
 
-    def idle(self, ready: selectors.BaseSelector, timeout_s: float | None) -> None:
+    def idle(self, ready: selectors.EpollSelector, timeout_s: float | None) -> None:
         """The engine goes on until then."""
         self.device.wake = ready.fileno()
         self.device.round(round(1e6 * min(_ROUND_S, _ROUND_S if timeout_s is None else timeout_s)))

@@ -28,7 +28,7 @@ _PIECE = 65536
 class Engine(Served, Protocol):
     """A served engine, whose time may go on by itself."""
 
-    def idle(self, ready: selectors.BaseSelector, timeout_s: float | None) -> None:
+    def idle(self, ready: selectors.EpollSelector, timeout_s: float | None) -> None:
         """Return when the selector has something, or after that time."""
 
     def forget(self) -> None:

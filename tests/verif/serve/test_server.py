@@ -9,7 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from tiptoe_verif.cli import app
 from tiptoe_verif.native.harness import RuleBroken
 from tiptoe_verif.serve.protocol import HEAD, LONGEST, MOST_WAIT_US, VERSION, WELCOME, Event, Kind, Refused
 from tiptoe_verif.serve.server import Server, listen_tcp, listen_unix
@@ -317,6 +319,25 @@ def test_the_socket_is_the_user_s_and_never_taken_from_another(tmp_path):
 def test_tcp_is_the_loopback_s():
     with listen_tcp(0) as listener:
         assert listener.getsockname()[0] == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ((), "give one of --socket PATH and --port N"),
+        (("--socket", "engine", "--port", "0"), "give one of --socket PATH and --port N"),
+        (("--port", "0", "--peer", "mirror"), "no peer 'mirror': there are echo, none, tap"),
+        (("--port", "0", "--config", "huge"), "no configuration 'huge'"),
+        (("--socket", __file__), "exists, and is no socket"),
+        (("--socket", "no/such/folder/engine"), "cannot listen: "),
+        (("--socket", "x" * 200), "cannot listen: "),
+    ],
+)
+def test_mistakes_are_one_line(arguments, message):
+    result = CliRunner().invoke(app, ["serve", *arguments])
+    assert result.exit_code == 2 and result.stdout == ""
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+    assert message in result.stderr
 
 
 def test_the_page_has_every_message():

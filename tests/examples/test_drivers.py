@@ -53,12 +53,14 @@ def test_python_driver_after_one_that_was_killed_in_mid_connection(serve):
     assert run(sys.executable, script, serve).startswith("100000 bytes there and back")
 
 
-def test_c_driver(serve, tmp_path):
+@pytest.mark.parametrize("program", ["echo", "toe_echo"])
+def test_c_driver(serve, tmp_path, program):
     if shutil.which("cc") is None:
         pytest.skip("no C compiler here")
     folder = shutil.copytree(EXAMPLES / "driver-c", tmp_path / "driver-c")
-    run("make", "-C", folder, f"HEADERS={ROOT / 'driver' / 'include'}", "CFLAGS=-O1 -Wall -Wextra -Wpedantic -Werror")
-    assert run(folder / "echo", serve).startswith("100000 bytes there and back")
+    places = [f"HEADERS={ROOT / 'driver' / 'include'}", f"TOE={ROOT / 'driver' / 'c'}"]
+    run("make", "-C", folder, *places, "CFLAGS=-O1 -Wall -Wextra -Wpedantic -Werror", program)
+    assert run(folder / program, serve).startswith("100000 bytes there and back")
 
 
 @pytest.fixture

@@ -101,10 +101,10 @@ def close_clients():
 
 
 @pytest.fixture
-def served(tmp_path):
-    """(engine, address): a server in a thread."""
+def served(tmp_path, request):
+    """(engine, address): a server in a thread, patient unless the test says otherwise."""
     engine, address = NoEngine(), tmp_path / "engine"
-    server = Server(engine, listen_unix(address), patience_s=0.5)
+    server = Server(engine, listen_unix(address), patience_s=getattr(request, "param", 60.0))
     failures = []
 
     def run():
@@ -254,6 +254,7 @@ def test_who_goes_without_his_answers_has_been_served_and_is_not_in_the_way(serv
     assert engine.written == [(4 * n, n) for n in range(50)]
 
 
+@pytest.mark.parametrize("served", [0.5], indirect=True)
 def test_half_a_message_is_not_waited_for_for_ever(served):
     _, address = served
     client = Client(address)
@@ -264,6 +265,7 @@ def test_half_a_message_is_not_waited_for_for_ever(served):
     assert_alive(address)
 
 
+@pytest.mark.parametrize("served", [0.5], indirect=True)
 def test_who_thinks_between_messages_stays(served):
     _, address = served
     client = Client(address)
@@ -271,6 +273,7 @@ def test_who_thinks_between_messages_stays(served):
     assert client.ask(Kind.READ, 8) == (Kind.READ, 9, b"")
 
 
+@pytest.mark.parametrize("served", [0.5], indirect=True)
 def test_who_does_not_read_is_ended(served):
     _, address = served
     client = Client(address)

@@ -1,7 +1,8 @@
 """The pictures of the pages, as SVG: ``make pictures`` draws them, ``make docs`` finds drift.
 
 Block pictures by Graphviz (in WebAssembly, from the package index): engine.svg from the design itself (blocks.py), the
-others from the .dot files beside them. Timing diagrams by WaveDrom from docs/timings, which comes from a simulation (tests/timings).
+others from the .dot files beside them. Timing diagrams by WaveDrom from docs/timings, which a simulation has left there
+(tests/timings).
 """
 
 from __future__ import annotations

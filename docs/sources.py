@@ -1,4 +1,4 @@
-"""A Sphinx extension: what the pages link to outside docs/ becomes a page of the site, a file with its text, a folder with its list.
+"""A Sphinx extension: a file or folder outside docs/ that the pages link to becomes a page of the site.
 
 So every link works without the repository and without a network, and one that leads nowhere is a warning.
 """

@@ -1,7 +1,7 @@
 """The engine's ports in the situations of docs/interfaces.md, recorded cycle by cycle (a cocotb bench, run by page.py).
 
-Nothing stalls, and host memory answers after as many cycles as ``LATENCY`` says. Each test leaves the diagrams of its situation as WaveJSON in
-the working folder.
+Nothing stalls, and host memory answers after as many cycles as ``LATENCY`` says. Each test leaves the diagrams of its
+situation as WaveJSON in the working folder.
 """
 
 from __future__ import annotations

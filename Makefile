@@ -76,7 +76,7 @@ mutants: setup ## break the driver, a row of the contract at a time: a test must
 
 docs: $(DOCS) ## the pages as a site: build/docs/index.html; warnings are errors, so are pictures that have drifted (1 minute)
 	@$(BIN)/python docs/pictures.py --check
-	@$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+	@rm -rf build/docs && $(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
 	@echo "docs: build/docs/index.html"
 
 pictures: $(DOCS) ## draw the pictures of docs/ anew: blocks from the design, timing diagrams from a simulation
@@ -84,7 +84,7 @@ pictures: $(DOCS) ## draw the pictures of docs/ anew: blocks from the design, ti
 	@$(BIN)/python docs/pictures.py
 
 links: $(DOCS) ## the pages' links to other sites: needs a network
-	@$(BIN)/python -m sphinx -q -b linkcheck docs build/links
+	@$(BIN)/python -m sphinx -q -b linkcheck -d build/docs/.doctrees docs build/links
 
 $(DOCS): requirements-docs.lock | setup
 	@echo "setup: the packages of requirements-docs.lock"

@@ -93,8 +93,8 @@ def engine_dot(cfg: EngineConfig) -> str:
     blocks, arrows = engine_blocks(cfg)
     lines = [
         "digraph engine {",
-        '  rankdir=TB; nodesep=0.3; ranksep=0.45; bgcolor="white";',
-        '  node [shape=box, style="filled,rounded", fontname="Helvetica", fontsize=11, margin="0.2,0.08", color="#555555"];',
+        '  rankdir=TB; nodesep=0.12; ranksep=0.45; bgcolor="white";',
+        '  node [shape=box, style="filled,rounded", fontname="Helvetica", fontsize=14, margin="0.3,0.06", color="#555555"];',
         '  edge [fontname="Helvetica", fontsize=9, color="#555555", arrowsize=0.7];',
     ]
     for name, module in sorted(blocks.items()):

@@ -29,13 +29,8 @@ PORTS = {
 }  # fmt: skip
 
 COLOURS = {
-    "rx": "#d5e8f7",
-    "tx": "#fbe3cf",
-    "flow": "#dcefd6",
-    "listen": "#f6d9e3",
-    "host": "#fff4c2",
-    "wire": "#eeeeee",
-}
+    "rx": "#d5e8f7", "tx": "#fbe3cf", "flow": "#dcefd6", "listen": "#f6d9e3", "host": "#fff4c2", "wire": "#eeeeee",
+}  # fmt: skip
 """Of a block, by the folder its file is in."""
 
 Port = tuple[str, str]
@@ -108,9 +103,3 @@ def engine_dot(cfg: EngineConfig) -> str:
         both = ", dir=both" if (taker, giver) in arrows else ""
         lines.append(f'  {giver} -> {taker} [tooltip="{", ".join(sorted(arrows[giver, taker]))}"{both}];')
     return "\n".join([*lines, "}"]) + "\n"
-
-
-if __name__ == "__main__":
-    from tiptoe_hdl.config import ECP5
-
-    print(engine_dot(ECP5))

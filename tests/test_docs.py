@@ -128,6 +128,9 @@ def test_make_check_is_what_contributing_says() -> None:
 
 def test_the_site_s_packages_are_pinned_apart() -> None:
     wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["docs"]
-    apart = (ROOT / "requirements-docs.lock").read_text().lower().splitlines()
-    assert set(wanted) <= set(apart)
-    assert not set(apart) & set((ROOT / "requirements.lock").read_text().lower().splitlines())
+    apart, setup = (
+        dict(re.findall(r"^([\w.-]+)==(.+)$", (ROOT / name).read_text().lower(), re.M))
+        for name in ("requirements-docs.lock", "requirements.lock")
+    )
+    assert dict(item.split("==") for item in wanted).items() <= apart.items()
+    assert {name: setup.get(name, version) for name, version in apart.items()} == apart, "make lock"

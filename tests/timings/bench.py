@@ -118,6 +118,7 @@ def test_received(b: Bench) -> None:
     placed = recorder.first(lambda cycle: cycle["m_axi_bvalid"], payload)
     recorder.draw("payload-write", "5 bytes of payload go into the receive ring", {"write": AXI_WRITE}, payload, placed)
     event = recorder.first(lambda cycle: cycle["m_axi_awvalid"], placed)
+    # Without its 32 bytes, which docs/rings.md explains, the diagram is half as wide.
     shape = tuple(row for row in AXI_WRITE if row.port != "m_axi_wdata" and row.digits < 4)
     recorder.draw("event", "An event of 32 bytes, its response, the interrupt", {"write": shape, "host": IRQ},
                   event, recorder.first(lambda cycle: cycle["irq"], event))  # fmt: skip

@@ -61,7 +61,7 @@ def tiptoe(installed, tmp_path):
 def test_wheel_has_every_file_of_the_packages_and_nothing_else(wheel):
     tracked = run(["git", "ls-files", *PACKAGES], cwd=ROOT).split()
     expected = {name.split("/", 1)[1] for name in tracked}
-    expected |= {f"tiptoe_board/{name}" for name in run(["git", "ls-files", "constraints"], cwd=ROOT).split()}
+    expected |= {f"tiptoe_verif/{name}" for name in run(["git", "ls-files", "constraints"], cwd=ROOT).split()}
     inside = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert inside == expected
 

@@ -48,7 +48,8 @@ class Tiptoe(LiteXModule):
         self.axil = axil = axi.AXILiteInterface(data_width=32, address_width=32)
         self.axi = bus = axi.AXIInterface(data_width=bits, address_width=config.addr_width, id_width=1)
         self.rx, self.tx = FrameStream(bits), FrameStream(bits)
-        self.irq, self.tick = Signal(), Signal()
+        self.irq = Signal()
+        self.tick = Signal()
         self.rx_dropped, self.rx_damaged, self.tx_dropped = Signal(32), Signal(32), Signal(32)
         self.specials += Instance(
             self._choice.top, **clock_ports(), **axis("s_axis_rx", self.rx, inward=True, user=True),

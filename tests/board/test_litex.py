@@ -1,28 +1,24 @@
 """``tiptoe_litex``: the example SoC (examples/litex/soc.py) is elaborated, and its top fits the engine port for port."""
 
-import importlib.util
 import re
 from pathlib import Path
 
 import pytest
 
+from tests.board.litex_example import EXAMPLE, PATH
 from tests.verif.exported import CONFIG
 from tiptoe_verif.export import Choice
 from tiptoe_verif.export.choice import Port
 from tiptoe_verif.paths import ROOT
 from tiptoe_verif.sim.toolchain import run_verilator
 
-EXAMPLE = ROOT / "examples" / "litex" / "soc.py"
 pytestmark = pytest.mark.xdist_group("export")
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    spec = importlib.util.spec_from_file_location("example_soc", EXAMPLE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     folder = tmp_path_factory.mktemp("litex")
-    return module.write_verilog(folder), folder
+    return EXAMPLE.write_verilog(folder), folder
 
 
 def stub(ports: list[Port]) -> str:
@@ -63,3 +59,8 @@ def test_places_on_the_bus(built):
     regions = {name: (region.origin, region.size) for name, region in soc.bus.regions.items()}
     assert regions["tiptoe"] == (0xE000_0000, 1 << 20) and regions["host_memory"] == (0x4000_0000, 1 << 16)
     assert {"tiptoe", "uartbone"} <= set(soc.bus.masters)
+
+
+def test_the_page_shows_the_example_as_it_is():
+    (shown,) = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs" / "integration.md").read_text(), flags=re.S | re.M)
+    assert shown in PATH.read_text()

@@ -12,7 +12,7 @@ import pytest
 
 from tiptoe_verif.paths import ROOT
 
-PACKAGES = ("hdl/tiptoe_hdl", "driver/tiptoe_driver", "verif/tiptoe_verif", "board/tiptoe_board")
+PACKAGES = ("hdl/tiptoe_hdl", "driver/tiptoe_driver", "verif/tiptoe_verif", "board/tiptoe_board", "board/tiptoe_litex")
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
 pytestmark = pytest.mark.xdist_group("wheel")
 
@@ -75,7 +75,8 @@ def test_installed_writes_into_cache_and_working_folder_only(tiptoe, installed):
     said = tiptoe("doctor")
     assert str(tiptoe.home / ".cache" / "tiptoe") in said and str(tiptoe.work / "build") in said
     tiptoe("verilog", "--config", "tiny", "-o", "out")
-    assert (tiptoe.work / "out" / "rtl" / "tiptoe_engine.v").exists()
+    for name in ("rtl/tiptoe_engine.v", "tiptoe_engine.xml", "tiptoe_engine.core", "vivado/package_ip.tcl"):
+        assert (tiptoe.work / "out" / name).exists()
     assert {path for path in installed.rglob("*") if "__pycache__" not in path.parts} == before
 
 

@@ -99,9 +99,12 @@ Verilog-2001 of the Tiptoe TCP offload engine, made by `tiptoe verilog`. No vend
 | file | |
 |---|---|
 | rtl/, files.f | Verilog, and the list of it |
+| {top}.core, sim/ | a FuseSoC core with targets `lint` and `sim`, and the bench of the latter |
+| {top}.xml | an IP-XACT component: ports, bus interfaces, registers, files |
 | tiptoe.rdl, registers.md, tiptoe.h | the registers as SystemRDL, as a page, as a C header |
 | rings.md | commands, events and rings in host memory |
 | tiptoe.sdc, tiptoe_ooc.xdc | the clock, {period:.3f} ns |
+| vivado/ | scripts for synthesis out of context and for an IP, constraints of a design; never run by the project |
 | verilator.vlt | what `verilator -Wall` may say of machine-made Verilog, each with its reason; nothing else |
 
 **Clock and reset.** Everything is on the rising edge of `clk`. `rst` is synchronous and active high. Registers have initial
@@ -109,7 +112,7 @@ values, which FPGA tools take over.
 
 **AXI.** `s_axil`: AXI4-Lite, registers and doorbells. `m_axi`: AXI4, host memory: one id, INCR bursts of whole words that cross
 no 4 KiB boundary; a write response has to mean that the host sees the data. `s_axis_rx`, `m_axis_tx`: frames without FCS, first
-byte in bits 7:0. docs/interfaces.md of the project has the rules of each.
+byte in bits 7:0. docs/integration.md of the project says what to connect, tie and expect.
 
 {queues}
 **Memories.** Of those whose reads and writes never meet at one address, the source says so (`no_rw_check` for yosys,

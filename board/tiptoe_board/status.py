@@ -10,7 +10,7 @@ from litex.soc.interconnect.csr import CSRStatus
 from tiptoe_litex import Tiptoe
 
 from .address_map import STATUS_NAMES
-from .engine import SharedMac
+from .neighbours import SharedMac
 
 
 class Status(LiteXModule):

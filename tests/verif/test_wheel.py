@@ -80,6 +80,12 @@ def test_installed_writes_into_cache_and_working_folder_only(tiptoe, installed):
     assert {path for path in installed.rglob("*") if "__pycache__" not in path.parts} == before
 
 
+def test_litex_module_is_in_it(installed, tmp_path):
+    code = "import tiptoe_litex as t; from tiptoe_hdl.config import ECP5; t.Tiptoe(ECP5); print(t.__file__)"
+    environment = os.environ | {"PYTHONPATH": str(installed)}
+    assert run([sys.executable, "-c", code], cwd=tmp_path, env=environment).startswith(str(installed))
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("python", ["python3.11", "python3.12", "python3.13"])
 def test_fresh_environment_carries_traffic(wheel, tmp_path, python):

@@ -12,9 +12,10 @@ from litex.soc.cores.clock import ECP5PLL
 from migen import ClockDomain, If, Instance, Signal
 from migen.genlib.resetsync import AsyncResetSynchronizer
 
+from tiptoe_litex import Tiptoe
+
 from .boards import Board
 from .ddr3 import controller
-from .engine import TiptoeEngine
 
 _LINE_NS = 8.0
 _BLINK_BIT = 24
@@ -65,7 +66,7 @@ class Clocks(LiteXModule):
 class Leds(LiteXModule):
     """The clock runs (blinking), frames come, frames go, the engine's interrupt line is high."""
 
-    def __init__(self, platform: Any, board: Board, engine: TiptoeEngine) -> None:
+    def __init__(self, platform: Any, board: Board, engine: Tiptoe) -> None:
         count = Signal(_BLINK_BIT + 1)
         self.sync += count.eq(count + 1)
         values = [count[_BLINK_BIT], self._stretched(engine.rx.tvalid), self._stretched(engine.tx.tvalid), engine.irq]

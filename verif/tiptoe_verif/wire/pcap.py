@@ -110,7 +110,7 @@ def read_pcap(path: Path) -> Iterator[tuple[int, bytes]]:
     reader = PcapReader(path)
     try:
         yield from reader.frames()
-        if reader.left > 0:
+        if reader.left >= _RECORD.size:
             raise ValueError(f"{path} ends inside a frame")
     finally:
         reader.close()

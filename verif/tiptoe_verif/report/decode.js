@@ -16,7 +16,6 @@ function hexDump(bytes, length) {
   return lines.join("\n");
 }
 
-const ETHERTYPES = { 0x0800: "IPv4", 0x0806: "ARP", 0x86dd: "IPv6" };
 const PROTOCOLS = { 1: "ICMP", 6: "TCP", 17: "UDP", 58: "ICMPv6" };
 const ECN = ["not ECT", "ECT(1)", "ECT(0)", "CE"];
 const FLAG_NAMES = ["FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR"];
@@ -58,7 +57,7 @@ function decodeEthernet(view, rows) {
   else if (type === 0x0806) {
     const kind = { 1: "request", 2: "reply" }[view.getUint16(at + 6)] || "?";
     rows.push(["ARP", `${kind}, ${ip4(view, at + 14)} asks or tells of ${ip4(view, at + 24)}`]);
-  } else rows.push(["EtherType", ETHERTYPES[type] || `0x${type.toString(16)}`]);
+  } else rows.push(["EtherType", `0x${type.toString(16)}`]);
 }
 
 function decodeIp4(view, at, rows) {

@@ -10,12 +10,13 @@ JOBS ?= 2
 BOARD ?= ecpix5
 OPTIONS = $(if $(MEMORY),--memory $(MEMORY)) $(if $(CPU),--cpu $(CPU))
 STAMP := $(VENV)/.ready-$(shell cat pyproject.toml requirements.lock | cksum | cut -d' ' -f1)
+DOCS := $(VENV)/.docs-$(shell cksum < requirements-docs.lock | cut -d' ' -f1)
 
 define need
 command -v $(1) >/dev/null || { echo "error: $(1) not found: install it first ($(2))" >&2; exit 1; }
 endef
 
-.PHONY: help setup compiler demo test bench synth wheel boards netlist bitstream load soak mutants lint format check lock clean distclean
+.PHONY: help setup compiler demo test bench synth wheel boards netlist bitstream load soak mutants docs pictures links lint format check lock clean distclean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -73,6 +74,23 @@ soak: setup ## long seeded runs
 mutants: setup ## break the driver, a row of the contract at a time: a test must notice
 	@$(BIN)/python -m tiptoe_verif.mutants $(ROWS)
 
+docs: $(DOCS) ## the pages as a site: build/docs/index.html; warnings are errors, so are pictures that have drifted (1 minute)
+	@$(BIN)/python docs/pictures.py --check
+	@rm -rf build/docs && $(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+	@echo "docs: build/docs/index.html"
+
+pictures: $(DOCS) ## draw the pictures of docs/ anew: blocks from the design, timing diagrams from a simulation
+	@$(BIN)/python -m tests.timings.page
+	@$(BIN)/python docs/pictures.py
+
+links: $(DOCS) ## the pages' links to other sites: needs a network
+	@$(BIN)/python -m sphinx -q -b linkcheck -d build/docs/.doctrees docs build/links
+
+$(DOCS): requirements-docs.lock | setup
+	@echo "setup: the packages of requirements-docs.lock"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps -r requirements-docs.lock
+	@rm -f $(VENV)/.docs-*; touch $@
+
 lint: setup ## ruff (rules and layout), mypy, layers and circles of imports
 	@$(BIN)/ruff check --quiet --output-format concise .
 	@$(BIN)/ruff format --check --quiet . || { echo "error: not laid out as ruff does it: make format" >&2; $(BIN)/ruff format --check . >&2; exit 1; }
@@ -85,13 +103,16 @@ format: setup ## let ruff lay out and fix the code
 	@$(BIN)/ruff check --fix --quiet . || true
 	@$(BIN)/ruff format .
 
-check: test bench synth ## test, bench and synth
+check: test docs bench synth ## everything that has to pass: test, docs, bench and synth
 
-lock: ## resolve pyproject.toml anew and write requirements.lock
+lock: ## resolve pyproject.toml anew and write requirements.lock and requirements-docs.lock
 	@rm -rf build/lock && $(PYTHON) -m venv build/lock
 	@build/lock/bin/pip install -qq --disable-pip-version-check -e '.[dev]'
 	@{ echo '# Exact versions that `make setup` installs. Regenerate with `make lock` after changing pyproject.toml.'; \
-	   build/lock/bin/pip freeze --exclude-editable; } > requirements.lock && rm -rf build/lock
+	   build/lock/bin/pip freeze --exclude-editable; } > requirements.lock
+	@build/lock/bin/pip install -qq --disable-pip-version-check -e '.[dev,docs]'
+	@{ echo '# What `make docs` installs besides requirements.lock. Regenerate with `make lock`.'; \
+	   build/lock/bin/pip freeze --exclude-editable | grep -vxFf requirements.lock; } > requirements-docs.lock && rm -rf build/lock
 
 clean: ## remove build results
 	@rm -rf build .pytest_cache .ruff_cache .mypy_cache

@@ -465,6 +465,38 @@ def script(
 
 
 @app.command()
+def serve(
+    path: Annotated[Path | None, typer.Option("--socket", help="Unix socket to make, the user's alone.")] = None,
+    port: Annotated[
+        int | None, typer.Option(help="TCP port of the loopback interface instead; 0: a free one.", min=0, max=65535)
+    ] = None,
+    peer: Annotated[
+        str,
+        typer.Option(
+            help="At the other end of the line: echo, an engine that echoes at port 7; none, the client's SEND and TAKE; "
+            "tap, this machine."
+        ),
+    ] = "echo",
+    config: Config = "tiny",
+    memory_latency: MemoryLatency = 20,
+    seed: Annotated[int, typer.Option(help="Of all chance.")] = 1,
+    pcap: Annotated[Path | None, typer.Option(help="Capture at the engine's port.")] = None,
+    clients: Annotated[int, typer.Option(help="End after so many; 0: with Ctrl-C.", min=0)] = 0,
+) -> None:
+    """The simulated engine behind a socket, for a driver of your own in any language: docs/seam.md has the messages.
+
+    Example: tiptoe serve --socket /tmp/engine --pcap build/engine.pcap
+    """
+    from .serve.command import serve as run_serve
+
+    code = run_serve(
+        console, path=path, port=port, peer=peer, config=_config(config), pcap=pcap, seed=seed, memory_latency=memory_latency,
+        clients=clients,
+    )  # fmt: skip
+    raise typer.Exit(code)
+
+
+@app.command()
 def bench(
     only: Annotated[
         list[str],

@@ -2,7 +2,9 @@
 
 Off unless the user wants it. When to probe is decided here, as in FreeBSD's tcp_timer.c, by what the peer's data and
 acknowledgements tell of; the device sends a probe when it is asked to, and knows whether anything has come since. So hardware
-has no timer for it, and a connection that is busy costs nothing. What waits for an acknowledgement is repeated, or probed for,
+has no timer for it, and a connection that is busy costs nothing. After a probe it is asked a few times, each time twice as long
+after it, whether the answer has come: so the idle time behind an answer begins at most one more round trip after it, and never
+before it (MUST-26). What waits for an acknowledgement is repeated, or probed for,
 by the device anyway: there keep-alive has no business.
 """
 
@@ -18,6 +20,8 @@ from .tcp_subr import tcp_drop
 
 RETRY_US = 1_000_000
 """When the device could not be asked: it has no room for commands now."""
+LOOK_US = 10_000
+"""From a probe to the first look whether it was answered; the next ones come at twice the time, and at the interval's end."""
 _SECOND_US = 1_000_000
 _QUIET = (TCPS_ESTABLISHED, TCPS_CLOSE_WAIT, TCPS_FIN_WAIT_2)
 """States in which we may have nothing that waits for an acknowledgement."""
@@ -83,15 +87,14 @@ def _told(tp: tcpcb, unanswered: int | None) -> None:
     with inp.stack.tcbinfo.lock, inp.lock:
         if inp.inp_flags & INP_DROPPED or tp.t_keep_timer is None or not tp.t_keepprobes:
             return  # over, or heard of meanwhile
-        silent_us = inp.stack.now_us() - tp.t_rcvtime
+        now_us = inp.stack.now_us()
+        silent_us, asked_us = now_us - tp.t_rcvtime, now_us - tp.t_keep_asked
         if unanswered is None:
             tp.t_keep_timer.set(RETRY_US)
         elif not unanswered:
-            tp.t_keepprobes = 0
-            tp.t_rcvtime = tp.t_keep_asked  # a round trip later, but we were not there
-            _wait_until(tp, tp.t_rcvtime + tp.t_keepidle * _SECOND_US)
-        elif inp.stack.now_us() < tp.t_keep_asked + tp.t_keepintvl * _SECOND_US:
-            _wait_until(tp, tp.t_keep_asked + tp.t_keepintvl * _SECOND_US)
+            tcp_heard(tp)
+        elif asked_us < tp.t_keepintvl * _SECOND_US:
+            _look_after(tp, max(LOOK_US, 2 * asked_us))
         elif silent_us >= tp.t_user_timeout * 1000 if tp.t_user_timeout else tp.t_keepprobes >= tp.t_keepcnt:
             tcp_drop(tp, tp.t_softerror or errno.ETIMEDOUT)
         else:
@@ -99,7 +102,7 @@ def _told(tp: tcpcb, unanswered: int | None) -> None:
 
 
 def _probe(tp: tcpcb) -> None:
-    """Have a probe sent. It is looked at when it was to be answered, or a connection as quick as that is to be probed anew."""
+    """Have a probe sent."""
     assert tp.tod is not None and tp.t_keep_timer is not None
     error = tp.tod.tod_keepalive(tp)
     if error == errno.EOPNOTSUPP:
@@ -109,4 +112,9 @@ def _probe(tp: tcpcb) -> None:
     else:
         tp.t_keepprobes += 1
         tp.t_keep_asked = tp.t_inpcb.stack.now_us()
-        tp.t_keep_timer.set(min(tp.t_keepidle, tp.t_keepintvl) * _SECOND_US)
+        _look_after(tp, LOOK_US)
+
+
+def _look_after(tp: tcpcb, asked_us: int) -> None:
+    """So long after the last probe, at its interval's end at the latest."""
+    _wait_until(tp, tp.t_keep_asked + min(asked_us, tp.t_keepintvl * _SECOND_US))

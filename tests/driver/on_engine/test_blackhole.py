@@ -49,7 +49,7 @@ def make() -> Iterator[Callable[..., Pair]]:
         driver = {"snd_ring_bytes": 16384, "rcv_ring_bytes": 16384, "arp_retry_us": 20_000, "registers": registers}
         a, b = ({"driver": driver | {"ipv6": f"{address}/64"} | options} for address in (A, B))
         line = Impairment(delay_us=DELAY, longest_packet=longest_packet)
-        pairs.append(Pair(EVERYTHING, memory_bytes=1 << 22, tick_us=TICK_US, a=a, b=b, impairment=line))
+        pairs.append(Pair(EVERYTHING, skip_idle=True, memory_bytes=1 << 22, tick_us=TICK_US, a=a, b=b, impairment=line))
         return pairs[-1]
 
     yield made

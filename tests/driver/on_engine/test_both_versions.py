@@ -27,7 +27,7 @@ WAYS = {4: (socket.AF_INET, SERVER, CLIENT, f"::ffff:{CLIENT}", f"::ffff:{SERVER
 def made(**options) -> Pair:
     driver = {**RINGS, "registers": {reg.REG_MSL_TICKS: 3}}
     a, b = ({"driver": driver | {"ipv6": f"{address}/64"}} for address in (A, B))
-    return Pair(EVERYTHING, memory_bytes=1 << 22, a=a, b=b | options.pop("b", {}), **options)
+    return Pair(EVERYTHING, skip_idle=True, memory_bytes=1 << 22, a=a, b=b | options.pop("b", {}), **options)
 
 
 @pytest.fixture

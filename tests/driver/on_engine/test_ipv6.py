@@ -21,7 +21,7 @@ def engines(**options: Any) -> Pair:
     """Two engines with an address of each version."""
     driver = {**RINGS, "registers": {reg.REG_MSL_TICKS: 3}}
     a, b = ({"driver": driver | {"ipv6": f"{address}/64"}} for address in (A, B))
-    return Pair(EVERYTHING, memory_bytes=1 << 22, a=a, b=b, **options)
+    return Pair(EVERYTHING, skip_idle=True, memory_bytes=1 << 22, a=a, b=b, **options)
 
 
 def socket_v6(simulation: Any) -> Socket:

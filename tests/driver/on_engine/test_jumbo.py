@@ -30,7 +30,7 @@ def engines(*, ring: int = 1 << 17, **options: Any) -> tuple[Pair, tuple[Tap, Ta
         "registers": {reg.REG_MSL_TICKS: 3},
     }
     driver |= options.pop("driver", {})
-    two = Pair(JUMBO, memory_bytes=1 << 25, driver=driver, **{"mtu": MTU, **options})
+    two = Pair(JUMBO, skip_idle=True, memory_bytes=1 << 25, driver=driver, **{"mtu": MTU, **options})
     taps = tuple(Tap(channel) for channel in two.wire.channels)
     two.wire.channels = taps
     return two, taps

@@ -29,7 +29,7 @@ A, B = "10.0.0.1", "10.0.0.2"
 
 def pair(out_dir, *, config=TINY, sack: bool = True, **options) -> Pair:
     driver = {"snd_ring_bytes": 1 << 16, "rcv_ring_bytes": 1 << 16, "registers": {reg.REG_MSL_TICKS: 3}, "sack": sack}
-    return Pair(config, pcap=out_dir / "wire.pcap", driver=driver, memory_bytes=1 << 24, **options)
+    return Pair(config, skip_idle=True, pcap=out_dir / "wire.pcap", driver=driver, memory_bytes=1 << 24, **options)
 
 
 @pytest.fixture

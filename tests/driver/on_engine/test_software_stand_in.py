@@ -33,7 +33,7 @@ MSL_US = 3000
 
 def made(**options) -> Pair:
     """TCP's clock goes twenty times as fast as it should on all sides: the line is short, and simulated time dear."""
-    two = pair(**{"tick_us": 50, "a": {"software": "stand-in", **options.pop("a", {})}, **options})
+    two = pair(**{"skip_idle": False, "tick_us": 50, "a": {"software": "stand-in", **options.pop("a", {})}, **options})
     two.a.software.msl_us = MSL_US
     two.a.software.rto_us = 10_000
     return two

@@ -228,7 +228,9 @@ def pair(time_wait: dict[str, Any], rcv_ring_bytes: int = 4096, **options: Any) 
         "rcv_ring_bytes": rcv_ring_bytes,
         "registers": {reg.REG_MSL_TICKS: MSL_TICKS, reg.REG_RTO_MIN: 20, reg.REG_RTO_INITIAL: 20},
     }
-    return Pair("tiny", memory_bytes=1 << 22, driver=driver, a={"driver": {**driver, **time_wait}}, **options)
+    return Pair(
+        "tiny", skip_idle=True, memory_bytes=1 << 22, driver=driver, a={"driver": {**driver, **time_wait}}, **options
+    )
 
 
 def test_tw_1_lost_last_ack(out_dir) -> None:

@@ -22,7 +22,7 @@ def stamped_pair(ours: bool = True, theirs: bool = True, **options) -> Pair:
         name: {"driver": {**RINGS, "registers": {reg.REG_MSL_TICKS: 3}, "timestamps": on}}
         for name, on in (("a", ours), ("b", theirs))
     }
-    return Pair(STAMPED, memory_bytes=1 << 22, **sides, **options)
+    return Pair(STAMPED, skip_idle=True, memory_bytes=1 << 22, **sides, **options)
 
 
 def agreed(two: Pair, *socks) -> list[bool]:
@@ -75,7 +75,7 @@ def test_bad_line(line: dict) -> None:
 
 def test_engine_without_them_is_not_asked() -> None:
     """LIMITS says so: the driver leaves the registers alone, and connections go without."""
-    with Pair("tiny", memory_bytes=1 << 22, driver=RINGS) as two:
+    with Pair("tiny", skip_idle=True, memory_bytes=1 << 22, driver=RINGS) as two:
         assert not two.a.toe.engine.capabilities.timestamps
         client, server, _ = connect(two)
         assert agreed(two, client, server) == [False, False]

@@ -38,7 +38,9 @@ def engines(a: dict[str, Any], b: dict[str, Any], **options: Any) -> tuple[Pair,
         "arp_retry_us": 20_000,
         "registers": {reg.REG_MSL_TICKS: 3},
     }
-    two = Pair(EVERYTHING, memory_bytes=1 << 22, a={"driver": driver | a}, b={"driver": driver | b}, **options)
+    two = Pair(
+        EVERYTHING, skip_idle=True, memory_bytes=1 << 22, a={"driver": driver | a}, b={"driver": driver | b}, **options
+    )
     taps = tuple(Tap(channel) for channel in two.wire.channels)
     two.wire.channels = taps
     return two, taps

@@ -34,7 +34,9 @@ def make(out_dir) -> Iterator[Callable[..., Pair]]:
     made: list[Pair] = []
 
     def pair(**options) -> Pair:
-        made.append(Pair("tiny", driver=DRIVER, memory_bytes=1 << 22, pcap=out_dir / "wire.pcap", **options))
+        made.append(
+            Pair("tiny", skip_idle=True, driver=DRIVER, memory_bytes=1 << 22, pcap=out_dir / "wire.pcap", **options)
+        )
         return made[-1]
 
     yield pair

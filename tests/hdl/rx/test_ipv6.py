@@ -8,10 +8,11 @@ import pytest
 from tests.hdl.rx import reference
 from tests.hdl.rx.reference_v6 import KEY, PEER, bad_cases, good_cases, host_cases, number, random_case, segment
 from tests.hdl.rx.test_parser import run_cases
+from tests.widths import SOAK_128
 from tiptoe_hdl.config import TINY
 from tiptoe_hdl.rx.alias import alias
 
-WIDTHS = [64, 128, 256]
+WIDTHS = [64, SOAK_128, 256]
 
 
 @pytest.mark.parametrize("width", WIDTHS)

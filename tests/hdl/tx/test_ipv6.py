@@ -7,10 +7,11 @@ from scapy.layers.l2 import Ether
 
 from tests.hdl.tx.bench import IP6, TxBench, ip6_text
 from tests.hdl.tx.test_path import CONDITIONS
+from tests.widths import SOAK_128
 from tiptoe_hdl.config import TINY
 from tiptoe_hdl.messages import ACK, LADDR_V6, RST, SYN
 
-WIDTHS = [64, 128, 256]
+WIDTHS = [64, SOAK_128, 256]
 BOTH = TINY.with_(ipv6=True)
 STAMPED = BOTH.with_(timestamps=True)
 

@@ -5,13 +5,11 @@ from scapy.layers.inet import TCP
 from scapy.layers.l2 import Ether
 
 from tests.hdl.tx.bench import FLAGS_DATA, Received, TxBench
-from tests.widths import WIDTHS
+from tests.widths import ONE_WIDTH, WIDTHS
 from tiptoe_hdl.config import TINY
 from tiptoe_hdl.messages import ACK, RST, SYN
 from tiptoe_hdl.tx.job import frames_inside
 
-DAILY = [64, *(pytest.param(width, marks=pytest.mark.soak) for width in WIDTHS if width != 64)]
-"""Widths where the whole of it would take minutes; the other tests of this file have all."""
 LISTS = [(held, newest) for held in range(5) for newest in range(4)]
 MAXSEG = 1460
 
@@ -27,7 +25,7 @@ def blocks_of(frame: bytes) -> list[tuple[int, int]]:
     return list(zip(edges[::2], edges[1::2], strict=True))
 
 
-@pytest.mark.parametrize("width", DAILY)
+@pytest.mark.parametrize("width", ONE_WIDTH)
 @pytest.mark.parametrize("sacks", range(5))
 @pytest.mark.parametrize("length", ["none", 1, 7, 8, "full"])
 def test_room_held_and_newest(width, sacks, length, rng):

@@ -5,18 +5,14 @@ from scapy.layers.inet import TCP
 from scapy.layers.l2 import Ether
 
 from tests.hdl.tx.bench import FLAGS_DATA, TxBench
-from tests.widths import WIDTHS
+from tests.widths import ONE_WIDTH, WIDTHS
 from tiptoe_hdl.config import TINY
 from tiptoe_hdl.messages import ACK, RST, SYN
 
 STAMPED = TINY.with_(timestamps=True)
 
 
-DAILY = [64, *(pytest.param(width, marks=pytest.mark.soak) for width in WIDTHS if width != 64)]
-"""Widths where the whole of it would take minutes; the other tests of this file have all."""
-
-
-@pytest.mark.parametrize("width", DAILY)
+@pytest.mark.parametrize("width", ONE_WIDTH)
 @pytest.mark.parametrize("sacks", range(4))
 @pytest.mark.parametrize("length", ["none", 1, 7, 8, "full"])
 def test_beside_every_number_of_blocks_and_every_length(width, sacks, length, rng):

@@ -7,17 +7,9 @@ import pytest
 from tiptoe_verif.script.command import play
 
 FOLDER = Path(__file__).parents[2] / "scripts"
-FAILS = {
-    "keep_alive_interval": "after a probe that was answered the driver counts the interval from the probe, not from its answer: "
-    "the next one comes a round-trip time too early (RFC 9293 MUST-26)",
-}
 
 
-def marks(name):
-    return [pytest.mark.xfail(strict=True, reason=FAILS[name])] if name in FAILS else []
-
-
-SCRIPTS = [pytest.param(path, id=path.stem, marks=marks(path.stem)) for path in sorted(FOLDER.glob("*.pkt"))]
+SCRIPTS = [pytest.param(path, id=path.stem) for path in sorted(FOLDER.glob("*.pkt"))]
 
 
 @pytest.mark.parametrize("path", SCRIPTS)
@@ -32,7 +24,3 @@ def test_the_one_in_the_docs(library, tmp_path):
     path = tmp_path / "docs.pkt"
     path.write_text(page.split("```")[1])
     assert play(path, library=library).status == "ok"
-
-
-def test_all_that_is_marked_is_there():
-    assert set(FAILS) <= {path.stem for path in FOLDER.glob("*.pkt")}

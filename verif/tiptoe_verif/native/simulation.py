@@ -206,10 +206,11 @@ class Simulation(EngineDevice):
                 raise SimulationTimeout(f"{what or 'the condition'}: not within {timeout_us:g} us{where}{software}")
             self.world.run(min(end, self.world.now_ns + step_ns))
 
-    def wait(self, timeout_us: int | None) -> bool:
+    def wait(self, timeout_us: int | None, *, frame: bool = False) -> bool:
         """Let time pass until the interrupt line is high or the time is over; returns the line's level.
 
-        With other nodes on wires their stacks live on meanwhile; this one's is left to the caller.
+        With other nodes on wires their stacks live on meanwhile; this one's is left to the caller. ``frame``: one that the engine
+        sends ends it too; for an engine on no wire.
         """
         if self._polling:
             raise RuntimeError("wait() inside a task: tasks must not block")
@@ -218,7 +219,7 @@ class Simulation(EngineDevice):
         try:
             end = self.world.now_ns + (round(timeout_us * 1000) if timeout_us is not None else 3600 * 10**9)
             if len(self.world.nodes) == 1:
-                self._wait_alone(end)
+                self._wait_alone(end, Stop.FRAME if frame else Stop(0))
             else:
                 self.world.run(end, lambda: self.harness.irq)
         finally:
@@ -227,9 +228,9 @@ class Simulation(EngineDevice):
             raise SimulationTimeout("no interrupt within an hour of simulated time")
         return self.harness.irq
 
-    def _wait_alone(self, end_ns: int) -> None:
+    def _wait_alone(self, end_ns: int, stops: Stop) -> None:
         cycles = self._cycle_at(end_ns) - self.harness.cycle
-        self._stopped = stop = self._run(cycles, Stop.IRQ | self._stops)
+        self._stopped = stop = self._run(cycles, Stop.IRQ | stops | self._stops)
         self.world.now_ns = end_ns if stop & Stop.CYCLES else max(self.world.now_ns, self.time_ns)
 
     def step(self, until_us: int) -> bool:

@@ -1,0 +1,1 @@
+"""The simulated engine behind a socket, for drivers in any language: docs/seam.md."""

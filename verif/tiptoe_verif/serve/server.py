@@ -1,0 +1,179 @@
+"""The socket: one client at a time, whose mistakes end at worst its own connection.
+
+Why every wait ends: half a message is waited for, and an answer that is not read kept, ``patience_s``; a WAIT is a second
+at most; between messages a client may think as long as it likes. A client that goes leaves the engine as it is: the next begins
+with a soft reset, as any driver does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import selectors
+import socket
+import stat
+import time
+from pathlib import Path
+from typing import Protocol
+
+from ..native.harness import RuleBroken
+from ..wire.monitor import WireError
+from .protocol import Broken, Kind, Message, Parser, Refused
+from .requests import Requests, Served
+
+_PIECE = 65536
+
+
+class Engine(Served, Protocol):
+    """A served engine, whose time may go on by itself."""
+
+    def idle(self, ready: selectors.EpollSelector, timeout_s: float | None) -> None:
+        """Return when the selector has something, or after that time."""
+
+    def forget(self) -> None:
+        """The client has gone: what waits for it may go too."""
+
+
+def listen_unix(path: Path) -> socket.socket:
+    """A socket at ``path``, for the user alone; one that nobody serves any more is replaced. FileExistsError for what is
+    something else."""
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(path.stat().st_mode):
+            raise FileExistsError(f"{path} exists, and is no socket")
+        with socket.socket(socket.AF_UNIX) as probe:
+            if probe.connect_ex(str(path)) == 0:
+                raise FileExistsError(f"{path} is served by another process")
+        path.unlink()
+    listener = socket.socket(socket.AF_UNIX)
+    before = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    except BaseException:
+        listener.close()
+        raise
+    finally:
+        os.umask(before)
+    listener.listen()
+    return listener
+
+
+def listen_tcp(port: int) -> socket.socket:
+    """A socket at a port of this machine's loopback interface; 0: a free one."""
+    return socket.create_server(("127.0.0.1", port))
+
+
+class Server:
+    """Serves ``engine`` at ``listener``, which it closes.
+
+    Parameters
+    ----------
+    patience_s : float
+        How long half a message may stay one, and an answer unread.
+    """
+
+    def __init__(self, engine: Engine, listener: socket.socket, *, patience_s: float = 10.0) -> None:
+        self._engine, self._listener, self._patience_s = engine, listener, patience_s
+        listener.setblocking(False)
+        self._ready = selectors.EpollSelector()
+        self._ready.register(listener, selectors.EVENT_READ)
+        self._client: socket.socket | None = None
+        self._due = 0.0
+        self.served = 0
+        """Clients that have come and gone."""
+
+    def close(self) -> None:
+        """Close both sockets."""
+        self._drop()
+        self._ready.close()
+        self._listener.close()
+
+    def run(self, *, clients: int = 0) -> None:
+        """Serve; until so many clients have gone (0: for ever). RuleBroken and WireError when the engine, or what its driver has
+        told it, has broken a rule: the client knows."""
+        while not clients or self.served < clients:
+            left = max(0.0, self._due - time.monotonic()) if self._client and self._parser.amid else None
+            if left == 0:
+                self._tell("the rest of a message did not come")
+                self._drop()
+                continue
+            self._engine.idle(self._ready, left)
+            for key, _ in self._ready.select(0):
+                if key.fileobj is self._listener:
+                    self._accept()
+                elif key.fileobj is self._client:
+                    self._hear()
+
+    def _accept(self) -> None:
+        try:
+            made, _ = self._listener.accept()
+        except OSError:  # gone already
+            return
+        made.settimeout(self._patience_s)
+        while self._client is not None and self._leaving():
+            self._hear()
+        if self._client is not None:
+            with contextlib.suppress(OSError), made:
+                made.sendall(Message(Kind.ERROR, payload=b"another client is served").pack())
+            return
+        if made.family == socket.AF_INET:
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._client, self._parser, self._requests = made, Parser(), Requests(self._engine)
+        self._ready.register(made, selectors.EVENT_READ)
+
+    def _leaving(self) -> bool:
+        """The client has ended its side: what it has sent before may be yet to be read."""
+        poll = select.poll()
+        poll.register(self._client, select.POLLRDHUP)  # type: ignore[arg-type]
+        return bool(poll.poll(0))
+
+    def _drop(self) -> None:
+        if self._client is not None:
+            self._ready.unregister(self._client)
+            self._client.close()
+            self._client = None
+            self._engine.forget()
+            self.served += 1
+
+    def _hear(self) -> None:
+        """Bytes of the client, or its end."""
+        assert self._client is not None
+        try:
+            data = self._client.recv(_PIECE)
+        except OSError:
+            data = b""
+        if not data:
+            self._drop()
+            return
+        self._parser.give(data)
+        try:
+            while (request := self._parser.take()) is not None:
+                if not self._do(request):
+                    self._drop()
+                    return
+        except Broken as error:
+            self._tell(str(error))
+            self._drop()
+            return
+        self._due = time.monotonic() + self._patience_s
+
+    def _do(self, request: Message) -> bool:
+        """Answer; whether the client is still there."""
+        try:
+            return self._send(self._requests.answer(request))
+        except Refused as error:
+            return self._tell(str(error)) and self._requests.greeted
+        except (RuleBroken, WireError) as error:
+            self._tell(str(error))
+            raise
+
+    def _tell(self, text: str) -> bool:
+        return self._send(Message(Kind.ERROR, payload=text.encode()))
+
+    def _send(self, message: Message) -> bool:
+        assert self._client is not None
+        try:
+            self._client.sendall(message.pack())
+        except OSError:  # gone, or it does not read
+            return False
+        return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
 from collections.abc import Callable
@@ -28,6 +29,7 @@ class OneLineErrors(TyperGroup):
 
         from .live.setup import UsageError
         from .native.harness import RuleBroken
+        from .report.reader import NoRun
         from .run.preload import ProgramError
         from .sim.toolchain import ToolError
         from .wire.monitor import WireError
@@ -36,7 +38,7 @@ class OneLineErrors(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
-        except (UsageError, ToolError, DeviceError, RuleBroken, WireError, OSError) as error:
+        except (UsageError, NoRun, ToolError, DeviceError, RuleBroken, WireError, OSError) as error:
             errors.print(f"[bold red]error:[/] {escape(str(error).splitlines()[0])}")
             code = error.code if isinstance(error, ProgramError) else 2 if isinstance(error, UsageError) else 1
             raise typer.Exit(code) from None
@@ -130,6 +132,12 @@ Pcap = Annotated[
     Path | None,
     typer.Option(help="Capture at the engine's port. Default: one in build/live, with a name of its own."),
 ]
+Record = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER", help="Keep there what `tiptoe report` shows: the capture, states, windows, occupancy."
+    ),
+]
 
 
 @app.command()
@@ -151,6 +159,9 @@ def live(
     memory_latency: MemoryLatency = 20, time_wait: TimeWait = 2.0,
     loss: Loss = 0.0, reorder: Reorder = 0.0, duplicate: Duplicate = 0.0, corrupt: Corrupt = 0.0,
     delay: Delay = 0.0, jitter: Jitter = 0.0, seed: Seed = 1, pcap: Pcap = None,
+    record: Record = None,
+    web: Annotated[bool, typer.Option("--web", help="Show the run in a browser of this machine, while it goes on.")] = False,
+    web_port: Annotated[int, typer.Option(help="Port of the page; 0: any.", min=0, max=65535)] = 0,
     seconds: Annotated[float, typer.Option(help="End after so long; 0: with Ctrl-C.", min=0)] = 0.0,
 ) -> None:  # fmt: skip
     """Run the simulated engine on a TAP interface: stock servers and clients on either side, TCP in the engine.
@@ -166,19 +177,27 @@ def live(
     setup = _device_setup(context, device) if device else _live_setup(
         ip=ip, mac=mac, host_ip=host_ip, prefix=prefix, gateway=gateway, tap=tap, mtu=mtu, netns=netns, config=config,
         host_stack=host_stack, ip6=ip6, host_ip6=host_ip6,
-        memory_latency=memory_latency, time_wait=time_wait, seed=seed, pcap=pcap or _capture("live"), delay=delay, jitter=jitter,
-        line=dict(loss=loss, reorder=reorder, duplicate=duplicate, corrupt=corrupt),
+        memory_latency=memory_latency, time_wait=time_wait, seed=seed, delay=delay, jitter=jitter,
+        pcap=_pcap("live", pcap, record), line=dict(loss=loss, reorder=reorder, duplicate=duplicate, corrupt=corrupt),
     )  # fmt: skip
     setup.listen = [parse_listen(text) for text in listen]
     setup.forward = [parse_forward(text) for text in forward]
     if not setup.listen and not setup.forward:
         raise UsageError("nothing to do: give --listen PORT=TARGET or --forward LOCALPORT=HOST:PORT")
     setup.stat = "live"
+    setup.record = record or (setup.pcap.with_suffix("") if web and setup.pcap else None)
     with build_progress() as progress:
         session = DeviceSession(setup) if device else LiveSession(setup, progress)
-    with session:
+    with session, contextlib.ExitStack() as beside:
         _announce(session)
+        if web and setup.record:
+            from .report.server import WebPage
+
+            console.print(f"  the page: {beside.enter_context(WebPage(setup.record, web_port)).url}", soft_wrap=True)
         _run_live(session, seconds)
+    if session.recorder:
+        why = f" ({session.recorder.why_ended})" if session.recorder.why_ended else ""
+        console.print(f"[dim]tiptoe report[/] {setup.record}{why}", soft_wrap=True)
 
 
 @app.command(context_settings={"allow_interspersed_args": False})
@@ -191,6 +210,7 @@ def run(
     memory_latency: MemoryLatency = 20, time_wait: TimeWait = 2.0,
     loss: Loss = 0.0, reorder: Reorder = 0.0, duplicate: Duplicate = 0.0, corrupt: Corrupt = 0.0,
     delay: Delay = 0.0, jitter: Jitter = 0.0, seed: Seed = 1, pcap: Pcap = None,
+    record: Record = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No announcement, no summary.")] = False,
 ) -> None:  # fmt: skip
     """Run a stock dynamic program whose TCP sockets are served by the engine; its exit code is ours.
@@ -204,10 +224,11 @@ def run(
     setup = _device_setup(context, device) if device else _live_setup(
         ip=ip, mac=mac, host_ip=host_ip, prefix=prefix, gateway=gateway, tap=tap, mtu=mtu, netns=netns, config=config,
         host_stack=host_stack, ip6=ip6, host_ip6=host_ip6,
-        memory_latency=memory_latency, time_wait=time_wait, seed=seed, pcap=pcap or _capture("run"), delay=delay, jitter=jitter,
-        line=dict(loss=loss, reorder=reorder, duplicate=duplicate, corrupt=corrupt),
+        memory_latency=memory_latency, time_wait=time_wait, seed=seed, delay=delay, jitter=jitter,
+        pcap=_pcap("run", pcap, record), line=dict(loss=loss, reorder=reorder, duplicate=duplicate, corrupt=corrupt),
     )  # fmt: skip
     setup.stat = f"run {program[0]}"
+    setup.record = record
     raise typer.Exit(run_program(setup, program, quiet=quiet))
 
 
@@ -228,10 +249,47 @@ def stat(
     raise typer.Exit(show(console, pid, watch, as_json))
 
 
-def _capture(name: str) -> Path:
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of --record, or a capture alone.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="The page. Default: report.html in the folder, NAME.html beside a capture."),
+    ] = None,
+    frames: Annotated[int, typer.Option(help="Frames in it at most: the last ones.", min=1)] = 20_000,
+    size: Annotated[
+        int, typer.Option("--bytes", help="Bytes of each frame in it; the headers are 54 and more.", min=54)
+    ] = 160,
+) -> None:
+    """One HTML file of a run, for a browser: sequence graphs, states, windows, occupancy, events, each segment's bytes.
+
+    Example: tiptoe report build/live/run
+    """
+    from .report.command import report as make
+
+    make(console, run, out, kept=frames, frame_bytes=size)
+
+
+@app.command()
+def waves(
+    waveform: Annotated[Path, typer.Argument(metavar="FILE", help="A waveform of the engine (.fst or .vcd).")],
+    cycle: Annotated[int | None, typer.Option(help="Put the cursor there.", min=0)] = None,
+    viewer: Annotated[str, typer.Option(help="surfer or gtkwave. Default: whichever is installed.")] = "",
+) -> None:
+    """Open a waveform with a prepared view of a segment's way through the engine.
+
+    Example: tiptoe waves build/script/waves.fst --cycle 12345
+    """
+    from .report.command import open_waves
+
+    raise typer.Exit(open_waves(console, waveform, cycle, viewer))
+
+
+def _pcap(name: str, pcap: Path | None, record: Path | None) -> Path:
+    from .native.recorder import CAPTURE
     from .wire.pcap import free_capture
 
-    return free_capture(BUILD / "live" / f"{name}.pcap")
+    return pcap or (record / CAPTURE if record else free_capture(BUILD / "live" / f"{name}.pcap"))
 
 
 def _live_setup(
@@ -382,7 +440,13 @@ def script(
     pcap: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Keep every capture there; without, those of failures.")
     ] = None,
-    trace: Annotated[bool, typer.Option("--trace", help="A waveform of each failure, beside its capture.")] = False,
+    trace: Annotated[
+        bool,
+        typer.Option("--trace", help="A waveform of each failure, beside its capture; with --record, of each script."),
+    ] = False,
+    record: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Keep what `tiptoe report` shows there, a folder a script.")
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="What of a script was ignored.")] = False,
 ) -> None:
     """Run packet scripts (packetdrill's language) on the simulated engine, in simulated time.
@@ -395,7 +459,7 @@ def script(
 
     code = run_scripts(
         paths, _sized(config, 0, 1500) if config else DEFAULT, console, pcap=pcap, trace=trace, tolerance_us=tolerance or None,
-        lenient=lenient, verbose=verbose,
+        lenient=lenient, verbose=verbose, record=record,
     )  # fmt: skip
     raise typer.Exit(code)
 

@@ -86,6 +86,7 @@ class Server:
         self._ready.register(listener, selectors.EVENT_READ)
         self._client: socket.socket | None = None
         self._due = 0.0
+        self._more = False  # messages have been heard that are not answered yet: between them others are looked at
         self._parting: dict[socket.socket, float] = {}
         self.served = 0
         """Clients that have come and gone."""
@@ -103,26 +104,29 @@ class Server:
         told it, has broken a rule: the client knows."""
         while not clients or self.served < clients:
             now = time.monotonic()
-            amid = self._client is not None and self._parser.amid
+            amid = self._client is not None and self._parser.amid and not self._more
             if amid and now >= self._due:
                 self._dismiss("the rest of a message did not come")
                 continue
             for parting in [parting for parting, due in self._parting.items() if now >= due]:
                 self._see_off(parting)
             dues = [*self._parting.values(), *([self._due] if amid else [])]
-            try:
-                self._engine.idle(self._ready, min(dues) - now if dues else None)
-            except (RuleBroken, WireError) as error:
-                if self._client is not None:
-                    self._tell(str(error))
-                raise
+            if not self._more:
+                try:
+                    self._engine.idle(self._ready, min(dues) - now if dues else None)
+                except (RuleBroken, WireError) as error:
+                    if self._client is not None:
+                        self._tell(str(error))
+                    raise
             for key, _ in self._ready.select(0):
                 if key.fileobj is self._listener:
                     self._accept()
-                elif key.fileobj is self._client:
+                elif key.fileobj is self._client and not self._more:
                     self._hear()
                 elif key.fileobj in self._parting:
                     self._skip(key.fileobj)
+            if self._more:
+                self._answer()
 
     def _accept(self) -> None:
         try:
@@ -131,7 +135,10 @@ class Server:
             return
         made.settimeout(self._patience_s)
         while self._client is not None and self._leaving():
-            self._hear()
+            if self._more:
+                self._answer()
+            else:
+                self._hear()
         if self._client is not None:
             with contextlib.suppress(OSError):
                 made.sendall(Message(Kind.ERROR, payload=b"another client is served").pack())
@@ -155,7 +162,7 @@ class Server:
             self._gone()
 
     def _gone(self) -> None:
-        self._client = None
+        self._client, self._more = None, False
         self._engine.forget()
         self.served += 1
 
@@ -205,26 +212,28 @@ class Server:
             self._drop()
             return
         self._parser.give(data)
+        self._more = True
+
+    def _answer(self) -> None:
+        """The next message, if it is complete."""
         try:
-            while (request := self._parser.take()) is not None:
-                try:
-                    there = self._do(request)
-                except Refused as error:
-                    if not self._requests.greeted:
-                        raise
-                    there = self._tell(str(error))
-                if not there:
-                    self._drop()
-                    return
+            request = self._parser.take()
+            if request is None:
+                self._more = False
+                self._due = time.monotonic() + self._patience_s
+            elif not self._do(request):
+                self._drop()
         except (Broken, Refused) as error:
             self._dismiss(str(error))
-            return
-        self._due = time.monotonic() + self._patience_s
 
     def _do(self, request: Message) -> bool:
-        """Answer; whether the client is still there."""
+        """Answer; whether the client is still there. Refused when it has not begun with HELLO."""
         try:
             return self._send(self._requests.answer(request))
+        except Refused as error:
+            if not self._requests.greeted:
+                raise
+            return self._tell(str(error))
         except (RuleBroken, WireError) as error:
             self._tell(str(error))
             raise

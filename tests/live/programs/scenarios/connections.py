@@ -156,6 +156,16 @@ def both_ways_shut():
 
 
 @scenario
+def reset_behind_the_fin():
+    """Told without a write; the end of the stream stays one."""
+    with dial("end_and_reset") as made:
+        poll = select.poll()
+        poll.register(made, 0)
+        hung = any(mask & select.POLLHUP for _, mask in poll.poll(20_000))
+        return [hung, read_all(made).decode(), error_of(made.send, b"x")]
+
+
+@scenario
 def epoll_edges():
     with dial("echo") as made, select.epoll() as epoll:
         made.setblocking(False)

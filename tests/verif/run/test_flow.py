@@ -24,6 +24,11 @@ class Offloaded:
         self.sent = b""
         self.full = self.shut = False
 
+    def end(self) -> None:
+        """The peer's FIN."""
+        self.incoming.append(b"")
+        self.ended = True
+
     def setsockopt(self, *_: int) -> None:
         pass
 
@@ -234,7 +239,7 @@ def test_ends_in_every_order(pair, steps, ending, sent, read):
         "RDWR of the other": lambda: other[0].shutdown(socket.SHUT_RDWR),
         "close of the other": lambda: other.pop().close(),
         "data": lambda: offloaded.incoming.append(b"d"),
-        "fin": lambda: (offloaded.incoming.append(b""), setattr(offloaded, "ended", True)),
+        "fin": offloaded.end,
         "rst": lambda: setattr(offloaded, "reset", errno.ECONNRESET),
         "full": lambda: setattr(offloaded, "full", True),
         "room": lambda: setattr(offloaded, "full", False),

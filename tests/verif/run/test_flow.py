@@ -260,3 +260,17 @@ def test_ends_in_every_order(pair, steps, ending, sent, read):
         ours.close()
     if read is not None:
         assert observed(theirs) == read
+
+
+def test_without_unix_diag_a_shutdown_behind_the_peers_fin_is_in_order_all_the_same(pair):
+    """The system cannot tell who holds the end: what looks closed is taken for that, and nothing is lost by it here."""
+    ours, theirs = pair
+    offloaded = Offloaded(b"answer")
+    flow = Flow(ours, offloaded, lambda: False)
+    flow.turn(events(ours))
+    theirs.sendall(b"request")
+    theirs.shutdown(socket.SHUT_WR)
+    assert flow.turn(events(ours)) == (Ending.CLOSED, False)
+    ours.close()
+    assert observed(theirs) == "answer."
+    assert offloaded.sent == b"request" and offloaded.shut

@@ -84,6 +84,11 @@ class Peer:
         time.sleep(0.3)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
 
+    def _do_end_and_reset(self, connection, address) -> None:
+        connection.shutdown(socket.SHUT_WR)
+        time.sleep(0.3)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+
     def _do_wait(self, connection, address) -> None:
         """Take nothing until somebody says go."""
         self._go.clear()

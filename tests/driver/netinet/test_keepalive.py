@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import random
 import socket
 from typing import Any
 
@@ -352,3 +353,67 @@ def test_probes_are_told_by_tcp_info(bench: Bench) -> None:
     later(bench, IDLE)
     later(bench, INTVL)
     assert conn.sock.info().tcpi_probes == 2
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_no_probe_is_early_and_no_end_is_early_or_never(bench: Bench, seed: int) -> None:
+    """Options change, the device has no room or cannot read, data comes and goes, keep-alive is switched, in any moment."""
+    rng = random.Random(seed)
+    device, commands = bench.device, bench.dev.engine.commands
+    conn = watched(bench, idle := rng.randint(1, 8), intvl := rng.randint(1, 8), cnt := rng.randint(1, 4))
+    device.tcb["unanswered"] = 0
+    room, answer, done = commands.room, device.answer, device.done
+    stalled = failing = False
+    heard_us = probed_us = device.time
+    gone = acked = unanswered = 0
+    for _ in range(400):
+        match rng.randrange(14):
+            case 0:
+                conn.sock.setsockopt(TCP, socket.TCP_KEEPIDLE, idle := rng.randint(1, 8))
+            case 1:
+                conn.sock.setsockopt(TCP, socket.TCP_KEEPINTVL, intvl := rng.randint(1, 8))
+            case 2:
+                conn.sock.setsockopt(TCP, socket.TCP_KEEPCNT, cnt := rng.randint(1, 4))
+            case 3:
+                conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 0)
+                conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                heard_us, unanswered = device.time, 0
+            case 4:
+                stalled = not stalled
+                commands.room = (lambda count: False) if stalled else room  # type: ignore[method-assign]
+            case 5:
+                failing = not failing
+                device.answer = (lambda command: done(command, 1)) if failing else answer
+            case 6:
+                conn.deliver(b"x")
+                device.tcb["unanswered"] = unanswered = 0
+                heard_us = device.time
+            case 7 if not stalled:
+                conn.sock.send(b"x")
+                steps(bench, rng.randrange(20))
+                acked += 1
+                conn.ack(acked)
+                device.tcb["unanswered"] = unanswered = 0
+                heard_us = device.time
+            case 8 if unanswered:
+                device.tcb["unanswered"] = unanswered = 0  # the answer to a probe
+                heard_us = device.time
+        for _ in range(rng.randrange(40)):
+            later(bench, 0.05)
+            if probes(conn) > gone:
+                assert probes(conn) == gone + 1
+                since_us, least = (probed_us, intvl) if unanswered else (heard_us, idle)
+                assert device.time - since_us >= least * SECOND, "early"
+                assert unanswered < cnt or not unanswered, "asked too often"
+                gone, probed_us = gone + 1, device.time
+                unanswered += 1
+                device.tcb["unanswered"] = 1
+            if aborts(conn):
+                assert unanswered >= cnt and device.time - probed_us >= intvl * SECOND
+                return
+    commands.room, device.answer = room, answer  # type: ignore[method-assign]
+    device.tcb["unanswered"] = 1
+    for _ in range(200 * (idle + (cnt + 2) * intvl)):
+        later(bench, 0.05)
+        device.tcb["unanswered"] = 1
+    assert aborts(conn) == 1

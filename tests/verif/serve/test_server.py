@@ -171,6 +171,18 @@ def test_each_message(served):
         (9, 0, b"what", "kind 9"),
         (0xFFFF_FFFF, 0, b"", "kind 4294967295"),
         (Kind.HELLO, 2, b"", "version 1"),
+        (Kind.HELLO, 1, b"hello", "a head alone"),
+        (Kind.READ, 0x10, b"four", "a head alone"),
+        (Kind.WAIT, 10, b"x", "a head alone"),
+        (Kind.TAKE, 0, b"x" * LONGEST, "a head alone"),
+        (Kind.WRITE, 0x10, b"", "4 bytes, not 0"),
+        (Kind.WRITE, 0x10, b"x" * 8, "4 bytes, not 8"),
+        (Kind.LOAD, (3 << 20) + 1, WORD.pack(0), "beyond host memory"),
+        (Kind.LOAD, 1 << 32, WORD.pack(1), "beyond host memory"),
+        (Kind.LOAD, 0, WORD.pack(0xFFFF_FFFF), "at most"),
+        (Kind.STORE, (1 << 64) - 2, b"four", "beyond host memory"),
+        (Kind.SEND, 0, b"", "14 to 65535"),
+        (Kind.SEND, 0, b"x" * 65536, "14 to 65535"),
     ],
 )
 def test_what_cannot_be_is_told_and_does_nothing(served, kind, argument, payload, said):
@@ -297,6 +309,75 @@ def test_a_second_client_is_told_and_the_first_notices_nothing(served):
     assert_alive(address)
 
 
+@pytest.mark.parametrize("pause", [0, 0.05])
+def test_a_last_word_is_read_by_who_sends_first(served, pause):
+    """Not a broken pipe instead: a second client, with its HELLO, and one in the middle of much too much."""
+    _, address = served
+    first = Client(address)
+    for _ in range(20):  # more than are kept waiting
+        second = Client(address, greet=False)
+        time.sleep(pause)
+        assert second.ask(Kind.HELLO, VERSION) == (Kind.ERROR, 0, b"another client is served")
+        assert second.ended()
+    first.socket.sendall(HEAD.pack(Kind.STORE, 2 * LONGEST, 0) + bytes(2 * LONGEST))
+    assert "at most" in first.take()[2].decode()
+    assert first.ended()
+    assert_alive(address)
+
+
+@pytest.mark.parametrize("served", [0.3], indirect=True)
+def test_a_last_word_is_kept_for_a_while_only(served):
+    _, address = served
+    first, second = Client(address), Client(address, greet=False)
+    second.take()
+    with pytest.raises(OSError):  # it sends on and on
+        for _ in range(1000):
+            second.put(Kind.READ, 8)
+            time.sleep(0.01)
+    assert first.ask(Kind.READ, 8) == (Kind.READ, 9, b"")
+
+
+@pytest.mark.parametrize("served", [0.5], indirect=True)
+def test_who_reads_slowly_stays(served):
+    """Its patience is for an answer that finds no room at all."""
+    _, address = served
+    client = Client(address)
+    client.put(Kind.LOAD, 0, WORD.pack(LONGEST))
+    left = HEAD.size + LONGEST
+    while left:
+        time.sleep(0.1)
+        left -= len(client.exactly(min(left, 1 << 17)))
+    assert client.ask(Kind.READ, 8) == (Kind.READ, 9, b"")
+
+
+def test_a_rule_broken_between_messages_is_told(served):
+    engine, address = served
+    client = Client(address)
+
+    def breaks(ready, timeout_s):
+        raise RuleBroken("cycle 8: a rule")
+
+    engine.idle = breaks
+    client.put(Kind.READ, 8)  # perhaps it is read yet
+    while (told := client.take())[0] == Kind.READ:
+        pass
+    assert told == (Kind.ERROR, 0, b"cycle 8: a rule")
+    engine.thread.join(10)
+    assert [type(failure) for failure in engine.failures] == [RuleBroken]
+
+
+def test_a_second_client_does_not_wait_for_all_that_the_first_has_asked(served):
+    engine, address = served
+    engine.wait = lambda timeout_us: time.sleep(0.05) or Event(0)
+    first = Client(address)
+    first.socket.sendall(200 * HEAD.pack(Kind.WAIT, 0, 1))
+    begin = time.monotonic()
+    assert Client(address, greet=False).take() == (Kind.ERROR, 0, b"another client is served")
+    assert time.monotonic() - begin < 5
+    first.socket.close()
+    assert_alive(address)
+
+
 def test_a_broken_rule_is_told_and_ends_it(served):
     engine, address = served
     client = Client(address)
@@ -312,6 +393,14 @@ def test_the_socket_is_the_user_s_and_never_taken_from_another(tmp_path):
         with pytest.raises(FileExistsError, match="another process"):
             listen_unix(path)
     listen_unix(path).close()  # nobody serves it any more
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as another,
+        pytest.raises(FileExistsError, match="another process"),
+    ):
+        path.unlink()
+        another.bind(str(path))  # as a logger's
+        listen_unix(path)
+    assert path.exists()
     file = tmp_path / "file"
     file.write_text("dear")
     with pytest.raises(FileExistsError, match="no socket"):

@@ -15,6 +15,7 @@ from tiptoe_driver.netinet.tcp_fsm import TCPS_ESTABLISHED
 from tiptoe_driver.netinet.tcp_info import tcp_info
 
 from .endpoint import ERRNO, Answer, Endpoint, Keeper, State
+from .flow import discard
 from .listener import Listener
 from .options import Options, info_of
 from .protocol import Action, Address, Name, Reply, Request, host_name, pack_options
@@ -211,13 +212,6 @@ class ProgramSocket(Endpoint):
         return Reply(
             action=Action.FALL_BACK, family=self.family, name=self.local, data=pack_options(self.options.as_set())
         )  # fmt: skip
-
-
-def discard(end: socket.socket) -> None:
-    """Throw away everything in the queue."""
-    with contextlib.suppress(BlockingIOError):
-        while end.recv(1 << 16):
-            pass
 
 
 def fill(descriptor: int) -> int:

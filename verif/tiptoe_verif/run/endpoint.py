@@ -17,6 +17,7 @@ from ..live.records import Record
 from ..live.relay import RESET
 from ..live.switchboard import Switchboard
 from .flow import Ending, Flow, consume
+from .held import Held
 from .listener import Listener, Member
 from .options import Options
 from .protocol import Name, Reply, pack_accepted
@@ -105,10 +106,12 @@ class Endpoint:
         self._events = 0
         self.turn: Callable[[], None] = self._turn  # one bound method, for the switchboard's bookkeeping
         self.end: socket.socket | None = None
+        self._theirs: Held | None = None
 
     def open(self, *, nonblocking: bool = False) -> socket.socket:
         """Make the pair; returns the program's end, which is to be passed on and closed."""
         theirs, self.end = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._theirs = Held(theirs)
         theirs.setblocking(not nonblocking)
         theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _PAIR_BYTES)
         # A system that grants less: resets look like an end of the stream there.
@@ -132,7 +135,7 @@ class Endpoint:
     @property
     def held(self) -> bool:
         """Whether a process still has the program's end."""
-        return self.end is not None and not self._events & select.EPOLLHUP
+        return self._theirs is not None and self.live and (not self._events & select.EPOLLHUP or self._theirs())
 
     def _happened(self, events: int) -> None:
         if events & select.EPOLLERR and self.end is not None:
@@ -175,7 +178,7 @@ class Endpoint:
 
     def _look_at_attempt(self) -> None:
         """Whether the active open is decided."""
-        assert self.offloaded is not None and self.end is not None
+        assert self.offloaded is not None and self.end is not None and self._theirs is not None
         if not self.offloaded.writable():
             return
         error = self.offloaded.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -190,7 +193,7 @@ class Endpoint:
             self._finish(Ending.FAILED, os.strerror(error))
         else:
             self.state = State.CONNECTED
-            self.flow = Flow(self.end, self.offloaded, kept=int(self._keeps))
+            self.flow = Flow(self.end, self.offloaded, self._theirs, kept=int(self._keeps))
             consume(self.end, self._junk - self._keeps)  # now the program's end is writable
             self.broker.board.call_soon(self.turn)
         for answer in waiting:  # who was interrupted meanwhile has not been told
@@ -220,10 +223,10 @@ class Endpoint:
         self.state, self._told = State.CONNECTED, True
         self.record = self.broker.new_record(peer, self.local[1])
         with self.open() as theirs:
-            assert self.end is not None
+            assert self.end is not None and self._theirs is not None
             if self._keeps:
                 theirs.send(b"\0")  # the byte that stays
-            self.flow = Flow(self.end, offloaded, kept=int(self._keeps))
+            self.flow = Flow(self.end, offloaded, self._theirs, kept=int(self._keeps))
             if not parent.hand_over(theirs, self):
                 self._finish(Ending.ABORTED)
                 return
@@ -239,7 +242,7 @@ class Endpoint:
         assert self.flow is not None and self.end is not None
         ending: Ending | None
         try:
-            if self._events & select.EPOLLHUP and self.options.resets_on_close:
+            if self.options.resets_on_close and not self.held:
                 ending, more = Ending.ABORTED, False  # no FIN, and what was not sent yet is not sent
             else:
                 ending, more = self.flow.turn(self._events)

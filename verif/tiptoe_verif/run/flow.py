@@ -5,15 +5,18 @@ gives ECONNRESET only when something was left unread, and this byte is what is l
 orderly end it is consumed first. It comes from the connection's beginning (see endpoint.py), so there is always one
 (unless socket buffers are too small here for what it holds: `kept` is 0 then).
 
-EPOLLHUP says that the program has closed its end only while ours may still send: once the peer's FIN was passed on, a
-program that shuts down its sending side gives the same event, and goes on reading.
+EPOLLHUP does not say that the program has closed its end: with both directions shut it is the same, and the program may go
+on with the socket (see held.py). What arrives behind its shutdown(SHUT_RDWR) is acknowledged and thrown away, as behind
+SHUT_RD, and what it has sent before is not given up.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import select
 import socket
+from collections.abc import Callable
 from enum import Enum
 
 from tiptoe_driver import Socket
@@ -37,6 +40,8 @@ class Flow:
     ----------
     end : socket.socket
         The broker's end of the pair.
+    held : callable
+        Whether a process still has the program's end, asked when it looks closed.
     kept : int
         Bytes to be ignored in its queue, 0 or 1.
 
@@ -48,8 +53,8 @@ class Flow:
         Errno of a connection that FAILED.
     """
 
-    def __init__(self, end: socket.socket, offloaded: Socket, *, kept: int = 1) -> None:
-        self._end, self._offloaded, self._kept = end, offloaded, kept
+    def __init__(self, end: socket.socket, offloaded: Socket, held: Callable[[], bool], *, kept: int = 1) -> None:
+        self._end, self._offloaded, self._held, self._kept = end, offloaded, held, kept
         offloaded.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)  # a pair has no mark: no byte is left out
         self._inward = Half(offloaded.recv, self._give, self._end_of_stream)
         self._outward_done = False
@@ -69,14 +74,20 @@ class Flow:
         """
         if events & select.EPOLLERR:
             return Ending.ABORTED, False  # as TCP resets when a socket is closed with data unread
-        closed = bool(events & select.EPOLLHUP) and not self._inward.done
+        shut = bool(events & select.EPOLLHUP)
+        closed = shut and not self._held()
+        self._discarding |= shut and not closed
         more = self._move_inward(closed)
+        if self._inward.done and not self.error:  # who receives no more is not told of a reset
+            self.error = self._offloaded.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if self.error == errno.EPIPE and closed:
             return Ending.ABORTED, False  # data has arrived for a closed socket
         more |= self._move_outward(bool(events & select.EPOLLRDHUP))
         if self.error:
             if self._inward.waiting and not closed:
-                return None, False  # what came before the error is given first
+                return None, more  # what came before the error is given first
+            if self._inward.done:
+                discard(self._end)  # the stream has ended in order: as on Linux the error is for who writes (EPIPE)
             return Ending.FAILED, False
         if self._outward_done and (self._inward.done or closed):
             unread = self._inward.waiting or (closed and self._unread())
@@ -113,7 +124,7 @@ class Flow:
     def _still_open(self) -> bool:
         poll = select.poll()
         poll.register(self._end, 0)
-        return not any(events & select.POLLHUP for _, events in poll.poll(0))
+        return not any(events & select.POLLHUP for _, events in poll.poll(0)) or self._held()
 
     # --- from the program to the network ---
 
@@ -138,6 +149,13 @@ class Flow:
             except OSError as error:
                 self.error = error.errno or errno.EIO
         return False
+
+
+def discard(end: socket.socket) -> None:
+    """Throw away everything in the queue."""
+    with contextlib.suppress(BlockingIOError):
+        while end.recv(CHUNK):
+            pass
 
 
 def consume(end: socket.socket, count: int) -> None:

@@ -10,6 +10,8 @@ from .protocol import LONGEST, MOST_WAIT_US, VERSION, WELCOME, Event, Kind, Mess
 
 _WORD = struct.Struct("<I")
 _REGISTERS_END = 1 << 20
+_BARE = frozenset({Kind.HELLO, Kind.READ, Kind.WAIT, Kind.TAKE})
+"""Requests that are a head alone."""
 
 
 class Served(Protocol):
@@ -59,6 +61,8 @@ class Requests:
             raise Refused(f"there is no message of kind {request.kind}")
         if not self.greeted and request.kind != Kind.HELLO:
             raise Refused("HELLO comes first")
+        if request.kind in _BARE and request.payload:
+            raise Refused(f"{Kind(request.kind).name} is a head alone, without the {len(request.payload)} bytes")
         argument, payload = call(request.argument, request.payload)
         return Message(request.kind, argument, payload)
 

@@ -1,13 +1,15 @@
 """The socket: one client at a time, whose mistakes end at worst its own connection.
 
 Why every wait ends: half a message is waited for, and an answer that is not read kept, ``patience_s``; a WAIT is a second
-at most; between messages a client may think as long as it likes. A client that goes leaves the engine as it is: the next begins
-with a soft reset, as any driver does.
+at most; between messages a client may think as long as it likes. Who is told a last word has as long to read it: were the
+socket closed at once, a client that is sending yet would find that it cannot, and not look (RFC 9112 section 9.6 has the same
+of HTTP). A client that goes leaves the engine as it is: the next begins with a soft reset, as any driver does.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import selectors
@@ -23,6 +25,7 @@ from .protocol import Broken, Kind, Message, Parser, Refused
 from .requests import Requests, Served
 
 _PIECE = 65536
+_MOST_PARTING = 16
 
 
 class Engine(Served, Protocol):
@@ -42,7 +45,11 @@ def listen_unix(path: Path) -> socket.socket:
         if not stat.S_ISSOCK(path.stat().st_mode):
             raise FileExistsError(f"{path} exists, and is no socket")
         with socket.socket(socket.AF_UNIX) as probe:
-            if probe.connect_ex(str(path)) == 0:
+            probe.setblocking(False)  # one that is busy would have us wait
+            if probe.connect_ex(str(path)) not in (
+                errno.ECONNREFUSED,
+                errno.ENOENT,
+            ):  # of another kind, or not ours to use
                 raise FileExistsError(f"{path} is served by another process")
         path.unlink()
     listener = socket.socket(socket.AF_UNIX)
@@ -79,12 +86,16 @@ class Server:
         self._ready.register(listener, selectors.EVENT_READ)
         self._client: socket.socket | None = None
         self._due = 0.0
+        self._more = False  # messages have been heard that are not answered yet: between them others are looked at
+        self._parting: dict[socket.socket, float] = {}
         self.served = 0
         """Clients that have come and gone."""
 
     def close(self) -> None:
-        """Close both sockets."""
+        """Close all sockets."""
         self._drop()
+        while self._parting:
+            self._see_off(next(iter(self._parting)))
         self._ready.close()
         self._listener.close()
 
@@ -92,17 +103,30 @@ class Server:
         """Serve; until so many clients have gone (0: for ever). RuleBroken and WireError when the engine, or what its driver has
         told it, has broken a rule: the client knows."""
         while not clients or self.served < clients:
-            left = max(0.0, self._due - time.monotonic()) if self._client and self._parser.amid else None
-            if left == 0:
-                self._tell("the rest of a message did not come")
-                self._drop()
+            now = time.monotonic()
+            amid = self._client is not None and self._parser.amid and not self._more
+            if amid and now >= self._due:
+                self._dismiss("the rest of a message did not come")
                 continue
-            self._engine.idle(self._ready, left)
+            for parting in [parting for parting, due in self._parting.items() if now >= due]:
+                self._see_off(parting)
+            dues = [*self._parting.values(), *([self._due] if amid else [])]
+            if not self._more:
+                try:
+                    self._engine.idle(self._ready, min(dues) - now if dues else None)
+                except (RuleBroken, WireError) as error:
+                    if self._client is not None:
+                        self._tell(str(error))
+                    raise
             for key, _ in self._ready.select(0):
                 if key.fileobj is self._listener:
                     self._accept()
-                elif key.fileobj is self._client:
+                elif key.fileobj is self._client and not self._more:
                     self._hear()
+                elif key.fileobj in self._parting:
+                    self._skip(key.fileobj)
+            if self._more:
+                self._answer()
 
     def _accept(self) -> None:
         try:
@@ -111,10 +135,14 @@ class Server:
             return
         made.settimeout(self._patience_s)
         while self._client is not None and self._leaving():
-            self._hear()
+            if self._more:
+                self._answer()
+            else:
+                self._hear()
         if self._client is not None:
-            with contextlib.suppress(OSError), made:
+            with contextlib.suppress(OSError):
                 made.sendall(Message(Kind.ERROR, payload=b"another client is served").pack())
+            self._part(made)
             return
         if made.family == socket.AF_INET:
             made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -131,9 +159,47 @@ class Server:
         if self._client is not None:
             self._ready.unregister(self._client)
             self._client.close()
-            self._client = None
-            self._engine.forget()
-            self.served += 1
+            self._gone()
+
+    def _gone(self) -> None:
+        self._client, self._more = None, False
+        self._engine.forget()
+        self.served += 1
+
+    def _dismiss(self, text: str) -> None:
+        """Tell the client why, and serve it no more."""
+        assert self._client is not None
+        if not self._tell(text):
+            self._drop()
+            return
+        self._ready.unregister(self._client)
+        self._part(self._client)
+        self._gone()
+
+    def _part(self, told: socket.socket) -> None:
+        """What it sends is thrown away until it goes."""
+        if len(self._parting) == _MOST_PARTING:
+            self._see_off(next(iter(self._parting)))
+        told.setblocking(False)
+        with contextlib.suppress(OSError):  # gone already: that is to be read
+            told.shutdown(socket.SHUT_WR)
+        self._ready.register(told, selectors.EVENT_READ)
+        self._parting[told] = time.monotonic() + self._patience_s
+
+    def _skip(self, parting: socket.socket) -> None:
+        try:
+            gone = not parting.recv(_PIECE)
+        except BlockingIOError:
+            return
+        except OSError:
+            gone = True
+        if gone:
+            self._see_off(parting)
+
+    def _see_off(self, parting: socket.socket) -> None:
+        del self._parting[parting]
+        self._ready.unregister(parting)
+        parting.close()
 
     def _hear(self) -> None:
         """Bytes of the client, or its end."""
@@ -146,23 +212,28 @@ class Server:
             self._drop()
             return
         self._parser.give(data)
+        self._more = True
+
+    def _answer(self) -> None:
+        """The next message, if it is complete."""
         try:
-            while (request := self._parser.take()) is not None:
-                if not self._do(request):
-                    self._drop()
-                    return
-        except Broken as error:
-            self._tell(str(error))
-            self._drop()
-            return
-        self._due = time.monotonic() + self._patience_s
+            request = self._parser.take()
+            if request is None:
+                self._more = False
+                self._due = time.monotonic() + self._patience_s
+            elif not self._do(request):
+                self._drop()
+        except (Broken, Refused) as error:
+            self._dismiss(str(error))
 
     def _do(self, request: Message) -> bool:
-        """Answer; whether the client is still there."""
+        """Answer; whether the client is still there. Refused when it has not begun with HELLO."""
         try:
             return self._send(self._requests.answer(request))
         except Refused as error:
-            return self._tell(str(error)) and self._requests.greeted
+            if not self._requests.greeted:
+                raise
+            return self._tell(str(error))
         except (RuleBroken, WireError) as error:
             self._tell(str(error))
             raise
@@ -172,8 +243,10 @@ class Server:
 
     def _send(self, message: Message) -> bool:
         assert self._client is not None
+        left = memoryview(message.pack())
         try:
-            self._client.sendall(message.pack())
+            while left:  # not sendall, whose time-out is for all of it
+                left = left[self._client.send(left) :]
         except OSError:  # gone, or it does not read
             return False
         return True

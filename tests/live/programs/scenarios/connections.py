@@ -20,6 +20,7 @@ from scenarios.common import (
     dial,
     digest,
     error_of,
+    last_ending,
     new,
     poll_of,
     read_all,
@@ -133,6 +134,35 @@ def fin_and_half_close():
         seen.append(made.recv(10).decode())
         seen.append(error_of(made.send, b"x"))
     return seen
+
+
+@scenario
+def both_ways_shut():
+    """No close yet: what was sent arrives, and its end, not a reset."""
+    seen = []
+    with dial("greet") as made:
+        wait_for(made, select.POLLIN)  # unread
+        made.sendall(b"in order")
+        made.shutdown(socket.SHUT_RDWR)
+        time.sleep(0.5)
+        seen.append(last_ending())
+    with dial("sink") as made:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        made.sendall(b"in order")
+        made.shutdown(socket.SHUT_RDWR)
+        time.sleep(0.5)
+        seen.append(last_ending())
+    return seen
+
+
+@scenario
+def reset_behind_the_fin():
+    """Told without a write; the end of the stream stays one."""
+    with dial("end_and_reset") as made:
+        poll = select.poll()
+        poll.register(made, 0)
+        hung = any(mask & select.POLLHUP for _, mask in poll.poll(20_000))
+        return [hung, read_all(made).decode(), error_of(made.send, b"x")]
 
 
 @scenario

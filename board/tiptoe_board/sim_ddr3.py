@@ -20,7 +20,10 @@ _DFI_LANES = 2 * PHASES
 
 
 class SimDdr3Phy(Module, AutoCSR):  # type: ignore[misc]
-    """Reads of a lane are damaged unless its shift and delay are among those of ``GOOD``; its strobe is seen at its delays."""
+    """Reads of a lane are damaged unless its shift and delay are among those of ``GOOD``; its strobe is seen at its delays.
+
+    A register that no PHY has, ``mute``, behind the others: while it is 1 the chip gives no answer.
+    """
 
     def __init__(self, clock_hz: int) -> None:
         kind, _ = CHIPS[SIM_CHIP]
@@ -33,6 +36,7 @@ class SimDdr3Phy(Module, AutoCSR):  # type: ignore[misc]
         self._rdly_dq_bitslip = CSR()
         self._burstdet_clr = CSR()
         self._burstdet_seen = CSRStatus(LANES)
+        self._mute = CSRStorage()
 
         self.submodules.model = model = SDRAMPHYModel(module, self.settings, clk_freq=clock_hz)
         geometry = module.geom_settings
@@ -49,7 +53,7 @@ class SimDdr3Phy(Module, AutoCSR):  # type: ignore[misc]
     def _lane(self, lane: int, good_shift: int, good_delays: range, reads: Any) -> None:
         mine = self._dly_sel.storage[lane]
         shift, delay, seen, good = Signal(2), Signal(3), Signal(), Signal()
-        strobe = (delay >= good_delays.start) & (delay < good_delays.stop)
+        strobe = ~self._mute.storage & (delay >= good_delays.start) & (delay < good_delays.stop)
         self.sync += [
             If(mine & self._rdly_dq_inc.re, delay.eq(delay + 1)),
             If(mine & self._rdly_dq_rst.re, delay.eq(0)),

@@ -35,6 +35,9 @@ def status_address(name: str) -> int:
     return CSR_BASE + CSR_PAGE * CSR_PAGES["status"] + 4 * STATUS_NAMES.index(name)
 
 
+PROGRAM_FAULT = CSR_BASE + CSR_PAGE * CSR_PAGES["program"]
+"""What a processor's program says of itself (``cpu.Program``)."""
+
 UART_BAUD = 1_000_000
 """Of the serial bridge."""
 

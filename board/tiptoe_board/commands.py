@@ -55,7 +55,9 @@ def _board(name: str, memory: str = "", cpu: str = "") -> Board:
     if cpu and cpu not in CPUS:
         sys.exit(f"error: no processor {cpu!r}: there are {', '.join(CPUS)}")
     if cpu and memory and memory not in RAM_BYTES:
-        sys.exit(f"error: beside a processor host memory is one of {', '.join(RAM_BYTES)}: there is no room for {memory!r}")
+        sys.exit(
+            f"error: beside a processor host memory is one of {', '.join(RAM_BYTES)}: there is no room for {memory!r}"
+        )
     return replace(board, memory=memory or (BESIDE_CPU if cpu else board.memory), cpu=cpu)
 
 

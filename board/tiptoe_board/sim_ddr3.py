@@ -10,10 +10,14 @@ from litedram.phy.model import SDRAMPHYModel
 from litex.soc.interconnect.csr import CSR, AutoCSR, CSRStatus, CSRStorage
 from migen import Cat, If, Module, Mux, Signal
 
+from .address_map import DDRPHY_NAMES, ddrphy_address
 from .ddr3 import CHIPS, LANES, PHASES, SIM_CHIP, phy_settings
 
 GOOD = ((0, range(1, 4)), (1, range(3, 7)))
 """For each lane the shift and the delays at which reads are right: what is to be found out, another on each board."""
+
+MUTE = ddrphy_address(DDRPHY_NAMES[-1]) + 4
+"""Address of a register that no other PHY has: while it is 1 the chip gives no answer."""
 
 _DFI_LANES = 2 * PHASES
 """Beats of a chip in a phase, all lanes side by side."""
@@ -22,7 +26,7 @@ _DFI_LANES = 2 * PHASES
 class SimDdr3Phy(Module, AutoCSR):  # type: ignore[misc]
     """Reads of a lane are damaged unless its shift and delay are among those of ``GOOD``; its strobe is seen at its delays.
 
-    A register that no PHY has, ``mute``, behind the others: while it is 1 the chip gives no answer.
+    ``mute`` is behind the registers of the real one.
     """
 
     def __init__(self, clock_hz: int) -> None:

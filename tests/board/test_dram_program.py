@@ -1,5 +1,5 @@
-"""The start of a DDR3 chip by the processor's program (board/firmware/dram.c), compiled for this machine, against the registers and
-the memory of Python: what dram.py does over a bridge, write by write. On the simulated top it is in test_cpu_dram.py."""
+"""The start of a DDR3 chip by the processor's program (board/firmware/dram.c), compiled for this machine, against registers
+and a memory of Python: what dram.py does over a bridge, write by write. On the simulated top it is in test_cpu.py."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import pytest
 
@@ -164,7 +163,9 @@ def test_it_does_what_the_bridge_does(library: ctypes.CDLL) -> None:
         (("00000000", "00000000", "11111111", "00000000"), (2, 3)),
     ],
 )
-def test_the_middle_of_the_longest_run_is_taken(library: ctypes.CDLL, lines: tuple[str, ...], tap: tuple[int, int]) -> None:
+def test_the_middle_of_the_longest_run_is_taken(
+    library: ctypes.CDLL, lines: tuple[str, ...], tap: tuple[int, int]
+) -> None:
     board = ChipBoard((lines, GOOD[1]))
     assert started(library, board)[0] and (board.shift[0], board.delay[0]) == tap
     bridge = ChipBoard((lines, GOOD[1]))

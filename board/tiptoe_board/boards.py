@@ -6,11 +6,9 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from tiptoe_verif.paths import ROOT
+from tiptoe_verif.paths import CONSTRAINTS
 
-_PACKED = Path(__file__).with_name("constraints")
-FOLDER = _PACKED if _PACKED.is_dir() else ROOT / "constraints"
-FILE = FOLDER / "boards.toml"
+FILE = CONSTRAINTS / "boards.toml"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +53,7 @@ class Board:
     @property
     def constraints(self) -> Path:
         """Its pins and clocks, the DDR3 chip's too."""
-        return FOLDER / f"{self.name}.lpf"
+        return CONSTRAINTS / f"{self.name}.lpf"
 
     @property
     def used_constraints(self) -> str:

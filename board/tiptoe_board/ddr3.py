@@ -12,8 +12,10 @@ from litex.gen import LiteXModule
 from litex.soc.interconnect import axi, wishbone
 from migen import Instance, Signal
 
-from .engine import DATA_BITS, axi_slave, clock_ports, wishbone_slave
-from .modules import MEMORY, Sizes
+from tiptoe_litex.ports import axi_slave, clock_ports
+
+from .modules import DATA_BITS, MEMORY, Sizes
+from .neighbours import wishbone_slave
 
 LANES = 2
 """Bytes of the chip's width, each with a strobe and delays of its own."""

@@ -147,13 +147,13 @@ def place(board: Board, mapped: Netlist, log: Log, seed: int = 1) -> dict[str, A
     folder = mapped.folder
     report, partial = folder / "report.json", folder / "report.partial"
     if not report.exists():
-        log("place and route (nextpnr, 35 minutes or more)")
+        log("place and route (nextpnr, two hours or more on a core of its own)")
         arguments = [
             f"--{board.size}", "--package", board.package, "--speed", str(board.speed), "--seed", str(seed),
             "--freq", str(board.clock_mhz), "--json", f"{TOP}.json", "--lpf", "top.lpf", "--textcfg", "top.config",
             "--write", "placed.json", "--report", partial.name, "--log", "nextpnr.log",
-            # The default router had a third of the arcs left after half an hour.
-            "--placer", "static", "--router", "router2", "--timing-allow-fail", "--quiet",
+            # router2 stands at 29,000 overused wires; heap needs two thirds more wire.
+            "--placer", "static", "--router", "router1", "--timing-allow-fail", "--quiet",
         ]  # fmt: skip
         _yowasp("nextpnr_ecp5", arguments, folder, partial)
         partial.rename(report)

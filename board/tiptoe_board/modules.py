@@ -8,9 +8,12 @@ from functools import partial
 from typing import Any
 
 from tiptoe_hdl.config import ECP5, EngineConfig
+from tiptoe_verif.export import MAC_ENGINE
 
-ENGINE, SHARE, MEMORY = "tiptoe_mac_engine", "tiptoe_mac_share", "tiptoe_host_memory"
+ENGINE, SHARE, MEMORY = MAC_ENGINE, "tiptoe_mac_share", "tiptoe_host_memory"
 """Names of the Verilog modules."""
+DATA_BITS = 64
+"""Of the frame streams and the memory bus."""
 TOP = "tiptoe_board"
 """The name of the one that has them all, which is LiteX's."""
 

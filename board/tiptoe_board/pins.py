@@ -12,9 +12,10 @@ from litex.soc.cores.clock import ECP5PLL
 from migen import ClockDomain, If, Instance, Mux, Signal
 from migen.genlib.resetsync import AsyncResetSynchronizer
 
+from tiptoe_litex import Tiptoe
+
 from .boards import Board
 from .ddr3 import controller
-from .engine import TiptoeEngine
 
 _LINE_NS = 8.0
 _BLINK_BIT = 24
@@ -72,7 +73,7 @@ class Leds(LiteXModule):
         Not 0: the first blinks eight times as fast.
     """
 
-    def __init__(self, platform: Any, board: Board, engine: TiptoeEngine, fault: Any = None) -> None:
+    def __init__(self, platform: Any, board: Board, engine: Tiptoe, fault: Any = None) -> None:
         count = Signal(_BLINK_BIT + 1)
         self.sync += count.eq(count + 1)
         blinking = count[_BLINK_BIT] if fault is None else Mux(fault != 0, count[_HASTE_BIT], count[_BLINK_BIT])

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from liteeth.mac.core import LiteEthMACCore
 from litex.gen import LiteXModule
 from litex.soc.integration.soc import SoCRegion
 from litex.soc.integration.soc_core import SoCMini
 
+from tiptoe_litex import Tiptoe, add_mac
+
 from .address_map import CSR_BASE, CSR_PAGES, ENGINE_BASE, ENGINE_BYTES, MEMORY_BASE
 from .cpu import INTERRUPTS, Cpu, Program, add_constants, connect_interrupt
 from .ddr3 import Ddr3Memory
-from .engine import HostMemory, SharedMac, TiptoeEngine
-from .modules import Sizes
+from .modules import DATA_BITS, Sizes
+from .neighbours import HostMemory, SharedMac
 from .station import EtherboneStation
 from .status import Status
 
@@ -57,11 +58,8 @@ class TiptoeSoC(SoCMini):
         self.crg = crg
         SoCMini.__init__(self, platform, clock_hz, csr_data_width=32, **(cpu.soc_options() if cpu else {}))
         self.phy = phy
-        # LiteEth's checker (2024.12) takes a frame's FCS for right unless this tells it where the frame ends; a PHY of 8 bits
-        # leaves it alone.
-        self.comb += phy.source.last_be.eq(phy.source.last)
-        self.mac = LiteEthMACCore(phy, 64, tx_cdc_buffered=True, rx_cdc_buffered=True)
-        self.engine = engine = TiptoeEngine()
+        add_mac(self, phy, DATA_BITS)
+        self.engine = engine = Tiptoe(sizes.engine)
         self.share = share = SharedMac(self.mac, engine, mac_address)
         if sdram:
             self.ddrphy, self.sdram = sdram

@@ -7,8 +7,10 @@ from typing import Any
 from litex.gen import LiteXModule
 from litex.soc.interconnect.csr import CSRStatus
 
+from tiptoe_litex import Tiptoe
+
 from .address_map import STATUS_NAMES
-from .engine import SharedMac, TiptoeEngine
+from .neighbours import SharedMac
 
 
 class Status(LiteXModule):
@@ -21,7 +23,7 @@ class Status(LiteXModule):
     """
 
     def __init__(
-        self, engine: TiptoeEngine, share: SharedMac, sequence: Any, *, build: int, clock_hz: int, memory_bytes: int, dram: bool
+        self, engine: Tiptoe, share: SharedMac, sequence: Any, *, build: int, clock_hz: int, memory_bytes: int, dram: bool
     ) -> None:  # fmt: skip
         values: dict[str, Any] = {
             "build": build, "clock": clock_hz, "memory": memory_bytes, "irq": engine.irq,

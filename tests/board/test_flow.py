@@ -19,11 +19,12 @@ from tiptoe_board.address_map import (
     sdram_address,
     status_address,
 )
-from tiptoe_board.boards import FOLDER, load_boards
+from tiptoe_board.boards import load_boards
 from tiptoe_board.cpu import RAM_BYTES, ROM_IMAGE, Cpu
 from tiptoe_board.flow import Netlist, TimingError, clocks, elaborate, make_netlist, place, used_cells
 from tiptoe_board.modules import BESIDE_CPU
 from tiptoe_board.report import part_of, placed_cells, write_report
+from tiptoe_verif.paths import CONSTRAINTS
 from tiptoe_verif.sim.toolchain import ToolError
 
 BOARDS = load_boards()
@@ -81,14 +82,14 @@ def test_the_program_is_part_of_the_design(memory: str, tmp_path: Path) -> None:
 def test_constraints_that_are_not_the_boards_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     board = BOARDS["ecpix5"]
     (tmp_path / "ecpix5.lpf").write_text(board.constraints.read_text().replace("K23", "K24"))
-    monkeypatch.setattr("tiptoe_board.boards.FOLDER", tmp_path)
+    monkeypatch.setattr("tiptoe_board.boards.CONSTRAINTS", tmp_path)
     (tmp_path / "out").mkdir()
     with pytest.raises(ToolError, match="not what LiteX's platform says"):
         elaborate(board, tmp_path / "out", "0" * 8)
 
 
 def test_every_board_has_its_file() -> None:
-    assert {path.stem for path in FOLDER.glob("*.lpf")} == set(BOARDS)
+    assert {path.stem for path in CONSTRAINTS.glob("*.lpf")} == set(BOARDS)
 
 
 def module(cells: dict[str, str]) -> dict:

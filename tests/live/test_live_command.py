@@ -137,6 +137,54 @@ def test_stock_server_and_client_on_either_side(namespace, document, out_dir):
 
 
 @pytest.mark.tap
+def test_page_and_record(namespace, out_dir):
+    """The page of a session tells of its connection, wrong requests do it no harm, and `tiptoe report` makes a file of it."""
+    folder = out_dir / "run"
+    live = LiveProcess(namespace, "--config", "tiny", "--listen", "7=echo", "--record", str(folder), "--web")
+    try:
+        lines = []
+        while not lines or "the page" not in lines[-1]:
+            lines.append(live.process.stdout.readline())
+            assert lines[-1]
+        port = int(re.search(r"http://127\.0\.0\.1:(\d+)/", lines[-1])[1])
+
+        def ask(text):
+            with namespace.socket() as client:
+                client.settimeout(60)
+                client.connect(("127.0.0.1", port))
+                client.sendall(text)
+                answer = b""
+                while part := client.recv(65536):
+                    answer += part
+            return answer
+
+        with namespace.socket() as client:
+            client.settimeout(60)
+            client.connect((ENGINE, 7))
+            client.sendall(b"echo?")
+            assert client.recv(100) == b"echo?"
+            for nonsense in (b"\0\xff\r\n\r\n", b"GET /data?frames=x HTTP/1.0\r\nHost: localhost:1\r\n\r\n"):
+                assert b" 400 " in ask(nonsense)
+            end = time.monotonic() + 30
+            while f"{ENGINE}:7" not in (answer := ask(b"GET /data HTTP/1.0\r\nHost: localhost:1\r\n\r\n").decode()):
+                assert time.monotonic() < end, answer[:500]
+                time.sleep(0.2)
+            client.sendall(b"still here?")
+            assert client.recv(100) == b"still here?"
+        time.sleep(0.3)
+        out = live.end()
+    finally:
+        if live.process.poll() is None:
+            live.process.kill()
+            live.process.communicate()
+    assert "no rule broken" in out and f"tiptoe report {folder}" in out
+    made = subprocess.run([TIPTOE, "report", str(folder)], capture_output=True, text=True, timeout=120)
+    assert made.returncode == 0 and "report.html" in made.stdout
+    page = (folder / "report.html").read_text()
+    assert f'"{ENGINE}:7"' in page and '"state":"ESTABLISHED"' in page
+
+
+@pytest.mark.tap
 def test_seconds_end_a_run(namespace, out_dir):
     live = LiveProcess(
         namespace, "--config", "tiny", "--listen", "7=echo", "--seconds", "0.5", "--pcap", str(out_dir / "live.pcap")

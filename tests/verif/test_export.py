@@ -1,4 +1,4 @@
-"""``tiptoe verilog``: what it writes is complete, one thing with the sources, and clean for Verilator's lint."""
+"""``tiptoe verilog``: what it writes is complete, one thing with the sources, and good for the tools that it is written for."""
 
 import re
 from pathlib import Path
@@ -6,19 +6,21 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from tiptoe_hdl.config import TINY
+from tests.verif.exported import CONFIG, CORE, fusesoc
 from tiptoe_verif.cli import app
-from tiptoe_verif.export import Choice, export, plain_names
+from tiptoe_verif.export import Choice, export
+from tiptoe_verif.export.folder import plain_names
 from tiptoe_verif.paths import ROOT
 from tiptoe_verif.sim.toolchain import ToolError, run_verilator
 
-LINT = ["--lint-only", "-Wall", "--top-module"]
+TOP = "tiptoe_mac_engine"
+pytestmark = pytest.mark.xdist_group("export")
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("verilog")
-    export(Choice(config=TINY, queues=True, per_module=True, mhz=200), folder)
+    export(Choice(config=CONFIG, queues=True, per_module=True, mhz=200), folder)
     return folder
 
 
@@ -37,25 +39,56 @@ def test_list_names_all_sources_and_each_has_the_module_it_is_named_for(exported
     assert len(texts) > 100 and "rtl/tiptoe_mac_engine_engine_flow.v" in texts
 
 
-def test_lint_is_clean_but_for_what_is_waived_with_a_reason(exported):
-    run_verilator([*LINT, "tiptoe_mac_engine", "verilator.vlt", "-f", "files.f"], exported)
+def test_fusesoc_lint_is_clean_but_for_what_is_waived_with_a_reason(exported, tmp_path):
+    """Verilator's -Wall, every warning an error."""
+    said = fusesoc(exported, tmp_path, "lint", CORE)
+    assert "%Warning" not in said
     text = (exported / "verilator.vlt").read_text()
-    assert "UNOPTFLAT" not in re.findall(r"^lint_off -rule (\w+)", text, flags=re.M)
-    assert not re.findall(r"^lint_off -rule LATCH", text, flags=re.M)
+    waived = re.findall(r"^lint_off -rule (\w+)", text, flags=re.M)
+    assert "UNOPTFLAT" not in waived and not [rule for rule in waived if rule.startswith("LATCH")]
+
+
+@pytest.mark.parametrize(
+    "name, body, said",
+    [
+        ("rtl/tiptoe_mac_engine_x", "reg [1:0] c;\n  always @* if (a[0]) c = a[1:0];\n  assign b = c;", "LATCH"),
+        ("around", "assign b = a;", "WIDTHTRUNC"),
+    ],
+)
+def test_lint_would_see_a_latch_in_the_engine_and_anything_around_it(exported, tmp_path, name, body, said):
+    file = tmp_path / f"{name}.v"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(f"module {file.stem} (input [3:0] a, output [1:0] b);\n  {body}\nendmodule\n")
+    with pytest.raises(ToolError, match=said):
+        run_verilator(
+            ["--lint-only", "-Wall", "-Wno-UNUSEDSIGNAL", str(exported / "verilator.vlt"), str(file)], tmp_path
+        )
 
 
 def test_lint_finds_a_source_that_lacks(exported, tmp_path):
     names = [name for name in (exported / "files.f").read_text().split() if "rx_queue" not in name]
     with pytest.raises(ToolError, match="rx_queue"):
         run_verilator(
-            [*LINT, "tiptoe_mac_engine", *(str(exported / name) for name in ["verilator.vlt", *names])], tmp_path
+            ["--lint-only", "--top-module", TOP, *(str(exported / name) for name in ["verilator.vlt", *names])],
+            tmp_path,
         )
 
 
 def test_one_file_has_the_same_modules(exported, tmp_path):
-    export(Choice(config=TINY, queues=True), tmp_path)
+    export(Choice(config=CONFIG, queues=True), tmp_path)
     (text,) = sources(tmp_path).values()
     assert sorted(modules(text)) == sorted(Path(name).stem for name in sources(exported))
+
+
+def test_every_instance_is_of_a_module_that_is_there(exported):
+    """No black box and no vendor's primitive; and what has an edge has it of the one clock."""
+    texts = sources(exported)
+    ours = {Path(name).stem for name in texts}
+    word = re.compile(r"^  (\w+) +\S+ +\($", flags=re.M)
+    instances = {name for text in texts.values() for name in word.findall(text)}
+    assert instances <= ours and ours - instances == {TOP}
+    kept = {edge for text in texts.values() for edge in re.findall(r"^  always @\(([^)]*)\)", text, flags=re.M)}
+    assert kept == {"posedge clk"}
 
 
 def test_registers_are_those_of_the_project(exported):
@@ -69,7 +102,7 @@ def test_registers_are_those_of_the_project(exported):
 
 
 def test_notes_list_every_port_of_the_top(exported):
-    top = sources(exported)["rtl/tiptoe_mac_engine.v"]
+    top = sources(exported)[f"rtl/{TOP}.v"]
     declared = {
         (name, direction.removesuffix("put"), int(high or 0) + 1)
         for direction, high, name in re.findall(r"^  (input|output) (?:\[(\d+):0\] )?(\w+) ?;", top, flags=re.M)
@@ -77,6 +110,12 @@ def test_notes_list_every_port_of_the_top(exported):
     notes = (exported / "README.md").read_text()
     listed = {(n, d, int(w)) for n, d, w in re.findall(r"^\| `(\w+)` \| (in|out) \| (\d+) \|", notes, flags=re.M)}
     assert listed == declared and ("rx_dropped", "out", 32) in listed
+
+
+def test_notes_name_every_file(exported):
+    notes = (exported / "README.md").read_text().partition("## Ports")[0]
+    files = {path.relative_to(exported).parts[0] for path in exported.rglob("*") if path.is_file()}
+    assert [name for name in files - {"README.md"} if name not in notes] == []
 
 
 @pytest.mark.parametrize("name", ["tiptoe.sdc", "tiptoe_ooc.xdc"])

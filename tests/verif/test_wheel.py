@@ -12,7 +12,7 @@ import pytest
 
 from tiptoe_verif.paths import ROOT
 
-PACKAGES = ("hdl/tiptoe_hdl", "driver/tiptoe_driver", "verif/tiptoe_verif", "board/tiptoe_board")
+PACKAGES = ("hdl/tiptoe_hdl", "driver/tiptoe_driver", "verif/tiptoe_verif", "board/tiptoe_board", "board/tiptoe_litex")
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
 pytestmark = pytest.mark.xdist_group("wheel")
 
@@ -61,7 +61,7 @@ def tiptoe(installed, tmp_path):
 def test_wheel_has_every_file_of_the_packages_and_nothing_else(wheel):
     tracked = run(["git", "ls-files", *PACKAGES], cwd=ROOT).split()
     expected = {name.split("/", 1)[1] for name in tracked}
-    expected |= {f"tiptoe_board/{name}" for name in run(["git", "ls-files", "constraints"], cwd=ROOT).split()}
+    expected |= {f"tiptoe_verif/{name}" for name in run(["git", "ls-files", "constraints"], cwd=ROOT).split()}
     inside = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert inside == expected
 
@@ -75,8 +75,15 @@ def test_installed_writes_into_cache_and_working_folder_only(tiptoe, installed):
     said = tiptoe("doctor")
     assert str(tiptoe.home / ".cache" / "tiptoe") in said and str(tiptoe.work / "build") in said
     tiptoe("verilog", "--config", "tiny", "-o", "out")
-    assert (tiptoe.work / "out" / "rtl" / "tiptoe_engine.v").exists()
+    for name in ("rtl/tiptoe_engine.v", "tiptoe_engine.xml", "tiptoe_engine.core", "vivado/package_ip.tcl"):
+        assert (tiptoe.work / "out" / name).exists()
     assert {path for path in installed.rglob("*") if "__pycache__" not in path.parts} == before
+
+
+def test_litex_module_is_in_it(installed, tmp_path):
+    code = "import tiptoe_litex as t; from tiptoe_hdl.config import ECP5; t.Tiptoe(ECP5); print(t.__file__)"
+    environment = os.environ | {"PYTHONPATH": str(installed)}
+    assert run([sys.executable, "-c", code], cwd=tmp_path, env=environment).startswith(str(installed))
 
 
 @pytest.mark.soak

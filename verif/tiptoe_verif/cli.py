@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-import time
-from collections.abc import Callable
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,11 +10,11 @@ import typer
 from rich.markup import escape
 from typer.core import TyperGroup
 
-from .console import build_progress, console, errors, status_line
+from .console import build_progress, console, errors
 from .paths import BUILD, CACHE
 
 if TYPE_CHECKING:
-    from tiptoe_hdl.config import EngineConfig
+    pass
 
 
 class OneLineErrors(TyperGroup):
@@ -28,6 +26,7 @@ class OneLineErrors(TyperGroup):
 
         from .live.setup import UsageError
         from .native.harness import RuleBroken
+        from .report.reader import NoRun
         from .run.preload import ProgramError
         from .sim.toolchain import ToolError
         from .wire.monitor import WireError
@@ -36,7 +35,7 @@ class OneLineErrors(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
-        except (UsageError, ToolError, DeviceError, RuleBroken, WireError, OSError) as error:
+        except (UsageError, NoRun, ToolError, DeviceError, RuleBroken, WireError, OSError) as error:
             errors.print(f"[bold red]error:[/] {escape(str(error).splitlines()[0])}")
             code = error.code if isinstance(error, ProgramError) else 2 if isinstance(error, UsageError) else 1
             raise typer.Exit(code) from None
@@ -83,9 +82,10 @@ def demo(
 
     Example: tiptoe demo --size 8192
     """
+    from .choices import known_config
     from .demo import run_demo
 
-    raise typer.Exit(run_demo(size=size * 1024, config=_config(config), seed=seed, without_tap=without_tap))
+    raise typer.Exit(run_demo(size=size * 1024, config=known_config(config), seed=seed, without_tap=without_tap))
 
 
 Ip = Annotated[str, typer.Option(help="The engine's address.")]
@@ -130,6 +130,12 @@ Pcap = Annotated[
     Path | None,
     typer.Option(help="Capture at the engine's port. Default: one in build/live, with a name of its own."),
 ]
+Record = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER", help="Keep there what `tiptoe report` shows: the capture, states, windows, occupancy."
+    ),
+]
 
 
 @app.command()
@@ -151,6 +157,9 @@ def live(
     memory_latency: MemoryLatency = 20, time_wait: TimeWait = 2.0,
     loss: Loss = 0.0, reorder: Reorder = 0.0, duplicate: Duplicate = 0.0, corrupt: Corrupt = 0.0,
     delay: Delay = 0.0, jitter: Jitter = 0.0, seed: Seed = 1, pcap: Pcap = None,
+    record: Record = None,
+    web: Annotated[bool, typer.Option("--web", help="Show the run in a browser of this machine, while it goes on.")] = False,
+    web_port: Annotated[int, typer.Option(help="Port of the page; 0: any.", min=0, max=65535)] = 0,
     seconds: Annotated[float, typer.Option(help="End after so long; 0: with Ctrl-C.", min=0)] = 0.0,
 ) -> None:  # fmt: skip
     """Run the simulated engine on a TAP interface: stock servers and clients on either side, TCP in the engine.
@@ -159,26 +168,36 @@ def live(
 
     Example: tiptoe live --listen 80=127.0.0.1:8080 --loss 0.01
     """
+    from .choices import capture_path, device_setup, live_setup
+    from .live.command import announce, keep_running
     from .live.device_session import DeviceSession
     from .live.session import LiveSession
     from .live.setup import UsageError, parse_forward, parse_listen
 
-    setup = _device_setup(context, device) if device else _live_setup(
+    setup = device_setup(context, device) if device else live_setup(
         ip=ip, mac=mac, host_ip=host_ip, prefix=prefix, gateway=gateway, tap=tap, mtu=mtu, netns=netns, config=config,
         host_stack=host_stack, ip6=ip6, host_ip6=host_ip6,
-        memory_latency=memory_latency, time_wait=time_wait, seed=seed, pcap=pcap or _capture("live"), delay=delay, jitter=jitter,
-        line=dict(loss=loss, reorder=reorder, duplicate=duplicate, corrupt=corrupt),
+        memory_latency=memory_latency, time_wait=time_wait, seed=seed, delay=delay, jitter=jitter,
+        pcap=capture_path("live", pcap, record), line=dict(loss=loss, reorder=reorder, duplicate=duplicate, corrupt=corrupt),
     )  # fmt: skip
     setup.listen = [parse_listen(text) for text in listen]
     setup.forward = [parse_forward(text) for text in forward]
     if not setup.listen and not setup.forward:
         raise UsageError("nothing to do: give --listen PORT=TARGET or --forward LOCALPORT=HOST:PORT")
     setup.stat = "live"
+    setup.record = record or (setup.pcap.with_suffix("") if web and setup.pcap else None)
     with build_progress() as progress:
         session = DeviceSession(setup) if device else LiveSession(setup, progress)
-    with session:
-        _announce(session)
-        _run_live(session, seconds)
+    with session, contextlib.ExitStack() as beside:
+        announce(session)
+        if web and setup.record:
+            from .report.server import WebPage
+
+            console.print(f"  the page: {beside.enter_context(WebPage(setup.record, web_port)).url}", soft_wrap=True)
+        keep_running(session, seconds)
+    if session.recorder:
+        why = f" ({session.recorder.why_ended})" if session.recorder.why_ended else ""
+        console.print(f"[dim]tiptoe report[/] {setup.record}{why}", soft_wrap=True)
 
 
 @app.command(context_settings={"allow_interspersed_args": False})
@@ -191,6 +210,7 @@ def run(
     memory_latency: MemoryLatency = 20, time_wait: TimeWait = 2.0,
     loss: Loss = 0.0, reorder: Reorder = 0.0, duplicate: Duplicate = 0.0, corrupt: Corrupt = 0.0,
     delay: Delay = 0.0, jitter: Jitter = 0.0, seed: Seed = 1, pcap: Pcap = None,
+    record: Record = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No announcement, no summary.")] = False,
 ) -> None:  # fmt: skip
     """Run a stock dynamic program whose TCP sockets are served by the engine; its exit code is ours.
@@ -199,15 +219,17 @@ def run(
 
     Example: tiptoe run -- curl http://10.77.0.1:8080/
     """
+    from .choices import capture_path, device_setup, live_setup
     from .run.command import run_program
 
-    setup = _device_setup(context, device) if device else _live_setup(
+    setup = device_setup(context, device) if device else live_setup(
         ip=ip, mac=mac, host_ip=host_ip, prefix=prefix, gateway=gateway, tap=tap, mtu=mtu, netns=netns, config=config,
         host_stack=host_stack, ip6=ip6, host_ip6=host_ip6,
-        memory_latency=memory_latency, time_wait=time_wait, seed=seed, pcap=pcap or _capture("run"), delay=delay, jitter=jitter,
-        line=dict(loss=loss, reorder=reorder, duplicate=duplicate, corrupt=corrupt),
+        memory_latency=memory_latency, time_wait=time_wait, seed=seed, delay=delay, jitter=jitter,
+        pcap=capture_path("run", pcap, record), line=dict(loss=loss, reorder=reorder, duplicate=duplicate, corrupt=corrupt),
     )  # fmt: skip
     setup.stat = f"run {program[0]}"
+    setup.record = record
     raise typer.Exit(run_program(setup, program, quiet=quiet))
 
 
@@ -228,120 +250,40 @@ def stat(
     raise typer.Exit(show(console, pid, watch, as_json))
 
 
-def _capture(name: str) -> Path:
-    from .wire.pcap import free_capture
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of --record, or a capture alone.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="The page. Default: report.html in the folder, NAME.html beside a capture."),
+    ] = None,
+    frames: Annotated[int, typer.Option(help="Frames in it at most: the last ones.", min=1)] = 20_000,
+    size: Annotated[
+        int, typer.Option("--bytes", help="Bytes of each frame in it; the headers are 54 and more.", min=54)
+    ] = 160,
+) -> None:
+    """One HTML file of a run, for a browser: sequence graphs, states, windows, occupancy, events, each segment's bytes.
 
-    return free_capture(BUILD / "live" / f"{name}.pcap")
+    Example: tiptoe report build/live/run
+    """
+    from .report.command import report as make
 
-
-def _live_setup(
-    *, ip: str, mac: str, host_ip: str, prefix: int, gateway: str, tap: str, mtu: int, netns: bool, config: str,
-    host_stack: bool | None, ip6: str, host_ip6: str,
-    memory_latency: int, time_wait: float, seed: int, pcap: Path, delay: float, jitter: float, line: dict[str, Any],
-) -> Any:  # fmt: skip
-    """The choices of a live run, checked."""
-    from .live.setup import LiveSetup, UsageError
-    from .native.device import Conditions
-    from .wire.impairment import Impairment
-    from .wire.segment import ip_number, mac_number
-
-    try:
-        for address in (ip, host_ip, *([gateway] if gateway else [])):
-            ip_number(address)
-        mac_number(mac)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
-    return LiveSetup(
-        config=_with_mtu(_with_ipv6(_config(config)) if ip6 else _config(config), mtu),
-        ip6=ip6, host_ip6=host_ip6, tap=tap, ip=ip, mac=mac, host_ip=host_ip, prefix=prefix, gateway=gateway or None,
-        mtu=mtu, namespace=netns, host_stack=host_stack, conditions=Conditions(memory_latency=memory_latency),
-        time_wait_s=time_wait, seed=seed, pcap=pcap,
-        impairment=Impairment(**line, delay_us=delay * 1000, jitter_us=jitter * 1000, seed=seed),
-    )  # fmt: skip
+    make(console, run, out, kept=frames, frame_bytes=size)
 
 
-_WITH_A_DEVICE = {
-    "listen", "forward", "device", "ip", "mac", "prefix", "gateway", "mtu", "ip6", "time_wait", "seconds", "program", "quiet",
-}  # fmt: skip
-_DEVICE_IP = "192.168.1.51"
-"""The engine's, unless given: beside the address that the boards' bridges have."""
+@app.command()
+def waves(
+    waveform: Annotated[Path, typer.Argument(metavar="FILE", help="A waveform of the engine (.fst or .vcd).")],
+    cycle: Annotated[int | None, typer.Option(help="Put the cursor there.", min=0)] = None,
+    viewer: Annotated[str, typer.Option(help="surfer or gtkwave. Default: whichever is installed.")] = "",
+) -> None:
+    """Open a waveform with a prepared view of a segment's way through the engine.
 
+    Example: tiptoe waves build/script/waves.fst --cycle 12345
+    """
+    from .report.command import open_waves
 
-def _device_setup(context: typer.Context, device: str) -> Any:
-    """The choices of a live run on a device; those of the simulation are mistakes there."""
-    from .live.setup import LiveSetup, UsageError
-    from .wire.segment import ip_number, mac_number
-
-    given = [
-        name for name in context.params if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
-    ]
-    for name in given:
-        if name not in _WITH_A_DEVICE:
-            raise UsageError(f"--{name.replace('_', '-')} is the simulation's: it has no meaning with --device")
-    choice = {name: context.params[name] for name in ("mac", "prefix", "mtu", "ip6")}
-    ip, gateway = context.params["ip"] if "ip" in given else _DEVICE_IP, context.params["gateway"]
-    try:
-        for address in (ip, *([gateway] if gateway else [])):
-            ip_number(address)
-        mac_number(choice["mac"])
-    except ValueError as error:
-        raise UsageError(str(error)) from None
-    return LiveSetup(
-        device=device, ip=ip, gateway=gateway or None, time_wait_s=context.params["time_wait"], **choice
-    )  # fmt: skip
-
-
-def _announce(session: Any) -> None:
-    setup = session.setup
-    console.print(f"{session.headline}; Ctrl-C ends", soft_wrap=True)
-    if setup.host_ip6:
-        console.print(f"  engine {setup.ip6}, kernel {setup.host_ip6}/{setup.prefix6}")
-    if session.why_no_stat:
-        console.print(f"  {session.why_no_stat}", style="dim", soft_wrap=True)
-    if session.namespace:
-        console.print(
-            f"  in a namespace of its own: {session.namespace.entry}", style="dim", soft_wrap=True
-        )  # fmt: skip
-    if session.host:
-        enter = session.host.namespace.entry
-        console.print(
-            f"  {setup.ip} is also a kernel's, for what is not offloaded: {enter}", style="dim", soft_wrap=True
-        )
-    for port, target in setup.listen:
-        name = target if isinstance(target, str) else f"{target[0]}:{target[1]}"
-        console.print(f"  {setup.ip}:{port} → {name}")
-    for port, (_, (host, remote)) in zip(session.forwarded, setup.forward, strict=True):
-        console.print(f"  127.0.0.1:{port} → {host}:{remote} through the engine")
-
-
-def _run_live(session: Any, seconds: float) -> None:
-    from .live.summary import amount, connections_table, show, show_file, tell_standstills
-
-    engine, begin = session.engine, time.monotonic()
-    tell_standstills(console, engine.toe)
-    handlers = {number: signal.signal(number, lambda *_: engine.stop()) for number in (signal.SIGINT, signal.SIGTERM)}
-    last, before = begin, 0
-    try:
-        with status_line("waiting for connections") as say:
-            while engine.round(50_000):
-                now = time.monotonic()
-                if seconds and now - begin >= seconds:
-                    break
-                if now - last >= 0.5:
-                    records = session.board.records
-                    rate = (session.pace - before) / (now - last)
-                    say(
-                        f"{len(records)} connections, {session.board.live} open; "
-                        f"{amount(records.sent)} sent, {amount(records.received)} "
-                        f"received; {rate:,.0f} {session.pace_unit} a second"
-                    )
-                    last, before = now, session.pace
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-    show(console, "summary", connections_table(session.board.records), "", session.totals())
-    if session.setup.pcap:
-        show_file(console, "capture", engine.pcap)
+    raise typer.Exit(open_waves(console, waveform, cycle, viewer))
 
 
 @app.command()
@@ -359,9 +301,10 @@ def fuzz(
 
     Example: tiptoe fuzz --seed 7 --frames 100000
     """
+    from .choices import known_config
     from .fuzz.command import run_fuzz
 
-    raise typer.Exit(run_fuzz(_config(config), seed, frames, runs, console, cookies))
+    raise typer.Exit(run_fuzz(known_config(config), seed, frames, runs, console, cookies))
 
 
 @app.command()
@@ -382,7 +325,13 @@ def script(
     pcap: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Keep every capture there; without, those of failures.")
     ] = None,
-    trace: Annotated[bool, typer.Option("--trace", help="A waveform of each failure, beside its capture.")] = False,
+    trace: Annotated[
+        bool,
+        typer.Option("--trace", help="A waveform of each failure, beside its capture; with --record, of each script."),
+    ] = False,
+    record: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Keep what `tiptoe report` shows there, a folder a script.")
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="What of a script was ignored.")] = False,
 ) -> None:
     """Run packet scripts (packetdrill's language) on the simulated engine, in simulated time.
@@ -391,11 +340,12 @@ def script(
 
     Example: tiptoe script tests/scripts --tolerance 2000
     """
+    from .choices import sized_config
     from .script.command import DEFAULT, run_scripts
 
     code = run_scripts(
-        paths, _sized(config, 0, 1500) if config else DEFAULT, console, pcap=pcap, trace=trace, tolerance_us=tolerance or None,
-        lenient=lenient, verbose=verbose,
+        paths, sized_config(config, 0, 1500) if config else DEFAULT, console, pcap=pcap, trace=trace,
+        tolerance_us=tolerance or None, lenient=lenient, verbose=verbose, record=record,
     )  # fmt: skip
     raise typer.Exit(code)
 
@@ -423,11 +373,12 @@ def serve(
 
     Example: tiptoe serve --socket /tmp/engine --pcap build/engine.pcap
     """
+    from .choices import known_config
     from .serve.command import serve as run_serve
 
     code = run_serve(
-        console, path=path, port=port, peer=peer, config=_config(config), pcap=pcap, seed=seed, memory_latency=memory_latency,
-        clients=clients,
+        console, path=path, port=port, peer=peer, config=known_config(config), pcap=pcap, seed=seed,
+        memory_latency=memory_latency, clients=clients,
     )  # fmt: skip
     raise typer.Exit(code)
 
@@ -455,11 +406,12 @@ def bench(
     """
     from .benchmarks.command import ALL, USUAL
     from .benchmarks.command import bench as run_bench
+    from .choices import sized_config
     from .live.setup import UsageError
 
     if unknown := [group for group in only if group not in ALL]:
         raise UsageError(f"no group of figures {unknown[0]!r}: there are {', '.join(ALL)}")
-    chosen = _sized(config, width, mtu)
+    chosen = sized_config(config, width, mtu)
     raise typer.Exit(run_bench(chosen, only or USUAL, quick=quick, update=update_baseline))
 
 
@@ -480,11 +432,12 @@ def verilog_command(
 
     Example: tiptoe verilog --config ecp5 --connections 256 --queues -o build/verilog
     """
+    from .choices import sized_config, valid_config
     from .export import Choice, export
 
-    chosen = _sized(config, width, mtu)
+    chosen = sized_config(config, width, mtu)
     if connections:
-        chosen = _valid(lambda: chosen.with_(connections=connections))
+        chosen = valid_config(lambda: chosen.with_(connections=connections))
     choice = Choice(config=chosen, queues=queues, per_module=per_module, mhz=mhz)
     written = export(choice, out)
     console.print(f"{choice.top}: {len(written)} files, {out}/README.md says what they are", soft_wrap=True)
@@ -525,51 +478,3 @@ def doctor() -> None:
     status, sentence = verdict(findings)
     console.print(sentence, style="bold" if status else "")
     raise typer.Exit(status)
-
-
-def _with_ipv6(name: str) -> Any:
-    """The configuration with IPv6. Where the named one has none, whoever wants it has an engine built."""
-    from tiptoe_hdl.config import CONFIGS
-
-    return name if CONFIGS[name].ipv6 else CONFIGS[name].with_(name=f"{name}_ipv6", ipv6=True)
-
-
-def _with_mtu(config: Any, mtu: int) -> Any:
-    """The configuration, or one with frames that are long enough."""
-    from tiptoe_hdl.config import CONFIGS
-
-    known = CONFIGS[config] if isinstance(config, str) else config
-    return config if known.with_mtu(mtu) is known else known.with_mtu(mtu)
-
-
-def _config(name: str) -> str:
-    from tiptoe_hdl.config import CONFIGS
-
-    from .live.setup import UsageError
-
-    if name not in CONFIGS:
-        raise UsageError(f"no configuration {name!r}: there are {', '.join(CONFIGS)}")
-    return name
-
-
-def _sized(name: str, width: int, mtu: int) -> EngineConfig:
-    """A configuration by its name, another width and a longest packet; UsageError for what cannot be."""
-    from tiptoe_hdl.config import CONFIGS
-
-    chosen = CONFIGS[_config(name)]
-
-    def sized() -> EngineConfig:
-        # 32 bits are too few for IPv6.
-        wide = chosen.with_(data_width=width, ipv6=chosen.ipv6 and width >= 64) if width else chosen
-        return wide.with_mtu(mtu)
-
-    return _valid(sized)
-
-
-def _valid(make: Callable[[], EngineConfig]) -> EngineConfig:
-    from .live.setup import UsageError
-
-    try:
-        return make()
-    except ValueError as error:
-        raise UsageError(str(error)) from None

@@ -91,7 +91,7 @@ def _with_kernel(size: int, config: str, seed: int) -> list[Transfer]:
         inner_port = 8000
         port = stack.enter_context(_server(served, "127.0.0.1", 0, lambda command: command))
         setup = LiveSetup(
-            config=config, namespace=True, seed=seed, pcap=FOLDER / "demo.pcap",
+            config=config, namespace=True, seed=seed, pcap=FOLDER / "demo.pcap", record=FOLDER,
             listen=[(_HTTP_PORT, ("127.0.0.1", port))], forward=[(0, ("10.77.0.1", inner_port))],
         )  # fmt: skip
         begin = time.monotonic()
@@ -252,6 +252,7 @@ class _HttpClient:
 def _with_two_engines(size: int, config: str, seed: int) -> list[Transfer]:
     from .live.summary import show, totals_table
     from .native.pair import Pair
+    from .native.recorder import Recorder
     from .native.simulation import Impairment
 
     line = Impairment(loss=0.005, reorder=0.005, duplicate=0.005, delay_us=1000, seed=seed)
@@ -259,7 +260,7 @@ def _with_two_engines(size: int, config: str, seed: int) -> list[Transfer]:
     with build_progress() as progress:
         pair = Pair(config, impairment=line, seed=seed, pcap=FOLDER / "demo.pcap", progress=progress)
     transfers: list[Transfer] = []
-    with pair:
+    with pair, Recorder(pair.a, FOLDER, "tiptoe demo"):
         for server, client, address, name in (
             (pair.a, pair.b, "10.0.0.1", "10.0.0.1 serves"), (pair.b, pair.a, "10.0.0.2", "10.0.0.1 fetches")
         ):  # fmt: skip
@@ -338,6 +339,7 @@ def _closing(picture: Path | None, seconds: float) -> None:
     from .wire import tshark
 
     show_file(console, "capture", FOLDER / "demo.pcap")
+    console.print(f"[dim]{'page':<22}[/] tiptoe report {FOLDER}", soft_wrap=True)
     if picture is not None:
         show_file(console, "graph", picture)
     if tshark.available():

@@ -58,7 +58,7 @@ _TOOLS = (
     _Tool("ip", "network namespaces of live runs, seen from a shell", "iproute2"),
     _Tool("curl", "client of the demo (else Python's)"),
     _Tool("tshark", "a second opinion on captures"),
-    _Tool("gtkwave", "shows waveforms of failures"),
+    _Tool("gtkwave", "shows waveforms (so does surfer): tiptoe waves"),
     _Tool("openFPGALoader", "loads a bitstream into a board", "openfpgaloader"),
 )
 _PACKAGES = {

@@ -19,3 +19,7 @@ CACHE = (
 )
 CACHE = Path(os.environ.get("TIPTOE_CACHE", CACHE))
 """Built simulations and netlists, each by a hash of what went in; TIPTOE_CACHE overrides it. Safe to delete at any time."""
+
+_PACKED = Path(__file__).with_name("constraints")
+CONSTRAINTS = _PACKED if _PACKED.is_dir() else ROOT / "constraints"
+"""Pins, clocks and templates, and the baselines of figures."""

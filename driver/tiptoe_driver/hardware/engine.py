@@ -84,6 +84,8 @@ class Engine:
         The engine is on: its events are taken.
     buffers : UserBuffers
         Memory that applications own.
+    observers : list of functions
+        Called with each event, when it has been handled. They must not block nor raise.
     """
 
     EVENT_BATCH = 64
@@ -147,6 +149,7 @@ class Engine:
         self.buffers = UserBuffers(
             self.memory, reachable, options.snd_ring_bytes, options.rcv_ring_bytes, caps.ring_bytes_min
         )
+        self.observers: list[Callable[[abi.Event], None]] = []
         self._handlers: dict[type, Callable[..., None]] = {
             abi.ConnectionEvent: self._connection,
             abi.SynReceivedEvent: client.syn_received,
@@ -338,6 +341,8 @@ class Engine:
         while (event := self.events.take()) is not None:
             handled += 1
             self._handlers[type(event)](event)
+            for observer in self.observers:
+                observer(event)
             if handled % self.EVENT_BATCH == 0:
                 self._acknowledge()
         if handled % self.EVENT_BATCH:

@@ -41,9 +41,13 @@ class SnapshotTaker:
         Called with the snapshot, once: in ``Stack.poll``, or at once when there is nobody to ask.
     limit_us : int
         When it has to be complete.
+    counters : bool
+        Read the devices' counters; without, they are None.
     """
 
-    def __init__(self, stack: Stack, done: Callable[[Snapshot], None], limit_us: int = LIMIT_US) -> None:
+    def __init__(
+        self, stack: Stack, done: Callable[[Snapshot], None], limit_us: int = LIMIT_US, *, counters: bool = True
+    ) -> None:  # fmt: skip
         self._stack, self._done = stack, done
         self._under_way = 0
         self._over = False
@@ -59,7 +63,7 @@ class SnapshotTaker:
                 self._waiting.append((tp, _connection(tp, so, now)))
         self._snapshot: Snapshot = {
             "time_us": now,
-            "devices": [_device(device) for device in devices],
+            "devices": [_device(device, counters) for device in devices],
             "listeners": listeners,
             "half_open": stack.syncache.count,
             "connections": [row for _, row in self._waiting]
@@ -199,11 +203,11 @@ def _listener(stack: Stack, tp: tcpcb, so: socket, devices: list[Tiptoe]) -> dic
     }
 
 
-def _device(device: Tiptoe) -> dict[str, Any]:
+def _device(device: Tiptoe, read: bool) -> dict[str, Any]:
     ifp, engine, ids = device.tod_ifp, device.engine, device.engine.ids
     total = engine.capabilities.connections
     try:
-        counters: dict[str, int] | None = engine.read_counters() if engine.running else None
+        counters: dict[str, int] | None = engine.read_counters() if read and engine.running else None
     except DeviceError:
         counters = None
     return {

@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from systemrdl import RDLCompiler
-from systemrdl.node import FieldNode, RegfileNode, RegNode
+from systemrdl.node import AddrmapNode, FieldNode, RegfileNode, RegNode
 from systemrdl.rdltypes import AccessType, OnWriteType
 
 SOURCE = Path(__file__).with_name("tiptoe.rdl")
@@ -133,11 +133,17 @@ def _register(node: RegNode) -> Register:
 
 
 @lru_cache(maxsize=1)
-def register_map() -> RegisterMap:
-    """Elaborate tiptoe.rdl; a mistake in it raises ``systemrdl.RDLCompileError``."""
+def elaborated() -> AddrmapNode:
+    """tiptoe.rdl for SystemRDL's tools; a mistake in it raises ``systemrdl.RDLCompileError``."""
     compiler = RDLCompiler()
     compiler.compile_file(str(SOURCE))
-    top = compiler.elaborate().top
+    return compiler.elaborate().top
+
+
+@lru_cache(maxsize=1)
+def register_map() -> RegisterMap:
+    """tiptoe.rdl as tables."""
+    top = elaborated()
     registers = []
     doorbells = None
     for child in top.children(unroll=False):

@@ -1,6 +1,7 @@
 """Impairments, captures, frame reading, and the wire monitor: each of its rules with a frame that breaks it."""
 
 import random
+import struct
 
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP
@@ -13,7 +14,7 @@ from tiptoe_verif.wire.impairment import Channel, Impairment
 from tiptoe_verif.wire.intervals import Intervals
 from tiptoe_verif.wire.monitor import WireError, WireMonitor
 from tiptoe_verif.wire.numbers import unwrap
-from tiptoe_verif.wire.pcap import PcapWriter, read_pcap
+from tiptoe_verif.wire.pcap import PcapReader, PcapWriter, read_pcap
 from tiptoe_verif.wire.segment import Malformed, checksum_holds, ip_number, ip_text, mac_number, mac_text, parse_tcp
 
 US, THEM = "10.0.0.2", "10.0.0.1"
@@ -564,8 +565,24 @@ def test_pcap_round_trip(out_dir):
             pcap.write(time_ns, frame)
     assert list(read_pcap(pcap.path)) == frames
     (out_dir / "text.pcap").write_text("no capture at all, just text")
-    with pytest.raises(ValueError, match="not a nanosecond capture"):
+    with pytest.raises(ValueError, match="is not a capture"):
         list(read_pcap(out_dir / "text.pcap"))
+
+
+def test_a_capture_of_microseconds_that_grows(out_dir):
+    """As tcpdump writes them; cut anywhere, nothing is read twice or left out."""
+    frames = [(seconds * 10**9 + 7000, bytes([seconds]) * 60) for seconds in range(5)]
+    whole = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)
+    whole += b"".join(struct.pack("<IIII", time_ns // 10**9, 7, 60, 60) + frame for time_ns, frame in frames)
+    path = out_dir / "grows.pcap"
+    path.write_bytes(whole[:24])
+    reader, found = PcapReader(path), []
+    for end in range(24, len(whole) + 1, 7):
+        path.write_bytes(whole[:end])
+        found += reader.frames()
+    path.write_bytes(whole)
+    assert found + list(reader.frames()) == frames and reader.left == 0
+    reader.close()
 
 
 def test_capture_names_its_file(out_dir, monitor):

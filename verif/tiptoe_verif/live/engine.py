@@ -142,6 +142,11 @@ class LiveEngine(Rounds, EngineDevice):
                 raise KeyboardInterrupt
         return self.harness.irq
 
+    @property
+    def time_ns(self) -> int:
+        """The clock that stamps frames: the wall's."""
+        return time.time_ns()
+
     # --- rounds ---
 
     def round(self, limit_us: int = 10_000) -> bool:
@@ -194,7 +199,7 @@ class LiveEngine(Rounds, EngineDevice):
 
     def _collect(self) -> None:
         for frame in self.harness.take_frames(log=True):
-            self.capture.frame(frame.data, frame.to_engine, frame.time_ns)
+            self.capture.frame(frame.data, frame.to_engine, frame.time_ns, frame.first, frame.last)
             if self.channels and not frame.to_engine:
                 self._queue(self.channels[1], frame.data, False)
 

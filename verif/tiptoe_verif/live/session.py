@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from rich.table import Table
 
+from ..native.recorder import Recorder
 from ..sim.toolchain import Progress
 from .engine import LiveEngine
 from .host_stack import HostStack
@@ -39,11 +40,14 @@ class Session:
         Serves `tiptoe stat`.
     why_no_stat : str
         Why it is not served, though it should be.
+    recorder : Recorder or None
+        Keeps the record of the run.
     """
 
     engine: Any
     namespace: NetNamespace | None = None
     host: HostStack | None = None
+    recorder: Recorder | None = None
 
     def __init__(self, setup: LiveSetup) -> None:
         self.setup = setup
@@ -137,6 +141,9 @@ class LiveSession(Session):
             offload_disabled=setup.offload_disabled, mtu=setup.mtu,
         )  # fmt: skip
         self._stack.callback(self.engine.close)
+        if setup.record:
+            self.recorder = Recorder(self.engine, setup.record, f"tiptoe {setup.stat or 'live'}")
+            self._stack.callback(self.recorder.close)
         self.host = None
         if host_namespace:
             monitor = self.engine.monitor

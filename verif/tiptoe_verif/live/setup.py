@@ -101,6 +101,8 @@ class LiveSetup:
         Local ports whose connections leave through the engine.
     stat : str
         What `tiptoe stat` calls the session; empty: it is not served.
+    record : Path or None
+        Folder for the record of the run (native/recorder.py), which goes with ``pcap``.
     """
 
     device: str = ""
@@ -129,6 +131,7 @@ class LiveSetup:
     monitor: bool = True
     driver: dict[str, Any] = field(default_factory=dict)
     stat: str = ""
+    record: Path | None = None
 
 
 def check(setup: LiveSetup) -> None:

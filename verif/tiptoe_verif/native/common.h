@@ -52,6 +52,10 @@ enum Count {
     MEMORY_ERRORS,   // injected error responses
     MEMORY_STRAYS,   // bursts outside host memory (answered DECERR)
     SKIPPED,         // cycles of idle time that the engine's clock did not see
+    FLOW_BUSY,       // cycles in which blocks that can rest did not (the TCB pipeline had work); all, in a build with waveforms
+    READS_OPEN,      // read bursts under way, summed over cycles: divided by CYCLES it is their mean number
+    WRITES_OPEN,
+    RX_LEVEL,        // words in use in the receive buffer, likewise
     COUNTS
 };
 

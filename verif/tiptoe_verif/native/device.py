@@ -11,6 +11,7 @@ from typing import Any
 from tiptoe_hdl.config import CONFIGS, EngineConfig
 
 from ..sim.toolchain import Progress
+from ..sim.wave_view import write_views
 from ..wire.capture import Capture
 from ..wire.monitor import WireMonitor
 from ..wire.segment import ip_number, mac_number
@@ -142,6 +143,11 @@ class EngineDevice(abc.ABC):
     def now_us(self) -> int:
         """The device's clock in microseconds."""
 
+    @property
+    @abc.abstractmethod
+    def time_ns(self) -> int:
+        """The clock that stamps frames."""
+
     @abc.abstractmethod
     def wait(self, timeout_us: int | None) -> bool:
         """Let time pass until the interrupt line is high or the time is over; returns the line's level."""
@@ -165,9 +171,12 @@ class EngineDevice(abc.ABC):
             raise RuleBroken(f"{strays} bursts outside host memory")
 
     def close(self) -> None:
-        """Free the engine and end the capture. Twice does no harm."""
+        """Free the engine, end the capture, write the views of the waveform. Twice does no harm."""
         self.harness.close()
         self.capture.close()
+        if self.trace_path is not None:
+            write_views(self.trace_path)
+            self.trace_path = None
 
     def __enter__(self) -> Any:
         return self

@@ -74,6 +74,10 @@ void Harness::cycle() {
     sink.drive();
     drive_tick();
     clock();
+    context.count[FLOW_BUSY] += !top->resting;
+    context.count[READS_OPEN] += memory.reads_open();
+    context.count[WRITES_OPEN] += memory.writes_open();
+    context.count[RX_LEVEL] += top->rx_level;
     if (log_frames && (!source.passed.empty() || sink.frames.size() != logged_sink_)) collect_log();
     context.count[CYCLES]++;
 }

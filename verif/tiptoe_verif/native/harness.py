@@ -28,7 +28,8 @@ SOURCES = [
 COUNTERS = (
     "cycles", "rx_frames", "rx_bytes", "rx_beats", "rx_stalls", "tx_frames", "tx_bytes", "tx_beats", "tx_stalls",
     "tx_gaps", "read_bursts", "read_beats", "write_bursts", "write_beats", "register_writes", "register_reads",
-    "register_errors", "ticks", "irq_rises", "memory_errors", "memory_strays", "skipped",
+    "register_errors", "ticks", "irq_rises", "memory_errors", "memory_strays", "skipped", "flow_busy", "reads_open",
+    "writes_open", "rx_level",
 )  # fmt: skip
 """Counters of a harness, explained at ``enum Count`` in native/common.h."""
 

@@ -51,6 +51,8 @@ template <class Top> class MemoryPort {
         context_.set(top_.m_axi_rlast, 0);
     }
 
+    size_t reads_open() const { return reads_.size(); }
+    size_t writes_open() const { return addresses_.size() + responses_.size(); }
     bool idle() const { return reads_.empty() && addresses_.empty() && words_.empty() && responses_.empty() && !b_valid_; }
 
     // Before the rising edge: see what is handed over in this cycle.

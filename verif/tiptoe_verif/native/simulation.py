@@ -364,7 +364,7 @@ class Simulation(EngineDevice):
                 self.frames.append((time_ns / 1000, frame.data))
             for watcher in self.watchers:
                 watcher(time_ns / 1000, frame.data, frame.to_engine)
-            self.capture.frame(frame.data, frame.to_engine, time_ns)
+            self.capture.frame(frame.data, frame.to_engine, time_ns, frame.first, frame.last)
 
     def _flush(self) -> None:
         if self.capture.pcap:

@@ -5,6 +5,8 @@ set between two edges, much of the design twice a cycle. The wrapper takes the i
 edge. The harness sets them before the edge, and the engine sees them in the cycle after it: together with its own
 registers, as it would have seen inputs set just after the edge.
 
+``rx_level`` is how full the engine's receive buffer is, in words (0: another top).
+
 Blocks that can rest (``native/resting.py``) take a clock of their own, ``clk_busy``, while ``resting`` is low.
 """
 
@@ -36,7 +38,7 @@ def _wrapper(top: str, verilog: str, blocks: list[str]) -> str:
         raise ToolError(f"the Verilog has no module {top}")
     ports = [(direction, size or "", name) for direction, size, name in _PORT.findall(module[0])]
     inputs = [(size, name) for direction, size, name in ports if direction == "input" and name != "clk"]
-    lines = [f"module {top}{WRAPPED}(", f"  input {BUSY},", "  output resting,"]
+    lines = [f"module {top}{WRAPPED}(", f"  input {BUSY},", "  output resting,", "  output [31:0] rx_level,"]
     lines += [",\n".join(f"  {direction} {size} {name}" for direction, size, name in ports)]
     lines += [");"]
     lines += [f"  reg {size} {name}_taken;" for size, name in inputs]
@@ -47,5 +49,8 @@ def _wrapper(top: str, verilog: str, blocks: list[str]) -> str:
     connections = [f"    .{name}({name}{'_taken' if name in taken else ''})" for _, _, name in ports]
     # All rest together, or none.
     paths = [f"engine{block.removeprefix(top)}.resting" for block in blocks]
-    lines += [",\n".join(connections), "  );", f"  assign resting = {' & '.join(paths) or 0};", "endmodule", ""]
+    buffer = re.search(rf"^module \\?{re.escape(top)}\.buffer ?\(.*?^endmodule", verilog, re.S | re.M)
+    level = "engine.buffer.level" if buffer and re.search(r"^ +reg \[\d+:0\] level\b", buffer[0], re.M) else "0"
+    lines += [",\n".join(connections), "  );", f"  assign resting = {' & '.join(paths) or 0};"]
+    lines += [f"  assign rx_level = {level};", "endmodule", ""]
     return "\n".join(lines)

@@ -15,7 +15,9 @@ from tiptoe_hdl.config import CONFIGS, EngineConfig
 
 from ..console import build_progress
 from ..native.harness import build_engine
+from ..native.recorder import CAPTURE, WAVES
 from ..paths import BUILD
+from ..sim.wave_view import CYCLE_PS
 from ..wire.pcap import free_capture
 from .parser import parse
 from .runner import CYCLES_PER_US, Result, run_script
@@ -25,8 +27,6 @@ from .tree import ScriptError, Unsupported
 DEFAULT = CONFIGS["tiny"].with_(name="stamped", timestamps=True)
 """Small and quick to build, with time stamps."""
 _STYLES = {"ok": "green", "FAILED": "bold red", "skipped": "yellow", "unreadable": "bold red"}
-_CYCLE_NS = 8
-"""Of the clock in a waveform."""
 
 
 def script_files(paths: Iterable[Path]) -> list[Path]:
@@ -47,7 +47,7 @@ def script_files(paths: Iterable[Path]) -> list[Path]:
 
 def play(
     path: Path, config: EngineConfig = DEFAULT, *, library: Path | None = None, pcap: Path | None = None,
-    trace: Path | None = None, tolerance_us: int | None = None, lenient: bool = False,
+    trace: Path | None = None, tolerance_us: int | None = None, lenient: bool = False, record: Path | None = None,
 ) -> Result:  # fmt: skip
     """One file on an engine of its own."""
     try:
@@ -59,7 +59,9 @@ def play(
         return Result("unreadable", error.line, why=str(error))
     if tolerance_us is not None:
         chosen.tolerance_us = tolerance_us
-    return run_script(script, chosen, config, library=library, pcap=pcap, trace=trace, lenient=lenient)
+    return run_script(
+        script, chosen, config, library=library, pcap=pcap, trace=trace, lenient=lenient, record=record,
+    )  # fmt: skip
 
 
 def show(console: Console, name: str, result: Result, seconds: float, *, notes: bool = False) -> None:
@@ -84,27 +86,30 @@ def show(console: Console, name: str, result: Result, seconds: float, *, notes: 
 
 def run_scripts(
     paths: list[Path], config: EngineConfig, console: Console, *, pcap: Path | None, trace: bool, tolerance_us: int | None,
-    lenient: bool, verbose: bool,
+    lenient: bool, verbose: bool, record: Path | None = None,
 ) -> int:  # fmt: skip
-    """The command; its exit code: 1 if a script has failed or cannot be read."""
+    """The command; its exit code: 1 if a script has failed or cannot be read. ``record``: a folder a script there, with ``trace``
+    each with a waveform."""
     files = script_files(paths)
     with build_progress() as progress:
-        library = build_engine(config, progress=progress)
+        library = build_engine(config, trace=trace and record is not None, progress=progress)
     counted: Counter[str] = Counter()
     stems = Counter(path.stem for path in files)
     begin = time.monotonic()
     for path in files:
         name = path.stem if stems[path.stem] == 1 else f"{path.parent.name}-{path.stem}"
-        kept = free_capture((pcap or BUILD / "script") / f"{name}.pcap")
+        folder = record / name if record else None
+        kept = folder / CAPTURE if folder else free_capture((pcap or BUILD / "script") / f"{name}.pcap")
         started = time.monotonic()
-        result = play(path, config, library=library, pcap=kept, tolerance_us=tolerance_us, lenient=lenient)
+        result = play(path, config, library=library, pcap=kept, tolerance_us=tolerance_us, lenient=lenient, record=folder,
+                      trace=kept.with_name(WAVES) if folder and trace else None)  # fmt: skip
         show(console, str(path), result, time.monotonic() - started, notes=verbose)
         counted[result.status] += 1
         if result.status == "FAILED":
             console.print(f"  capture {kept}", markup=False, soft_wrap=True)
-            if trace:
+            if trace and not folder:
                 _trace(path, config, kept.with_suffix(".fst"), console, result, tolerance_us, lenient)
-        elif pcap is None:
+        elif pcap is None and not folder:
             kept.unlink(missing_ok=True)
     words = ", ".join(f"{counted[status]} {status}" for status in _STYLES if counted[status])
     console.print(f"{len(files)} scripts: {words}; {time.monotonic() - begin:.1f} s")
@@ -127,6 +132,6 @@ def _trace(
     written = sorted(waveform.parent.glob(f"{waveform.stem}.[fv][sc][td]"))
     console.print(
         f"  waveform {written[-1] if written else waveform}: ends in cycle {result.cycle:,}, at "
-        f"{result.cycle * _CYCLE_NS / 1000:,.3f} us ({CYCLES_PER_US} cycles a microsecond of the script)",
+        f"{result.cycle * CYCLE_PS / 1e6:,.3f} us ({CYCLES_PER_US} cycles a microsecond of the script)",
         markup=False, soft_wrap=True,
     )  # fmt: skip

@@ -7,6 +7,7 @@ it, a tenth of a millisecond, as a kernel would have before the call returns.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 from collections import deque
@@ -18,6 +19,7 @@ from tiptoe_driver.hardware.options import DeviceError
 from tiptoe_hdl.config import EngineConfig
 
 from ..native.harness import RuleBroken
+from ..native.recorder import Recorder
 from ..native.simulation import Simulation
 from ..wire.monitor import WireError
 from ..wire.segment import SYN, Segment, ip_number, parse_tcp
@@ -37,6 +39,8 @@ _LOOK_ON_US = 2_000_000
 _SETTLE_US = 2000
 _FIRST_PORT = 33001
 _HISTORY = 12
+_SAMPLES_US = 1000
+"""Between samples of a record."""
 _MEMORY = 1 << 29
 """Host memory: the largest rings of several connections. What is not touched costs nothing."""
 
@@ -105,7 +109,7 @@ def check_supported(script: Script) -> None:
 
 def run_script(
     script: Script, chosen: Settings, config: EngineConfig, *, library: Path | None = None, pcap: Path | None = None,
-    trace: Path | None = None, lenient: bool = False,
+    trace: Path | None = None, lenient: bool = False, record: Path | None = None,
 ) -> Result:  # fmt: skip
     """Run a script on an engine of its own. Whatever goes wrong is a Result."""
     try:
@@ -122,7 +126,9 @@ def run_script(
         return Result("unreadable", error.line, why=str(error))
     except (DeviceError, ValueError) as error:  # an address, an MTU that this engine cannot have
         return Result("skipped", why=str(error))
-    with sim:
+    with sim, contextlib.ExitStack() as beside:
+        if record:
+            beside.enter_context(Recorder(sim, record, f"tiptoe script {record.name}", interval_us=_SAMPLES_US))
         return Runner(sim, script, chosen, lenient).run()
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from ..paths import BUILD, ROOT
 from .toolchain import Progress, ToolError, has_fst
 from .verilate import build_cocotb
+from .wave_view import write_views
 
 
 @dataclass
@@ -110,6 +111,8 @@ def run_cocotb(
         environment = _environment(top_name, module, search, only, seed, trace) | dict(env or {})
         results = _execute([str(program), *arguments], environment, results_dir, log_name, timeout_s)
         results.waveform = waveform
+        if waveform is not None and waveform.exists():
+            write_views(waveform)
         return results
 
     results = run(testcase, waves, "sim.log")

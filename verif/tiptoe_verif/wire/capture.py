@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from .monitor import WireError, WireMonitor
@@ -18,6 +19,8 @@ class Capture:
         Frames so far.
     port : VlanPort
         The network that the engine's interface is in (IEEE 802.1Q). The monitor sees frames without tags.
+    stamp : callable or None
+        Told of each frame of the pcap: the cycles of its first and last word, and whether it goes to the engine.
     """
 
     def __init__(self, path: Path | None = None, monitor: WireMonitor | None = None) -> None:
@@ -25,16 +28,20 @@ class Capture:
         self.pcap = PcapWriter(path) if path else None
         self.to_engine = self.from_engine = 0
         self.port = VlanPort()
+        self.stamp: Callable[[int, int, bool], None] | None = None
 
     @property
     def path(self) -> Path | None:
         """The pcap file."""
         return self.pcap.path if self.pcap else None
 
-    def frame(self, data: bytes, to_engine: bool, time_ns: int) -> None:
-        """Note a frame; raises :exc:`WireError`, naming the capture, if the engine must not have sent it."""
+    def frame(self, data: bytes, to_engine: bool, time_ns: int, first: int = 0, last: int = 0) -> None:
+        """Note a frame, with the cycles of its first and last word where they are known; raises :exc:`WireError`, naming
+        the capture, if the engine must not have sent it."""
         if self.pcap:
             self.pcap.write(time_ns, data)
+            if self.stamp is not None:
+                self.stamp(first, last, to_engine)
         if to_engine:
             self.to_engine += 1
             received = self.port.received(data)

@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .numbers import unwrap
 from .pcap import read_pcap
-from .segment import ACK, SYN, Malformed, Segment, ip_text, parse_tcp
+from .relative import Placed, Relative
+from .segment import SYN, Malformed, Segment, ip_text, parse_tcp
 
-Tuple4 = tuple[int, int, int, int]
 _ZOOMED = 40
 """Segments in the enlarged part of a graph."""
 
@@ -31,8 +30,6 @@ class Trace:
 
     source: tuple[int, int]
     target: tuple[int, int]
-    first: int
-    scale: int = 0
     segments: list[tuple[float, int, int, bool]] = field(default_factory=list)
     acks: list[tuple[float, int]] = field(default_factory=list)
     edges: list[tuple[float, int]] = field(default_factory=list)
@@ -47,8 +44,8 @@ class Trace:
 
 def traces(path: Path) -> list[Trace]:
     """The data of every connection whose opening is in the capture, one trace a direction, most bytes first."""
-    found: dict[Tuple4, Trace] = {}
-    scales: dict[Tuple4, int | None] = {}
+    relative = Relative()
+    found: dict[tuple[int, bool], Trace] = {}
     begin_ns: int | None = None
     for time_ns, frame in read_pcap(path):
         begin_ns = time_ns if begin_ns is None else begin_ns
@@ -57,30 +54,26 @@ def traces(path: Path) -> list[Trace]:
         except Malformed:
             continue
         if segment is not None:
-            _note(found, scales, segment, (time_ns - begin_ns) / 1e6)
+            _note(found, relative.place(segment), segment, (time_ns - begin_ns) / 1e6)
     return sorted((trace for trace in found.values() if trace.segments), key=lambda trace: -trace.highest)
 
 
-def _note(found: dict[Tuple4, Trace], scales: dict[Tuple4, int | None], segment: Segment, time: float) -> None:
-    source, target = (segment.src, segment.sport), (segment.dst, segment.dport)
-    key, back = (*source, *target), (*target, *source)
-    if segment.flags & SYN:
-        if key not in found or found[key].first != (segment.seq + 1) & 0xFFFFFFFF:
-            found[key] = Trace(source, target, (segment.seq + 1) & 0xFFFFFFFF)
-        scales[key] = segment.ws
-        if segment.flags & ACK and back in found and None not in (scales[key], scales.get(back)):
-            found[back].scale, found[key].scale = scales[key] or 0, scales[back] or 0
-    if key in found and segment.payload:
-        trace = found[key]
-        start = unwrap((segment.seq - trace.first) & 0xFFFFFFFF, trace.highest)
-        end = start + len(segment.payload)
-        trace.segments.append((time, start, end, start < trace.highest))
-        trace.highest = max(trace.highest, end)
-    if back in found and segment.flags & ACK and not segment.flags & SYN:
-        trace = found[back]
-        acked = unwrap((segment.ack - trace.first) & 0xFFFFFFFF, trace.highest)
-        trace.acks.append((time, acked))
-        trace.edges.append((time, acked + (segment.wnd << trace.scale)))
+def _note(found: dict[tuple[int, bool], Trace], placed: Placed, segment: Segment, time: float) -> None:
+    if not placed.opened:
+        return
+    for forward in (True, False):
+        if (placed.connection, forward) not in found:
+            ends = (segment.src, segment.sport), (segment.dst, segment.dport)
+            source, target = ends if forward == placed.forward else ends[::-1]
+            found[placed.connection, forward] = Trace(source, target)
+    if segment.payload:
+        trace = found[placed.connection, placed.forward]
+        trace.segments.append((time, placed.start, placed.end, placed.again))
+        trace.highest = max(trace.highest, placed.end)
+    if placed.ack is not None and not segment.flags & SYN:
+        trace = found[placed.connection, not placed.forward]
+        trace.acks.append((time, placed.ack))
+        trace.edges.append((time, placed.edge))
 
 
 def draw(path: Path, panels: list[tuple[str, Trace]]) -> Path:

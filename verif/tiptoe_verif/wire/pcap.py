@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 from types import TracebackType
 
-_MAGIC_NS = 0xA1B23C4D
+_MAGIC_NS, _MAGIC_US = 0xA1B23C4D, 0xA1B2C3D4
 _ETHERNET = 1
 _RECORD = struct.Struct("<IIII")
 
@@ -69,15 +69,48 @@ class PcapWriter:
         self.close()
 
 
+class PcapReader:
+    """Reads a capture, also one that is still being written: :meth:`frames` goes on where it has stopped. Little endian, of
+    Ethernet, with times in nano- or microseconds; ValueError for another format."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = path.open("rb")
+        self._at = 0
+        self._unit = 0
+
+    def frames(self) -> Iterator[tuple[int, bytes]]:
+        """Times in nanoseconds and frames that are complete."""
+        self._file.seek(self._at)
+        if not self._unit:
+            header = self._file.read(24)
+            units = {struct.pack("<I", _MAGIC_NS): 1, struct.pack("<I", _MAGIC_US): 1000}
+            if len(header) < 24 or header[:4] not in units or header[20] != _ETHERNET:
+                raise ValueError(f"{self.path} is not a capture of Ethernet in libpcap's format")
+            self._unit, self._at = units[header[:4]], 24
+        while len(record := self._file.read(16)) == 16:
+            seconds, fraction, length, _ = _RECORD.unpack(record)
+            if len(frame := self._file.read(length)) < length:
+                return
+            self._at += 16 + length
+            yield seconds * 10**9 + fraction * self._unit, frame
+
+    @property
+    def left(self) -> int:
+        """Bytes behind the last complete frame."""
+        return self.path.stat().st_size - self._at
+
+    def close(self) -> None:
+        """Close the file. Twice does no harm."""
+        self._file.close()
+
+
 def read_pcap(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Times in nanoseconds and frames of a capture that :class:`PcapWriter` wrote; ValueError for another format."""
-    with path.open("rb") as file:
-        header = file.read(24)
-        if len(header) < 24 or header[:4] != struct.pack("<I", _MAGIC_NS):
-            raise ValueError(f"{path} is not a nanosecond capture")
-        while len(record := file.read(16)) == 16:
-            seconds, nanoseconds, length, _ = _RECORD.unpack(record)
-            frame = file.read(length)
-            if len(frame) < length:
-                raise ValueError(f"{path} ends inside a frame")
-            yield seconds * 10**9 + nanoseconds, frame
+    """Times in nanoseconds and frames of a whole capture; ValueError for another format."""
+    reader = PcapReader(path)
+    try:
+        yield from reader.frames()
+        if reader.left >= _RECORD.size:
+            raise ValueError(f"{path} ends inside a frame")
+    finally:
+        reader.close()

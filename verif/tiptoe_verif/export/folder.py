@@ -1,19 +1,20 @@
-"""``tiptoe verilog``: the engine for somebody's own design: Verilog, registers, constraints, notes."""
+"""The exported folder: Verilog, registers, constraints, descriptions for tools, a bench, notes."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from tiptoe_hdl.config import EngineConfig
 
-from .sim.toolchain import WAIVERS
-
-ENGINE, MAC_ENGINE = "tiptoe_engine", "tiptoe_mac_engine"
-"""Verilog modules: the engine, and the engine between two queues of whole frames."""
+from ..sim.toolchain import WAIVERS
+from .choice import Choice
+from .constraints import constraints
+from .fusesoc import BENCH, bench, core
+from .ipxact import ipxact
 
 _REGISTERS = {"driver/include/tiptoe.h": "tiptoe.h", "docs/registers.md": "registers.md", "docs/rings.md": "rings.md"}
 _MORE_WAIVERS = """// Amaranth gives every port and field a wire, used or not.
@@ -24,44 +25,10 @@ lint_off -rule PROCASSINIT
 _MODULE = re.compile(r"^(?:\(\*[^\n]*\*\)\n)*module (\\?\S+?)\s*\(.*?^endmodule\n", re.MULTILINE | re.DOTALL)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Choice:
-    """What is exported.
-
-    Attributes
-    ----------
-    config : EngineConfig
-    queues : bool
-        The engine between two queues of whole frames (``MacEngine``), for a MAC that waits for nobody.
-    per_module : bool
-        A file a module, instead of one for all.
-    mhz : float
-        Clock rate in the constraints.
-    """
-
-    config: EngineConfig
-    queues: bool = False
-    per_module: bool = False
-    mhz: float = 125.0
-
-    @property
-    def top(self) -> str:
-        """Name of the Verilog module."""
-        return MAC_ENGINE if self.queues else ENGINE
-
-    def component(self) -> Any:
-        """The Amaranth component."""
-        from tiptoe_hdl.engine import Engine
-        from tiptoe_hdl.mac.mac_engine import MacEngine
-
-        return MacEngine(self.config) if self.queues else Engine(self.config)
-
-
 def export(choice: Choice, folder: Path) -> list[Path]:
     """Write everything into ``folder``, which may exist; returns the files."""
-    component = choice.component()
     written = []
-    for name, text in _files(choice, component):
+    for name, text in _files(choice):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
@@ -69,24 +36,38 @@ def export(choice: Choice, folder: Path) -> list[Path]:
     return written
 
 
-def _files(choice: Choice, component: Any) -> Iterator[tuple[str, str]]:
+def _files(choice: Choice) -> Iterator[tuple[str, str]]:
     from tiptoe_hdl.host import generate, register_map
-    from tiptoe_hdl.verilog import module_verilog
 
-    text = plain_names(module_verilog(component, choice.top), choice.top)
+    text = _verilog(choice.config, choice.queues)
     modules = {match[1]: match[0] for match in _MODULE.finditer(text)} if choice.per_module else {choice.top: text}
     sources = [f"rtl/{name}.v" for name in modules]
     yield from zip(sources, modules.values(), strict=True)
     yield "files.f", "".join(f"{source}\n" for source in sources)
-    period = 1000 / choice.mhz
-    clock = f"create_clock -name clk -period {period:.3f} [get_ports clk]\n"
-    yield "tiptoe.sdc", clock
-    yield "tiptoe_ooc.xdc", f"# For synthesis out of context only: in a design clk has its clock from there.\n{clock}"
+    yield from constraints(choice)
     outputs = generate.outputs()
     yield from ((name, outputs[path]) for path, name in _REGISTERS.items())
     yield "tiptoe.rdl", register_map.SOURCE.read_text(encoding="utf-8")
-    yield "verilator.vlt", WAIVERS.read_text(encoding="utf-8") + _MORE_WAIVERS
-    yield "README.md", _notes(choice, component)
+    yield f"{choice.top}.xml", ipxact(choice, sources)
+    yield f"{choice.top}.core", core(choice, sources)
+    yield BENCH, bench(choice)
+    yield "verilator.vlt", _waivers(choice.top)
+    yield "README.md", _notes(choice)
+
+
+@lru_cache(maxsize=2)
+def _verilog(config: EngineConfig, queues: bool) -> str:
+    """All modules: half a minute and more for a large engine."""
+    from tiptoe_hdl.verilog import module_verilog
+
+    choice = Choice(config=config, queues=queues)
+    return plain_names(module_verilog(choice.component, choice.top), choice.top)
+
+
+def _waivers(top: str) -> str:
+    """For our sources only: a design around them keeps its own warnings."""
+    text = WAIVERS.read_text(encoding="utf-8") + _MORE_WAIVERS
+    return re.sub(r"^lint_off .*$", rf'\g<0> -file "*rtl/{top}*.v"', text, flags=re.MULTILINE)
 
 
 def plain_names(text: str, top: str) -> str:
@@ -99,15 +80,8 @@ def plain_names(text: str, top: str) -> str:
     return re.sub(rf"\\({re.escape(top)}\.\S+) ", lambda found: f"{plain.get(found[1], found[0])} ", text)
 
 
-def _notes(choice: Choice, component: Any) -> str:
-    from tiptoe_hdl.verilog import flat_ports, port_name
-
-    directions = {
-        port_name(path): member.flow.name.lower() for path, member, _ in component.signature.flatten(component)
-    }
-    ports = [("clk", 1, "in"), ("rst", 1, "in")]
-    ports += [(name, len(value), directions[name]) for name, (value, _) in flat_ports(component).items()]
-    rows = "".join(f"| `{name}` | {direction} | {width} |\n" for name, width, direction in ports)
+def _notes(choice: Choice) -> str:
+    rows = "".join(f"| `{port.name}` | {port.direction} | {port.width} |\n" for port in choice.ports)
     settings = "".join(f"| {name} | {value} |\n" for name, value in asdict(choice.config).items())
     queues = (
         "Frames go through a queue each way (`rx_dropped`, `rx_damaged`, `tx_dropped` count what it lost): s_axis_rx_tready is\n"
@@ -115,7 +89,7 @@ def _notes(choice: Choice, component: Any) -> str:
         if choice.queues else
         "s_axis_rx_tready may be low and a frame to send may pause: beside a MAC that waits for nobody use `--queues`.\n"
     )  # fmt: skip
-    return _NOTES.format(top=choice.top, ports=rows, settings=settings, queues=queues, period=1000 / choice.mhz)
+    return _NOTES.format(top=choice.top, ports=rows, settings=settings, queues=queues, period=choice.period)
 
 
 _NOTES = """# {top}
@@ -125,9 +99,12 @@ Verilog-2001 of the Tiptoe TCP offload engine, made by `tiptoe verilog`. No vend
 | file | |
 |---|---|
 | rtl/, files.f | Verilog, and the list of it |
+| {top}.core, sim/ | a FuseSoC core with targets `lint` and `sim`, and the bench of the latter |
+| {top}.xml | an IP-XACT component: ports, bus interfaces, registers, files |
 | tiptoe.rdl, registers.md, tiptoe.h | the registers as SystemRDL, as a page, as a C header |
 | rings.md | commands, events and rings in host memory |
 | tiptoe.sdc, tiptoe_ooc.xdc | the clock, {period:.3f} ns |
+| vivado/ | scripts for synthesis out of context and for an IP, constraints of a design; never run by the project |
 | verilator.vlt | what `verilator -Wall` may say of machine-made Verilog, each with its reason; nothing else |
 
 **Clock and reset.** Everything is on the rising edge of `clk`. `rst` is synchronous and active high. Registers have initial
@@ -135,7 +112,7 @@ values, which FPGA tools take over.
 
 **AXI.** `s_axil`: AXI4-Lite, registers and doorbells. `m_axi`: AXI4, host memory: one id, INCR bursts of whole words that cross
 no 4 KiB boundary; a write response has to mean that the host sees the data. `s_axis_rx`, `m_axis_tx`: frames without FCS, first
-byte in bits 7:0. docs/interfaces.md of the project has the rules of each.
+byte in bits 7:0. docs/integration.md of the project says what to connect, tie and expect.
 
 {queues}
 **Memories.** Of those whose reads and writes never meet at one address, the source says so (`no_rw_check` for yosys,

@@ -59,10 +59,10 @@ wheel: setup ## the package as build/dist/*.whl: pip install that, and tiptoe ru
 boards: setup ## the boards there are, and what of each was verified how
 	@$(BIN)/python -m tiptoe_board.commands boards
 
-netlist: setup ## BOARD=name [MEMORY=ddr3|block] [CPU=vexriscv]: a board's netlist (10 minutes)
+netlist: setup ## BOARD=name [MEMORY=ddr3|block|small] [CPU=vexriscv]: a board's netlist (10 minutes)
 	@$(BIN)/python -m tiptoe_board.commands netlist $(BOARD) $(OPTIONS)
 
-bitstream: setup ## BOARD=name [MEMORY=ddr3|block] [CPU=vexriscv]: its bitstream and a report (two hours or more)
+bitstream: setup ## BOARD=name [MEMORY=ddr3|block|small] [CPU=vexriscv]: its bitstream and a report (two hours or more)
 	@$(BIN)/python -m tiptoe_board.commands bitstream $(BOARD) $(OPTIONS)
 
 load: setup ## BOARD=name [CPU=vexriscv]: load the bitstream with openFPGALoader

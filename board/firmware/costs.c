@@ -41,6 +41,8 @@ int main(void)
     volatile uint32_t *memory = (volatile uint32_t *)(uintptr_t)MEMORY_BASE, *ram = own;
     uint8_t *bytes = (uint8_t *)(uintptr_t)MEMORY_BASE;
 
+    if (!platform_start_memory())
+        return 1;
     MEASURE("ram load ", (void)*ram;);
     MEASURE("ram store ", *ram = 1;);
     MEASURE("memory load ", (void)*memory;);

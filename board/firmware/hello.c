@@ -1,4 +1,4 @@
-/* The shortest program that tells whether a board works: which build it is, and that the engine answers.
+/* The shortest program that tells whether a board works: which build it is, that host memory works, and that the engine answers.
  * SPDX-License-Identifier: BSD-2-Clause
  */
 #include "platform.h"
@@ -9,6 +9,8 @@ int main(void)
     uint32_t began;
 
     platform_print_hex("tiptoe build ", platform_read(CSR_STATUS_BUILD_ADDR));
+    if (!platform_start_memory())
+        return 1;
     platform_print_hex("engine id ", platform_read(ENGINE_BASE + TIPTOE_REG_ID));
     platform_print_hex("engine version ", platform_read(ENGINE_BASE + TIPTOE_REG_VERSION));
     began = platform_cycles();

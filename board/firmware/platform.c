@@ -20,6 +20,14 @@ uint32_t platform_cycles(void)
     return platform_read(CSR_TIMER0_UPTIME_CYCLES_ADDR + 4); /* the upper half comes first */
 }
 
+void platform_wait_us(uint32_t microseconds)
+{
+    const uint32_t began = platform_cycles();
+
+    while (platform_cycles() - began < microseconds * CYCLES_PER_US)
+        ;
+}
+
 /* Right as long as it is asked every 2^32 cycles at least, 85 s at 50 MHz: no 64-bit division. */
 uint64_t platform_now_us(void)
 {
@@ -74,8 +82,14 @@ void platform_secret(uint32_t *numbers, unsigned count)
     }
 }
 
+void platform_fault(enum platform_fault fault)
+{
+    platform_write(CSR_PROGRAM_FAULT_ADDR, fault);
+}
+
 void platform_trap(uint32_t cause, uint32_t where, uint32_t value)
 {
+    platform_fault(FAULT_TRAP);
     platform_print_hex("trap ", cause);
     platform_print_hex("  at ", where);
     platform_print_hex("  value ", value);

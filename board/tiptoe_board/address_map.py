@@ -12,7 +12,7 @@ ENGINE_BASE, ENGINE_BYTES = 0xE000_0000, 1 << 20
 CSR_BASE, CSR_PAGE = 0xF000_0000, 0x800
 """LiteX's registers, a page a block."""
 
-CSR_PAGES = {"ctrl": 0, "status": 1, "mac": 2, "phy": 3, "ddrphy": 4, "sdram": 5, "uart": 6, "timer0": 7}
+CSR_PAGES = {"ctrl": 0, "status": 1, "mac": 2, "phy": 3, "ddrphy": 4, "sdram": 5, "uart": 6, "timer0": 7, "program": 8}
 STATUS_NAMES = (
     "build", "clock", "memory", "irq", "rx_dropped", "rx_damaged", "tx_dropped", "host_dropped", "dram", "sequence",
 )  # fmt: skip
@@ -34,6 +34,9 @@ def status_address(name: str) -> int:
     """Address of a word of the block ``status``."""
     return CSR_BASE + CSR_PAGE * CSR_PAGES["status"] + 4 * STATUS_NAMES.index(name)
 
+
+PROGRAM_FAULT = CSR_BASE + CSR_PAGE * CSR_PAGES["program"]
+"""What a processor's program says of itself (``cpu.Program``)."""
 
 UART_BAUD = 1_000_000
 """Of the serial bridge."""

@@ -18,7 +18,7 @@ from tiptoe_verif.paths import BUILD
 from tiptoe_verif.sim.toolchain import ToolError
 
 from .boards import Board, load_boards
-from .cpu import CPUS
+from .cpu import CPUS, RAM_BYTES
 from .flow import Netlist, make_netlist, pack, place
 from .modules import BESIDE_CPU, MEMORIES
 from .report import load_command, write_report
@@ -54,8 +54,10 @@ def _board(name: str, memory: str = "", cpu: str = "") -> Board:
         sys.exit(f"error: no memory {memory!r}: there are {', '.join(MEMORIES)}")
     if cpu and cpu not in CPUS:
         sys.exit(f"error: no processor {cpu!r}: there are {', '.join(CPUS)}")
-    if cpu and memory not in ("", BESIDE_CPU):
-        sys.exit(f"error: beside a processor host memory is {BESIDE_CPU!r}: its program does not start DDR3")
+    if cpu and memory and memory not in RAM_BYTES:
+        sys.exit(
+            f"error: beside a processor host memory is one of {', '.join(RAM_BYTES)}: there is no room for {memory!r}"
+        )
     return replace(board, memory=memory or (BESIDE_CPU if cpu else board.memory), cpu=cpu)
 
 

@@ -10,7 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from .modules import TOP
+from litex.gen import LiteXModule
+from litex.soc.interconnect.csr import CSRStorage
+
+from .modules import BESIDE_CPU, TOP, Sizes
 
 ROM_IMAGE, RAM_IMAGE = f"{TOP}_rom.init", f"{TOP}_sram.init"
 """The files, beside LiteX's Verilog, that its memories are filled from: a word of eight hex digits a line."""
@@ -18,6 +21,10 @@ ROM_IMAGE, RAM_IMAGE = f"{TOP}_rom.init", f"{TOP}_sram.init"
 CPUS = {"vexriscv": "standard", "vexriscv-lite": "lite"}
 """Names for users to LiteX's variants with multiplier and divider. ``standard`` has 4 KiB of cache for code, 4 KiB for data, and
 shifts in one cycle; ``lite`` has 2 KiB for code, none for data, and takes six block RAMs less."""
+
+RAM_BYTES = {"small": 1 << 13, "ddr3": 1 << 15}
+"""Where host memory may be beside a processor, to bytes of the processor's own: its data and stack. With DDR3 the driver's
+tables are those of all the engine's connections."""
 
 INTERRUPTS = {"tiptoe": 0, "uart": 1, "timer0": 2}
 """Lines of the processor; ``tiptoe`` is the engine's."""
@@ -31,8 +38,10 @@ class Cpu:
     ----------
     name : str
         One of ``CPUS``.
-    rom_bytes, ram_bytes : int
-        Its program, and its data and stack: 2 KiB take a block RAM each.
+    memory : str
+        Where host memory is: one of ``RAM_BYTES``.
+    rom_bytes : int
+        Its program: 2 KiB take a block RAM, as of its memory.
     baud : int
         Of the console.
     console : str
@@ -41,10 +50,15 @@ class Cpu:
     """
 
     name: str = "vexriscv"
+    memory: str = BESIDE_CPU
     rom_bytes: int = 1 << 15
-    ram_bytes: int = 1 << 13
     baud: int = 115_200
     console: str = "serial"
+
+    @property
+    def ram_bytes(self) -> int:
+        """Its own memory."""
+        return RAM_BYTES[self.memory]
 
     def soc_options(self) -> dict[str, Any]:
         """Arguments of LiteX's SoCCore. Its ROM begins with a jump to itself until the firmware's image takes its place."""
@@ -55,6 +69,20 @@ class Cpu:
             "with_uart": True, "uart_name": self.console, "uart_baudrate": self.baud,
             "with_timer": True, "timer_uptime": True,
         }  # fmt: skip
+
+
+class Program(LiteXModule):
+    """What the processor's program says of itself: ``fault``, a register of 32 bits, is 0 while all is well; what the other
+    numbers mean stands in ``board/firmware/platform.h``."""
+
+    def __init__(self) -> None:
+        self.fault = CSRStorage(32, name="fault")
+
+
+def add_constants(soc: Any, sizes: Sizes) -> None:
+    """What the program has to know of the engine before it asks it: the lengths of its tables."""
+    soc.add_constant("TIPTOE_CONNECTIONS", sizes.engine.connections)
+    soc.add_constant("TIPTOE_SYNCACHE", sizes.engine.syncache_entries)
 
 
 def connect_interrupt(soc: Any, irq: Any) -> None:

@@ -20,8 +20,9 @@ from litedram.init import get_sdram_phy_init_sequence
 from .address_map import MEMORY_BASE, ddrphy_address, sdram_address, status_address
 from .ddr3 import BITSLIPS, CHIPS, DELAYS, LANES, PHASES, phy_settings
 
-_SEL, _CKE, _ODT, _RESET_N = 1, 2, 4, 8
+SEL, _CKE, _ODT, _RESET_N = 1, 2, 4, 8
 _CS, _WE, _CAS, _RAS, _WRITE_DATA, _READ_DATA = 1, 2, 4, 8, 0x10, 0x20
+ACTIVATE, WRITE, READ, PRECHARGE = _RAS | _CS, _CAS | _WE | _CS | _WRITE_DATA, _CAS | _CS | _READ_DATA, _RAS | _WE | _CS
 _FLAGS = {
     "DFII_CONTROL_CKE": _CKE, "DFII_CONTROL_ODT": _ODT, "DFII_CONTROL_RESET_N": _RESET_N,
     "DFII_COMMAND_CS": _CS, "DFII_COMMAND_WE": _WE, "DFII_COMMAND_CAS": _CAS, "DFII_COMMAND_RAS": _RAS,
@@ -30,11 +31,11 @@ _FLAGS = {
 
 _RESET_US, _RELEASED_US, _STEP_US = 200, 500, 20
 """How long RESET# is low, CKE is low after it, and the longest of the other steps, tZQinit, takes (JESD79-3F, 3.3.1)."""
-_ALL_BANKS = 1 << 10
-_BEATS = 4
+ALL_BANKS = 1 << 10
+BEATS = 4
 """Of a lane in a phase's register."""
 _SEEDS = (0x0F1E, 0x2D3C)
-_TEST_WORDS = 255
+TEST_WORDS = 255
 
 
 class DramError(RuntimeError):
@@ -67,6 +68,29 @@ class Leveling:
     scan: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Step:
+    """A step of a chip's start: pins that no command changes (``control``), or a command; and how long to wait behind it."""
+
+    control: bool
+    value: int
+    address: int
+    bank: int
+    wait_us: int
+
+
+def start_steps(clock_hz: float) -> list[Step]:
+    """Reset, clock enable, mode registers, calibration of its outputs."""
+    kind, _ = CHIPS["MT41K64M16"]  # the steps depend on the rate only
+    timing = kind(clock_hz, f"1:{PHASES}").timing_settings
+    steps = [Step(True, 0, 0, 0, _RESET_US)]
+    for _, address, bank, flags, _ in get_sdram_phy_init_sequence(phy_settings(clock_hz), timing)[0]:
+        value = reduce(operator.or_, (_FLAGS[flag] for flag in flags.split("|")))
+        control = "CONTROL" in flags
+        steps.append(Step(control, value, address, bank, _RELEASED_US if control and not value & _CKE else _STEP_US))
+    return steps
+
+
 def _sleep(us: int) -> None:
     time.sleep(us / 1e6)
 
@@ -87,7 +111,7 @@ def start_dram(bus: Bus, *, wait: Callable[[int], None] = _sleep, taps: Sequence
     found = Leveling(tuple(taps), ()) if taps else level(chip)
     for lane, tap in enumerate(found.taps):
         chip.set_tap(1 << lane, tap)
-    chip.control(_SEL)
+    chip.control(SEL)
     check_memory(bus, bus.read(status_address("memory"))[0])
     return found
 
@@ -98,8 +122,7 @@ class _Chip:
     def __init__(self, bus: Bus, clock_hz: float) -> None:
         self._bus = bus
         self._settings = phy_settings(clock_hz)
-        kind, _ = CHIPS["MT41K64M16"]  # the steps depend on the rate only
-        self._steps, _ = get_sdram_phy_init_sequence(self._settings, kind(clock_hz, f"1:{PHASES}").timing_settings)
+        self._steps = start_steps(clock_hz)
 
     def control(self, flags: int) -> None:
         """Pins that no command changes."""
@@ -112,16 +135,12 @@ class _Chip:
 
     def start(self, wait: Callable[[int], None]) -> None:
         """Reset, clock enable, mode registers, calibration of its outputs."""
-        self.control(0)
-        wait(_RESET_US)
-        for _, address, bank, flags, _ in self._steps:
-            value = reduce(operator.or_, (_FLAGS[flag] for flag in flags.split("|")))
-            if "CONTROL" in flags:
-                self.control(value)
-                wait(_STEP_US if value & _CKE else _RELEASED_US)
+        for step in self._steps:
+            if step.control:
+                self.control(step.value)
             else:
-                self.command(value, address, bank)
-                wait(_STEP_US)
+                self.command(step.value, step.address, step.bank)
+            wait(step.wait_us)
 
     def set_tap(self, lanes: int, tap: Tap) -> None:
         """Set the lanes of a mask; then all strobes' counters are brought in step again, which ECP5 wants."""
@@ -137,19 +156,19 @@ class _Chip:
         """For each lane: is a random burst read as it was written, and was its strobe seen?"""
         rng = random.Random(seed)
         written = [rng.getrandbits(64) for _ in range(PHASES)]
-        self.command(_RAS | _CS)
+        self.command(ACTIVATE)
         for phase, word in enumerate(written):
             self._bus.write(sdram_address("wrdata", phase), [word >> 32, word & 0xFFFF_FFFF])
-        self.command(_CAS | _WE | _CS | _WRITE_DATA, phase=self._settings.wrphase)
+        self.command(WRITE, phase=self._settings.wrphase)
         self._bus.write(ddrphy_address("burstdet_clr"), [1])
-        self.command(_CAS | _CS | _READ_DATA, phase=self._settings.rdphase)
-        self.command(_RAS | _WE | _CS, _ALL_BANKS)
+        self.command(READ, phase=self._settings.rdphase)
+        self.command(PRECHARGE, ALL_BANKS)
         halves = [self._bus.read(sdram_address("rddata", phase), 2) for phase in range(PHASES)]
         differs = [word ^ (high << 32 | low) for word, (high, low) in zip(written, halves, strict=True)]
         seen = self._bus.read(ddrphy_address("burstdet_seen"))[0]
         return [
             bool(seen >> lane & 1)
-            and not any(word >> 8 * (beat * LANES + lane) & 0xFF for word in differs for beat in range(_BEATS))
+            and not any(word >> 8 * (beat * LANES + lane) & 0xFF for word in differs for beat in range(BEATS))
             for lane in range(LANES)
         ]
 
@@ -187,10 +206,10 @@ def check_memory(bus: Bus, size: int) -> None:
     for place, word in words.items():
         bus.write(MEMORY_BASE + place, [word])
     _compare(words, {place: bus.read(MEMORY_BASE + place)[0] for place in places})
-    start = size - 4 * _TEST_WORDS
-    row = [rng.getrandbits(32) for _ in range(_TEST_WORDS)]
+    start = size - 4 * TEST_WORDS
+    row = [rng.getrandbits(32) for _ in range(TEST_WORDS)]
     bus.write(MEMORY_BASE + start, row)
-    back = bus.read(MEMORY_BASE + start, _TEST_WORDS)
+    back = bus.read(MEMORY_BASE + start, TEST_WORDS)
     _compare({start + 4 * n: word for n, word in enumerate(row)}, {start + 4 * n: word for n, word in enumerate(back)})
 
 

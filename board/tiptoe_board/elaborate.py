@@ -15,6 +15,7 @@ from litex.soc.integration import export
 from .address_map import BRIDGE_IP, BRIDGE_MAC, SIM_CONSOLE_CYCLES, UART_BAUD
 from .boards import Board, load_boards
 from .cpu import RAM_IMAGE, ROM_IMAGE, Cpu
+from .dram_header import dram_header
 from .modules import TOP, Sizes, sizes
 from .soc import TiptoeSoC
 
@@ -43,14 +44,14 @@ def board_soc(board: Board, sizes: Sizes, build: int, cpu: Cpu | None) -> Tiptoe
         platform, crg, phy, sizes, clock_hz=board.clock_hz, build=build, mac_address=BRIDGE_MAC, ip_address=BRIDGE_IP,
         uart={"baudrate": UART_BAUD} if board.uart else None, sdram=board_sdram(platform, board, crg), cpu=cpu,
     )  # fmt: skip
-    soc.leds = Leds(platform, board, soc.engine)
+    soc.leds = Leds(platform, board, soc.engine, soc.program.fault.storage if cpu else None)
     return soc
 
 
 def main(name: str, folder: Path, build: str, memory: str, processor: str = "") -> None:
     """Write ``top.v``, ``top.lpf`` (boards only), ``map.json``, and with a processor what its program is compiled with."""
     if name == "sim":
-        cpu = Cpu(name=processor, baud=50_000_000 // SIM_CONSOLE_CYCLES) if processor else None
+        cpu = Cpu(name=processor, memory=memory, baud=50_000_000 // SIM_CONSOLE_CYCLES) if processor else None
         soc = sim_soc(sizes(50.0, memory), 50_000_000, int(build, 16), cpu)
         soc.finalize()
         text = soc.platform.get_verilog(soc, name=TOP).main_source
@@ -61,7 +62,9 @@ def main(name: str, folder: Path, build: str, memory: str, processor: str = "") 
         )
     else:
         board = replace(load_boards()[name], memory=memory)
-        cpu = Cpu(name=processor, console="serial" if board.uart else "crossover") if processor else None
+        cpu = None
+        if processor:
+            cpu = Cpu(name=processor, memory=memory, console="serial" if board.uart else "crossover")
         soc = board_soc(board, sizes(board.clock_mhz, memory), int(build, 16), cpu)
         soc.finalize()
         soc.platform.build(soc, build_dir=str(folder), build_name=TOP, run=False)
@@ -80,6 +83,7 @@ def main(name: str, folder: Path, build: str, memory: str, processor: str = "") 
         )
         (folder / "soc.h").write_text(export.get_soc_header(soc.constants, with_access_functions=False))
         (folder / "mem.h").write_text(export.get_mem_header(soc.mem_regions))
+        (folder / "dram.h").write_text(dram_header(soc.sys_clk_freq) if memory == "ddr3" else "")
         (folder / "regions.ld").write_text(export.get_linker_regions(soc.mem_regions))
 
 

@@ -18,10 +18,10 @@ from tiptoe_verif.sim.toolchain import ToolError, cached_dir, digest
 
 SOURCES = ROOT / "board" / "firmware"
 """Start, platform, programs."""
-MAP = ("csr.h", "soc.h", "mem.h", "regions.ld")
+MAP = ("csr.h", "soc.h", "mem.h", "dram.h", "regions.ld")
 """What the program wants of the SoC's folder."""
 
-_COMMON = ("start.S", "platform.c", "memory.c")
+_COMMON = ("start.S", "platform.c", "memory.c", "dram.c")
 _FLAGS = (
     "-std=c11", "-Os", "-ffreestanding", "-fno-builtin", "-fno-pic", "-ffunction-sections", "-fdata-sections",
     "-fno-sanitize=all", "-fno-stack-protector", "-msmall-data-limit=0", "-g0", "-Wall", "-Wextra", "-Werror",

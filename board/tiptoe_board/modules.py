@@ -22,6 +22,7 @@ MEMORIES = {"ddr3": (256, 1 << 25), "block": (16, 1 << 17), "small": (16, 1 << 1
 32 MiB of DDR3 have rings of 32 KiB each way for 256, and are no more than a driver over a bridge wants to have a copy of.
 A processor's own memories leave room for 64 KiB of block memory: 5 pairs of rings."""
 BESIDE_CPU = "small"
+"""Where it is beside a processor unless told otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from litedram.phy import ECP5DDRPHY
 from liteeth.phy.ecp5rgmii import LiteEthPHYRGMII
 from litex.gen import LiteXModule
 from litex.soc.cores.clock import ECP5PLL
-from migen import ClockDomain, If, Instance, Signal
+from migen import ClockDomain, If, Instance, Mux, Signal
 from migen.genlib.resetsync import AsyncResetSynchronizer
 
 from tiptoe_litex import Tiptoe
@@ -19,6 +19,7 @@ from .ddr3 import controller
 
 _LINE_NS = 8.0
 _BLINK_BIT = 24
+_HASTE_BIT = 21
 _FLASH_BITS = 22
 _INIT_HZ = 25e6
 """Of the DDR3 PHY's start, at any rate that is slow."""
@@ -64,12 +65,19 @@ class Clocks(LiteXModule):
 
 
 class Leds(LiteXModule):
-    """The clock runs (blinking), frames come, frames go, the engine's interrupt line is high."""
+    """The clock runs (blinking), frames come, frames go, the engine's interrupt line is high.
 
-    def __init__(self, platform: Any, board: Board, engine: Tiptoe) -> None:
+    Parameters
+    ----------
+    fault : Signal, optional
+        Not 0: the first blinks eight times as fast.
+    """
+
+    def __init__(self, platform: Any, board: Board, engine: Tiptoe, fault: Any = None) -> None:
         count = Signal(_BLINK_BIT + 1)
         self.sync += count.eq(count + 1)
-        values = [count[_BLINK_BIT], self._stretched(engine.rx.tvalid), self._stretched(engine.tx.tvalid), engine.irq]
+        blinking = count[_BLINK_BIT] if fault is None else Mux(fault != 0, count[_HASTE_BIT], count[_BLINK_BIT])
+        values = [blinking, self._stretched(engine.rx.tvalid), self._stretched(engine.tx.tvalid), engine.irq]
         if board.leds == "user_led":
             self.comb += platform.request("user_led_color").eq(0b010)
         for number, value in enumerate(values):

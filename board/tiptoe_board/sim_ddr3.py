@@ -10,17 +10,24 @@ from litedram.phy.model import SDRAMPHYModel
 from litex.soc.interconnect.csr import CSR, AutoCSR, CSRStatus, CSRStorage
 from migen import Cat, If, Module, Mux, Signal
 
+from .address_map import DDRPHY_NAMES, ddrphy_address
 from .ddr3 import CHIPS, LANES, PHASES, SIM_CHIP, phy_settings
 
 GOOD = ((0, range(1, 4)), (1, range(3, 7)))
 """For each lane the shift and the delays at which reads are right: what is to be found out, another on each board."""
+
+MUTE = ddrphy_address(DDRPHY_NAMES[-1]) + 4
+"""Address of a register that no other PHY has: while it is 1 the chip gives no answer."""
 
 _DFI_LANES = 2 * PHASES
 """Beats of a chip in a phase, all lanes side by side."""
 
 
 class SimDdr3Phy(Module, AutoCSR):  # type: ignore[misc]
-    """Reads of a lane are damaged unless its shift and delay are among those of ``GOOD``; its strobe is seen at its delays."""
+    """Reads of a lane are damaged unless its shift and delay are among those of ``GOOD``; its strobe is seen at its delays.
+
+    ``mute`` is behind the registers of the real one.
+    """
 
     def __init__(self, clock_hz: int) -> None:
         kind, _ = CHIPS[SIM_CHIP]
@@ -33,6 +40,7 @@ class SimDdr3Phy(Module, AutoCSR):  # type: ignore[misc]
         self._rdly_dq_bitslip = CSR()
         self._burstdet_clr = CSR()
         self._burstdet_seen = CSRStatus(LANES)
+        self._mute = CSRStorage()
 
         self.submodules.model = model = SDRAMPHYModel(module, self.settings, clk_freq=clock_hz)
         geometry = module.geom_settings
@@ -49,7 +57,7 @@ class SimDdr3Phy(Module, AutoCSR):  # type: ignore[misc]
     def _lane(self, lane: int, good_shift: int, good_delays: range, reads: Any) -> None:
         mine = self._dly_sel.storage[lane]
         shift, delay, seen, good = Signal(2), Signal(3), Signal(), Signal()
-        strobe = (delay >= good_delays.start) & (delay < good_delays.stop)
+        strobe = ~self._mute.storage & (delay >= good_delays.start) & (delay < good_delays.stop)
         self.sync += [
             If(mine & self._rdly_dq_inc.re, delay.eq(delay + 1)),
             If(mine & self._rdly_dq_rst.re, delay.eq(0)),

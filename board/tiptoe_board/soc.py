@@ -11,7 +11,7 @@ from litex.soc.integration.soc_core import SoCMini
 from tiptoe_litex import Tiptoe, add_mac
 
 from .address_map import CSR_BASE, CSR_PAGES, ENGINE_BASE, ENGINE_BYTES, MEMORY_BASE
-from .cpu import INTERRUPTS, Cpu, connect_interrupt
+from .cpu import INTERRUPTS, Cpu, Program, add_constants, connect_interrupt
 from .ddr3 import Ddr3Memory
 from .modules import DATA_BITS, Sizes
 from .neighbours import HostMemory, SharedMac
@@ -79,6 +79,8 @@ class TiptoeSoC(SoCMini):
         )
         if cpu:
             connect_interrupt(self, engine.irq)
+            add_constants(self, sizes)
+            self.program = Program()
         if uart and not (cpu and cpu.console == "serial"):
             self.add_uartbone(**uart)
         self.bus.add_master(name="etherbone", master=station.bus)

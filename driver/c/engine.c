@@ -277,6 +277,7 @@ uint32_t toe_engine_counter(const struct toe *t, enum tiptoe_counter counter)
 
 /* ---- the poll ---- */
 
+/* Whatever has a `todo` that could not be done at once: only then, since it looks at every connection. */
 static void post_what_waits(struct toe *t)
 {
     t->blocked = false; /* who finds no room sets it again */
@@ -288,7 +289,6 @@ static void post_what_waits(struct toe *t)
     toe_arp_work(t);
     for (uint16_t n = 0; n < t->config.connection_count && !t->blocked; n++)
         toe_id_work(t, &t->config.connections[n]);
-    toe_ids_replenish(t);
 }
 
 /* Whether the engine gets on: its own word in STATUS, and commands that stand still. */
@@ -335,8 +335,9 @@ bool toe_poll(struct toe *t)
         toe_events_done(t);
         toe_ids_relieve(t);
     }
-    if (t->blocked || handled)
+    if (t->blocked)
         post_what_waits(t);
+    toe_ids_replenish(t);
     if (t->now >= t->sweep) {
         t->sweep = t->now + SWEEP_US;
         toe_connections_sweep(t);

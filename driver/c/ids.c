@@ -131,8 +131,6 @@ static void put_free(struct toe *t, struct toe_connection *c)
     else
         t->config.connections[t->free_last].next = c->index;
     t->free_last = c->index;
-    if (t->stocking)
-        t->blocked = true; /* for toe_ids_replenish */
 }
 
 static struct toe_connection *take_free(struct toe *t)

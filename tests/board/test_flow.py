@@ -11,9 +11,16 @@ from pathlib import Path
 import pytest
 
 from tiptoe_board import firmware
-from tiptoe_board.address_map import DDRPHY_NAMES, STATUS_NAMES, ddrphy_address, sdram_address, status_address
+from tiptoe_board.address_map import (
+    DDRPHY_NAMES,
+    PROGRAM_FAULT,
+    STATUS_NAMES,
+    ddrphy_address,
+    sdram_address,
+    status_address,
+)
 from tiptoe_board.boards import load_boards
-from tiptoe_board.cpu import ROM_IMAGE, Cpu
+from tiptoe_board.cpu import RAM_BYTES, ROM_IMAGE, Cpu
 from tiptoe_board.flow import Netlist, TimingError, clocks, elaborate, make_netlist, place, used_cells
 from tiptoe_board.modules import BESIDE_CPU
 from tiptoe_board.report import part_of, placed_cells, write_report
@@ -30,7 +37,7 @@ REPORT = {"fmax": {"$glbnet$sys_clk": {"achieved": 60.0, "constraint": 50.0}}}
     ("name", "memory", "cpu"),
     [
         ("ecpix5", "ddr3", ""), ("butterstick", "ddr3", ""), ("ecpix5", "block", ""),
-        ("ecpix5", BESIDE_CPU, "vexriscv"), ("butterstick", BESIDE_CPU, "vexriscv"),
+        ("ecpix5", BESIDE_CPU, "vexriscv"), ("butterstick", BESIDE_CPU, "vexriscv"), ("ecpix5", "ddr3", "vexriscv"),
     ],
 )  # fmt: skip
 def test_the_constraints_are_what_the_platform_says(name: str, memory: str, cpu: str, tmp_path: Path) -> None:
@@ -47,6 +54,8 @@ def test_the_constraints_are_what_the_platform_says(name: str, memory: str, cpu:
     assert any("ddram_dq" in line for line in lines) == (memory == "ddr3")
     registers = json.loads((tmp_path / "map.json").read_text())["csr_registers"]
     expected = {f"status_{word}": status_address(word) for word in STATUS_NAMES}
+    if cpu:
+        expected["program_fault"] = PROGRAM_FAULT
     if memory == "ddr3":
         expected |= {f"ddrphy_{word}": ddrphy_address(word) for word in DDRPHY_NAMES}
         expected["sdram_dfii_control"] = sdram_address("control")
@@ -56,14 +65,15 @@ def test_the_constraints_are_what_the_platform_says(name: str, memory: str, cpu:
     assert {key: registers[key]["addr"] for key in expected} == expected
 
 
-def test_the_program_is_part_of_the_design(tmp_path: Path) -> None:
+@pytest.mark.parametrize("memory", RAM_BYTES)
+def test_the_program_is_part_of_the_design(memory: str, tmp_path: Path) -> None:
     """It is compiled for the board's own map, and fits the ROM that the Verilog reads from a file beside it."""
     try:
         firmware.compiler()
     except ToolError as error:
         pytest.skip(str(error))
-    cpu = Cpu()
-    elaborate(replace(BOARDS["butterstick"], memory=BESIDE_CPU, cpu=cpu.name), tmp_path, "0" * 8)
+    cpu = Cpu(memory=memory)
+    elaborate(replace(BOARDS["butterstick"], memory=memory, cpu=cpu.name), tmp_path, "0" * 8)
     made = firmware.build_server(tmp_path)
     assert made.rom_bytes <= cpu.rom_bytes and made.ram_bytes <= cpu.ram_bytes - 1024
     assert f'$readmemh("{ROM_IMAGE}", rom);' in (tmp_path / "top.v").read_text()
@@ -148,18 +158,21 @@ def test_an_unknown_memory_is_named() -> None:
     assert shown.returncode == 1 and "no memory 'rom': there are ddr3, block" in shown.stderr
 
 
-def test_a_processor_goes_with_block_memory() -> None:
+def test_what_goes_with_a_processor() -> None:
     shown = command("netlist", "ecpix5", "--cpu", "z80")
     assert shown.returncode == 1 and "no processor 'z80': there are vexriscv" in shown.stderr
-    shown = command("netlist", "ecpix5", "--cpu", "vexriscv", "--memory", "ddr3")
-    assert shown.returncode == 1 and "does not start DDR3" in shown.stderr
+    shown = command("netlist", "ecpix5", "--cpu", "vexriscv", "--memory", "block")
+    assert shown.returncode == 1 and "host memory is one of small, ddr3: there is no room for 'block'" in shown.stderr
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize(("name", "cpu"), [*((name, "") for name in BOARDS), ("ecpix5", "vexriscv")])
-def test_the_netlist_fits_the_chip(name: str, cpu: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "cpu", "memory"),
+    [*((name, "", BOARDS[name].memory) for name in BOARDS), *(("ecpix5", "vexriscv", memory) for memory in RAM_BYTES)],
+)
+def test_the_netlist_fits_the_chip(name: str, cpu: str, memory: str) -> None:
     """yosys and the passes: no loop, no cell that is not there, room for all; and it is kept."""
-    board = replace(BOARDS[name], memory=BESIDE_CPU, cpu=cpu) if cpu else BOARDS[name]
+    board = replace(BOARDS[name], memory=memory, cpu=cpu)
     mapped = make_netlist(board, print)
     assert 20_000 < mapped.used["LUT"] < 70_000 and mapped.used["block RAM"] <= 208
     again = make_netlist(replace(board, title="the same"), print)

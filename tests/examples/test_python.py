@@ -1,4 +1,5 @@
-"""Every Python block of the pages is a part of a file that runs: those of examples/python here, those of tests/cocotb there."""
+"""Every Python block of the pages is a part of a file that runs: those of examples/python here, those of tests/cocotb and
+examples/litex (tests/board/test_litex.py) there."""
 
 import re
 import runpy
@@ -25,8 +26,9 @@ def parts() -> dict[str, str]:
 @pytest.mark.parametrize("page, block", BLOCKS, ids=[f"{page}-{n}" for n, (page, _) in enumerate(BLOCKS)])
 def test_each_block_is_what_a_file_that_runs_has(page: str, block: str) -> None:
     whole = [name for name, text in parts().items() if text.strip() == block.strip()]
-    benches = [path.name for path in (ROOT / "tests" / "cocotb").glob("*.py") if block in path.read_text()]
-    assert whole or benches, f"{page} shows what neither examples/python nor tests/cocotb has:\n{block}"
+    elsewhere = [*(ROOT / "tests" / "cocotb").glob("*.py"), *(ROOT / "examples" / "litex").glob("*.py")]
+    others = [path.name for path in elsewhere if block in path.read_text()]
+    assert whole or others, f"{page} shows what no file has that runs:\n{block}"
 
 
 def test_each_example_is_shown_somewhere() -> None:

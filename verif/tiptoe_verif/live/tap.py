@@ -8,6 +8,7 @@ import fcntl
 import os
 import socket
 import struct
+import time
 from pathlib import Path
 
 _TUNSETIFF = 0x400454CA
@@ -19,6 +20,8 @@ _SIOCSIFTXQLEN = 0x8943
 _IFF_UP, _IFF_RUNNING, _IFF_MULTICAST = 0x1, 0x40, 0x1000
 _ARPHRD_ETHER = 1
 _RTF_UP, _RTF_GATEWAY = 0x1, 0x2
+_IFA_F_TENTATIVE = 0x40
+_TENTATIVE_S = 10.0
 TUN = Path("/dev/net/tun")
 QUEUE_FRAMES = 8192
 """Frames that wait for the engine: a burst of hundreds of clients, at the speed of a simulation."""
@@ -114,6 +117,21 @@ def _configure(name: str, address: str, prefix: int, mtu: int, mac: str, address
                 "Ii", int(length), socket.if_nametoindex(name)
             )
             fcntl.ioctl(control, _SIOCSIFADDR, packed)
+        _until_usable(name)
+
+
+def _until_usable(name: str) -> None:
+    """Wait until the kernel uses the interface's IPv6 addresses. It makes them tentative at first, asked for duplicates or not,
+    and whoever connects meanwhile has ::1 as source, which nobody answers."""
+    begin = time.monotonic()
+    while True:
+        lines = [line.split() for line in Path("/proc/thread-self/net/if_inet6").read_text().splitlines()]
+        flags = [int(fields[4], 16) for fields in lines if fields[5] == name]
+        if flags and not any(flag & _IFA_F_TENTATIVE for flag in flags):
+            return
+        if time.monotonic() - begin > _TENTATIVE_S:
+            raise OSError(errno.EADDRNOTAVAIL, "the kernel does not make its IPv6 address usable")
+        time.sleep(0.001)
 
 
 def _route(gateway: str) -> None:

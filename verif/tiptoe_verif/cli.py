@@ -26,7 +26,6 @@ class OneLineErrors(TyperGroup):
 
         from .live.setup import UsageError
         from .native.harness import RuleBroken
-        from .report.reader import NoRun
         from .run.preload import ProgramError
         from .sim.toolchain import ToolError
         from .wire.monitor import WireError
@@ -35,7 +34,7 @@ class OneLineErrors(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
-        except (UsageError, NoRun, ToolError, DeviceError, RuleBroken, WireError, OSError) as error:
+        except (UsageError, ToolError, DeviceError, RuleBroken, WireError, OSError) as error:
             errors.print(f"[bold red]error:[/] {escape(str(error).splitlines()[0])}")
             code = error.code if isinstance(error, ProgramError) else 2 if isinstance(error, UsageError) else 1
             raise typer.Exit(code) from None

@@ -89,19 +89,21 @@ def test_reader_places_every_segment(run):
 
 
 def test_reader_goes_on(run, tmp_path):
-    """Files cut anywhere, as a session writes them: nothing twice, nothing left out."""
+    """Files cut anywhere, each at another place: nothing twice, nothing left out, and no frame has another one's cycles."""
     whole = {name.name: name.read_bytes() for name in run.folder.iterdir() if name.suffix != ".html"}
     at_once = RunReader(run.folder)
     at_once.read()
     for name, content in whole.items():
         (tmp_path / name).write_bytes(content if name == "run.json" else b"")
+    everything = list(at_once.frames)
     reader = RunReader(tmp_path, kept=50)
     with pytest.raises(NoRun, match="is not a capture"):
         reader.read()
     rows, frames = [], []
     for part in range(1, 12):
         for name in (FRAMES, CAPTURE, "record.jsonl"):
-            (tmp_path / name).write_bytes(whole[name][: len(whole[name]) * part // 11])
+            share = (part - 0.5 * (name == FRAMES and part < 11)) / 11  # cycles late, as a full disk has them
+            (tmp_path / name).write_bytes(whole[name][: int(len(whole[name]) * share)])
         before = reader.frames_read, reader.rows_read
         reader.read()
         new = reader.data(*before)
@@ -109,6 +111,8 @@ def test_reader_goes_on(run, tmp_path):
         rows += new["rows"]
     assert rows == list(at_once.rows)[-len(rows) :] and reader.rows_read == at_once.rows_read
     assert [row[0] for row in frames] == sorted({row[0] for row in frames})
+    stamped = [row for row in frames if row[2] is not None]
+    assert len(stamped) > 100 and all(row == everything[row[0]] for row in stamped)
     assert reader.frames_read == at_once.frames_read and len(reader.frames) == 50
     at_once.close()
     reader.close()
@@ -122,6 +126,19 @@ def test_not_a_run(tmp_path, spoil):
         (tmp_path / "run.json").write_text(json.dumps({"format": 99}))
     with pytest.raises(NoRun):
         RunReader(tmp_path)
+
+
+def test_who_reads_along_finds_the_cycles_of_every_frame(tmp_path):
+    """The capture is written when its buffer is full, at any moment between two samples."""
+    with Simulation("tiny", pcap=tmp_path / CAPTURE) as sim, Recorder(sim, tmp_path, "a test", interval_us=10**6):
+        reader = RunReader(tmp_path)
+        for _ in range(40):
+            sim.inject(b"\xff" * 6 + b"\x02\0\0\0\0\x09" + b"\x88\xb5" + bytes(1000))
+            sim.run_us(2000)
+            reader.read()
+        assert 0 < reader.frames_read < 40  # the rest is in the buffer
+        assert all(row[2] is not None for row in reader.frames)
+        reader.close()
 
 
 def test_a_full_disk_ends_the_record_and_not_the_run(tmp_path):

@@ -114,6 +114,7 @@ class Recorder:
             return
         try:
             self._frames.write(FRAME.pack(first, min(last - first, TO_ENGINE - 1) | (TO_ENGINE if to_engine else 0)))
+            self._frames.flush()  # whoever reads along finds a frame's cycles with the frame
         except OSError as error:
             self._give_up(error)
             return
@@ -214,7 +215,6 @@ class Recorder:
         try:
             if self._device.capture.pcap is not None:
                 self._device.capture.pcap.flush()
-            self._frames.flush()
             self._lines.flush()
         except OSError as error:
             self._give_up(error)

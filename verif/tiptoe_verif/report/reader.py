@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..native.recorder import CAPTURE, FORMAT, FRAME, FRAMES, RECORD, RUN, TO_ENGINE
+from ..sim.toolchain import ToolError
 from ..wire.pcap import PcapReader
 from ..wire.relative import Relative
 from ..wire.segment import Malformed, ip_text, parse_tcp
@@ -23,7 +24,7 @@ BYTES = 160
 _FLAGS = "FSRPAUEC"
 
 
-class NoRun(ValueError):
+class NoRun(ToolError):
     """There is nothing to report on; the message is fit to be shown to the user."""
 
 
@@ -82,8 +83,7 @@ class RunReader:
             if self._capture is None:
                 self._capture = PcapReader(self._capture_path)
             for time_ns, frame in self._capture.frames():
-                stamp = self._stamps.read(FRAME.size) if self._stamps else b""
-                self.frames.append(self._frame(time_ns, frame, stamp))
+                self.frames.append(self._frame(time_ns, frame, self._stamp(self.frames_read)))
                 self.frames_read += 1
         except OSError as error:
             raise NoRun(f"{error.filename}: {error.strerror}") from None
@@ -100,6 +100,13 @@ class RunReader:
             if isinstance(row, dict) and isinstance(row.get("t"), int):
                 self.rows.append(row)
                 self.rows_read += 1
+
+    def _stamp(self, number: int) -> bytes:
+        """A frame's cycles, by its place: where they are missing, those of the next ones are right all the same."""
+        if self._stamps is None:
+            return b""
+        self._stamps.seek(number * FRAME.size)
+        return self._stamps.read(FRAME.size)
 
     def _frame(self, time_ns: int, frame: bytes, stamp: bytes) -> list[Any]:
         """Number, time in microseconds, first and last cycle, whether to the engine, connection, whether from who opened it,

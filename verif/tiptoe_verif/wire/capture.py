@@ -20,7 +20,7 @@ class Capture:
     port : VlanPort
         The network that the engine's interface is in (IEEE 802.1Q). The monitor sees frames without tags.
     stamp : callable or None
-        Told of each frame of the pcap: the cycles of its first and last word, and whether it goes to the engine.
+        Told of each frame before it is in the pcap: the cycles of its first and last word, and whether it goes to the engine.
     """
 
     def __init__(self, path: Path | None = None, monitor: WireMonitor | None = None) -> None:
@@ -39,9 +39,9 @@ class Capture:
         """Note a frame, with the cycles of its first and last word where they are known; raises :exc:`WireError`, naming
         the capture, if the engine must not have sent it."""
         if self.pcap:
-            self.pcap.write(time_ns, data)
             if self.stamp is not None:
                 self.stamp(first, last, to_engine)
+            self.pcap.write(time_ns, data)
         if to_engine:
             self.to_engine += 1
             received = self.port.received(data)

@@ -1,5 +1,6 @@
 """The commands as a user runs them: `tiptoe live` between a stock server and a stock client, `tiptoe demo`."""
 
+import contextlib
 import fcntl
 import hashlib
 import http.client
@@ -89,12 +90,31 @@ class LiveProcess:
             if not lines[-1]:
                 raise AssertionError("".join(lines) + self.process.communicate()[1])
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.communicate()
+
     def end(self):
         """Ctrl-C; its output."""
         self.process.send_signal(signal.SIGINT)
         out, err = self.process.communicate(timeout=60)
         assert (self.process.returncode, err) == (0, "")
         return out
+
+
+@contextlib.contextmanager
+def echoing(namespace, port=7):
+    """A connection to the engine's echo, whose answer has come."""
+    with namespace.socket() as client:
+        client.settimeout(60)
+        client.connect((ENGINE, port))
+        client.sendall(b"echo?")
+        assert client.recv(100) == b"echo?"
+        yield client
 
 
 @pytest.mark.tap
@@ -111,23 +131,18 @@ def test_stock_server_and_client_on_either_side(namespace, document, out_dir):
     remote = InNamespace(namespace_listener(namespace, KERNEL, 8000), handler)
     for server in (target, remote):
         serve(server)
-    try:
-        assert fetch(namespace, ENGINE, 8080) == expected  # the offloaded side serves
-        assert fetch(namespace, "127.0.0.1", 9000) == expected  # the offloaded side fetches
-        with namespace.socket() as client:
-            client.settimeout(60)
-            client.connect((ENGINE, 7))
-            client.sendall(b"echo?")
-            assert client.recv(100) == b"echo?"
-        time.sleep(0.3)
-        out = live.end()
-    finally:
-        if live.process.poll() is None:
-            live.process.kill()
-            live.process.communicate()
-        for server in (target, remote):
-            server.shutdown()
-            server.server_close()
+    with live:
+        try:
+            assert fetch(namespace, ENGINE, 8080) == expected  # the offloaded side serves
+            assert fetch(namespace, "127.0.0.1", 9000) == expected  # the offloaded side fetches
+            with echoing(namespace):
+                pass
+            time.sleep(0.3)
+            out = live.end()
+        finally:
+            for server in (target, remote):
+                server.shutdown()
+                server.server_close()
     assert "3 connections" in out
     assert re.search(r"retransmissions +\d", out) and re.search(r"engine cycles +[\d,]{6,}", out)
     assert "no rule broken" in out and "live.pcap" in out
@@ -140,8 +155,7 @@ def test_stock_server_and_client_on_either_side(namespace, document, out_dir):
 def test_page_and_record(namespace, out_dir):
     """The page of a session tells of its connection, wrong requests do it no harm, and `tiptoe report` makes a file of it."""
     folder = out_dir / "run"
-    live = LiveProcess(namespace, "--config", "tiny", "--listen", "7=echo", "--record", str(folder), "--web")
-    try:
+    with LiveProcess(namespace, "--config", "tiny", "--listen", "7=echo", "--record", str(folder), "--web") as live:
         lines = []
         while not lines or "the page" not in lines[-1]:
             lines.append(live.process.stdout.readline())
@@ -158,11 +172,7 @@ def test_page_and_record(namespace, out_dir):
                     answer += part
             return answer
 
-        with namespace.socket() as client:
-            client.settimeout(60)
-            client.connect((ENGINE, 7))
-            client.sendall(b"echo?")
-            assert client.recv(100) == b"echo?"
+        with echoing(namespace) as client:
             for nonsense in (b"\0\xff\r\n\r\n", b"GET /data?frames=x HTTP/1.0\r\nHost: localhost:1\r\n\r\n"):
                 assert b" 400 " in ask(nonsense)
             end = time.monotonic() + 30
@@ -173,10 +183,6 @@ def test_page_and_record(namespace, out_dir):
             assert client.recv(100) == b"still here?"
         time.sleep(0.3)
         out = live.end()
-    finally:
-        if live.process.poll() is None:
-            live.process.kill()
-            live.process.communicate()
     assert "no rule broken" in out and f"tiptoe report {folder}" in out
     made = subprocess.run([TIPTOE, "report", str(folder)], capture_output=True, text=True, timeout=120)
     assert made.returncode == 0 and "report.html" in made.stdout
@@ -244,20 +250,13 @@ def test_host_stack_serves_when_the_listen_table_is_full(namespace, out_dir):
     """Six listeners on an engine for four."""
     ports = range(9000, 9006)
     listen = [word for port in ports for word in ("--listen", f"{port}=echo")]
-    live = LiveProcess(namespace, "--config", "tiny", "--host-stack", "--pcap", str(out_dir / "live.pcap"), *listen)
-    try:
+    pcap = str(out_dir / "live.pcap")
+    with LiveProcess(namespace, "--config", "tiny", "--host-stack", "--pcap", pcap, *listen) as live:
         for port in ports:
-            with namespace.socket() as client:
-                client.settimeout(60)
-                client.connect((ENGINE, port))
-                client.sendall(b"echo?")
-                assert client.recv(100) == b"echo?"
+            with echoing(namespace, port):
+                pass
         time.sleep(0.3)
         out = live.end()
-    finally:
-        if live.process.poll() is None:
-            live.process.kill()
-            live.process.communicate()
     assert "6 connections" in out and re.search(r"not offloaded +2 ", out)
 
 

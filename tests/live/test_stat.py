@@ -276,10 +276,9 @@ def test_client_that_goes_away(make_bench, monkeypatch, when):
 
 @pytest.mark.tap
 def test_command_on_a_live_session(namespace, out_dir):
-    live = LiveProcess(
+    with LiveProcess(
         namespace, "--config", "tiny", "--listen", "19=chargen", "--pcap", str(out_dir / "live.pcap"), "--delay", "10"
-    )
-    try:
+    ) as live:
         client = namespace.socket()
         client.settimeout(60)
         client.connect((ENGINE, 19))
@@ -306,10 +305,6 @@ def test_command_on_a_live_session(namespace, out_dir):
         live.end()
         rest, err = watch.communicate(timeout=30)
         out += rest
-    finally:
-        if live.process.poll() is None:
-            live.process.kill()
-            live.process.communicate()
     assert (watch.returncode, err) == (0, "")
     assert "a second" in out and "has ended" in out
 

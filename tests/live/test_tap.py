@@ -37,6 +37,21 @@ def test_interface_is_configured_and_quiet():
 
 
 @pytest.mark.tap
+def test_its_ipv6_address_is_usable_at_once():
+    """No look at it finds it tentative: who connects has it as source, and not ::1."""
+    show = "print([line.split()[4] for line in open('/proc/net/if_inet6') if line.split()[5] == 'probe0'])"
+    with NetNamespace() as namespace:
+        for _ in range(10):
+            tap = namespace.open_tap("probe0", address="10.77.9.1", address6="fd77::1/64")
+            with namespace.socket(socket.AF_INET6, socket.SOCK_DGRAM) as udp:
+                udp.connect(("fd77::2", 9))
+                assert udp.getsockname()[0] == "fd77::1"
+            with namespace.popen([sys.executable, "-c", show], stdout=subprocess.PIPE, text=True) as process:
+                assert process.communicate()[0] == "['80']\n"  # IFA_F_PERMANENT alone
+            os.close(tap)
+
+
+@pytest.mark.tap
 def test_name_in_use_is_said():
     with NetNamespace() as namespace:
         tap = namespace.open_tap("probe0", address="10.77.9.1")

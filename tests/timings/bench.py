@@ -98,14 +98,20 @@ def last_beat(port: str) -> Callable[[Cycle], Any]:
     return lambda cycle: cycle[f"{port}_tvalid"] and cycle[f"{port}_tready"] and cycle[f"{port}_tlast"]
 
 
-@engine_test(stall=0, latency=range(LATENCY, LATENCY + 1))
-def test_received(b: Bench) -> None:
-    """Two segments come: the second is acknowledged at once."""
+def recorded(b: Bench) -> tuple[Recorder, Any, Any]:
+    """A connection that rests, and whose ports are recorded from here on."""
     recorder = Recorder(b.dut)
     peer, sock = active(b, Host(b))
     b.settle()
     recorder.start()
     b.run(5)
+    return recorder, peer, sock
+
+
+@engine_test(stall=0, latency=range(LATENCY, LATENCY + 1))
+def test_received(b: Bench) -> None:
+    """Two segments come: the second is acknowledged at once."""
+    recorder, peer, sock = recorded(b)
     peer.send("PA", b"Hello")
     peer.send("PA", b"again")
     peer.expect_ack(11)
@@ -133,11 +139,7 @@ def test_received(b: Bench) -> None:
 @engine_test(stall=0, latency=range(LATENCY, LATENCY + 1))
 def test_sent(b: Bench) -> None:
     """A doorbell: the register write, the payload's read, the frame; and a register read."""
-    recorder = Recorder(b.dut)
-    peer, sock = active(b, Host(b))
-    b.settle()
-    recorder.start()
-    b.run(5)
+    recorder, peer, sock = recorded(b)
     sock.send(b"Hello, world!")
     peer.expect("A", data=b"Hello, world!")
     peer.send("A")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
-import struct
 from collections import deque
+from functools import partial
 from socket import SO_LINGER, SOL_SOCKET
 from typing import Any
 
@@ -13,6 +14,7 @@ from tiptoe_driver.hardware import abi_gen as abi
 from tiptoe_driver.sockets import Socket
 
 from ..live.engine import LiveEngine
+from ..live.relay import RESET, TURN, Half
 from ..live.tap import open_tap
 from ..native.harness import RuleBroken
 from ..native.simulation import Simulation, Wire
@@ -23,7 +25,6 @@ IP, PEER_IP = "10.77.0.2", "10.77.0.1"
 MAC, PEER_MAC = "02:00:00:00:00:02", "02:00:00:00:00:01"
 ECHO_PORT = 7
 _MOST_WAITING = 4096
-_PIECE = 4096
 _ROUND_S = 0.05
 _MEMORY_BYTES = 1 << 24
 _SIMULATED: dict[str, Any] = dict(ip=IP, mac=MAC, attach=False, skip_idle=True, memory_bytes=_MEMORY_BYTES)
@@ -37,34 +38,20 @@ class EchoServer:
         self._listener = sim.socket()
         self._listener.bind(("", ECHO_PORT))
         self._listener.listen()
-        self._open: dict[Socket, bytearray] = {}
+        self._open: dict[Socket, Half] = {}
         sim.tasks.append(self.work)
 
     def work(self) -> None:
         """A look at every connection."""
-        while True:
-            try:
+        with contextlib.suppress(BlockingIOError):
+            while True:
                 made, _ = self._listener.accept()
-            except BlockingIOError:
-                break
-            self._open[made] = bytearray()
-        for sock, waiting in list(self._open.items()):
+                self._open[made] = Half(made.recv, made.send, partial(self._end, made))
+        for sock, half in list(self._open.items()):
             try:
-                self._turn(sock, waiting)
-            except BlockingIOError:
-                pass
+                half.move(TURN)
             except OSError:  # reset, or timed out
                 self._end(sock)
-
-    def _turn(self, sock: Socket, waiting: bytearray) -> None:
-        while True:
-            if not waiting:
-                data = sock.recv(_PIECE)
-                if not data:
-                    self._end(sock)
-                    return
-                waiting += data
-            del waiting[: sock.send(waiting)]
 
     def _end(self, sock: Socket) -> None:
         del self._open[sock]
@@ -73,7 +60,7 @@ class EchoServer:
     def reset(self) -> None:
         """All connections end, with a reset."""
         for sock in list(self._open):
-            sock.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
+            sock.setsockopt(SOL_SOCKET, SO_LINGER, RESET)
             self._end(sock)
 
 

@@ -21,16 +21,22 @@ _ANY_STATE, _NO_COOKIE = 0xFFFF_FFFF, 0xFFFF_FFFF_FFFF_FFFF
 
 
 class Held:
-    """Called, it tells whether ``end`` is open still, in whatever process. It does not keep it open.
+    """Called, it tells whether ``end`` is open still, in whatever process. It does not keep it open. What is gone does not come
+    back: the kernel is not asked again, though another socket may have the inode by then.
 
     A system without unix_diag says no: what looks closed counts as closed there.
     """
 
     def __init__(self, end: socket.socket) -> None:
         self._inode = os.fstat(end.fileno()).st_ino
+        self._gone = False
 
     def __call__(self) -> bool:
         """Ask the kernel, which answers at once."""
+        self._gone = self._gone or not self._known()
+        return not self._gone
+
+    def _known(self) -> bool:
         request = _REQUEST.pack(socket.AF_UNIX, 0, 0, _ANY_STATE, self._inode, 0, _NO_COOKIE)
         head = _HEAD.pack(_HEAD.size + len(request), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, 0, 0)
         try:

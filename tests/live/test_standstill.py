@@ -11,8 +11,8 @@ from tests.live.conftest import ENGINE, KERNEL
 from tests.live.test_stat import fetch, runtime  # noqa: F401
 from tiptoe_driver import DeviceState
 from tiptoe_driver.hardware import abi_gen as reg
-from tiptoe_verif import cli
 from tiptoe_verif import stat as stat_command
+from tiptoe_verif.live import command
 from tiptoe_verif.live.setup import LiveSetup
 from tiptoe_verif.run import command as run_command
 from tiptoe_verif.wire.pcap import free_capture
@@ -51,7 +51,7 @@ def tables(taken, before=None):
 
 @pytest.mark.parametrize("host_stack", [False, None], ids=["alone", "host_stack"])
 def test_live_says_so_and_the_next_connection_works(make_bench, monkeypatch, rng, host_stack):
-    text = printed(monkeypatch, cli, "console")
+    text = printed(monkeypatch, command, "console")
     bench = make_bench(listen=[(7, "echo")], stat="test", host_stack=host_stack, driver={"watchdog_us": LOOK_US})
     toe = bench.engine.toe
     client = bench.connect(7)
@@ -59,7 +59,7 @@ def test_live_says_so_and_the_next_connection_works(make_bench, monkeypatch, rng
     lose_commands(toe)
     client.shutdown(socket.SHUT_WR)  # the echo service closes: a command
     bench.engine.tasks.append(lambda: bool(toe.standstills and bench.engine.stop()))
-    cli._run_live(bench.session, 30)
+    command.keep_running(bench.session, 30)
     bench.engine.tasks.pop()
     assert text.getvalue().count(LINE + "\n") == 1, text.getvalue()
     assert "standstills" in text.getvalue()  # in the summary

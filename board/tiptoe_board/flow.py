@@ -1,7 +1,8 @@
 """From sources to a bitstream for ECP5: LiteX and Amaranth, yosys, nextpnr, ecppack, each kept by a hash of what goes in.
 
 yosys is driven here and not by LiteX, since the netlist has passes of its own: memory collisions that are left undefined, the
-engine's blocks mapped one by one, flip-flops merged into the memories' output registers (``tiptoe_verif.synth``).
+engine's blocks mapped one by one, flip-flops merged into the memories' output registers, and the memories'
+sites (``tiptoe_verif.synth``).
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from tiptoe_verif.sim.toolchain import ToolError, cached_dir, digest
-from tiptoe_verif.synth import netlist
-from tiptoe_verif.synth.flow import luts, run_yosys, without_bypass
+from tiptoe_verif.synth import memory_sites, netlist
+from tiptoe_verif.synth.flow import luts, run_yosys, set_memories, without_bypass
 
 from . import firmware
 from .boards import Board
@@ -33,6 +34,8 @@ Log = Callable[[str], None]
 
 _CHIP = {"LUT": 83_640, "FF": 83_640, "block RAM": 208, "multiplier": 156}
 """What an LFE5UM5G-85F has."""
+_DEVICES = {"um5g-85k": "LFE5UM5G-85F"}
+"""nextpnr's name of a chip's size to the vendor's."""
 
 
 class TimingError(ToolError):
@@ -76,7 +79,7 @@ def make_netlist(board: Board, log: Log) -> Netlist:
         elaborate(board, Path(scratch), "0" * 8)
         top = (Path(scratch) / "top.v").read_text()
         program = firmware.build_server(Path(scratch)).rom.read_text() if board.cpu else ""
-    passes = inspect.getsource(netlist) + "".join(_commands([]))
+    passes = inspect.getsource(netlist) + inspect.getsource(memory_sites) + "".join(_commands([]))
     key = digest(text, top, program, board.size, board.package, str(board.speed), board.used_constraints, passes)
     with cached_dir("bitstream", "-".join(filter(None, (board.name, board.cpu))), key) as (folder, complete):
         if not complete:
@@ -85,7 +88,7 @@ def make_netlist(board: Board, log: Log) -> Netlist:
             if board.cpu:
                 (folder / ROM_IMAGE).write_text(program)
             log("netlist (yosys, about 8 minutes)")
-            used = _map(folder, text)
+            used = _map(board, folder, text)
             facts = {"build": key[:8], "used": used, "seconds": time.monotonic() - start}
             (folder / "netlist.json").write_text(json.dumps(facts))
     return Netlist(folder, **json.loads((folder / "netlist.json").read_text()))
@@ -109,7 +112,7 @@ def _commands(parts: Sequence[str]) -> list[str]:
     ]
 
 
-def _map(folder: Path, text: str) -> dict[str, int]:
+def _map(board: Board, folder: Path, text: str) -> dict[str, int]:
     """yosys, and the passes over its netlist; returns the cells used."""
     (folder / "modules.il").write_text(text)
     blocks = re.findall(rf"^module \\({ENGINE}\.engine\.[^.\s]+)$", text, flags=re.M)
@@ -121,6 +124,7 @@ def _map(folder: Path, text: str) -> dict[str, int]:
     mapped = json.loads(file.read_text())
     module = mapped["modules"][TOP]
     netlist.merge_output_registers(module)
+    set_memories(module, _DEVICES[board.size], board.package, board.used_constraints)
     mapped["modules"] = {TOP: module}
     file.write_text(json.dumps(mapped))
     return used_cells(module)

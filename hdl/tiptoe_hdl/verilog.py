@@ -5,6 +5,7 @@ from amaranth.hdl import Value
 
 from .config import EngineConfig
 from .engine import Engine
+from .resets import without_payload_resets
 
 TOP = "tiptoe_engine"
 """Name of the Verilog module."""
@@ -33,8 +34,8 @@ def engine_rtlil(cfg: EngineConfig) -> str:
 
 
 def module_rtlil(component, name: str) -> str:
-    """RTLIL text of any component with ports of standard names, top module ``name``."""
-    return rtlil.convert(component, name=name, ports=flat_ports(component), emit_src=False)
+    """RTLIL text of any component with ports of standard names, top module ``name``; payloads of streams have no reset in it."""
+    return without_payload_resets(str(rtlil.convert(component, name=name, ports=flat_ports(component), emit_src=False)))
 
 
 def module_verilog(component, name: str) -> str:

@@ -112,11 +112,11 @@ class CookieMaker(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         # v0, v1, v2, v3 before the first half of a round; a and c are swapped before the second.
-        a, b, c, d = (Signal(32, name=f"v_{name}") for name in "abcd")
-        words = [Signal(32, name=f"word{number}") for number in range(3)]
+        a, b, c, d = (Signal(32, name=f"v_{name}", reset_less=True) for name in "abcd")
+        words = [Signal(32, name=f"word{number}", reset_less=True) for number in range(3)]
         step = Signal(2 * ROUNDS)  # a one that moves, half a round at a time
         second = Signal()
-        asking, wanted = Signal(), Signal(24)
+        asking, wanted = Signal(), Signal(24, reset_less=True)
         out = self.control.payload
         syn, question = self.make.payload, self.ask.payload
         ts_ok = syn.ts_present & self.offers.timestamps
@@ -131,7 +131,7 @@ class CookieMaker(wiring.Component):
         first = tuple_.faddr
 
         # A word goes into v3 before its two rounds and into v0 behind them: what goes in after this half is ready before it.
-        into_v0, into_v3, ending = Signal(32), Signal(32), Signal()
+        into_v0, into_v3, ending = Signal(32, reset_less=True), Signal(32, reset_less=True), Signal()
         ends = [step[4 * (number + 1) - 2] for number in range(len(words))]
         m.d.sync += [
             into_v0.eq(select(ends, words)),

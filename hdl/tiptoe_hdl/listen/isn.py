@@ -49,14 +49,14 @@ class IsnGenerator(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         client = Signal()
-        message = Signal(FourTuple)
+        message = Signal(FourTuple, reset_less=True)
         words = message.as_value()
         low = Signal(64)
         high = Signal(64)
         m.d.comb += [low.eq(words[:64]), high.eq(Cat(words[64:], Const(MESSAGE_BYTES << 24, 32)))]
 
         # a, b, c, d are v0, v1, v2, v3 before the first half of a round; a and c are swapped before the second.
-        a, b, c, d = (Signal(64, name=name) for name in "abcd")
+        a, b, c, d = (Signal(64, name=name, reset_less=True) for name in "abcd")
         second = Signal()  # half of the round
         # What happens to them in this cycle, from flip-flops: they are many.
         loading = Signal()  # starting or settled
@@ -66,9 +66,9 @@ class IsnGenerator(wiring.Component):
         round_ = Signal(range(ROUNDS))
         ab, cd = _split_add(m, a, b, "ab"), _split_add(m, c, d, "cd")
 
-        folded = Signal(32)
+        folded = Signal(32, reset_less=True)
         m.d.sync += folded.eq((a ^ b ^ c ^ d)[:32])
-        answer = Signal(32)
+        answer = Signal(32, reset_less=True)
 
         wanted = Cat(self.request[number].valid & ~self.iss[number].valid for number in range(2))
         for number in range(2):

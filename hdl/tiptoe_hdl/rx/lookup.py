@@ -79,15 +79,17 @@ class Lookup(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        head, kind = self.head, self.kind
+        kind = self.kind
+        head, told = Signal(rx_meta(self._cfg), reset_less=True), Signal(self._told, reset_less=True)
+        m.d.comb += [self.head.eq(head), self.told.eq(told)]
         head_valid, head_flags = Signal(), Signal(_Flags)
-        next_, next_valid, next_flags = Signal(rx_meta(self._cfg)), Signal(), Signal(_Flags)
+        next_, next_valid, next_flags = Signal(rx_meta(self._cfg), reset_less=True), Signal(), Signal(_Flags)
         syn, ack, rst = (next_.flags[bit] for bit in (SYN, ACK, RST))
         m.d.comb += [
             next_flags.opens.eq(syn & ~ack & ~rst), next_flags.syn.eq(syn & ~rst), next_flags.bare.eq(~syn & ~ack & ~rst),
             next_flags.acks.eq(ack & ~syn & ~rst),
         ]  # fmt: skip
-        next_told, next_told_valid = Signal(self._told), Signal()
+        next_told, next_told_valid = Signal(self._told, reset_less=True), Signal()
         head_waiting, next_waiting = Signal(), Signal()  # a result is outstanding
         behind = Signal()  # the head's outstanding result comes after the next one's
         offered = Signal()  # the lookup of ``meta`` is on offer: it must stay
@@ -118,7 +120,7 @@ class Lookup(wiring.Component):
             arrived_next.eq(arrived & ~arrived_head),
         ]
         with m.If(arrived_head):
-            m.d.sync += [self.told.eq(result), head_waiting.eq(0)]
+            m.d.sync += [told.eq(result), head_waiting.eq(0)]
             self._sort(m, result, head_flags)
         with m.If(arrived_next):
             m.d.sync += [next_told.eq(result), next_told_valid.eq(1), next_waiting.eq(0), behind.eq(0)]
@@ -134,7 +136,7 @@ class Lookup(wiring.Component):
                 head_valid.eq(next_valid),
                 self.crossed.eq(next_crossed | self.opening),
                 head_waiting.eq(next_waiting & ~arrived_next),
-                self.told.eq(known),
+                told.eq(known),
                 kind.host.eq(next_valid & next_.to_host),
             ]
             with m.If(next_told_valid | arrived_next):

@@ -64,9 +64,9 @@ class OptionChain(wiring.Component):
         nop, stop, two, three, is_mss, is_ws, is_sack, is_ts = (
             Signal(WORD, name=name) for name in ("nop", "stop", "two", "three", "is_mss", "is_ws", "is_sack", "is_ts")
         )
-        word = Signal(32)
+        word = Signal(32, reset_less=True)
         beyond = [Signal(6, name=f"beyond{at}") for at in range(WORD)]  # its bytes behind this word
-        values = Signal(8 * (WORD + 1))
+        values = Signal(8 * (WORD + 1), reset_less=True)
         octets = both[8:]
         m.d.sync += [values.eq(Cat(byte[2:])), word.eq(self.word)]
         for at, (kind, length) in enumerate(zip(byte[:WORD], byte[1:], strict=False)):
@@ -156,8 +156,8 @@ class OptionChain(wiring.Component):
     def _timestamps(self, m, valid, word, at):
         """Cycle 4: a timestamps option is longer than a word. Its ten bytes end in the second word behind the one that it begins
         in, or, if that is with the last byte, in the third; none ends where another has not begun to be waited for."""
-        before, first = Signal(32), Signal(32)
-        place = Signal(WORD)  # of its first byte
+        before, first = Signal(32, reset_less=True), Signal(32, reset_less=True)
+        place = Signal(WORD, reset_less=True)  # of its first byte
         words = Signal(2)  # of it that have come
         whole = (words == 2) & ~place[3] | (words == 3)
         m.d.sync += self.ts_found.eq(0)

@@ -234,7 +234,7 @@ class OptionWalker(wiring.Component):
             m.d.sync += scale(usual.value[:8])
         with m.If((begins & usual.permits) | (chained & chain.sack_found)):
             m.d.sync += found.sack_ok.eq(1)
-        before = Signal(32)
+        before = Signal(32, reset_less=True)
         with m.If(word_now):
             m.d.sync += before.eq(classified)
         with m.If(word_now & inside & ~skip):

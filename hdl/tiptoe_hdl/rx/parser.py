@@ -84,9 +84,9 @@ class RxParser(wiring.Component):
         # Beats come in. The two pad bytes are whatever was there before.
         ready = Signal()
         taken = Signal()
-        first = Signal(rx_beat(cfg))
+        first = Signal(rx_beat(cfg), reset_less=True)
         foreign = Signal()
-        before = Signal(16)
+        before = Signal(16, reset_less=True)
         valid = Signal()
         m.d.comb += [self.i.ready.eq(ready), taken.eq(self.i.valid & ready)]
         m.d.sync += valid.eq(taken)

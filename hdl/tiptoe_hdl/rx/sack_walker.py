@@ -82,7 +82,7 @@ class SackWalker(wiring.Component):
         over = Signal()  # no other SACK option is looked for
         lost = Signal()  # where options begin only the chain knows
         second = Signal()
-        start = Signal(32)
+        start = Signal(32, reset_less=True)
         whole = Cat(words.word == 0x0101_0502 + 8 * count for count in range(1, MOST_SACKS + 1))
         with m.If(words.valid):
             with m.If(left != 0):

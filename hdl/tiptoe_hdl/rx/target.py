@@ -164,7 +164,7 @@ class TargetPipeline(wiring.Component):
         one_valid = Signal()
         one = Signal(data.StructLayout({
             "ask": 1, "to_host": 1, "offset": 8, "length": length_bits, "verdict": rx_verdict(cfg),
-        }))  # fmt: skip
+        }), reset_less=True)  # fmt: skip
         m.d.sync += [
             one_valid.eq(take),
             one.ask.eq(ask),
@@ -182,7 +182,7 @@ class TargetPipeline(wiring.Component):
             "ask": 1, "host": 1, "write": 1,
             "source": length_bits, "length": length_bits, "frame_length": length_bits, "free_words": length_bits,
             "notify": 1, "id": cfg.id_bits, "upto": 32, "position": 32, "slot": 16, "place": place,
-        }))  # fmt: skip
+        }), reset_less=True)  # fmt: skip
         m.d.sync += [
             two_valid.eq(one_valid),
             two.ask.eq(one.ask),

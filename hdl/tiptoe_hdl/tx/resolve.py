@@ -157,7 +157,7 @@ class Resolver(wiring.Component):
         endpoint_now, endpoint_v6, own, base, log2, hop_mac = self._tables(m)
 
         # The frame's fields, whichever source: from phase 2 on in registers.
-        now = Signal(_fields(cfg))
+        now = Signal(_fields(cfg), reset_less=True)
         for name in ("seq", "ack", "flags", "wnd", "mss", "ws_present", "ws", "sack_ok"):
             m.d.sync += now[name].eq(Mux(is_segment, segment[name], control[name]))
         syn = Mux(is_segment, segment.flags[SYN], control.flags[SYN])

@@ -176,9 +176,9 @@ class Realigner(wiring.Component):
         ]
         for at in range(0, lane_bits, 2):
             select = rotate[at : at + 2]
-            rotated = Signal(cfg.data_width, name=f"rotated{at}")
+            rotated = Signal(cfg.data_width, name=f"rotated{at}", reset_less=True)
             kept = Signal.like(control, name=f"control{at}")
-            kept_rotate = Signal(lane_bits, name=f"rotate{at}")
+            kept_rotate = Signal(lane_bits, name=f"rotate{at}", reset_less=True)
             with m.If(run):
                 with m.Switch(select):
                     for amount in range(1 << len(select)):
@@ -188,7 +188,7 @@ class Realigner(wiring.Component):
             word, control, rotate = rotated, kept, kept_rotate
 
         # Merge with the word before; this is the skid buffer's input.
-        before = Signal(cfg.data_width)
+        before = Signal(cfg.data_width, reset_less=True)
         with m.If(run & control.word):
             m.d.sync += before.eq(word)
         m.d.comb += [

@@ -15,6 +15,7 @@ from typing import Any
 
 from ..sim.toolchain import ToolError, cached_dir, digest
 from .harness import Harness
+from .memory_sites import chip, memory_sites, pads_of
 from .netlist import merge_output_registers
 
 DEVICE = "LFE5U-85F"
@@ -78,9 +79,11 @@ def synth_block(
     """
     from amaranth.back import rtlil
 
+    from tiptoe_hdl.resets import without_payload_resets
+
     log("elaborate")
     text = str(rtlil.convert(Harness(component_factory()), name="top", emit_src=False))
-    text = without_bypass(text)
+    text = without_bypass(without_payload_resets(text))
     here = "".join(Path(__file__).with_name(f"{stem}.py").read_text() for stem in _SOURCES)
     key = digest(here, text, str(by_parts))
     result = SynthResult(name)
@@ -102,7 +105,7 @@ def synth_block(
     return result
 
 
-_SOURCES = ("flow", "harness", "netlist")
+_SOURCES = ("flow", "harness", "memory_sites", "netlist")
 
 
 def without_bypass(rtlil_text: str) -> str:
@@ -158,8 +161,16 @@ def _yosys(folder: Path, text: str, result: SynthResult, by_parts: bool) -> None
     result.merged_ff = merge_output_registers(netlist["modules"]["top"], inside="dut.")
     result.ff = cells.get("TRELLIS_FF", 0) - result.merged_ff
     netlist["modules"] = {name: module for name, module in netlist["modules"].items() if name == "top"}
+    if by_parts:
+        set_memories(netlist["modules"]["top"], DEVICE, PACKAGE)
     (folder / "top.json").write_text(json.dumps(netlist))
     result.loops = re.findall(r"found logic loop in module .*", (folder / "check.txt").read_text())
+
+
+def set_memories(module: dict[str, Any], device: str, package: str, constraints: str = "") -> None:
+    """Tell nextpnr where the block memories of a mapped module go; ``constraints`` are the lines of an LPF file."""
+    for name, site in memory_sites(module, chip(device, package), pads_of(constraints)).items():
+        module["cells"][name]["attributes"]["BEL"] = site
 
 
 def luts(cells: Mapping[str, int]) -> int:

@@ -24,7 +24,7 @@ A processor's own memories leave room for 64 KiB of block memory: 5 pairs of rin
 ROUTABLE: dict[str, Any] = {
     "congestion": ("newreno", "reno"), "timestamps": False, "pacing": False, "ooo_intervals": 2,
 }  # fmt: skip
-"""What the engine goes without on a board: with all of it the top takes 60,600 of 83,640 lookup tables, and routing does not end."""
+"""What the engine goes without on a board: with all of it the top takes 60,600 of 83,640 lookup tables, too many to be routed."""
 BESIDE_CPU = "small"
 """Where it is beside a processor unless told otherwise."""
 

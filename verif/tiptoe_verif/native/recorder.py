@@ -27,6 +27,7 @@ from tiptoe_driver.hardware.options import DeviceError
 from tiptoe_driver.netinet.in6 import format_address
 from tiptoe_driver.toe.snapshots import Snapshot, SnapshotTaker
 
+from ..wire.pcap import open_alone
 from .device import EngineDevice
 from .harness import RuleBroken
 from .simulation import Simulation
@@ -36,6 +37,8 @@ RUN, FRAMES, RECORD, CAPTURE, WAVES = "run.json", "frames.bin", "record.jsonl", 
 FRAME = struct.Struct("<QI")
 """Cycle of the first word; cycles from there to the last one, and ``TO_ENGINE``."""
 TO_ENGINE = 1 << 31
+UNKNOWN = FRAME.pack((1 << 64) - 1, 0)
+"""Of a frame that was captured before the record has begun."""
 INTERVAL_US = 50_000
 """Between samples at least."""
 MOST_EVENTS = 200_000
@@ -60,7 +63,7 @@ class Recorder:
     Parameters
     ----------
     folder : Path
-        Made if need be; a record there is overwritten.
+        Made if need be; a record there is overwritten, unless it is being written (OSError).
     command : str
         What ran, for people.
 
@@ -77,7 +80,6 @@ class Recorder:
     ) -> None:  # fmt: skip
         if device.capture.pcap is None or device.toe is None:
             raise ValueError("a record goes with a capture and a driver")
-        folder.mkdir(parents=True, exist_ok=True)
         self.folder, self._device, self._interval_us = folder, device, interval_us
         self.samples = self.events = 0
         self.why_ended = ""
@@ -87,7 +89,8 @@ class Recorder:
         self._counters: dict[str, int] = {}
         self._states: dict[int, tuple[str, str]] = {}  # by id: connection and state
         self._since_sample = 0
-        self._frames: IO[bytes] = (folder / FRAMES).open("wb")
+        self._frames: IO[bytes] = open_alone(folder / FRAMES, "record")
+        self._frames.write(UNKNOWN * device.capture.pcap.frames)
         self._lines: IO[str] = (folder / RECORD).open("w")
         (folder / RUN).write_text(json.dumps(self._header(command), indent=1) + "\n")
         device.capture.stamp = self._frame

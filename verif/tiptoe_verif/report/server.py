@@ -2,13 +2,15 @@
 
 The server is a process of its own that reads the run's files: nothing that a browser asks reaches the session, and the session's
 end ends it, since its standard input then ends. It answers GET of three addresses, to requests that name it as 127.0.0.1 or
-localhost (a page from elsewhere that has its name resolved to 127.0.0.1 gets nothing); a request has ten seconds, and eight are
-served at a time.
+localhost (a page from elsewhere that has its name resolved to 127.0.0.1 gets nothing); a request has ten seconds in all, and eight
+are served at a time.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -25,6 +27,8 @@ from .reader import NoRun, RunReader
 ADDRESS = "127.0.0.1"
 PATIENCE_S = 10.0
 AT_ONCE = 8
+READING_S = 2.0
+"""Of a request: who comes late to a long run is given it bit by bit."""
 _NUMBERS = ("frames", "rows", "connections")
 _POLICY = "default-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; connect-src 'self'; frame-ancestors 'none'"
 
@@ -36,8 +40,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         address = urlsplit(self.path)
-        host = self.headers.get("Host", "").rpartition(":")[0]
-        if host not in (ADDRESS, "localhost"):
+        if _host(self.headers.get("Host", "")) not in (ADDRESS, "localhost"):
             self._answer(HTTPStatus.FORBIDDEN, "text/plain", b"this server is this machine's\n")
         elif address.path == "/":
             self._answer(HTTPStatus.OK, "text/html", self.server.page)
@@ -67,12 +70,26 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Cache-Control", "no-store")
         self.send_header("Content-Security-Policy", _POLICY)
+        self.send_header("Cross-Origin-Resource-Policy", "same-origin")
         self.send_header("X-Content-Type-Options", "nosniff")
         self.end_headers()
         self.wfile.write(body)
 
     def log_message(self, format: str, *arguments: Any) -> None:
         """The terminal is the session's."""
+
+
+def _end(request: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # it has ended meanwhile
+        request.shutdown(socket.SHUT_RDWR)
+
+
+def _host(header: str) -> str:
+    """The name in a Host header, whose port may be missing (80)."""
+    try:
+        return urlsplit(f"//{header}").hostname or ""
+    except ValueError:
+        return ""
 
 
 class ReportServer(ThreadingMixIn, HTTPServer):
@@ -91,7 +108,7 @@ class ReportServer(ThreadingMixIn, HTTPServer):
     def data(self, *begin: int) -> dict[str, Any]:
         """What has come since these numbers of frames, rows and connections."""
         with self._lock:
-            self._reader.read()
+            self._reader.read(READING_S)
             return self._reader.data(*begin)
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -102,10 +119,14 @@ class ReportServer(ThreadingMixIn, HTTPServer):
             self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """One request."""
+        """One request. The handler's own patience is with each read: who sends a byte now and then would stay."""
+        deadline = threading.Timer(PATIENCE_S, _end, [request])
+        deadline.daemon = True
+        deadline.start()
         try:
             super().process_request_thread(request, client_address)
         finally:
+            deadline.cancel()
             self._free.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -163,6 +184,9 @@ def main() -> int:
         server = ReportServer(run, port)
     except OSError as error:
         print(f"--web-port {port}: {error.strerror}", flush=True)
+        return 1
+    except NoRun as error:
+        print(error, flush=True)
         return 1
     print(f"http://{ADDRESS}:{server.server_address[1]}/", flush=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -7,6 +7,7 @@ import pytest
 
 from tests.board.litex_example import EXAMPLE, PATH
 from tests.verif.exported import CONFIG
+from tiptoe_litex import Tiptoe
 from tiptoe_verif.export import Choice
 from tiptoe_verif.export.choice import Port
 from tiptoe_verif.paths import ROOT
@@ -52,6 +53,30 @@ def test_sources_of_the_platform_are_the_exported_ones(built):
     soc, folder = built
     sources = [Path(name) for name, *_ in soc.platform.sources]
     assert sources == [folder / "tiptoe" / name for name in (folder / "tiptoe" / "files.f").read_text().split()]
+
+
+def test_two_engines_of_one_name_are_refused_and_of_two_names_are_not(built, tmp_path, monkeypatch):
+    """Verilator and synthesis would take one module for both; the same engine twice is one source."""
+
+    class Platform:
+        sources: list[tuple[str, str]] = []
+
+        def add_source(self, name):
+            self.sources.append((name, "verilog"))
+
+    def write(choice, folder):
+        (folder / "rtl").mkdir(parents=True, exist_ok=True)
+        (folder / "rtl" / f"{choice.top}.v").write_text(repr(choice.config))
+
+    monkeypatch.setattr("tiptoe_litex.engine.export", write)
+    wider, platform = CONFIG.with_(data_width=64), Platform()
+    Tiptoe(CONFIG).add_sources(platform, tmp_path / "a")
+    Tiptoe(CONFIG).add_sources(platform, tmp_path / "b")
+    Tiptoe(wider, name="wider").add_sources(platform, tmp_path / "a")
+    assert [Path(name).name for name, _ in platform.sources] == ["tiptoe_mac_engine.v", "wider.v"]
+    for folder in ("a", "c"):
+        with pytest.raises(ValueError, match="names of their own"):
+            Tiptoe(wider).add_sources(platform, tmp_path / folder)
 
 
 def test_places_on_the_bus(built):

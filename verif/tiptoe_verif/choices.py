@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import typer
 
@@ -17,6 +17,8 @@ from .paths import BUILD
 from .wire.impairment import Impairment
 from .wire.pcap import free_capture
 from .wire.segment import ip_number, mac_number
+
+Choice = TypeVar("Choice")
 
 
 def capture_path(name: str, pcap: Path | None, record: Path | None) -> Path:
@@ -100,10 +102,10 @@ def sized_config(name: str, width: int, mtu: int) -> EngineConfig:
         wide = chosen.with_(data_width=width, ipv6=chosen.ipv6 and width >= 64) if width else chosen
         return wide.with_mtu(mtu)
 
-    return valid_config(sized)
+    return valid(sized)
 
 
-def valid_config(make: Callable[[], EngineConfig]) -> EngineConfig:
+def valid(make: Callable[[], Choice]) -> Choice:
     """What ``make`` makes, whose complaints are the user's."""
     try:
         return make()

@@ -425,19 +425,25 @@ def verilog_command(
         bool, typer.Option("--queues", help="With a queue of whole frames each way, for a MAC that waits for nobody.")
     ] = False,
     per_module: Annotated[bool, typer.Option("--per-module", help="A file a module, not one for all.")] = False,
-    mhz: Annotated[float, typer.Option(help="Clock rate, for the constraints.", min=1)] = 125.0,
+    mhz: Annotated[
+        float, typer.Option(help="Clock rate, for the constraints and the tick of TCP's timers.", min=1, max=2000)
+    ] = 125.0,
+    name: Annotated[
+        str, typer.Option(help="Of the Verilog module: engines of different choices in one design need different ones.")
+    ] = "",
 ) -> None:
     """Verilog of the engine with its registers, constraints and notes, for a design of your own.
 
     Example: tiptoe verilog --config ecp5 --connections 256 --queues -o build/verilog
     """
-    from .choices import sized_config, valid_config
+    from .choices import sized_config, valid
     from .export import Choice, export
 
     chosen = sized_config(config, width, mtu)
-    if connections:
-        chosen = valid_config(lambda: chosen.with_(connections=connections))
-    choice = Choice(config=chosen, queues=queues, per_module=per_module, mhz=mhz)
+    sizes = {"tick_cycles": round(mhz * 1000)} | ({"connections": connections} if connections else {})
+    choice = valid(
+        lambda: Choice(config=chosen.with_(**sizes), queues=queues, per_module=per_module, mhz=mhz, name=name)
+    )
     written = export(choice, out)
     console.print(f"{choice.top}: {len(written)} files, {out}/README.md says what they are", soft_wrap=True)
 

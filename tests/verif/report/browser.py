@@ -29,7 +29,7 @@ def start(folder: Path) -> Iterator[Any]:
     options.binary_location = shutil.which("chromium") or ""
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
-    driver.set_script_timeout(60)
+    driver.set_script_timeout(180)
     yield driver
     driver.quit()
 
@@ -38,10 +38,10 @@ def load(browser, address, *, dark=False):
     features = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
     browser.get(address)
-    until(browser, "drawn && document.querySelectorAll('.xtick').length > 0")
+    until(browser, "typeof drawn === 'boolean' && drawn && document.querySelectorAll('.xtick').length > 0")
 
 
-def until(browser, condition, seconds=60):
+def until(browser, condition, seconds=180):
     from selenium.webdriver.support.ui import WebDriverWait
 
     WebDriverWait(browser, seconds).until(lambda driver: driver.execute_script(f"return {condition}"))

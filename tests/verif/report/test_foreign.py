@@ -102,7 +102,9 @@ def test_a_capture_that_keeps_the_first_bytes(tmp_path, v6, vlan):
     whole = read(write(tmp_path / "whole.pcap", frames))
     (tmp_path / "cut.pcap").write_bytes(cut_capture((tmp_path / "whole.pcap").read_bytes(), 96))
     cut = read(tmp_path / "cut.pcap")
-    assert len(cut["connections"]) == 1 and [row[5:15] for row in cut["frames"]] == [row[5:15] for row in whole["frames"]]
+    assert len(cut["connections"]) == 1 and [row[5:15] for row in cut["frames"]] == [
+        row[5:15] for row in whole["frames"]
+    ]
     assert max(row[9] for row in cut["frames"] if "F" in row[7]) == 1700
     assert [row[14] for row in cut["frames"]] == [len(frame) for frame in frames]
 

@@ -188,8 +188,9 @@ class RunReader:
                 [f"{ip_text(address)}:{port}" for address, port in (each.source, each.target)]
                 for each in self.relative.connections[max(0, connections_from) :]
             ],
-            "frames": list(islice(self.frames, skip_frames, None)), "frames_read": self.frames_read, "frames_before": self.frames_before,
-            "rows": list(islice(self.rows, skip_rows, None)), "rows_read": self.rows_read, "rows_before": self.rows_before,
+            "frames": list(islice(self.frames, skip_frames, None)), "frames_read": self.frames_read,
+            "rows": list(islice(self.rows, skip_rows, None)), "rows_read": self.rows_read,
+            "frames_before": self.frames_before, "rows_before": self.rows_before,
         }  # fmt: skip
 
     def close(self) -> None:

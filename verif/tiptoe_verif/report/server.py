@@ -2,14 +2,15 @@
 
 The server is a process of its own that reads the run's files: nothing that a browser asks reaches the session, and the session's
 end ends it, since its standard input then ends. It answers GET of three addresses, to requests that name it as 127.0.0.1 or
-localhost (a page from elsewhere that has its name resolved to 127.0.0.1 gets nothing); a request has ten seconds in all, and eight
-are served at a time.
+localhost (a page from elsewhere that has its name resolved to 127.0.0.1 gets nothing); a request has ten seconds in all, and
+eight are served at a time.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -29,6 +30,8 @@ PATIENCE_S = 10.0
 AT_ONCE = 8
 READING_S = 2.0
 """Of a request: who comes late to a long run is given it bit by bit."""
+_NAMES = re.compile(rf"({re.escape(ADDRESS)}|localhost)(:\d+)?", re.IGNORECASE)
+"""In a Host header; a browser leaves the port out where it is 80."""
 _NUMBERS = ("frames", "rows", "connections")
 _POLICY = "default-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; connect-src 'self'; frame-ancestors 'none'"
 
@@ -40,7 +43,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         address = urlsplit(self.path)
-        if _host(self.headers.get("Host", "")) not in (ADDRESS, "localhost"):
+        if not _NAMES.fullmatch(self.headers.get("Host", "")):
             self._answer(HTTPStatus.FORBIDDEN, "text/plain", b"this server is this machine's\n")
         elif address.path == "/":
             self._answer(HTTPStatus.OK, "text/html", self.server.page)
@@ -82,14 +85,6 @@ class _Handler(BaseHTTPRequestHandler):
 def _end(request: socket.socket) -> None:
     with contextlib.suppress(OSError):  # it has ended meanwhile
         request.shutdown(socket.SHUT_RDWR)
-
-
-def _host(header: str) -> str:
-    """The name in a Host header, whose port may be missing (80)."""
-    try:
-        return urlsplit(f"//{header}").hostname or ""
-    except ValueError:
-        return ""
 
 
 class ReportServer(ThreadingMixIn, HTTPServer):

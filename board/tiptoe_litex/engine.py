@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from litex.gen import LiteXModule
@@ -37,7 +38,7 @@ class Tiptoe(LiteXModule):
     rx, tx : FrameStream
         From and to the MAC; :meth:`connect_mac` connects both.
     irq : Signal
-        A level.
+        A level; ``soc.irq.add(NAME)`` takes it to the processor, NAME being the module's in the SoC.
     tick : Signal
         One cycle a tick of TCP's timers, if CONTROL.EXTERNAL_TICK says so; 0 unless it is driven.
     rx_dropped, rx_damaged, tx_dropped : Signal(32)
@@ -51,6 +52,7 @@ class Tiptoe(LiteXModule):
         self.axi = bus = axi.AXIInterface(data_width=bits, address_width=config.addr_width, id_width=1)
         self.rx, self.tx = FrameStream(bits), FrameStream(bits)
         self.irq = Signal()
+        self.ev = SimpleNamespace(irq=self.irq)  # what LiteX's irq.add() asks a module for
         self.tick = Signal()
         self.rx_dropped, self.rx_damaged, self.tx_dropped = Signal(32), Signal(32), Signal(32)
         self.specials += Instance(

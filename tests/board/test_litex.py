@@ -4,6 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
+from litex.build.sim.platform import SimPlatform
+from litex.soc.integration.soc_core import SoCCore
+from migen.fhdl.structure import _Assign
 
 from tests.board.litex_example import EXAMPLE, PATH
 from tests.verif.exported import CONFIG
@@ -77,6 +80,19 @@ def test_two_engines_of_one_name_are_refused_and_of_two_names_are_not(built, tmp
     for folder in ("a", "c"):
         with pytest.raises(ValueError, match="names of their own"):
             Tiptoe(wider).add_sources(platform, tmp_path / folder)
+
+
+def test_a_processor_gets_the_interrupt():
+    """As LiteX's own modules' do: a number of its own, a constant for software."""
+    soc = SoCCore(
+        SimPlatform("SIM", EXAMPLE.PINS), 50e6, cpu_type="vexriscv", integrated_rom_size=4096, uart_name="stub"
+    )
+    soc.tiptoe = Tiptoe(CONFIG)
+    soc.irq.add("tiptoe")
+    soc.finalize()
+    number = soc.constants["TIPTOE_INTERRUPT"]
+    (driven,) = [each.l for each in soc.get_fragment().comb if isinstance(each, _Assign) and each.r is soc.tiptoe.irq]
+    assert (driven.value, driven.start, driven.stop) == (soc.cpu.interrupt, number, number + 1)
 
 
 def test_places_on_the_bus(built):

@@ -26,6 +26,11 @@ def capture_path(name: str, pcap: Path | None, record: Path | None) -> Path:
     return pcap or (record / CAPTURE if record else free_capture(BUILD / "live" / f"{name}.pcap"))
 
 
+def record_beside(pcap: Path) -> Path:
+    """The folder for the record of a run that has only been given a capture's name."""
+    return pcap.with_suffix("") if pcap.suffix else pcap.with_name(f"{pcap.name}.run")
+
+
 def live_setup(
     *, ip: str, mac: str, host_ip: str, prefix: int, gateway: str, tap: str, mtu: int, netns: bool, config: str,
     host_stack: bool | None, ip6: str, host_ip6: str,

@@ -167,7 +167,7 @@ def live(
 
     Example: tiptoe live --listen 80=127.0.0.1:8080 --loss 0.01
     """
-    from .choices import capture_path, device_setup, live_setup
+    from .choices import capture_path, device_setup, live_setup, record_beside
     from .live.command import announce, keep_running
     from .live.device_session import DeviceSession
     from .live.session import LiveSession
@@ -184,7 +184,7 @@ def live(
     if not setup.listen and not setup.forward:
         raise UsageError("nothing to do: give --listen PORT=TARGET or --forward LOCALPORT=HOST:PORT")
     setup.stat = "live"
-    setup.record = record or (setup.pcap.with_suffix("") if web and setup.pcap else None)
+    setup.record = record or (record_beside(setup.pcap) if web and setup.pcap else None)
     with build_progress() as progress:
         session = DeviceSession(setup) if device else LiveSession(setup, progress)
     with session, contextlib.ExitStack() as beside:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import struct
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from tests.verif.report.traffic import ethernet, exchange, write
+from tiptoe_verif.choices import record_beside
 from tiptoe_verif.cli import app
 from tiptoe_verif.native.recorder import CAPTURE, FRAMES, RECORD, RUN, Recorder
 from tiptoe_verif.native.simulation import Simulation
@@ -58,8 +60,6 @@ def test_header_with_less_or_with_something_else_in_it(tmp_path, header):
 def test_waveform_is_opened_from_where_the_report_was_asked_for_whatever_its_name(tmp_path, monkeypatch):
     (tmp_path / "my runs").mkdir()
     monkeypatch.chdir(tmp_path)
-    from pathlib import Path
-
     run = folder(Path("my runs/a"), waveform="$(touch x).fst")
     assert read(run)["header"]["waves"] == "tiptoe waves 'my runs/a/$(touch x).fst'"
     assert read(folder(Path("-r"), waveform="-w.fst"))["header"]["waves"] == "tiptoe waves ./-r/-w.fst"
@@ -186,6 +186,17 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pcap", "report.html"]
     code, said = tiptoe("report", capture, "-o", tmp_path)
     assert code == 1 and tmp_path.is_dir()
+
+
+@pytest.mark.parametrize("name, record", [("a/run.pcap", "a/run"), ("a/run", "a/run.run"), ("a/.run", "a/.run.run")])
+def test_a_record_has_another_place_than_its_capture(name, record):
+    assert record_beside(Path(name)) == Path(record)
+
+
+def test_a_record_is_read_in_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr("tiptoe_verif.report.reader._PART", 7)
+    rows = [{"k": "event", "t": t, "name": "é" * t} for t in range(30)]
+    assert read(folder(tmp_path, rows=rows))["rows"] == rows
 
 
 @pytest.mark.parametrize("content", [b"", b"hello\n", b"$date today\n"])

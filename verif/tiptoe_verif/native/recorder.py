@@ -39,8 +39,8 @@ FRAME = struct.Struct("<QI")
 TO_ENGINE = 1 << 31
 UNKNOWN = FRAME.pack((1 << 64) - 1, 0)
 """Of a frame that was captured before the record has begun."""
-INTERVAL_US = 50_000
-"""Between samples at least."""
+INTERVAL_US, SIMULATED_INTERVAL_US = 50_000, 1000
+"""Between samples at least: of wall time, and of simulated time, in which runs are short."""
 MOST_EVENTS = 200_000
 """Lines of events; beyond, they are only counted."""
 _SHARE = 4
@@ -66,6 +66,8 @@ class Recorder:
         Made if need be; a record there is overwritten, unless it is being written (OSError).
     command : str
         What ran, for people.
+    interval_us : int, optional
+        Between samples at least.
 
     Attributes
     ----------
@@ -76,11 +78,13 @@ class Recorder:
     """
 
     def __init__(
-        self, device: EngineDevice, folder: Path, command: str, *, interval_us: int = INTERVAL_US
+        self, device: EngineDevice, folder: Path, command: str, *, interval_us: int | None = None
     ) -> None:  # fmt: skip
         if device.capture.pcap is None or device.toe is None:
             raise ValueError("a record goes with a capture and a driver")
-        self.folder, self._device, self._interval_us = folder, device, interval_us
+        self.folder, self._device = folder, device
+        self._simulated = isinstance(device, Simulation)
+        self._interval_us = interval_us or (SIMULATED_INTERVAL_US if self._simulated else INTERVAL_US)
         self.samples = self.events = 0
         self.why_ended = ""
         self._open, self._waiting, self._taking = True, False, False
@@ -105,7 +109,7 @@ class Recorder:
             "format": FORMAT, "command": command, "config": config.name, "capture": os.path.relpath(device.pcap, self.folder),
             "waveform": os.path.relpath(trace, self.folder) if trace else None,
             "address": format_address(device.ip), "began_ns": device.time_ns, "written": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
-            "clock": "simulated" if isinstance(device, Simulation) else "wall",
+            "clock": "simulated" if self._simulated else "wall",
             "data_bytes": config.bytes_per_beat, "rx_words": config.rx_buffer_bytes // config.bytes_per_beat,
             "connections": config.connections, "half_open": config.syncache_entries, "listeners": config.listeners,
         }  # fmt: skip

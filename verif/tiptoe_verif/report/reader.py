@@ -29,6 +29,8 @@ BYTES = 160
 _FLAGS = "FSRPAUEC"
 _ENTRIES = 5
 """Connections in all samples, times ``kept``."""
+_PART = 1 << 22
+"""Bytes of the record at a time: that of thousands of connections is larger than memory should be."""
 _LONGEST = 1 << 17
 """Bytes of a frame: what a capture says beyond that is wrong."""
 
@@ -111,9 +113,12 @@ class RunReader:
             raise NoRun(str(error)) from None
         if self._record is None:
             return
-        *lines, self._left = (self._left + self._record.read()).split(b"\n")
-        for row in filter(None, map(row_of, lines)):
-            self._keep(row)
+        while part := self._record.read(_PART):
+            *lines, self._left = (self._left + part).split(b"\n")
+            for row in filter(None, map(row_of, lines)):
+                self._keep(row)
+            if time.monotonic() > until:
+                break
 
     def _keep(self, row: dict[str, Any]) -> None:
         if len(self.rows) == self.rows.maxlen:

@@ -77,7 +77,7 @@ def test_two_engines_of_one_name_are_refused_and_of_two_names_are_not(built, tmp
     Tiptoe(CONFIG).add_sources(platform, tmp_path / "b")
     Tiptoe(wider, name="wider").add_sources(platform, tmp_path / "a")
     assert [Path(name).name for name, _ in platform.sources] == ["tiptoe_mac_engine.v", "wider.v"]
-    for folder in ("a", "c"):
+    for folder in ("c", "a"):
         with pytest.raises(ValueError, match="names of their own"):
             Tiptoe(wider).add_sources(platform, tmp_path / folder)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from tests.verif.report.traffic import ethernet, exchange, write
+from tests.verif.report.traffic import SAMPLE, ethernet, exchange, folder, write
 from tiptoe_verif.choices import record_beside
 from tiptoe_verif.cli import app
 from tiptoe_verif.native.recorder import CAPTURE, FRAMES, RECORD, RUN, Recorder
@@ -20,11 +20,6 @@ from tiptoe_verif.report.reader import RunReader
 from tiptoe_verif.wire.segment import checksum_left_to_hardware
 from tiptoe_verif.wire.vlan import tagged
 
-SAMPLE = {
-    "k": "sample", "t": 5, "c": 5, "conns": [{"conn": "a b"}], "ids": 1, "half_open": 0, "commands": [1, 1, 0],
-    "counters": {}, "engine": {"cycles": 5},
-}  # fmt: skip
-
 
 def read(path, **options) -> dict:
     reader = RunReader(path, **options)
@@ -33,15 +28,6 @@ def read(path, **options) -> dict:
         return reader.data()
     finally:
         reader.close()
-
-
-def folder(path, frames=(), rows=(), **header):
-    """A run's folder of this making; its path."""
-    write(path / CAPTURE, frames)
-    (path / FRAMES).write_bytes(b"")
-    (path / RECORD).write_text("".join(f"{row if isinstance(row, str) else json.dumps(row)}\n" for row in rows))
-    (path / RUN).write_text(json.dumps({"format": 1} | header))
-    return path
 
 
 def tiptoe(*arguments) -> tuple[int, str]:

@@ -9,8 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.verif.report.browser import load, quiet, until
-from tests.verif.report.test_foreign import SAMPLE, folder
-from tests.verif.report.traffic import ethernet, exchange, write
+from tests.verif.report.traffic import SAMPLE, ethernet, exchange, folder, write
 from tiptoe_verif.native.recorder import CAPTURE, RECORD, RUN
 from tiptoe_verif.report.page import write_report
 from tiptoe_verif.report.server import WebPage

@@ -1,15 +1,22 @@
-"""Captures made to measure."""
+"""Captures and runs made to measure."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
+from tiptoe_verif.native.recorder import CAPTURE, FRAMES, RECORD, RUN
 from tiptoe_verif.wire.pcap import PcapWriter
 from tiptoe_verif.wire.segment import ACK, FIN, SYN, Segment, pack_tcp
 
 CLIENT, SERVER = 0x0A4D0001, 0x0A4D0002
 ADDRESSES = b"\x02\0\0\0\0\x02" + b"\x02\0\0\0\0\x01"
+SAMPLE = {
+    "k": "sample", "t": 5, "c": 5, "conns": [{"conn": "a b"}], "ids": 1, "half_open": 0, "commands": [1, 1, 0],
+    "counters": {}, "engine": {"cycles": 5},
+}  # fmt: skip
 
 
 def ethernet(packet: bytes) -> bytes:
@@ -45,4 +52,13 @@ def write(path: Path, frames: Iterable[bytes], *, step_ns: int = 100_000) -> Pat
     with PcapWriter(path) as writer:
         for number, frame in enumerate(frames):
             writer.write(10**9 + number * step_ns, frame)
+    return path
+
+
+def folder(path: Path, frames: Iterable[bytes] = (), rows: Iterable[Any] = (), **header: Any) -> Path:
+    """A run's folder of this making; its path."""
+    write(path / CAPTURE, frames)
+    (path / FRAMES).write_bytes(b"")
+    (path / RECORD).write_text("".join(f"{row if isinstance(row, str) else json.dumps(row)}\n" for row in rows))
+    (path / RUN).write_text(json.dumps({"format": 1} | header))
     return path

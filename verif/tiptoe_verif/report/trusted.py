@@ -23,7 +23,7 @@ def header_of(text: str, folder: Path) -> dict[str, Any]:
     found = json.loads(text)
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise ValueError(f"written in another format than {FORMAT}")
-    header = {"format": FORMAT, "command": "a run", "capture": CAPTURE}
+    header: dict[str, Any] = {"format": FORMAT, "command": "a run", "capture": CAPTURE}
     header |= {name: found[name] for name, kind in _HEADER.items() if type(found.get(name)) is kind}
     if "waveform" in header:
         path = os.path.normpath(folder / header["waveform"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from litex.gen import LiteXModule
@@ -25,6 +26,8 @@ class Tiptoe(LiteXModule):
     Parameters
     ----------
     config : EngineConfig
+    name : str
+        Of the Verilog module: engines of different configurations in one design need different ones.
 
     Attributes
     ----------
@@ -35,20 +38,21 @@ class Tiptoe(LiteXModule):
     rx, tx : FrameStream
         From and to the MAC; :meth:`connect_mac` connects both.
     irq : Signal
-        A level.
+        A level; ``soc.irq.add(NAME)`` takes it to the processor, NAME being the module's in the SoC.
     tick : Signal
         One cycle a tick of TCP's timers, if CONTROL.EXTERNAL_TICK says so; 0 unless it is driven.
     rx_dropped, rx_damaged, tx_dropped : Signal(32)
         Frames lost: no room in the engine's queue; marked by the MAC; longer than the queue (never).
     """
 
-    def __init__(self, config: EngineConfig) -> None:
-        self._choice = Choice(config=config, queues=True)
+    def __init__(self, config: EngineConfig, name: str = "") -> None:
+        self._choice = Choice(config=config, queues=True, name=name)
         bits = config.data_width
         self.axil = axil = axi.AXILiteInterface(data_width=32, address_width=32)
         self.axi = bus = axi.AXIInterface(data_width=bits, address_width=config.addr_width, id_width=1)
         self.rx, self.tx = FrameStream(bits), FrameStream(bits)
         self.irq = Signal()
+        self.ev = SimpleNamespace(irq=self.irq)  # what LiteX's irq.add() asks a module for
         self.tick = Signal()
         self.rx_dropped, self.rx_damaged, self.tx_dropped = Signal(32), Signal(32), Signal(32)
         self.specials += Instance(
@@ -63,7 +67,15 @@ class Tiptoe(LiteXModule):
         self.comb += [*self.rx.from_liteeth(core.source), *self.tx.to_liteeth(core.sink)]
 
     def add_sources(self, platform: Any, folder: str | Path) -> None:
-        """Write what ``tiptoe verilog`` writes into ``folder``, and give the Verilog in it to the platform."""
+        """Write what ``tiptoe verilog`` writes into ``folder``, and give the Verilog in it to the platform, unless it has it.
+        ValueError if it has another engine of this name, of which its tools would take one for both."""
+        file = Path(folder) / "rtl" / f"{self._choice.top}.v"
+        there = [Path(known) for known, *_ in platform.sources if Path(known).name == file.name]
+        before = [path.read_bytes() for path in there]
         export(self._choice, Path(folder))
-        for name in (Path(folder) / "files.f").read_text().split():
-            platform.add_source(str(Path(folder) / name))
+        if any(text != file.read_bytes() for text in before):
+            raise ValueError(
+                f"two engines of one name, {self._choice.top}, in this design: give them names of their own"
+            )
+        if not there:
+            platform.add_source(str(file))

@@ -11,7 +11,7 @@ set reports [file join $folder vivado]
 file mkdir $reports
 
 set list [open [file join $folder files.f]]
-foreach source [split [string trim [read $list]] "\n"] { read_verilog [file join $folder $source] }
+foreach source [split [string trim [read $list]] "\n"] { read_verilog [list [file join $folder $source]] }
 close $list
 read_xdc -mode out_of_context [file join $folder tiptoe_ooc.xdc]
 

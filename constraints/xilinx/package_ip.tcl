@@ -9,7 +9,7 @@ lassign $argv folder part top
 if {$top eq ""} { set top tiptoe_engine }
 create_project -in_memory -part $part
 set list [open [file join $folder files.f]]
-foreach source [split [string trim [read $list]] "\n"] { add_files -norecurse [file join $folder $source] }
+foreach source [split [string trim [read $list]] "\n"] { add_files -norecurse [list [file join $folder $source]] }
 close $list
 set_property top $top [current_fileset]
 update_compile_order -fileset sources_1

@@ -44,7 +44,7 @@ class ExampleSoC(SoCMini):
         self.tiptoe.connect_mac(self.mac)
         self.bus.add_slave("tiptoe", self.tiptoe.axil, SoCRegion(origin=0xE000_0000, size=1 << 20, cached=False))
         self.bus.add_master("tiptoe", self.tiptoe.axi)
-        self.comb += platform.request("irq").eq(self.tiptoe.irq)  # with a processor: self.cpu.interrupt[n]
+        self.comb += platform.request("irq").eq(self.tiptoe.irq)  # with a processor: self.irq.add("tiptoe")
 
         self.add_ram("host_memory", origin=0x4000_0000, size=1 << 16)
         self.add_uartbone(baudrate=1_000_000)

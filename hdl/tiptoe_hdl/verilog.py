@@ -1,5 +1,7 @@
 """Verilog of the engine with AXI's flat port names (``s_axil_awaddr``, ``m_axi_awaddr``, ``s_axis_rx_tdata`` ...)."""
 
+import re
+
 from amaranth.back import rtlil, verilog
 from amaranth.hdl import Value
 
@@ -9,6 +11,8 @@ from .resets import without_payload_resets
 
 TOP = "tiptoe_engine"
 """Name of the Verilog module."""
+
+_STANDARD = re.compile(r"^\s*(?:wire|reg|memory)\b.*[\s\\](mailbox|process|semaphore|std)\b(?:;| \[|$)", re.MULTILINE)
 
 RENAMED = {"m_axi_read": "m_axi", "m_axi_write": "m_axi", "s_axi_read": "s_axi", "s_axi_write": "s_axi"}
 """The two halves of a memory port carry one name."""
@@ -35,12 +39,21 @@ def engine_rtlil(cfg: EngineConfig) -> str:
 
 def module_rtlil(component, name: str) -> str:
     """RTLIL text of any component with ports of standard names, top module ``name``; payloads of streams have no reset in it."""
-    return without_payload_resets(str(rtlil.convert(component, name=name, ports=flat_ports(component), emit_src=False)))
+    text = str(rtlil.convert(component, name=name, ports=flat_ports(component), emit_src=False))
+    return without_payload_resets(_checked(text))
 
 
 def module_verilog(component, name: str) -> str:
     """Verilog text of any component with ports of standard names, top module ``name``."""
-    return verilog.convert(component, name=name, ports=flat_ports(component), emit_src=False)
+    return _checked(verilog.convert(component, name=name, ports=flat_ports(component), emit_src=False))
+
+
+def _checked(text: str) -> str:
+    """The text, unless a signal or memory in it has a name that SystemVerilog's tools know already and warn of."""
+    found = _STANDARD.search(text)
+    if found:
+        raise ValueError(f"{found[1]} is a name of SystemVerilog's package std: call the signal or memory otherwise")
+    return text
 
 
 def engine_verilog(cfg: EngineConfig) -> str:

@@ -4,9 +4,13 @@ import re
 from pathlib import Path
 
 import pytest
+from litex.build.sim.platform import SimPlatform
+from litex.soc.integration.soc_core import SoCCore
+from migen.fhdl.structure import _Assign
 
 from tests.board.litex_example import EXAMPLE, PATH
 from tests.verif.exported import CONFIG
+from tiptoe_litex import Tiptoe
 from tiptoe_verif.export import Choice
 from tiptoe_verif.export.choice import Port
 from tiptoe_verif.paths import ROOT
@@ -52,6 +56,43 @@ def test_sources_of_the_platform_are_the_exported_ones(built):
     soc, folder = built
     sources = [Path(name) for name, *_ in soc.platform.sources]
     assert sources == [folder / "tiptoe" / name for name in (folder / "tiptoe" / "files.f").read_text().split()]
+
+
+def test_two_engines_of_one_name_are_refused_and_of_two_names_are_not(built, tmp_path, monkeypatch):
+    """Verilator and synthesis would take one module for both; the same engine twice is one source."""
+
+    class Platform:
+        sources: list[tuple[str, str]] = []
+
+        def add_source(self, name):
+            self.sources.append((name, "verilog"))
+
+    def write(choice, folder):
+        (folder / "rtl").mkdir(parents=True, exist_ok=True)
+        (folder / "rtl" / f"{choice.top}.v").write_text(repr(choice.config))
+
+    monkeypatch.setattr("tiptoe_litex.engine.export", write)
+    wider, platform = CONFIG.with_(data_width=64), Platform()
+    Tiptoe(CONFIG).add_sources(platform, tmp_path / "a")
+    Tiptoe(CONFIG).add_sources(platform, tmp_path / "b")
+    Tiptoe(wider, name="wider").add_sources(platform, tmp_path / "a")
+    assert [Path(name).name for name, _ in platform.sources] == ["tiptoe_mac_engine.v", "wider.v"]
+    for folder in ("c", "a"):
+        with pytest.raises(ValueError, match="names of their own"):
+            Tiptoe(wider).add_sources(platform, tmp_path / folder)
+
+
+def test_a_processor_gets_the_interrupt():
+    """As LiteX's own modules' do: a number of its own, a constant for software."""
+    soc = SoCCore(
+        SimPlatform("SIM", EXAMPLE.PINS), 50e6, cpu_type="vexriscv", integrated_rom_size=4096, uart_name="stub"
+    )
+    soc.tiptoe = Tiptoe(CONFIG)
+    soc.irq.add("tiptoe")
+    soc.finalize()
+    number = soc.constants["TIPTOE_INTERRUPT"]
+    (driven,) = [each.l for each in soc.get_fragment().comb if isinstance(each, _Assign) and each.r is soc.tiptoe.irq]
+    assert (driven.value, driven.start, driven.stop) == (soc.cpu.interrupt, number, number + 1)
 
 
 def test_places_on_the_bus(built):

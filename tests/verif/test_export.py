@@ -7,9 +7,12 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.verif.exported import CONFIG, CORE, fusesoc
+from tiptoe_hdl.config import TINY
 from tiptoe_verif.cli import app
 from tiptoe_verif.export import Choice, export
+from tiptoe_verif.export.choice import is_module_name
 from tiptoe_verif.export.folder import plain_names
+from tiptoe_verif.export.fusesoc import bench
 from tiptoe_verif.paths import ROOT
 from tiptoe_verif.sim.toolchain import ToolError, run_verilator
 
@@ -96,9 +99,10 @@ def test_registers_are_those_of_the_project(exported):
         ("tiptoe.h", "driver/include/tiptoe.h"),
         ("registers.md", "docs/registers.md"),
         ("rings.md", "docs/rings.md"),
-        ("tiptoe.rdl", "hdl/tiptoe_hdl/host/tiptoe.rdl"),
     ):
         assert (exported / name).read_text() == (ROOT / original).read_text()
+    registers = (ROOT / "hdl/tiptoe_hdl/host/tiptoe.rdl").read_text()
+    assert (exported / "tiptoe.rdl").read_text() == registers.replace(" = 125000;", " = 50000;") != registers
 
 
 def test_notes_list_every_port_of_the_top(exported):
@@ -127,9 +131,9 @@ def test_names_of_modules_lose_their_dots_everywhere():
     text = (
         "module \\top.rx.parser (a);\n  \\top.rx.parser.it  x (\nendmodule\nmodule \\top.rx.parser.it (b);\nendmodule\n"
     )
-    assert plain_names(text, "top") == text.replace("\\top.rx.parser.it ", "top_rx_parser_it ").replace(
-        "\\top.rx.parser ", "top_rx_parser "
-    )
+    plain = text.replace("\\top.rx.parser.it ", "top_rx_parser_it ").replace("\\top.rx.parser ", "top_rx_parser ")
+    assert plain_names(text, "top", "top") == plain
+    assert plain_names(text + "module top(c);\n", "top", "own") == plain.replace("top_", "own_") + "module own(c);\n"
 
 
 @pytest.mark.parametrize(
@@ -138,8 +142,61 @@ def test_names_of_modules_lose_their_dots_everywhere():
         (["--width", "48"], "data_width"),
         (["--config", "huge"], "no configuration 'huge'"),
         (["--connections", "100"], "connections"),
+        (["--mhz", "nan"], "--mhz"),
+        (["--name", "always"], "no name"),
+        (["--name", "a b"], "no name"),
+        (["--name", "../x"], "no name"),
     ],
 )
 def test_wrong_choice_is_one_line(arguments, said, tmp_path):
     result = CliRunner().invoke(app, ["verilog", "-o", str(tmp_path / "out"), *arguments])
     assert result.exit_code == 2 and said in result.output and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "name, good",
+    [("eng0", True), ("always_comb", False), ("wire", False), ("int", False), ("x.y", False), ("1x", False), ("é", False),
+     ("a-b", False), ("a\n", False), ("_", False)],
+)  # fmt: skip
+def test_names_of_modules(name, good):
+    assert is_module_name(name) == good
+
+
+def test_two_engines_in_one_design(exported, tmp_path):
+    """Of two names no module is the other's; without, Verilator would take one for both."""
+    export(Choice(config=CONFIG, queues=True, name="eng1"), tmp_path)
+    one, other = (set(modules("".join(sources(folder).values()))) for folder in (exported, tmp_path))
+    assert not one & other and "eng1" in other and len(one) == len(other)
+    assert "name: tiptoe:ip:eng1:" in (tmp_path / "eng1.core").read_text() and (tmp_path / "eng1.xml").exists()
+    assert "{ set top eng1 }" in (tmp_path / "vivado" / "package_ip.tcl").read_text()
+    assert '"*rtl/eng1*.v"' in (tmp_path / "verilator.vlt").read_text()
+
+
+def test_a_folder_has_one_export(tmp_path):
+    """What an earlier one left goes; what is somebody else's stays, whatever the list says."""
+    export(Choice(config=CONFIG, queues=True, per_module=True, name="eng1"), tmp_path)
+    (tmp_path / "rtl" / "mine.v").write_text("")
+    (tmp_path / "mine.core").write_text("CAPI=2:\nname: mine:ip:mine:1.0\n")
+    (tmp_path.parent / "kept").write_text("")
+    with (tmp_path / "files.f").open("a") as file:
+        file.write("../kept\n")
+    written = export(Choice(config=CONFIG, queues=True), tmp_path)
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {path.relative_to(tmp_path).as_posix() for path in written} | {"rtl/mine.v", "mine.core"}
+    assert (tmp_path.parent / "kept").exists()
+
+
+def test_the_tick_is_a_millisecond_of_the_clock(tmp_path, monkeypatch):
+    """No driver can know the clock: TICK_CYCLES is right after reset, or every timer is wrong."""
+    given = []
+    monkeypatch.setattr("tiptoe_verif.export.export", lambda choice, out: given.append(choice) or [])
+    for mhz in ("50", "62.5"):
+        assert CliRunner().invoke(app, ["verilog", "-o", str(tmp_path), "--mhz", mhz]).exit_code == 0
+    assert [(each.config.tick_cycles, each.period) for each in given] == [(50_000, 20.0), (62_500, 16.0)]
+    assert Choice(config=CONFIG).period == 20.0
+
+
+def test_the_bench_waits_for_the_scrubbing_of_large_tables():
+    text = bench(Choice(config=TINY.with_(connections=65536)))
+    (latest,) = re.findall(r"LATEST = (\d+);", text)
+    assert int(latest) > 10 * 65536

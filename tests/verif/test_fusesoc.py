@@ -5,7 +5,7 @@ import re
 import pytest
 
 from tests.verif.exported import CONFIG, CORE, fusesoc
-from tiptoe_hdl.config import TINY
+from tiptoe_hdl.config import CONFIGS, TINY
 from tiptoe_verif.export import Choice, export
 
 pytestmark = pytest.mark.xdist_group("export")
@@ -37,6 +37,14 @@ def test_a_core_that_depends_on_it_gets_verilog_and_waivers(tmp_path):
     (arguments,) = (tmp_path / "build").rglob("*.vc")
     given = [line.rpartition("/")[2] for line in arguments.read_text().splitlines() if line.startswith("src/")]
     assert given == ["verilator.vlt", f"{TOP}.v"]
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", ["ecp5", "sim"])
+def test_lint_is_clean_with_everything_built_in(tmp_path, name):
+    """docs/integration.md's own example, and IPv6."""
+    export(Choice(config=CONFIGS[name].with_(connections=256), queues=True), tmp_path / "core")
+    assert "%Warning" not in fusesoc(tmp_path / "core", tmp_path, "lint", CORE)
 
 
 @pytest.mark.soak

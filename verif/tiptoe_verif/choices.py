@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import typer
 
@@ -18,10 +18,17 @@ from .wire.impairment import Impairment
 from .wire.pcap import free_capture
 from .wire.segment import ip_number, mac_number
 
+Choice = TypeVar("Choice")
+
 
 def capture_path(name: str, pcap: Path | None, record: Path | None) -> Path:
     """Where a run's frames go: where wanted, into its record, or to a free name."""
     return pcap or (record / CAPTURE if record else free_capture(BUILD / "live" / f"{name}.pcap"))
+
+
+def record_beside(pcap: Path) -> Path:
+    """The folder for the record of a run that has only been given a capture's name."""
+    return pcap.with_suffix("") if pcap.suffix else pcap.with_name(f"{pcap.name}.run")
 
 
 def live_setup(
@@ -100,10 +107,10 @@ def sized_config(name: str, width: int, mtu: int) -> EngineConfig:
         wide = chosen.with_(data_width=width, ipv6=chosen.ipv6 and width >= 64) if width else chosen
         return wide.with_mtu(mtu)
 
-    return valid_config(sized)
+    return valid(sized)
 
 
-def valid_config(make: Callable[[], EngineConfig]) -> EngineConfig:
+def valid(make: Callable[[], Choice]) -> Choice:
     """What ``make`` makes, whose complaints are the user's."""
     try:
         return make()

@@ -167,7 +167,7 @@ def live(
 
     Example: tiptoe live --listen 80=127.0.0.1:8080 --loss 0.01
     """
-    from .choices import capture_path, device_setup, live_setup
+    from .choices import capture_path, device_setup, live_setup, record_beside
     from .live.command import announce, keep_running
     from .live.device_session import DeviceSession
     from .live.session import LiveSession
@@ -184,7 +184,7 @@ def live(
     if not setup.listen and not setup.forward:
         raise UsageError("nothing to do: give --listen PORT=TARGET or --forward LOCALPORT=HOST:PORT")
     setup.stat = "live"
-    setup.record = record or (setup.pcap.with_suffix("") if web and setup.pcap else None)
+    setup.record = record or (record_beside(setup.pcap) if web and setup.pcap else None)
     with build_progress() as progress:
         session = DeviceSession(setup) if device else LiveSession(setup, progress)
     with session, contextlib.ExitStack() as beside:
@@ -425,19 +425,25 @@ def verilog_command(
         bool, typer.Option("--queues", help="With a queue of whole frames each way, for a MAC that waits for nobody.")
     ] = False,
     per_module: Annotated[bool, typer.Option("--per-module", help="A file a module, not one for all.")] = False,
-    mhz: Annotated[float, typer.Option(help="Clock rate, for the constraints.", min=1)] = 125.0,
+    mhz: Annotated[
+        float, typer.Option(help="Clock rate, for the constraints and the tick of TCP's timers.", min=1, max=2000)
+    ] = 125.0,
+    name: Annotated[
+        str, typer.Option(help="Of the Verilog module: engines of different choices in one design need different ones.")
+    ] = "",
 ) -> None:
     """Verilog of the engine with its registers, constraints and notes, for a design of your own.
 
     Example: tiptoe verilog --config ecp5 --connections 256 --queues -o build/verilog
     """
-    from .choices import sized_config, valid_config
+    from .choices import sized_config, valid
     from .export import Choice, export
 
     chosen = sized_config(config, width, mtu)
-    if connections:
-        chosen = valid_config(lambda: chosen.with_(connections=connections))
-    choice = Choice(config=chosen, queues=queues, per_module=per_module, mhz=mhz)
+    sizes = {"tick_cycles": round(mhz * 1000)} | ({"connections": connections} if connections else {})
+    choice = valid(
+        lambda: Choice(config=chosen.with_(**sizes), queues=queues, per_module=per_module, mhz=mhz, name=name)
+    )
     written = export(choice, out)
     console.print(f"{choice.top}: {len(written)} files, {out}/README.md says what they are", soft_wrap=True)
 

@@ -4,6 +4,7 @@ Everything that knows a register's address or fields starts here: the hardware (
 driver constants, C header and documentation (``generate.py``).
 """
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,7 +13,10 @@ from systemrdl import RDLCompiler
 from systemrdl.node import AddrmapNode, FieldNode, RegfileNode, RegNode
 from systemrdl.rdltypes import AccessType, OnWriteType
 
+from ..config import EngineConfig
+
 SOURCE = Path(__file__).with_name("tiptoe.rdl")
+_PARAM_RESET = re.compile(r'(param_reset = "(\w+)";[^}]*\} \w+\[\d+:\d+\] = )\d+')
 
 
 @dataclass(frozen=True)
@@ -132,11 +136,22 @@ def _register(node: RegNode) -> Register:
     )
 
 
+def source(config: EngineConfig) -> str:
+    """tiptoe.rdl for engines of one configuration: with the values after reset that it gives."""
+    text = SOURCE.read_text(encoding="utf-8")
+    return _PARAM_RESET.sub(lambda found: f"{found[1]}{getattr(config, found[2])}", text)
+
+
 @lru_cache(maxsize=1)
 def elaborated() -> AddrmapNode:
     """tiptoe.rdl for SystemRDL's tools; a mistake in it raises ``systemrdl.RDLCompileError``."""
+    return elaborate(SOURCE)
+
+
+def elaborate(file: Path) -> AddrmapNode:
+    """Another text of it."""
     compiler = RDLCompiler()
-    compiler.compile_file(str(SOURCE))
+    compiler.compile_file(str(file))
     return compiler.elaborate().top
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.verif.report.browser import start
 from tiptoe_verif.native.pair import Pair
 from tiptoe_verif.native.recorder import CAPTURE, RECORD, Recorder
 from tiptoe_verif.native.simulation import Impairment
@@ -55,3 +56,8 @@ def run(tmp_path_factory) -> Run:
         cycles = pair.a.harness.cycle
     rows = [json.loads(line) for line in (folder / RECORD).read_text().splitlines()]
     return Run(folder, rows, counters, frames, cycles)
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory):
+    yield from start(tmp_path_factory.mktemp("chromium"))

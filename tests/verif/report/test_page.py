@@ -3,39 +3,16 @@
 from __future__ import annotations
 
 import itertools
-import shutil
 
 import pytest
 
+from tests.verif.report.browser import load, quiet, until
 from tiptoe_verif.native.recorder import CAPTURE
 from tiptoe_verif.report.page import write_report
 from tiptoe_verif.report.server import WebPage
 
-_OPTIONS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--window-size=1500,1200",
-)  # fmt: skip
 PANELS = ["Sequence numbers", "States", "Windows, as the engine has them", "Round trip", "Engine: how busy",
           "Engine: what is in use", "Events and drops"]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    for program, package in (("chromium", "chromium"), ("chromedriver", "chromium-driver")):
-        if shutil.which(program) is None:
-            pytest.skip(f"{program} is not installed (Debian: apt-get install {package})")
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    for option in (*_OPTIONS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
-        options.add_argument(option)
-    options.binary_location = shutil.which("chromium") or ""
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
-    driver.set_script_timeout(60)
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture(scope="module")
@@ -43,23 +20,6 @@ def report(run):
     page = run.folder / "report.html"
     write_report(run.folder, page, kept=20_000, frame_bytes=160)
     return page
-
-
-def load(browser, address, *, dark=False):
-    features = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-    browser.get(address)
-    until(browser, "drawn && document.querySelectorAll('.xtick').length > 0")
-
-
-def until(browser, condition, seconds=60):
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    WebDriverWait(browser, seconds).until(lambda driver: driver.execute_script(f"return {condition}"))
-
-
-def quiet(browser):
-    return [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
 
 
 def panels(browser):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
+import threading
+import time
 from urllib.parse import urlsplit
 
 import pytest
 
+from tiptoe_verif.report import server
 from tiptoe_verif.report.server import AT_ONCE, WebPage
 
 
@@ -19,7 +23,8 @@ def page(run):
 
 
 def ask(page, path="/", method="GET", **headers):
-    connection = http.client.HTTPConnection("127.0.0.1", urlsplit(page.url).port, timeout=20)
+    url = page if isinstance(page, str) else page.url
+    connection = http.client.HTTPConnection("127.0.0.1", urlsplit(url).port, timeout=20)
     try:
         connection.request(method, path, headers=headers)
         answer = connection.getresponse()
@@ -48,7 +53,25 @@ def test_bad_numbers(page, query):
     assert ask(page, f"/data?{query}")[0] in (200, 400)
 
 
-@pytest.mark.parametrize("host", ["evil.example:80", "evil.example", "", "127.0.0.1.evil.example:1"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "localhost:80", "LocalHost:1"])
+def test_its_own_names_with_and_without_a_port(page, host):
+    """--web-port 80 is not in what a browser sends."""
+    status, _, headers = ask(page, Host=host)
+    assert status == 200 and headers["Cross-Origin-Resource-Policy"] == "same-origin"
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example:80",
+        "evil.example",
+        "",
+        "127.0.0.1.evil.example:1",
+        "evil.example@127.0.0.1",
+        "127.0.0.1:x",
+        "[::1",
+    ],
+)
 def test_another_name_gets_nothing(page, host):
     assert ask(page, Host=host)[0] == 403
 
@@ -66,6 +89,43 @@ def test_clients_that_say_nothing_or_nonsense(page):
     assert ask(page)[0] == 200
     for each in silent:
         each.close()
+
+
+def test_who_sends_a_byte_now_and_then_does_not_stay(run, monkeypatch):
+    """All places taken, by clients that each read finds busy."""
+    monkeypatch.setattr(server, "PATIENCE_S", 1.0)
+    over = threading.Event()
+    with server.ReportServer(run.folder, 0) as here:
+        threading.Thread(target=here.serve_forever, daemon=True).start()
+        slow = [socket.create_connection(here.server_address) for _ in range(AT_ONCE)]
+        try:
+
+            def trickle():
+                while not over.wait(0.1):
+                    for each in slow:
+                        with contextlib.suppress(OSError):
+                            each.sendall(b"G")
+
+            threading.Thread(target=trickle, daemon=True).start()
+            until = time.monotonic() + 120
+            while True:
+                with contextlib.suppress(OSError, http.client.HTTPException):
+                    assert ask(f"http://127.0.0.1:{here.server_address[1]}/")[0] == 200
+                    break
+                assert time.monotonic() < until
+                time.sleep(0.1)
+        finally:
+            over.set()
+            for each in slow:
+                each.close()
+            here.shutdown()
+
+
+def test_a_long_run_comes_bit_by_bit(run, monkeypatch):
+    """A request ends in time whatever has gathered before it."""
+    monkeypatch.setattr(server, "READING_S", 0.0)
+    with server.ReportServer(run.folder, 0) as here:
+        assert [here.data()["frames_read"] for _ in range(3)] == [1, 2, 3]
 
 
 def test_loopback_only(page):

@@ -15,7 +15,7 @@ $registers
   localparam bit [31:0] OUR_IP = 32'h0a00_0001, PEER_IP = 32'h0a00_0002;
   localparam bit [15:0] OUR_PORT = 16'd80, PEER_PORT = 16'd40000;
   localparam bit [31:0] SEQUENCE = 32'h1234_5678;
-  localparam int LATEST = 100000;  // cycles after which something hangs
+  localparam int LATEST = $latest;  // cycles after which something hangs: tables are scrubbed first
 
   bit clk, rst = 1;
   int cycle;

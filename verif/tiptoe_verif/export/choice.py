@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -10,6 +11,16 @@ from tiptoe_hdl.config import EngineConfig
 
 ENGINE, MAC_ENGINE = "tiptoe_engine", "tiptoe_mac_engine"
 """Verilog modules: the engine, and the engine between two queues of whole frames."""
+
+
+def is_module_name(text: str) -> bool:
+    """Whether a Verilog module can have this name: also one that an IEEE 1800 tool reads, with its keywords."""
+    from pygments.lexers.hdl import SystemVerilogLexer
+    from pygments.token import Token
+
+    return re.fullmatch(r"[A-Za-z]\w*", text, re.ASCII) is not None and [
+        kind for kind, part in SystemVerilogLexer().get_tokens(text) if part.strip()
+    ] == [Token.Name]
 
 
 @dataclass(frozen=True)
@@ -33,23 +44,36 @@ class Choice:
     per_module : bool
         A file a module, instead of one for all.
     mhz : float
-        Clock rate in the constraints.
+        Clock rate in the constraints; 0: that of which the configuration's ``tick_cycles`` are a millisecond.
+    name : str
+        Of the Verilog module, and the beginning of its blocks' names: engines of different choices in one design need different
+        ones. Without: ``ENGINE`` or ``MAC_ENGINE``. ValueError for what is no name of a module.
     """
 
     config: EngineConfig
     queues: bool = False
     per_module: bool = False
-    mhz: float = 125.0
+    mhz: float = 0.0
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if self.name and not is_module_name(self.name):
+            raise ValueError(f"{self.name!r} is no name of a Verilog module, or a word of the language")
 
     @property
     def top(self) -> str:
         """Name of the Verilog module."""
+        return self.name or self.made_as
+
+    @property
+    def made_as(self) -> str:
+        """Its name before ``name`` is given to it."""
         return MAC_ENGINE if self.queues else ENGINE
 
     @property
     def period(self) -> float:
         """Of the clock, in ns."""
-        return 1000 / self.mhz
+        return 1000 / (self.mhz or self.config.tick_cycles / 1000)
 
     @property
     def component(self) -> Any:

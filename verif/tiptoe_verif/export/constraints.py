@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..paths import CONSTRAINTS
-from .choice import Choice
+from .choice import ENGINE, Choice
 
 _VIVADO = ("out_of_context.tcl", "package_ip.tcl", "zynqmp.xdc")
 
@@ -16,7 +16,8 @@ def constraints(choice: Choice) -> Iterator[tuple[str, str]]:
     yield "tiptoe.sdc", f"# {choice.top} alone: one clock. In a design, clk has its clock from there.\n{clock}{_PORTS}"
     yield "tiptoe_ooc.xdc", f"# For synthesis out of context only: in a design clk has its clock from there.\n{clock}"
     for name in _VIVADO:
-        yield f"vivado/{name}", (CONSTRAINTS / "xilinx" / name).read_text(encoding="utf-8")
+        text = (CONSTRAINTS / "xilinx" / name).read_text(encoding="utf-8")
+        yield f"vivado/{name}", text.replace(f"{{ set top {ENGINE} }}", f"{{ set top {choice.top} }}")
 
 
 _PORTS = """

@@ -17,6 +17,7 @@ from .fusesoc import BENCH, bench, core
 from .ipxact import ipxact
 
 _REGISTERS = {"driver/include/tiptoe.h": "tiptoe.h", "docs/registers.md": "registers.md", "docs/rings.md": "rings.md"}
+_LIST, _RTL = "files.f", "rtl"
 _MORE_WAIVERS = """// Amaranth gives every port and field a wire, used or not.
 lint_off -rule UNUSEDSIGNAL
 // Registers have an initial value beside their reset.
@@ -26,28 +27,39 @@ _MODULE = re.compile(r"^(?:\(\*[^\n]*\*\)\n)*module (\\?\S+?)\s*\(.*?^endmodule\
 
 
 def export(choice: Choice, folder: Path) -> list[Path]:
-    """Write everything into ``folder``, which may exist; returns the files."""
-    written = []
-    for name, text in _files(choice):
+    """Write everything into ``folder``, which may exist; returns the files. Sources and descriptions of another choice that was
+    exported there before are taken away: most tools take what lies in a folder."""
+    texts = dict(_files(choice))
+    for path in _exported_before(folder) - {folder / name for name in texts}:
+        path.unlink(missing_ok=True)
+    for name, text in texts.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-        written.append(path)
-    return written
+    return [folder / name for name in texts]
+
+
+def _exported_before(folder: Path) -> set[Path]:
+    listed = folder / _LIST
+    found = {folder / name for name in listed.read_text(encoding="utf-8").split()} if listed.is_file() else set()
+    for file in folder.glob("*.core"):
+        if f"\nname: tiptoe:ip:{file.stem}:" in file.read_text(encoding="utf-8"):
+            found |= {file, file.with_suffix(".xml")}
+    return {path for path in found if path.parent in (folder, folder / _RTL)}
 
 
 def _files(choice: Choice) -> Iterator[tuple[str, str]]:
     from tiptoe_hdl.host import generate, register_map
 
-    text = _verilog(choice.config, choice.queues)
+    text = plain_names(_verilog(choice.config, choice.queues), choice.made_as, choice.top)
     modules = {match[1]: match[0] for match in _MODULE.finditer(text)} if choice.per_module else {choice.top: text}
-    sources = [f"rtl/{name}.v" for name in modules]
+    sources = [f"{_RTL}/{name}.v" for name in modules]
     yield from zip(sources, modules.values(), strict=True)
-    yield "files.f", "".join(f"{source}\n" for source in sources)
+    yield _LIST, "".join(f"{source}\n" for source in sources)
     yield from constraints(choice)
     outputs = generate.outputs()
     yield from ((name, outputs[path]) for path, name in _REGISTERS.items())
-    yield "tiptoe.rdl", register_map.SOURCE.read_text(encoding="utf-8")
+    yield "tiptoe.rdl", register_map.source(choice.config)
     yield f"{choice.top}.xml", ipxact(choice, sources)
     yield f"{choice.top}.core", core(choice, sources)
     yield BENCH, bench(choice)
@@ -57,11 +69,11 @@ def _files(choice: Choice) -> Iterator[tuple[str, str]]:
 
 @lru_cache(maxsize=2)
 def _verilog(config: EngineConfig, queues: bool) -> str:
-    """All modules: half a minute and more for a large engine."""
+    """All modules, by Amaranth's names: half a minute and more for a large engine."""
     from tiptoe_hdl.verilog import module_verilog
 
     choice = Choice(config=config, queues=queues)
-    return plain_names(module_verilog(choice.component, choice.top), choice.top)
+    return module_verilog(choice.component, choice.made_as)
 
 
 def _waivers(top: str) -> str:
@@ -70,13 +82,15 @@ def _waivers(top: str) -> str:
     return re.sub(r"^lint_off .*$", rf'\g<0> -file "*rtl/{top}*.v"', text, flags=re.MULTILINE)
 
 
-def plain_names(text: str, top: str) -> str:
-    """Verilog whose modules have names without dots, which would need escaping: ``top.rx.parser`` is ``top_rx_parser``."""
+def plain_names(text: str, top: str, name: str) -> str:
+    """Verilog whose modules have names without dots, which would need escaping, and begin with ``name`` instead of ``top``:
+    ``top.rx.parser`` is ``name_rx_parser``."""
     names = set(re.findall(rf"^module \\({re.escape(top)}\.\S+)", text, flags=re.MULTILINE))
-    plain = {name: re.sub(r"\W", "_", name) for name in names}
+    plain = {each: name + re.sub(r"\W", "_", each.removeprefix(top)) for each in names}
     # Amaranth's names are identifiers: they differ in more than dots.
-    if len({*plain.values(), top}) != len(names) + 1:
+    if len({*plain.values(), name}) != len(names) + 1:
         raise AssertionError("two modules of one name")
+    text = re.sub(rf"^module {re.escape(top)}\b", f"module {name}", text, flags=re.MULTILINE)
     return re.sub(rf"\\({re.escape(top)}\.\S+) ", lambda found: f"{plain.get(found[1], found[0])} ", text)
 
 

@@ -71,7 +71,8 @@ def bench(choice: Choice) -> str:
     """A bench in SystemVerilog: registers over AXI4-Lite, and a frame that the engine answers."""
     ports = [port for port in choice.ports if port.name not in ("clk", "rst")]
     return Template(_BENCH.read_text(encoding="utf-8")).substitute(
-        top=choice.top, data_bits=choice.config.data_width, addr_bits=choice.config.addr_width,
+        top=choice.top, latest=100_000 + 100 * choice.config.connections,
+        data_bits=choice.config.data_width, addr_bits=choice.config.addr_width,
         registers="\n".join(_registers()), signals="\n".join(map(_signal, ports)),
         connections=",\n".join(f"    .{port.name}({port.name})" for port in choice.ports),
     )  # fmt: skip

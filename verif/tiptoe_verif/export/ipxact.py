@@ -29,7 +29,7 @@ _BUSES = {
 def ipxact(choice: Choice, sources: Sequence[str]) -> str:
     """The component; ``sources`` are the Verilog files."""
     ElementTree.register_namespace("ipxact", NAMESPACE)
-    root = ElementTree.fromstring(_registers(choice.top))
+    root = ElementTree.fromstring(_registers(choice))
     maps = root[-1]  # behind vendor, library, name, version
     registers = maps.findtext(f"{_tag('memoryMap')}/{_tag('name')}", "")
     root.remove(maps)
@@ -53,16 +53,17 @@ def ipxact(choice: Choice, sources: Sequence[str]) -> str:
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
 
 
-def _registers(name: str) -> str:
+def _registers(choice: Choice) -> str:
     """PeakRDL's component, which has a memory map and nothing else."""
     from peakrdl_ipxact import IPXACTExporter, Standard
 
-    from tiptoe_hdl.host.register_map import elaborated
+    from tiptoe_hdl.host.register_map import elaborate, source
 
     exporter = IPXACTExporter(vendor="tiptoe", library="ip", version=version(), standard=Standard.IEEE_1685_2014)
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "registers.xml"
-        exporter.export(elaborated(), str(file), component_name=name)
+        file, registers = Path(folder) / "registers.xml", Path(folder) / "tiptoe.rdl"
+        registers.write_text(source(choice.config), encoding="utf-8")
+        exporter.export(elaborate(registers), str(file), component_name=choice.top)
         return file.read_text(encoding="utf-8")
 
 

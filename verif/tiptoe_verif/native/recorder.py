@@ -27,6 +27,7 @@ from tiptoe_driver.hardware.options import DeviceError
 from tiptoe_driver.netinet.in6 import format_address
 from tiptoe_driver.toe.snapshots import Snapshot, SnapshotTaker
 
+from ..wire.pcap import open_alone
 from .device import EngineDevice
 from .harness import RuleBroken
 from .simulation import Simulation
@@ -36,8 +37,10 @@ RUN, FRAMES, RECORD, CAPTURE, WAVES = "run.json", "frames.bin", "record.jsonl", 
 FRAME = struct.Struct("<QI")
 """Cycle of the first word; cycles from there to the last one, and ``TO_ENGINE``."""
 TO_ENGINE = 1 << 31
-INTERVAL_US = 50_000
-"""Between samples at least."""
+UNKNOWN = FRAME.pack((1 << 64) - 1, 0)
+"""Of a frame that was captured before the record has begun."""
+INTERVAL_US, SIMULATED_INTERVAL_US = 50_000, 1000
+"""Between samples at least: of wall time, and of simulated time, in which runs are short."""
 MOST_EVENTS = 200_000
 """Lines of events; beyond, they are only counted."""
 _SHARE = 4
@@ -60,9 +63,11 @@ class Recorder:
     Parameters
     ----------
     folder : Path
-        Made if need be; a record there is overwritten.
+        Made if need be; a record there is overwritten, unless it is being written (OSError).
     command : str
         What ran, for people.
+    interval_us : int, optional
+        Between samples at least.
 
     Attributes
     ----------
@@ -73,12 +78,13 @@ class Recorder:
     """
 
     def __init__(
-        self, device: EngineDevice, folder: Path, command: str, *, interval_us: int = INTERVAL_US
+        self, device: EngineDevice, folder: Path, command: str, *, interval_us: int | None = None
     ) -> None:  # fmt: skip
         if device.capture.pcap is None or device.toe is None:
             raise ValueError("a record goes with a capture and a driver")
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self._device, self._interval_us = folder, device, interval_us
+        self.folder, self._device = folder, device
+        self._simulated = isinstance(device, Simulation)
+        self._interval_us = interval_us or (SIMULATED_INTERVAL_US if self._simulated else INTERVAL_US)
         self.samples = self.events = 0
         self.why_ended = ""
         self._open, self._waiting, self._taking = True, False, False
@@ -87,7 +93,8 @@ class Recorder:
         self._counters: dict[str, int] = {}
         self._states: dict[int, tuple[str, str]] = {}  # by id: connection and state
         self._since_sample = 0
-        self._frames: IO[bytes] = (folder / FRAMES).open("wb")
+        self._frames: IO[bytes] = open_alone(folder / FRAMES, "record")
+        self._frames.write(UNKNOWN * device.capture.pcap.frames)
         self._lines: IO[str] = (folder / RECORD).open("w")
         (folder / RUN).write_text(json.dumps(self._header(command), indent=1) + "\n")
         device.capture.stamp = self._frame
@@ -102,7 +109,7 @@ class Recorder:
             "format": FORMAT, "command": command, "config": config.name, "capture": os.path.relpath(device.pcap, self.folder),
             "waveform": os.path.relpath(trace, self.folder) if trace else None,
             "address": format_address(device.ip), "began_ns": device.time_ns, "written": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
-            "clock": "simulated" if isinstance(device, Simulation) else "wall",
+            "clock": "simulated" if self._simulated else "wall",
             "data_bytes": config.bytes_per_beat, "rx_words": config.rx_buffer_bytes // config.bytes_per_beat,
             "connections": config.connections, "half_open": config.syncache_entries, "listeners": config.listeners,
         }  # fmt: skip

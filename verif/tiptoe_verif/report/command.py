@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,7 +11,7 @@ from rich.console import Console
 
 from ..sim.wave_view import GTKW, SURFER, write_views
 from .page import write_report
-from .reader import NoRun
+from .reader import NoRun, files_of
 
 _VIEWERS = ("surfer", "gtkwave")
 
@@ -20,6 +21,8 @@ def report(console: Console, run: Path, out: Path | None, *, kept: int, frame_by
     if not run.exists():
         raise NoRun(f"{run}: there is no such file or folder")
     page = out or (run / "report.html" if run.is_dir() else run.with_suffix(".html"))
+    if any(file.exists() and page.exists() and page.samefile(file) for file in files_of(run)):
+        raise NoRun(f"{page} is of the run itself: name another file for the page")
     data = write_report(run, page, kept=kept, frame_bytes=frame_bytes)
     left = f", {data['frames_before']:,} before them left out" if data["frames_before"] else ""
     console.print(
@@ -32,7 +35,10 @@ def open_waves(console: Console, waveform: Path, cycle: int | None, viewer: str)
     """Write the views, with a cursor in that cycle, and open the one of a viewer that is there."""
     if not waveform.exists():
         raise NoRun(f"{waveform}: there is no such file")
-    write_views(waveform, cycle)
+    try:
+        write_views(waveform, cycle)
+    except RuntimeError as error:  # what the reader of waveforms raises
+        raise NoRun(f"{waveform}: {error}") from None
     found = [name for name in ([viewer] if viewer else _VIEWERS) if shutil.which(name)]
     if not found:
         raise NoRun(
@@ -43,5 +49,5 @@ def open_waves(console: Console, waveform: Path, cycle: int | None, viewer: str)
     command = (
         ["gtkwave", str(view)] if found[0] == "gtkwave" else ["surfer", "--command-file", str(view), str(waveform)]
     )
-    console.print(" ".join(command), style="dim", markup=False, soft_wrap=True)
+    console.print(shlex.join(command), style="dim", markup=False, soft_wrap=True)
     return subprocess.run(command).returncode

@@ -65,7 +65,8 @@ function decodeIp4(view, at, rows) {
   const total = view.getUint16(at + 2), fragment = view.getUint16(at + 6);
   rows.push(["IPv4", `${ip4(view, at + 12)} → ${ip4(view, at + 16)}`]);
   rows.push(["", `${total} bytes, TTL ${view.getUint8(at + 8)}, DSCP ${tos >> 2}, ${ECN[tos & 3]}${fragment & 0x4000 ? ", DF" : ""}`]);
-  decodeUpper(view, protocol, at + header, at + total, rows);
+  if (fragment & 0x1fff) rows.push(["fragment", `from byte ${(fragment & 0x1fff) * 8}`]);
+  else decodeUpper(view, protocol, at + header, at + total, rows);
 }
 
 function decodeIp6(view, at, rows) {

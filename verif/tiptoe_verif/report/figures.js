@@ -40,9 +40,10 @@ function statePanel(run, colours) {
     [phase, line(phase, [], [], colour, { line: { width: 11 }, text: [], hovertemplate: "%{text}<extra></extra>" })]));
   const add = (into, from, to, y, text) => { into.x.push(from, to, null); into.y.push(y, y, null); into.text.push(text, text, null); };
   shown.forEach((each, y) => {
+    const names = namesOf(each.ends);
     add(unnamed, run.seconds(each.from), run.seconds(each.to), y, each.ends.join(" → "));
     for (const span of run.spans)
-      if (isConnection(span.conn, each.ends) && span.from <= each.to + 1e6 && span.to >= each.from - 1e6)
+      if (names.includes(span.conn) && span.from <= each.to + 1e6 && span.to >= each.from - 1e6)
         add(bars[span.phase], run.seconds(span.from), run.seconds(span.to), y, `${span.state}: ${each.ends.join(" → ")}`);
   });
   const traces = [unnamed, ...Object.values(bars)].filter((trace) => trace.x.length);

@@ -4,25 +4,27 @@ const find = (id) => document.getElementById(id);
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const LIST = 13;  // rows of the list
 const POLL_MS = 1000;
+const SILENT_MS = 3000;  // between questions to a run that did not answer the last one
 const PLOT_OPTIONS = { responsive: true, displaylogo: false, displayModeBar: false };
 
-const run = { header: {}, connections: [], frames: [], rows: [], framesBefore: 0, rowsBefore: 0, framesRead: 0, rowsRead: 0, lives: [], spans: [],
+const run = { header: {}, connections: [], frames: [], rows: [], framesBefore: 0, rowsBefore: 0, framesRead: 0, rowsRead: 0, lives: [], spans: [], stride: 1,
   connection: 0, forward: true, unit: "seconds", scale: 1e6, seconds: (t) => (t - run.begin) / run.scale, begin: 0, uirevision: "" };
 let chosen = null;  // a frame
 let drawn = false;
 
 function absorb(data) {
   run.header = data.header;
-  run.connections.push(...data.connections);
-  run.frames.push(...data.frames);
-  run.rows.push(...data.rows);
+  run.connections = run.connections.concat(data.connections);
+  run.frames = run.frames.concat(data.frames);
+  run.rows = run.rows.concat(data.rows);
+  for (const row of run.rows) if (row.k === "sample" && row.n % data.stride) row.conns = [];
+  run.stride = data.stride;
   Object.assign(run, { framesBefore: data.frames_before, rowsBefore: data.rows_before, framesRead: data.frames_read, rowsRead: data.rows_read });
   run.frames = run.frames.slice(-(data.frames_read - data.frames_before) || run.frames.length);
   run.rows = run.rows.slice(-(data.rows_read - data.rows_before) || run.rows.length);
-  if (!run.frames.length) return;
-  const last = run.frames[run.frames.length - 1][F.time];
-  const end = Math.max(last, ...run.rows.slice(-1).map((row) => row.t));
-  run.begin = run.frames[0][F.time];
+  const times = [...run.frames.slice(-1).map((frame) => frame[F.time]), ...run.rows.slice(-1).map((row) => row.t)];
+  run.begin = data.begin ?? (run.rows.length ? run.rows[0].t : 0);
+  const end = Math.max(run.begin, ...times);
   [run.scale, run.unit] = end - run.begin < 2e6 ? [1e3, "milliseconds"] : [1e6, "seconds"];
   run.lives = [];
   for (const frame of run.frames) {
@@ -35,6 +37,11 @@ function absorb(data) {
   run.spans = stateSpans(run.rows, end);
 }
 
+// Words that are there already are not said again to who listens to them.
+function say(text) {
+  if (find("notes").textContent !== text) find("notes").textContent = text;
+}
+
 function showHead() {
   const { header } = run;
   find("title").textContent = header.command || "A run";
@@ -43,17 +50,28 @@ function showHead() {
   find("facts").textContent = facts.filter(Boolean).join(" · ");
   const notes = [];
   if (run.framesBefore) notes.push(`the first ${run.framesBefore.toLocaleString()} frames are left out`);
+  if (!run.framesRead) notes.push("no frame has passed");
+  if (run.stride > 1) notes.push(`windows and round trips are those of every ${run.stride}th sample`);
   if (run.rowsBefore) notes.push(`the first ${run.rowsBefore.toLocaleString()} lines of the record are left out`);
   if (!run.rowsRead) notes.push("a capture alone: no states, windows, round trips and occupancy");
-  find("notes").textContent = notes.join("; ");
+  say(notes.join("; "));
 }
 
 function showChoices() {
-  const select = find("connection"), known = run.lives.map((life, number) => ({ life, number })).filter((each) => each.life);
-  select.replaceChildren(...known.map(({ life, number }) =>
-    new Option(`${run.connections[number].join(" → ")}, ${life.frames} frames`, number, false, number === run.connection)));
-  const ends = run.connections[run.connection] || ["", ""];
-  find("direction").replaceChildren(new Option(`${ends[0]} → ${ends[1]}`, "1", false, run.forward), new Option(`${ends[1]} → ${ends[0]}`, "0", false, !run.forward));
+  const known = run.lives.map((life, number) => ({ life, number })).filter((each) => each.life);
+  offer(find("connection"), known.map(({ life, number }) => [`${run.connections[number].join(" → ")}, ${life.frames} frames`, String(number)]), run.connection);
+  const ends = run.connections[run.connection];
+  offer(find("direction"), ends ? [[`${ends[0]} → ${ends[1]}`, "1"], [`${ends[1]} → ${ends[0]}`, "0"]] : [], run.forward ? 1 : 0);
+}
+
+// Options as [text, value]. Those that are there stay: somebody may have the list open while the run goes on.
+function offer(select, options, value) {
+  options.forEach(([text, name], place) => {
+    const there = select.options[place];
+    if (there && there.value === name) { if (there.text !== text) there.text = text; } else select.add(new Option(text, name), place);
+  });
+  select.options.length = options.length;
+  if (select.value !== String(value)) select.value = String(value);
 }
 
 function chooseConnection(number) {
@@ -109,12 +127,14 @@ function describe(frame) {
 function showList() {
   const own = shownFrames(), at = Math.max(own.indexOf(chosen), 0);
   const begin = Math.max(0, Math.min(at - (LIST >> 1), own.length - LIST));
-  find("list-title").textContent = `Segments: ${own.length.toLocaleString()} of this connection`;
-  find("list").replaceChildren(...own.slice(begin, begin + LIST).map((frame) => {
+  find("list-title").textContent = run.connections.length ? `Segments: ${own.length.toLocaleString()} of this connection` : `Frames: ${own.length.toLocaleString()}`;
+  find("list").replaceChildren(...own.slice(begin, begin + LIST).map((frame, place) => {
     const item = document.createElement("li");
     item.id = `frame-${frame[F.number]}`;
-    item.role = "option";
-    item.ariaSelected = String(frame === chosen);
+    item.setAttribute("role", "option");
+    item.setAttribute("aria-selected", String(frame === chosen));
+    item.setAttribute("aria-setsize", own.length);
+    item.setAttribute("aria-posinset", begin + place + 1);
     for (const text of describe(frame)) item.append(Object.assign(document.createElement("span"), { textContent: text }));
     item.addEventListener("click", () => choose(frame));
     return item;
@@ -146,9 +166,9 @@ function showFrame(frame) {
   find("cycle").textContent = known
     ? `${frame[F.toEngine] ? "into" : "out of"} the engine in cycles ${frame[F.first].toLocaleString()} to ${frame[F.last].toLocaleString()}`
     : "a capture alone tells no cycles";
-  find("wave").hidden = !known || !run.header.waveform;
-  find("command").textContent = `tiptoe waves ${run.header.waveform} --cycle ${frame[F.first]}`;
-  if (known && !run.header.waveform) find("cycle").textContent += "; this run has no waveform";
+  find("wave").hidden = !known || !run.header.waves;
+  find("command").textContent = `${run.header.waves} --cycle ${frame[F.first]}`;
+  if (known && !run.header.waves) find("cycle").textContent += "; this run has no waveform";
 }
 
 function move(by) {
@@ -177,21 +197,29 @@ function show() {
 }
 
 async function poll() {
+  let wait = POLL_MS;
   try {
-    if (find("follow").checked) {
-      const answer = await fetch(`data?frames=${run.framesRead}&rows=${run.rowsRead}&connections=${run.connections.length}`);
-      if (!answer.ok) throw new Error(`status ${answer.status}`);
-      const data = await answer.json(), first = !run.framesRead;
-      if (data.frames.length || data.rows.length || !drawn) {
-        absorb(data);
-        if (first && run.frames.length) chooseMost();
-        show();
-      }
-    }
-    setTimeout(poll, POLL_MS);
+    if (find("follow").checked) await ask();
   } catch (error) {
-    find("notes").textContent = `the run does not answer any more (${error.message})`;
+    say(`the run does not answer (${error.message})`);
+    wait = SILENT_MS;
   }
+  setTimeout(poll, wait);
+}
+
+async function ask() {
+  const answer = await fetch(`data?frames=${run.framesRead}&rows=${run.rowsRead}&connections=${run.connections.length}`);
+  if (!answer.ok) throw new Error((await answer.text()).trim() || `status ${answer.status}`);
+  const data = await answer.json(), first = !run.frames.length;
+  if (drawn && data.header.written + data.header.began_ns !== run.header.written + run.header.began_ns) {
+    location.reload();  // another run has this port now
+    return;
+  }
+  if (data.frames.length || data.rows.length || !drawn) {
+    absorb(data);
+    if (first && run.frames.length) chooseMost();
+    show();
+  } else showHead();
 }
 
 function chooseMost() {
@@ -205,7 +233,14 @@ function begin() {
   find("plot").addEventListener("keydown", keys);
   find("connection").addEventListener("change", (event) => { chooseConnection(Number(event.target.value)); chosen = null; show(); });
   find("direction").addEventListener("change", (event) => { run.forward = event.target.value === "1"; draw(); });
-  find("copy").addEventListener("click", () => navigator.clipboard.writeText(find("command").textContent));
+  find("copy").addEventListener("click", async () => {
+    try {
+      await navigator.clipboard.writeText(find("command").textContent);
+      say("the command is copied");
+    } catch (error) {
+      say(`this browser does not copy (${error.message})`);
+    }
+  });
   dark.addEventListener("change", draw);
   if (data) {
     absorb(data);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ def library() -> str:
 
 
 def _part(name: str) -> str:
-    return files(__package__).joinpath(name).read_text()
+    return files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
 def _json(value: Any) -> str:
@@ -52,5 +53,20 @@ def write_report(run: Path, out: Path, *, kept: int, frame_bytes: int) -> dict[s
     finally:
         reader.close()
     data = reader.data()
-    out.write_text(page(data, f"{data['header']['command']} · Tiptoe"))
+    _write(out, page(data, f"{data['header']['command']} · Tiptoe"))
     return data
+
+
+def _write(out: Path, text: str) -> None:
+    """The whole of it or, when it cannot be, what was there before. Names of files may be no UTF-8, and are shown as they can."""
+    content = text.encode("utf-8", "replace")
+    if out.exists() and not out.is_file():  # a pipe, a terminal; of a folder, the error
+        out.write_bytes(content)
+        return
+    out = out.resolve()
+    part = out.with_name(f"{out.name}.part")
+    try:
+        part.write_bytes(content)
+        os.replace(part, out)
+    finally:
+        part.unlink(missing_ok=True)

@@ -42,34 +42,35 @@ function sequenceSeries(frames, connection, forward, seconds) {
 }
 
 // Names of a connection in the record: the engine's end first, which in the capture may be either.
-function isConnection(name, ends) {
-  return name === `${ends[0]} ${ends[1]}` || name === `${ends[1]} ${ends[0]}`;
-}
+const namesOf = (ends) => [`${ends[0]} ${ends[1]}`, `${ends[1]} ${ends[0]}`];
 
 const PHASES = { SYN_SENT: "opening", SYN_RECEIVED: "opening", ESTABLISHED: "established", TIME_WAIT: "TIME_WAIT" };
 
-// Spans of states: {conn, state, phase, from, to}. A name may come with a later event of the same id.
+// Spans of states: {conn, state, phase, from, to}. A name may come with a later event of the same life of an id, which ends with
+// CLOSED: the id is another connection's then.
 function stateSpans(rows, end) {
-  const names = new Map(), open = new Map(), spans = [];
-  for (const row of rows) if (row.k === "state" && row.conn) names.set(row.id, row.conn);
+  const lives = new Map(), spans = [];
   for (const row of rows) {
     if (row.k !== "state") continue;
-    const last = open.get(row.id);
-    if (last) spans.push({ ...last, to: row.t });
-    open.delete(row.id);
-    if (row.state !== "CLOSED")
-      open.set(row.id, { conn: names.get(row.id) || "", state: row.state, phase: PHASES[row.state] || "closing", from: row.t });
+    const life = lives.get(row.id) || [], last = life[life.length - 1];
+    if (last) last.to = row.t;
+    if (row.conn) for (const span of life) span.conn ||= row.conn;
+    if (row.state === "CLOSED") lives.delete(row.id);
+    else {
+      const span = { conn: row.conn || (last ? last.conn : ""), state: row.state, phase: PHASES[row.state] || "closing", from: row.t, to: end };
+      lives.set(row.id, [...life, span]);
+      spans.push(span);
+    }
   }
-  for (const last of open.values()) spans.push({ ...last, to: end });
   return spans;
 }
 
 // What the samples say of one connection within its time.
 function connectionSamples(rows, ends, from, to) {
-  const found = [];
+  const found = [], names = namesOf(ends);
   for (const row of rows) {
     if (row.k !== "sample" || row.t < from || row.t > to) continue;
-    const entry = row.conns.find((each) => isConnection(each.conn, ends));
+    const entry = row.conns.find((each) => names.includes(each.conn));
     if (entry && entry.cwnd !== undefined) found.push({ t: row.t, ...entry });
   }
   return found;
@@ -110,7 +111,7 @@ function marks(frames, rows) {
   for (const frame of frames) {
     if (frame[F.again]) found.push({ t: frame[F.time], row: "sent again", text: `frame ${frame[F.number]}`, number: frame[F.number] });
     if (frame[F.flags].includes("R")) found.push({ t: frame[F.time], row: "RST", text: `frame ${frame[F.number]}`, number: frame[F.number] });
-    if (frame[F.note] && !frame[F.note].includes("SACK"))
+    if (frame[F.note] && frame[F.connection] === null)
       found.push({ t: frame[F.time], row: "drops", text: frame[F.note], number: frame[F.number] });
   }
   for (const row of rows) {

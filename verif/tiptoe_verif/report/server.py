@@ -2,13 +2,16 @@
 
 The server is a process of its own that reads the run's files: nothing that a browser asks reaches the session, and the session's
 end ends it, since its standard input then ends. It answers GET of three addresses, to requests that name it as 127.0.0.1 or
-localhost (a page from elsewhere that has its name resolved to 127.0.0.1 gets nothing); a request has ten seconds, and eight are
-served at a time.
+localhost (a page from elsewhere that has its name resolved to 127.0.0.1 gets nothing); a request has ten seconds in all, and
+eight are served at a time.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
+import socket
 import subprocess
 import sys
 import threading
@@ -25,6 +28,10 @@ from .reader import NoRun, RunReader
 ADDRESS = "127.0.0.1"
 PATIENCE_S = 10.0
 AT_ONCE = 8
+READING_S = 2.0
+"""Of a request: who comes late to a long run is given it bit by bit."""
+_NAMES = re.compile(rf"({re.escape(ADDRESS)}|localhost)(:\d+)?", re.IGNORECASE)
+"""In a Host header; a browser leaves the port out where it is 80."""
 _NUMBERS = ("frames", "rows", "connections")
 _POLICY = "default-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; connect-src 'self'; frame-ancestors 'none'"
 
@@ -36,8 +43,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         address = urlsplit(self.path)
-        host = self.headers.get("Host", "").rpartition(":")[0]
-        if host not in (ADDRESS, "localhost"):
+        if not _NAMES.fullmatch(self.headers.get("Host", "")):
             self._answer(HTTPStatus.FORBIDDEN, "text/plain", b"this server is this machine's\n")
         elif address.path == "/":
             self._answer(HTTPStatus.OK, "text/html", self.server.page)
@@ -67,12 +73,18 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Cache-Control", "no-store")
         self.send_header("Content-Security-Policy", _POLICY)
+        self.send_header("Cross-Origin-Resource-Policy", "same-origin")
         self.send_header("X-Content-Type-Options", "nosniff")
         self.end_headers()
         self.wfile.write(body)
 
     def log_message(self, format: str, *arguments: Any) -> None:
         """The terminal is the session's."""
+
+
+def _end(request: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # it has ended meanwhile
+        request.shutdown(socket.SHUT_RDWR)
 
 
 class ReportServer(ThreadingMixIn, HTTPServer):
@@ -91,7 +103,7 @@ class ReportServer(ThreadingMixIn, HTTPServer):
     def data(self, *begin: int) -> dict[str, Any]:
         """What has come since these numbers of frames, rows and connections."""
         with self._lock:
-            self._reader.read()
+            self._reader.read(READING_S)
             return self._reader.data(*begin)
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -102,10 +114,14 @@ class ReportServer(ThreadingMixIn, HTTPServer):
             self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """One request."""
+        """One request. The handler's own patience is with each read: who sends a byte now and then would stay."""
+        deadline = threading.Timer(PATIENCE_S, _end, [request])
+        deadline.daemon = True
+        deadline.start()
         try:
             super().process_request_thread(request, client_address)
         finally:
+            deadline.cancel()
             self._free.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -163,6 +179,9 @@ def main() -> int:
         server = ReportServer(run, port)
     except OSError as error:
         print(f"--web-port {port}: {error.strerror}", flush=True)
+        return 1
+    except NoRun as error:
+        print(error, flush=True)
         return 1
     print(f"http://{ADDRESS}:{server.server_address[1]}/", flush=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -39,8 +39,6 @@ _LOOK_ON_US = 2_000_000
 _SETTLE_US = 2000
 _FIRST_PORT = 33001
 _HISTORY = 12
-_SAMPLES_US = 1000
-"""Between samples of a record."""
 _MEMORY = 1 << 29
 """Host memory: the largest rings of several connections. What is not touched costs nothing."""
 
@@ -128,7 +126,7 @@ def run_script(
         return Result("skipped", why=str(error))
     with sim, contextlib.ExitStack() as beside:
         if record:
-            beside.enter_context(Recorder(sim, record, f"tiptoe script {record.name}", interval_us=_SAMPLES_US))
+            beside.enter_context(Recorder(sim, record, f"tiptoe script {record.name}"))
         return Runner(sim, script, chosen, lenient).run()
 
 

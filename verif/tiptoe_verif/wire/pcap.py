@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from types import TracebackType
+from typing import BinaryIO
 
 _MAGIC_NS, _MAGIC_US = 0xA1B23C4D, 0xA1B2C3D4
 _ETHERNET = 1
@@ -29,20 +30,27 @@ def free_capture(path: Path) -> Path:
     raise AssertionError
 
 
+def open_alone(path: Path, what: str) -> BinaryIO:
+    """An empty file to write, its folder made if need be. OSError, and the file left as it is, when somebody is writing it;
+    ``what`` it is, for people."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("ab")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise OSError(f"{what} {path} is being written by another session: name another") from None
+    file.truncate(0)
+    return file
+
+
 class PcapWriter:
     """Writes frames to a capture file. Usable as a context manager. OSError when somebody is writing it already."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self.frames = 0
-        self._file = path.open("ab")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.close()
-            raise OSError(f"capture {path} is being written by another session: name another") from None
-        self._file.truncate(0)
+        self._file = open_alone(path, "capture")
         self._file.write(struct.pack("<IHHiIII", _MAGIC_NS, 2, 4, 0, 0, 65535, _ETHERNET))
 
     def write(self, time_ns: int, frame: bytes) -> None:
@@ -70,8 +78,8 @@ class PcapWriter:
 
 
 class PcapReader:
-    """Reads a capture, also one that is still being written: :meth:`frames` goes on where it has stopped. Little endian, of
-    Ethernet, with times in nano- or microseconds; ValueError for another format."""
+    """Reads a capture, also one that is still being written: :meth:`frames` and :meth:`records` go on where they have stopped.
+    Little endian, of Ethernet, with times in nano- or microseconds; ValueError for another format."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -80,7 +88,11 @@ class PcapReader:
         self._unit = 0
 
     def frames(self) -> Iterator[tuple[int, bytes]]:
-        """Times in nanoseconds and frames that are complete."""
+        """Times in nanoseconds and frames, as far as they were captured."""
+        return ((time_ns, frame) for time_ns, frame, _ in self.records())
+
+    def records(self) -> Iterator[tuple[int, bytes, int]]:
+        """The same, and the length that each frame had: a capture may keep only its first bytes."""
         self._file.seek(self._at)
         if not self._unit:
             header = self._file.read(24)
@@ -89,11 +101,11 @@ class PcapReader:
                 raise ValueError(f"{self.path} is not a capture of Ethernet in libpcap's format")
             self._unit, self._at = units[header[:4]], 24
         while len(record := self._file.read(16)) == 16:
-            seconds, fraction, length, _ = _RECORD.unpack(record)
+            seconds, fraction, length, whole = _RECORD.unpack(record)
             if len(frame := self._file.read(length)) < length:
                 return
             self._at += 16 + length
-            yield seconds * 10**9 + fraction * self._unit, frame
+            yield seconds * 10**9 + fraction * self._unit, frame, whole
 
     @property
     def left(self) -> int:

@@ -154,11 +154,20 @@ def pseudo_header(frame: bytes, begin: int, end: int, protocol: int) -> bytes:
     return frame[HEADER + 12 : HEADER + 20] + protocol.to_bytes(2, "big") + length.to_bytes(2, "big")
 
 
-def parse_tcp(frame: bytes, *, strict: bool = True) -> Segment | None:
+def checksum_left_to_hardware(frame: bytes) -> bool:
+    """Whether the checksum of a frame's TCP segment is the sum of its pseudo header and no more: so a system hands it to an
+    interface that adds the rest, and so captures of what was sent there have it."""
+    v6 = frame[12:14] == b"\x86\xdd"
+    _, _, _, begin, end = (parse_ipv6 if v6 else parse_ip)(frame, strict=False)
+    sums = (frame[begin + 16 : begin + 18], pseudo_header(frame, begin, end, TCP))
+    return len({int.from_bytes(data, "big") % 0xFFFF for data in sums}) == 1
+
+
+def parse_tcp(frame: bytes, *, strict: bool = True, summed: bool = True) -> Segment | None:
     """The TCP segment in an Ethernet frame, None if it holds something else; :exc:`Malformed` if it breaks a rule.
 
     ``strict`` are the rules for a sender; without, it is read as a receiver has to read it: reserved bits and the urgent
-    pointer do not matter, options end at an illegal length (RFC 9293 MUST-7).
+    pointer do not matter, options end at an illegal length (RFC 9293 MUST-7). ``summed``: TCP's checksum has to be right.
     """
     v6 = frame[12:14] == b"\x86\xdd"
     if len(frame) < HEADER or not (v6 or frame[12:14] == b"\x08\x00"):
@@ -174,7 +183,7 @@ def parse_tcp(frame: bytes, *, strict: bool = True) -> Segment | None:
         raise Malformed(f"TCP data offset {offset >> 4} in a segment of {end - begin} bytes")
     if strict and offset & 15:
         raise Malformed("reserved bits of the TCP header are set")
-    if not checksum_holds(pseudo_header(frame, begin, end, TCP) + frame[begin:end]):
+    if summed and not checksum_holds(pseudo_header(frame, begin, end, TCP) + frame[begin:end]):
         raise Malformed("TCP checksum is wrong")
     if strict and urgent and not flags & URG:
         raise Malformed("urgent pointer without URG")

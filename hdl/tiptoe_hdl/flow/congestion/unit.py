@@ -76,7 +76,7 @@ class CongestionUnit(wiring.Component):
         marks, clear = Signal(len(EVENTS)), Signal(len(EVENTS))
         self._marks(m, ident, marks, clear)
         before, now, load = Signal(CWND_BITS, reset_less=True), Signal(TICK_BITS, reset_less=True), Signal()
-        self._mailbox(m, ident, load, found, before)
+        self._latest(m, ident, load, found, before)
         with m.If(load):
             m.d.sync += now.eq(self.now)
         doomed, looking, writes = Signal(), Signal(), Signal()
@@ -190,12 +190,12 @@ class CongestionUnit(wiring.Component):
                 write.en.eq(Mux(self.news.valid, told[name] | told.begin, clear[number])),
             ]
 
-    def _mailbox(self, m, ident, load, found, before):
+    def _latest(self, m, ident, load, found, before):
         """What was told last, and cwnd before the last loss or the last sample of the first slow start: taken with
         ``load``, a cycle behind ``ident`` at least."""
         told = self.news.payload
         for name, layout, what, when, into in (
-            ("mailbox", told_layout(self._cfg), told.told, self.news.valid, found),
+            ("latest", told_layout(self._cfg), told.told, self.news.valid, found),
             ("losses", CWND_BITS, told.before, self.news.valid & (told.loss | told.timeout | told.rtt), before),
         ):
             m.submodules[name] = memory = Memory(

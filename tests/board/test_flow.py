@@ -108,7 +108,7 @@ def placed(folder: Path) -> Netlist:
         "main_x": "X1/Y2/SLICEB.FF1",
     }  # fmt: skip
     netlist = {name: {"attributes": {"NEXTPNR_BEL": bel}} for name, bel in cells.items()}
-    (folder / "placed.json").write_text(json.dumps({"modules": {"tiptoe_board": {"cells": netlist}}}))
+    (folder / "placed.json").write_text(json.dumps({"modules": {"top": {"cells": netlist}}}))
     (folder / "report.json").write_text(json.dumps(REPORT))
     return Netlist(folder, "1234abcd", {"LUT": 8364, "FF": 1, "block RAM": 104, "multiplier": 0}, 1.0)
 

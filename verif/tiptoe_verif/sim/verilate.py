@@ -49,7 +49,10 @@ def to_verilog(design: Any, name: str) -> str:
         script.append(f"attrmap {option}" + " ".join(f"-remove {attribute}" for attribute in _ATTRIBUTES))
     script.append("write_verilog -norename")
     yosys = find_yosys(lambda version: version >= (0, 40))
-    return merge_registers(str(yosys.run(["-q", "-"], "\n".join(script), ignore_warnings=True)))
+    verilog = str(yosys.run(["-q", "-"], "\n".join(script), ignore_warnings=True))
+    # Bits of a register without reset that are always the same: a process that waits for nothing never runs.
+    verilog = re.sub(r"^  always @\*\n(    [^\n;]+ = \d+'[bdh][0-9a-f]+;\n)", r"  initial\n\1", verilog, flags=re.M)
+    return merge_registers(verilog)
 
 
 def cached_verilog(name: str, factory: Callable[[], Any], *, key: str = "") -> str:

@@ -62,7 +62,7 @@ boards: setup ## the boards there are, and what of each was verified how
 netlist: setup ## BOARD=name [MEMORY=ddr3|block|small] [CPU=vexriscv]: a board's netlist (10 minutes)
 	@$(BIN)/python -m tiptoe_board.commands netlist $(BOARD) $(OPTIONS)
 
-bitstream: setup ## BOARD=name [MEMORY=ddr3|block|small] [CPU=vexriscv]: its bitstream and a report (two hours or more)
+bitstream: setup ## BOARD=name [MEMORY=ddr3|block|small] [CPU=vexriscv]: its bitstream and a report (an hour)
 	@$(BIN)/python -m tiptoe_board.commands bitstream $(BOARD) $(OPTIONS)
 
 load: setup ## BOARD=name [CPU=vexriscv]: load the bitstream with openFPGALoader

@@ -99,7 +99,7 @@ def netlist(name: Name, memory: Memory = "", cpu: Processor = "") -> None:
 
 @app.command()
 def bitstream(name: Name, memory: Memory = "", cpu: Processor = "") -> None:
-    """The bitstream and its report: two hours or more, or none when they are there."""
+    """The bitstream and its report: an hour, or half a minute when they are there."""
     board, log = _board(name, memory, cpu), Steps(name)
     mapped = make_netlist(board, log)
     timing = place(board, mapped, log)

@@ -34,7 +34,7 @@ Log = Callable[[str], None]
 
 _CHIP = {"LUT": 83_640, "FF": 83_640, "block RAM": 208, "multiplier": 156}
 """What an LFE5UM5G-85F has."""
-_DEVICES = {"um5g-85k": "LFE5UM5G-85F"}
+DEVICES = {"um5g-85k": "LFE5UM5G-85F"}
 """nextpnr's name of a chip's size to the vendor's."""
 
 
@@ -124,7 +124,7 @@ def _map(board: Board, folder: Path, text: str) -> dict[str, int]:
     mapped = json.loads(file.read_text())
     module = mapped["modules"][TOP]
     netlist.merge_output_registers(module)
-    set_memories(module, _DEVICES[board.size], board.package, board.used_constraints)
+    set_memories(module, DEVICES[board.size], board.package, board.used_constraints)
     mapped["modules"] = {TOP: module}
     file.write_text(json.dumps(mapped))
     return used_cells(module)
@@ -151,12 +151,12 @@ def place(board: Board, mapped: Netlist, log: Log, seed: int = 1) -> dict[str, A
     folder = mapped.folder
     report, partial = folder / "report.json", folder / "report.partial"
     if not report.exists():
-        log("place and route (nextpnr, two hours or more on a core of its own)")
+        log("place and route (nextpnr, three quarters of an hour on a core of its own)")
         arguments = [
             f"--{board.size}", "--package", board.package, "--speed", str(board.speed), "--seed", str(seed),
             "--freq", str(board.clock_mhz), "--json", f"{TOP}.json", "--lpf", "top.lpf", "--textcfg", "top.config",
             "--write", "placed.json", "--report", partial.name, "--log", "nextpnr.log",
-            # router2 stands at 29,000 overused wires; heap needs two thirds more wire.
+            # heap needs two thirds more wire; router2 stands still where router1 gets on.
             "--placer", "static", "--router", "router1", "--timing-allow-fail", "--quiet",
         ]  # fmt: skip
         _yowasp("nextpnr_ecp5", arguments, folder, partial)

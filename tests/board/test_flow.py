@@ -21,11 +21,12 @@ from tiptoe_board.address_map import (
 )
 from tiptoe_board.boards import load_boards
 from tiptoe_board.cpu import RAM_BYTES, ROM_IMAGE, Cpu
-from tiptoe_board.flow import Netlist, TimingError, clocks, elaborate, make_netlist, place, used_cells
+from tiptoe_board.flow import DEVICES, TOP, Netlist, TimingError, clocks, elaborate, make_netlist, place, used_cells
 from tiptoe_board.modules import BESIDE_CPU
 from tiptoe_board.report import part_of, placed_cells, write_report
 from tiptoe_verif.paths import CONSTRAINTS
 from tiptoe_verif.sim.toolchain import ToolError
+from tiptoe_verif.synth.memory_sites import MEMORY, chip, pads_of
 
 BOARDS = load_boards()
 SDRAM_NAMES = {name: name for name in ("command", "address", "baddress", "wrdata", "rddata")}
@@ -165,6 +166,14 @@ def test_what_goes_with_a_processor() -> None:
     assert shown.returncode == 1 and "host memory is one of small, ddr3: there is no room for 'block'" in shown.stderr
 
 
+@pytest.mark.parametrize("name", BOARDS)
+def test_every_pin_of_the_constraints_is_a_pad_of_the_chip(name: str) -> None:
+    """So that the block memories of what is at the pins come to lie near them."""
+    board = BOARDS[name]
+    pads = pads_of(board.used_constraints)
+    assert len(pads) > 60 and set(pads.values()) <= set(chip(DEVICES[board.size], board.package).pads)
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize(
     ("name", "cpu", "memory"),
@@ -175,5 +184,8 @@ def test_the_netlist_fits_the_chip(name: str, cpu: str, memory: str) -> None:
     board = replace(BOARDS[name], memory=memory, cpu=cpu)
     mapped = make_netlist(board, print)
     assert 20_000 < mapped.used["LUT"] < 70_000 and mapped.used["block RAM"] <= 208
+    cells = json.loads((mapped.folder / f"{TOP}.json").read_text())["modules"][TOP]["cells"].values()
+    sites = [cell["attributes"]["BEL"] for cell in cells if cell["type"] == MEMORY]
+    assert len(set(sites)) == len(sites) == mapped.used["block RAM"]
     again = make_netlist(replace(board, title="the same"), print)
     assert again == mapped

@@ -111,6 +111,31 @@ def test_other_processes_stay_as_they_are():
     assert merge_registers(text) == text
 
 
+
+class _Constants(wiring.Component):
+    """A register without reset of which some bits are always the same."""
+
+    value: In(4)
+    both: Out(12)
+
+    def elaborate(self, platform):
+        m = Module()
+        kept = Signal(12, reset_less=True)
+        m.d.sync += [kept[4:8].eq(0), kept[8:].eq(0b1010)]
+        with m.If(self.value[0]):
+            m.d.sync += kept[:4].eq(self.value)
+        m.d.comb += self.both.eq(kept)
+        return m
+
+
+def test_bits_that_are_always_the_same_are_set_without_waiting(monkeypatch):
+    """``always @*`` of a constant waits for ever: Verilator refuses it, others leave the bits unknown."""
+    text = verilate.to_verilog(_Constants(), "top")
+    assert not re.search(r"always @\*\n[^;]*= \d+'h[0-9a-f]+;", text)
+    assert re.search(r"initial\n +\S+ \[11:8\] = 4'ha;", text), text
+    assert not _proved_equal(text, text.replace("4'ha;", "4'hb;"))
+
+
 # --- blocks that rest ---
 
 

@@ -173,8 +173,9 @@ class Resolver(wiring.Component):
                 (Mux(syn, 1 + ws_present + sack_ok, Cat(sacks.any(), sacks)) + Mux(ts_ok, TIMESTAMPS_WORDS, 0))
                 | is_host.replicate(4)
             ),
-            now.ts_ok.eq(ts_ok),
         ]
+        if cfg.timestamps:
+            m.d.sync += now.ts_ok.eq(ts_ok)
 
         # Their lengths: compared with the limits before they are merged. Of IPv6 a segment's endpoint tells, a cycle later.
         unfit, some = Signal(), Signal()  # not to be sent; there is payload

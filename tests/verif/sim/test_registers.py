@@ -111,7 +111,6 @@ def test_other_processes_stay_as_they_are():
     assert merge_registers(text) == text
 
 
-
 class _Constants(wiring.Component):
     """A register without reset of which some bits are always the same."""
 

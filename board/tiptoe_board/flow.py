@@ -22,7 +22,7 @@ from typing import Any
 
 from tiptoe_verif.sim.toolchain import ToolError, cached_dir, digest
 from tiptoe_verif.synth import memory_sites, netlist
-from tiptoe_verif.synth.flow import luts, run_yosys, set_memories, without_bypass
+from tiptoe_verif.synth.flow import luts, run_yosys, without_bypass
 
 from . import firmware
 from .boards import Board
@@ -124,7 +124,7 @@ def _map(board: Board, folder: Path, text: str) -> dict[str, int]:
     mapped = json.loads(file.read_text())
     module = mapped["modules"][TOP]
     netlist.merge_output_registers(module)
-    set_memories(module, DEVICES[board.size], board.package, board.used_constraints)
+    memory_sites.set_memories(module, DEVICES[board.size], board.package, board.used_constraints)
     mapped["modules"] = {TOP: module}
     file.write_text(json.dumps(mapped))
     return used_cells(module)

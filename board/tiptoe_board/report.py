@@ -63,9 +63,8 @@ def part_of(cell: str) -> str:
 def placed_cells(netlist: Path) -> dict[str, list[tuple[int, int]]]:
     """Part to the places of its cells, from what nextpnr wrote."""
     places: dict[str, list[tuple[int, int]]] = {}
-    for name, cell in json.loads(netlist.read_text())["modules"]["top"][
-        "cells"
-    ].items():  # nextpnr's name of whatever it placed
+    cells = json.loads(netlist.read_text())["modules"]["top"]["cells"]  # nextpnr's name of whatever it placed
+    for name, cell in cells.items():
         if found := re.match(r"X(\d+)/Y(\d+)/", cell.get("attributes", {}).get("NEXTPNR_BEL", "")):
             places.setdefault(part_of(name), []).append((int(found[1]), int(found[2])))
     return places

@@ -15,7 +15,7 @@ from typing import Any
 
 from ..sim.toolchain import ToolError, cached_dir, digest
 from .harness import Harness
-from .memory_sites import chip, memory_sites, pads_of
+from .memory_sites import set_memories
 from .netlist import merge_output_registers
 
 DEVICE = "LFE5U-85F"
@@ -165,12 +165,6 @@ def _yosys(folder: Path, text: str, result: SynthResult, by_parts: bool) -> None
         set_memories(netlist["modules"]["top"], DEVICE, PACKAGE)
     (folder / "top.json").write_text(json.dumps(netlist))
     result.loops = re.findall(r"found logic loop in module .*", (folder / "check.txt").read_text())
-
-
-def set_memories(module: dict[str, Any], device: str, package: str, constraints: str = "") -> None:
-    """Tell nextpnr where the block memories of a mapped module go; ``constraints`` are the lines of an LPF file."""
-    for name, site in memory_sites(module, chip(device, package), pads_of(constraints)).items():
-        module["cells"][name]["attributes"]["BEL"] = site
 
 
 def luts(cells: Mapping[str, int]) -> int:

@@ -20,12 +20,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
-from scipy.sparse import coo_matrix, diags
-from scipy.sparse.linalg import cg
 
 Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 MEMORY = "DP16KD"
 _AREA = {"LUT4": 1.0, "CCU2C": 2.0, "TRELLIS_DPR16X4": 6.0, "TRELLIS_FF": 0.35}
@@ -77,6 +73,12 @@ def pads_of(constraints: str) -> dict[str, str]:
     return dict(re.findall(r'LOCATE COMP "([^"]+)" SITE "([^"]+)"', constraints))
 
 
+def set_memories(module: dict[str, Any], device: str, package: str, constraints: str = "") -> None:
+    """Tell nextpnr where the block memories of a mapped module go; ``constraints`` are the lines of an LPF file."""
+    for name, site in memory_sites(module, chip(device, package), pads_of(constraints)).items():
+        module["cells"][name]["attributes"]["BEL"] = site
+
+
 def memory_sites(module: Mapping[str, Any], device: Chip, pads: Mapping[str, str] | None = None) -> dict[str, str]:
     """A site for each block memory of a mapped module (yosys' JSON); half a minute for 60,000 lookup tables.
 
@@ -89,6 +91,8 @@ def memory_sites(module: Mapping[str, Any], device: Chip, pads: Mapping[str, str
     -------
     Name of a cell to what nextpnr takes as its attribute ``BEL``.
     """
+    from scipy.optimize import linear_sum_assignment
+
     netlist = _Netlist(module, device, pads or {})
     memories = np.flatnonzero(netlist.is_memory)
     if not len(memories):
@@ -151,6 +155,9 @@ class _Netlist:
     def settle(self, places: Floats, axis: int, strength: Floats, targets: Floats) -> Floats:
         """Where the cells come to rest in one axis: a spring from each pin of a net to its two outermost ones, as strong as makes
         the sum of squares the net's extent at ``places``; and one from each cell to its target."""
+        from scipy.sparse import coo_matrix, diags
+        from scipy.sparse.linalg import cg
+
         at, count = places[:, axis], self.cells
         order = np.lexsort((at[self._on], self._net))
         low, high = order[self._ends[:-1]], order[self._ends[1:] - 1]
@@ -180,7 +187,8 @@ class _Netlist:
 
 def _spread(places: Floats, area: Floats, size: tuple[int, int]) -> Floats:
     """The cells' places when no part of the chip holds more than fits: halves of their area go to both sides of a cut that is
-    as near to where they are as leaves both sides large enough, over and over."""
+    as near to where they are as leaves both sides large enough, over and over. It ends: each side is smaller than the whole, by
+    what the other one's cells need at least, or is half of it."""
     spread = places.copy()
     parts = [(np.flatnonzero(area > 0), (1.0, 1.0), (size[0] - 2.0, size[1] - 2.0))]
     while parts:

@@ -157,6 +157,7 @@ class _Netlist:
         the sum of squares the net's extent at ``places``; and one from each cell to its target."""
         from scipy.sparse import coo_matrix, diags
         from scipy.sparse.linalg import cg
+        from threadpoolctl import threadpool_limits
 
         at, count = places[:, axis], self.cells
         order = np.lexsort((at[self._on], self._net))
@@ -181,7 +182,8 @@ class _Netlist:
         free = (a < count) & (b < count)
         rows, columns = np.concatenate((a[free], b[free])), np.concatenate((b[free], a[free]))
         system = coo_matrix((-np.tile(spring[free], 2), (rows, columns)), (count, count)).tocsr() + diags(total)
-        found, _ = cg(system, force, x0=at[:count], rtol=1e-4, maxiter=100, M=diags(1 / total))
+        with threadpool_limits(1):  # sums in parts are others, and the sites would be the machine's
+            found, _ = cg(system, force, x0=at[:count], rtol=1e-4, maxiter=100, M=diags(1 / total))
         return np.asarray(found)
 
 

@@ -255,6 +255,7 @@ class Bench:
             begin,
             *benches,
             max_cycles=max_cycles,
+            key=repr(self.cfg),
             background=[*models, *(watch_stream(getattr(dut, name), name) for name in watched)],
         )
 

@@ -194,6 +194,7 @@ class Bench:
             dut,
             *benches,
             max_cycles=max_cycles,
+            key=repr(self.cfg),
             background=[
                 self.pipeline,
                 self.writer,

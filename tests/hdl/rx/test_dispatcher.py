@@ -139,6 +139,7 @@ def run_dispatcher(metas, *, rst_unknown=1, syn_to_host=0, room=1, may_reset=1, 
                     watch_stream(dut.sack),
                     watch_stream(dut.control), watch_stream(dut.syn), watch_stream(dut.handshake), watch_stream(dut.lookup)],
         max_cycles=100_000,
+        key=repr(TINY),
     )  # fmt: skip
     return out, expected
 

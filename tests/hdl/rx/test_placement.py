@@ -5,18 +5,16 @@ from dataclasses import dataclass
 
 import pytest
 from amaranth.hdl import Module
-from amaranth.lib import stream, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from tests.configs import JUMBO
 from tests.widths import WIDTHS
 from tiptoe_hdl.config import TINY
 from tiptoe_hdl.host.abi import HOST_FRAME_SLOT_BYTES, ErrorCode, host_frame_slot_bytes
-from tiptoe_hdl.messages import frame_info, ring_write, rx_verdict
 from tiptoe_hdl.rx.buffer import RxBuffer, store_port
 from tiptoe_hdl.rx.conclude import NO_ID
 from tiptoe_hdl.rx.placement import Placement
-from tiptoe_hdl.wire.valid_only import valid_only
 from tiptoe_verif.streams import recv_n, run_bench, send_all, stream_get, to_py, watch_stream
 
 HOST_BASE = 0x7_0000
@@ -55,18 +53,23 @@ class Ring:
         return self.base + position % (1 << self.log2)
 
 
+_PORTS = ("info", "verdict", "ring", "request", "data", "done", "placed", "abort", "error", "frame")
+"""Of the placement, as they are."""
+
+
 class Back(wiring.Component):
     """Buffer and placement, as in the engine."""
 
     def __init__(self, cfg, host_log2=HOST_LOG2):
         self.cfg, self._host_log2 = cfg, host_log2
+        self.key = repr((cfg, host_log2))
         self.buffer = RxBuffer(cfg)
         self.placement = Placement(cfg)
         super().__init__({
             "store": In(store_port(cfg)), "room": Out(1),
-            "info": In(stream.Signature(frame_info(cfg))), "verdict": In(stream.Signature(rx_verdict(cfg))),
-            "ring": In(valid_only(ring_write(cfg))),
-            "host_consumer": In(16), "host_enable": In(1),
+            "level": self.buffer.signature.members["level"],
+            "host_consumer": In(16), "host_enable": In(1), "arrivals_done": Out(8), "count_rx_host_dropped": Out(1),
+            **{name: self.placement.signature.members[name] for name in _PORTS},
         })  # fmt: skip
 
     def elaborate(self, platform):
@@ -74,10 +77,12 @@ class Back(wiring.Component):
         m.submodules.buffer, m.submodules.placement = self.buffer, self.placement
         wiring.connect(m, wiring.flipped(self.store), self.buffer.store)
         wiring.connect(m, self.placement.read, self.buffer.read)
-        for name in ("info", "verdict", "ring"):
+        for name in _PORTS:
             wiring.connect(m, wiring.flipped(getattr(self, name)), getattr(self.placement, name))
         m.d.comb += [
-            self.room.eq(self.buffer.room),
+            self.room.eq(self.buffer.room), self.level.eq(self.buffer.level),
+            self.arrivals_done.eq(self.placement.arrivals_done),
+            self.count_rx_host_dropped.eq(self.placement.count_rx_host_dropped),
             self.placement.host_base.eq(HOST_BASE), self.placement.host_slots_log2.eq(self._host_log2),
             self.placement.host_consumer.eq(self.host_consumer), self.placement.host_enable.eq(self.host_enable),
         ]  # fmt: skip
@@ -109,19 +114,19 @@ class Bench:
         return random.Random(f"{self.seed}:{name}")
 
     def run(self, max_cycles=30_000):
-        p = self.dut.placement
+        p = self.dut
         run_bench(
             self.dut, self.source, self.infos, self.verdicts, self.ending,
             background=[self.asked, self.writes, self.answers, self.clock]
             + [self.collect(p.placed, self.placed), self.collect(p.abort, self.aborted)]
             + [self.collect(p.frame, self.events)]
             + [watch_stream(getattr(p, n), n) for n in ("request", "data", "placed", "abort", "frame")],
-            max_cycles=max_cycles,
+            max_cycles=max_cycles, key=self.dut.key,
         )  # fmt: skip
         return self
 
     async def clock(self, ctx):
-        p = self.dut.placement
+        p = self.dut
         async for _, _, dropped, valid, payload, finished in ctx.tick().sample(
             p.count_rx_host_dropped, p.error.valid, p.error.payload, p.arrivals_done
         ):
@@ -178,11 +183,11 @@ class Bench:
     async def asked(self, ctx):
         draw = self.draw("request")
         while True:
-            self.requests += await recv_n(ctx, self.dut.placement.request, 1, stall=self.stall, rng=draw)
+            self.requests += await recv_n(ctx, self.dut.request, 1, stall=self.stall, rng=draw)
 
     async def writes(self, ctx):
         """Takes words only for requests that have come, without a bubble between them."""
-        stream, draw, step = self.dut.placement.data, self.draw("data"), self.width // 8
+        stream, draw, step = self.dut.data, self.draw("data"), self.width // 8
         data, served = bytearray(), 0
         while True:
             ready = served < len(self.requests) and draw.random() >= self.stall
@@ -213,7 +218,7 @@ class Bench:
     async def answers(self, ctx):
         while True:
             if self.done and self.done[0][0] <= self.now:
-                await send_all(ctx, self.dut.placement.done, [self.done.pop(0)[1]])
+                await send_all(ctx, self.dut.done, [self.done.pop(0)[1]])
             else:
                 await ctx.tick()
 
@@ -231,13 +236,13 @@ class Bench:
         hosts = sum(frame.to_host for frame in self.frames)
         while True:
             await ctx.tick()
-            if ctx.get(self.dut.placement.arrivals_done) == len(self.frames) % 256 and not self.done:
+            if ctx.get(self.dut.arrivals_done) == len(self.frames) % 256 and not self.done:
                 if len(self.events) + self.dropped == hosts and self.now > 20 and self.stored == len(self.frames):
                     break
         await ctx.tick().repeat(50)
-        p = self.dut.placement
+        p = self.dut
         assert not any(ctx.get(s.valid) for s in (p.request, p.data, p.placed, p.abort, p.frame))
-        assert ctx.get(self.dut.buffer.level) == 0
+        assert ctx.get(self.dut.level) == 0
         assert ctx.get(p.arrivals_done) == len(self.frames) % 256
 
     def expected_memory(self):
@@ -392,11 +397,12 @@ def test_new_ring_mends_a_connection(rng):
             await ctx.tick()
 
     bench.ending = ending
-    p = bench.dut.placement
+    p = bench.dut
     run_bench(
         bench.dut, bench.source, bench.infos, bench.verdicts, bench.ending, again,
         background=[bench.asked, bench.writes, bench.answers, bench.clock, bench.collect(p.placed, bench.placed),
                     bench.collect(p.abort, bench.aborted)],
+        key=bench.dut.key,
     )  # fmt: skip
     assert bench.placed == [{"id": 1, "upto": frames[0].verdict["upto"]}]
 
@@ -449,13 +455,14 @@ def test_host_frames_do_not_wait_for_their_events(rng):
         await ctx.tick().repeat(100)
         assert (len(bench.placed), bench.dropped) == (11, 3)
         for slot in range(8):
-            assert (await stream_get(ctx, bench.dut.placement.frame))["slot"] == slot
+            assert (await stream_get(ctx, bench.dut.frame))["slot"] == slot
         bench.events.extend(range(8))
 
-    p = bench.dut.placement
+    p = bench.dut
     run_bench(
         bench.dut, bench.source, bench.infos, bench.verdicts, blocked,
         background=[bench.asked, bench.writes, bench.answers, bench.clock, bench.collect(p.placed, bench.placed)],
+        key=bench.dut.key,
     )  # fmt: skip
 
 

@@ -52,7 +52,8 @@ def exercise(width, sent, settings, *, idle=0.0, stall=0.0, null_end=False) -> l
         ctx.set(dut.o.ready, 1)
         await expect_empty(ctx, dut.o)
 
-    run_bench(dut, source, sink, max_cycles=1000 + int(30 * len(items) / (1 - max(idle, stall))))
+    limit = 1000 + int(30 * len(items) / (1 - max(idle, stall)))
+    run_bench(dut, source, sink, max_cycles=limit, key=str(width))
     return got
 
 

@@ -72,7 +72,14 @@ def exercise(width, transfers, rng, *, idle=0.0, stall=0.0, cfg=TINY):
                 span.append(cycle)
 
     limit = 200 + int(20 * (len(inputs) + len(outputs) + len(commands)) / (1 - max(idle, stall)))
-    run_bench(dut, command, drain, background=[feed, clock, watch_stream(dut.o, "o")], max_cycles=limit)
+    run_bench(
+        dut,
+        command,
+        drain,
+        background=[feed, clock, watch_stream(dut.o, "o")],
+        max_cycles=limit,
+        key=repr((cfg, width)),
+    )
     return span[-1] - span[0] + 1
 
 

@@ -18,6 +18,7 @@ from amaranth.hdl import Const, ShapeCastable, Signal, Value, ValueCastable
 from amaranth.hdl._ast import Concat, Operator, Slice
 
 from .block import BlockSim
+from .layouts import packer
 
 Read = Callable[[], int]
 
@@ -86,8 +87,10 @@ class Context:
     def set(self, target: Any, value: Any) -> None:
         shape = target.shape() if isinstance(target, ValueCastable) else None
         if isinstance(shape, ShapeCastable):
-            value = shape.const(value)
-        self._write(Value.cast(target), Const.cast(value).value)
+            number = packer(shape)(value)
+        else:
+            number = value if type(value) is int else Const.cast(value).value
+        self._write(Value.cast(target), number)
         self._stale = True
 
     def reader(self, value: Any) -> Callable[[], Any]:

@@ -192,6 +192,7 @@ static void configure(struct toe *t)
     toe_fence(t);
     toe_write32(t, TIPTOE_REG_CONTROL,
                 TIPTOE_CONTROL_ENABLE_MASK | TIPTOE_CONTROL_RST_UNKNOWN_MASK | TIPTOE_CONTROL_SACK_MASK |
+                    TIPTOE_CONTROL_QUICK_ACK_MASK |
                     (f->tick_cycles ? 0 : TIPTOE_CONTROL_EXTERNAL_TICK_MASK) |
                     (f->syn_cookies ? TIPTOE_CONTROL_SYN_COOKIES_MASK : 0) |
                     (limits & TIPTOE_LIMITS_TIMESTAMPS_MASK ? TIPTOE_CONTROL_TIMESTAMPS_MASK : 0) |

@@ -117,6 +117,8 @@
 #define TIPTOE_CONTROL_ECN_SHIFT                     8u
 #define TIPTOE_CONTROL_TIMESTAMPS_MASK               0x00000400u
 #define TIPTOE_CONTROL_TIMESTAMPS_SHIFT              10u
+#define TIPTOE_CONTROL_QUICK_ACK_MASK                0x00000800u
+#define TIPTOE_CONTROL_QUICK_ACK_SHIFT               11u
 #define TIPTOE_STATUS_READY_MASK                     0x00000001u
 #define TIPTOE_STATUS_READY_SHIFT                    0u
 #define TIPTOE_STATUS_COMMANDS_STALLED_MASK          0x00000100u

@@ -364,7 +364,7 @@ class Engine(wiring.Component):
             *(
                 Value.cast(self._flow.parameters[name]).eq(getattr(r, name))
                 for name in ("rto_min", "rto_max", "rto_initial", "delack_ticks", "msl_ticks", "rexmt_max", "sack",
-                             "ecn", "timestamps", "algorithm_initial")
+                             "ecn", "timestamps", "quick_ack", "algorithm_initial")
             ),
             self._flow.tick_us.eq(r.tick_us),
         ]  # fmt: skip

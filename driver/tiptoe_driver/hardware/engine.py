@@ -244,6 +244,7 @@ class Engine:
             | (abi.CONTROL_SACK if options.sack else 0)
             | ecn_bits(options, self.capabilities)
             | (abi.CONTROL_TIMESTAMPS if self.timestamps else 0)
+            | (abi.CONTROL_QUICK_ACK if options.quick_ack else 0)
             | (abi.CONTROL_PROMISCUOUS if options.promiscuous else 0),
         )
 

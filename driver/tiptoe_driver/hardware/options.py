@@ -62,6 +62,9 @@ class EngineOptions:
     timestamps : bool
         SYNs offer timestamps (RFC 7323), and SYN,ACKs have them if the SYN had. Without effect where the engine was
         built without. FreeBSD: net.inet.tcp.rfc1323, Linux: tcp_timestamps.
+    quick_ack : bool
+        The first 256 KiB of a connection are acknowledged segment by segment, those with PSH excepted: a peer in slow start
+        learns of the line sooner. False: every second segment from the beginning.
     pmtud_blackhole : bool
         Segments of a connection that has had three time-outs in a row become smaller, since its path may drop large ones without
         a word; what held before is probed for when data moves again (netinet/tcp_blackhole.py). FreeBSD:
@@ -150,6 +153,7 @@ class EngineOptions:
     sack: bool = True
     ecn: str = "accept"
     timestamps: bool = True
+    quick_ack: bool = True
     pmtud_blackhole: bool = True
     ipv6: str = ""
     ipv6_gateway: str = ""

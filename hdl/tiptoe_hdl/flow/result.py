@@ -19,12 +19,13 @@ Parameters = data.StructLayout(
         "sack": 1,
         "ecn": 2,
         "timestamps": 1,
+        "quick_ack": 1,
         "algorithm_initial": ALGORITHM_BITS,
     }
 )
 """Timer settings from the registers, in ticks: smallest, largest, first retransmission time-out; delayed ACK; 2MSL;
 and the number of retransmissions after which a connection is given up (R2). ``sack``: SYNs of ours offer selective
-acknowledgements, ``timestamps``: timestamps. ``ecn``: as CONTROL.ECN. ``algorithm_initial``: congestion control of new
+acknowledgements, ``timestamps``: timestamps. ``ecn``, ``quick_ack``: as in CONTROL. ``algorithm_initial``: congestion control of new
 connections."""
 
 

@@ -18,6 +18,7 @@ CONFIGURATION = {
     "sack": ("CONTROL.SACK",),
     "ecn": ("CONTROL.ECN",),
     "timestamps": ("CONTROL.TIMESTAMPS",),
+    "quick_ack": ("CONTROL.QUICK_ACK",),
     "mac": ("MAC_LO.VALUE", "MAC_HI.VALUE"),
     "ip_addr": ("IP_ADDR.VALUE",),
     "ip6_addr": ("IP6_ADDR.VALUE",),

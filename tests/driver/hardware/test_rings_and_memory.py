@@ -220,6 +220,7 @@ def test_bring_up_writes_rings_keys_and_addresses_before_enable() -> None:
         | reg.CONTROL_RST_UNKNOWN
         | reg.CONTROL_SACK
         | reg.CONTROL_TIMESTAMPS
+        | reg.CONTROL_QUICK_ACK
         | ACCEPTS_ECN
     )
     assert device.ring(reg.REG_EVENT_RING_LO) % (bench.dev.engine.events.entries * 32) == 0
@@ -230,7 +231,12 @@ def test_bring_up_writes_rings_keys_and_addresses_before_enable() -> None:
 def test_bring_up_for_a_software_tcp_that_takes_what_the_engine_cannot() -> None:
     bench = Bench(syn_to_host=True, rst_unknown=False)
     assert bench.device.registers[reg.REG_CONTROL] == (
-        reg.CONTROL_ENABLE | reg.CONTROL_SYN_TO_HOST | reg.CONTROL_SACK | reg.CONTROL_TIMESTAMPS | ACCEPTS_ECN
+        reg.CONTROL_ENABLE
+        | reg.CONTROL_SYN_TO_HOST
+        | reg.CONTROL_SACK
+        | reg.CONTROL_TIMESTAMPS
+        | reg.CONTROL_QUICK_ACK
+        | ACCEPTS_ECN
     )
     with pytest.raises(ValueError, match="syn_to_host needs rst_unknown=False"):
         Bench(syn_to_host=True)

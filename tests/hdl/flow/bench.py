@@ -83,7 +83,7 @@ class FlowBench:
 
     def __init__(
         self, cfg=TINY, *, rto_initial=1000, rto_min=200, rto_max=60000, delack=40, msl=500, rexmt_max=4, invalid=0,
-        sack=0, timestamps=0, ecn=0, algorithm=Congestion.NEWRENO, tick_us=1000, broken="",
+        sack=0, timestamps=0, ecn=0, quick_ack=0, algorithm=Congestion.NEWRENO, tick_us=1000, broken="",
     ):  # fmt: skip
         self.cfg = cfg
         self.sim = BlockSim(f"flow_{cfg.name}{broken}", Flow(cfg), key=repr(cfg) + broken)
@@ -97,6 +97,7 @@ class FlowBench:
             sack=sack,
             ecn=ecn,
             timestamps=timestamps,
+            quick_ack=quick_ack,
             algorithm_initial=algorithm.value,
         )
         self.sim["tick_us"] = tick_us

@@ -2,11 +2,13 @@
 
 import pytest
 
-from tests.hdl.flow.bench import FlowBench
+from tests.hdl.flow.bench import FlowBench, FlowOp, Segment, Status
 from tests.hdl.flow.test_congestion import Transfer
+from tiptoe_hdl.config import TINY
 from tiptoe_hdl.congestion.program import GENTLE_SHIFT
 from tiptoe_hdl.messages import Congestion
 
+STAMPED = TINY.with_(name="cubic_stamped", congestion=("cubic", "newreno", "reno"), timestamps=True)
 FIRST = 2**24 - 1
 """ssthresh that no loss has lowered."""
 BOTH = pytest.mark.parametrize("algorithm", [Congestion.CUBIC, Congestion.NEWRENO], ids=lambda a: a.name.lower())
@@ -49,6 +51,32 @@ def test_a_round_trip_that_stays_as_it_is_does_not_end_it(algorithm):
         (cwnd, _), before = t.round_trip(ticks), t.tcb()["cwnd"]
         assert before == cwnd
     assert cwnd >= 10_000 * 2**5 - 5000 and t.tcb()["ssthresh"] == FIRST
+
+
+@pytest.mark.parametrize("ages, grows", [
+    ([20] * 22, 1000),  # no queue
+    ([*[20] * 12, *[40] * 10], 1000 >> GENTLE_SHIFT),  # one that grows within the round trip: before the next one
+], ids=["the same", "growing"])  # fmt: skip
+def test_with_timestamps_each_acknowledgement_tells_of_the_line(ages, grows):
+    """RFC 9406 section 4.2: of a round trip's samples the shortest; the one timed segment of a window is the one that found the
+    shortest queue, and comes back a round trip later."""
+    b = FlowBench(STAMPED, timestamps=1, algorithm=Congestion.CUBIC, rto_min=1000)
+    assert b.provision(snd_log2=22) == Status.OK
+    b.request(FlowOp.OPEN, a=b.iss, mss=1012)
+    b.ticks(20)
+    b.receive(Segment("SA", seq=0, ack=1, wnd=65535, mss=1012, ws=6, stamp=(7, 20)))
+    b.bell(0, 2_000_000, settle=3000)
+    b.ticks(40)
+    una = 0
+    for age in ages:
+        una += 1000
+        before = b.tcb()["cwnd"]
+        b.receive(Segment("A", ack=1 + una, wnd=65535, stamp=(8, age)), settle=4000)
+    tcb = b.tcb()
+    assert tcb["ssthresh"] == FIRST and tcb["cwnd"] - before == grows
+    assert tcb["srtt"] == 8 * 20, (
+        "RFC 6298's gains are those of one sample a round trip: the next one is still under way"
+    )
 
 
 def test_an_application_that_sends_little_tells_nothing_of_the_line():

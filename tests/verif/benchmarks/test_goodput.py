@@ -145,7 +145,7 @@ def test_rows_cover_what_is_asked_for():
     assert {p.name for p in goodput.points(quick=True)} <= {p.name for p in found}
     for point in found:
         assert point.total % (MSS * point.connections) == 0 and point.total > 10 * MSS * point.connections
-    assert goodput_table.small(SIM) == TINY.with_(congestion=SIM.congestion)
+    assert goodput_table.small(SIM) == TINY.with_(congestion=SIM.congestion, timestamps=True, pacing=True)
 
 
 def test_baseline_and_table(tmp_path):

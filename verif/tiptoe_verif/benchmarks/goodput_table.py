@@ -55,7 +55,8 @@ class Row:
 def small(config: EngineConfig) -> EngineConfig:
     """The engine that is measured: TCP and width of ``config``, tables as small as eight connections allow. A tick looks at every
     connection, so large ones take the simulation's time."""
-    return TINY.with_(data_width=config.data_width, ooo_intervals=config.ooo_intervals, congestion=config.congestion)
+    tcp = ("data_width", "ooo_intervals", "congestion", "timestamps", "pacing")
+    return TINY.with_(**{name: getattr(config, name) for name in tcp})
 
 
 def measure(config: EngineConfig, *, quick: bool = False) -> list[Row]:

@@ -305,6 +305,6 @@ def tell(s):
         limited=s.cwnd_full,
         marked=s.marked,
     )
-    rtt = s.tells_slow & s.rtt_done
+    rtt = s.tells_slow & s.rtt_told
     events = dict(begin=s.tells_begin, timeout=s.tells_timeout, loss=s.tells_loss, rtt=rtt, ack=s.tells_ack)
     return events, told, Mux(s.tells_loss | s.tells_timeout, s.cwnd_before, s.sample)

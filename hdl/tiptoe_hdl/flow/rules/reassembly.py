@@ -12,9 +12,15 @@ all of which our SYN grants, is longer than any segment (``EngineConfig.ring_log
 
 from amaranth.hdl import Cat, Mux
 
+from ...messages import PSH
 from ...wire.choice import select
 from ...wire.sequence import seq_gt, seq_lt
 from . import choose, choose_one
+
+
+QUICK_LOG2 = 18
+"""So many bytes of a connection, as a power of two, are acknowledged segment by segment (and again with every 2**32, which is no
+harm)."""
 
 
 def _exactly(bits, most):
@@ -33,6 +39,7 @@ def compare(s):
     start, end = Mux(s.is_output, s.snd_una, s.e_seq), Mux(s.is_output, s.high_rxt, s.e_payload_end)
     return dict(
         e_payload_end=end,
+        received=(s.rcv_nxt - s.irs)[QUICK_LOG2:32],
         after=Cat(seq_gt(start, s.ooo[k].end) for k in spots),
         before=Cat(seq_lt(end, s.ooo[k].start) for k in spots),
         starts_in=Cat(seq_gt(start, s.ooo[k].start) for k in spots),
@@ -66,6 +73,9 @@ def overlap(s):
         front=Mux(seq_before_nxt, -s.d_seq[:bits], 0)[:bits],
         d_start=Mux(seq_before_nxt, 0, s.d_seq[: bits + 1]),
         fin_at_nxt=s.rcv_nxt == s.fin_seq,
+        # A sender in slow start learns of a queue by the eighth acknowledgement of a round (RFC 9406 section 4.2; Linux too), and
+        # of every second segment that is a round too late. With PSH, nothing may follow, and an answer take the ACK along.
+        quick=s.quick_ack & ~s.received.any() & ~s.e_flags[PSH],
         ends_at_nxt=~s.d_payload_end[31] & ~s.payload_after_nxt,
     )
 
@@ -112,11 +122,11 @@ def merge(s):
         goes_in=place,
         goes_to=Cat(place[1] | place[3:].any(), place[2:].any()),
         lacks_room=s.takes_data & s.brings_data & s.acceptable & no_room,
-        # Out of order, a gap filled, every second segment, one that repeats something (RFC 2883).
+        # Out of order, a gap filled, the first ones, every second segment, one that repeats something (RFC 2883).
         # And payload or a FIN that brought nothing new although the segment
         # was acceptable: the peer needs to hear where we are.
         if_ack_now=takes_ahead
-        | (takes & (s.ooo_valid.any() | s.delack | (s.d_seq[31] & s.sack_ok)))
+        | (takes & (s.ooo_valid.any() | s.delack | s.quick | (s.d_seq[31] & s.sack_ok)))
         | (~takes & ~s.e_zero_length),
     )
 

@@ -44,7 +44,8 @@ def double(s):
 def sample(s):
     """Step 4: the time since the segment was sent, and whether the event acknowledges it. With timestamps the peer's echo says
     when (RFC 7323 section 4), once a round trip as without, so that RFC 6298's gains are those of a round trip (appendix G has
-    others for more samples); and with each acknowledgement behind a time-out, whose doublings the first one ends."""
+    others for more samples); and with each acknowledgement behind a time-out, whose doublings the first one ends. HyStart++
+    hears of each (``rtt_told``): of a round's samples it takes the shortest (RFC 9406 section 4.2)."""
     covered = s.rtt_active & seq_ge(s.e_ack, s.rtt_seq)
     by_echo = s.ts_ok & (s.established | s.stamped)
     return dict(
@@ -56,6 +57,7 @@ def sample(s):
         sample=Mux(by_echo, s.echo_age[:TICK_BITS], (s.now - s.rtt_start)[:TICK_BITS]),
         rtt_covered=covered,
         rtt_done=Mux(by_echo, s.echo_valid & (covered | s.rexmt_shift.any()), covered),
+        rtt_told=Mux(by_echo, s.echo_valid, covered),
     )
 
 

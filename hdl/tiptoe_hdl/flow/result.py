@@ -25,8 +25,8 @@ Parameters = data.StructLayout(
 )
 """Timer settings from the registers, in ticks: smallest, largest, first retransmission time-out; delayed ACK; 2MSL;
 and the number of retransmissions after which a connection is given up (R2). ``sack``: SYNs of ours offer selective
-acknowledgements, ``timestamps``: timestamps. ``ecn``, ``quick_ack``: as in CONTROL. ``algorithm_initial``: congestion control of new
-connections."""
+acknowledgements, ``timestamps``: timestamps. ``ecn``, ``quick_ack``: as in CONTROL. ``algorithm_initial``: congestion control
+of new connections."""
 
 
 def inquiry(cfg: EngineConfig) -> data.StructLayout:

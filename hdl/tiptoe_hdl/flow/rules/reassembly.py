@@ -17,7 +17,6 @@ from ...wire.choice import select
 from ...wire.sequence import seq_gt, seq_lt
 from . import choose, choose_one
 
-
 QUICK_LOG2 = 18
 """So many bytes of a connection, as a power of two, are acknowledged segment by segment (and again with every 2**32, which is no
 harm)."""

@@ -55,7 +55,7 @@ class Rig:
         unlimited = {reg.REG_RST_LIMIT: 0xFFFF_FFFF, reg.REG_CHALLENGE_LIMIT: 0xFFFF_FFFF, reg.REG_INVALID_LIMIT: 0}
         self.sim = Simulation(
             config, ip=V4.ours, mac=OUR_MAC, memory_bytes=1 << 22,
-            driver={**rings, "time_wait": "engine", "registers": timers | unlimited}
+            driver={**rings, "time_wait": "engine", "quick_ack": False, "registers": timers | unlimited}
             | ({"ipv6": f"{network.ours}/64"} if network is V6 else {}),
         )  # fmt: skip
         self.listener = self.sim.socket(network.family)

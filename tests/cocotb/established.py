@@ -225,17 +225,19 @@ def test_established_small_mss(b: Bench) -> None:
 
 @engine_test()
 def test_established_delayed_ack(b: Bench) -> None:
-    """One segment is acknowledged after the delay, two at once."""
+    """One segment with PSH is acknowledged after the delay, two at once; at a connection's beginning one without it too."""
     peer, sock = active(b, Host(b))
-    peer.send("A", bytes(100))
+    peer.send("PA", bytes(100))
     sent = b.cycle
     peer.expect("A", ack=101)
     assert b.cycle - sent > TICK_CYCLES
     sent = b.cycle
-    peer.send("A", bytes(100))
-    peer.send("A", bytes(100))
+    peer.send("PA", bytes(100))
+    peer.send("PA", bytes(100))
     peer.expect("A", ack=301)
+    peer.send("A", bytes(100))
+    peer.expect("A", ack=401)
     assert b.cycle - sent < 2 * TICK_CYCLES
-    receive(b, sock, 300)
+    receive(b, sock, 400)
     exchange(b, peer, sock)
     close_by_peer(b, peer, sock)

@@ -63,7 +63,7 @@ class EngineOptions:
         SYNs offer timestamps (RFC 7323), and SYN,ACKs have them if the SYN had. Without effect where the engine was
         built without. FreeBSD: net.inet.tcp.rfc1323, Linux: tcp_timestamps.
     quick_ack : bool
-        The first 256 KiB of a connection are acknowledged segment by segment, those with PSH excepted: a peer in slow start
+        The first 256 KiB of a connection are acknowledged segment by segment, short ones with PSH excepted: a peer in slow start
         learns of the line sooner. False: every second segment from the beginning.
     pmtud_blackhole : bool
         Segments of a connection that has had three time-outs in a row become smaller, since its path may drop large ones without

@@ -48,6 +48,13 @@ def test_established_acknowledgement_of_a_push_may_travel_with_an_answer():
     assert data(b, 301, 100, "AP") == 1, "every second one at the latest"
 
 
+@pytest.mark.parametrize("length, acknowledged", [(LENGTH - 1, 0), (LENGTH, 1)])
+def test_established_push_of_a_full_segment_says_nothing_of_an_end(length, acknowledged):
+    """It stands where a buffer of the sender's ends, in the middle of a window as well."""
+    b = established()
+    assert data(b, 1, length, "AP") == acknowledged
+
+
 def test_established_quick_acknowledgements_end_with_the_beginning():
     """The last one that finds less than 2**QUICK_LOG2 bytes there, SYN included, is acknowledged at once."""
     b = established()

@@ -73,8 +73,9 @@ def overlap(s):
         d_start=Mux(seq_before_nxt, 0, s.d_seq[: bits + 1]),
         fin_at_nxt=s.rcv_nxt == s.fin_seq,
         # A sender in slow start learns of a queue by the eighth acknowledgement of a round (RFC 9406 section 4.2; Linux too), and
-        # of every second segment that is a round too late. With PSH, nothing may follow, and an answer take the ACK along.
-        quick=s.quick_ack & ~s.received.any() & ~s.e_flags[PSH],
+        # of every second segment that is a round too late. With PSH, nothing may follow, and an answer take the ACK along:
+        # unless the segment is full, and PSH says where a buffer of the sender's ends.
+        quick=s.quick_ack & ~s.received.any() & (~s.e_flags[PSH] | (s.e_length >= s.maxseg)),
         ends_at_nxt=~s.d_payload_end[31] & ~s.payload_after_nxt,
     )
 

@@ -116,7 +116,7 @@ class FakeDevice:
             self.registers[address] &= ~(value & STALLED)
             return
         if address == reg.REG_CONTROL and value & reg.CONTROL_SOFT_RESET:
-            value = reg.CONTROL_SACK | 2 << reg.CONTROL_ECN_SHIFT  # as after power-up
+            value = reg.CONTROL_SACK | reg.CONTROL_QUICK_ACK | 2 << reg.CONTROL_ECN_SHIFT  # as after power-up
             self.registers[reg.REG_STATUS] &= ~STALLED
             self.soft_resets += 1
             self._fetched = self._events = self.frames = 0

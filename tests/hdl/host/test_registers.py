@@ -21,7 +21,7 @@ from tiptoe_verif.streams import recv_n, run_bench, stream_get, watch_stream
 
 MAP = register_map()
 OKAY, SLVERR = Response.OKAY, Response.SLVERR
-CONTROL = 1 << 7 | 2 << 8
+CONTROL = 1 << 7 | 2 << 8 | 1 << 11
 """What is set after power-up: SACK, and ECN for who offers it."""
 
 
@@ -234,7 +234,7 @@ def test_control_with_bits_of_a_later_version_does_nothing():
     host = Host(dut)
 
     async def bench(ctx):
-        for more in (3 << 8, *(1 << bit for bit in range(10, 32))):
+        for more in (3 << 8, *(1 << bit for bit in range(10, 32) if not CONTROL >> bit & 1)):
             await host.write(ctx, MAP["CONTROL"].address, 1 | more)
             await ctx.tick().until(dut.error.valid)
             assert await host.read(ctx, MAP["CONTROL"].address) == (OKAY, CONTROL)

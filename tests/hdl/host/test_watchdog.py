@@ -171,7 +171,7 @@ def test_a_soft_reset_takes_consumer_counts_back_and_that_is_no_garbage():
         b.sim.write32(abi.REG_IRQ_STATUS, abi.IRQ_STATUS_EVENT | abi.IRQ_STATUS_ERROR)
         b.sim.write32(abi.REG_CONTROL, abi.CONTROL_SOFT_RESET)
         b.sim.run_cycles(2000)
-        assert b.sim.read32(abi.REG_CONTROL) == abi.CONTROL_SACK | 2 << abi.CONTROL_ECN_SHIFT
+        assert b.sim.read32(abi.REG_CONTROL) == abi.CONTROL_SACK | abi.CONTROL_QUICK_ACK | 2 << abi.CONTROL_ECN_SHIFT
         assert b.sim.read32(abi.REG_STATUS) == abi.STATUS_READY
         assert b.sim.read32(abi.REG_IRQ_STATUS) == 0
         b.start()

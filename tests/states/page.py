@@ -17,8 +17,8 @@ without, 15 places of SEG.SEQ, 10 of SEG.ACK, numbers that wrap), is tested on t
 `test_call_table.py`) and through the whole engine with its driver (`tests/driver/on_engine/test_state_table.py`).
 
 `ACK` stands for `<SEQ=SND.NXT><ACK=RCV.NXT><CTL=ACK>`, `RST` for a reset, `-` for nothing at all; an arrow for the next state.
-"ACK later" is with CONTROL.QUICK_ACK 0, or behind a connection's first 2^18 bytes; of these each but a short one with PSH has its ACK at once
-([Theory](theory.md#congestion-control)).
+"ACK later" is with CONTROL.QUICK_ACK 0, or behind a connection's first 2^18 bytes; of these each but a short one with PSH
+has its ACK at once ([Theory](theory.md#congestion-control)).
 """
 
 

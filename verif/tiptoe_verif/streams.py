@@ -14,13 +14,13 @@ import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from amaranth.hdl import Const, Module, ShapeCastable, Signal, Value, ValueCastable
+from amaranth.hdl import Module, ShapeCastable, Signal, Value, ValueCastable
 from amaranth.lib import data
 from amaranth.sim import Simulator
 
 from .paths import BUILD
 from .sim.compiled import run_compiled
-from .sim.layouts import packer, unpacker
+from .sim.layouts import bits_of, unpacker
 
 Testbench = Callable[[Any], Awaitable[None]]
 
@@ -34,12 +34,6 @@ FRAME_LENGTHS = [14, 15, 16, 17, 54, 60, 61, 62, 63, 64, 65, 127, 128, 129, 1513
 def to_py(value: Any) -> Any:
     """What ``ctx.get`` returns, as plain Python: structures become dicts, arrays lists; the rest stays."""
     return unpacker(value.shape())(value.as_bits()) if isinstance(value, data.Const) else value
-
-
-def bits_of(target: Any, value: Any) -> int:
-    """What ``ctx.set(target, value)`` sets, as an int for ``Value.cast(target)``: several times faster."""
-    shape = target.shape() if isinstance(target, ValueCastable) else None
-    return packer(shape)(value) if isinstance(shape, ShapeCastable) else Const.cast(value).value
 
 
 def _raw(payload: Any) -> tuple[Value, Callable[[int], Any]]:

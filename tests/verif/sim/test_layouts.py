@@ -99,6 +99,13 @@ def test_enumerations():
     assert unpacker(shape)(bits) == {"state": State.ESTABLISHED, "kind": Kind.THREE}
 
 
+def test_more_shapes_than_plans_are_kept():
+    shapes = [StructLayout({"low": width, "high": 8}) for width in range(1, 1500)]
+    for _ in range(2):
+        assert all(packer(shape)({"high": 5}) == 5 << width for width, shape in enumerate(shapes, 1))
+        assert all(unpacker(shape)(5 << width) == {"low": 0, "high": 5} for width, shape in enumerate(shapes, 1))
+
+
 @pytest.mark.parametrize("written", [{"c": 1}, [1, 2, 3]])
 def test_what_is_no_part_is_refused(written):
     with pytest.raises(ValueError, match="is not a part of"):

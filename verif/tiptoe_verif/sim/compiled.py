@@ -18,7 +18,7 @@ from amaranth.hdl import Const, ShapeCastable, Signal, Value, ValueCastable
 from amaranth.hdl._ast import Concat, Operator, Slice
 
 from .block import BlockSim
-from .layouts import packer
+from .layouts import bits_of
 
 Read = Callable[[], int]
 
@@ -85,12 +85,7 @@ class Context:
         return self.reader(value)()
 
     def set(self, target: Any, value: Any) -> None:
-        shape = target.shape() if isinstance(target, ValueCastable) else None
-        if isinstance(shape, ShapeCastable):
-            number = packer(shape)(value)
-        else:
-            number = value if type(value) is int else Const.cast(value).value
-        self._write(Value.cast(target), number)
+        self._write(Value.cast(target), bits_of(target, value))
         self._stale = True
 
     def reader(self, value: Any) -> Callable[[], Any]:

@@ -1,40 +1,54 @@
 """Layouts to bits and back, for benches: what `shape.const` and `shape.from_bits` do, without an object for every field.
 
-Plans are made once per shape and kept. The benches of single blocks spend most of their time here.
+A plan is made once for a shape. The benches of single blocks spend most of their time here. (``block.pack`` refuses what does
+not fit; this cuts it off, as Amaranth does.)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import wraps
+from typing import Any, TypeVar
 
-from amaranth.hdl import Const, Shape, ShapeCastable
+from amaranth.hdl import Const, Shape, ShapeCastable, ValueCastable
 from amaranth.lib import data
 
 Pack = Callable[[Any], int]
 Unpack = Callable[[int], Any]
+Plan = TypeVar("Plan")
 
-_packers: dict[int, tuple[Any, Pack]] = {}
-_unpackers: dict[int, tuple[Any, Unpack]] = {}
+_MOST = 1000
+"""Plans kept at once: each configuration of each test has shapes of its own."""
 
 
+def _kept(make: Callable[[Any], Plan]) -> Callable[[Any], Plan]:
+    """Remember what was made for a shape: this very one, since a layout's hash looks at all its fields."""
+    plans: dict[int, tuple[Any, Plan]] = {}
+
+    @wraps(make)
+    def plan(shape: Any) -> Plan:
+        kept = plans.get(id(shape))
+        if kept is None:
+            made = make(shape)
+            if len(plans) >= _MOST:
+                plans.clear()
+            kept = plans[id(shape)] = (shape, made)  # the shape is held, so its id stays its own
+        return kept[1]
+
+    return plan
+
+
+def bits_of(target: Any, value: Any) -> int:
+    """What ``ctx.set(target, value)`` sets, as an int for ``Value.cast(target)``."""
+    shape = target.shape() if isinstance(target, ValueCastable) else None
+    if isinstance(shape, ShapeCastable):
+        return packer(shape)(value)
+    return value if type(value) is int else int(Const.cast(value).value)
+
+
+@_kept
 def packer(shape: Any) -> Pack:
     """Bits of a Python value of this shape, modulo its width: what ``Const(value, shape)`` would hold."""
-    kept = _packers.get(id(shape))
-    if kept is None:
-        kept = _packers[id(shape)] = (shape, _packer(shape))  # the shape is held, so its id stays its own
-    return kept[1]
-
-
-def unpacker(shape: Any) -> Unpack:
-    """Bits of this shape as plain Python: structures become dicts, arrays lists, enumerations members, the rest ints."""
-    kept = _unpackers.get(id(shape))
-    if kept is None:
-        kept = _unpackers[id(shape)] = (shape, _unpacker(shape))
-    return kept[1]
-
-
-def _packer(shape: Any) -> Pack:
     mask = (1 << Shape.cast(shape).width) - 1
     layout = _layout(shape)
     if layout is None:
@@ -65,7 +79,9 @@ def _packer(shape: Any) -> Pack:
     return pack
 
 
-def _unpacker(shape: Any) -> Unpack:
+@_kept
+def unpacker(shape: Any) -> Unpack:
+    """Bits of this shape as plain Python: structures become dicts, arrays lists, enumerations members, the rest ints."""
     layout = _layout(shape)
     if layout is None:
         if isinstance(shape, ShapeCastable):

@@ -1,9 +1,10 @@
 """HyStart++, RFC 9406: the first slow start ends where the round trip grows, and not with what a full queue drops.
 
-A program for ``rtt``, shared by algorithms. The pipeline times one segment a round trip, the first one of a window, which is
-the one that finds the shortest queue: so a round is judged by its first sample, and not by the eighth as in section 4.2.
-Where there are more samples, a round is a quarter of a window, or eight segments, and its minimum counts. The samples are of
-windows that were full: what an application sends now and then says nothing (a delayed acknowledgement is not a queue).
+A program for ``rtt``, shared by algorithms. With timestamps each acknowledgement is a sample: a round is a quarter of a
+window, or eight segments, and its minimum counts. Without, the pipeline times one segment a round trip, the first one of a
+window, which is the one that finds the shortest queue: a round is judged by that, and not by the eighth as in section 4.2. The
+samples are of windows that were full: what an application sends now and then says nothing (a delayed acknowledgement is not
+a queue).
 
 Conservative slow start, which lasts CSS_ROUNDS, also ends when the round trip has grown once more by half, and stays so for
 a round in which cwnd waits: it comes a round behind what it tells of, and a queue that a round has doubled is full in the

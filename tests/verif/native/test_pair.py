@@ -69,7 +69,7 @@ def carry(pair, source, target, data, back=b"", timeout_us=600e6):
         (60_000, 0, 0),
         (0, 50_000, 0),
         # Both at once, acknowledgements wait behind data for longer than the tail's probe does (RFC 8985 section 7.2), which has
-        # measured the line while it was empty: one at the beginning, which D-SACK tells of.
+        # measured the line while it was empty: one from each side, for nothing, as D-SACK tells it.
         (60_000, 50_000, 1),
     ],
 )

@@ -93,6 +93,33 @@ class Leds(LiteXModule):
         return left != 0
 
 
+class FirstRank:
+    """Pads of the first rank of chips, for LiteDRAM's PHY; what other ranks there are stay deselected, asleep (CKE low) and without
+    a clock. One holds more than host memory is, and each further one would take eight bank machines, some 2,300 lookup tables.
+
+    Parameters
+    ----------
+    pads : Record
+        All of ``ddram``.
+    module : LiteXModule
+        Drives the pads of the other ranks.
+    """
+
+    _IDLE = {"cs_n": 1, "cke": 0, "odt": 0, "clk_p": 0}
+    """The pads a rank has of its own, and their levels at rest."""
+
+    def __init__(self, pads: Any, module: LiteXModule) -> None:
+        self._pads = pads
+        for name, level in self._IDLE.items():
+            pad = getattr(pads, name, None)
+            if pad is not None:
+                setattr(self, name, [pad[0]])
+                module.comb += [pad[rank].eq(level) for rank in range(1, len(pad))]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pads, name)
+
+
 def board_platform(board: Board) -> tuple[Any, Clocks, LiteEthPHYRGMII]:
     """Platform, clocks and PHY, the line's clocks constrained."""
     platform = importlib.import_module(f"litex_boards.platforms.{board.platform}").Platform(device="85F")
@@ -108,6 +135,6 @@ def board_sdram(platform: Any, board: Board, clocks: Clocks) -> tuple[ECP5DDRPHY
     """PHY and controller of the board's DDR3 chip, if host memory is there."""
     if board.memory != "ddr3":
         return None
-    phy = ECP5DDRPHY(platform.request("ddram"), sys_clk_freq=board.clock_hz)
+    phy = ECP5DDRPHY(FirstRank(platform.request("ddram"), clocks), sys_clk_freq=board.clock_hz)
     clocks.comb += [clocks.stop.eq(phy.init.stop), clocks.reset.eq(phy.init.reset)]
     return phy, controller(phy, board.chip, board.clock_hz)

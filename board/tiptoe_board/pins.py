@@ -94,8 +94,9 @@ class Leds(LiteXModule):
 
 
 class FirstRank:
-    """Pads of the first rank of chips, for LiteDRAM's PHY; what other ranks there are stay deselected, asleep (CKE low) and
-    without a clock. One holds more than host memory is, and each further one would take eight bank machines, some 2,300 lookup tables.
+    """Pads of the first rank of chips, for LiteDRAM's PHY; those of other ranks stay deselected, asleep and without a clock.
+
+    One rank holds more than host memory is, and each further one would take eight bank machines, some 2,300 lookup tables.
 
     Parameters
     ----------

@@ -124,6 +124,7 @@ def _map(board: Board, folder: Path, text: str) -> dict[str, int]:
     mapped = json.loads(file.read_text())
     module = mapped["modules"][TOP]
     netlist.merge_output_registers(module)
+    netlist.tie_write_enables(module)
     memory_sites.set_memories(module, DEVICES[board.size], board.package, board.used_constraints)
     mapped["modules"] = {TOP: module}
     file.write_text(json.dumps(mapped))

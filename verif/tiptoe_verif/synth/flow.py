@@ -16,7 +16,7 @@ from typing import Any
 from ..sim.toolchain import ToolError, cached_dir, digest
 from .harness import Harness
 from .memory_sites import set_memories
-from .netlist import merge_output_registers
+from .netlist import merge_output_registers, tie_write_enables
 
 DEVICE = "LFE5U-85F"
 PACKAGE = "CABGA756"
@@ -160,6 +160,7 @@ def _yosys(folder: Path, text: str, result: SynthResult, by_parts: bool) -> None
     netlist = json.loads((folder / "top.json").read_text())
     result.merged_ff = merge_output_registers(netlist["modules"]["top"], inside="dut.")
     result.ff = cells.get("TRELLIS_FF", 0) - result.merged_ff
+    tie_write_enables(netlist["modules"]["top"])
     netlist["modules"] = {name: module for name, module in netlist["modules"].items() if name == "top"}
     if by_parts:
         set_memories(netlist["modules"]["top"], DEVICE, PACKAGE)

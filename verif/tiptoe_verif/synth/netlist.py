@@ -1,4 +1,4 @@
-"""Passes over the mapped netlist (yosys' JSON): merge flip-flops into block RAM output registers, count loads."""
+"""Passes over the mapped netlist (yosys' JSON): output registers of block RAM, write enables of distributed memories."""
 
 from __future__ import annotations
 
@@ -77,6 +77,22 @@ def _merge_side(
     for pin, flop in flops:
         pins[pin] = cells.pop(flop)["connections"]["Q"]
     return len(flops)
+
+
+def tie_write_enables(module: Module) -> int:
+    """Let distributed memories that are written in every cycle have the one from their own multiplexer; return how many.
+
+    yosys connects a constant. nextpnr makes a net of all of these, driven by a single lookup table, to two pins of each memory:
+    thousands of arcs over the whole chip, which router1 lays and tears up again for most of its time.
+    """
+    tied = 0
+    for cell in module["cells"].values():
+        if cell["type"] == "TRELLIS_DPR16X4" and cell["connections"].get("WRE") == ["1"]:
+            if _text(cell["parameters"].get("WREMUX", "WRE")) == "WRE":
+                cell["parameters"]["WREMUX"] = "1 "  # with a space it is a text and not a number
+                del cell["connections"]["WRE"], cell["port_directions"]["WRE"]
+                tied += 1
+    return tied
 
 
 _UNSUPPORTED = object()

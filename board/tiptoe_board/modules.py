@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from tiptoe_hdl.config import ECP5, EngineConfig
+from tiptoe_hdl.config import ECP5, LEAN, EngineConfig
 from tiptoe_verif.export import MAC_ENGINE
 
 ENGINE, SHARE, MEMORY = MAC_ENGINE, "tiptoe_mac_share", "tiptoe_host_memory"
@@ -21,10 +21,6 @@ MEMORIES = {"ddr3": (256, 1 << 25), "block": (16, 1 << 17), "small": (16, 1 << 1
 """Where host memory may be: how many connections the engine has then, and bytes. 128 KiB of block memory hold the rings of 12;
 32 MiB of DDR3 have rings of 32 KiB each way for 256, and are no more than a driver over a bridge wants to have a copy of.
 A processor's own memories leave room for 64 KiB of block memory: 5 pairs of rings."""
-ROUTABLE: dict[str, Any] = {
-    "congestion": ("newreno", "reno"), "timestamps": False, "pacing": False, "ooo_intervals": 2,
-}  # fmt: skip
-"""What the engine goes without on a board: with all of it the top takes 60,600 of 83,640 lookup tables, too many to be routed."""
 BESIDE_CPU = "small"
 """Where it is beside a processor unless told otherwise."""
 
@@ -57,7 +53,7 @@ def sizes(clock_mhz: float, memory: str = "ddr3") -> Sizes:
     engine = ECP5.with_(
         name="board",
         connections=connections,
-        **ROUTABLE,
+        **LEAN,  # with all of it the top takes 60,600 of 83,640 lookup tables, too many to be routed
         syncache_entries=min(32, connections),
         tick_cycles=round(clock_mhz * 1000),
     )

@@ -1,6 +1,7 @@
 """The one frozen object every component takes its sizes from (architecture idea 8)."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from .congestion import NUMBERS
 
@@ -196,6 +197,11 @@ TINY = EngineConfig(
 
 ECP5 = EngineConfig(name="ecp5", connections=64, addr_width=32, rx_buffer_bytes=8192, tx_buffer_bytes=8192)
 """For LFE5U-85F boards at 125 MHz or more."""
+
+LEAN: dict[str, Any] = {
+    "congestion": ("newreno", "reno"), "timestamps": False, "pacing": False, "ooo_intervals": 2,
+}  # fmt: skip
+"""What ``with_`` changes for an engine that has to be small: with ECP5 and 1,024 connections 184 block RAMs, not 268."""
 
 SIM = EngineConfig(name="sim", connections=256, listeners=64, syncache_entries=128, next_hops=64, ipv6=True)
 """The live simulation and the demo."""

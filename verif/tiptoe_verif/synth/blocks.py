@@ -161,6 +161,13 @@ def _engine(connections: int) -> Any:
     return Engine(ECP5.with_(connections=connections))
 
 
+def _lean_engine(connections: int) -> Any:
+    from tiptoe_hdl.config import ECP5, LEAN
+    from tiptoe_hdl.engine import Engine
+
+    return Engine(ECP5.with_(connections=connections, **LEAN))
+
+
 BLOCKS = [
     Block("axis_slice", _example),
     Block("flow", _flow),
@@ -182,5 +189,6 @@ BLOCKS = [
     Block("listen_unit", _listen_unit),
     Block("tx", _tx),
     Block("engine", partial(_engine, 64), whole=True),
-    Block("engine_1024", partial(_engine, 1024), whole=True),
+    Block("engine_512", partial(_engine, 512), whole=True),
+    Block("lean_1024", partial(_lean_engine, 1024), whole=True),
 ]

@@ -38,6 +38,8 @@ class Board:
     """openFPGALoader's name of the board."""
     chip: str
     """The DDR3 chip: a name of LiteDRAM's (``ddr3.CHIPS``)."""
+    constant: list[str]
+    """Pins that the top drives to one level for good, as the constraints name them; another one that is constant is a fault."""
     verified: dict[str, str]
     """What was looked at, and how."""
     memory: str = "ddr3"

@@ -123,12 +123,36 @@ def _map(board: Board, folder: Path, text: str) -> dict[str, int]:
     file = folder / f"{TOP}.json"
     mapped = json.loads(file.read_text())
     module = mapped["modules"][TOP]
+    check_constant(module, board)
     netlist.merge_output_registers(module)
     netlist.tie_write_enables(module)
     memory_sites.set_memories(module, DEVICES[board.size], board.package, board.used_constraints)
     mapped["modules"] = {TOP: module}
     file.write_text(json.dumps(mapped))
     return used_cells(module)
+
+
+def constant_pins(module: dict[str, Any]) -> set[str]:
+    """Output pins of a mapped module that have one level for good, as the constraints name them."""
+    return {
+        f"{name}[{index}]" if len(port["bits"]) > 1 else name
+        for name, port in module["ports"].items() if port["direction"] != "input"
+        for index, bit in enumerate(port["bits"]) if not isinstance(bit, int)
+    }  # fmt: skip
+
+
+def check_constant(module: dict[str, Any], board: Board) -> None:
+    """ToolError when other pins are constant than the board's file says.
+
+    Of a pin with two drivers yosys takes the constant one without a word, and what stood behind the other is gone.
+    """
+    expected = {pin for pin in board.constant if pin.split("[")[0] in module["ports"]}
+    found = constant_pins(module)
+    if found != expected:
+        unexpected, missing = sorted(found - expected), sorted(expected - found)
+        raise ToolError(
+            f"{board.name}: pins that are constant and should not be: {unexpected}; the other way round: {missing}"
+        )
 
 
 def used_cells(module: dict[str, Any]) -> dict[str, int]:

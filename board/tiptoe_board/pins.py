@@ -9,7 +9,7 @@ from litedram.phy import ECP5DDRPHY
 from liteeth.phy.ecp5rgmii import LiteEthPHYRGMII
 from litex.gen import LiteXModule
 from litex.soc.cores.clock import ECP5PLL
-from migen import ClockDomain, If, Instance, Mux, Signal
+from migen import Cat, ClockDomain, If, Instance, Mux, Replicate, Signal
 from migen.genlib.resetsync import AsyncResetSynchronizer
 
 from tiptoe_litex import Tiptoe
@@ -113,9 +113,11 @@ class FirstRank:
         self._pads = pads
         for name, level in self._IDLE.items():
             pad = getattr(pads, name, None)
-            if pad is not None:
-                setattr(self, name, [pad[0]])
-                module.comb += [pad[rank].eq(level) for rank in range(1, len(pad))]
+            if pad is not None and len(pad) > 1:
+                # A signal of its own: of a pad that the PHY drives in part and a statement in part, the statement drives all.
+                own = Signal(name=f"{name}_first")
+                setattr(self, name, [own])
+                module.comb += pad.eq(Cat(own, Replicate(level, len(pad) - 1)))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._pads, name)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +23,18 @@ from tiptoe_board.address_map import (
 )
 from tiptoe_board.boards import load_boards
 from tiptoe_board.cpu import RAM_BYTES, ROM_IMAGE, Cpu
-from tiptoe_board.flow import DEVICES, TOP, Netlist, TimingError, clocks, elaborate, make_netlist, place, used_cells
+from tiptoe_board.flow import (
+    DEVICES,
+    TOP,
+    Netlist,
+    TimingError,
+    check_constant,
+    clocks,
+    elaborate,
+    make_netlist,
+    place,
+    used_cells,
+)
 from tiptoe_board.modules import BESIDE_CPU
 from tiptoe_board.report import part_of, placed_cells, write_report
 from tiptoe_verif.paths import CONSTRAINTS
@@ -100,6 +113,33 @@ def module(cells: dict[str, str]) -> dict:
 def test_cells_are_counted() -> None:
     used = used_cells(module({"a": "LUT4", "b": "CCU2C", "c": "TRELLIS_FF", "d": "DP16KD", "e": "MULT18X18D"}))
     assert used == {"LUT": 3, "FF": 1, "block RAM": 1, "multiplier": 1}
+
+
+@pytest.mark.parametrize("pin, bits", [("ddram_cs_n", ["0", "1"]), ("ddram_cke", [7, 8]), ("eth_tx_ctl", ["x"])])
+def test_a_pin_that_is_constant_or_not_as_it_should_be_is_an_error(pin: str, bits: list[Any]) -> None:
+    """The first rank's chip select was, and the memory asleep, beside clocks that were all met."""
+    board = BOARDS["butterstick"]
+    good = {
+        "ddram_cs_n": [5, "1"], "ddram_cke": [6, "0"], "user_led_color": ["0", "1", "0"], "eth_tx_ctl": [9], "user_btn": ["x"],
+    }  # fmt: skip
+    ports = {
+        name: {"direction": "input" if name == "user_btn" else "output", "bits": levels}
+        for name, levels in good.items()
+    }
+    check_constant({"ports": ports}, board)
+    ports[pin]["bits"] = bits
+    with pytest.raises(ToolError, match=pin):
+        check_constant({"ports": ports}, board)
+
+
+def test_the_second_rank_rests_and_the_first_is_the_phys(tmp_path: Path) -> None:
+    """ButterStick's two ranks: of each pad one bit is LiteDRAM's, and none has a second driver."""
+    elaborate(BOARDS["butterstick"], tmp_path, "0" * 8)
+    text = (tmp_path / "top.v").read_text()
+    for name, level in (("cs_n", 1), ("cke", 0), ("odt", 0), ("clk_p", 0)):
+        assert f"assign ddram_{name} = {{{{1{{1'd{level}}}}}, {name}_first}};" in text
+        assert len(re.findall(rf"\.Z +\({name}_first\)", text)) == 1
+        assert len(re.findall(rf"\bddram_{name}\b", text)) == 2
 
 
 def placed(folder: Path) -> Netlist:

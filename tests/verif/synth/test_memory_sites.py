@@ -2,6 +2,7 @@
 
 import pytest
 
+from tiptoe_verif.sim.toolchain import ToolError
 from tiptoe_verif.synth.memory_sites import Chip, chip, memory_sites, pads_of
 
 SMALL = Chip(
@@ -71,7 +72,7 @@ def test_no_memories():
 
 
 def test_more_than_the_chip_has():
-    with pytest.raises(ValueError, match="18 block memories, and the chip has 16"):
+    with pytest.raises(ToolError, match="18 block memories, and the chip 16"):
         place(chains("W1", "E1", memories=9))
 
 

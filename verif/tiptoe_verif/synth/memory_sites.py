@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..sim.toolchain import ToolError
+
 Floats = NDArray[np.float64]
 
 MEMORY = "DP16KD"
@@ -90,6 +92,11 @@ def memory_sites(module: Mapping[str, Any], device: Chip, pads: Mapping[str, str
     Returns
     -------
     Name of a cell to what nextpnr takes as its attribute ``BEL``.
+
+    Raises
+    ------
+    ToolError
+        If the netlist has more of them than the chip.
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -98,7 +105,9 @@ def memory_sites(module: Mapping[str, Any], device: Chip, pads: Mapping[str, str
     if not len(memories):
         return {}
     if len(memories) > len(device.sites):
-        raise ValueError(f"{len(memories)} block memories, and the chip has {len(device.sites)}")
+        raise ToolError(
+            f"the netlist has {len(memories)} block memories, and the chip {len(device.sites)}: fewer connections"
+        )
     names = list(device.sites)
     sites = np.array([device.sites[name] for name in names], float)
     size = (device.width, device.height)

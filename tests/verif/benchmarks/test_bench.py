@@ -256,6 +256,8 @@ def test_regressions():
     assert report.regressions(better, baseline) == []
     worse = [replace(rate, value=7.5), replace(cost, value=8.1), replace(wait, value=51)]
     assert len(report.regressions(worse, baseline)) == 3
+    assert report.regressions([replace(cost, value=9.5, tolerance=0.2)], baseline) == []
+    assert len(report.regressions([replace(cost, value=9.7, tolerance=0.2)], baseline)) == 1
     assert report.regressions([_figure(name="new", value=0.1)], baseline) == []
     assert rate.of_bound == pytest.approx(7.6 / 7.68)
     assert replace(cost, bound=4).of_bound == 0.5

@@ -43,6 +43,8 @@ class Figure:
         Memory latency, line.
     note : str
         What the ports did meanwhile, for the JSON.
+    tolerance : float
+        How much worse than the baseline it may be, as a fraction.
     """
 
     engine: str
@@ -54,6 +56,7 @@ class Figure:
     bound: float
     conditions: str
     note: str = ""
+    tolerance: float = TOLERANCE
 
     @property
     def key(self) -> str:
@@ -68,10 +71,10 @@ class Figure:
         return self.value / self.bound if self.unit == RATE else self.bound / self.value
 
     def worse_than(self, before: float) -> bool:
-        """Whether it has become worse by more than TOLERANCE."""
+        """Whether it has become worse by more than its tolerance."""
         if self.unit == RATE:
-            return self.value < before * (1 - TOLERANCE)
-        return self.value > before * (1 + TOLERANCE)
+            return self.value < before * (1 - self.tolerance)
+        return self.value > before * (1 + self.tolerance)
 
 
 def save(figures: Sequence[Figure], about: dict[str, Any], path: Path = RESULTS) -> None:

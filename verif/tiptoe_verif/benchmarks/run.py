@@ -12,7 +12,7 @@ from tiptoe_hdl.config import EngineConfig
 from ..sim.toolchain import Progress
 from . import latency, segments, throughput
 from .connection import Connection
-from .report import COUNT, CYCLES, RATE, Figure
+from .report import COUNT, CYCLES, RATE, TOLERANCE, Figure
 from .rig import Rig
 
 NEAR, FAR = 20, 125
@@ -129,6 +129,11 @@ _SEGMENTS: tuple[_Measure, ...] = (
 )
 
 
+_CRITICAL = 0.2
+"""Tolerance where both streams run at exactly the bound's pace: a segment and a doorbell of one connection that meet cost it a
+pass, and whether that wears off depends on the phase, so that a change anywhere moves such a figure between 8 and 9.3 cycles."""
+
+
 def _segments(plan: Plan, rig: Rig, report: Report) -> Iterator[Figure]:
     width = rig.harness.data_bytes
     for memory, line in ((NEAR, 0), (FAR, 0), (NEAR, width)):
@@ -149,6 +154,7 @@ def _segments(plan: Plan, rig: Rig, report: Report) -> Iterator[Figure]:
                         name=name if len(ways) == 1 else f"{name}: {way}", connections=count, unit=COUNT,
                         value=value, bound=bound, conditions=conditions,
                         note=f"{costs.received} frames in, {costs.transmitted} out",
+                        tolerance=_CRITICAL if name.startswith("1 byte both ways") and not line else TOLERANCE,
                     )  # fmt: skip
 
 

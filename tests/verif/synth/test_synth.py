@@ -13,6 +13,8 @@ from tiptoe_hdl.config import TINY
 from tiptoe_hdl.verilog import engine_verilog
 from tiptoe_hdl.wire.apart import APART
 from tiptoe_verif.synth import SynthResult, synth_block
+from tiptoe_verif.synth import __main__ as command
+from tiptoe_verif.synth.blocks import BLOCKS
 from tiptoe_verif.synth.report import regressions
 
 
@@ -80,3 +82,32 @@ def test_regressions():
     assert regressions(same, known) == []
     worse = SynthResult("x", lut=1060, ff=530, bram=5, fmax_mhz={"6": 130.0})
     assert [line.split()[0] for line in regressions(worse, known)] == ["lut", "ff", "bram", "Fmax"]
+
+
+OPTIONS = {
+    "blocks": None, "grades": "6,8", "seed": 1, "jobs": 1, "whole": False, "area": False, "baseline": False, "update": False,
+    "paths": False, "target": "", "names": False,
+}  # fmt: skip
+"""What the command line has when nothing is given."""
+
+
+@pytest.mark.parametrize(
+    "options, name, grades",
+    [
+        ({}, "tx", [6, 8]),
+        ({}, "engine", []),
+        ({"whole": True}, "tx", [6, 8]),
+        ({"whole": True}, "engine", [None]),
+        ({"whole": True}, "lean_1024", [None]),
+        ({"blocks": ["engine"], "grades": "8"}, "engine", [8]),
+        ({"blocks": ["engine", "tx"], "area": True}, "engine", [None]),
+        ({"blocks": ["engine", "tx"], "area": True}, "tx", [None]),
+        ({"blocks": ["engine"]}, "tx", []),
+    ],
+)
+def test_whole_engines_are_routed_only_by_name(monkeypatch, options, name, grades):
+    tasks = []
+    monkeypatch.setattr(command, "measure_all", lambda wanted, jobs: (tasks.extend(wanted), ([], []))[1])
+    command.main(**OPTIONS | options)
+    assert [grade for block, grade, _ in tasks if block == name] == grades
+    assert {block for block, _, _ in tasks} <= {block.name for block in BLOCKS}

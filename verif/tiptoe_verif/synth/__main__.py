@@ -18,19 +18,20 @@ from .report import load_baseline, make_table, regressions, save_baseline, save_
 from .targets import TARGETS, Mapped, map_block
 from .targets import make_table as targets_table
 
-Task = tuple[str, int, int]
-"""Block, speed grade, placement seed."""
+Task = tuple[str, int | None, int]
+"""Block, speed grade (None: area alone, no place and route), placement seed."""
 
 
 def measure(task: Task) -> SynthResult:
-    """Run the tools for one block and one speed grade."""
+    """Run the tools for one block and one speed grade, or none."""
     name, grade, seed = task
+    grades = [] if grade is None else [grade]
     block = next(block for block in BLOCKS if block.name == name)
 
     def log(step: str) -> None:
         print(f"{name}: {step}", flush=True)
 
-    return synth_block(block.factory, name, by_parts=block.whole, grades=[grade], seed=seed, log=log)
+    return synth_block(block.factory, name, by_parts=block.whole, grades=grades, seed=seed, log=log)
 
 
 def measure_all(tasks: list[Task], jobs: int) -> tuple[list[SynthResult], list[str]]:
@@ -49,10 +50,8 @@ def measure_all(tasks: list[Task], jobs: int) -> tuple[list[SynthResult], list[s
             except Exception as error:  # a block that does not elaborate must not stop the others
                 failed[name] = f"{name}: {type(error).__name__}: {error}"
                 continue
-            print(
-                f"[{done}/{len(tasks)}] {name}, speed grade {grade}: {result.fmax_mhz[str(grade)]} MHz",
-                flush=True,
-            )
+            speed = f", speed grade {grade}: {result.fmax_mhz[str(grade)]} MHz" if grade else f": {result.lut} LUT"
+            print(f"[{done}/{len(tasks)}] {name}{speed}", flush=True)
             if name in joined:
                 joined[name].fmax_mhz |= result.fmax_mhz
                 joined[name].critical |= result.critical
@@ -97,7 +96,10 @@ def main(
     grades: Annotated[str, typer.Option(help="Speed grades, comma separated.")] = "6,8",
     seed: Annotated[int, typer.Option(help="Placement seed.")] = 1,
     jobs: Annotated[int, typer.Option(help="Tools running at once.")] = 1,
-    whole: Annotated[bool, typer.Option("--all", help="The whole engine too (many minutes).")] = False,
+    whole: Annotated[
+        bool, typer.Option("--all", help="Whole engines too: their area, no place and route (8 minutes each).")
+    ] = False,
+    area: Annotated[bool, typer.Option("--area", help="Area alone, no place and route.")] = False,
     baseline: Annotated[bool, typer.Option("--baseline", help="Fail when worse than the baseline.")] = False,
     update: Annotated[bool, typer.Option("--update", help="Store the figures as the new baseline.")] = False,
     paths: Annotated[bool, typer.Option("--paths", help="Print the slowest path of each block.")] = False,
@@ -119,7 +121,10 @@ def main(
     chosen = [known[name] for name in blocks] if blocks else [b for b in BLOCKS if whole or not b.whole]
     # The second speed grade of a block waits for the first one's netlist, so they should not start together.
     wanted = [int(grade) for grade in grades.split(",")]
-    tasks = [(block.name, grade, seed) for grade in wanted for block in sorted(chosen, key=lambda b: not b.whole)]
+    mapped = [block for block in chosen if area or (block.whole and not blocks)]
+    routed = sorted((block for block in chosen if block not in mapped), key=lambda block: not block.whole)
+    tasks: list[Task] = [(block.name, None, seed) for block in mapped]
+    tasks += [(block.name, grade, seed) for grade in wanted for block in routed]
     results, failed = measure_all(tasks, jobs)
 
     for result in results if paths else []:

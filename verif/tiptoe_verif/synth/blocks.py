@@ -19,8 +19,8 @@ class Block:
     name: str
     factory: Callable[[], Any]
     whole: bool = False
-    """The whole engine: takes many minutes, so it runs only when asked for by name or with ``--all``. Its parts, which have
-    registers between them, are mapped one by one."""
+    """A whole engine: takes many minutes, so it runs only when asked for by name, or with ``--all`` as far as its area. Its
+    parts, which have registers between them, are mapped one by one."""
 
 
 def _example() -> Any:

@@ -28,9 +28,10 @@ PER_US = round(1024 / 1e6 * 2**24)
 MOST_K = 1 << 16
 """Highest bit of K."""
 
-AFTER_LOSS, RUNS, PLAIN = 0, 1, hystart.STARTS
+AFTER_LOSS, RUNS, PLAIN = 0, 1, 2
 """Phases: the next acknowledgement in congestion avoidance begins an epoch, with K from w_max; an epoch runs; the next one
-begins with K = 0 (after a time-out, section 4.8, or slow start without loss, section 4.10)."""
+begins with K = 0 (after a time-out, section 4.8). Likewise after slow start without loss (section 4.10): ``hystart.STARTS``,
+which is another phase, or HyStart++ would take for its own what a time-out has left."""
 
 STATE = ("phase", "w_max", "k", "t", "seen", "w_est", "una_seen", "prior")
 """t: microseconds; k: 1/1024 s; seen: ``now`` of the last acknowledgement; w_est, prior (cwnd_prior): bytes times 256."""

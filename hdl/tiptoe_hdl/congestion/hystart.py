@@ -15,7 +15,7 @@ Times are microseconds and one more; 0: there is none. A tick is what they are e
 
 from .program import Program, Slow
 
-STARTS = 2
+STARTS = 3
 """The first slow start goes on while ``phase`` is this; what is less means that it is over."""
 
 STATE = ("phase", "other", "base", "shortest", "end", "css", "rounds", "full")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from tiptoe_hdl.config import TINY, EngineConfig
 from tiptoe_hdl.congestion import NUMBERS
-from tiptoe_hdl.congestion.program import NEVER
+from tiptoe_hdl.congestion.program import NEVER, Slow
 from tiptoe_hdl.flow.congestion.unit import CongestionUnit
 from tiptoe_verif.sim.block import BlockSim
 
@@ -19,6 +19,7 @@ class Steering:
     decrease: int
     first_ack: bool
     hosts: bool
+    slow: Slow
 
 
 class CongestionBench:
@@ -35,7 +36,7 @@ class CongestionBench:
         told = dict(cwnd=10000, una=0, mss=1000, srtt=0, limited=1, marked=0) | told
         self.sim["now"] = self.now & 0xFFFFF
         self.sim["news__payload"] = {
-            "id": id, "begin": 0, "timeout": 0, "loss": 0, "ack": 0, event: 1, "before": before,
+            "id": id, "begin": 0, "timeout": 0, "loss": 0, "rtt": 0, "ack": 0, event: 1, "before": before,
             "told": {"algorithm": NUMBERS[algorithm]} | told,
         }  # fmt: skip
         self.sim["news__valid"] = 1
@@ -53,4 +54,4 @@ class CongestionBench:
         found = self.sim["steering"]
         assert not (found.by_cwnd and found.holds)
         growth = NEVER if found.holds else 0 if found.by_cwnd else found.growth
-        return Steering(growth, found.decrease, bool(found.first_ack), bool(found.hosts))
+        return Steering(growth, found.decrease, bool(found.first_ack), bool(found.hosts), Slow(found.slow))

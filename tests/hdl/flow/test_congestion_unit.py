@@ -8,7 +8,7 @@ from tests.hdl.flow.congestion_bench import ALL, CongestionBench
 from tiptoe_hdl.config import TINY
 from tiptoe_hdl.congestion import ALGORITHMS
 from tiptoe_hdl.congestion.cubic import BETA, CUBIC
-from tiptoe_hdl.congestion.program import NEVER, Algorithm, Program
+from tiptoe_hdl.congestion.program import NEVER, Algorithm, Program, Slow
 from tiptoe_hdl.flow.congestion import processor, unit
 
 
@@ -125,6 +125,38 @@ def test_losses_are_not_lost_among_acknowledgements():
     for id in range(ALL.connections):
         # One second behind the loss, one ahead: K is 4.2 s, W_cubic(2) 95,700. Without the loss W_est would be 73,000.
         assert 2600 <= b.steering(id).growth <= 2850
+
+
+class SlowStart:
+    """HyStart++ in a unit: samples of round trips, in ticks, each a round behind the one before."""
+
+    def __init__(self, algorithm, *samples):
+        self.b, self.algorithm, self.una = CongestionBench(), algorithm, 0
+        self.b.tell(event="begin", algorithm=algorithm)
+        self.b.settle()
+        for sample in samples:
+            self.sample(sample)
+            self.b.settle()
+
+    def sample(self, sample, acked=20_000):
+        self.una += acked
+        self.b.tell(event="rtt", algorithm=self.algorithm, before=sample, una=self.una)
+
+    def timeout(self):
+        self.b.tell(event="timeout", algorithm=self.algorithm, before=10_000, cwnd=1000, una=self.una)
+
+
+@pytest.mark.parametrize("algorithm", ["cubic", "newreno"])
+@pytest.mark.parametrize("gap", [1, 30, 300])
+def test_a_sample_that_waits_behind_a_time_out_tells_nothing_of_the_slow_start_behind_it(algorithm, gap):
+    """RFC 9406 section 4.3: the first one only. Nothing is told of that one, so what is said of it once stays."""
+    s = SlowStart(algorithm, 20, 20, 40, 40)
+    assert s.b.steering().slow == Slow.GENTLY
+    s.sample(40, acked=1000)
+    s.b.sim.step(gap)
+    s.timeout()
+    s.b.settle()
+    assert s.b.steering().slow == Slow.STARTS
 
 
 @pytest.mark.parametrize(

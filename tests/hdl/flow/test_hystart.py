@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.hdl.flow.bench import FlowBench, FlowOp, Segment, Status
+from tests.hdl.flow.bench import M32, FlowBench, FlowOp, Segment, Status
 from tests.hdl.flow.test_congestion import Transfer
 from tiptoe_hdl.config import TINY
 from tiptoe_hdl.congestion.program import GENTLE_SHIFT
@@ -77,6 +77,42 @@ def test_with_timestamps_each_acknowledgement_tells_of_the_line(ages, grows):
     assert tcb["srtt"] == 8 * 20, (
         "RFC 6298's gains are those of one sample a round trip: the next one is still under way"
     )
+
+
+def stamped(b, id=1):
+    """A connection with timestamps, three ticks long, that has much to send."""
+    assert b.provision(id=id, snd_log2=22) == Status.OK
+    b.request(FlowOp.OPEN, id=id, a=b.iss, mss=1012)
+    b.ticks(3)
+    b.receive(Segment("SA", seq=0, ack=1, wnd=65535, mss=1012, ws=8, stamp=(7, 3)), id=id)
+    b.bell(0, 2_000_000, id=id, settle=3000)
+
+
+def test_slow_start_behind_a_time_out_is_as_before_whatever_was_to_be_told_of_the_first_one():
+    """The unit is busy with another connection for longer than a time-out: it hears of both at once."""
+    b = FlowBench(STAMPED, timestamps=1, algorithm=Congestion.CUBIC, rto_min=2, rto_initial=100, tick_us=20_000)
+    stamped(b, id=2)
+    for _ in range(4):
+        b.receive(Segment("A", wnd=65535, stamp=(7, 3)), id=2)
+    sent = (b.tcb(2)["snd_max"] - b.iss) & M32
+    b.receive(Segment("A", ack=sent, wnd=65535, stamp=(7, 3)), id=2, settle=4000)
+    stamped(b)
+    for una in range(1000, 27_000, 1000):
+        b.receive(Segment("A", ack=1 + una, wnd=65535, stamp=(8, 3 if una < 13_000 else 5)), settle=4000)
+    b.offer(Segment("A", ack=sent + 2000, wnd=65535, stamp=(7, 3)), id=2)  # it looks for K, which takes long
+    b.cycles(60)
+    b.offer(Segment("A", ack=1 + 27_000, wnd=65535, stamp=(8, 5)))
+    for _ in range(14):
+        b.sim["tick"] = 1
+        b.cycles(1)
+        b.sim["tick"] = 0
+        b.cycles(STAMPED.connections + 12)
+    b.cycles(30_000)
+    tcb = b.tcb()
+    assert (tcb["rexmt_shift"], tcb["cwnd"]) == (1, 1000)
+    for una in range(28_000, 33_000, 1000):
+        b.receive(Segment("A", ack=1 + una, wnd=65535, stamp=(8, 1)))
+    assert b.tcb()["cwnd"] == 6000
 
 
 def test_an_application_that_sends_little_tells_nothing_of_the_line():

@@ -20,7 +20,8 @@ STARTS = 3
 
 STATE = ("phase", "other", "base", "shortest", "end", "css", "rounds", "full")
 """base, shortest: of the round before, and of this one; end: sequence number behind this one; css: ``shortest`` when
-conservative slow start began, 0: it has not; rounds: of it; full: the round trip has grown by half there.
+conservative slow start began, 0: it has not; rounds: of it; full: 1: the round trip has grown by half there, 2: slow start
+is over, and the pipeline may not have seen it yet (another sample may be waiting, whose run says the same).
 An algorithm has ``phase`` and ``other`` to itself, begins with zeros in the rest, and may use that when slow start is over."""
 
 LEAST_US, MOST_US = 4000, 16000
@@ -60,6 +61,7 @@ def _sample() -> Program:
     p.set("zero", 0)
     p.set("bound", STARTS)
     p.less("phase", "bound", "over")
+    p.less("one", "full", "ends")
     p.mul("sample", "before", "tick_us")
     p.add("sample", "sample", "one")
     p.less("shortest", "one", "first")
@@ -112,6 +114,7 @@ def _sample() -> Program:
     p.set("slow", Slow.WAITS)
     p.end()
     p.label("ends")
+    p.set("full", 2)
     p.set("slow", Slow.ENDS)
     p.end()
 

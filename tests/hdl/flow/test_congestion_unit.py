@@ -159,6 +159,19 @@ def test_a_sample_that_waits_behind_a_time_out_tells_nothing_of_the_slow_start_b
     assert s.b.steering().slow == Slow.STARTS
 
 
+@pytest.mark.parametrize("algorithm", ["cubic", "newreno"])
+@pytest.mark.parametrize("samples", [(20, 20, 40, 40, 40, 40, 40), (20, 30, 46)], ids=["by rounds", "by half"])
+@pytest.mark.parametrize("gap", [60, 200, 400])
+def test_the_end_of_slow_start_stays_said_until_it_is_seen(algorithm, samples, gap):
+    """Acknowledgements may come in pairs: the second one's sample, while the first one's is looked at."""
+    s = SlowStart(algorithm, *samples)
+    s.sample(samples[-1])
+    s.b.sim.step(gap)
+    s.sample(samples[-1], acked=1000)
+    s.b.settle()
+    assert s.b.steering().slow == Slow.ENDS
+
+
 @pytest.mark.parametrize(
     "written, is_", [(0, 128), (1, 128), (127, 128), (128, 128), (200, 200), (255, 255), (256, 255), (2**22, 255)]
 )

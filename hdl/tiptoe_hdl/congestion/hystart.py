@@ -27,6 +27,8 @@ An algorithm has ``phase`` and ``other`` to itself, begins with zeros in the res
 LEAST_US, MOST_US = 4000, 16000
 """Section 4.3: MIN_RTT_THRESH, MAX_RTT_THRESH."""
 CSS_ROUNDS = 5
+MOST_AHEAD = 1 << 22
+"""Bytes: a round is no longer. What lies further ahead lies behind: between two samples more than 2 GiB may have gone."""
 
 
 def _begin() -> Program:
@@ -65,9 +67,13 @@ def _sample() -> Program:
     p.mul("sample", "before", "tick_us")
     p.add("sample", "sample", "one")
     p.less("shortest", "one", "first")
-    p.diff("passed", "una", "end")
-    p.mul("passed", "passed", "one", 31)  # the sign
-    p.less("passed", "one", "next")
+    p.diff("left", "end", "una")
+    p.diff("left", "left", "one")
+    p.set("bound", MOST_AHEAD)
+    p.less("left", "bound", "within")
+    p.jump("next")
+
+    p.label("within")
     p.min("shortest", "shortest", "sample")
     p.less("css", "one", "over")
     p.less("shortest", "css", "resumes")

@@ -200,3 +200,20 @@ def test_a_new_connection_knows_nothing_of_the_one_before():
     s._run("begin", 0)
     s._run("rtt", 200)
     assert s.slow == Slow.STARTS
+
+
+@pytest.mark.parametrize("idle", [2**31 - 10**6, 2**31 + 10**6, 2**32 - 10**7])
+@pytest.mark.parametrize("before", [[20], [20, 30], [20, 30, 46]], ids=["no queue", "a queue", "a long one"])
+def test_more_than_two_gibibytes_between_two_samples_are_more_than_a_round(before, idle):
+    """Of an application that has left the window unused for so long, nothing was told."""
+    s = SlowStart(CUBIC, LINES["20 ms"][0])
+    for sample in before:
+        s._run("rtt", sample)
+        s.una += s.cwnd
+    s.una += idle
+    said = []
+    for sample in (20, *[40] * 6):
+        s._run("rtt", sample)
+        said.append(s.slow)
+        s.una += s.cwnd
+    assert said == [Slow.STARTS, *[Slow.GENTLY] * 5, Slow.ENDS]

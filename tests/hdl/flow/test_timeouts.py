@@ -153,6 +153,22 @@ def test_round_trip_grows_beyond_the_timeout_backoff_is_kept_until_a_clean_sampl
     assert [request(b, 300 + 100 * k, 25) for k in range(5)] == [1] * 5
 
 
+@pytest.mark.parametrize("wrap", [0, 150, 40000])
+def test_the_timer_that_a_clean_sample_starts_has_its_time_out(wrap):
+    """RFC 6298 sections 5.3 and 5.7: the RTO that has been backed off collapses with the sample, and what goes with the
+    acknowledgement that brings it is not to wait for the one of before."""
+    b = FlowBench(rto_initial=20, rto_min=20, rexmt_max=15)
+    b.iss = -(1 + wrap) & M32
+    b.established(mss=100, wnd=60000, rtt=5)
+    assert request(b, 0, 600) > 4, "an outage"
+    assert b.tcb()["rto"] > 300
+    assert data(b.bell(0, 1000)) == [(101, 100), (201, 100)]
+    b.ticks(5)
+    sent, _ = b.receive(Segment("A", ack=201, wnd=60000))
+    assert data(sent) == [(301, 100)] and b.tcb()["rto"] <= 30
+    assert b.ticks_until_sent(40) is not None
+
+
 def test_timeouts_double_from_what_the_last_loss_has_left():
     b = FlowBench(rto_initial=10, rto_min=10, rexmt_max=4)
     b.established(mss=1000, wnd=60000)

@@ -362,6 +362,20 @@ def test_partial_acknowledgement_behind_a_time_out_is_a_sample():
     assert b.tcb()["rto"] < 100
 
 
+def test_what_goes_again_upon_a_sample_behind_a_time_out_waits_no_longer_than_that_says():
+    """RFC 6298 section 5.3: "for the current value of RTO"."""
+    b = established(rtt=20, rto_min=50, sack_ok=True, rexmt_max=15)
+    b.bell(0, 3 * PAYLOAD)
+    b.ticks_until_sent(1000)
+    while b.tcb()["rto"] < 1000:
+        b.sent()
+        assert b.ticks_until_sent(1000)
+    b.sent()
+    sent, _ = b.receive(Segment("A", ack=1 + PAYLOAD, wnd=8192, stamp=(PEER, 25)))
+    assert sum(s.length for s in sent) == 2 * PAYLOAD and b.tcb()["rto"] < 100
+    assert b.ticks_until_sent(100) is not None, "they were lost, too"
+
+
 @pytest.mark.parametrize("age", [-1, -1000, 60001, HALF, HALF - 1, 1 << 20, (1 << 20) + 30])
 def test_echo_of_what_was_never_sent_or_not_for_long_is_no_sample(age):
     """A peer that lies neither lowers nor raises the time-out; the next honest echo counts."""

@@ -1,7 +1,8 @@
 """Round-trip time and retransmission time-out, RFC 6298; times in ticks.
 
 srtt is kept times 8 and rttvar times 4, so that the gains of 1/8 and 1/4 are shifts. A timer started in the pass that
-takes a sample still uses the time-out of before; the new one counts from the next pass on.
+takes a sample has the time-out of that sample (``timers.set_retransmission``); whether it is to probe a tail, the one of before
+says.
 
 Invariant: ``rto`` is the time-out in force, with all its doublings. Only a sample lowers it again, and only what was sent once
 gives one, the listen unit's SYN,ACK too (Karn's algorithm, sections 3 and 5.7), unless a timestamp says which of several was

@@ -114,6 +114,9 @@ def plan(s):
         rexmt_starts=start | (stuck & (~s.timer_on_then | ~s.persist_then | s.cuts_backoff)),
         persist_ends=start & ~s.wnd_zero,
         start_deadline=(s.now + s.rto)[:TICK_BITS],
+        # With a sample (``rtt.renew``).
+        least_deadline=(s.now + s.rto_min)[:TICK_BITS],
+        most_deadline=(s.now + s.rto_max)[:TICK_BITS],
         tail_deadline=Mux(single, (s.now + s.single_after)[:TICK_BITS], (s.now + s.tail_after)[:TICK_BITS]),
         reorder_deadline=(s.now + s.reorder_after)[:TICK_BITS],
         probes_tail=probes_tail,
@@ -122,7 +125,14 @@ def plan(s):
 
 
 def set_retransmission(s):
-    """Step 9."""
+    """Step 9. A timer that starts with a sample has the time-out that this gives (RFC 6298 section 5.3): that of before may have
+    been doubled many times."""
+    renewed = choose(
+        (s.now + s.rto_sum)[:TICK_BITS],
+        (s.rto_sum < s.rto_min, s.least_deadline),
+        (s.rto_sum > s.rto_max, s.most_deadline),
+    )
+    start_deadline = Mux(s.rtt_taken, renewed, s.start_deadline)
     running = s.timer_on_then | s.rexmt_starts | s.rexmt_expired
     return dict(
         rexmt_on=s.runs_rexmt & running,
@@ -136,7 +146,7 @@ def set_retransmission(s):
         rexmt_deadline=choose(
             s.rexmt_deadline,
             (s.doubts, s.reorder_deadline),
-            (s.rexmt_starts, Mux(s.probes_tail, s.tail_deadline, s.start_deadline)),
+            (s.rexmt_starts, Mux(s.probes_tail, s.tail_deadline, start_deadline)),
             (s.rexmt_expired, s.backoff_deadline),
         ),
     )

@@ -127,6 +127,7 @@ def _map(board: Board, folder: Path, text: str) -> dict[str, int]:
     netlist.merge_output_registers(module)
     netlist.tie_write_enables(module)
     memory_sites.set_memories(module, DEVICES[board.size], board.package, board.used_constraints)
+    netlist.promote_resets(module)
     mapped["modules"] = {TOP: module}
     file.write_text(json.dumps(mapped))
     return used_cells(module)

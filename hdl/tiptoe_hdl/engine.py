@@ -15,8 +15,7 @@ from .host.dma_read import DmaReader
 from .host.dma_write import DmaWriter
 from .host.errors import ErrorMerge
 from .host.events import EventWriter
-from .host.registers import RESET_CYCLES, Registers
-from .host.reset_chain import ResetChain
+from .host.registers import Registers
 from .host.watchdog import Watchdog
 from .listen.cookies import SynCookies
 from .listen.isn import IsnGenerator
@@ -118,19 +117,17 @@ class Engine(wiring.Component):
         if cfg.ipv6:
             blocks |= {"alias": PeerAlias(cfg)}
         self._names = tuple(blocks)
-        m.submodules.resets = resets = ResetChain(len(blocks) + 1)
-        self._link_reset = resets.o[-1]
-        if len(resets.o) >= RESET_CYCLES // 2:
-            raise TypeError("the soft reset is too short for so many blocks")
-        m.d.comb += resets.i.eq(registers.soft_reset)
-        for number, (name, block) in enumerate(blocks.items()):
+        # One for all: where it is wide, it is the chip's global network that carries it.
+        self._soft_reset = Signal()
+        m.d.sync += self._soft_reset.eq(registers.soft_reset)
+        for name, block in blocks.items():
             setattr(self, f"_{name}", block)
-            m.submodules[name] = block if name in WHOLE_FRAMES else ResetInserter(resets.o[number])(block)
+            m.submodules[name] = block if name in WHOLE_FRAMES else ResetInserter(self._soft_reset)(block)
 
     def _link(self, m, name, source, sink, buffer=HalfBuffer):
         """Connect two ports through registers, so that no path leads through both blocks."""
         buffer = (buffer if hasattr(source, "ready") else Stage)(source.payload.shape())
-        m.submodules[f"link_{name}"] = ResetInserter(self._link_reset)(buffer)
+        m.submodules[f"link_{name}"] = ResetInserter(self._soft_reset)(buffer)
         connect_same(m, source, buffer.i)
         connect_same(m, buffer.o, sink)
 

@@ -22,7 +22,7 @@ from .register_map import register_map
 from .register_ports import CLEARED, CONFIGURATION, MEASURED, STALLED, configuration_ports, constants, field_width
 
 RESET_CYCLES = 64
-"""Length of ``soft_reset``: more than twice the time that it takes from the first block to the last."""
+"""Length of ``soft_reset``: enough for what is on its way between the blocks, and through their registers, to come to rest."""
 
 READ_CYCLES = 6
 """Cycles given to the read of a register: the multiplexer has three stages."""

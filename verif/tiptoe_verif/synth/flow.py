@@ -16,7 +16,7 @@ from typing import Any
 from ..sim.toolchain import ToolError, cached_dir, digest
 from .harness import Harness
 from .memory_sites import set_memories
-from .netlist import merge_output_registers, tie_write_enables
+from .netlist import merge_output_registers, promote_resets, tie_write_enables
 
 DEVICE = "LFE5U-85F"
 PACKAGE = "CABGA756"
@@ -164,6 +164,7 @@ def _yosys(folder: Path, text: str, result: SynthResult, by_parts: bool) -> None
     netlist["modules"] = {name: module for name, module in netlist["modules"].items() if name == "top"}
     if by_parts:
         set_memories(netlist["modules"]["top"], DEVICE, PACKAGE)
+        promote_resets(netlist["modules"]["top"])
     (folder / "top.json").write_text(json.dumps(netlist))
     result.loops = re.findall(r"found logic loop in module .*", (folder / "check.txt").read_text())
 

@@ -1,4 +1,4 @@
-"""Passes over the mapped netlist (yosys' JSON): output registers of block RAM, write enables of distributed memories."""
+"""Passes over the mapped netlist (yosys' JSON): output registers of block RAM, write enables of distributed memories, resets."""
 
 from __future__ import annotations
 
@@ -93,6 +93,68 @@ def tie_write_enables(module: Module) -> int:
                 del cell["connections"]["WRE"], cell["port_directions"]["WRE"]
                 tied += 1
     return tied
+
+
+_GLOBALS = 8
+"""Of the 16 global networks those that reach more than clock pins, as nextpnr uses them."""
+_FAR = 100
+"""Flip-flops from which on a reset is worth a global network."""
+
+
+def promote_resets(module: Module) -> list[tuple[str, int]]:
+    """Put the widest resets on the global networks that the clocks leave free; return each one's net and flip-flops.
+
+    nextpnr does so with clocks only, and the wires of resets, two a tile, are what router1 spends most of its time on. Blocks
+    that were mapped one by one have a lookup table each for the same reset: these count as one. What else looks at a net than
+    flip-flops' resets stays on it.
+    """
+    cells = module["cells"]
+    tables = {cell["connections"]["Z"][0]: cell for cell in cells.values() if cell["type"] == "LUT4"}
+    pins: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+    sources: dict[Any, int] = {}
+    clocks = set()
+    for cell in cells.values():
+        if cell["type"] != "TRELLIS_FF":
+            continue
+        clocks.add(cell["connections"]["CLK"][0])
+        net = (cell["connections"].get("LSR") or ["0"])[0]
+        if isinstance(net, int):
+            reset = _function(tables[net]) if net in tables else net
+            pins[reset].append(cell)
+            sources.setdefault(reset, net)
+    names = {bit: name for name, net in module["netnames"].items() for bit in net["bits"] if isinstance(bit, int)}
+    free = 1 + max(names)
+    wide = [reset for reset in pins if len(pins[reset]) >= _FAR]
+    wide.sort(key=lambda reset: (-len(pins[reset]), sources[reset]))
+    promoted = []
+    for number, reset in enumerate(wide[: max(_GLOBALS - len(clocks), 0)]):
+        source = names.get(sources[reset], str(sources[reset]))
+        name = f"{source}$global"
+        cells[f"{name}$dcc"] = {
+            "hide_name": 0,
+            "type": "DCCA",
+            "parameters": {},
+            "attributes": {},
+            "port_directions": {"CLKI": "input", "CLKO": "output"},
+            "connections": {"CLKI": [sources[reset]], "CLKO": [free + number]},
+        }
+        module["netnames"][name] = {"hide_name": 0, "bits": [free + number], "attributes": {}}
+        for cell in pins[reset]:
+            cell["connections"]["LSR"] = [free + number]
+        promoted.append((source, len(pins[reset])))
+    return promoted
+
+
+def _function(table: dict[str, Any]) -> tuple[Any, ...]:
+    """What a lookup table computes, whatever pins its inputs are on: the nets, and the outcome for each of their values."""
+    bits = [(table["connections"].get(pin) or ["0"])[0] for pin in "ABCD"]
+    nets = sorted({bit for bit in bits if isinstance(bit, int)})
+    init = int(str(table["parameters"]["INIT"]), 2)
+    outcome = []
+    for values in range(1 << len(nets)):
+        level = {net: values >> index & 1 for index, net in enumerate(nets)} | {"1": 1}
+        outcome.append(init >> sum(level.get(bit, 0) << index for index, bit in enumerate(bits)) & 1)
+    return (*nets, *outcome)
 
 
 _UNSUPPORTED = object()

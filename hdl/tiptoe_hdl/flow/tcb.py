@@ -103,6 +103,7 @@ FIELDS = {
     "force": 1,  # window probe: send one byte whatever the window
     # round-trip time, RFC 6298; ticks, srtt times 8, rttvar times 4
     "rtt_active": 1,
+    "rtt_again": 1,  # something has been sent again since: only an echo tells of what
     "rtt_valid": 1,
     "tail_probed": 1,  # a tail loss probe has gone since the last sample
     "rtt_seq": 32,

@@ -376,6 +376,23 @@ def test_what_goes_again_upon_a_sample_behind_a_time_out_waits_no_longer_than_th
     assert b.ticks_until_sent(100) is not None, "they were lost, too"
 
 
+def test_without_the_option_a_backed_off_time_out_ends_as_on_a_connection_without():
+    """RFC 6298 section 5.7, and Karn's algorithm: of what went again such an acknowledgement tells nothing."""
+    b = established(rtt=20, rto_min=50, sack=0)
+    b.bell(0, 100)
+    for _ in range(3):
+        assert b.ticks_until_sent(1000)
+        b.sent()
+    backed_off = b.tcb()["rto"]
+    b.ticks(20)
+    b.receive(Segment("A", ack=101, wnd=8192))
+    assert b.tcb()["rto"] == backed_off
+    b.bell(0, 200)
+    b.ticks(20)
+    b.receive(Segment("A", ack=201, wnd=8192))
+    assert b.tcb()["rto"] < 100 and b.tcb()["srtt"] == 20 * 8
+
+
 @pytest.mark.parametrize("age", [-1, -1000, 60001, HALF, HALF - 1, 1 << 20, (1 << 20) + 30])
 def test_echo_of_what_was_never_sent_or_not_for_long_is_no_sample(age):
     """A peer that lies neither lowers nor raises the time-out; the next honest echo counts."""

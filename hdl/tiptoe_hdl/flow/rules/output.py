@@ -256,6 +256,7 @@ def send(s):
         force=s.force & ~s.may_output,
         ack_now=s.ack_now & ~s.emit,
         delack=s.delack & ~s.acks,
+        rtt_again=(s.rtt_again & ~s.times) | s.retransmitted,
         rtt_active=(s.rtt_active | s.times) & ~(s.retransmitted & ~timestamps.retimed(s)),
         push=wants_turn & (~s.tx_queued | leaves_queue),
         tx_queued=wants_turn | (s.tx_queued & ~leaves_queue),

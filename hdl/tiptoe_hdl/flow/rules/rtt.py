@@ -46,9 +46,11 @@ def sample(s):
     """Step 4: the time since the segment was sent, and whether the event acknowledges it. With timestamps the peer's echo says
     when (RFC 7323 section 4), once a round trip as without, so that RFC 6298's gains are those of a round trip (appendix G has
     others for more samples); and with each acknowledgement behind a time-out, whose doublings the first one ends. HyStart++
-    hears of each (``rtt_told``): of a round's samples it takes the shortest (RFC 9406 section 4.2)."""
+    hears of each (``rtt_told``): of a round's samples it takes the shortest (RFC 9406 section 4.2). An acknowledgement that has
+    lost its timestamps is timed as without: else a time-out that has been doubled would stay so."""
     covered = s.rtt_active & seq_ge(s.e_ack, s.rtt_seq)
-    by_echo = s.ts_ok & (s.established | s.stamped)
+    by_echo = s.ts_ok & s.stamped
+    by_clock = covered & ~s.rtt_again
     return dict(
         backoff=Mux(
             s.backed_off[TICK_BITS:].any() | (s.backed_off[:TICK_BITS] > s.rto_max),
@@ -57,8 +59,8 @@ def sample(s):
         ),
         sample=Mux(by_echo, s.echo_age[:TICK_BITS], (s.now - s.rtt_start)[:TICK_BITS]),
         rtt_covered=covered,
-        rtt_done=Mux(by_echo, s.echo_valid & (covered | s.rexmt_shift.any()), covered),
-        rtt_told=Mux(by_echo, s.echo_valid, covered),
+        rtt_done=Mux(by_echo, s.echo_valid & (covered | s.rexmt_shift.any()), by_clock),
+        rtt_told=Mux(by_echo, s.echo_valid, by_clock),
     )
 
 

@@ -92,8 +92,8 @@ BANKS = {
     "edges": Bank(first=1, last=8, forwarded=True, fields=("snd_nxt", "snd_max", "rcv_adv", "high_rxt")),
     # what sending changes besides
     "sent": Bank(first=2, last=9, forwarded=True, fields=(
-        "fin_sent", "rexmt_one", "turns", "frto", "resent", "force", "ack_now", "delack", "rtt_active", "rtt_again", "rto", "rexmt_on",
-        "rexmt_mode", "rexmt_deadline", "persist", "cwr_owed", "spacing",
+        "fin_sent", "rexmt_one", "turns", "frto", "resent", "force", "ack_now", "delack", "rtt_active", "rtt_again", "rto",
+        "rexmt_on", "rexmt_mode", "rexmt_deadline", "persist", "cwr_owed", "spacing",
     )),
     "counted": Bank(first=9, last=9, fields=("rexmits", "losses", "tx_queued")),
 }

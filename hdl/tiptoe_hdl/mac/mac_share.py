@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..config import EngineConfig
 from ..wire.axi_stream import AxiStreamSignature
+from ..wire.half_buffer import HalfBuffer
 from .frame_queue import FrameQueue
 from .mac_engine import QUEUE_WORDS, from_axis, to_axis
 
@@ -18,6 +19,8 @@ class MacShare(wiring.Component):
     stored until it is whole. The engine's port has no queue: :class:`~tiptoe_hdl.mac.mac_engine.MacEngine` has its own.
 
     Timing: the engine's received beats pass in the same cycle; a frame to send is granted the MAC a cycle before its first beat.
+    The neighbour's ports come from flip-flops and take or give a beat every other cycle: of a stack like LiteEth's, whose
+    ``tready`` of what it receives follows that of what it sends, the path ends there.
     Why a wait for the MAC ends: a frame that has been granted it comes without a gap, since it is whole, and after it the other
     station's turn comes first.
 
@@ -84,10 +87,14 @@ class MacShare(wiring.Component):
             received.i.payload.last.eq(rx.tlast),
             received.i.payload.error.eq(rx.tuser),
         ]
-        to_axis(m, received.o, self.host_rx)
+        m.submodules.rx_half = rx_half = HalfBuffer(received.o.payload.shape())
+        wiring.connect(m, received.o, rx_half.i)
+        to_axis(m, rx_half.o, self.host_rx)
         m.d.sync += self.host_dropped.eq(self.host_dropped + received.count_dropped)
 
-        from_axis(m, self.host_tx, to_send.i)
+        m.submodules.tx_half = tx_half = HalfBuffer(to_send.i.payload.shape())
+        from_axis(m, self.host_tx, tx_half.i)
+        wiring.connect(m, tx_half.o, to_send.i)
         stored = AxiStreamSignature(self._cfg.data_width).create(path=("stored",))
         to_axis(m, to_send.o, stored)
         self._take_turns(m, [self.engine_tx, stored], self.mac_tx)

@@ -7,8 +7,8 @@ ticks, 32 bits, and begins with a secret of the driver's.
 (section 5.2). Its ACK is one of those that ``ack_limit.py`` limits. TS.Recent counts for 2^31 ticks (section 5.5, 24.8 days),
 known by the clock's highest 8 bits; what comes later is taken however it compares, and begins anew. So no comparison that has
 wrapped holds up a connection for good. The age has no more bits than the clock: a connection on which nothing came for 2^32 to
-1.5 * 2^32 ticks (49.7 to 74.6 days) is taken for a young one, and holds up a peer whose clock has not run as fast as ours until it
-has caught up. Keep-alive is what prevents that.
+1.5 * 2^32 ticks (49.7 to 74.6 days) is taken for a young one, and holds up a peer whose clock has not run as fast as ours until
+it has caught up. Keep-alive is what prevents that.
 
 **TS.Recent** (section 4.3) is that of the last segment that moved what is acknowledged: SEG.SEQ <= Last.ACK.sent. The latter is
 RCV.NXT while nothing waits for its ACK (``delack``, ``ack_now``), and while something does no segment counts, which may leave out

